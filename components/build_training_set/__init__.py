@@ -1,0 +1,1 @@
+"""The `build_training_set` component."""

@@ -1,0 +1,112 @@
+"""What does `build_training_set` take and give? Events and features in, three leak-free splits out."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from components.artifacts import EventsTable, FeatureTables, TrainingSet
+from components.contract import ComponentConfig, ComponentSpec, Ports
+from features.declaration import Declaration, Frozen, Name, Window
+from features.encoding import FieldEncoding
+
+
+class Split(ComponentConfig):
+    """How rows are divided."""
+
+    by: Literal["time", "random"] = "time"
+    """`time` puts the newest rows into test, whole timestamps together; `random` shuffles by `seed`."""
+    train: float = Field(0.8, gt=0, lt=1)
+    """Share of rows to train on."""
+    validation: float = Field(0.1, gt=0, lt=1)
+    """Share of rows that choose the best epoch."""
+    test: float = Field(0.1, gt=0, lt=1)
+    """Share of rows that only the evaluation sees."""
+    seed: int = 0
+    """Seed of a random split."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        total = self.train + self.validation + self.test
+        if abs(total - 1) > 1e-9:
+            raise ValueError(f"train + validation + test is {total:g}, must be 1")
+        return self
+
+
+class Config(ComponentConfig):
+    """Which columns play which role, which features join, and how rows are split and encoded."""
+
+    feature_service: Name
+    """Feast feature service to join as of each impression."""
+    feedback: tuple[Name, ...] = Field(min_length=1)
+    """Ordered binary labels, shallow to deep."""
+    funnel: bool = True
+    """Whether every deeper label implies the shallower ones; checked on the rows."""
+    domain: Name | None = None
+    """Column of the business domain; also a feature of the ranker."""
+    user: Name = "user_id"
+    """Column of the user id; also a feature of the ranker."""
+    item: Name = "item_id"
+    """Column of the item id; also a feature of the ranker."""
+    context: tuple[Name, ...] = ()
+    """More columns of the impression known at request time, used as features (`event_timestamp` too)."""
+    drop: tuple[Name, ...] = ()
+    """Features of the service, or ids, that the ranker must not see."""
+    split: Split = Split()
+    """How rows are divided."""
+    encode: dict[Name, FieldEncoding] = Field(default_factory=dict)
+    """Encodings that replace the default of a feature's dtype."""
+
+    def declaration(self) -> Declaration:
+        """Return the roles of the columns."""
+        return Declaration(
+            feedback=self.feedback, funnel=self.funnel, user=self.user, item=self.item, domain=self.domain
+        )
+
+
+class Inputs(Ports):
+    """Impressions with labels, and the features to join."""
+
+    events: EventsTable
+    features: FeatureTables
+
+
+class Outputs(Ports):
+    """Three splits, raw and encoded."""
+
+    training_set: TrainingSet
+
+
+class SplitPart(Frozen):
+    """One split in figures."""
+
+    rows: int
+    window: Window | None
+    rates: dict[str, float]
+    users: int
+    unseen_users: float
+    unseen_items: float
+
+
+class SplitReport(Frozen):
+    """What the join and the split did."""
+
+    rows_in: int
+    rows_out: int
+    missing: dict[str, float]
+    train: SplitPart
+    validation: SplitPart
+    test: SplitPart
+
+
+COMPONENT = ComponentSpec(
+    name="build_training_set",
+    version="1",
+    summary="Join features as of just before each impression, split by time and encode with the training split's encoder.",
+    config=Config,
+    inputs=Inputs,
+    outputs=Outputs,
+    entrypoint="components.build_training_set.component:run",
+    sources=("features.definitions", "features.store", "features.encode", "features.encoding", "features.declaration"),
+)

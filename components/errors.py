@@ -1,0 +1,58 @@
+"""How does a stage fail, and what does its exit status say?
+
+Every class is one kind of failure a scheduler treats differently: contract violations and refused
+gates fail at once, environment failures are retried.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from features.errors import BadInputError, MissingError, RankmillError, RetryableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = [
+    "BadInputError",
+    "ContractViolationError",
+    "GateRefusedError",
+    "MissingError",
+    "ParityError",
+    "RankmillError",
+    "RetryableError",
+    "StorageError",
+    "did_you_mean",
+]
+
+
+class ContractViolationError(BadInputError):
+    """Rows broke a data contract (an expectation suite, a funnel, a point-in-time rule)."""
+
+    exit_code = 65  # EX_DATAERR
+
+
+class GateRefusedError(RankmillError):
+    """The promotion gate refused a challenger; the champion stays."""
+
+    exit_code = 3
+
+
+class ParityError(RankmillError):
+    """The exported model does not answer as the trained one does."""
+
+    exit_code = 4
+
+
+class StorageError(RetryableError):
+    """Reading or publishing an artifact failed; nothing already published was touched."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `` (did you mean 'x'?)`` for the nearest valid name, or the list of names when none is near."""
+    names = sorted(known)
+    near = get_close_matches(name, names, n=1, cutoff=0.6)
+    if near:
+        return f" (did you mean {near[0]!r}?)"
+    return f" (known: {', '.join(names)})" if names else ""

@@ -1,0 +1,225 @@
+"""How does one stage run, wherever it was started from? Resolve, look in the cache, run, publish.
+
+An Airflow task, `rankmill component run` and the tests all call `execute`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from components.artifacts import Artifact
+from components.cache import cache_key, key_parts
+from components.catalog import component
+from components.contract import ComponentSpec, Ports, RunContext
+from components.errors import BadInputError, RankmillError, StorageError
+from components.settings import Settings, quiet_engines
+from components.store import ArtifactRef, StageRecord, Store, sha256_json, write_durably
+from features.declaration import Window
+
+log = logging.getLogger("rankmill")
+
+
+class StageRequest(BaseModel):
+    """Everything one stage needs, as JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    component: str
+    config: dict[str, Any] = Field(default_factory=dict)
+    inputs: dict[str, ArtifactRef] = Field(default_factory=dict)
+    window: Window
+    pipeline: str = "component"
+    stage: str = "component"
+    run_id: str = "manual"
+    cache: Literal["all", "off"] = "all"
+
+
+class StageResult(BaseModel):
+    """What a stage did: references, not bytes. This is what XCom carries."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stage: str
+    component: str
+    key: str
+    cached: bool
+    seconds: float
+    outputs: dict[str, ArtifactRef]
+    notes: list[str]
+
+
+def execute(request: StageRequest, settings: Settings | None = None) -> StageResult:
+    """Run one stage and publish its outputs, or take them from the cache.
+
+    Args:
+        request: what to run.
+        settings: where stores live; from the environment when None.
+
+    Raises:
+        BadInputError: config or inputs do not fit the component.
+        RankmillError: the stage failed; nothing was published.
+    """
+    quiet_engines()
+    settings = settings or Settings.from_environment()
+    spec = component(request.component)
+    config = _validated(spec, request)
+    inputs = _typed_inputs(spec, request)
+    canonical = config.model_dump(mode="json")
+    parts = key_parts(spec, canonical, {n: a.digest for n, a in inputs.items()}, request.window)
+    reusable = spec.cacheable and request.cache == "all"
+    if not reusable:
+        parts["run"] = f"{request.run_id}/{request.stage}/{time.time_ns()}"
+    key = cache_key(parts)
+    store = Store(settings.artifacts, settings.home / "fetched")
+    started = time.monotonic()
+    record = _reuse(store, spec, key, config, settings) if reusable else None
+    cached = record is not None
+    if record is None:
+        with _scratch(settings, spec.name) as scratch:
+            context = RunContext(
+                settings=settings,
+                pipeline=request.pipeline,
+                stage=request.stage,
+                run_id=request.run_id,
+                window=request.window,
+                scratch=scratch,
+                kept=_run_folder(settings, request) / request.stage,
+                key=key,
+                fetch=store.fetch,
+                read_annotations=lambda artifact: store.manifest(artifact).annotations,
+            )
+            outputs = _run(spec, inputs, config, context)
+            record = store.publish(
+                scratch / "outputs",
+                outputs,
+                component=spec.name,
+                component_version=spec.version,
+                key=key,
+                config_digest=sha256_json(canonical),
+                inputs={n: a.digest for n, a in inputs.items()},
+                explanation=parts,
+                seconds=time.monotonic() - started,
+                notes=context.notes,
+                annotations=context.annotations,
+            )
+    result = StageResult(
+        stage=request.stage,
+        component=spec.name,
+        key=record.key,
+        cached=cached,
+        seconds=round(time.monotonic() - started, 3),
+        outputs=record.outputs,
+        notes=record.notes,
+    )
+    _record(settings, request, result)
+    return result
+
+
+def load_function(entrypoint: str) -> Callable[..., Any]:
+    """Import and return the function that ``package.module:function`` names."""
+    module, _, function = entrypoint.partition(":")
+    loaded: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    return loaded
+
+
+def _validated(spec: ComponentSpec, request: StageRequest) -> Any:
+    try:
+        return spec.config.model_validate(request.config)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BadInputError(f"stage {request.stage!r}: config {where}: {first['msg']}; fix the with: block") from None
+
+
+def _typed_inputs(spec: ComponentSpec, request: StageRequest) -> dict[str, Artifact]:
+    inputs = {name: ref.load() for name, ref in request.inputs.items()}
+    wanted = spec.input_types
+    for name in sorted({*wanted} ^ {*inputs}):
+        state = "is missing" if name in wanted else "is not an input of the component"
+        raise BadInputError(
+            f"stage {request.stage!r}: input {name!r} {state}; inputs of {spec.name} are {sorted(wanted)}"
+        )
+    for name, artifact in inputs.items():
+        if not isinstance(artifact, wanted[name]):
+            raise BadInputError(
+                f"stage {request.stage!r}: input {name!r} is a {artifact.kind}, {spec.name} takes a {wanted[name].kind}"
+            )
+    return inputs
+
+
+def _reuse(store: Store, spec: ComponentSpec, key: str, config: Any, settings: Settings) -> StageRecord | None:
+    """Return the published stage when it exists, every file of it is unharmed and it still holds outside."""
+    record = store.find(spec.name, key)
+    if record is None:
+        return None
+    try:
+        for ref in record.outputs.values():
+            store.fetch(ref.load())
+    except RankmillError as error:
+        log.warning("cached %s %s is not usable and is rebuilt: %s", spec.name, key, error)
+        store.discard(spec.name, key)
+        return None
+    if spec.recheck:
+        outputs = spec.outputs(**{name: ref.load() for name, ref in record.outputs.items()})
+        reason = load_function(spec.recheck)(outputs, config, settings)
+        if reason:
+            log.info("cached %s %s runs again: %s", spec.name, key, reason)
+            store.discard(spec.name, key)
+            return None
+    return record
+
+
+def _run(spec: ComponentSpec, inputs: dict[str, Artifact], config: Any, context: RunContext) -> dict[str, Artifact]:
+    try:
+        outputs = load_function(spec.entrypoint)(spec.inputs(**inputs), config, context)
+    except OSError as error:
+        raise StorageError(
+            f"stage {context.stage!r}: {error.strerror or error} ({error.filename}); nothing was published, fix it and run again"
+        ) from error
+    if not isinstance(outputs, Ports) or type(outputs) is not spec.outputs:
+        raise TypeError(f"{spec.entrypoint} must return {spec.outputs.__qualname__}, not {type(outputs).__qualname__}")
+    drafts: dict[str, Artifact] = {name: getattr(outputs, name) for name in spec.output_types}
+    for name, draft in drafts.items():
+        if Path(draft.uri) != context.scratch / "outputs" / name:
+            raise ValueError(f"{spec.entrypoint}: output {name!r} must be written to context.draft({name!r})")
+    return drafts
+
+
+@contextmanager
+def _scratch(settings: Settings, name: str) -> Iterator[Path]:
+    parent = settings.home / "scratch"
+    parent.mkdir(parents=True, exist_ok=True)
+    _sweep(parent)
+    scratch = Path(tempfile.mkdtemp(prefix=f"{name}-{os.getpid()}-", dir=parent))
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _sweep(parent: Path) -> None:
+    """Delete scratch folders whose process is gone: what a killed stage leaves behind."""
+    for folder in parent.iterdir():
+        pid = folder.name.split("-")[1:2]
+        if pid and pid[0].isdigit() and not Path(f"/proc/{pid[0]}").exists() and Path("/proc/self").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run_folder(settings: Settings, request: StageRequest) -> Path:
+    safe = "".join(c if c.isalnum() or c in "-_.+" else "_" for c in request.run_id)
+    return settings.runs / request.pipeline / safe
+
+
+def _record(settings: Settings, request: StageRequest, result: StageResult) -> None:
+    write_durably(_run_folder(settings, request) / f"{request.stage}.json", result.model_dump_json(indent=2))

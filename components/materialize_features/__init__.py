@@ -1,0 +1,1 @@
+"""The `materialize_features` component."""

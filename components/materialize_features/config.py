@@ -1,0 +1,44 @@
+"""What does `materialize_features` take and give? Events in, Feast sources and a fresh online store out."""
+
+from __future__ import annotations
+
+from components.artifacts import EventsTable, FeatureTables
+from components.contract import ComponentConfig, ComponentSpec, Ports
+from features.declaration import Name
+
+
+class Config(ComponentConfig):
+    """Which Feast feature service to bring up to date."""
+
+    feature_service: Name
+    """Name of a feature service defined in `features/definitions/`."""
+    online: bool = True
+    """Also write the newest values into the online store."""
+    chunks: int = 1
+    """Parts the window is materialised in; more parts need less memory."""
+
+
+class Inputs(Ports):
+    """Impressions that the features are computed from."""
+
+    table: EventsTable
+
+
+class Outputs(Ports):
+    """Parquet files behind the service's sources."""
+
+    feature_tables: FeatureTables
+
+
+COMPONENT = ComponentSpec(
+    name="materialize_features",
+    version="1",
+    summary="Compute the tables behind a Feast feature service and materialise the window into the online store.",
+    config=Config,
+    inputs=Inputs,
+    outputs=Outputs,
+    entrypoint="components.materialize_features.component:run",
+    windowed=True,
+    sources=("features.tables", "features.definitions", "features.store"),
+    recheck="components.materialize_features.recheck:online_store_is_current",
+)

@@ -1,0 +1,1 @@
+"""Which rankers exist? Pure modules: tensors in, logits out, no files, no loops, no trackers."""

@@ -1,0 +1,65 @@
+"""What does `train_ranker` take and give? A training set in, the best epoch's weights out."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from components.artifacts import Ranker, TrainingSet
+from components.contract import ComponentConfig, ComponentSpec, Ports
+from components.rankers.config import RankerConfig
+from features.declaration import Frozen
+
+
+class Config(ComponentConfig):
+    """The ranker and how it is trained."""
+
+    ranker: RankerConfig
+    """Which ranker."""
+    epochs: int = Field(3, ge=1, le=1000)
+    """Most passes over the training split."""
+    patience: int = Field(2, ge=1)
+    """Epochs without a better mean validation AUC before training stops."""
+    batch_size: int = Field(1024, ge=1)
+    """Rows per step over all workers together."""
+    learning_rate: float = Field(1e-3, gt=0)
+    """Step size of Adam."""
+    weight_decay: float = Field(0.0, ge=0)
+    """L2 penalty on the weights."""
+    workers: int = Field(1, ge=1, le=512)
+    """Ray Train workers; each reads its shard of every batch."""
+    seed: int = 0
+    """Seed of initial weights and of the row order."""
+
+
+class Inputs(Ports):
+    """Encoded splits."""
+
+    dataset: TrainingSet
+
+
+class Outputs(Ports):
+    """The best epoch."""
+
+    ranker: Ranker
+
+
+class EpochReport(Frozen):
+    """One epoch in figures; metrics are named ``<split>/<task>/<metric>``, e.g. ``validation/like/auc``."""
+
+    epoch: int
+    seconds: float
+    train_loss: float
+    metrics: dict[str, float]
+    best: bool
+
+
+COMPONENT = ComponentSpec(
+    name="train_ranker",
+    version="1",
+    summary="Train a ranker with Ray Train and keep the epoch with the best validation AUC.",
+    config=Config,
+    inputs=Inputs,
+    outputs=Outputs,
+    entrypoint="components.train_ranker.component:run",
+    sources=("components.rankers",),
+)

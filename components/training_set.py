@@ -1,0 +1,100 @@
+"""How are the splits of a training set read? Raw rows as Arrow, encoded rows as memory-mapped arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from features.declaration import RankerSchema
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+SplitName = Literal["train", "validation", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+DOMAIN = "__domain"
+"""Column of the domain's code: its index in `RankerSchema.domains`, −1 for an unseen one, 0 without domains."""
+USER = "__user"
+"""Column of a code that is equal for rows of the same user, within the training set."""
+
+
+@dataclass(frozen=True)
+class EncodedSplit:
+    """One split as arrays that point into the file.
+
+    Attributes:
+        features: by field: int64 ``[rows]``, float32 ``[rows]`` or int64 ``[rows, length]``.
+        labels: by feedback: float32 ``[rows]``, 0 or 1.
+        domain: int64 ``[rows]`` codes.
+        user: int64 ``[rows]`` codes.
+    """
+
+    features: dict[str, np.ndarray[Any, Any]]
+    labels: dict[str, np.ndarray[Any, Any]]
+    domain: np.ndarray[Any, Any]
+    user: np.ndarray[Any, Any]
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return int(self.domain.shape[0])
+
+
+def read_schema(directory: Path) -> RankerSchema:
+    """Return `schema.json` of a training set, ranker or model directory."""
+    return RankerSchema.model_validate_json((directory / "schema.json").read_text(encoding="utf-8"))
+
+
+def read_raw(directory: Path, split: SplitName) -> pa.Table:
+    """Return the raw rows of one split: row_id, roles, labels and features as Feast returned them."""
+    import pyarrow.parquet as pq
+
+    return pq.read_table(directory / "raw" / f"{split}.parquet")
+
+
+def write_encoded(path: Path, split: EncodedSplit) -> None:
+    """Write one encoded split as uncompressed Arrow IPC, so that it can be memory-mapped."""
+    import numpy as np
+    import pyarrow as pa
+
+    columns: dict[str, pa.Array] = {}
+    for name, values in sorted(split.features.items()):
+        if values.ndim == 2:
+            flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+            columns[name] = pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+        else:
+            columns[name] = pa.array(np.ascontiguousarray(values))
+    columns |= {name: pa.array(np.asarray(values, dtype=np.float32)) for name, values in sorted(split.labels.items())}
+    columns[DOMAIN] = pa.array(np.asarray(split.domain, dtype=np.int64))
+    columns[USER] = pa.array(np.asarray(split.user, dtype=np.int64))
+    table = pa.table(columns).combine_chunks()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=max(1, table.num_rows))
+
+
+def read_encoded(directory: Path, split: SplitName, schema: RankerSchema) -> EncodedSplit:
+    """Return one encoded split without copying it into memory."""
+    import numpy as np
+    import pyarrow as pa
+
+    with pa.memory_map(str(directory / "encoded" / f"{split}.arrow")) as source:
+        table = pa.ipc.open_file(source).read_all()
+
+    def column(name: str) -> np.ndarray[Any, Any]:
+        chunked = table.column(name)
+        chunk = chunked.chunk(0) if chunked.num_chunks else pa.array([], type=chunked.type)
+        if pa.types.is_fixed_size_list(chunk.type):
+            width = chunk.type.list_size
+            values = chunk.values.slice(chunk.offset * width, len(chunk) * width)
+            return values.to_numpy(zero_copy_only=True).reshape(len(chunk), width)
+        return chunk.to_numpy(zero_copy_only=True)
+
+    return EncodedSplit(
+        features={field.name: column(field.name) for field in schema.fields},
+        labels={name: column(name) for name in schema.declaration.feedback},
+        domain=column(DOMAIN),
+        user=column(USER),
+    )

@@ -1,0 +1,114 @@
+"""What do the columns of a training row mean? Declared once, read by every stage and every ranker."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+"""A name from YAML that becomes a column, a task, a file or a graph input."""
+
+
+class Frozen(BaseModel):
+    """Immutable value with no surprises: unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Window(Frozen):
+    """A half-open interval ``[start, end)`` of UTC time."""
+
+    start: AwareDatetime
+    end: AwareDatetime
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Window:
+        if self.start >= self.end:
+            raise ValueError(f"window [{self.start:%Y-%m-%d %H:%M}, {self.end:%Y-%m-%d %H:%M}) is empty")
+        return self
+
+    def contains(self, moment: datetime) -> bool:
+        """Return whether `moment` lies inside ``[start, end)``."""
+        return self.start <= moment < self.end
+
+    def __str__(self) -> str:
+        return f"[{self.start:%Y-%m-%dT%H:%M:%SZ}, {self.end:%Y-%m-%dT%H:%M:%SZ})"
+
+
+class Declaration(Frozen):
+    """The roles columns play in a table of impressions.
+
+    Attributes:
+        feedback: ordered binary labels, shallow to deep (click, then conversion). With `funnel`
+            every deeper label implies the shallower ones.
+        funnel: whether the labels are nested.
+        user: column of the user id (groups GAUC).
+        item: column of the item id.
+        time: column of the impression's time, UTC.
+        domain: column of the business domain (scenario, placement, age band), or None.
+    """
+
+    feedback: tuple[Name, ...] = Field(min_length=1)
+    funnel: bool = True
+    user: Name = "user_id"
+    item: Name = "item_id"
+    time: Name = "event_timestamp"
+    domain: Name | None = None
+
+
+def conditional_name(deep: str, shallow: str) -> str:
+    """Return the name of the conditional task P(deep | shallow), e.g. ``love_given_like``."""
+    return f"{deep}_given_{shallow}"
+
+
+class FieldSpec(Frozen):
+    """One model input, as the encoder produces it and the ranker and the ONNX graph consume it.
+
+    Attributes:
+        name: feature name; also the graph input's name.
+        kind: ``categorical`` is an int64 index per row, ``numeric`` a float32 per row, ``sequence``
+            int64 indices per row, most recent first, padded at the end with 0.
+        size: rows of the embedding table (categorical and sequence); 0 for numeric.
+        table: name of the embedding table; fields with the same table share it.
+        length: longest sequence kept; 0 unless `kind` is ``sequence``.
+        pooled: whether a sequence is an unordered bag (genres) rather than a history.
+    """
+
+    name: Name
+    kind: Literal["categorical", "numeric", "sequence"]
+    size: int = 0
+    table: Name | None = None
+    length: int = 0
+    pooled: bool = False
+
+
+PADDING = 0
+"""Index of padding and of a missing categorical value: its embedding row is zero and never trained."""
+UNKNOWN = 1
+"""Index of a value that the training split never held."""
+FIRST = 2
+"""First index of a known value."""
+
+
+class RankerSchema(Frozen):
+    """Everything a ranker must know about the data to build itself.
+
+    Attributes:
+        declaration: roles of the columns.
+        fields: model inputs, sorted by name.
+        base_rates: share of positives per feedback in the training split, for bias initialisation.
+        domains: known domain values, sorted; empty when there is no domain.
+        rows: training rows.
+        trained_from: time of the earliest training row.
+        trained_until: every row used to fit or to select the model is earlier than this.
+    """
+
+    declaration: Declaration
+    fields: tuple[FieldSpec, ...]
+    base_rates: dict[str, float]
+    domains: tuple[str, ...] = ()
+    rows: int = 0
+    trained_from: AwareDatetime | None = None
+    trained_until: AwareDatetime | None = None

@@ -1,0 +1,1 @@
+"""How does a YAML file become a checked plan and an Airflow DAG? The pipeline language and its CLI."""

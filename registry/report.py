@@ -1,0 +1,82 @@
+"""What does an evaluation hold? One cell per task × domain × metric, with an interval."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import AwareDatetime
+
+from features.declaration import Frozen, Name
+
+ALL = "all"
+"""Domain value of the cells over every row."""
+
+Metric = Literal["auc", "gauc", "log_loss", "normalised_entropy", "ece", "pcoc"]
+
+
+class Interval(Frozen):
+    """A value with its bootstrap interval; bounds are None when the bootstrap is off or impossible."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    """`value` None means undefined, for example the AUC of rows of one class."""
+
+
+class Cell(Frozen):
+    """The metrics of one task in one domain.
+
+    Attributes:
+        task: output name of the model.
+        domain: domain value, or ``all``.
+        space: rows counted: every impression, or for conditional tasks those with the shallower feedback.
+        rows: rows counted.
+        positives: rows with the label.
+        metrics: value and interval per metric.
+    """
+
+    task: Name
+    domain: str
+    space: str
+    rows: int
+    positives: int
+    metrics: dict[Metric, Interval]
+
+
+class CalibrationBin(Frozen):
+    """One equal-mass bin of a calibration curve."""
+
+    task: Name
+    domain: str
+    predicted: float
+    observed: float
+    rows: int
+
+
+class Evaluation(Frozen):
+    """The whole report."""
+
+    model_digest: str
+    dataset_digest: str
+    split: str
+    rows: int
+    window_start: AwareDatetime | None
+    window_end: AwareDatetime | None
+    confidence: float
+    resamples: int
+    provider: str
+    tasks: tuple[Name, ...]
+    domains: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    calibration: tuple[CalibrationBin, ...]
+
+    def cell(self, task: str, domain: str = ALL) -> Cell:
+        """Return one cell.
+
+        Raises:
+            KeyError: there is no such task or domain.
+        """
+        for cell in self.cells:
+            if cell.task == task and cell.domain == domain:
+                return cell
+        raise KeyError(f"no cell for task {task!r} and domain {domain!r}")
