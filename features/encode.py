@@ -1,0 +1,301 @@
+"""How does a raw feature value become a model input? One code path for training, evaluation and serving.
+
+An `Encoder` is fitted on the training split only, saved as JSON beside every model, and applied to
+Arrow tables. Index 0 is padding or missing, 1 is a value the training split never held, known values
+follow from 2 in sorted order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from features.declaration import FIRST, PADDING, UNKNOWN, FieldSpec, Frozen, Name
+from features.encoding import FieldEncoding
+from features.errors import BadInputError
+
+Kind = Literal["vocabulary", "hash", "normalise", "bin", "sequence", "bag"]
+INTEGERS = ("bool", "int8", "int16", "int32", "int64")
+FLOATS = ("float32", "float64")
+LARGEST = 10.0
+"""Normalised values are clipped to ±LARGEST standard deviations, so that one outlier cannot rule a batch."""
+
+
+class FittedField(Frozen):
+    """How one feature is encoded, with what was learned from the training split.
+
+    Attributes:
+        name: feature and column name.
+        kind: see `features.encoding.FieldEncoding`.
+        dtype: Feast dtype of the column, such as ``int64``, ``float32`` or ``array<string>``.
+        table: feature whose vocabulary, and so whose embedding table, is used; None for numbers.
+        buckets: rows of a hash encoding.
+        length: longest history kept.
+        mean: training mean of a normalised number.
+        scale: training standard deviation of a normalised number, 1 where it is constant.
+        edges: inner edges of a binned number.
+    """
+
+    name: Name
+    kind: Kind
+    dtype: str
+    table: Name | None = None
+    buckets: int = 0
+    length: int = 0
+    mean: float = 0.0
+    scale: float = 1.0
+    edges: tuple[float, ...] = ()
+
+
+class Encoder(Frozen):
+    """The fitted encoding of every feature of a ranker.
+
+    Attributes:
+        fitted: one entry per feature, sorted by name.
+        vocabularies: known values by table, sorted; value i has index i + 2.
+    """
+
+    fitted: tuple[FittedField, ...]
+    vocabularies: dict[Name, tuple[int, ...] | tuple[str, ...]]
+
+    @classmethod
+    def fit(
+        cls, table: pa.Table, dtypes: Mapping[str, str], overrides: Mapping[str, FieldEncoding] | None = None
+    ) -> Encoder:
+        """Learn vocabularies, bins and scales.
+
+        Args:
+            table: rows of the training split, one column per feature.
+            dtypes: Feast dtype by feature; its keys are the features.
+            overrides: encodings that replace the default of a feature's dtype.
+
+        Raises:
+            BadInputError: a feature has no column, a dtype has no encoding, or an override does not fit.
+        """
+        overrides = overrides or {}
+        for name in overrides:
+            if name not in dtypes:
+                raise BadInputError(f"encode: {name!r} is not a feature; features are {', '.join(sorted(dtypes))}")
+        plans = {name: _kind(name, dtypes[name], overrides.get(name)) for name in sorted(dtypes)}
+        owners = {name: _owner(name, plans, overrides) for name in plans}
+        seen: dict[str, list[pa.Array]] = {}
+        fitted = []
+        for name, kind in plans.items():
+            option = overrides.get(name, FieldEncoding())
+            column = _column(table, name, dtypes[name])
+            field = FittedField(name=name, kind=kind, dtype=dtypes[name])
+            owner = owners[name]
+            if owner is not None:
+                field = field.model_copy(update={"table": owner})
+                if kind in ("sequence", "bag"):
+                    field = field.model_copy(update={"length": option.length})
+                    column = _flatten(column)
+                if plans[owner] == "hash":
+                    owner_option = overrides.get(owner, FieldEncoding())
+                    field = field.model_copy(update={"buckets": owner_option.buckets})
+                else:
+                    seen.setdefault(owner, []).append(_vocabulary_values(column))
+            elif kind == "normalise":
+                mean, scale = _moments(_numbers(column))
+                field = field.model_copy(update={"mean": mean, "scale": scale})
+            else:
+                edges = _quantiles(_numbers(column), option.buckets)
+                field = field.model_copy(update={"edges": edges, "table": name})
+            fitted.append(field)
+        vocabularies = {
+            owner: _vocabulary(owner, arrays, overrides.get(owner, FieldEncoding()).min_count)
+            for owner, arrays in sorted(seen.items())
+        }
+        return cls(fitted=tuple(fitted), vocabularies=vocabularies)
+
+    @property
+    def fields(self) -> tuple[FieldSpec, ...]:
+        """Model inputs that `encode` produces, sorted by name."""
+        return tuple(self._spec(field) for field in self.fitted)
+
+    def _spec(self, field: FittedField) -> FieldSpec:
+        if field.kind == "normalise":
+            return FieldSpec(name=field.name, kind="numeric")
+        if field.kind == "bin":
+            size = FIRST + len(field.edges) + 1
+        elif field.buckets:
+            size = FIRST + field.buckets
+        else:
+            size = FIRST + len(self.vocabularies[str(field.table)])
+        if field.kind in ("sequence", "bag"):
+            return FieldSpec(
+                name=field.name,
+                kind="sequence",
+                size=size,
+                table=field.table,
+                length=field.length,
+                pooled=field.kind == "bag",
+            )
+        return FieldSpec(name=field.name, kind="categorical", size=size, table=field.table)
+
+    def encode(self, table: pa.Table) -> dict[str, np.ndarray[Any, Any]]:
+        """Return the model inputs of raw rows.
+
+        Args:
+            table: raw rows; columns that are not features are ignored.
+
+        Returns:
+            By field: int64 ``[rows]`` for categorical, float32 ``[rows]`` for numeric, int64
+            ``[rows, length]`` for sequences, kept from the front and padded at the end with 0.
+
+        Raises:
+            BadInputError: a column is missing or cannot be read as its dtype.
+        """
+        return {field.name: self._encode(field, _column(table, field.name, field.dtype)) for field in self.fitted}
+
+    def _encode(self, field: FittedField, column: pa.Array) -> np.ndarray[Any, Any]:
+        if field.kind == "normalise":
+            values = (_numbers(column) - field.mean) / field.scale
+            values = np.where(np.isfinite(values), values, 0.0)
+            return np.clip(values, -LARGEST, LARGEST).astype(np.float32)
+        if field.kind == "bin":
+            values = _numbers(column)
+            bins = np.searchsorted(np.asarray(field.edges), np.where(np.isfinite(values), values, 0.0), side="right")
+            return np.where(np.isfinite(values), bins + FIRST, PADDING).astype(np.int64)
+        if field.kind in ("sequence", "bag"):
+            return _pad(column, self._indices(field, _flatten(column)), field.length)
+        return self._indices(field, column)
+
+    def _indices(self, field: FittedField, column: pa.Array) -> np.ndarray[Any, Any]:
+        values = _vocabulary_values(column)
+        missing = pc.is_null(values).to_numpy(zero_copy_only=False)
+        if field.buckets:
+            known = FIRST + (_hash(values) % np.uint64(field.buckets)).astype(np.int64)
+        else:
+            vocabulary = pa.array(self.vocabularies[str(field.table)], type=values.type)
+            found = pc.fill_null(pc.index_in(values, value_set=vocabulary), UNKNOWN - FIRST)
+            known = found.to_numpy(zero_copy_only=False).astype(np.int64) + FIRST
+        return np.where(missing, PADDING, known).astype(np.int64)
+
+
+def _kind(name: str, dtype: str, option: FieldEncoding | None) -> Kind:
+    array = dtype.startswith("array<")
+    default: Kind | None = None
+    if array and dtype[6:-1] in (*INTEGERS, "string"):
+        default = "sequence"
+    elif dtype in INTEGERS or dtype == "string":
+        default = "vocabulary"
+    elif dtype in FLOATS:
+        default = "normalise"
+    if default is None:
+        raise BadInputError(f"feature {name!r} has dtype {dtype!r}, which has no encoding: drop it or change its dtype")
+    kind = option.kind if option is not None and option.kind is not None else default
+    if array != (kind in ("sequence", "bag")) or (kind in ("normalise", "bin") and dtype == "string"):
+        raise BadInputError(f"encode: {name!r} is {dtype} and cannot be encoded as {kind!r}")
+    if kind == "vocabulary" and dtype in FLOATS:
+        raise BadInputError(f"encode: {name!r} is {dtype} and has no vocabulary: use 'normalise' or 'bin'")
+    return kind
+
+
+def _owner(name: str, plans: Mapping[str, Kind], overrides: Mapping[str, FieldEncoding]) -> str | None:
+    if plans[name] in ("normalise", "bin"):
+        return None
+    owner = overrides[name].shares if name in overrides else None
+    if owner is None:
+        return name
+    if plans.get(owner) not in ("vocabulary", "hash"):
+        raise BadInputError(f"encode: {name!r} shares {owner!r}, which is not a feature with a vocabulary or hash")
+    return owner
+
+
+def _column(table: pa.Table, name: str, dtype: str) -> pa.Array:
+    if name not in table.column_names:
+        raise BadInputError(f"feature {name!r} is missing from the rows: add the column ({dtype})")
+    column = table.column(name)
+    try:
+        column = column.cast(_arrow_type(dtype, column.type))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise BadInputError(f"feature {name!r} is {column.type}, not {dtype}: {error}") from None
+    combined = column.combine_chunks()
+    return combined.combine_chunks() if isinstance(combined, pa.ChunkedArray) else combined
+
+
+def _arrow_type(dtype: str, found: pa.DataType) -> pa.DataType:
+    if dtype.startswith("array<"):
+        inner = dtype[6:-1]
+        return pa.list_(pa.string() if inner == "string" else pa.int64())
+    if dtype == "string":
+        return pa.string()
+    if dtype in INTEGERS:
+        return pa.int64()
+    # Times become seconds in `_numbers`; casting them here would lose their unit.
+    return found if pa.types.is_timestamp(found) else pa.float64()
+
+
+def _numbers(column: pa.Array) -> np.ndarray[Any, Any]:
+    """Return float64 values, NaN for missing; times as seconds since 1970 UTC."""
+    if pa.types.is_timestamp(column.type):
+        micros = column.cast(pa.timestamp("us", tz=column.type.tz)).cast(pa.int64())
+        return micros.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False) / 1e6
+    return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+
+
+def _vocabulary_values(column: pa.Array) -> pa.Array:
+    return column if pa.types.is_string(column.type) else column.cast(pa.int64())
+
+
+def _flatten(column: pa.Array) -> pa.Array:
+    return column.flatten()
+
+
+def _vocabulary(owner: str, arrays: list[pa.Array], min_count: int) -> tuple[int, ...] | tuple[str, ...]:
+    values = pa.concat_arrays([array.drop_null() for array in arrays])
+    counts = values.value_counts()
+    kept = counts.field("values").filter(pc.greater_equal(counts.field("counts"), min_count))
+    if len(kept) == 0:
+        raise BadInputError(
+            f"feature {owner!r} has no value in the training split that occurs {min_count} times: drop it"
+        )
+    return tuple(sorted(kept.to_pylist()))
+
+
+def _moments(values: np.ndarray[Any, Any]) -> tuple[float, float]:
+    finite = values[np.isfinite(values)]
+    if finite.size == 0:
+        return 0.0, 1.0
+    mean, scale = float(finite.mean()), float(finite.std())
+    # A constant has a tiny spread of rounding errors only; dividing by it would blow up.
+    return mean, scale if scale > 1e-12 * max(1.0, abs(mean)) and math.isfinite(scale) else 1.0
+
+
+def _quantiles(values: np.ndarray[Any, Any], buckets: int) -> tuple[float, ...]:
+    finite = values[np.isfinite(values)]
+    if finite.size == 0:
+        return ()
+    edges = np.unique(np.quantile(finite, np.linspace(0, 1, buckets + 1)[1:-1], method="lower"))
+    return tuple(float(edge) for edge in edges)
+
+
+def _pad(column: pa.Array, indices: np.ndarray[Any, Any], length: int) -> np.ndarray[Any, Any]:
+    """Lay flattened list elements out as ``[rows, length]``, the first `length` of each row."""
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    rows = np.repeat(np.arange(len(lengths)), lengths)
+    starts = np.concatenate(([0], np.cumsum(lengths)[:-1])) if len(lengths) else np.zeros(0, dtype=np.int64)
+    positions = np.arange(len(rows)) - np.repeat(starts, lengths)
+    kept = positions < length
+    padded = np.full((len(lengths), length), PADDING, dtype=np.int64)
+    padded[rows[kept], positions[kept]] = indices[kept]
+    return padded
+
+
+def _hash(values: pa.Array) -> np.ndarray[Any, Any]:
+    """Return uint64 hashes that are the same on every machine and in every version."""
+    if pa.types.is_string(values.type):
+        from pandas.util import hash_array
+
+        return np.asarray(hash_array(values.fill_null("").to_numpy(zero_copy_only=False), categorize=True))
+    x = values.fill_null(0).to_numpy(zero_copy_only=False).astype(np.uint64)
+    with np.errstate(over="ignore"):  # the finaliser of SplitMix64 works modulo 2^64
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))

@@ -1,0 +1,37 @@
+"""What do all tests share? Real data, an own home for every engine, and small artifacts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure() -> None:
+    """Keep every engine away from the user's home and silent, before any of them is imported."""
+    from components.settings import quiet_engines
+
+    quiet_engines()
+    os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+@pytest.fixture(scope="session")
+def movielens_raw() -> Path:
+    """Data folder that holds MovieLens-100K; fetched once by the product's own download code."""
+    from components.ingest_movielens.download import ensure
+    from components.settings import Settings
+
+    data = Settings.from_environment().data
+    ensure("ml-100k", data)
+    return data
+
+
+@pytest.fixture(scope="session")
+def training_set_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A synthetic `TrainingSet` directory of 4,000 rows; read-only."""
+    from tests.worlds import write_training_set
+
+    return write_training_set(tmp_path_factory.mktemp("training_set"))

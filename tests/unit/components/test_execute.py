@@ -1,0 +1,210 @@
+"""Does a stage publish everything or nothing, find its own cache, and notice damage?"""
+
+from __future__ import annotations
+
+import errno
+import json
+import multiprocessing
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+import components.execute as execution
+import components.store as storage
+from components.cache import cache_key, explain, key_parts
+from components.contract import ComponentSpec
+from components.errors import BadInputError, MissingError, StorageError
+from components.execute import StageRequest, StageResult, execute
+from components.settings import Settings
+from components.store import Store
+from features.declaration import Window
+from tests.example_component import ADD, COUNT
+
+WINDOW = Window(start=datetime(2024, 1, 1, tzinfo=UTC), end=datetime(2024, 1, 2, tzinfo=UTC))
+KNOWN: Mapping[str, ComponentSpec] = {spec.name: spec for spec in (COUNT, ADD)}
+
+
+@pytest.fixture(autouse=True)
+def _catalog(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execution, "component", KNOWN.__getitem__)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings.at(tmp_path / "home")
+
+
+def count(
+    settings: Settings, marker: Path | str = "", *, run_id: str = "r1", cache: str = "all", **config: object
+) -> StageResult:
+    request = StageRequest.model_validate(
+        {
+            "component": "count_numbers",
+            "config": {"marker": str(marker), **config},
+            "window": WINDOW,
+            "stage": "count",
+            "run_id": run_id,
+            "cache": cache,
+        }
+    )
+    return execute(request, settings)
+
+
+def published(settings: Settings) -> list[Path]:
+    root = settings.home / "artifacts"
+    return sorted(root.glob("*/*")) if root.exists() else []
+
+
+def test_second_run_is_a_hit_with_the_same_artifact(settings: Settings, tmp_path: Path) -> None:
+    marker = tmp_path / "runs"
+    first, second = count(settings, marker), count(settings, marker, run_id="r2")
+    assert (first.cached, second.cached) == (False, True)
+    assert first.outputs == second.outputs
+    assert second.notes == ["3 numbers"]
+    assert marker.read_text() == "x"
+
+
+def test_cache_off_runs_again_and_keeps_both(settings: Settings, tmp_path: Path) -> None:
+    marker = tmp_path / "runs"
+    first = count(settings, marker, cache="off")
+    second = count(settings, marker, cache="off")
+    assert marker.read_text() == "xx"
+    assert first.outputs["numbers"].uri != second.outputs["numbers"].uri
+    assert first.outputs["numbers"].digest == second.outputs["numbers"].digest
+
+
+def test_a_failed_stage_publishes_nothing_and_leaves_no_scratch(settings: Settings) -> None:
+    with pytest.raises(BadInputError, match="no such thing"):
+        count(settings, fail="no such thing")
+    assert published(settings) == []
+    assert list((settings.home / "scratch").iterdir()) == []
+
+
+def _killed(home: Path) -> None:
+    execution.component = KNOWN.__getitem__
+    count(Settings.at(home), fail="kill")
+
+
+def test_sigkill_in_the_middle_leaves_no_half_artifact_and_running_again_completes(settings: Settings) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=_killed, args=(settings.home,))
+    process.start()
+    process.join()
+    assert process.exitcode == -9
+    assert published(settings) == []
+    assert len(list((settings.home / "scratch").iterdir())) == 1
+    assert count(settings).cached is False
+    assert list((settings.home / "scratch").iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["truncate", "delete", "tamper"])
+def test_a_damaged_artifact_is_refused_by_readers_and_rebuilt_by_its_stage(settings: Settings, damage: str) -> None:
+    result = count(settings)
+    artifact = result.outputs["numbers"].load()
+    file = Path(artifact.uri.removeprefix("file://")) / "numbers.txt"
+    if damage == "delete":
+        file.unlink()
+    else:
+        file.write_text("" if damage == "truncate" else file.read_text() + "\n4")
+    with pytest.raises(StorageError, match=r"numbers\.txt of numbers at .* (missing|changed)"):
+        Store(settings.artifacts, settings.home / "fetched").fetch(artifact)
+    again = count(settings)
+    assert again.cached is False
+    assert again.outputs == result.outputs
+    assert count(settings).cached is True
+
+
+def test_an_input_that_was_replaced_is_refused(settings: Settings) -> None:
+    numbers = count(settings).outputs["numbers"]
+    other = count(settings, count=5).outputs["numbers"]
+    wrong = numbers.model_copy(update={"digest": other.digest})
+    request = StageRequest(component="add_numbers", inputs={"numbers": wrong}, window=WINDOW)
+    with pytest.raises(StorageError, match="it was replaced"):
+        execute(request, settings)
+
+
+def test_full_disk_while_publishing_is_one_sentence_and_loses_nothing(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = count(settings)
+    original = storage.write_durably
+
+    def full(path: Path, text: str) -> None:
+        if path.name == storage.STAGE:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        original(path, text)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "write_durably", full)
+        with pytest.raises(StorageError, match=r"the disk is full; nothing was published.*run again"):
+            count(settings, count=4)
+    assert [path.name for path in published(settings)] == [kept.key]
+    assert count(settings).cached is True
+    assert count(settings, count=4).cached is False
+
+
+def test_two_runs_of_one_stage_at_once_agree(settings: Settings) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda n: count(settings, run_id=f"r{n}"), range(8)))
+    assert len({result.outputs["numbers"].uri for result in results}) == 1
+    assert [path.name for path in published(settings)] == [results[0].key]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"config": {"cuont": 2}}, "config cuont"),
+        ({"inputs": {}}, "input 'numbers' is missing"),
+        ({"component": "count_numbers", "config": {}}, "'numbers' is not an input"),
+    ],
+)
+def test_requests_that_do_not_fit_are_refused(settings: Settings, change: dict[str, object], message: str) -> None:
+    numbers = count(settings).outputs["numbers"]
+    good = {"component": "add_numbers", "inputs": {"numbers": numbers}, "window": WINDOW, "stage": "add"}
+    assert execute(StageRequest.model_validate(good), settings).notes == ["sum 3"]
+    with pytest.raises(BadInputError, match=message):
+        execute(StageRequest.model_validate({**good, **change}), settings)
+
+
+def test_annotations_travel_but_do_not_change_the_digest(settings: Settings) -> None:
+    first = count(settings, cache="off", run_id="a").outputs["numbers"]
+    second = count(settings, cache="off", run_id="b").outputs["numbers"]
+    store = Store(settings.artifacts, settings.home / "fetched")
+    assert store.manifest(first.load()).annotations == {"run": "a"}
+    assert store.manifest(second.load()).annotations == {"run": "b"}
+    assert first.digest == second.digest
+
+
+def test_the_run_record_is_json_a_table_can_read(settings: Settings) -> None:
+    result = count(settings, run_id="manual__2024-01-01T00:00:00+00:00")
+    records = list(settings.runs.rglob("count.json"))
+    assert [json.loads(path.read_text())["key"] for path in records] == [result.key]
+
+
+def test_a_key_names_what_changed() -> None:
+    old = key_parts(COUNT, {"count": 1}, {}, WINDOW)
+    new = key_parts(replace(COUNT, version="2"), {"count": 2}, {"table": "abc"}, WINDOW)
+    assert cache_key(old) != cache_key(new)
+    assert "window" not in old
+    said = explain(old, new)
+    assert "component count_number" in said and "config.count" in said and "input.table absent → abc" in said
+    assert "window" in key_parts(replace(COUNT, windowed=True), {}, {}, WINDOW)
+
+
+def test_a_store_elsewhere_is_not_read_by_accident(settings: Settings, tmp_path: Path) -> None:
+    artifact = count(settings).outputs["numbers"].load()
+    with pytest.raises(MissingError, match="outside the store"):
+        Store((tmp_path / "other").as_uri(), tmp_path).fetch(artifact)
+
+
+def test_an_object_store_holds_the_same_artifacts(settings: Settings) -> None:
+    """`memory://` behaves as object stores do: no rename, no directories."""
+    remote = replace(settings, artifacts="memory://rankmill-test")
+    first = count(remote)
+    request = StageRequest(component="add_numbers", inputs=first.outputs, window=WINDOW)
+    assert execute(request, remote).notes == ["sum 3"]
+    assert count(remote, run_id="r2").cached is True
+    assert first.outputs["numbers"].digest == count(settings).outputs["numbers"].digest

@@ -1,0 +1,156 @@
+"""Does the encoder learn from the training rows only and answer for every value it may meet?"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from features.declaration import FIRST, PADDING, UNKNOWN
+from features.encode import LARGEST, Encoder
+from features.encoding import FieldEncoding
+from features.errors import BadInputError
+
+TRAIN = pa.table(
+    {
+        "item": pa.array([30, 10, 20, 10], pa.int64()),
+        "country": pa.array(["ch", "at", None, "ch"]),
+        "price": pa.array([1.0, 3.0, None, 5.0]),
+        "recent": pa.array([[10, 20], [], None, [30, 10, 20]], pa.list_(pa.int64())),
+        "tags": pa.array([["b"], ["a", "b"], [], ["c"]], pa.list_(pa.string())),
+    }
+)
+DTYPES = {
+    "item": "int64",
+    "country": "string",
+    "price": "float64",
+    "recent": "array<int64>",
+    "tags": "array<string>",
+}
+OPTIONS = {
+    "recent": FieldEncoding(shares="item", length=2),
+    "tags": FieldEncoding(kind="bag", length=3),
+}
+
+
+@pytest.fixture
+def encoder() -> Encoder:
+    return Encoder.fit(TRAIN, DTYPES, OPTIONS)
+
+
+def test_known_values_follow_in_sorted_order(encoder: Encoder) -> None:
+    encoded = encoder.encode(TRAIN)
+    assert encoded["item"].tolist() == [FIRST + 2, FIRST, FIRST + 1, FIRST]
+    assert encoded["country"].tolist() == [FIRST + 1, FIRST, PADDING, FIRST + 1]
+
+
+def test_values_outside_the_training_rows_are_unknown_not_new(encoder: Encoder) -> None:
+    rows = TRAIN.slice(0, 1).set_column(0, "item", pa.array([99], pa.int64()))
+    assert encoder.encode(rows)["item"].tolist() == [UNKNOWN]
+
+
+def test_histories_share_the_vocabulary_and_keep_the_most_recent(encoder: Encoder) -> None:
+    encoded = encoder.encode(TRAIN)["recent"]
+    assert encoded.tolist() == [[FIRST, FIRST + 1], [PADDING, PADDING], [PADDING, PADDING], [FIRST + 2, FIRST]]
+    table = {field.name: field.table for field in encoder.fields}
+    assert table["recent"] == table["item"] == "item"
+    assert table["tags"] == "tags"
+
+
+def test_missing_and_non_finite_numbers_become_the_mean(encoder: Encoder) -> None:
+    rows = pa.concat_tables([TRAIN.slice(0, 1)] * 4).set_column(
+        2, "price", pa.array([3.0, None, math.nan, math.inf], pa.float64())
+    )
+    assert encoder.encode(rows)["price"].tolist() == [0.0, 0.0, 0.0, 0.0]
+
+
+def test_outliers_are_clipped(encoder: Encoder) -> None:
+    rows = TRAIN.slice(0, 1).set_column(2, "price", pa.array([1e12]))
+    assert encoder.encode(rows)["price"].tolist() == [LARGEST]
+
+
+def test_json_round_trip_encodes_equally(encoder: Encoder) -> None:
+    again = Encoder.model_validate_json(encoder.model_dump_json())
+    assert again == encoder
+    for name, values in encoder.encode(TRAIN).items():
+        np.testing.assert_array_equal(again.encode(TRAIN)[name], values)
+
+
+def test_times_are_numbers_of_seconds() -> None:
+    times = pa.table({"at": pa.array([0, 1_000_000, 2_000_000], pa.timestamp("us", "UTC"))})
+    encoder = Encoder.fit(times, {"at": "float64"})
+    assert encoder.fitted[0].mean == 1.0
+    assert encoder.encode(times)["at"].tolist() == pytest.approx([-1.2247449, 0.0, 1.2247449])
+
+
+def test_bins_are_training_quantiles() -> None:
+    train = pa.table({"x": pa.array(np.arange(100, dtype=np.float64))})
+    encoder = Encoder.fit(train, {"x": "float64"}, {"x": FieldEncoding(kind="bin", buckets=4)})
+    codes = encoder.encode(train)["x"]
+    assert np.bincount(codes)[FIRST:].tolist() == [24, 25, 25, 26]
+    assert codes.max() < encoder.fields[0].size
+    assert encoder.encode(pa.table({"x": pa.array([None], pa.float64())}))["x"].tolist() == [PADDING]
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "options", "message"),
+    [
+        ({"price": "array<float64>"}, {}, "no encoding"),
+        ({"country": "string"}, {"country": FieldEncoding(kind="normalise")}, "cannot be encoded as 'normalise'"),
+        ({"item": "int64"}, {"itme": FieldEncoding()}, "'itme' is not a feature"),
+        ({"absent": "int64"}, {}, "'absent' is missing"),
+        ({"country": "int64"}, {}, "'country' is string, not int64"),
+        ({"recent": "array<int64>"}, {"recent": FieldEncoding(shares="item")}, "shares 'item'"),
+        ({"item": "int64"}, {"item": FieldEncoding(min_count=9)}, "occurs 9 times"),
+    ],
+)
+def test_what_cannot_be_encoded_is_refused_with_a_sentence(
+    dtypes: dict[str, str], options: dict[str, FieldEncoding], message: str
+) -> None:
+    with pytest.raises(BadInputError, match=message):
+        Encoder.fit(TRAIN, dtypes, options)
+
+
+@given(st.lists(st.one_of(st.none(), st.integers(-(2**62), 2**62)), min_size=1), st.integers(2, 50))
+def test_hashed_ids_stay_inside_the_table(ids: list[int | None], buckets: int) -> None:
+    rows = pa.table({"id": pa.array(ids, pa.int64())})
+    encoder = Encoder.fit(rows, {"id": "int64"}, {"id": FieldEncoding(kind="hash", buckets=buckets)})
+    codes = encoder.encode(rows)["id"]
+    assert codes.max() < encoder.fields[0].size
+    assert [code == PADDING for code in codes] == [value is None for value in ids]
+    assert all(code != UNKNOWN for code in codes)
+
+
+def test_hashes_are_the_same_everywhere() -> None:
+    """Reference values of SplitMix64's finaliser, computed with Python integers."""
+
+    def reference(x: int) -> int:
+        mask = (1 << 64) - 1
+        x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & mask
+        return x ^ (x >> 31)
+
+    ids = [0, 1, 7, 2**40, 123_456_789]
+    rows = pa.table({"id": pa.array(ids, pa.int64())})
+    encoder = Encoder.fit(rows, {"id": "int64"}, {"id": FieldEncoding(kind="hash", buckets=1009)})
+    assert encoder.encode(rows)["id"].tolist() == [FIRST + reference(i) % 1009 for i in ids]
+
+
+@given(st.lists(st.lists(st.integers(1, 9), max_size=6), min_size=1, max_size=20), st.integers(1, 4))
+def test_sequences_equal_a_plain_loop(histories: list[list[int]], length: int) -> None:
+    rows = pa.table({"h": pa.array(histories, pa.list_(pa.int64()))})
+    if not any(histories):
+        return
+    encoder = Encoder.fit(rows, {"h": "array<int64>"}, {"h": FieldEncoding(length=length)})
+    known = sorted({value for history in histories for value in history})
+    expected = [
+        [FIRST + known.index(value) for value in history[:length]] + [PADDING] * (length - len(history[:length]))
+        for history in histories
+    ]
+    assert encoder.encode(rows)["h"].tolist() == expected
+    # A slice of a larger table carries offsets; the encoding must not depend on them.
+    assert encoder.encode(rows.slice(len(histories) // 2))["h"].tolist() == expected[len(histories) // 2 :]
