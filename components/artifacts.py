@@ -53,7 +53,8 @@ class ValidatedEvents(EventsTable):
 class QuarantinedRows(Artifact):
     """Rows that a suite sent aside, each with the expectations it broke.
 
-    `rows.parquet`: the rows as they came, plus `broken`, a list of expectation names. May be empty.
+    `rows.parquet`: the rows as they came, plus `broken`, a list of labels such as
+    `expect_column_values_to_be_between(rating)`. May be empty.
     """
 
     kind: ClassVar[str] = "quarantined_rows"
@@ -106,9 +107,10 @@ class Ranker(Artifact):
 class OnnxModel(Artifact):
     """Exported graph that answers as the trained ranker does.
 
-    `model.onnx`: inputs named like the fields, axes `batch` and `history`; outputs are the tasks'
-    probabilities by name and `hidden`. `contract.json`: `registry.contract.ModelContract`.
-    `encoder.json`: as in `TrainingSet`. `parity.json`: `registry.contract.ParityReport`.
+    `model.onnx`: inputs named like the fields, axes `batch`, `history` and `bag_<field>`
+    (`registry.axes`); outputs are the tasks' probabilities by name and `hidden`. `contract.json`:
+    `registry.contract.ModelContract`. `encoder.json`, `schema.json`: as in `TrainingSet`.
+    `parity.json`: `registry.contract.ParityReport`.
     """
 
     kind: ClassVar[str] = "onnx_model"
@@ -146,7 +148,7 @@ class ErrorMemory(Artifact):
     """ReLoop2 state that belongs to one champion.
 
     `memory.safetensors`: the sketch. `memory.json`: `registry.error_memory.MemoryHeader` (champion
-    digest, hash seed, shape, window covered). `slots.json`: `registry.error_memory.SlotReport` per
+    digest, hash seed, shape, window covered). `slots.json`: `registry.prequential.SlotReport` per
     slot of time, base against compensated. `slots.html`, `slots.png`: the same as a picture.
     """
 

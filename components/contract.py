@@ -56,6 +56,10 @@ class ComponentSpec:
         sources: more packages or modules whose source belongs to the cache key.
         recheck: ``package.module:function`` called on a cache hit as ``(outputs, config, settings)``;
             it returns why the cached result no longer holds outside the store, or None. Light imports.
+        after_publish: ``package.module:function`` called as ``(outputs, config, settings)`` once the
+            outputs exist in the store, also when they came from the cache: it tells the outside world
+            where they are (a pointer in a registry), so that no pointer can name what was never
+            published. It must give the same result when called again. Light imports.
     """
 
     name: str
@@ -69,6 +73,7 @@ class ComponentSpec:
     windowed: bool = False
     sources: tuple[str, ...] = ()
     recheck: str = ""
+    after_publish: str = ""
 
     @property
     def input_types(self) -> dict[str, type[Artifact]]:

@@ -68,7 +68,8 @@ def execute(request: StageRequest, settings: Settings | None = None) -> StageRes
 
     Raises:
         BadInputError: config or inputs do not fit the component.
-        RankmillError: the stage failed; nothing was published.
+        RankmillError: the stage failed; nothing was published. Only `after_publish` fails later: its outputs
+            exist, and running again announces them or newer ones.
     """
     quiet_engines()
     settings = settings or Settings.from_environment()
@@ -113,6 +114,9 @@ def execute(request: StageRequest, settings: Settings | None = None) -> StageRes
                 notes=context.notes,
                 annotations=context.annotations,
             )
+    if spec.after_publish:
+        published = spec.outputs(**{name: ref.load() for name, ref in record.outputs.items()})
+        load_function(spec.after_publish)(published, config, settings)
     result = StageResult(
         stage=request.stage,
         component=spec.name,

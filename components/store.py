@@ -177,6 +177,18 @@ class Store:
         except (FileNotFoundError, ValueError):
             return None
 
+    def records(self, component: str) -> tuple[StageRecord, ...]:
+        """Return every published record of a component, newest first; unreadable ones count as absent.
+
+        It reads them all: for a person's question, not for a run.
+        """
+        try:
+            keys = [PurePosixPath(path).name for path in self._fs.ls(f"{self._base}/{component}", detail=False)]
+        except FileNotFoundError:
+            return ()
+        found = [self.find(component, key) for key in keys if not key.startswith(".")]
+        return tuple(sorted((r for r in found if r is not None), key=lambda r: r.created_at, reverse=True))
+
     def publish(
         self,
         staged: Path,

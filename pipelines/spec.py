@@ -6,7 +6,7 @@ import re
 from datetime import date, timedelta
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints, model_validator
 
 from features.declaration import Frozen, Name
 
@@ -22,7 +22,21 @@ def _duration(value: Any) -> Any:
     raise ValueError("must be a duration such as 30s, 5m, 2h or 1d")
 
 
-Duration = Annotated[timedelta, BeforeValidator(_duration, json_schema_input_type=str)]
+def _written(value: timedelta) -> str:
+    seconds = int(value.total_seconds())
+    size, unit = next(
+        (size, unit) for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")) if not seconds % size
+    )
+    return f"{seconds // size}{unit}"
+
+
+_DurationText = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,5}[smhd]$")]
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_duration, json_schema_input_type=_DurationText),
+    PlainSerializer(_written, return_type=str, when_used="json"),
+]
+"""`30s`, `5m`, `2h` or `1d`."""
 ParamReference = Annotated[str, StringConstraints(pattern=r"^\$\{params\.[a-z][a-z0-9_]*\}$")]
 """`${params.NAME}`: the whole value is replaced by the parameter, keeping its type."""
 OutputReference = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$")]

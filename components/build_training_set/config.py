@@ -103,10 +103,18 @@ class SplitReport(Frozen):
 COMPONENT = ComponentSpec(
     name="build_training_set",
     version="1",
-    summary="Join features as of just before each impression, split by time and encode with the training split's encoder.",
+    summary="Join features as of just before each impression, split and encode with the training split's encoder.",
     config=Config,
     inputs=Inputs,
     outputs=Outputs,
     entrypoint="components.build_training_set.component:run",
-    sources=("features.definitions", "features.store", "features.encode", "features.encoding", "features.declaration"),
+    sources=(
+        "components.training_set",
+        "features.declaration",
+        "features.definitions",
+        "features.encode",
+        "features.encoding",
+        "features.service",
+        "features.store",
+    ),
 )

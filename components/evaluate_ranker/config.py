@@ -48,5 +48,16 @@ COMPONENT = ComponentSpec(
     inputs=Inputs,
     outputs=Outputs,
     entrypoint="components.evaluate_ranker.component:run",
-    sources=("registry.report", "registry.session", "registry.served_model", "registry.metrics", "features.encode"),
+    sources=(
+        "components.rankers.tasks",
+        "components.training_set",
+        "registry.axes",
+        "registry.metrics",
+        "registry.report",
+        "registry.resampling",
+        "registry.served_model",
+        "registry.session",
+        "registry.weighted",
+        "features.encode",
+    ),
 )

@@ -14,7 +14,7 @@ class Config(ComponentConfig):
     """How exact the graph must be, and on which provider it is checked."""
 
     tolerance: float = Field(1e-5, gt=0)
-    """Largest absolute difference between torch and onnxruntime, on probabilities."""
+    """Largest difference between torch and onnxruntime: absolute up to 1, relative above (only `hidden` gets there)."""
     provider: Literal["auto", "cpu", "cuda"] = "auto"
     """Execution provider of the check; `cuda` fails where CUDA does not load, `auto` takes what loads."""
 
@@ -40,5 +40,14 @@ COMPONENT = ComponentSpec(
     inputs=Inputs,
     outputs=Outputs,
     entrypoint="components.export_onnx.component:run",
-    sources=("components.rankers", "registry.contract", "registry.session"),
+    sources=(
+        "components.rankers",
+        "components.training_set",
+        "registry.axes",
+        "registry.contract",
+        "registry.served_model",
+        "registry.session",
+        "features.encode",
+        "features.declaration",
+    ),
 )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from components.artifacts import EventsTable
 from components.contract import ComponentConfig, ComponentSpec, NoInputs, Ports
@@ -21,6 +21,17 @@ class Config(ComponentConfig):
     """Lowest rating that is a `love`; not below `like_at`, so that the funnel is nested."""
     download: bool = True
     """Fetch the files when they are absent; false makes absence an error."""
+    verify: bool = True
+    """Compare the files with the release's published sha256; false reads your own files in the same format."""
+
+    @model_validator(mode="after")
+    def _nested(self) -> Self:
+        if self.love_at < self.like_at:
+            raise ValueError(
+                f"love_at is {self.love_at}, below like_at {self.like_at}: "
+                "a love would not be a like; raise love_at or lower like_at"
+            )
+        return self
 
 
 class Outputs(Ports):
@@ -38,4 +49,5 @@ COMPONENT = ComponentSpec(
     outputs=Outputs,
     entrypoint="components.ingest_movielens.component:run",
     windowed=True,
+    recheck="components.ingest_movielens.recheck:raw_files_are_unchanged",
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from components.artifacts import EventsTable, FeatureTables
 from components.contract import ComponentConfig, ComponentSpec, Ports
 from features.declaration import Name
@@ -14,8 +16,8 @@ class Config(ComponentConfig):
     """Name of a feature service defined in `features/definitions/`."""
     online: bool = True
     """Also write the newest values into the online store."""
-    chunks: int = 1
-    """Parts the window is materialised in; more parts need less memory."""
+    chunks: int = Field(1, ge=1, le=1000)
+    """Parts the window is written online in, oldest first; more parts need less memory."""
 
 
 class Inputs(Ports):
@@ -39,6 +41,6 @@ COMPONENT = ComponentSpec(
     outputs=Outputs,
     entrypoint="components.materialize_features.component:run",
     windowed=True,
-    sources=("features.tables", "features.definitions", "features.store"),
+    sources=("features.tables", "features.definitions", "features.store", "features.service", "features.encoding"),
     recheck="components.materialize_features.recheck:online_store_is_current",
 )

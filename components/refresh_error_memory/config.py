@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from components.artifacts import ErrorMemory, TrainingSet
 from components.contract import ComponentConfig, ComponentSpec, Ports
 from features.declaration import Name
+
+MOST_BUCKETS = 1 << 24
+"""Most buckets over all arrays: 128 MiB for the counts and 256 MiB for each task's sums."""
 
 
 class Config(ComponentConfig):
@@ -24,7 +27,7 @@ class Config(ComponentConfig):
     """Signed projections per array, L in the paper; each array has 2^L buckets."""
     gamma: float = Field(1.0, ge=0, le=1)
     """1 compares the neighbours' labels with the query's own prediction; 0 takes the neighbours' errors."""
-    lambdas: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    lambdas: tuple[float, ...] = Field((0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9), min_length=1)
     """Weights of the compensation to choose from; each slot uses the best on earlier slots."""
     temperature: float = Field(1.0, gt=0)
     """τ of the attention over arrays."""
@@ -36,10 +39,30 @@ class Config(ComponentConfig):
     """n₀ of λ·n/(n+n₀): fewer stored neighbours compensate less."""
     key: Literal["hidden", "hidden_user"] = "hidden_user"
     """Key of a row: `hidden`, or `hidden` with a fixed random code of the user id appended."""
-    seed: int = 0
+    user_weight: float = Field(2.0, ge=0)
+    """Norm of the user code where `hidden` has norm 1; larger keeps users further apart."""
+    seed: int = Field(0, ge=0)
     """Seed of the projections and user codes."""
     provider: Literal["auto", "cpu", "cuda"] = "auto"
     """Execution provider that scores the rows."""
+
+    @field_validator("lambdas")
+    @classmethod
+    def _shares(cls, lambdas: tuple[float, ...]) -> tuple[float, ...]:
+        outside = [value for value in lambdas if not 0 <= value <= 1]
+        if outside:
+            raise ValueError(f"λ is a share of the correction, between 0 and 1, not {outside[0]:g}")
+        return lambdas
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        buckets = self.arrays << self.bits
+        if buckets > MOST_BUCKETS:
+            raise ValueError(
+                f"{self.arrays} arrays of 2^{self.bits} buckets are {buckets:,}, at most {MOST_BUCKETS:,}: "
+                "lower arrays or bits"
+            )
+        return self
 
 
 class Inputs(Ports):
@@ -57,10 +80,11 @@ class Outputs(Ports):
 COMPONENT = ComponentSpec(
     name="refresh_error_memory",
     version="1",
-    summary="Replay labelled rows after the champion's training cut: score first, write after, keep the memory beside it.",
+    summary="Replay labelled rows newer than the champion: score first, write after, keep the memory beside it.",
     config=Config,
     inputs=Inputs,
     outputs=Outputs,
     entrypoint="components.refresh_error_memory.component:run",
     cacheable=False,
+    after_publish="components.refresh_error_memory.pointer:announce",
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from components.artifacts import Ranker, TrainingSet
@@ -29,6 +31,8 @@ class Config(ComponentConfig):
     """Ray Train workers; each reads its shard of every batch."""
     seed: int = 0
     """Seed of initial weights and of the row order."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where workers compute: `cuda` fails without one GPU per worker, `auto` uses GPUs when there are enough."""
 
 
 class Inputs(Ports):
@@ -44,10 +48,12 @@ class Outputs(Ports):
 
 
 class EpochReport(Frozen):
-    """One epoch in figures; metrics are named ``<split>/<task>/<metric>``, e.g. ``validation/like/auc``."""
+    """One epoch in figures; metrics are named ``<split>/<task>/<metric>``, e.g. ``validation/like/auc``.
+
+    Wall-clock time is not here, so that the same weights make the same artifact; MLflow has it.
+    """
 
     epoch: int
-    seconds: float
     train_loss: float
     metrics: dict[str, float]
     best: bool
@@ -61,5 +67,5 @@ COMPONENT = ComponentSpec(
     inputs=Inputs,
     outputs=Outputs,
     entrypoint="components.train_ranker.component:run",
-    sources=("components.rankers",),
+    sources=("components.rankers", "components.training_set", "components.process_tree", "registry.metrics"),
 )

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import field_validator
+
 from components.artifacts import DataDocs, EventsTable, QuarantinedRows, ValidatedEvents
 from components.contract import ComponentConfig, ComponentSpec, Ports
+from features import suites
 from features.declaration import Frozen, Name
 
 
@@ -14,6 +17,14 @@ class Config(ComponentConfig):
 
     suite: Name
     """Name of a suite: `features/expectations/<suite>.yaml`."""
+
+    @field_validator("suite")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        known = suites.names()
+        if name not in known:
+            raise ValueError(f"no suite {name!r}{suites.nearest(name, known)}")
+        return name
 
 
 class Inputs(Ports):
@@ -31,7 +42,22 @@ class Outputs(Ports):
 
 
 class ExpectationResult(Frozen):
-    """One expectation's outcome."""
+    """One expectation's outcome.
+
+    Attributes:
+        expectation: snake name.
+        column: column or columns it is about; None for the whole table.
+        arguments: everything else it was asked, as text.
+        action: what happens when it is broken.
+        passed: whether it holds.
+        checked: rows it was checked on.
+        broken: rows that break it; 0 for an expectation about a figure of the whole column or table.
+        examples: up to five broken rows, ``row 17: 9``.
+        observed: the figure it found, where it is about a figure.
+        problem: why it could not be checked at all; empty when it could.
+        why: the suite's reason for it.
+        line: its line in the suite.
+    """
 
     expectation: str
     column: str | None
@@ -41,14 +67,33 @@ class ExpectationResult(Frozen):
     checked: int
     broken: int
     examples: tuple[str, ...] = ()
+    observed: str = ""
+    problem: str = ""
+    why: str = ""
+    line: int = 0
+
+    @property
+    def label(self) -> str:
+        """Name and columns in one word, as in the `broken` column of quarantined rows."""
+        return f"{self.expectation}({self.column})" if self.column else self.expectation
 
 
 class SuiteResult(Frozen):
-    """All outcomes of one suite over one table."""
+    """All outcomes of one suite over one table.
+
+    Attributes:
+        suite: name of the suite.
+        rows: rows of the table.
+        kept: rows that were not sent aside.
+        max_quarantined: largest share of rows that may be sent aside.
+        passed: whether the contract holds.
+        expectations: outcomes in the order of the suite.
+    """
 
     suite: str
     rows: int
     kept: int
+    max_quarantined: float
     passed: bool
     expectations: tuple[ExpectationResult, ...]
 
@@ -61,5 +106,5 @@ COMPONENT = ComponentSpec(
     inputs=Inputs,
     outputs=Outputs,
     entrypoint="components.validate_data.component:run",
-    sources=("features.expectations",),
+    sources=("features.expectations", "features.suites"),
 )

@@ -1,0 +1,63 @@
+"""Which rows train, which choose the epoch and which test? Decided by time or by a seeded shuffle."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from components.build_training_set.config import Split
+from components.errors import BadInputError
+from components.training_set import SPLITS, SplitName
+
+
+def split_rows(times: pl.Series, split: Split) -> dict[SplitName, np.ndarray[Any, Any]]:
+    """Return the row numbers of each split, ascending.
+
+    Args:
+        times: time of each row, ascending.
+        split: shares, and how to divide.
+
+    Returns:
+        int64 ``[rows]`` per split; together every row once.
+
+    Raises:
+        BadInputError: a split would be empty.
+    """
+    rows = len(times)
+    if split.by == "random":
+        cuts = [round(rows * split.train), round(rows * (split.train + split.validation))]
+        order = np.random.default_rng(split.seed).permutation(rows)
+    else:
+        cuts = _time_cuts(times, split)
+        order = np.arange(rows)
+    if not 0 < cuts[0] < cuts[1] < rows:
+        raise BadInputError(
+            f"{rows} rows cannot be split into {split.train:g} / {split.validation:g} / {split.test:g}: one part would "
+            "be empty; widen the window or change the shares"
+        )
+    return {name: np.sort(part) for name, part in zip(SPLITS, np.split(order, cuts), strict=True)}
+
+
+def _time_cuts(times: pl.Series, split: Split) -> list[int]:
+    """Return the first row of validation and of test: starts of timestamps, nearest to the wanted shares."""
+    starts = np.flatnonzero(np.concatenate(([True], times.to_numpy()[1:] != times.to_numpy()[:-1])))
+    if len(starts) < 3:
+        raise BadInputError(
+            f"a split by time needs three distinct times, the {len(times)} rows have {len(starts)}: widen the window "
+            "or split by random"
+        )
+    wanted = len(times) * np.array([split.train, split.train + split.validation])
+    first = 1 + int(np.argmin(np.abs(starts[1:-1] - wanted[0])))
+    second = first + 1 + int(np.argmin(np.abs(starts[first + 1 :] - wanted[1])))
+    return [int(starts[first]), int(starts[second])]
+
+
+def trained_until(times: pl.Series, parts: dict[SplitName, np.ndarray[Any, Any]], split: Split) -> Any:
+    """Return a time that every row used to fit or to select the model is earlier than."""
+    if split.by == "time":
+        return times[int(parts["test"][0])]
+    newest = max(times[int(parts["train"][-1])], times[int(parts["validation"][-1])])
+    return newest + timedelta(microseconds=1)

@@ -1,0 +1,98 @@
+"""How does `evaluate_ranker` run? Raw rows → encoder → ONNX → cells, plots, page, and the training's MLflow run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from components.artifacts import EvaluationReport
+from components.contract import RunContext
+from components.errors import BadInputError
+from components.evaluate_ranker.config import Config, Inputs, Outputs
+from components.training_set import read_raw
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from components.evaluate_ranker.rows import Judged
+    from registry.served_model import Scores
+
+RUN_ID = "mlflow_run_id"
+"""Annotation of the model with the MLflow run of its training."""
+
+
+def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
+    """Score one split through the exported model as it would be served, and report.
+
+    Raises:
+        BadInputError: the split is empty, or the rows lack a column that the model needs.
+        MissingError: the requested provider did not load, or the training's MLflow run is gone.
+        RetryableError: MLflow could not be written; nothing was published.
+    """
+    import pyarrow.parquet as pq
+
+    from components.evaluate_ranker.cells import headline, judge, remarks
+    from components.evaluate_ranker.page import render
+    from components.evaluate_ranker.plots import draw
+    from components.evaluate_ranker.rows import judged
+    from components.evaluate_ranker.tracking import log_evaluation
+    from components.rankers.tasks import tasks_of
+    from registry.report import ALL, Evaluation
+    from registry.served_model import ServedModel
+
+    model = ServedModel.open(context.local(inputs.model), config.provider)
+    table = read_raw(context.local(inputs.dataset), config.split)
+    if table.num_rows == 0:
+        raise BadInputError(f"stage {context.stage!r}: the {config.split} split has no rows: widen its window or share")
+    schema = model.contract.schema_
+    rows = judged(table, schema.declaration)
+    context.progress(f"scoring {table.num_rows} rows on {model.provider}")
+    scores = model.score(table)
+
+    tasks = [task for task in tasks_of(schema.declaration) if task.name in model.contract.tasks]
+    domains = rows.domains(schema.domains)
+    context.progress(f"judging {len(tasks)} tasks in {len(domains)} domains, {config.bootstrap} resamples each")
+    cells, calibration = judge(rows, scores.tasks, tasks, domains, config)
+    report = Evaluation(
+        model_digest=inputs.model.digest,
+        dataset_digest=inputs.dataset.digest,
+        split=config.split,
+        rows=table.num_rows,
+        window_start=rows.start,
+        window_end=rows.end,
+        confidence=config.confidence,
+        resamples=config.bootstrap,
+        provider=model.provider,
+        tasks=tuple(task.name for task in tasks),
+        domains=domains,
+        cells=cells,
+        calibration=calibration,
+    )
+    lines = remarks(cells)
+    draft = context.draft("report")
+    (draft / "report.json").write_text(report.model_dump_json(indent=2), encoding="utf-8")
+    pq.write_table(_predictions(table, schema.declaration.user, rows, scores), draft / "predictions.parquet")
+    plots = draw(draft / "plots", report, rows, scores.tasks, tasks)
+    name = f"{model.contract.ranker} in {context.pipeline}"
+    (draft / "report.html").write_text(render(report, name, lines, plots), encoding="utf-8")
+
+    run_id = context.annotations_of(inputs.model).get(RUN_ID)
+    if run_id:
+        log_evaluation(context.settings.tracking_uri, run_id, report, draft)
+        context.annotate(RUN_ID, run_id)
+    for task in tasks:
+        context.note(headline(report.cell(task.name, ALL)))
+    for line in lines:
+        context.note(line)
+    return Outputs(report=EvaluationReport(uri=str(draft)))
+
+
+def _predictions(table: pa.Table, user: str, rows: Judged, scores: Scores) -> pa.Table:
+    """Return row_id, user, domain, ``label_<feedback>`` and ``predicted_<task>`` of every scored row."""
+    import pyarrow as pa
+
+    columns = {"row_id": table["row_id"], "user": table[user]}
+    if rows.domain is not None:
+        columns["domain"] = pa.array(rows.domain)
+    columns |= {f"label_{name}": pa.array(values.astype("int8")) for name, values in rows.labels.items()}
+    columns |= {f"predicted_{name}": pa.array(values) for name, values in scores.tasks.items()}
+    return pa.table(columns)

@@ -1,0 +1,105 @@
+"""How does `export_onnx` run? Load the ranker, write the graph, prove it equal, describe what it promises."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from components.artifacts import OnnxModel
+from components.contract import RunContext
+from components.errors import BadInputError
+from components.export_onnx.config import Config, Inputs, Outputs
+from components.training_set import EncodedSplit, read_encoded, read_schema
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+RUN_ID = "mlflow_run_id"
+"""Annotation that leads from every artifact of a model to its MLflow run."""
+SAMPLED = 10_000
+"""Training rows behind `hidden_mean`."""
+
+
+def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
+    """Export the ranker and publish it only when the graph answers as the module does.
+
+    Raises:
+        BadInputError: the data set does not belong to the ranker, or the ranker cannot be exported.
+        ParityError: the graph answers differently; the report is kept in the run's folder.
+        MissingError: the requested provider did not load.
+    """
+    from components.export_onnx.graph import OPSET, export_graph
+    from components.export_onnx.parity import compare, require
+    from components.rankers.config import RankerConfig
+    from components.rankers.files import CONFIG, load_ranker
+    from components.rankers.tasks import tasks_of
+    from registry.contract import ModelContract
+    from registry.served_model import CONTRACT, ENCODER, MODEL, ServedModel
+    from registry.session import open_session
+
+    trained, dataset = context.local(inputs.ranker), context.local(inputs.dataset)
+    draft = context.draft("onnx_model")
+    schema = read_schema(trained)
+    if read_schema(dataset).fields != schema.fields:
+        raise BadInputError(
+            f"stage {context.stage!r}: the training set was encoded with other fields than the ranker was trained on: "
+            "wire the training set of the ranker's own run"
+        )
+    ranker = load_ranker(trained)
+    tasks = [task.name for task in tasks_of(schema.declaration)]
+    context.progress("writing the graph")
+    export_graph(ranker, schema, tasks, draft / MODEL)
+
+    session = open_session(draft / MODEL, config.provider)
+    rows = read_encoded(dataset, "test", schema)
+    if rows.rows == 0:
+        raise BadInputError(f"stage {context.stage!r}: the test split is empty, so the graph cannot be checked")
+    context.progress("comparing torch and onnxruntime")
+    parity = compare(ranker, session, schema.fields, tasks, rows.features, config.tolerance)
+    if not parity.passed:
+        context.kept.mkdir(parents=True, exist_ok=True)
+        (context.kept / "parity.json").write_text(parity.model_dump_json(indent=2), encoding="utf-8")
+    require(parity, str(context.kept / "parity.json"))
+    (draft / "parity.json").write_text(parity.model_dump_json(indent=2), encoding="utf-8")
+
+    mean = _hidden_mean(session, read_encoded(dataset, "train", schema))
+    name = RankerConfig.model_validate_json((trained / CONFIG).read_text(encoding="utf-8")).name
+    contract = ModelContract(
+        ranker=name,
+        ranker_digest=inputs.ranker.digest,
+        schema=schema,
+        tasks=tuple(tasks),
+        hidden=len(mean),
+        hidden_mean=mean,
+        opset=OPSET,
+    )
+    (draft / CONTRACT).write_text(contract.model_dump_json(by_alias=True, indent=2), encoding="utf-8")
+    for file in (ENCODER, "schema.json"):
+        shutil.copyfile(trained / file, draft / file)
+    loaded = ServedModel.open(draft, config.provider)  # what is published can be opened and keeps its contract
+
+    run_id = context.annotations_of(inputs.ranker).get(RUN_ID)
+    if run_id:
+        context.annotate(RUN_ID, run_id)
+    worst = max(case.max_abs_difference for case in parity.cases)
+    megabytes = (draft / MODEL).stat().st_size / 1e6
+    context.note(
+        f"{name}, {megabytes:.1f} MB, opset {OPSET}; {len(parity.cases)} parity cases on {loaded.provider}, "
+        f"largest difference {worst:.1e}"
+    )
+    return Outputs(onnx_model=OnnxModel(uri=str(draft)))
+
+
+def _hidden_mean(session: onnxruntime.InferenceSession, train: EncodedSplit) -> tuple[float, ...]:
+    """Return the mean of ``hidden`` over training rows spread evenly, through the graph."""
+    import numpy as np
+
+    from components.export_onnx.parity import spread
+    from components.rankers.tasks import HIDDEN
+
+    chosen = spread(train.rows, SAMPLED)
+    sums = []
+    for part in np.array_split(chosen, -(-len(chosen) // 1000)):
+        feed = {name: np.ascontiguousarray(values[part]) for name, values in train.features.items()}
+        sums.append(session.run([HIDDEN], feed)[0].sum(axis=0, dtype=np.float64))
+    return tuple(float(x) for x in np.sum(sums, axis=0) / len(chosen))

@@ -1,0 +1,138 @@
+"""How do impressions become feature tables, and their newest values the online store's?"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+from components.artifacts import FeatureTables
+from components.contract import RunContext
+from components.errors import BadInputError, RetryableError
+from components.materialize_features.config import Config, Inputs, Outputs
+from components.materialize_features.lock import exclusive
+from components.materialize_features.marker import OnlineMarker, outdated_views, read_markers, write_marker
+from components.store import content_digest, files_below, sha256_file
+from features.declaration import Window
+from features.service import ServiceSnapshot
+
+TICK = timedelta(microseconds=1)
+
+
+def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
+    """Compute the tables of the service and, with `online`, write their newest values.
+
+    Raises:
+        BadInputError: the events lack a column, or none lies in the window.
+        MissingError: there is no such feature service.
+        RetryableError: the online store is locked.
+    """
+    draft = context.draft("feature_tables")
+    snapshot = write_tables(
+        context.local(inputs.table) / "events.parquet", config.feature_service, context.window, draft
+    )
+    (draft / "service.json").write_text(snapshot.model_dump_json(indent=2), encoding="utf-8")
+    rows = ", ".join(f"{name} {count:,}" for name, count in sorted(snapshot.rows.items()))
+    context.note(f"{len(snapshot.features)} features; rows: {rows}")
+    if config.online:
+        context.note(_write_online(draft, snapshot, config, context))
+    return Outputs(feature_tables=FeatureTables(uri=str(draft)))
+
+
+def write_tables(events: Path, service: str, window: Window, directory: Path) -> ServiceSnapshot:
+    """Write one Parquet file per source of `service` and return what was written.
+
+    Args:
+        events: `events.parquet` of an `EventsTable`.
+        service: feature service.
+        window: impressions that count.
+        directory: folder of the files.
+
+    Raises:
+        BadInputError: the events lack a column, or none lies in the window.
+        MissingError: there is no such feature service.
+    """
+    import polars as pl
+
+    from features.definitions import load_definitions
+    from features.service import describe
+    from features.tables import compute_table, write_table
+
+    definitions = load_definitions()
+    features, sources = describe(service, definitions)
+    impressions = pl.scan_parquet(events)
+    schemas = {view.name: {f.name: f.dtype for f in features if f.view == view.name} for view in definitions.views}
+    rows = {}
+    for source in sources:
+        frame = compute_table(definitions.recipes[source.name], impressions, window)
+        if frame.is_empty():
+            raise BadInputError(
+                f"no impression lies in the window {window}: move the window of the pipeline, or ingest those days"
+            )
+        write_table(frame, source.keys | schemas[source.view], directory / source.file)
+        rows[source.name] = len(frame)
+    return ServiceSnapshot(service=service, features=tuple(features), sources=tuple(sources), window=window, rows=rows)
+
+
+def spans(window: Window, chunks: int) -> list[tuple[datetime, datetime]]:
+    """Return `chunks` half-open parts of the window, the first one starting where profiles may stand.
+
+    A profile's first row lies 1 µs before the key's first impression, so possibly before the window.
+    """
+    width = (window.end - window.start) / chunks
+    edges = [window.start - TICK, *(window.start + width * part for part in range(1, chunks)), window.end]
+    return [(start, end) for start, end in pairwise(edges) if start < end]
+
+
+def _write_online(directory: Path, snapshot: ServiceSnapshot, config: Config, context: RunContext) -> str:
+    from features.store import embedded_online_store, materialize, online_identity
+
+    feast = context.settings.feast
+    online = online_identity(feast)
+    hashes = {path.relative_to(directory).as_posix(): sha256_file(path) for path in files_below(directory)}
+    with exclusive(feast / "materialize.lock"), _one_sentence(online):
+        database = embedded_online_store(feast)
+        # What markers say about a database that was deleted is no longer true.
+        markers = read_markers(feast, online) if database is None or database.exists() else {}
+        views = outdated_views(markers, snapshot.views, snapshot.window)
+        if not views:
+            return f"online store left alone: it holds values of a later window than {snapshot.window}"
+        parts = spans(snapshot.window, config.chunks)
+        for done, (start, end) in enumerate(materialize(feast, directory, views, parts), start=1):
+            context.progress(f"online store: {done}/{len(parts)} written, {start:%Y-%m-%d} to {end:%Y-%m-%d}")
+        write_marker(
+            feast,
+            OnlineMarker(
+                service=snapshot.service,
+                digest=content_digest(FeatureTables.kind, FeatureTables.schema_version, hashes),
+                window=snapshot.window,
+                views=tuple(views),
+                online=online,
+                finished_at=datetime.now(UTC),
+            ),
+        )
+    skipped = sorted(set(snapshot.views) - set(views))
+    later = f"; {', '.join(skipped)} left alone, they hold a later window" if skipped else ""
+    return f"online store holds {', '.join(views)} as of {snapshot.window.end:%Y-%m-%d %H:%M} UTC{later}"
+
+
+@contextmanager
+def _one_sentence(online: str) -> Iterator[None]:
+    """Turn what SQLite says about the online store's file into one sentence that says what to do."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error) or "busy" in str(error):
+            raise RetryableError(
+                f"online store {online} is locked by another process: close what writes to it and run again"
+            ) from error
+        raise RetryableError(
+            f"online store {online} cannot be written ({error}): check that its folder is writable and has space"
+        ) from error
+    except sqlite3.DatabaseError as error:
+        raise BadInputError(
+            f"online store {online} is damaged ({error}): delete the file and run again, which writes it anew"
+        ) from error

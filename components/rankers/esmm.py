@@ -1,0 +1,90 @@
+"""ESMM: how is a rare deep feedback learnt from every impression?
+
+Ma et al., "Entire Space Multi-Task Model", SIGIR 2018. Towers over shared embeddings
+predict each stage of the funnel given the stage before it; only the products, which are defined on
+every impression, are trained: ``pCTCVR = pCTR · pCVR`` (equation 1). A funnel of any length is the
+chain of the same step.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from components.errors import BadInputError
+from components.rankers.base import RankerModule
+from components.rankers.config import RankerConfig
+from components.rankers.heads import chain, funnel_loss, logit, stage_rates
+from components.rankers.representation import Representation
+from components.rankers.sequence import MeanSequence
+from components.rankers.tasks import HIDDEN, LOGIT
+from components.rankers.tower import Tower
+from features.declaration import RankerSchema, conditional_name
+
+WIDTH = 18
+HIDDEN_LAYERS = (360, 200, 80)
+"""The paper's embedding width and BASE network (§3.1)."""
+
+
+class Esmm(RankerModule):
+    """Entire-space multi-task model over a funnel of at least two feedback types.
+
+    Args:
+        config: sizes; the paper's where left out.
+        schema: inputs, funnel and base rates.
+
+    Raises:
+        BadInputError: the feedback is not a funnel of two or more labels.
+    """
+
+    def __init__(self, config: RankerConfig, schema: RankerSchema) -> None:
+        super().__init__()
+        feedback = schema.declaration.feedback
+        if len(feedback) < 2 or not schema.declaration.funnel:
+            what = "one feedback type" if len(feedback) < 2 else "feedback types that are no funnel"
+            raise BadInputError(
+                f"ranker 'esmm' needs a funnel of at least two feedback types, the training set has {what} "
+                f"({', '.join(feedback)}): declare a funnel or choose another ranker"
+            )
+        self.feedback = feedback
+        self.stages = (feedback[0], *(conditional_name(deep, near) for near, deep in pairwise(feedback)))
+        hidden = config.hidden or HIDDEN_LAYERS
+        self.representation = Representation(schema, config.embedding_width or WIDTH, MeanSequence())
+        self.towers = nn.ModuleList(
+            Tower(self.representation.out_features, hidden, config.dropout or 0.0, bias=logit(rate))
+            for rate in stage_rates(schema)
+        )
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Predict.
+
+        Args:
+            batch: one tensor per field of the schema, see `FieldEmbedding.forward`.
+
+        Returns:
+            float32 ``[B]`` probabilities: each feedback over all impressions, then each conditional;
+            ``<stage>_logit`` for the loss; ``hidden`` ``[B, H]``, the towers' last layers side by side.
+        """
+        x = self.representation(batch)
+        logits: list[Tensor] = []
+        last: list[Tensor] = []
+        for tower in self.towers:
+            z, h = tower(x)
+            logits.append(z)
+            last.append(h)
+        outputs = dict(zip(self.feedback, chain(logits), strict=True))
+        outputs |= {name: torch.sigmoid(z) for name, z in zip(self.stages[1:], logits[1:], strict=True)}
+        outputs |= {name + LOGIT: z for name, z in zip(self.stages, logits, strict=True)}
+        outputs[HIDDEN] = torch.cat(last, dim=1)
+        return outputs
+
+    def loss(self, outputs: dict[str, Tensor], labels: dict[str, Tensor]) -> Tensor:
+        """Return the product loss over all impressions, mean over rows (equation 2).
+
+        Args:
+            outputs: what `forward` returned.
+            labels: float32 ``[B]`` per feedback.
+        """
+        return funnel_loss([outputs[s + LOGIT] for s in self.stages], [labels[name] for name in self.feedback])

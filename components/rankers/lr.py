@@ -1,0 +1,69 @@
+"""Logistic regression: how far does a linear model get? The anchor that proves labels, split and encoder."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from components.rankers.base import RankerModule
+from components.rankers.config import RankerConfig
+from components.rankers.embedding import FieldEmbedding
+from components.rankers.heads import logit
+from components.rankers.sequence import MeanSequence
+from components.rankers.tasks import HIDDEN, LOGIT, tasks_of
+from features.declaration import RankerSchema
+
+
+class LogisticRegression(RankerModule):
+    """One weight per categorical value and feedback, bags and histories averaged, one weight per number.
+
+    The weights of T feedback types are the columns of a table of width T, and no two fields share
+    weights. Conditionals are the ratio of two predictions, at most 1.
+
+    Args:
+        config: nothing but the name.
+        schema: inputs, feedback and base rates.
+    """
+
+    def __init__(self, config: RankerConfig, schema: RankerSchema) -> None:
+        super().__init__()
+        self.feedback = schema.declaration.feedback
+        self.conditionals = tuple(t for t in tasks_of(schema.declaration) if t.given is not None)
+        self.embedding = FieldEmbedding(schema.fields, width=len(self.feedback), std=0.0, shared=False)
+        self.mean = MeanSequence()
+        self.slopes = nn.Parameter(torch.zeros(len(self.embedding.numeric), len(self.feedback)))
+        rates = [schema.base_rates.get(name, 0.5) for name in self.feedback]
+        self.bias = nn.Parameter(torch.tensor([logit(rate) for rate in rates], dtype=torch.float32))
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Predict.
+
+        Args:
+            batch: one tensor per field of the schema, see `FieldEmbedding.forward`.
+
+        Returns:
+            float32 ``[B]`` probabilities per feedback and conditional, ``<feedback>_logit`` for the loss,
+            and ``hidden`` ``[B, F·T]``: what each of F fields adds to each of T logits.
+        """
+        fields = self.embedding(batch)
+        parts = list(fields.categorical.values())
+        parts += [self.mean(vectors, fields.masks[name]) for name, vectors in fields.sequences.items()]
+        parts += [x.unsqueeze(1) * slope for x, slope in zip(fields.numeric.values(), self.slopes, strict=True)]
+        contributions = torch.stack(parts, dim=1)  # [B, F, T]
+        logits = contributions.sum(dim=1) + self.bias
+        by_name = {name: logits[:, t] for t, name in enumerate(self.feedback)}
+        outputs = {name: torch.sigmoid(z) for name, z in by_name.items()}
+        for task in self.conditionals:
+            ratio = functional.logsigmoid(by_name[task.label]) - functional.logsigmoid(by_name[str(task.given)])
+            outputs[task.name] = torch.exp(ratio.clamp(max=0.0))
+        outputs |= {name + LOGIT: z for name, z in by_name.items()}
+        outputs[HIDDEN] = contributions.flatten(start_dim=1)
+        return outputs
+
+    def loss(self, outputs: dict[str, Tensor], labels: dict[str, Tensor]) -> Tensor:
+        """Return the sum over feedback types of the mean cross-entropy over all rows."""
+        losses = [
+            functional.binary_cross_entropy_with_logits(outputs[name + LOGIT], labels[name]) for name in self.feedback
+        ]
+        return torch.stack(losses).sum()

@@ -1,0 +1,38 @@
+"""What does one task's own network look like? A multi-layer perceptron that ends in one logit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+
+class Tower(nn.Module):
+    """Linear → ReLU → dropout per hidden layer, then one logit (BASE network of Ma et al. 2018, §3).
+
+    Args:
+        in_features: width of the input.
+        hidden: widths of the hidden layers.
+        dropout: share of hidden units dropped in training.
+        bias: initial bias of the logit.
+    """
+
+    def __init__(self, in_features: int, hidden: Sequence[int], dropout: float = 0.0, bias: float = 0.0) -> None:
+        super().__init__()
+        widths = [in_features, *hidden]
+        layers: list[nn.Module] = []
+        for narrow, wide in pairwise(widths):
+            linear = nn.Linear(narrow, wide)
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
+            layers += [linear, nn.ReLU(), nn.Dropout(dropout)]
+        self.layers = nn.Sequential(*layers)
+        self.head = nn.Linear(widths[-1], 1)
+        nn.init.xavier_uniform_(self.head.weight)
+        nn.init.constant_(self.head.bias, bias)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logit ``[B]`` and the last hidden layer ``[B, hidden[-1]]``."""
+        hidden = self.layers(x)
+        return self.head(hidden).squeeze(1), hidden

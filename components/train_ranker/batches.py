@@ -1,0 +1,60 @@
+"""How do rows reach a training step? Gathered by index from memory-mapped arrays, no loop over rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from components.errors import BadInputError
+from components.training_set import EncodedSplit, SplitName, read_encoded
+from features.declaration import RankerSchema
+
+Indices = NDArray[np.int64]
+
+
+def open_split(dataset: Path, split: SplitName, schema: RankerSchema) -> EncodedSplit:
+    """Return one split, memory-mapped.
+
+    Raises:
+        BadInputError: an index lies outside its embedding table.
+    """
+    rows = read_encoded(dataset, split, schema)
+    for field in schema.fields:
+        if field.kind == "numeric" or not rows.features[field.name].size:
+            continue
+        least, most = int(rows.features[field.name].min()), int(rows.features[field.name].max())
+        if least < 0 or most >= field.size:
+            raise BadInputError(
+                f"field {field.name!r} of the {split} split holds index {least if least < 0 else most}, its table has "
+                f"{field.size} rows: build the training set again"
+            )
+    return rows
+
+
+def features_at(rows: EncodedSplit, at: Indices | slice, device: torch.device) -> dict[str, Tensor]:
+    """Return the inputs of the rows `at`: a copy, on `device`."""
+    return {name: _tensor(values, at, device) for name, values in rows.features.items()}
+
+
+def labels_at(rows: EncodedSplit, at: Indices | slice, device: torch.device) -> dict[str, Tensor]:
+    """Return the labels of the rows `at`: a copy, on `device`."""
+    return {name: _tensor(values, at, device) for name, values in rows.labels.items()}
+
+
+def _tensor(values: NDArray[np.generic], at: Indices | slice, device: torch.device) -> Tensor:
+    # The arrays are read-only views of a file; torch needs memory of its own.
+    return torch.from_numpy(np.array(values[at])).to(device)
+
+
+def epoch_order(rows: int, seed: int, epoch: int) -> Indices:
+    """Return the order of the rows in an epoch: the same on every worker and for any number of workers."""
+    return np.random.default_rng([seed, epoch]).permutation(rows).astype(np.int64)
+
+
+def share(rows: int, rank: int, world: int) -> slice:
+    """Return which of `rows` consecutive rows belong to `rank`; shares differ by at most one row."""
+    return slice(rows * rank // world, rows * (rank + 1) // world)

@@ -1,0 +1,145 @@
+"""How is the train stage run? Ray in a child process that cannot outlive it, MLflow told epoch by epoch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from components.artifacts import Ranker
+from components.contract import RunContext
+from components.errors import RankmillError, RetryableError
+from components.process_tree import ProcessTree
+from components.train_ranker.config import Config, EpochReport, Inputs, Outputs
+from components.train_ranker.job import Failure, Progress, TrainingJob, read_progress
+from components.train_ranker.ray_launch import refuse_oversized, usable_cpus
+
+POLL_SECONDS = 0.3
+_SOCKET_ROOM = 40
+"""Ray's socket names need some 65 of the 107 characters a Unix socket path may have."""
+
+
+def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
+    """Train, follow the epochs, and publish the best one.
+
+    Raises:
+        BadInputError: the ranker does not fit the data, there are too few CPUs or GPUs, or training diverged.
+        RetryableError: a worker was lost, or MLflow cannot be written.
+    """
+    settings = context.settings
+    if not settings.ray_address:
+        refuse_oversized(config.workers, usable_cpus(), "CPUs", "this machine")
+    dataset = context.local(inputs.dataset)
+    work = context.scratch / "training"
+    work.mkdir()
+    job = TrainingJob(
+        name=f"train-{context.key[:16]}",
+        dataset=dataset,
+        directory=work,
+        config=config,
+        ray_address=settings.ray_address,
+        ray_temp=_short_folder(),
+    )
+    history = _train(job, config, context)
+    draft = context.draft("ranker")
+    _fill(draft, job, config, history)
+    best = next(report for report in reversed(history) if report.best)
+    context.note(f"{config.ranker.name}: epoch {best.epoch} of {len(history)} kept, validation {_areas(best)}")
+    return Outputs(ranker=Ranker(uri=str(draft)))
+
+
+def _train(job: TrainingJob, config: Config, context: RunContext) -> list[EpochReport]:
+    """Run the training process to its end and return its epochs."""
+    command = [sys.executable, "-m", "components.train_ranker.ray_launch", str(job.write())]
+    log = job.directory / "train.log"
+    history: list[EpochReport] = []
+    with ProcessTree(command, log=log, cleanup=[job.ray_temp] if job.ray_temp else []) as tree:
+        # The child starts Ray while MLflow is imported here.
+        from components.train_ranker.curves import draw_curves
+        from components.train_ranker.tracking import tracked
+
+        with tracked(
+            context.settings.tracking_uri,
+            context.settings.mlflow_artifacts,
+            name=context.pipeline,
+            run_name=context.run_id,
+            key=context.key,
+            params=config.model_dump(mode="json"),
+            tags={"rankmill.stage": context.stage},
+        ) as mlflow_run:
+            context.annotate("mlflow_run_id", mlflow_run.run_id)
+
+            def follow(progress: Progress) -> None:
+                history.append(progress.report)
+                mlflow_run.log_epoch(progress)
+                mark = ", best so far" if progress.report.best else ""
+                context.progress(
+                    f"epoch {progress.report.epoch}/{config.epochs}: loss {progress.report.train_loss:.4f}, "
+                    f"validation {_areas(progress.report)} ({progress.seconds:.1f} s{mark})"
+                )
+
+            _wait(tree, job, log, context, follow)
+            curves = job.directory / "curves.png"
+            draw_curves(history, curves)
+            mlflow_run.log_file(curves)
+    return history
+
+
+def _wait(
+    tree: ProcessTree, job: TrainingJob, log: Path, context: RunContext, follow: Callable[[Progress], None]
+) -> None:
+    """Follow the training process until it ended well.
+
+    Raises:
+        RankmillError: it did not.
+    """
+    seen, code = 0, None
+    while code is None:
+        code = tree.wait(POLL_SECONDS)
+        for progress in read_progress(job.directory, skip=seen):
+            follow(progress)
+            seen += 1
+    failure = Failure.read(job.directory)
+    if failure is None and code == 0 and seen:
+        return
+    if failure is not None and type(failure) is not RankmillError:
+        raise failure
+    context.kept.mkdir(parents=True, exist_ok=True)
+    kept = Path(shutil.copy(log, context.kept / "train.log"))
+    if failure is not None:
+        raise RankmillError(f"{failure}; its log is {kept}")
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    last = lines[-1][:300] if lines else "it wrote nothing"
+    if code >= 128:
+        raise RetryableError(
+            f"the training process was killed by signal {code - 128} (out of memory?): {last}; "
+            f"its log is {kept}, run again"
+        )
+    raise RankmillError(f"the training process ended with status {code}: {last}; its log is {kept}")
+
+
+def _fill(draft: Path, job: TrainingJob, config: Config, history: list[EpochReport]) -> None:
+    from components.rankers.files import CONFIG, WEIGHTS
+
+    shutil.copy(job.directory / WEIGHTS, draft / WEIGHTS)
+    shutil.copy(job.directory / "curves.png", draft / "curves.png")
+    for name in ("schema.json", "encoder.json"):
+        shutil.copy(job.dataset / name, draft / name)
+    (draft / CONFIG).write_text(config.ranker.model_dump_json(indent=2), encoding="utf-8")
+    reports = [report.model_dump(mode="json") for report in history]
+    (draft / "history.json").write_text(json.dumps(reports, indent=2), encoding="utf-8")
+
+
+def _areas(report: EpochReport) -> str:
+    """Return the validation AUCs, e.g. ``AUC like 0.7356, love 0.7409``."""
+    areas = {name.split("/")[1]: value for name, value in report.metrics.items() if name.endswith("/auc")}
+    return "AUC " + (", ".join(f"{name} {value:.4f}" for name, value in areas.items()) or "undefined (one class)")
+
+
+def _short_folder() -> Path:
+    """Return a new folder whose path leaves room for Ray's Unix sockets; the process tree deletes it."""
+    parent = tempfile.gettempdir()
+    return Path(tempfile.mkdtemp(prefix="rankmill-ray-", dir=parent if len(parent) + 22 <= _SOCKET_ROOM else "/tmp"))  # noqa: S108 a new folder, only ours

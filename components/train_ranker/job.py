@@ -1,0 +1,88 @@
+"""What do the stage and its training process tell each other? Small JSON files in one directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from components.errors import BadInputError, MissingError, RankmillError, RetryableError, StorageError
+from components.store import write_durably
+from components.train_ranker.config import Config, EpochReport
+from features.declaration import Frozen
+
+JOB = "job.json"
+PROGRESS = "progress.jsonl"
+FAILURE = "failure.json"
+_CLASSES = {kind.__name__: kind for kind in (BadInputError, MissingError, RankmillError, RetryableError, StorageError)}
+
+
+class TrainingJob(Frozen):
+    """Everything the training process needs.
+
+    Attributes:
+        name: name of the Ray Train run.
+        dataset: local directory of a `TrainingSet`.
+        directory: where weights, progress and failure are written; every worker must see it.
+        config: the `with:` block.
+        ray_address: a cluster's address, or None to start a local one.
+        ray_temp: folder of the local cluster's sockets and logs; its path must be short.
+    """
+
+    name: str
+    dataset: Path
+    directory: Path
+    config: Config
+    ray_address: str | None = None
+    ray_temp: Path | None = None
+
+    def write(self) -> Path:
+        """Write the job into its directory and return the file."""
+        path = self.directory / JOB
+        write_durably(path, self.model_dump_json(indent=2))
+        return path
+
+
+class Progress(Frozen):
+    """One line of the progress file: an epoch's report and its seconds."""
+
+    report: EpochReport
+    seconds: float
+    train_seconds: float
+
+
+class Failure(Frozen):
+    """Why the training process ended without a model."""
+
+    kind: str
+    message: str
+
+    @classmethod
+    def write(cls, directory: Path, error: RankmillError) -> None:
+        """Leave `error` for the stage to raise again; the first failure of a run is the one that counts."""
+        path = directory / FAILURE
+        if not path.exists():
+            kind = next((k.__name__ for k in type(error).__mro__ if k.__name__ in _CLASSES), RankmillError.__name__)
+            write_durably(path, cls(kind=kind, message=str(error)).model_dump_json())
+
+    @classmethod
+    def read(cls, directory: Path) -> RankmillError | None:
+        """Return the error that the training process left, or None."""
+        path = directory / FAILURE
+        if not path.exists():
+            return None
+        failure = cls.model_validate_json(path.read_text(encoding="utf-8"))
+        return _CLASSES.get(failure.kind, RankmillError)(failure.message)
+
+
+def append_progress(directory: Path, progress: Progress) -> None:
+    """Add one line to the progress file."""
+    with (directory / PROGRESS).open("a", encoding="utf-8") as stream:
+        stream.write(progress.model_dump_json() + "\n")
+
+
+def read_progress(directory: Path, skip: int = 0) -> list[Progress]:
+    """Return the complete lines of the progress file after the first `skip`."""
+    path = directory / PROGRESS
+    if not path.exists():
+        return []
+    complete = path.read_text(encoding="utf-8").split("\n")[:-1]
+    return [Progress.model_validate_json(line) for line in complete[skip:]]

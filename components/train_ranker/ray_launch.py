@@ -1,0 +1,189 @@
+"""How does the training process run the loop on Ray Train workers, and end with one sentence when it cannot?
+
+Run as ``python -m components.train_ranker.ray_launch JOB.json`` under `components.process_tree`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from components.errors import BadInputError, RankmillError, RetryableError
+from components.settings import ROOT
+from components.train_ranker.job import Failure, TrainingJob
+
+OBJECT_STORE_BYTES = 200 * 1024 * 1024
+"""Rows are read from memory-mapped files, so Ray's object store carries next to nothing."""
+SMALL_CLUSTER = {
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_ENABLE_STATE_ACTOR_RECONCILIATION": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+}
+"""A local cluster lives for one run on one machine: without the helpers of a shared one it starts in half the time."""
+log = logging.getLogger("rankmill")
+
+
+def usable_cpus() -> int:
+    """Return the CPUs this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def refuse_oversized(workers: int, available: float, what: str, where: str) -> None:
+    """Fail at once instead of waiting for resources that will never come.
+
+    Raises:
+        BadInputError: there are fewer of `what` than workers.
+    """
+    if workers > available:
+        raise BadInputError(
+            f"workers: {workers} need {workers} {what}, {where} has {available:g}: "
+            f"lower workers to at most {max(1, int(available))}, or use a larger cluster"
+        )
+
+
+def launch(job: TrainingJob) -> None:
+    """Run the job on Ray Train until it is done.
+
+    Raises:
+        BadInputError: more workers than CPUs, or GPUs when they are asked for.
+        RetryableError: a worker or the cluster was lost.
+    """
+    import ray
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    workers = job.config.workers
+    environment = {
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "OMP_NUM_THREADS": str(max(1, usable_cpus() // workers)),
+        "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait must not burn the cores of other stages
+    }
+    _connect(job, environment)
+    log.info("Ray is up")
+    try:
+        where = f"the Ray cluster at {job.ray_address}" if job.ray_address else "this machine"
+        resources = ray.cluster_resources()
+        refuse_oversized(workers, resources.get("CPU", 0), "CPUs", where)
+        on_gpu = _use_gpu(job, resources.get("GPU", 0), where)
+        trainer = TorchTrainer(
+            _worker,
+            train_loop_config={"job": job.model_dump_json()},
+            torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
+            scaling_config=ScalingConfig(
+                num_workers=workers, use_gpu=on_gpu, resources_per_worker={"CPU": 1} | ({"GPU": 1} if on_gpu else {})
+            ),
+            # The folder is new in every process, so that no run ever resumes a finished one.
+            run_config=RunConfig(
+                name=job.name, storage_path=str(job.directory / "ray"), failure_config=FailureConfig(max_failures=0)
+            ),
+        )
+        _fit(trainer, job)
+    finally:
+        ray.shutdown()
+
+
+def _connect(job: TrainingJob, environment: dict[str, str]) -> None:
+    """Join the job's cluster, or start one on this machine that nobody else can see."""
+    import ray
+
+    common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
+    if job.ray_address:
+        try:
+            ray.init(address=job.ray_address, runtime_env={"env_vars": environment}, **common)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise RetryableError(
+                f"cannot reach the Ray cluster at {job.ray_address}: {error}; start it, or unset RANKMILL_RAY_ADDRESS"
+            ) from error
+        return
+    refuse_oversized(job.config.workers, usable_cpus(), "CPUs", "this machine")
+    # Local workers inherit this environment; a runtime_env would make Ray start each of them twice.
+    for name, value in SMALL_CLUSTER.items():
+        os.environ.setdefault(name, value)
+    os.environ |= environment
+    ray.init(
+        address="local",
+        num_cpus=usable_cpus(),
+        include_dashboard=False,
+        object_store_memory=OBJECT_STORE_BYTES,
+        _node_ip_address="127.0.0.1",
+        _temp_dir=str(job.ray_temp),
+        **common,
+    )
+
+
+def _use_gpu(job: TrainingJob, gpus: float, where: str) -> bool:
+    if job.config.device == "cuda":
+        refuse_oversized(job.config.workers, gpus, "GPUs", where)
+    return job.config.device != "cpu" and gpus >= job.config.workers
+
+
+def _fit(trainer: Any, job: TrainingJob) -> None:
+    from ray.train import TrainingFailedError
+
+    try:
+        trainer.fit()
+    except TrainingFailedError as error:
+        log.exception("training failed")
+        if Failure.read(job.directory) is not None:
+            return
+        causes = list(getattr(error, "worker_failures", {}).values())
+        reason = str(causes[0] if causes else error).strip().splitlines()[-1]
+        if causes and all(isinstance(cause, Exception) and _is_loss_of_worker(cause) for cause in causes):
+            raise RetryableError(f"a training worker was lost: {reason}; run again") from error
+        raise
+
+
+def _is_loss_of_worker(error: Exception) -> bool:
+    from ray.exceptions import RayError, RayTaskError
+
+    return isinstance(error, RayError) and not isinstance(error, RayTaskError)
+
+
+def _worker(config: dict[str, str]) -> None:
+    """Run the loop as one worker of the group."""
+    import ray.train
+    import torch
+    from ray.train.torch import get_device
+
+    from components.train_ranker.loop import Replica, train
+
+    job = TrainingJob.model_validate_json(config["job"])
+    context = ray.train.get_context()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    logging.basicConfig(level=logging.INFO)
+    replica = Replica(rank=context.get_world_rank(), world=context.get_world_size(), device=get_device())
+    try:
+        if not job.dataset.is_dir():
+            raise BadInputError(
+                f"a worker cannot see {job.dataset}: on a Ray cluster RANKMILL_HOME and RANKMILL_ARTIFACTS must be "
+                "on storage that every node mounts"
+            )
+        train(job, replica)
+    except RankmillError as error:
+        Failure.write(job.directory, error)
+        raise
+    except Exception as error:
+        # Written before the other workers notice, so that they do not report a lost worker instead.
+        Failure.write(job.directory, RankmillError(f"training failed: {type(error).__name__}: {error}"))
+        raise
+
+
+def main(path: Path) -> int:
+    """Run one job and return the exit status; the reason of a failure is left in the job's directory."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    job = TrainingJob.model_validate_json(path.read_text(encoding="utf-8"))
+    try:
+        launch(job)
+    except RankmillError as error:
+        Failure.write(job.directory, error)
+    failure = Failure.read(job.directory)
+    return failure.exit_code if failure else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

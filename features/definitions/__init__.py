@@ -1,0 +1,93 @@
+"""Which Feast objects exist? Every module in this folder that holds a `DEFINITIONS`.
+
+To add a feature: write a source with its recipe, a view and a service in a module here (see
+`movielens.py`), end it with `DEFINITIONS = Definitions(...)`, and re-export its objects in
+`features/feast_repo.py` for the `feast` command line.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from typing import Any
+
+from features.definitions.recipe import Recipe
+from features.errors import BadInputError, MissingError
+
+
+@dataclass(frozen=True)
+class Definitions:
+    """Feast objects of one or more modules, and the recipe behind each source.
+
+    Attributes:
+        entities: `feast.Entity` objects.
+        views: `feast.FeatureView` objects; their batch sources are `feast.FileSource` with a path
+            relative to the folder of a `FeatureTables` artifact.
+        services: `feast.FeatureService` objects.
+        recipes: by source name.
+    """
+
+    entities: tuple[Any, ...]
+    views: tuple[Any, ...]
+    services: tuple[Any, ...]
+    recipes: dict[str, Recipe]
+
+    def service(self, name: str) -> Any:
+        """Return a feature service.
+
+        Raises:
+            MissingError: there is none; the message holds the nearest name.
+        """
+        known = {service.name: service for service in self.services}
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else f" (known: {', '.join(sorted(known))})"
+            raise MissingError(f"no feature service {name!r}{hint}; services are defined in features/definitions/")
+        return known[name]
+
+    def views_of(self, service: str) -> tuple[Any, ...]:
+        """Return the feature views of a service, sorted by name."""
+        wanted = {projection.name for projection in self.service(service).feature_view_projections}
+        return tuple(sorted((view for view in self.views if view.name in wanted), key=lambda view: str(view.name)))
+
+
+@cache
+def load_definitions() -> Definitions:
+    """Return the definitions of every module in this folder, in the order of their names.
+
+    Raises:
+        BadInputError: two modules define different objects under one name, or a source has no recipe.
+    """
+    found: list[Definitions] = []
+    for info in sorted(pkgutil.iter_modules(__path__), key=lambda info: info.name):
+        module = importlib.import_module(f"{__name__}.{info.name}")
+        definitions = getattr(module, "DEFINITIONS", None)
+        if definitions is not None:
+            found.append(definitions)
+    merged = Definitions(
+        entities=_distinct([entity for part in found for entity in part.entities]),
+        views=_distinct([view for part in found for view in part.views]),
+        services=_distinct([service for part in found for service in part.services]),
+        recipes={name: recipe for part in found for name, recipe in part.recipes.items()},
+    )
+    for view in merged.views:
+        if view.batch_source.name not in merged.recipes:
+            raise BadInputError(
+                f"feature view {view.name!r}: its source {view.batch_source.name!r} has no recipe; "
+                "add one to the recipes of its DEFINITIONS"
+            )
+    return merged
+
+
+def _distinct(objects: list[Any]) -> tuple[Any, ...]:
+    by_name: dict[str, Any] = {}
+    for candidate in objects:
+        # Entities may be imported by several modules: the same object twice is one object.
+        if by_name.setdefault(candidate.name, candidate) is not candidate:
+            raise BadInputError(
+                f"features/definitions: {type(candidate).__name__} {candidate.name!r} is defined twice; rename one"
+            )
+    return tuple(by_name.values())

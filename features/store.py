@@ -1,0 +1,311 @@
+"""How is Feast opened, asked about the past, and written for the present?
+
+Objects are applied from code, never by scanning a folder. The offline engine is always duckdb: Feast's
+default one loses rows and breaks ties wrongly.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from features.definitions import Definitions, load_definitions
+from features.errors import BadInputError, MissingError
+from features.service import FeatureSnapshot, ServiceSnapshot, SourceSnapshot, describe
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from feast import FeatureStore, RepoConfig
+
+__all__ = [
+    "ENTITY_TIME",
+    "ROW_ID",
+    "FeatureSnapshot",
+    "ServiceSnapshot",
+    "SourceSnapshot",
+    "describe",
+    "embedded_online_store",
+    "historical",
+    "materialize",
+    "online_identity",
+    "open_offline",
+    "open_shared",
+]
+
+PROJECT = "rankmill"
+ROW_ID, ENTITY_TIME = "__row_id", "event_timestamp"
+CUSTOM_STORE = "RANKMILL_FEATURE_STORE"
+"""Environment variable with the path of a `feature_store.yaml` that replaces the embedded stores."""
+DEFAULT_YAML = Path(__file__).with_name("feature_store.yaml")
+CHUNK_ROWS = 10_000
+"""Entity rows per question. Feast joins every earlier row of a key, within the TTL, before it keeps the
+newest one, so memory grows with this number times the rows per key."""
+
+
+@contextmanager
+def open_offline(directory: Path, definitions: Definitions | None = None) -> Iterator[FeatureStore]:
+    """Open a feature store over the files of one `FeatureTables` artifact; its registry ends with the block.
+
+    Args:
+        directory: local folder of the artifact; the sources' relative paths resolve against it.
+        definitions: objects to apply; those of `features/definitions/` when None.
+    """
+    from feast import FeatureStore, RepoConfig
+
+    with tempfile.TemporaryDirectory(prefix="rankmill-feast-") as folder:
+        config = RepoConfig(
+            project=PROJECT,
+            provider="local",
+            registry=str(Path(folder) / "registry.db"),
+            online_store={"type": "sqlite", "path": str(Path(folder) / "online.db")},
+            offline_store={"type": "duckdb"},
+            entity_key_serialization_version=3,
+        )
+        store = FeatureStore(config=config)
+        _apply(store, _bound(definitions or load_definitions(), directory))
+        try:
+            yield store
+        finally:
+            _release_engine()
+
+
+def online_identity(feast: Path) -> str:
+    """Return which online store the shared configuration names: a database file or a `feature_store.yaml`."""
+    custom = os.environ.get(CUSTOM_STORE)
+    return str(Path(custom).resolve()) if custom else str(embedded_online_store(feast))
+
+
+def embedded_online_store(feast: Path) -> Path | None:
+    """Return the SQLite file of the embedded online store, or None when the user brings an own store."""
+    return None if os.environ.get(CUSTOM_STORE) else feast / "online.db"
+
+
+def open_shared(feast: Path, definitions: Definitions | None = None) -> FeatureStore:
+    """Open the store that serving reads, with the definitions applied to its registry.
+
+    Args:
+        feast: folder of the embedded registry and online store.
+        definitions: objects to apply; those of `features/definitions/` when None.
+
+    Raises:
+        MissingError: the file that ``RANKMILL_FEATURE_STORE`` names does not exist.
+        BadInputError: it is not a valid Feast configuration.
+    """
+    from feast import FeatureStore
+
+    feast.mkdir(parents=True, exist_ok=True)
+    store = FeatureStore(config=_shared_config(feast))
+    _apply(store, definitions or load_definitions())
+    return store
+
+
+def materialize(
+    feast: Path,
+    directory: Path,
+    views: list[str],
+    spans: list[tuple[datetime, datetime]],
+    definitions: Definitions | None = None,
+) -> Iterator[tuple[datetime, datetime]]:
+    """Write the newest values of each span into the shared online store, oldest span first.
+
+    Args:
+        feast: folder of the embedded registry and online store.
+        directory: local folder of the `FeatureTables` artifact.
+        views: feature views to write.
+        spans: half-open ``[start, end)`` intervals, ascending.
+        definitions: objects to use; those of `features/definitions/` when None.
+
+    Yields:
+        Each span after it was written.
+    """
+    from feast import FeatureStore
+
+    definitions = definitions or load_definitions()
+    shared = open_shared(feast, definitions)
+    # The shared registry keeps the relative paths of the definitions, because an artifact may be
+    # deleted; only this short-lived registry knows where the files lie now.
+    with tempfile.TemporaryDirectory(prefix="rankmill-feast-") as folder:
+        reader = FeatureStore(config=_shared_config(feast, registry=Path(folder) / "registry.db"))
+        _apply(reader, _bound(definitions, directory))
+        for start, end in spans:
+            last = end - timedelta(microseconds=1)  # Feast includes both ends
+            with _silenced():
+                reader.materialize(start, last, feature_views=views)
+            for name in views:
+                view = shared.registry.get_feature_view(name, shared.project)
+                if (start, last) not in view.materialization_intervals:
+                    shared.registry.apply_materialization(view, shared.project, start, last)
+            yield start, end
+        _release_engine()
+
+
+def historical(
+    store: FeatureStore,
+    entities: pa.Table,
+    service: str,
+    definitions: Definitions | None = None,
+    *,
+    names: Collection[str] | None = None,
+    honour_created: bool = True,
+    chunk_rows: int = CHUNK_ROWS,
+) -> pa.Table:
+    """Return the features of each entity row as they were known at its time.
+
+    Args:
+        store: store of `open_offline`.
+        entities: `__row_id` (int64, unique), the key columns and `event_timestamp` in
+            ``timestamp[us, UTC]``. A row sees feature rows with an event time equal to its own, so ask
+            1 µs before the impression.
+        service: feature service.
+        definitions: those the store was opened with.
+        names: features of the service to return; all when None.
+        honour_created: hide feature rows that were written after the entity row's time.
+        chunk_rows: entity rows per question.
+
+    Returns:
+        `__row_id` and the features in the service's dtypes, one row per entity row, in their order.
+
+    Raises:
+        BadInputError: rows came back that were not asked for, or did not come back.
+    """
+    features, sources = describe(service, definitions)
+    wanted = [feature for feature in features if names is None or feature.name in names]
+    by_keys: dict[tuple[str, ...], list[FeatureSnapshot]] = {}
+    for source in sources:
+        by_keys.setdefault(tuple(sorted(source.keys)), []).extend(f for f in wanted if f.view == source.view)
+    columns = {ROW_ID: entities.column(ROW_ID)}
+    for keys, group in by_keys.items():
+        if group:
+            found = _as_of(store, entities, keys, group, honour_created, chunk_rows)
+            columns |= {feature.name: found.column(feature.name) for feature in group}
+    import pyarrow as pa
+
+    return pa.table({name: columns[name] for name in [ROW_ID, *(feature.name for feature in wanted)]})
+
+
+def _as_of(
+    store: FeatureStore,
+    entities: pa.Table,
+    keys: tuple[str, ...],
+    features: list[FeatureSnapshot],
+    honour_created: bool,
+    chunk_rows: int,
+) -> pa.Table:
+    """Return the features of one kind of entity, in the order of `entities`.
+
+    Each distinct key and time is asked once: a user often sees many items in the same second.
+    """
+    import polars as pl
+    import pyarrow as pa
+
+    asked = [*keys, ENTITY_TIME]
+    rows = pl.DataFrame(entities.select(asked))
+    questions = rows.unique(maintain_order=True).with_row_index(ROW_ID).cast({ROW_ID: pl.Int64})
+    schema = pa.schema([(ROW_ID, pa.int64()), *((f.name, arrow_type(f.dtype)) for f in features)])
+    answers = [schema.empty_table()]
+    for start in range(0, len(questions), chunk_rows):
+        with _silenced():
+            job = store.get_historical_features(
+                entity_df=questions.slice(start, chunk_rows).to_pandas(),
+                features=[f"{feature.view}:{feature.name}" for feature in features],
+                filter_by_created_timestamp=honour_created,
+            )
+            answers.append(job.to_arrow().select(schema.names).cast(schema))
+    answer = pa.concat_tables(answers).sort_by(ROW_ID)
+    if not answer.column(ROW_ID).combine_chunks().equals(questions[ROW_ID].to_arrow()):
+        raise BadInputError(
+            f"Feast answered {answer.num_rows} rows for {len(questions)} distinct {' and '.join(keys)} and times; "
+            "check that the feature tables hold one row per key, event time and created time"
+        )
+    places = rows.join(questions, on=asked, how="left", maintain_order="left")[ROW_ID]
+    if len(places) != entities.num_rows or places.null_count():
+        raise BadInputError(f"{places.null_count()} entity rows have no {' or '.join(keys)}; drop them first")
+    return answer.take(places.to_arrow())
+
+
+def arrow_type(dtype: str) -> pa.DataType:
+    """Return the Arrow type of a Feast dtype such as ``int64`` or ``array<string>``."""
+    import pyarrow as pa
+
+    if dtype.startswith("array<"):
+        return pa.list_(arrow_type(dtype[6:-1]))
+    if dtype == "unix_timestamp":
+        return pa.timestamp("us", "UTC")
+    return pa.type_for_alias({"bytes": "binary"}.get(dtype, dtype))
+
+
+def _bound(definitions: Definitions, directory: Path) -> Definitions:
+    """Return a copy whose sources point into `directory`.
+
+    Feast's duckdb engine resolves a relative path against the working folder, whatever the
+    repository's path is.
+    """
+    bound = copy.deepcopy(definitions)
+    for view in bound.views:
+        options = view.batch_source.file_options
+        if not Path(options.uri).is_absolute():
+            options.uri = str(directory / options.uri)
+    return bound
+
+
+def _apply(store: FeatureStore, definitions: Definitions) -> None:
+    objects = [*definitions.entities, *definitions.views, *definitions.services]
+    with _silenced():
+        # A deep copy, because apply writes inferred facts into the objects.
+        store.apply(copy.deepcopy(objects))
+
+
+def _shared_config(feast: Path, registry: Path | None = None) -> RepoConfig:
+    import yaml
+    from feast import RepoConfig
+
+    custom = os.environ.get(CUSTOM_STORE)
+    path = Path(custom).resolve() if custom else DEFAULT_YAML
+    if not path.exists():
+        raise MissingError(f"{CUSTOM_STORE} names {path}, which does not exist; point it at a feature_store.yaml")
+    raw = yaml.safe_load(os.path.expandvars(path.read_text(encoding="utf-8")))
+    if not isinstance(raw, dict):
+        raise BadInputError(f"{path} is no Feast configuration: it must be a mapping with project, registry and stores")
+    if not custom:
+        raw["registry"] = str(feast / "registry.db")
+        raw["online_store"]["path"] = str(embedded_online_store(feast))
+    if registry is not None:
+        raw["registry"] = str(registry)
+    try:
+        config = RepoConfig(**(raw | {"offline_store": {"type": "duckdb"}}))
+    except ValueError as error:
+        raise BadInputError(f"{path} is no valid Feast configuration: {str(error).splitlines()[-1]}") from None
+    config.repo_path = path.parent
+    return config
+
+
+def _release_engine() -> None:
+    """Close the duckdb connection that Feast leaves open; alive at exit, it fills the log with leak reports."""
+    import gc
+    import importlib
+
+    ibis = importlib.import_module("ibis")
+    if ibis.options.default_backend is not None:
+        ibis.options.default_backend.disconnect()
+        ibis.options.default_backend = None
+        gc.collect()
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Keep Feast's progress prints, cache messages and deprecations out of the log of the stage."""
+    import logging
+    import warnings
+    from contextlib import redirect_stdout
+    from io import StringIO
+
+    logging.getLogger("feast").setLevel(logging.WARNING)
+    with redirect_stdout(StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield

@@ -1,0 +1,233 @@
+"""What does a suite of expectations say? `features/expectations/*.yaml` as typed values, without any engine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from features.declaration import Frozen
+from features.errors import BadInputError, MissingError
+
+FOLDER = Path(__file__).resolve().parent / "expectations"
+"""Where suites live: one file each, named like the suite."""
+
+REFERENCES = ("window.start", "window.end", "now")
+"""Moments an argument may point at with ``{from: window.start}``; known only when the stage runs."""
+
+Action = Literal["fail", "warn", "quarantine"]
+
+_LINE = "line of the rule"
+"""Key under which the loader hands a rule its line."""
+
+
+class Where(Frozen):
+    """Rows that an expectation looks at.
+
+    Attributes:
+        column: column to compare.
+        op: comparison; `is null` and `is not null` take no value.
+        value: what to compare with; a list for `in` and `not in`.
+    """
+
+    column: str
+    op: Literal["==", "!=", "<", "<=", ">", ">=", "in", "not in", "is null", "is not null"] = "=="
+    value: bool | int | float | str | list[int] | list[float] | list[str] | None = None
+
+    @model_validator(mode="after")
+    def _value_fits(self) -> Self:
+        if self.op.startswith("is ") != (self.value is None):
+            raise ValueError(f"'{self.op}' takes {'no' if self.op.startswith('is ') else 'a'} value")
+        if self.op.endswith("in") != isinstance(self.value, list):
+            raise ValueError(f"'{self.op}' takes {'a list' if self.op.endswith('in') else 'one value, not a list'}")
+        return self
+
+    def __str__(self) -> str:
+        """Return the condition as a reader would write it."""
+        return f"{self.column} {self.op}" + ("" if self.value is None else f" {self.value}")
+
+
+class Expectation(BaseModel):
+    """One rule: an expectation by its snake name, and what happens to a table that breaks it.
+
+    Keys that are not named here are arguments of the expectation; the engine's adapter checks them.
+
+    Attributes:
+        expect: such as ``expect_column_values_to_be_between``.
+        action: `fail` stops the run, `warn` is shown, `quarantine` sends the broken rows aside.
+        why: sentence for the reader of the data docs.
+        where: rows that are looked at; every row when absent. Several conditions must all hold.
+        line: line of the rule in its file; set by the loader.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    expect: str = Field(pattern=r"^[a-z][a-z_0-9]*$")
+    action: Action = "fail"
+    why: str = ""
+    where: tuple[Where, ...] = ()
+    line: int = Field(0, alias=_LINE)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_condition_is_a_list(cls, value: Any) -> Any:
+        if isinstance(value, dict) and isinstance(value.get("where"), dict):
+            return {**value, "where": [value["where"]]}
+        return value
+
+    @model_validator(mode="after")
+    def _quarantine_is_exact(self) -> Self:
+        if self.action == "quarantine" and "mostly" in self.arguments:
+            raise ValueError("quarantine takes every broken row, so leave `mostly` out; `max_quarantined` is the limit")
+        return self
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Arguments of the expectation as written."""
+        return dict(self.model_extra or {})
+
+    def resolved(self, references: Mapping[str, datetime]) -> dict[str, Any]:
+        """Return the arguments with every ``{from: NAME}`` replaced by the moment it names.
+
+        Raises:
+            ValueError: a name is none of `REFERENCES`.
+        """
+        return {name: _resolve(value, references) for name, value in self.arguments.items()}
+
+
+def _resolve(value: Any, references: Mapping[str, datetime]) -> Any:
+    if isinstance(value, dict) and set(value) == {"from"}:
+        if value["from"] not in references:
+            raise ValueError(f"no reference {value['from']!r}{nearest(str(value['from']), REFERENCES)}")
+        return references[value["from"]]
+    return value
+
+
+class Contract(Frozen):
+    """What a suite's file says: rules in the order they are reported.
+
+    Attributes:
+        description: what the contract protects.
+        max_quarantined: largest share of rows that may be sent aside; more breaks the contract.
+        expectations: the rules; one with `columns` stands for one rule per column.
+    """
+
+    description: str = ""
+    max_quarantined: float = Field(0.05, ge=0, le=1)
+    expectations: tuple[Expectation, ...] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A contract with its name and file."""
+
+    name: str
+    path: Path
+    contract: Contract
+
+
+def names(folder: Path = FOLDER) -> tuple[str, ...]:
+    """Return the names of all suites, sorted."""
+    return tuple(sorted(file.stem for file in folder.glob("*.yaml")))
+
+
+def load(name: str, folder: Path = FOLDER) -> Suite:
+    """Return the suite called `name`.
+
+    Raises:
+        MissingError: there is none; the message holds the nearest valid name.
+        BadInputError: the file is not YAML or says something a suite cannot say.
+    """
+    path = folder / f"{name}.yaml"
+    if name not in names(folder):
+        raise MissingError(f"no suite {name!r} in {folder}{nearest(name, names(folder))}")
+    try:
+        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=_Loader)
+        raw = _Loader("").construct_document(node) if node else None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        raise BadInputError(f"{where}: {error.problem or error.context}; correct the suite") from None
+    if node is None or not isinstance(raw, dict):
+        raise BadInputError(f"{path}:1: a suite is a mapping with `expectations`; correct the suite")
+    prepared = _prepared(raw, node)
+    try:
+        return Suite(name, path, Contract.model_validate(prepared))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = _place(prepared, node, first["loc"])
+        raise BadInputError(
+            f"{path}:{where}: {first['msg'].removeprefix('Value error, ')}; correct the suite"
+        ) from None
+
+
+def nearest(name: str, known: tuple[str, ...]) -> str:
+    """Return the nearest valid name, or the list of names, as the end of a sentence's clause."""
+    near = get_close_matches(name, known, n=1, cutoff=0.6)
+    return f" (did you mean {near[0]!r}?)" if near else f" (known: {', '.join(known)})"
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 plain scalars (`no`, `25_34` and dates are texts), and no key twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} stands twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?(0|[1-9][0-9]*)", list("-+0123456789")),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|nan)", list("-+.0123456789")),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
+
+
+def _prepared(raw: dict[str, Any], node: yaml.Node) -> dict[str, Any]:
+    """Give every rule its line, and spread a rule with `columns` over them."""
+    rules = raw.get("expectations")
+    if not isinstance(rules, list):
+        return raw
+    lines = [item.start_mark.line + 1 for item in _children(node, "expectations")]
+    return {
+        **raw,
+        "expectations": [one for rule, line in zip(rules, lines, strict=True) for one in _spread(rule, line)],
+    }
+
+
+def _spread(rule: Any, line: int) -> Iterator[Any]:
+    if not isinstance(rule, dict):
+        yield rule
+    elif isinstance(rule.get("columns"), list):
+        shared = {key: value for key, value in rule.items() if key != "columns"}
+        yield from ({**shared, "column": column, _LINE: line} for column in rule["columns"])
+    else:
+        yield {**rule, _LINE: line}
+
+
+def _children(node: yaml.Node, key: str) -> list[yaml.Node]:
+    return next((value.value for name, value in node.value if name.value == key), [])
+
+
+def _place(prepared: dict[str, Any], node: yaml.Node, where: tuple[int | str, ...]) -> str:
+    """Return ``line: key`` of a pydantic location; a rule is named by its expectation."""
+    if len(where) > 1 and isinstance(where[1], int):
+        rule = prepared["expectations"][where[1]]
+        rule = rule if isinstance(rule, dict) else {}
+        path = [rule.get("expect", f"rule {where[1] + 1}"), *where[2:]]
+        return f"{rule.get(_LINE, 1)}: {'.'.join(map(str, path))}"
+    line = next((name.start_mark.line + 1 for name, _ in node.value if name.value == where[0]), 1)
+    return f"{line}: {'.'.join(map(str, where))}"

@@ -1,0 +1,177 @@
+"""How do impressions become the Parquet files behind Feast's sources? By executing each source's recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from features.declaration import Window
+from features.definitions.recipe import Activity, History, Profile, Recipe
+from features.errors import BadInputError
+
+EVENT_TIME, CREATED = "event_timestamp", "created_timestamp"
+TICK = timedelta(microseconds=1)
+"""Resolution of every timestamp: the shortest time by which something can be earlier."""
+
+
+def compute_table(recipe: Recipe, events: pl.LazyFrame, window: Window) -> pl.DataFrame:
+    """Return the rows that a recipe gives for the impressions of a window.
+
+    Args:
+        recipe: what to compute.
+        events: impressions with `event_timestamp` and `created_timestamp` in ``datetime[us, UTC]``,
+            in any order; the result does not depend on it.
+        window: impressions outside are not counted.
+
+    Returns:
+        Key, `event_timestamp`, `created_timestamp` and the features, sorted by key and time, with one
+        row per key and time.
+
+    Raises:
+        BadInputError: a column of the recipe is missing.
+    """
+    absent = sorted(_columns(recipe) - set(events.collect_schema().names()))
+    if absent:
+        raise BadInputError(
+            f"the events have no column {', '.join(map(repr, absent))} that the features of {recipe.key!r} are made "
+            "of; add it at ingestion or change the recipe in features/definitions/"
+        )
+    inside = events.select(sorted(_columns(recipe))).filter(
+        pl.col(EVENT_TIME).is_between(window.start, window.end, closed="left"), pl.col(recipe.key).is_not_null()
+    )
+    if isinstance(recipe, Profile):
+        return _profile(recipe, inside).collect()
+    return _activity(recipe, inside)
+
+
+def write_table(frame: pl.DataFrame, columns: dict[str, str], path: Path) -> None:
+    """Write a source's file with the dtypes its feature view declares.
+
+    Args:
+        frame: rows of `compute_table`.
+        columns: Feast dtype by column, keys of the view included.
+        path: Parquet file to write; times are ``timestamp[us, UTC]``, which Feast's offline engine needs.
+
+    Raises:
+        BadInputError: a declared column is not made by the recipe, or has values of another type.
+    """
+    absent = sorted(set(columns) - set(frame.columns))
+    if absent:
+        raise BadInputError(
+            f"{path.stem}: the recipe gives no {', '.join(map(repr, absent))}, only "
+            f"{', '.join(sorted(frame.columns))}; make the view's schema and the recipe agree in features/definitions/"
+        )
+    typed = [pl.col(EVENT_TIME), pl.col(CREATED)]
+    try:
+        frame.select(*(pl.col(name).cast(polars_type(dtype)) for name, dtype in columns.items()), *typed).write_parquet(
+            path, compression="zstd", statistics=True
+        )
+    except pl.exceptions.InvalidOperationError as error:
+        raise BadInputError(
+            f"{path.stem}: {str(error).splitlines()[0]}; change the dtype in the feature view"
+        ) from None
+
+
+def polars_type(dtype: str) -> Any:
+    """Return the polars type of a Feast dtype such as ``int64`` or ``array<string>``."""
+    if dtype.startswith("array<"):
+        return pl.List(polars_type(dtype[6:-1]))
+    return {
+        "int32": pl.Int32,
+        "int64": pl.Int64,
+        "float32": pl.Float32,
+        "float64": pl.Float64,
+        "string": pl.String,
+        "bool": pl.Boolean,
+        "unix_timestamp": pl.Datetime("us", "UTC"),
+    }[dtype]
+
+
+def _columns(recipe: Recipe) -> set[str]:
+    base = {recipe.key, EVENT_TIME, CREATED}
+    if isinstance(recipe, Profile):
+        return base | set(recipe.columns)
+    history = recipe.history
+    listed = {history.column, history.feedback} - {None} if history else set()
+    return base | {rate.feedback for rate in recipe.rates} | {str(name) for name in listed}
+
+
+def _profile(recipe: Profile, events: pl.LazyFrame) -> pl.LazyFrame:
+    changed: Iterable[pl.Expr] = (
+        pl.col(name).ne_missing(pl.col(name).shift(1).over(recipe.key)) for name in recipe.columns
+    )
+    first = pl.int_range(pl.len()).over(recipe.key) == 0
+    before = pl.col(EVENT_TIME) - TICK
+    return (
+        events.sort(recipe.key, EVENT_TIME, CREATED, *recipe.columns)
+        .unique([recipe.key, EVENT_TIME], keep="last", maintain_order=True)
+        .with_columns(__first=first)
+        .filter(pl.col("__first") | pl.any_horizontal(*changed))
+        .with_columns(
+            pl.when("__first").then(before).otherwise(EVENT_TIME).alias(EVENT_TIME),
+            pl.when("__first").then(before).otherwise(CREATED).alias(CREATED),
+        )
+        .select(recipe.key, EVENT_TIME, CREATED, *recipe.columns)
+    )
+
+
+def _activity(recipe: Activity, events: pl.LazyFrame) -> pl.DataFrame:
+    key, prefix = recipe.key, recipe.prefix
+    within = [recipe.history.column] if recipe.history else []
+    labels = sorted({rate.feedback for rate in recipe.rates})
+    count = (pl.int_range(pl.len()) + 1).over(key)
+    rates = [
+        ((pl.col(rate.feedback).fill_null(0).cast(pl.Int64).cum_sum().over(key) + rate.prior * rate.weight)
+         / (count + rate.weight)).cast(pl.Float32).alias(f"{prefix}_{rate.feedback}_rate")
+        for rate in recipe.rates
+    ]  # fmt: skip
+    ordered = events.sort(key, EVENT_TIME, *within, CREATED, *labels).collect()
+    running = ordered.with_columns(
+        *rates,
+        count.cast(pl.Int64).alias(f"{prefix}_impressions"),
+        pl.col(CREATED).cum_max().over(key),
+        __position=pl.int_range(pl.len(), dtype=pl.Int64),
+    )
+    states = running.unique([key, EVENT_TIME], keep="last", maintain_order=True).with_columns(
+        (pl.col(EVENT_TIME).diff().over(key).dt.total_microseconds() / 1e6).alias(f"{prefix}_gap_seconds")
+    )
+    features = [f"{prefix}_impressions", *(f"{prefix}_{rate.feedback}_rate" for rate in recipe.rates)]
+    result = states.select(key, EVENT_TIME, CREATED, *features, f"{prefix}_gap_seconds")
+    if recipe.history is None:
+        return result
+    positions = states["__position"].to_numpy()
+    return result.with_columns(*_histories(recipe.history, ordered, states[f"{prefix}_impressions"], positions))
+
+
+def _histories(
+    history: History, ordered: pl.DataFrame, counts: pl.Series, positions: np.ndarray[Any, Any]
+) -> list[pl.Series]:
+    """List, for each state, the values at its position and before it, newest first.
+
+    Args:
+        history: what to list.
+        ordered: impressions, those of one key in a row, oldest first.
+        counts: impressions of the key so far, per state.
+        positions: int64 ``[states]``, row in `ordered` of each state's newest impression.
+    """
+    lengths = np.minimum(counts.to_numpy(), history.length)
+    offsets = np.concatenate(([0], np.cumsum(lengths)))
+    back = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
+    rows = np.repeat(positions, lengths) - back
+    offset_array = pa.array(offsets.astype(np.int64))
+
+    def listed(column: pl.Series, name: str) -> pl.Series:
+        values = column.to_arrow().take(pa.array(rows))
+        return pl.Series(name, pl.from_arrow(pa.LargeListArray.from_arrays(offset_array, values)))
+
+    columns = [listed(ordered[history.column], history.name)]
+    if history.feedback and history.feedback_name:
+        labels = ordered[history.feedback].fill_null(0).cast(pl.Int64)
+        columns.append(listed(labels, history.feedback_name))
+    return columns

@@ -1,0 +1,228 @@
+"""How does a plan become an Airflow DAG? The only module that imports Airflow."""
+
+from __future__ import annotations
+
+import signal
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import (
+    DAG,
+    Asset,
+    AssetAny,
+    AssetOrTimeSchedule,
+    BaseOperator,
+    Context,
+    CronTriggerTimetable,
+    Param,
+    TaskGroup,
+)
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout
+
+from components.errors import RankmillError
+from components.execute import StageResult
+from pipelines.check import load_plan, pipeline_path
+from pipelines.doctor import rooms_problem
+from pipelines.plan import Plan, PlannedStage
+from pipelines.spec import ParamSpec, Schedule
+from pipelines.task import Attempt, InterruptedRunError, end_children, may_pass, process, run_stage, sentence
+
+START = datetime(2020, 1, 1, tzinfo=UTC)
+"""Fixed start of every DAG: with ``catchup=False`` it only has to lie in the past and never move."""
+
+
+def dag_of_stub(stub: str) -> DAG:
+    """Return the DAG of the pipeline that a stub in ``dags/`` is named after.
+
+    Args:
+        stub: the stub's ``__file__``.
+
+    Raises:
+        ImportError: one of our packages comes from another tree than the stub.
+        PipelineError: the YAML is wrong; the message holds ``file:line:column``.
+    """
+    path = Path(stub).resolve()
+    if problem := rooms_problem(path.parent.parent):
+        raise ImportError(problem)
+    return build_dag(path.stem)
+
+
+def build_dag(name_or_path: str | Path) -> DAG:
+    """Compile a pipeline to a DAG: one task per stage, one Asset per output.
+
+    Args:
+        name_or_path: name of a pipeline, or the path of its file.
+
+    Raises:
+        PipelineError: the YAML is wrong; the message holds ``file:line:column``.
+    """
+    plan = load_plan(name_or_path if isinstance(name_or_path, Path) else pipeline_path(name_or_path))
+    spec = plan.spec
+    dag = DAG(
+        dag_id=spec.name,
+        description=spec.description or None,
+        schedule=schedule_of(spec.schedule),
+        start_date=START,
+        catchup=False,
+        max_active_runs=1,
+        params={name: _param(param) for name, param in spec.params.items()},
+        tags=sorted({*spec.tags, "rankmill"}),
+        default_args={"owner": spec.owner},
+        doc_md=_dag_doc(plan),
+    )
+    groups: dict[str, TaskGroup] = {}
+    tasks: dict[str, StageOperator] = {}
+    for stage in plan.stages:
+        if stage.group and stage.group not in groups:
+            groups[stage.group] = TaskGroup(stage.group, dag=dag, prefix_group_id=False)
+        tasks[stage.name] = StageOperator(
+            plan=plan,
+            stage=stage,
+            task_id=stage.name,
+            dag=dag,
+            task_group=groups[stage.group] if stage.group else None,
+            retries=stage.retries,
+            retry_delay=stage.retry_delay,
+            execution_timeout=stage.timeout,
+            outlets=[asset(f"{plan.name}.{stage.name}.{output}") for output in sorted(stage.component.output_types)],
+            doc_md=_stage_doc(plan, stage),
+        )
+        for name in stage.upstream:
+            tasks[name] >> tasks[stage.name]
+    return dag
+
+
+def asset(reference: str) -> Asset:
+    """Return the Asset of `pipeline.stage.output`; every DAG that names it gets the same one."""
+    return Asset(name=reference, uri=f"rankmill://{reference.replace('.', '/')}")
+
+
+def schedule_of(schedule: str | Schedule | None) -> Any:
+    """Return Airflow's form of a schedule; several assets start a run when any of them is new."""
+    if schedule is None or isinstance(schedule, str):
+        return schedule
+    if not schedule.assets:
+        return schedule.cron
+    assets = AssetAny(*(asset(reference) for reference in schedule.assets))
+    if schedule.cron is None:
+        return assets
+    return AssetOrTimeSchedule(timetable=CronTriggerTimetable(schedule.cron, timezone="UTC"), assets=assets)
+
+
+class StageOperator(BaseOperator):
+    """A stage of a pipeline: reads its inputs' references from XCom, returns its own.
+
+    Args:
+        plan: the pipeline.
+        stage: the stage.
+        **kwargs: of `BaseOperator`.
+    """
+
+    ui_color = "#e8f0fe"
+
+    def __init__(self, *, plan: Plan, stage: PlannedStage, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._plan = plan
+        self._stage = stage
+        self._timed_out = False
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Run the stage, publish its references as Asset events, return its result as JSON.
+
+        Raises:
+            AirflowFailException: the stage failed in a way that another try cannot help.
+            AirflowException: another try may help.
+        """
+        self._timed_out = False  # `dag.test()` tries again with the same operator
+        ti, run = context["ti"], context["dag_run"]
+        attempt = Attempt(
+            plan=self._plan,
+            stage=self._stage,
+            run_id=run.run_id,
+            conf=run.conf or {},
+            # Manual and asset-triggered runs have no logical date, only the time they were to start.
+            moment=run.logical_date or run.run_after,
+            upstream={name: _result(ti, name) for name in sorted({wire.stage for wire in self._stage.wires})},
+            number=ti.try_number,
+            of=self.retries + 1,
+        )
+        try:
+            result = run_stage(attempt)
+        except RankmillError as error:
+            # One sentence for the reader of the log; the frames would only say where it was raised.
+            raise (AirflowException if may_pass(error) else AirflowFailException)(sentence(error)) from None
+        except Exception as error:
+            if may_pass(error):
+                raise
+            raise AirflowFailException(sentence(error)) from error
+        except AirflowTaskTimeout:
+            self._timed_out = True
+            raise
+        except InterruptedRunError as stop:
+            end_children()
+            # Under a scheduler the run outlives this worker, so the stage is due again; alone it is over.
+            kind = AirflowFailException if process.observer else AirflowException
+            raise kind(f"stage {self._stage.name!r} was {stop}") from None
+        for name, ref in result.outputs.items():
+            outlet = asset(f"{self._plan.name}.{self._stage.name}.{name}")
+            context["outlet_events"][outlet].extra = {"uri": ref.uri, "digest": ref.digest}
+        return result.model_dump(mode="json")
+
+    def on_kill(self) -> None:
+        """End the stage with everything it started: Airflow got SIGTERM for it, or its time is up."""
+        if self._timed_out:
+            end_children()  # the stage itself has been ended already
+        else:
+            process.stop(signal.SIGTERM)
+
+
+def _result(ti: Any, stage: str) -> StageResult:
+    value = ti.xcom_pull(task_ids=stage)
+    if value is None:
+        raise AirflowFailException(f"stage {stage!r} left no result in this run: clear it to run it again")
+    return StageResult.model_validate(value)
+
+
+def _param(spec: ParamSpec) -> Param:
+    limits = {"minimum": spec.minimum, "maximum": spec.maximum}
+    schema: dict[str, Any] = {name: _number(spec, value) for name, value in limits.items() if value is not None}
+    if spec.enum:
+        schema["enum"] = list(spec.enum)
+    if spec.format:
+        schema["format"] = spec.format
+    return Param(spec.default, description=spec.description or None, type=spec.type, **schema)
+
+
+def _number(spec: ParamSpec, value: float) -> float | int:
+    return int(value) if spec.type == "integer" else value
+
+
+def _dag_doc(plan: Plan) -> str:
+    rows = [f"| `{stage.name}` | `{stage.component.name}` | {stage.component.summary} |" for stage in plan.stages]
+    window = plan.spec.window
+    return "\n".join(
+        [
+            plan.spec.description,
+            "",
+            f"Compiled from `pipelines/{plan.path.name}`. A run reads {window.days} days of events"
+            f" up to {window.end or 'the day it is for'}, exclusive, UTC.",
+            "",
+            "| stage | component | what it does |",
+            "|---|---|---|",
+            *rows,
+        ]
+    )
+
+
+def _stage_doc(plan: Plan, stage: PlannedStage) -> str:
+    lines = plan.path.read_text(encoding="utf-8").splitlines()[stage.line - 1 :]
+    indent = len(lines[0]) - len(lines[0].lstrip())
+    block = [lines[0]]
+    for line in lines[1:]:
+        if line.strip() and len(line) - len(line.lstrip()) <= indent:
+            break
+        block.append(line)
+    yaml = "\n".join(line[indent:] for line in block).rstrip()
+    where = f"`{stage.component.name}@{stage.component.version}` · `pipelines/{plan.path.name}:{stage.line}`"
+    return f"{stage.component.summary}\n\n{where}\n\n```yaml\n{yaml}\n```"

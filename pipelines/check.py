@@ -1,0 +1,150 @@
+"""Is a pipeline file right, and what does it plan? Everything wrong with it is told at once, or a plan comes out.
+
+The rest of the code enters the pipeline language here: files by name, checked plans, parameters.
+"""
+
+from __future__ import annotations
+
+import heapq
+from pathlib import Path
+from typing import Any
+
+from components.catalog import catalog
+from components.errors import MissingError, did_you_mean
+from components.settings import ROOT
+from pipelines import shape
+from pipelines.load import Document, read
+from pipelines.params import check_params, parse_params, resolve_config, resolve_window
+from pipelines.plan import Plan, PlannedStage, Wire
+from pipelines.problems import Finding, PipelineError, Problem
+from pipelines.rules import RULES, Draft
+from pipelines.spec import PipelineSpec, StageSpec
+
+__all__ = [
+    "PIPELINES",
+    "check_params",
+    "examine",
+    "load_plan",
+    "parse_params",
+    "pipeline_names",
+    "pipeline_path",
+    "resolve_config",
+    "resolve_window",
+]
+
+PIPELINES = ROOT / "pipelines"
+"""Folder of the pipeline files."""
+
+
+def pipeline_names() -> tuple[str, ...]:
+    """Return the names of all pipeline files, sorted."""
+    return tuple(sorted(path.stem for path in PIPELINES.glob("*.yaml")))
+
+
+def pipeline_path(name: str) -> Path:
+    """Return the file of a pipeline.
+
+    Raises:
+        MissingError: there is no pipeline of this name; the message holds the nearest one.
+    """
+    names = pipeline_names()
+    if name not in names:
+        raise MissingError(f"no pipeline {name!r}{did_you_mean(name, names)}")
+    return PIPELINES / f"{name}.yaml"
+
+
+def load_plan(path: Path) -> Plan:
+    """Return the checked plan of a pipeline file.
+
+    Raises:
+        MissingError: there is no such file.
+        BadInputError: it cannot be read.
+        PipelineError: it is wrong; the error holds every problem.
+    """
+    plan, problems = examine(read(path))
+    if plan is None:
+        raise PipelineError(problems)
+    return plan
+
+
+def examine(document: Document) -> tuple[Plan | None, tuple[Problem, ...]]:
+    """Return the plan of a document, or None and every problem of the file.
+
+    Whatever is malformed is reported and left out, and the rest is judged all the same: a broken
+    stage hides nothing about the others.
+    """
+    problems = list(document.problems)
+    # A file in which nothing could be read has said so already.
+    if document.value is None and problems:
+        return None, tuple(sorted(problems))
+    sound, spec, findings = _salvage(document)
+    if spec is not None:
+        draft = Draft(document, sound, spec)
+        findings += [finding for rule in RULES for finding in rule(draft)]
+    problems += [
+        document.problem(document.span(finding.where, key=finding.at == "key"), finding.message)
+        for finding in findings
+        if not any(finding.where[: len(doubt)] == doubt for doubt in document.doubtful)
+    ]
+    if spec is None or findings or problems:
+        return None, tuple(sorted(set(problems)))
+    return _plan(document, spec), ()
+
+
+def _salvage(document: Document) -> tuple[Any, PipelineSpec | None, list[Finding]]:
+    """Return the file's content without its malformed parts, as value and as model, and what was malformed."""
+    value = document.value
+    spec, findings = shape.fit(PipelineSpec, value)
+    broken = findings.copy()
+    # Leaving out one part can leave its block without a key that it needs, so a few rounds may be needed.
+    while spec is None and isinstance(value, dict):
+        value = shape.prune(value, [finding.where for finding in broken if finding.where])
+        spec, broken = shape.fit(PipelineSpec, _STAND_INS | value)
+        if any(not finding.where for finding in broken):
+            break
+    return value, spec, findings
+
+
+_STAND_INS = {"name": "unnamed", "window": {"days": 1}, "stages": {"unnamed": {"uses": "unnamed"}}}
+"""What a file must have; where it has not, the rest is judged with these."""
+
+
+def _plan(document: Document, spec: PipelineSpec) -> Plan:
+    stages = {name: _planned(document, spec, name, stage) for name, stage in spec.stages.items()}
+    return Plan(spec=spec, path=document.path, stages=tuple(stages[name] for name in _ordered(stages)))
+
+
+def _planned(document: Document, spec: PipelineSpec, name: str, stage: StageSpec) -> PlannedStage:
+    wires = tuple(Wire(port, *stage.in_[port].split(".")) for port in sorted(stage.in_))
+    common = spec.defaults
+    return PlannedStage(
+        name=name,
+        component=catalog()[stage.uses],
+        config=dict(stage.with_),
+        wires=wires,
+        upstream=tuple(sorted({*stage.after, *(wire.stage for wire in wires)})),
+        group=stage.group,
+        retries=common.retries if stage.retries is None else stage.retries,
+        retry_delay=common.retry_delay if stage.retry_delay is None else stage.retry_delay,
+        timeout=common.timeout if stage.timeout is None else stage.timeout,
+        cache=common.cache if stage.cache is None else stage.cache,
+        line=document.span(("stages", name), key=True).line,
+    )
+
+
+def _ordered(stages: dict[str, PlannedStage]) -> list[str]:
+    """Return the stages so that each comes after all it waits for; of those that could come, the first in the file."""
+    names = list(stages)
+    position = {name: index for index, name in enumerate(names)}
+    waiting = {name: len(stage.upstream) for name, stage in stages.items()}
+    ready = [position[name] for name in names if not waiting[name]]
+    ordered: list[str] = []
+    while ready:
+        name = names[heapq.heappop(ready)]
+        ordered.append(name)
+        for later in names:
+            if name in stages[later].upstream:
+                waiting[later] -= 1
+                if not waiting[later]:
+                    heapq.heappush(ready, position[later])
+    return ordered

@@ -1,0 +1,213 @@
+"""What can I ask `rankmill`? Check, plan and draw pipelines, look components up; run and operate are added below."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from components.errors import BadInputError, MissingError, RankmillError
+from components.settings import quiet_engines
+
+if TYPE_CHECKING:
+    from components.contract import ComponentSpec
+
+quiet_engines()
+
+app = typer.Typer(
+    name="rankmill",
+    help="Impression logs in, a promoted and servable ranker out, every day, from one YAML file.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+component_app = typer.Typer(help="Run one component by itself.", no_args_is_help=True)
+app.add_typer(component_app, name="component")
+
+Pipeline = Annotated[str, typer.Argument(help="Name of a pipeline, or path of its file.", metavar="PIPELINE")]
+Params = Annotated[
+    list[str] | None, typer.Option("--param", "-p", help="Value of a parameter, NAME=VALUE; may be repeated.")
+]
+
+
+def main() -> None:
+    """Run the command line; an expected error is one message on stderr and its own exit status."""
+    try:
+        app()
+    except RankmillError as error:
+        if os.environ.get("RANKMILL_TRACEBACK") == "1":
+            traceback.print_exc()
+        else:
+            typer.echo(str(error), err=True)
+        sys.exit(error.exit_code)
+
+
+def find_pipeline(name: str) -> Path:
+    """Return the file that a name or a path on the command line means.
+
+    Raises:
+        MissingError: there is no such pipeline.
+    """
+    from pipelines.check import pipeline_path
+
+    return Path(name) if name.endswith((".yaml", ".yml")) or "/" in name else pipeline_path(name)
+
+
+@app.command()
+def validate(
+    pipelines: Annotated[
+        list[str] | None, typer.Argument(help="Names or files; all pipelines when none is given.", metavar="PIPELINE")
+    ] = None,
+) -> None:
+    """Check pipeline files and report every problem of every file; exit status 2 when there is one."""
+    from pipelines.check import load_plan, pipeline_names
+
+    failed: list[RankmillError] = []
+    names = pipelines or list(pipeline_names())
+    for name in names:
+        try:
+            plan = load_plan(find_pipeline(name))
+        except (BadInputError, MissingError) as error:
+            failed.append(error)
+            typer.echo(str(error), err=True)
+        else:
+            typer.echo(f"{plan.name}: {len(plan.stages)} stages, no problems")
+    if failed:
+        typer.echo(f"{len(failed)} of {len(names)} pipelines have problems", err=True)
+        raise typer.Exit(2)
+
+
+@app.command()
+def plan(
+    pipeline: Pipeline,
+    param: Params = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Show what a run would do now: each stage, whether the cache has it, and why or why not."""
+    from pipelines import render
+    from pipelines.check import load_plan, parse_params
+    from pipelines.predict import predict
+
+    checked = load_plan(find_pipeline(pipeline))
+    values = parse_params(checked.spec, param or [])
+    predictions = predict(checked, values, datetime.now(UTC))
+    if as_json:
+        typer.echo(json.dumps(render.as_json(checked, predictions), indent=2, ensure_ascii=False))
+        return
+    _show(render.table(checked, predictions))
+    typer.echo(render.summary(predictions))
+
+
+@app.command()
+def graph(
+    pipeline: Pipeline,
+    form: Annotated[Literal["text", "mermaid"], typer.Option("--format", "-f", help="How to draw it.")] = "text",
+) -> None:
+    """Draw a pipeline: which stage reads what from which."""
+    from pipelines import render
+    from pipelines.check import load_plan
+
+    checked = load_plan(find_pipeline(pipeline))
+    typer.echo(render.mermaid(checked) if form == "mermaid" else render.text_graph(checked), nl=False)
+
+
+@app.command()
+def components(
+    name: Annotated[str | None, typer.Argument(help="Show this one in detail.", metavar="COMPONENT")] = None,
+) -> None:
+    """List the components that a pipeline can use, or show one: config, inputs, outputs, a YAML example."""
+    from components.catalog import catalog, component
+
+    if name is not None:
+        _describe(component(name))
+        return
+    from rich.table import Table
+
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("component", "reads", "makes", "what it does"):
+        shown.add_column(heading, overflow="fold")
+    for spec in catalog().values():
+        reads, makes = (", ".join(kind.kind for kind in t.values()) for t in (spec.input_types, spec.output_types))
+        shown.add_row(spec.name, reads, makes, spec.summary)
+    _show(shown)
+
+
+@component_app.command("run")
+def run_component(
+    name: Annotated[str, typer.Argument(help="Name of the component.", metavar="COMPONENT")],
+    request: Annotated[Path, typer.Argument(help="JSON with config, inputs and window.", metavar="SPEC.json")],
+) -> None:
+    """Run one component by itself and print its result as JSON.
+
+    SPEC.json holds `config`, `inputs` (each {"kind", "uri", "digest"}) and `window` ({"start", "end"}).
+    """
+    from components.catalog import component
+    from components.execute import execute
+    from pipelines.request import read_request
+
+    spec = component(name)
+    typer.echo(execute(read_request(spec.name, request)).model_dump_json(indent=2))
+
+
+@app.command()
+def schema(
+    write: Annotated[bool, typer.Option("--write", help="Write pipelines/schema/pipeline.schema.json.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Fail unless that file is what would be written.")] = False,
+) -> None:
+    """Print the JSON Schema of pipeline files, from which editors complete."""
+    from pipelines.schema import SCHEMA_FILE, schema_is_fresh, schema_text
+
+    if check and not schema_is_fresh():
+        raise BadInputError(f"{SCHEMA_FILE.name} is not what the models say: run `rankmill schema --write`")
+    if write:
+        SCHEMA_FILE.parent.mkdir(parents=True, exist_ok=True)
+        SCHEMA_FILE.write_text(schema_text(), encoding="utf-8")
+    if not (write or check):
+        typer.echo(schema_text(), nl=False)
+
+
+def _describe(spec: ComponentSpec) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from pipelines.describe import config_rows, sample_yaml
+
+    typer.echo(f"{spec.name} (version {spec.version})\n{spec.summary}\n")
+    for title, kinds in (("input", spec.input_types), ("output", spec.output_types)):
+        for name, kind in kinds.items():
+            typer.echo(f"{title} {name}: {kind.kind}. {kind.describe()}")
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("with:", "takes", "default", "meaning"):
+        shown.add_column(heading, overflow="fold")
+    for row in config_rows(spec):
+        default = "[bold]required[/]" if row.default is None else escape(row.default)
+        shown.add_row(escape(row.key), escape(row.type), default, escape(row.description))
+    typer.echo("")
+    if shown.row_count:
+        _show(shown)
+        typer.echo("")
+    typer.echo(sample_yaml(spec), nl=False)
+
+
+def _show(table: object) -> None:
+    from rich.console import Console
+
+    # A pipe has no width: give a table there room, so that nothing is folded in the middle of a name.
+    Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(table)
+
+
+def _add_commands() -> None:
+    from pipelines import cli_models, cli_operate
+
+    cli_operate.add_commands(app)
+    cli_models.add_commands(app)
+
+
+_add_commands()

@@ -1,0 +1,84 @@
+"""Which commands run and look after pipelines? `run`, `ui`, `doctor`, `stubs`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from components.settings import Settings, quiet_engines
+from pipelines.airflow_home import AIRFLOW_PORT, MLFLOW_PORT
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands of this module to the command line."""
+    app.command("run")(run)
+    app.command("ui")(ui)
+    app.command("doctor")(doctor)
+    app.command("stubs")(stubs)
+
+
+def run(
+    name: Annotated[str, typer.Argument(help="Name of a pipeline, or a YAML file.")],
+    param: Annotated[list[str] | None, typer.Option("--param", "-p", help="KEY=VALUE; may be repeated.")] = None,
+) -> None:
+    """Run a pipeline's DAG in this process and end with a table of what it produced."""
+    from rich.console import Console
+
+    from pipelines.check import load_plan, parse_params
+    from pipelines.run import pipeline_file, run_pipeline
+    from pipelines.summary import print_summary
+
+    quiet_engines()
+    settings = Settings.from_environment()
+    params = parse_params(load_plan(pipeline_file(name)).spec, param or [])
+    outcome = run_pipeline(name, params, settings)
+    print_summary(outcome, settings, Console(highlight=False))
+    raise typer.Exit(outcome.exit_code)
+
+
+def ui(
+    airflow_port: Annotated[int, typer.Option(help="Port of Airflow's UI on 127.0.0.1.")] = AIRFLOW_PORT,
+    mlflow_port: Annotated[int, typer.Option(help="Port of MLflow's UI on 127.0.0.1.")] = MLFLOW_PORT,
+) -> None:
+    """Start Airflow and MLflow on this machine only, until Ctrl-C."""
+    from pipelines.servers import serve
+
+    quiet_engines()
+    code = serve(Settings.from_environment(), typer.echo, airflow_port=airflow_port, mlflow_port=mlflow_port)
+    raise typer.Exit(code)
+
+
+def doctor(
+    deep: Annotated[bool, typer.Option("--deep", help="Also import torch and onnxruntime.")] = False,
+) -> None:
+    """Check this machine and say what to do about what is wrong."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from pipelines.doctor import examine
+
+    checks = examine(Settings.from_environment(), deep=deep)
+    table = Table("check", "", "found")
+    for check in checks:
+        state = Text("ok", "green") if check.passed else Text("failed", "bold red")
+        table.add_row(check.name, state, Text(check.found, overflow="fold"))
+    Console(highlight=False).print(table)
+    raise typer.Exit(0 if all(check.passed for check in checks) else 1)
+
+
+def stubs(
+    write: Annotated[bool, typer.Option("--write/--check", help="Write them, or only compare.")] = False,
+) -> None:
+    """Compare the stubs in dags/ with the pipelines, or write them."""
+    from pipelines.check import pipeline_names
+    from pipelines.stubs import stale_stubs, write_stubs
+
+    found = (write_stubs if write else stale_stubs)(pipeline_names())
+    for line in found:
+        typer.echo(line)
+    if found and not write:
+        typer.echo("run `rankmill stubs --write`")
+        raise typer.Exit(1)
+    typer.echo("stubs are up to date")

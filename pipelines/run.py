@@ -1,0 +1,277 @@
+"""How does `rankmill run` run a pipeline? The same DAG, in this process, through Airflow's own `dag.test()`."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.errors import RankmillError
+from components.execute import StageResult
+from components.settings import Settings
+from pipelines.airflow_home import in_process_environment, initialise, private_home
+from pipelines.check import check_params, load_plan, pipeline_path
+from pipelines.plan import Plan
+from pipelines.task import Attempt, InterruptedRunError, end_children, may_pass, process, sentence
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from rich.console import Console
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What ended the run.
+
+    Attributes:
+        stage: name of the stage, empty when it was none.
+        message: one sentence.
+        exit_code: exit status that tells its kind.
+    """
+
+    stage: str
+    message: str
+    exit_code: int
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """What a run came to.
+
+    Attributes:
+        plan: the pipeline.
+        run_id: id of the DAG run.
+        folder: run record: one JSON file per finished stage, `run.log`, and what failed stages kept.
+        seconds: duration.
+        results: what the finished stages returned, in the order of the plan.
+        failure: what went wrong, or None.
+    """
+
+    plan: Plan
+    run_id: str
+    folder: Path
+    seconds: float
+    results: tuple[StageResult, ...]
+    failure: Failure | None
+
+    @property
+    def exit_code(self) -> int:
+        """0, or what the failure says; 128 + its number when a signal stopped the run."""
+        return self.failure.exit_code if self.failure else 0
+
+    @property
+    def log(self) -> Path:
+        """File with everything that Airflow and the engines said."""
+        return self.folder / "run.log"
+
+
+def run_pipeline(name: str, params: Mapping[str, Any], settings: Settings) -> RunOutcome:
+    """Run a pipeline to its end, showing on stdout one line when a stage starts and one when it ends.
+
+    Retries and their delays are the DAG's own, so a stage that lost a worker is tried again as it
+    would be under the scheduler, and a wrong config fails at once. Call once per process: Airflow
+    reads its environment when it is imported.
+
+    Args:
+        name: name of a pipeline, or a YAML file.
+        params: values for its params; the others keep their defaults.
+        settings: where the engines live.
+
+    Raises:
+        PipelineError: the YAML is wrong.
+        BadInputError: a param is unknown or has a wrong value.
+        StorageError: the embedded databases cannot be created.
+    """
+    plan = load_plan(pipeline_file(name))
+    check_params(plan.spec, params)
+    initialise(settings)
+    moment = datetime.now(UTC)
+    run_id = f"manual__{moment.isoformat()}"
+    folder = run_folder(settings, plan.name, run_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    with private_home(settings) as home, _quiet_terminal(folder / "run.log") as console:
+        head = f"{plan.name} · {len(plan.stages)} stages · log {folder / 'run.log'}"
+        console.print(head, markup=False, soft_wrap=True)
+        os.environ.update(in_process_environment(settings, home))
+        progress = _Progress(console)
+        try:
+            with _watched(progress):
+                state = _test(plan, home, moment, params)
+        except (InterruptedRunError, KeyboardInterrupt) as stop:
+            process.stopped_by = getattr(stop, "number", signal.SIGINT)
+            state = "interrupted"
+        finally:
+            end_children()
+        failure = progress.failure
+        if process.stopped_by is not None:
+            told = signal.Signals(process.stopped_by).name
+            failure = Failure("", f"the run was stopped by {told}; run again to go on", 128 + process.stopped_by)
+        elif state != "success" and failure is None:
+            failure = Failure("", "Airflow ended the run before a stage failed, see the log", 1)
+    results = tuple(progress.results[stage.name] for stage in plan.stages if stage.name in progress.results)
+    return RunOutcome(plan, run_id, folder, time.monotonic() - started, results, failure)
+
+
+def pipeline_file(name: str) -> Path:
+    """Return the file of a pipeline given by name or as a YAML file.
+
+    Raises:
+        MissingError: there is no pipeline of this name.
+    """
+    return Path(name) if name.endswith((".yaml", ".yml")) or "/" in name else pipeline_path(name)
+
+
+def run_folder(settings: Settings, pipeline: str, run_id: str) -> Path:
+    """Return the folder that `components.execute` writes the records of a run to."""
+    safe = "".join(c if c.isalnum() or c in "-_.+" else "_" for c in run_id)
+    return settings.runs / pipeline / safe
+
+
+def exit_code_of(error: BaseException) -> int:
+    """Return the exit status of a run that `error` ended."""
+    return error.exit_code if isinstance(error, RankmillError) else 1
+
+
+def _test(plan: Plan, home: Path, moment: datetime, params: Mapping[str, Any]) -> str:
+    """Run the DAG through `dag.test()`; return the state of the run.
+
+    `dag.test` wants its DAG in the DAG folder, so the private home holds a stub of this one pipeline.
+    """
+    file = f"Path({str(plan.path.resolve())!r})"
+    imports = "from pathlib import Path\nfrom pipelines.airflow_dag import build_dag\n"
+    stub = f"# Airflow DAG\n{imports}dag = build_dag({file})\n"
+    (home / "dags" / f"{plan.name}.py").write_text(stub, encoding="utf-8")
+    from pipelines.airflow_dag import build_dag
+
+    run = build_dag(plan.path).test(run_after=moment, logical_date=moment, run_conf=dict(params))
+    return str(run.state.value if hasattr(run.state, "value") else run.state)
+
+
+@dataclass
+class _Progress:
+    """Prints what stages do as they do it, and remembers what they returned."""
+
+    console: Console
+    results: dict[str, StageResult] = field(default_factory=dict)
+    failure: Failure | None = None
+    begun: dict[str, float] = field(default_factory=dict)
+
+    def started(self, attempt: Attempt) -> None:
+        again = f" (try {attempt.number} of {attempt.of})" if attempt.number > 1 else ""
+        self.begun[attempt.stage.name] = time.monotonic()
+        self.line(f"▶ {attempt.stage.name}{again}", attempt.stage.component.name)
+
+    def finished(self, attempt: Attempt, result: StageResult) -> None:
+        self.results[attempt.stage.name] = result
+        self.line(f"✔ {attempt.stage.name}", "cached" if result.cached else f"{result.seconds:.1f} s", style="green")
+
+    def failed(self, attempt: Attempt, error: BaseException) -> None:
+        if isinstance(error, InterruptedRunError | KeyboardInterrupt):
+            return
+        message = sentence(error)
+        if type(error).__name__ == "AirflowTaskTimeout" and attempt.stage.timeout:
+            limit = _duration(attempt.stage.timeout)
+            message = f"it ran longer than its timeout of {limit}; raise `timeout:` or give it less to do"
+        seconds = time.monotonic() - self.begun.get(attempt.stage.name, time.monotonic())
+        if attempt.number >= attempt.of or not may_pass(error):
+            self.failure = self.failure or Failure(attempt.stage.name, message, exit_code_of(error))
+            self.line(f"✘ {attempt.stage.name}", f"{seconds:.1f} s", style="red")
+            return
+        due = datetime.now().astimezone() + attempt.stage.retry_delay
+        wait = _duration(attempt.stage.retry_delay)
+        self.line(f"↻ {attempt.stage.name}", f"try {attempt.number} of {attempt.of} failed: {message}", style="yellow")
+        self.line("", f"tries again in {wait}, at {due:%H:%M:%S}")
+
+    def detail(self, text: str) -> None:
+        self.line("", text, style="dim")
+
+    def line(self, head: str, text: str, style: str = "") -> None:
+        from rich.text import Text
+
+        self.console.print(
+            Text(f"{head:<24} ", style=style).append(text, style="dim" if style == "dim" else ""), soft_wrap=True
+        )
+
+
+class _Details(logging.Handler):
+    """Shows what stages note about their work; the rest of the log goes to the file."""
+
+    def __init__(self, progress: _Progress) -> None:
+        super().__init__(logging.INFO)
+        self.progress = progress
+
+    def emit(self, record: logging.LogRecord) -> None:
+        stage, _, text = record.getMessage().partition(": ")
+        self.progress.detail(text if text and stage in self.progress.begun else record.getMessage())
+
+
+@contextmanager
+def _watched(progress: _Progress) -> Iterator[None]:
+    """Let `progress` see the stages of this process, and let Ctrl-C and SIGTERM end the running one."""
+    logger, details = logging.getLogger("rankmill"), _Details(progress)
+    process.observer, process.stopped_by = progress, None
+    logger.addHandler(details)
+    logger.setLevel(logging.INFO)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        process.stop(number)
+
+    # Airflow puts its own SIGTERM handler in place for each task; that one calls the operator's `on_kill`.
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        logger.removeHandler(details)
+        process.observer = None
+
+
+@contextmanager
+def _quiet_terminal(log: Path) -> Iterator[Console]:
+    """Send what this process and its children print to `log`, and yield a console on the real stdout.
+
+    File descriptors are moved, not `sys.stdout`: engines print from C and from child processes. Some
+    of them print once more while Python shuts down, which goes to the log too.
+    """
+    from rich.console import Console
+
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = {1: os.dup(1), 2: os.dup(2)}
+    target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for descriptor in saved:
+        os.dup2(target, descriptor)
+    stream = os.fdopen(os.dup(saved[1]), "w", encoding="utf-8", errors="replace", buffering=1)
+    try:
+        yield Console(file=stream, highlight=False)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for descriptor, copy in saved.items():
+            os.dup2(copy, descriptor)
+            os.close(copy)
+        stream.close()
+        atexit.register(_hush, target)
+
+
+def _hush(target: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(target, 2)
+
+
+def _duration(value: timedelta) -> str:
+    seconds = int(value.total_seconds())
+    return f"{seconds} s" if seconds < 120 else f"{seconds // 60} min"

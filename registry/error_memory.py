@@ -1,0 +1,231 @@
+"""What does a champion's error memory hold, and how is it kept? A header, a sketch, and the read-out.
+
+The memory compensates the feedback tasks, which are defined over every impression. Conditional tasks
+(P(love | like)) keep the base model's answer: their labels exist on some impressions only, so after
+compensation `love` is no longer the product `like` × `love_given_like`. The funnel's order is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from features.declaration import Frozen, Name, Window
+from features.errors import BadInputError, MissingError
+from registry.compensation import ReadOut, apply, errors_of, in_funnel_order
+from registry.memory_keys import KeySpec, row_keys
+from registry.sketch import Sketch, SketchShape
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Array = np.ndarray[Any, Any]
+HEADER = "memory.json"
+TENSORS = "memory.safetensors"
+
+
+class TaskCompensation(Frozen):
+    """How much one task is compensated, and what that did when rows were scored before they were written.
+
+    Attributes:
+        weight: λ, chosen on every slot of the stream.
+        base_log_loss: the base model's log-loss over the slots after the first; None with one slot.
+        log_loss: the same after compensation, each slot with the λ chosen on earlier slots.
+        enabled: False where compensation made the log-loss worse, or could not be judged: the task then
+            keeps the base model's answer.
+    """
+
+    weight: float
+    base_log_loss: float | None
+    log_loss: float | None
+    enabled: bool
+
+
+class MemoryHeader(Frozen):
+    """Whose memory it is, how rows were hashed, what it covers and how it is read.
+
+    Attributes:
+        model: registered model.
+        version: the champion's version when the memory was written.
+        ranker_digest: `ModelContract.ranker_digest` of the champion: keys live in its hidden space, so
+            no other model may read this memory.
+        feedback: compensated tasks, shallow to deep.
+        funnel: whether the deeper task is kept no likelier than the shallower.
+        key: what the key of a row is made of.
+        shape: hashing.
+        projections: sha256 of the projections the buckets were found with.
+        read_out: how neighbours become a correction.
+        tasks: compensation by task.
+        covers: ``[first row, just after the last row)`` of the stream.
+        rows: rows written.
+        slots: slots of time they came in.
+        sketch: sha256 of ``memory.safetensors``.
+    """
+
+    model: Name
+    version: int
+    ranker_digest: str
+    feedback: tuple[Name, ...]
+    funnel: bool
+    key: KeySpec
+    shape: SketchShape
+    projections: str
+    read_out: ReadOut
+    tasks: dict[Name, TaskCompensation]
+    covers: Window
+    rows: int
+    slots: int
+    sketch: str = ""
+
+    @property
+    def enabled(self) -> bool:
+        """Whether any task is compensated."""
+        return any(task.enabled for task in self.tasks.values())
+
+
+@dataclass(frozen=True)
+class Memory:
+    """An error memory that can be asked.
+
+    Attributes:
+        header: see `MemoryHeader`.
+        sketch: the sums.
+        centre: float64 ``[H]``, subtracted from `hidden` before hashing; zeros without centring.
+    """
+
+    header: MemoryHeader
+    sketch: Sketch
+    centre: Array
+
+    def keys(self, hidden: Array, users: pa.Array) -> Array:
+        """Return the keys of rows, see `registry.memory_keys.row_keys`."""
+        return row_keys(self.header.key, hidden, self.centre, users)
+
+    def compensate(self, tasks: Mapping[str, Array], hidden: Array, users: pa.Array) -> dict[str, Array]:
+        """Return the tasks with the base model's known errors taken out.
+
+        Args:
+            tasks: the champion's probabilities by task, ``[B]`` each.
+            hidden: the champion's hidden vectors of the same rows, float32 ``[B, H]``.
+            users: ids of the same rows, ``[B]``.
+
+        Returns:
+            float64 ``[B]`` by task; a row whose buckets are all empty, a task that is switched off and a
+            conditional task keep the base model's answer to the bit.
+        """
+        compensated = {name: np.asarray(values, dtype=np.float64) for name, values in tasks.items()}
+        if not self.header.enabled:
+            return compensated
+        errors = errors_of(self.sketch.read(self.keys(hidden, users)), tasks, self.header.read_out)
+        for name, task in self.header.tasks.items():
+            if task.enabled:
+                compensated[name] = apply(tasks[name], errors[name], task.weight)
+        return in_funnel_order(compensated, tasks, self.header.feedback) if self.header.funnel else compensated
+
+    def save(self, directory: Path) -> MemoryHeader:
+        """Write ``memory.safetensors`` and ``memory.json``; equal memories give equal bytes.
+
+        Returns:
+            The header as written, with the digest of the tensors.
+        """
+        from safetensors.numpy import save
+
+        tensors = {"count": self.sketch.count, "centre": np.asarray(self.centre, dtype=np.float64)}
+        tensors |= {f"label/{task}": sums for task, sums in self.sketch.label.items()}
+        tensors |= {f"predicted/{task}": sums for task, sums in self.sketch.predicted.items()}
+        content = save(tensors)
+        header = self.header.model_copy(update={"sketch": hashlib.sha256(content).hexdigest()})
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / TENSORS).write_bytes(content)
+        (directory / HEADER).write_text(header.model_dump_json(indent=2), encoding="utf-8")
+        return header
+
+
+def read_header(directory: Path) -> MemoryHeader:
+    """Return the header of a memory.
+
+    Raises:
+        MissingError: there is no memory here.
+        BadInputError: its header cannot be read.
+    """
+    try:
+        return MemoryHeader.model_validate_json((directory / HEADER).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MissingError(f"no error memory in {directory}: run refresh_error_memory for the champion") from None
+    except (ValidationError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise BadInputError(
+            f"{directory / HEADER} is not the header of an error memory ({reason}): run refresh_error_memory again"
+        ) from None
+
+
+def open_memory(directory: Path, ranker_digest: str) -> Memory:
+    """Return the memory that belongs to one champion.
+
+    Args:
+        directory: local directory of an `ErrorMemory` artifact.
+        ranker_digest: `ModelContract.ranker_digest` of the model that will be compensated.
+
+    Raises:
+        MissingError: there is no memory here.
+        BadInputError: it belongs to another model, was changed since it was written, or hashes with
+            projections that this installation does not draw.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    header = read_header(directory)
+    if header.ranker_digest != ranker_digest:
+        raise BadInputError(
+            f"the error memory in {directory} belongs to ranker {header.ranker_digest[:12]} "
+            f"({header.model} version {header.version}), not to {ranker_digest[:12]}: "
+            "run refresh_error_memory for the present champion"
+        )
+    try:
+        content = (directory / TENSORS).read_bytes()
+        if hashlib.sha256(content).hexdigest() != header.sketch:
+            raise BadInputError(
+                f"{directory / TENSORS} changed since it was written: run refresh_error_memory again to rebuild it"
+            )
+        tensors = load(content)
+    except FileNotFoundError:
+        raise MissingError(f"{directory / TENSORS} is missing: run refresh_error_memory for the champion") from None
+    except SafetensorError as error:
+        raise BadInputError(f"{directory / TENSORS} cannot be read ({error}): run refresh_error_memory again") from None
+    sketch = _sketch(directory, header, tensors)
+    return Memory(header=header, sketch=sketch, centre=tensors["centre"])
+
+
+def _sketch(directory: Path, header: MemoryHeader, tensors: Mapping[str, Array]) -> Sketch:
+    sketch = Sketch.empty(header.shape, header.feedback)
+    if header.shape.fingerprint() != header.projections:
+        raise BadInputError(
+            f"the error memory in {directory} was hashed with projections that this numpy does not draw from "
+            f"seed {header.shape.seed}: run refresh_error_memory again"
+        )
+    size = (header.shape.arrays, header.shape.buckets)
+    wanted = {"count": size, "centre": (header.key.hidden,)}
+    wanted |= {f"{kind}/{task}": size for kind in ("label", "predicted") for task in header.feedback}
+    found = {name: values.shape for name, values in tensors.items()}
+    fits = header.key.width == header.shape.width and set(header.tasks) == set(header.feedback)
+    if not fits or found != wanted:
+        raise BadInputError(
+            f"{directory / TENSORS} holds {found}, its header says {wanted} for keys of width {header.shape.width}: "
+            "run refresh_error_memory again"
+        )
+    for task in header.feedback:
+        sketch.label[task][...] = tensors[f"label/{task}"]
+        sketch.predicted[task][...] = tensors[f"predicted/{task}"]
+    sketch.count[...] = tensors["count"]
+    if sketch.rows != header.rows:
+        raise BadInputError(
+            f"{directory / TENSORS} holds {sketch.rows} rows, its header says {header.rows}: "
+            "run refresh_error_memory again"
+        )
+    return sketch

@@ -1,0 +1,154 @@
+"""How well do scores rank and calibrate? Exact metrics over arrays, without a loop over rows or users.
+
+Undefined values (the AUC of one class) are None, never NaN. `bootstrap` and `paired_bootstrap` say how
+sure a value and a difference of two models are; see `registry.resampling`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from registry.report import Metric
+from registry.resampling import bootstrap, bootstrap_all, paired_bootstrap
+from registry.weighted import (
+    BINS,
+    METRICS,
+    bin_codes,
+    checked,
+    defined,
+    group_codes,
+    ratio,
+    row_weights,
+    statistic,
+    user_aucs,
+)
+
+__all__ = [
+    "BINS",
+    "METRICS",
+    "CalibrationPoint",
+    "auc",
+    "bootstrap",
+    "bootstrap_all",
+    "calibration_bins",
+    "ece",
+    "gauc",
+    "log_loss",
+    "normalised_entropy",
+    "paired_bootstrap",
+    "pcoc",
+]
+
+
+def auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float | None:
+    """Return the area under the ROC curve; a tie of a positive and a negative counts one half.
+
+    Args:
+        labels: ``[rows]``, 0 or 1.
+        scores: ``[rows]``, larger means likelier positive; any monotone transform gives the same value.
+        weights: ``[rows]``, non-negative; None counts every row once.
+
+    Returns:
+        The value, or None when the rows hold one class only.
+
+    Raises:
+        BadInputError: a score is not finite, a label is neither 0 nor 1, or lengths differ.
+    """
+    return _by_row("auc", labels, scores, weights)
+
+
+def gauc(labels: ArrayLike, scores: ArrayLike, users: ArrayLike, weights: ArrayLike | None = None) -> float | None:
+    """Return the mean of the users' own AUCs, each weighted by the user's rows (their weights' sum).
+
+    Users whose rows are of one class have no AUC and count neither above nor below the line, as
+    with the impression-weighted AUC of DIN (Zhou et al., KDD 2018).
+
+    Args:
+        labels: ``[rows]``, 0 or 1.
+        scores: ``[rows]``.
+        users: ``[rows]``, equal for rows of the same user; integers or strings.
+        weights: ``[rows]``, non-negative.
+
+    Returns:
+        The value, or None when no user has both classes.
+
+    Raises:
+        BadInputError: as for `auc`.
+    """
+    y, s = checked(labels, scores)
+    w = row_weights(weights, y.size)
+    codes, size = group_codes(users, y.size)
+    total, mass = user_aucs(y, s, codes, size, w)
+    return defined(ratio(total.sum(keepdims=True), mass.sum(keepdims=True))[0])
+
+
+def log_loss(labels: ArrayLike, p: ArrayLike, weights: ArrayLike | None = None) -> float | None:
+    """Return the mean negative log-likelihood in nats, probabilities clipped to ``[1e-7, 1 − 1e-7]``.
+
+    Returns:
+        The value, or None without rows.
+    """
+    return _by_row("log_loss", labels, p, weights)
+
+
+def normalised_entropy(labels: ArrayLike, p: ArrayLike, weights: ArrayLike | None = None) -> float | None:
+    """Return log-loss divided by the entropy of the base rate (He et al., ADKDD 2014).
+
+    Returns:
+        The value (1 is no better than the base rate), or None when the rows hold one class only.
+    """
+    return _by_row("normalised_entropy", labels, p, weights)
+
+
+def pcoc(labels: ArrayLike, p: ArrayLike, weights: ArrayLike | None = None) -> float | None:
+    """Return predicted over observed positives, Σp / Σy; above 1 is over-prediction.
+
+    Returns:
+        The value, or None without positives.
+    """
+    return _by_row("pcoc", labels, p, weights)
+
+
+def ece(labels: ArrayLike, p: ArrayLike, weights: ArrayLike | None = None, bins: int = BINS) -> float | None:
+    """Return the expected calibration error Σ_b (n_b/n)·|mean p − mean y| over equal-mass bins.
+
+    Bins are cut on the unweighted rows; rows with equal predictions share a bin, so that the order of
+    the rows changes nothing.
+
+    Returns:
+        The value, or None without rows.
+    """
+    return _by_row("ece", labels, p, weights, bins)
+
+
+@dataclass(frozen=True)
+class CalibrationPoint:
+    """One bin of a calibration curve: mean prediction, share of positives, rows."""
+
+    predicted: float
+    observed: float
+    rows: int
+
+
+def calibration_bins(labels: ArrayLike, p: ArrayLike, bins: int = BINS) -> tuple[CalibrationPoint, ...]:
+    """Return the bins behind `ece`, from low to high predictions; bins that ties leave empty are left out."""
+    y, s = checked(labels, p)
+    code = bin_codes(s, bins)
+    rows = np.bincount(code, minlength=bins)
+    kept = rows > 0
+    predicted = np.bincount(code, weights=s, minlength=bins)[kept] / rows[kept]
+    observed = np.bincount(code, weights=y, minlength=bins)[kept] / rows[kept]
+    return tuple(
+        CalibrationPoint(float(a), float(b), int(n)) for a, b, n in zip(predicted, observed, rows[kept], strict=True)
+    )
+
+
+def _by_row(
+    metric: Metric, labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None, bins: int = BINS
+) -> float | None:
+    y, s = checked(labels, scores)
+    value = statistic(metric, y, s, np.arange(y.size), y.size, bins=bins)
+    return defined(value(row_weights(weights, y.size)[:, None])[0])

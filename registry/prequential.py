@@ -1,0 +1,233 @@
+"""Would the error memory have helped? Replay labelled rows in order of time: score first, write after.
+
+Zhu et al., KDD 2023, section 5.1: the stream is cut into slots of time; slot t is scored with a memory
+of slots before t, and only then written. λ of slot t is the best on the slots before it, so that no
+label touches a prediction that is judged by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from features.declaration import Frozen, Name, Window
+from features.errors import BadInputError
+from registry import metrics
+from registry.compensation import ReadOut, apply, errors_of, in_funnel_order
+from registry.error_memory import TaskCompensation
+from registry.sketch import Sketch
+
+Array = np.ndarray[Any, Any]
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class SlotMetrics(Frozen):
+    """One set of predictions of one slot; None where a metric is undefined (one class, no positive)."""
+
+    auc: float | None
+    gauc: float | None
+    log_loss: float | None
+    pcoc: float | None
+
+
+class TaskSlot(Frozen):
+    """One task in one slot.
+
+    Attributes:
+        positives: rows with the label.
+        weight: λ the slot was compensated with, chosen on earlier slots.
+        base: the base model's metrics.
+        compensated: metrics after compensation.
+    """
+
+    positives: int
+    weight: float
+    base: SlotMetrics
+    compensated: SlotMetrics
+
+
+class SlotReport(Frozen):
+    """One slot of time, base against compensated.
+
+    Attributes:
+        slot: 1, 2, … in order of time.
+        window: ``[first row, just after the last row)``.
+        rows: rows of the slot.
+        stored: rows in the memory when the slot was scored: those of earlier slots only.
+        empty: share of buckets read that held no row.
+        tasks: by feedback.
+    """
+
+    slot: int
+    window: Window
+    rows: int
+    stored: int
+    empty: float
+    tasks: dict[Name, TaskSlot]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Labelled rows with the champion's answers, in order of time.
+
+    Attributes:
+        times: int64 microseconds since 1970 UTC ``[N]``, never falling.
+        users: ``[N]``, equal for rows of the same user; groups GAUC.
+        keys: float64 ``[N, width]``.
+        labels: by feedback: 0 or 1, ``[N]``.
+        predicted: by feedback: the base model's probability, ``[N]``.
+    """
+
+    times: Array
+    users: Array
+    keys: Array
+    labels: Mapping[str, Array]
+    predicted: Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What a replay leaves: one report per slot, the outcome per task, and every compensated prediction.
+
+    Attributes:
+        slots: reports in order of time.
+        tasks: λ and verdict by feedback.
+        compensated: by feedback: float64 ``[N]``.
+    """
+
+    slots: tuple[SlotReport, ...]
+    tasks: dict[Name, TaskCompensation]
+    compensated: dict[str, Array]
+
+
+def slot_bounds(times: Array, slots: int) -> tuple[tuple[int, int], ...]:
+    """Cut rows into at most `slots` runs of nearly equal length, rows of one moment never apart.
+
+    Args:
+        times: ``[N]``, never falling.
+        slots: how many runs to aim for; fewer come out where one moment fills several.
+
+    Returns:
+        Half-open row ranges that cover all rows in order, none of them empty.
+    """
+    aims = (np.arange(1, slots) * len(times)) // slots
+    # A cut inside a run of equal times moves to the start of that run.
+    cuts = np.searchsorted(times, times[aims], side="left") if len(times) else np.zeros(0, dtype=np.int64)
+    edges = np.unique(np.concatenate(([0], cuts, [len(times)])))
+    return tuple((int(a), int(b)) for a, b in pairwise(edges))
+
+
+def span(times: Array) -> Window:
+    """Return ``[first, just after the last)`` of int64 microseconds that never fall."""
+    first, last = int(times[0]), int(times[-1])
+    return Window(start=EPOCH + timedelta(microseconds=first), end=EPOCH + timedelta(microseconds=last + 1))
+
+
+def replay(
+    stream: Stream,
+    sketch: Sketch,
+    feedback: tuple[str, ...],
+    *,
+    slots: int,
+    read_out: ReadOut,
+    grid: tuple[float, ...],
+    funnel: bool,
+    progress: Callable[[str], None] = lambda message: None,
+) -> Replay:
+    """Score every slot with the memory of earlier slots, then write it into `sketch`.
+
+    Args:
+        stream: rows in order of time.
+        sketch: an empty sketch; it holds every row afterwards.
+        feedback: tasks to compensate, shallow to deep.
+        slots: slots to aim for, see `slot_bounds`.
+        read_out: how neighbours become a correction.
+        grid: values of λ to choose from; each slot takes the least log-loss on earlier slots, the
+            smallest λ on a tie. The first slot has no earlier one and takes 0.
+        funnel: keep deeper tasks no likelier than shallower ones.
+        progress: told after each slot.
+
+    Raises:
+        BadInputError: the stream is empty or not in order of time, or the sketch is not empty.
+    """
+    _check(stream, sketch)
+    candidates = sorted(grid)
+    loss = {task: np.zeros(len(candidates)) for task in feedback}
+    reports: list[SlotReport] = []
+    compensated = {task: np.empty(len(stream.times)) for task in feedback}
+    bounds = slot_bounds(stream.times, slots)
+    for begin, end in bounds:
+        rows = slice(begin, end)
+        labels = {task: np.asarray(stream.labels[task][rows], dtype=np.float64) for task in feedback}
+        base = {task: np.asarray(stream.predicted[task][rows], dtype=np.float64) for task in feedback}
+        weights = {task: candidates[int(np.argmin(loss[task]))] if reports else 0.0 for task in feedback}
+        neighbours = sketch.read(stream.keys[rows])
+        errors = errors_of(neighbours, base, read_out)
+        answer = {task: apply(base[task], errors[task], weights[task]) for task in feedback}
+        if funnel:
+            answer = in_funnel_order(answer, base, feedback)
+        reports.append(
+            SlotReport(
+                slot=len(reports) + 1,
+                window=span(stream.times[rows]),
+                rows=end - begin,
+                stored=sketch.rows,
+                empty=float((neighbours.count == 0).mean()),
+                tasks={
+                    task: TaskSlot(
+                        positives=int(labels[task].sum()),
+                        weight=weights[task],
+                        base=_metrics(labels[task], base[task], stream.users[rows]),
+                        compensated=_metrics(labels[task], answer[task], stream.users[rows]),
+                    )
+                    for task in feedback
+                },
+            )
+        )
+        for task in feedback:
+            compensated[task][rows] = answer[task]
+            loss[task] += [_total_loss(labels[task], apply(base[task], errors[task], w)) for w in candidates]
+        sketch.write(stream.keys[rows], labels, base)
+        progress(f"slot {len(reports)} of {len(bounds)}: {end - begin} rows scored, then written")
+    outcome = {
+        task: _outcome(task, reports, candidates[int(np.argmin(loss[task]))] if len(reports) > 1 else 0.0)
+        for task in feedback
+    }
+    return Replay(slots=tuple(reports), tasks=outcome, compensated=compensated)
+
+
+def _check(stream: Stream, sketch: Sketch) -> None:
+    if len(stream.times) == 0:
+        raise BadInputError("the stream of the error memory has no row: give it rows after the champion's training cut")
+    if (np.diff(stream.times) < 0).any():
+        raise BadInputError("the stream of the error memory is not in order of time: sort it by time and row id")
+    if sketch.rows:
+        raise BadInputError(f"the sketch already holds {sketch.rows} rows: replay a stream into an empty one")
+
+
+def _outcome(task: str, reports: list[SlotReport], weight: float) -> TaskCompensation:
+    judged = [(report.rows, report.tasks[task]) for report in reports[1:]]
+    rows = sum(count for count, _ in judged)
+    if rows == 0:
+        return TaskCompensation(weight=weight, base_log_loss=None, log_loss=None, enabled=False)
+    base = sum(count * (slot.base.log_loss or 0.0) for count, slot in judged) / rows
+    after = sum(count * (slot.compensated.log_loss or 0.0) for count, slot in judged) / rows
+    return TaskCompensation(weight=weight, base_log_loss=base, log_loss=after, enabled=after <= base)
+
+
+def _metrics(labels: Array, predicted: Array, users: Array) -> SlotMetrics:
+    return SlotMetrics(
+        auc=metrics.auc(labels, predicted),
+        gauc=metrics.gauc(labels, predicted, users),
+        log_loss=metrics.log_loss(labels, predicted),
+        pcoc=metrics.pcoc(labels, predicted),
+    )
+
+
+def _total_loss(labels: Array, predicted: Array) -> float:
+    return (metrics.log_loss(labels, predicted) or 0.0) * len(labels)

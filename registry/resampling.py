@@ -1,0 +1,175 @@
+"""How sure is a metric, and how sure is a difference of two models? A bootstrap over users.
+
+Rows of one user are not independent, so users are drawn with replacement, not rows: a resample is a
+count per user. Sorting and summing happen once per metric (`registry.weighted.statistic`); a resample
+only changes the weights. The same seed and users give the same resamples, so two models are compared
+on the same draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from registry.report import Interval, Metric
+from registry.weighted import (
+    BINS,
+    METRICS,
+    Floats,
+    Integers,
+    Statistic,
+    checked,
+    defined,
+    group_codes,
+    statistic,
+)
+
+CONFIDENCE = 0.95
+LEAST_DEFINED = 0.9
+"""Share of resamples in which a metric must be defined before bounds are given."""
+_ELEMENTS = 2_000_000
+"""Rows × resamples worked on at a time: 16 MB per array."""
+
+
+def bootstrap(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    users: ArrayLike,
+    metric: Metric,
+    resamples: int = 200,
+    seed: int = 0,
+    confidence: float = CONFIDENCE,
+    bins: int = BINS,
+) -> Interval:
+    """Return a metric with its percentile interval over resampled users.
+
+    Args:
+        labels: ``[rows]``, 0 or 1.
+        scores: ``[rows]``.
+        users: ``[rows]``, equal for rows of the same user.
+        metric: which metric.
+        resamples: bootstrap resamples; 0 gives the value without bounds.
+        seed: seed of the draws.
+        confidence: coverage of the interval.
+        bins: bins of ``ece``.
+
+    Returns:
+        The interval; see `bootstrap_all`.
+
+    Raises:
+        BadInputError: arrays do not fit each other or hold values that are no scores or labels.
+    """
+    return bootstrap_all(labels, scores, users, (metric,), resamples, seed, confidence, bins)[metric]
+
+
+def bootstrap_all(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    users: ArrayLike,
+    metrics: Sequence[Metric] = METRICS,
+    resamples: int = 200,
+    seed: int = 0,
+    confidence: float = CONFIDENCE,
+    bins: int = BINS,
+) -> dict[Metric, Interval]:
+    """Return several metrics with intervals from the same draws; arguments as for `bootstrap`.
+
+    Bounds are None when `resamples` is 0, when there are fewer than two users, or when the metric is
+    undefined in more than a tenth of the resamples (all positives come from one or two users). The
+    bounds of ``ece`` are moved so that the resamples' mean meets the value: the mean of absolute gaps
+    grows with noise, and a resample has the noise of the sample on top of its own.
+
+    Raises:
+        BadInputError: as for `bootstrap`.
+    """
+    y, s = checked(labels, scores)
+    codes, size = group_codes(users, y.size)
+    statistics = [statistic(metric, y, s, codes, size, bins=bins) for metric in metrics]
+    values, draws = _evaluate(statistics, y.size, size, resamples, seed)
+    intervals: dict[Metric, Interval] = {}
+    for metric, value, drawn in zip(metrics, values, draws, strict=True):
+        interval = _interval(float(value), drawn, confidence)
+        if metric == "ece" and interval.value is not None and interval.low is not None and interval.high is not None:
+            bias = float(np.nanmean(drawn)) - interval.value
+            low, high = max(0.0, interval.low - bias), max(0.0, interval.high - bias)
+            interval = Interval(value=interval.value, low=low, high=high)
+        intervals[metric] = interval
+    return intervals
+
+
+def paired_bootstrap(
+    labels: ArrayLike,
+    a: ArrayLike,
+    b: ArrayLike,
+    users: ArrayLike,
+    metric: Metric,
+    resamples: int = 200,
+    seed: int = 0,
+    confidence: float = CONFIDENCE,
+    *,
+    relative: bool = False,
+    bins: int = BINS,
+) -> Interval:
+    """Return metric(a) − metric(b) on the same rows with its interval over the same resamples of users.
+
+    Args:
+        labels: ``[rows]``, 0 or 1.
+        a: ``[rows]`` scores of one model (the challenger).
+        b: ``[rows]`` scores of the other (the champion).
+        users: ``[rows]``, equal for rows of the same user.
+        metric: which metric.
+        resamples: bootstrap resamples; 0 gives the difference without bounds.
+        seed: seed of the draws.
+        confidence: coverage of the interval.
+        relative: divide each difference by metric(b) of the same resample.
+        bins: bins of ``ece``.
+
+    Returns:
+        The difference, percentile bounds; all None when either side is undefined on the rows.
+
+    Raises:
+        BadInputError: as for `bootstrap`.
+    """
+    y, first = checked(labels, a)
+    _, second = checked(labels, b)
+    codes, size = group_codes(users, y.size)
+    pair = [statistic(metric, y, scores, codes, size, bins=bins) for scores in (first, second)]
+    values, draws = _evaluate(pair, y.size, size, resamples, seed)
+    difference, drawn = values[0] - values[1], draws[0] - draws[1]
+    if relative:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            difference, drawn = difference / values[1], drawn / draws[1]
+    return _interval(float(difference), drawn, confidence)
+
+
+def _evaluate(
+    statistics: Sequence[Statistic], rows: int, users: int, resamples: int, seed: int
+) -> tuple[Floats, Floats]:
+    """Return ``[metrics]`` values and ``[metrics, resamples]`` draws."""
+    values = np.array([of(np.ones((users, 1)))[0] for of in statistics])
+    if users < 2 or resamples == 0:
+        return values, np.full((len(statistics), 0), np.nan)
+    blocks = [np.stack([of(counts) for of in statistics]) for counts in _counts(rows, users, resamples, seed)]
+    return values, np.concatenate(blocks, axis=1)
+
+
+def _counts(rows: int, users: int, resamples: int, seed: int) -> Iterator[Floats]:
+    """Yield ``[users, block]`` counts of how often each user was drawn; memory stays bounded."""
+    rng = np.random.default_rng(seed)
+    block = max(1, min(resamples, _ELEMENTS // max(1, rows)))
+    for start in range(0, resamples, block):
+        width = min(block, resamples - start)
+        drawn: Integers = rng.integers(0, users, size=(width, users))
+        flat = (drawn * width + np.arange(width)[:, None]).ravel()
+        yield np.bincount(flat, minlength=users * width).reshape(users, width).astype(np.float64)
+
+
+def _interval(value: float, draws: Floats, confidence: float) -> Interval:
+    finite = draws[np.isfinite(draws)]
+    point = defined(value) if np.isfinite(value) else None
+    if point is None or finite.size == 0 or finite.size < LEAST_DEFINED * draws.size:
+        return Interval(value=point)
+    low, high = np.quantile(finite, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(value=point, low=float(low), high=float(high))

@@ -1,0 +1,194 @@
+"""What does a model answer to raw rows? Raw table → the model's own encoder → ONNX graph → named scores.
+
+Evaluation, the promotion gate, the error memory and serving all score through this one class, so a
+number in a report is a number that the served model gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from pydantic import ValidationError
+
+from features.declaration import PADDING
+from features.encode import Encoder
+from features.errors import BadInputError, MissingError
+from registry.axes import axes_of, sequence_axes
+from registry.contract import ModelContract
+from registry.session import Provider, open_session, provider_name
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+MODEL = "model.onnx"
+CONTRACT = "contract.json"
+ENCODER = "encoder.json"
+HIDDEN = "hidden"
+"""Name of the graph output that is a representation, not a probability."""
+CHUNK = 8192
+"""Rows encoded and scored at a time."""
+
+Batch = Mapping[str, np.ndarray[Any, Any]]
+_Port = tuple[str, list[str | int]]
+"""Type and shape of a graph input or output, as onnxruntime writes them."""
+_TYPES = {"categorical": "tensor(int64)", "sequence": "tensor(int64)", "numeric": "tensor(float)"}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Answers for B rows.
+
+    Attributes:
+        tasks: float64 ``[B]`` probabilities by task, in the contract's order.
+        hidden: float32 ``[B, H]`` representation.
+    """
+
+    tasks: dict[str, np.ndarray[Any, np.dtype[np.float64]]]
+    hidden: np.ndarray[Any, np.dtype[np.float32]]
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A graph with the encoder and the contract that belong to it.
+
+    Attributes:
+        contract: inputs, tasks, roles and training window.
+        encoder: raw columns to graph inputs.
+        session: open onnxruntime session.
+        directory: where the files lie.
+    """
+
+    contract: ModelContract
+    encoder: Encoder
+    session: onnxruntime.InferenceSession
+    directory: Path
+
+    @classmethod
+    def open(cls, directory: Path, provider: Provider = "auto", threads: int | None = None) -> ServedModel:
+        """Open a model from `model.onnx`, `contract.json` and `encoder.json` in one directory.
+
+        Args:
+            directory: an `OnnxModel` artifact or the downloaded files of a registered version.
+            provider: see `registry.session.open_session`.
+            threads: threads of one operator.
+
+        Raises:
+            MissingError: a file is missing, or the requested provider did not load.
+            BadInputError: a file cannot be read, or graph, contract and encoder disagree.
+        """
+        for name in (MODEL, CONTRACT, ENCODER):
+            if not (directory / name).is_file():
+                raise MissingError(f"model at {directory} has no {name}: export or register the model again")
+        try:
+            contract = ModelContract.model_validate_json((directory / CONTRACT).read_bytes())
+            encoder = Encoder.model_validate_json((directory / ENCODER).read_bytes())
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+            raise BadInputError(
+                f"{error.title} of the model at {directory} cannot be read ({reason}): export the model again"
+            ) from error
+        model = cls(contract, encoder, open_session(directory / MODEL, provider, threads), directory)
+        model.check()
+        return model
+
+    @property
+    def provider(self) -> Literal["cpu", "cuda"]:
+        """Execution provider that loaded."""
+        return provider_name(self.session)
+
+    def check(self) -> None:
+        """Compare the graph's inputs and outputs and the encoder's fields with the contract.
+
+        Raises:
+            BadInputError: they disagree; the message names the first difference.
+        """
+        axes = axes_of(self.contract.fields)
+        promised: dict[str, _Port] = {
+            f"input {f.name}": (_TYPES[f.kind], [*axes[f.name]]) for f in self.contract.fields
+        }
+        promised |= {f"output {task}": ("tensor(float)", ["batch"]) for task in self.contract.tasks}
+        promised[f"output {HIDDEN}"] = ("tensor(float)", ["batch", self.contract.hidden])
+        found = {f"input {x.name}": (x.type, list(x.shape)) for x in self.session.get_inputs()}
+        found |= {f"output {x.name}": (x.type, list(x.shape)) for x in self.session.get_outputs()}
+        for name in sorted(promised.keys() | found.keys()):
+            if promised.get(name) != found.get(name):
+                raise BadInputError(
+                    f"{MODEL} at {self.directory} does not keep its contract: {name} is "
+                    f"{_described(found.get(name))}, promised {_described(promised.get(name))}; export the model again"
+                )
+        if self.encoder.fields != self.contract.fields:
+            raise BadInputError(
+                f"{ENCODER} at {self.directory} makes other inputs than {CONTRACT} promises: export the model again"
+            )
+
+    def score(self, table: pa.Table, chunk: int = CHUNK) -> Scores:
+        """Return the model's answers to raw rows.
+
+        Args:
+            table: raw rows with one column per feature; other columns are ignored.
+            chunk: rows encoded and scored at a time; bounds memory.
+
+        Raises:
+            BadInputError: a feature's column is missing or cannot be read, or an answer is not a number.
+        """
+        for field in self.contract.fields:
+            if field.name not in table.column_names:
+                raise BadInputError(f"rows have no column {field.name!r}, which model {self.directory} needs: add it")
+        inputs = table.select([field.name for field in self.contract.fields])
+        parts = [
+            self.run(self.encoder.encode(inputs.slice(start, chunk))) for start in range(0, inputs.num_rows, chunk)
+        ]
+        return _joined(parts, self.contract)
+
+    def run(self, batch: Batch) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
+        """Return every output of the graph for encoded rows.
+
+        Histories are cut to the longest of the batch: what lies behind is padding, which rankers mask.
+
+        Args:
+            batch: by field: int64 ``[B]``, float32 ``[B]`` or int64 ``[B, length]``.
+
+        Raises:
+            BadInputError: an answer is not a finite number.
+        """
+        names = [*self.contract.tasks, HIDDEN]
+        answers = dict(zip(names, self.session.run(names, _trimmed(batch, self.contract)), strict=True))
+        for name, values in answers.items():
+            wrong = ~np.isfinite(values)
+            if wrong.any():
+                rows = int(np.count_nonzero(wrong.reshape(len(values), -1).any(axis=1)))
+                raise BadInputError(
+                    f"model at {self.directory} answers {name} of {rows} of {len(values)} rows with no number: "
+                    "train and export it again"
+                )
+        return answers
+
+
+def _trimmed(batch: Batch, contract: ModelContract) -> dict[str, np.ndarray[Any, Any]]:
+    """Return the batch with every sequence axis as long as its longest row, at least 1."""
+    feed = {field.name: batch[field.name] for field in contract.fields}
+    for fields in sequence_axes(contract.fields).values():
+        filled = np.logical_or.reduce([(feed[field.name] != PADDING).any(axis=0) for field in fields])
+        longest = int(filled.nonzero()[0].max(initial=0)) + 1
+        for field in fields:
+            feed[field.name] = np.ascontiguousarray(feed[field.name][:, :longest])
+    return feed
+
+
+def _joined(parts: list[dict[str, np.ndarray[Any, Any]]], contract: ModelContract) -> Scores:
+    if not parts:
+        empty = {task: np.zeros(0, dtype=np.float64) for task in contract.tasks}
+        return Scores(tasks=empty, hidden=np.zeros((0, contract.hidden), dtype=np.float32))
+    return Scores(
+        tasks={task: np.concatenate([part[task] for part in parts]).astype(np.float64) for task in contract.tasks},
+        hidden=np.concatenate([part[HIDDEN] for part in parts]),
+    )
+
+
+def _described(port: _Port | None) -> str:
+    return "absent" if port is None else f"{port[0]} {port[1]}"

@@ -1,0 +1,209 @@
+"""Where do rows with similar keys meet? A sketch of hashed buckets that hold sums instead of samples.
+
+RACE-style count sketch as ReLoop2 uses it (Zhu et al., KDD 2023, section 4.3; Coleman & Shrivastava, 2020):
+m arrays of 2^L buckets, each array indexed by the signs of L random projections. Two keys at angle θ
+share a bucket of one array with probability (1 − θ/π)^L. Reading and writing cost O(m·L·width) per
+row, however many rows the sketch has seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from features.declaration import Frozen, Name
+from features.errors import BadInputError
+
+Array = np.ndarray[Any, Any]
+CHUNK = 8192
+"""Rows projected at once: bounds the memory of the ``[rows, m·L]`` product."""
+GRID = 2.0**30
+"""Predictions are stored as multiples of 1/GRID, so that sums below 2^23 rows per bucket are exact:
+the order of writes and the way a sketch was merged leave no trace in its bytes."""
+
+
+class SketchShape(Frozen):
+    """Everything that decides into which buckets a key falls.
+
+    Attributes:
+        arrays: m, independent arrays.
+        bits: L, signed projections per array.
+        width: width of a key.
+        seed: seed of the projections.
+    """
+
+    arrays: int = Field(ge=1)
+    bits: int = Field(ge=1, le=20)
+    width: int = Field(ge=1)
+    seed: int = 0
+
+    @property
+    def buckets(self) -> int:
+        """Buckets of one array, 2^L."""
+        return 1 << self.bits
+
+    def projections(self) -> Array:
+        """Return the projections w ~ N(0, 1), float64 ``[width, L·m]``; column l·m + k is bit l of array k.
+
+        They are `Generator(PCG64(seed)).standard_normal((width, L·m))`, so any process can draw them
+        again; `fingerprint` tells whether it drew the same ones.
+        """
+        generator = np.random.Generator(np.random.PCG64(self.seed))
+        return generator.standard_normal((self.width, self.bits * self.arrays))
+
+    def fingerprint(self) -> str:
+        """Return the sha256 of the projections' little-endian bytes."""
+        return hashlib.sha256(self.projections().astype("<f8").tobytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """What each array of a sketch holds in the bucket of each query; arrays play the part of neighbours.
+
+    Attributes:
+        count: float64 ``[B, m]``, rows in the bucket; 0 marks an empty bucket, whose means say nothing.
+        label: by task: float64 ``[B, m]``, mean label in the bucket, 0 where it is empty.
+        predicted: by task: float64 ``[B, m]``, mean base prediction in the bucket, 0 where it is empty.
+    """
+
+    count: Array
+    label: dict[str, Array]
+    predicted: dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """Sums per array and bucket. `write` changes the arrays in place; everything else leaves them alone.
+
+    Attributes:
+        shape: where keys fall.
+        count: float64 ``[m, 2^L]``, rows written (exact below 2^53).
+        label: by task: float64 ``[m, 2^L]``, Σ y.
+        predicted: by task: float64 ``[m, 2^L]``, Σ ŷ_base.
+        projections: float64 ``[width, L·m]``, see `SketchShape.projections`.
+    """
+
+    shape: SketchShape
+    count: Array
+    label: dict[str, Array]
+    predicted: dict[str, Array]
+    projections: Array
+
+    @classmethod
+    def empty(cls, shape: SketchShape, tasks: tuple[Name, ...]) -> Sketch:
+        """Return a sketch that has seen no row."""
+        size = (shape.arrays, shape.buckets)
+        return cls(
+            shape=shape,
+            count=np.zeros(size),
+            label={task: np.zeros(size) for task in sorted(tasks)},
+            predicted={task: np.zeros(size) for task in sorted(tasks)},
+            projections=shape.projections(),
+        )
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Tasks whose labels and predictions are stored, sorted."""
+        return tuple(self.label)
+
+    @property
+    def rows(self) -> int:
+        """Rows written so far."""
+        return int(self.count[0].sum())
+
+    def buckets(self, keys: Array) -> Array:
+        """Return the bucket of each key in each array.
+
+        Args:
+            keys: float ``[B, width]``.
+
+        Returns:
+            int64 ``[B, m]``: position in the flattened ``[m, 2^L]`` arrays.
+
+        Raises:
+            BadInputError: the keys have another width, or are not finite.
+        """
+        if keys.ndim != 2 or keys.shape[1] != self.shape.width:
+            raise BadInputError(
+                f"keys of shape {list(keys.shape)} do not fit an error memory of key width {self.shape.width}: "
+                "rebuild the memory with the model that makes these keys"
+            )
+        if not np.isfinite(keys).all():
+            raise BadInputError("keys of the error memory hold NaN or infinity: check the model's hidden output")
+        found = np.empty((keys.shape[0], self.shape.arrays), dtype=np.int64)
+        offsets = np.arange(self.shape.arrays, dtype=np.int64) * self.shape.buckets
+        for start in range(0, keys.shape[0], CHUNK):
+            chunk = np.asarray(keys[start : start + CHUNK], dtype=np.float64)
+            positive = (chunk @ self.projections > 0).reshape(len(chunk), self.shape.bits, self.shape.arrays)
+            index = np.zeros((len(chunk), self.shape.arrays), dtype=np.int64)
+            for bit in range(self.shape.bits):
+                index |= positive[:, bit, :].astype(np.int64) << bit
+            found[start : start + CHUNK] = index + offsets
+        return found
+
+    def write(self, keys: Array, label: Mapping[str, Array], predicted: Mapping[str, Array]) -> None:
+        """Add labelled rows.
+
+        Args:
+            keys: float ``[B, width]``.
+            label: by task: 0 or 1, ``[B]``.
+            predicted: by task: the base model's probability, ``[B]``.
+
+        Raises:
+            BadInputError: tasks or lengths differ from the sketch's, or a value lies outside [0, 1].
+        """
+        self._check(keys, label, predicted)
+        at = self.buckets(keys).reshape(-1)
+        np.add.at(self.count.reshape(-1), at, 1.0)
+        for task in self.tasks:
+            for store, values in ((self.label, label), (self.predicted, predicted)):
+                rounded = np.round(np.asarray(values[task], dtype=np.float64) * GRID) / GRID
+                np.add.at(store[task].reshape(-1), at, np.repeat(rounded, self.shape.arrays))
+
+    def read(self, keys: Array) -> Neighbours:
+        """Return what the buckets of these keys hold; see `Neighbours`."""
+        at = self.buckets(keys)
+        count = self.count.reshape(-1)[at]
+        divisor = np.maximum(count, 1.0)
+        return Neighbours(
+            count=count,
+            label={task: sums.reshape(-1)[at] / divisor for task, sums in self.label.items()},
+            predicted={task: sums.reshape(-1)[at] / divisor for task, sums in self.predicted.items()},
+        )
+
+    def merged(self, other: Sketch) -> Sketch:
+        """Return the sketch of both sketches' rows: sums are additive, so writers may work apart.
+
+        Raises:
+            BadInputError: the sketches hash differently or hold other tasks.
+        """
+        if self.shape != other.shape or self.tasks != other.tasks:
+            raise BadInputError(
+                f"error memories of {self.shape} for {list(self.tasks)} and {other.shape} for {list(other.tasks)} "
+                "cannot be merged: write both with one configuration"
+            )
+        return Sketch(
+            shape=self.shape,
+            count=self.count + other.count,
+            label={task: sums + other.label[task] for task, sums in self.label.items()},
+            predicted={task: sums + other.predicted[task] for task, sums in self.predicted.items()},
+            projections=self.projections,
+        )
+
+    def _check(self, keys: Array, label: Mapping[str, Array], predicted: Mapping[str, Array]) -> None:
+        for what, given in (("labels", label), ("predictions", predicted)):
+            if not set(self.tasks) <= set(given):
+                raise BadInputError(
+                    f"{what} for {sorted(given)} do not cover the error memory's tasks {list(self.tasks)}: pass all"
+                )
+            for task in self.tasks:
+                values = np.asarray(given[task])
+                if values.shape != (len(keys),):
+                    raise BadInputError(f"{what} of {task!r} have shape {list(values.shape)} for {len(keys)} keys")
+                if not ((values >= 0) & (values <= 1)).all():
+                    raise BadInputError(f"{what} of {task!r} lie outside [0, 1] or are missing: nothing was written")

@@ -1,0 +1,221 @@
+"""What is a metric when rows are weighted by group? Each written once, for many weight vectors at a time.
+
+A metric is prepared once for labels and scores (sorting, sums per group) and then takes weights per
+*group* of rows. With every weight 1 it is the plain metric; when each row is its own group the weights
+are row weights; when the groups are users and the weights are counts it is one bootstrap resample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from features.errors import BadInputError
+from registry.report import Metric
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Statistic = Callable[[Floats], Floats]
+"""``[groups, B]`` weights → ``[B]`` values, NaN where a value is undefined."""
+
+METRICS: tuple[Metric, ...] = get_args(Metric)
+"""Every metric of a report, in its order."""
+CLIP = 1e-7
+"""Probabilities are kept this far from 0 and 1 inside a logarithm."""
+BINS = 10
+"""Equal-mass bins of the calibration error unless told otherwise."""
+
+
+def statistic(
+    metric: Metric, labels: Floats, scores: Floats, groups: Integers, size: int, *, bins: int = BINS
+) -> Statistic:
+    """Return one metric as a function of group weights; sorting and summing per group happen once, here.
+
+    Args:
+        metric: which metric. For ``gauc`` the groups are the users.
+        labels: ``[rows]``, checked.
+        scores: ``[rows]``, checked.
+        groups: ``[rows]`` codes in ``[0, size)``.
+        size: number of groups.
+        bins: bins of ``ece``.
+    """
+    match metric:
+        case "auc":
+            return _auc_statistic(labels, scores, groups)
+        case "gauc":
+            return _ratio_statistic(*user_aucs(labels, scores, groups, size, np.ones_like(scores)))
+        case "log_loss":
+            return _ratio_statistic(*(_sums(groups, size, v) for v in (_losses(labels, scores), np.ones_like(scores))))
+        case "pcoc":
+            return _ratio_statistic(*(_sums(groups, size, v) for v in (scores, labels)))
+        case "normalised_entropy":
+            return _entropy_statistic(labels, scores, groups, size)
+        case "ece":
+            return _ece_statistic(labels, scores, groups, bins)
+
+
+def checked(labels: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]:
+    """Return labels and scores as float64 ``[rows]``.
+
+    Raises:
+        BadInputError: a score is not finite, a label is neither 0 nor 1, or lengths differ.
+    """
+    y, s = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
+    if y.ndim != 1 or y.shape != s.shape:
+        raise BadInputError(f"labels have shape {y.shape} and scores {s.shape}: give one score per label")
+    if not np.isfinite(s).all():
+        raise BadInputError(f"{int((~np.isfinite(s)).sum())} of {s.size} scores are not numbers: look at the model")
+    wrong = (y != 0) & (y != 1)
+    if wrong.any():
+        raise BadInputError(f"label {y[wrong][0]:g} is neither 0 nor 1: metrics take binary labels")
+    return y, s
+
+
+def group_codes(groups: ArrayLike, rows: int) -> tuple[Integers, int]:
+    """Return dense int64 codes of any group ids, in the order of the ids, and the number of groups.
+
+    Raises:
+        BadInputError: there is not one id per row.
+    """
+    ids = np.asarray(groups)
+    if ids.shape != (rows,):
+        raise BadInputError(f"users have shape {ids.shape} for {rows} rows: give one user per row")
+    found, codes = np.unique(ids, return_inverse=True)
+    return codes.astype(np.int64), int(found.size)
+
+
+def defined(value: float | np.floating[Any]) -> float | None:
+    """Return the value, or None for NaN."""
+    return None if np.isnan(value) else float(value)
+
+
+def row_weights(weights: ArrayLike | None, rows: int) -> Floats:
+    """Return float64 ``[rows]`` weights, 1 everywhere for None.
+
+    Raises:
+        BadInputError: there is not one finite, non-negative weight per row.
+    """
+    if weights is None:
+        return np.ones(rows)
+    w = np.asarray(weights, dtype=np.float64)
+    if w.shape != (rows,) or not np.isfinite(w).all() or (w < 0).any():
+        raise BadInputError(f"weights must be {rows} finite, non-negative numbers: one per row")
+    return w
+
+
+def ratio(above: Floats, below: Floats) -> Floats:
+    """Return above / below, NaN where `below` is not positive."""
+    return np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)
+
+
+def _sums(groups: Integers, size: int, values: Floats) -> Floats:
+    return np.asarray(np.bincount(groups, weights=values, minlength=size), dtype=np.float64)
+
+
+def _ratio_statistic(above: Floats, below: Floats) -> Statistic:
+    """Return Σ w·above / Σ w·below for sums per group."""
+    return lambda weights: ratio(above @ weights, below @ weights)
+
+
+def _losses(labels: Floats, p: Floats) -> Floats:
+    q = np.clip(p, CLIP, 1 - CLIP)
+    return -(labels * np.log(q) + (1 - labels) * np.log1p(-q))
+
+
+def _entropy_statistic(labels: Floats, p: Floats, groups: Integers, size: int) -> Statistic:
+    loss, rows, positives = (_sums(groups, size, v) for v in (_losses(labels, p), np.ones_like(p), labels))
+
+    def value(weights: Floats) -> Floats:
+        n = rows @ weights
+        rate = ratio(positives @ weights, n)
+        mixed = (rate > 0) & (rate < 1)
+        inner = np.where(mixed, rate, 0.5)
+        entropy = np.where(mixed, -(inner * np.log(inner) + (1 - inner) * np.log1p(-inner)), 0.0)
+        return ratio(ratio(loss @ weights, n), entropy)
+
+    return value
+
+
+def _tie_starts(*sorted_keys: NDArray[Any]) -> Integers:
+    """Return where a new run of equal keys begins in sorted columns."""
+    changes = np.zeros(sorted_keys[0].size, dtype=bool)
+    changes[:1] = True
+    for key in sorted_keys:
+        changes[1:] |= key[1:] != key[:-1]
+    return np.flatnonzero(changes)
+
+
+def _auc_statistic(labels: Floats, scores: Floats, groups: Integers) -> Statistic:
+    """Return Σ_t P_t·(N_<t + N_t/2) / (P·N) over ties t, the weighted Mann-Whitney statistic."""
+    order = np.argsort(scores, kind="stable")
+    group, y = groups[order], labels[order][:, None]
+    starts = _tie_starts(scores[order])
+    tied = starts.size < scores.size
+
+    def value(weights: Floats) -> Floats:
+        if scores.size == 0:
+            return np.full(weights.shape[1], np.nan)
+        w = weights[group]
+        positive = w * y
+        negative = w - positive
+        if tied:
+            positive = np.add.reduceat(positive, starts, axis=0)
+            negative = np.add.reduceat(negative, starts, axis=0)
+        below = np.cumsum(negative, axis=0)
+        all_negative = below[-1].copy()
+        below -= 0.5 * negative
+        area = np.einsum("rb,rb->b", positive, below)
+        return ratio(area, positive.sum(axis=0) * all_negative)
+
+    return value
+
+
+def user_aucs(labels: Floats, scores: Floats, users: Integers, size: int, weights: Floats) -> tuple[Floats, Floats]:
+    """Return ``[size]`` AUC × mass and mass (sum of weights), both 0 for users of one class."""
+    if labels.size == 0:
+        return np.zeros(size), np.zeros(size)
+    order = np.lexsort((scores, users))
+    user, w = users[order], weights[order]
+    starts = _tie_starts(user, scores[order])
+    positive = np.add.reduceat(w * labels[order], starts)
+    negative = np.add.reduceat(w * (1 - labels[order]), starts)
+    owner = user[starts]
+    all_positive, all_negative = _sums(owner, size, positive), _sums(owner, size, negative)
+    # Negatives of all earlier users, so that the running sum starts anew with each user.
+    earlier = np.concatenate(([0.0], np.cumsum(all_negative)[:-1]))
+    below = np.cumsum(negative) - earlier[owner] - 0.5 * negative
+    area = ratio(_sums(owner, size, positive * below), all_positive * all_negative)
+    mass = np.where(np.isnan(area), 0.0, all_positive + all_negative)
+    return np.nan_to_num(area) * mass, mass
+
+
+def bin_codes(p: Floats, bins: int) -> Integers:
+    """Return the equal-mass bin of each row: where the middle of its run of ties lies among all rows."""
+    order = np.argsort(p, kind="stable")
+    starts = _tie_starts(p[order])
+    ends = np.append(starts[1:], p.size)
+    # (start + end)/2 is the middle of a run; integers keep the cut exact.
+    code = ((starts + ends) * bins) // (2 * max(1, p.size))
+    codes = np.empty(p.size, dtype=np.int64)
+    codes[order] = np.repeat(code, ends - starts)
+    return codes
+
+
+def _ece_statistic(labels: Floats, p: Floats, groups: Integers, bins: int) -> Statistic:
+    codes = bin_codes(p, bins)
+    order = np.argsort(codes, kind="stable")
+    starts = _tie_starts(codes[order])
+    group, gap = groups[order], (p - labels)[order][:, None]
+
+    def value(weights: Floats) -> Floats:
+        if p.size == 0:
+            return np.full(weights.shape[1], np.nan)
+        w = weights[group]
+        total = w.sum(axis=0)
+        gaps = np.add.reduceat(w * gap, starts, axis=0)
+        return ratio(np.abs(gaps).sum(axis=0), total)
+
+    return value

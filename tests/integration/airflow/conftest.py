@@ -1,0 +1,69 @@
+"""A world of its own for Airflow tests: a home, two small components, pipeline files, the command line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+RANKMILL = [sys.executable, "-c", "from pipelines.cli import main; main()"]
+
+
+@dataclass(frozen=True)
+class World:
+    """Where a test's files lie."""
+
+    folder: Path
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("AIRFLOW", "RANKMILL", "MLFLOW_T"))
+        }
+        return kept | {
+            "RANKMILL_HOME": str(self.home),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), str(self.folder)]),
+            "COLUMNS": "160",
+        }
+
+    def pipeline(self, name: str, stages: str, head: str = "") -> Path:
+        file = self.folder / f"{name}.yaml"
+        file.write_text(f"name: {name}\nwindow: {{days: 7, end: '2026-01-08'}}\n{head}\nstages:\n{stages}")
+        return file
+
+    def rankmill(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*RANKMILL, *arguments],
+            env=self.environment,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Components offered by an installed package, as a third party would offer them."""
+    folder = tmp_path_factory.mktemp("airflow")
+    info = folder / "probe-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: probe\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(
+        "[rankmill.components]\n"
+        "write_words = tests.integration.airflow.probe:WRITE\n"
+        "shout_words = tests.integration.airflow.probe:SHOUT\n"
+    )
+    return World(folder)

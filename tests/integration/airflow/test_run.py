@@ -1,0 +1,120 @@
+"""Does `rankmill run` behave as the DAG does under a scheduler, and does it end cleanly?"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+
+import psutil
+import pytest
+
+from tests.integration.airflow.conftest import RANKMILL, World
+
+pytestmark = pytest.mark.engine
+
+TWO = """
+  first: {{uses: write_words, with: {{text: "${{params.text}}", trace: {trace}, outcome: {outcome}}}}}
+  second: {{uses: shout_words, in: {{words: first.words}}}}
+"""
+PARAMS = "params: {text: {type: string, default: hello, enum: [hello, bye]}}"
+
+
+def test_a_second_run_takes_every_stage_from_the_store(world: World) -> None:
+    trace = world.folder / "again.trace"
+    file = world.pipeline("again", TWO.format(trace=trace, outcome="fine"), PARAMS)
+
+    first, second = world.rankmill("run", str(file)), world.rankmill("run", str(file))
+
+    assert (first.returncode, second.returncode) == (0, 0), first.stdout + first.stderr + second.stderr
+    assert "wrote HELLO" in first.stdout
+    assert "0 cached" in first.stdout and "2 cached" in second.stdout
+    assert len(trace.read_text().splitlines()) == 1
+    assert "2026-01-01T00:00:00Z, 2026-01-08T00:00:00Z" in trace.read_text()
+    assert "chatter" not in first.stdout + first.stderr
+    records = sorted((world.home / "runs" / "again").iterdir())
+    assert [json.loads((r / "second.json").read_text())["cached"] for r in records] == [False, True]
+    log = (records[0] / "run.log").read_text()
+    assert "chatter on stdout" in log and "chatter of a child" in log
+    assert not list((world.home / "airflow" / "in_process").iterdir())
+
+
+def test_a_refused_gate_fails_at_once_with_its_sentence_and_status(world: World) -> None:
+    trace = world.folder / "gate.trace"
+    head = f"{PARAMS}\ndefaults: {{retries: 3, retry_delay: 5m}}"
+    file = world.pipeline("gate", TWO.format(trace=trace, outcome="refused"), head)
+
+    done = world.rankmill("run", str(file), "--param", "text=bye", timeout=100)
+
+    assert done.returncode == 3
+    assert "first failed: the gate refused version 7: like lost 0.02 AUC; train longer" in done.stdout
+    assert "not run: second" in done.stdout
+    assert "run.log" in done.stdout and "Traceback" not in done.stdout + done.stderr
+    assert len(trace.read_text().splitlines()) == 1
+
+
+def test_a_storage_error_is_tried_again_after_the_delay(world: World) -> None:
+    trace = world.folder / "flaky.trace"
+    head = f"{PARAMS}\ndefaults: {{retries: 2, retry_delay: 1s}}"
+    file = world.pipeline("flaky", TWO.format(trace=trace, outcome="flaky"), head)
+
+    done = world.rankmill("run", str(file))
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "try 1 of 3 failed: the store did not answer" in done.stdout
+    assert len(trace.read_text().splitlines()) == 2
+
+
+def test_an_unknown_or_wrong_param_is_refused_before_anything_starts(world: World) -> None:
+    trace = world.folder / "params.trace"
+    file = world.pipeline("params", TWO.format(trace=trace, outcome="fine"), PARAMS)
+
+    unknown, wrong = world.rankmill("run", str(file), "-p", "txt=x"), world.rankmill("run", str(file), "-p", "text=x")
+
+    assert unknown.returncode == 2 and "no param 'txt' (did you mean 'text'?)" in unknown.stderr
+    assert wrong.returncode == 2 and "must be one of hello, bye" in wrong.stderr
+    assert not trace.exists()
+
+
+def test_a_stage_that_takes_too_long_is_ended_with_its_children_and_tried_again(world: World) -> None:
+    trace = world.folder / "slow.trace"
+    head = f"{PARAMS}\ndefaults: {{retries: 1, retry_delay: 1s, timeout: 3s}}"
+    file = world.pipeline("slow", TWO.format(trace=trace, outcome="sleep"), head)
+
+    done = world.rankmill("run", str(file))
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "try 1 of 2 failed: it ran longer than its timeout of 3 s" in done.stdout
+    assert "first failed: it ran longer than its timeout" in done.stdout
+    sleepers = [int(line.partition("pid ")[2]) for line in trace.read_text().splitlines() if "pid" in line]
+    assert len(sleepers) == 2 and not any(psutil.pid_exists(sleeper) for sleeper in sleepers)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_running_stage_and_what_it_started(world: World, number: signal.Signals) -> None:
+    trace = world.folder / f"sleep{number}.trace"
+    head = f"{PARAMS}\ndefaults: {{retries: 3, retry_delay: 1s}}"
+    file = world.pipeline(f"sleep{number}", TWO.format(trace=trace, outcome="sleep"), head)
+    run = subprocess.Popen(
+        [*RANKMILL, "run", str(file)],
+        env=world.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        until = time.monotonic() + 90
+        while "pid" not in (trace.read_text() if trace.exists() else "") and time.monotonic() < until:
+            time.sleep(0.1)
+        sleeper = int(trace.read_text().partition("pid ")[2])
+        run.send_signal(number)
+        output, _ = run.communicate(timeout=60)
+    finally:
+        run.kill()
+
+    assert run.returncode == 128 + number, output
+    assert f"stopped by {number.name}" in output
+    assert not psutil.pid_exists(sleeper)
+    assert len([line for line in trace.read_text().splitlines() if "pid" not in line]) == 1

@@ -1,0 +1,178 @@
+"""Does `rankmill ui` give a working Airflow and MLflow on loopback, and leave nothing behind?"""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from urllib.request import Request, urlopen
+
+import psutil
+import pytest
+
+from tests.integration.airflow.conftest import RANKMILL, World
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(420)]
+
+STUB = """# Airflow DAG
+from pathlib import Path
+from pipelines.airflow_dag import build_dag
+dag = build_dag(Path("{file}"))
+"""
+
+
+@dataclass
+class Stack:
+    """A running `rankmill ui`."""
+
+    process: subprocess.Popen[str]
+    output: Path
+    airflow: int
+    mlflow: int
+
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        token = json.load(urlopen(f"http://127.0.0.1:{self.airflow}/auth/token", timeout=20))["access_token"]
+        request = Request(
+            f"http://127.0.0.1:{self.airflow}/api/v2{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+        )
+        return json.load(urlopen(request, timeout=20))
+
+    def trigger(self, dag: str, conf: dict[str, Any]) -> str:
+        run = self.ask("POST", f"/dags/{dag}/dagRuns", {"logical_date": None, "conf": conf})
+        return str(run["dag_run_id"])
+
+    def state(self, dag: str, run: str) -> str:
+        return str(self.ask("GET", f"/dags/{dag}/dagRuns/{quote(run)}")["state"])
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(what: Callable[[], Any], seconds: float = 90) -> Any:
+    until = time.monotonic() + seconds
+    while not (value := what()) and time.monotonic() < until:
+        time.sleep(0.5)
+    return value
+
+
+@pytest.fixture(scope="module")
+def stack(world: World) -> Iterator[Stack]:
+    dags = world.folder / "dags"
+    dags.mkdir()
+    files = {
+        "talk": world.pipeline(
+            "talk",
+            '  first: {uses: write_words, with: {text: "${params.text}"}}\n'
+            "  second: {uses: shout_words, in: {words: first.words}}\n",
+            "params: {text: {type: string, default: hi}}",
+        ),
+        "echo": world.pipeline(
+            "echo",
+            "  first: {uses: write_words}\n",
+            "schedule: {cron: '0 2 1 1 *', assets: [movielens_daily.promote.promotion]}",
+        ),
+        "broken": world.pipeline("broken", "  first: {uses: write_word}\n"),
+    }
+    for name, file in files.items():
+        (dags / f"{name}.py").write_text(STUB.format(file=file))
+    ports = free_port(), free_port()
+    output = world.folder / "ui.out"
+    with output.open("w") as stream:
+        process = subprocess.Popen(
+            [*RANKMILL, "ui", "--airflow-port", str(ports[0]), "--mlflow-port", str(ports[1])],
+            env=world.environment | {"AIRFLOW__CORE__DAGS_FOLDER": str(dags)},
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    try:
+        wait_for(lambda: "Ctrl-C" in output.read_text() or process.poll() is not None, 200)
+        assert process.poll() is None, output.read_text()
+        yield Stack(process, output, *ports)
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def test_it_says_where_the_pages_are_and_how_to_log_in(stack: Stack) -> None:
+    said = stack.output.read_text()
+    assert f"http://127.0.0.1:{stack.airflow}" in said and f"http://127.0.0.1:{stack.mlflow}" in said
+    assert "no login" in said
+    assert urlopen(f"http://127.0.0.1:{stack.mlflow}/", timeout=20).status == 200
+
+
+def test_a_triggered_run_succeeds_and_an_unknown_param_does_not(stack: Stack) -> None:
+    assert wait_for(lambda: [d["dag_id"] for d in stack.ask("GET", "/dags")["dags"]] == ["echo", "talk"])
+    stack.ask("PATCH", "/dags/talk", {"is_paused": False})
+
+    good = stack.trigger("talk", {"text": "rest"})
+    assert wait_for(lambda: stack.state("talk", good) in ("success", "failed"))
+    assert stack.state("talk", good) == "success"
+    log = stack.ask("GET", f"/dags/talk/dagRuns/{quote(good)}/taskInstances/second/logs/1")
+    assert "wrote REST" in json.dumps(log)
+    events = {event["name"]: event["extra"] for event in stack.ask("GET", "/assets/events")["asset_events"]}
+    assert set(events) == {"talk.first.words", "talk.second.words"}
+    assert events["talk.second.words"]["uri"].endswith("/words") and len(events["talk.second.words"]["digest"]) == 64
+
+    bad = stack.trigger("talk", {"txt": "rest"})
+    assert wait_for(lambda: stack.state("talk", bad) in ("success", "failed"))
+    assert stack.state("talk", bad) == "failed"
+    log = stack.ask("GET", f"/dags/talk/dagRuns/{quote(bad)}/taskInstances/first/logs/1")
+    assert "no param 'txt'" in json.dumps(log)
+
+
+def test_a_promotion_starts_the_dag_that_waits_for_it(stack: Stack) -> None:
+    stack.ask("PATCH", "/dags/echo", {"is_paused": False})
+    assets = {asset["name"]: asset["id"] for asset in stack.ask("GET", "/assets")["assets"]}
+    stack.ask("POST", "/assets/events", {"asset_id": assets["movielens_daily.promote.promotion"]})
+
+    def runs() -> list[dict[str, Any]]:
+        found = stack.ask("GET", "/dags/echo/dagRuns")["dag_runs"]
+        return [run for run in found if run["run_type"] == "asset_triggered" and run["state"] == "success"]
+
+    assert wait_for(runs), stack.ask("GET", "/dags/echo/dagRuns")
+
+
+def test_a_broken_file_breaks_its_own_dag_only_and_says_where(stack: Stack) -> None:
+    errors = wait_for(lambda: stack.ask("GET", "/importErrors")["import_errors"])
+    assert [Path(error["filename"]).name for error in errors] == ["broken.py"]
+    assert re.search(r"broken\.yaml:5:\d+: ", errors[0]["stack_trace"])
+    assert "did you mean 'write_words'?" in errors[0]["stack_trace"]
+
+
+def test_it_listens_on_loopback_only_and_sigterm_leaves_no_process(stack: Stack) -> None:
+    tree = psutil.Process(stack.process.pid).children(recursive=True)
+    listening = {c.laddr.ip for p in tree for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN}
+    assert len(tree) >= 8 and listening == {"127.0.0.1"}
+
+    stack.process.send_signal(signal.SIGTERM)
+    assert stack.process.wait(60) == 128 + signal.SIGTERM
+
+    _, alive = psutil.wait_procs(tree, timeout=5)
+    assert alive == []
+    assert "stopped" in stack.output.read_text()
+
+
+def test_a_busy_port_is_refused_before_anything_starts(world: World) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = world.rankmill("ui", "--mlflow-port", str(port), "--airflow-port", str(free_port()))
+    assert done.returncode == 2
+    assert f"port {port} on 127.0.0.1 is in use" in done.stderr and "--mlflow-port" in done.stderr
+    assert "starting" not in done.stdout

@@ -1,0 +1,210 @@
+"""Does the train stage train on real Ray workers, and does nothing of it survive its end, whatever ends it?"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from components.artifacts import TrainingSet
+from components.errors import BadInputError, RetryableError
+from components.execute import StageRequest, StageResult, execute
+from components.rankers.files import load_ranker
+from components.settings import Settings
+from components.store import ArtifactRef, Store
+from components.train_ranker.config import EpochReport
+from components.train_ranker.job import JOB, PROGRESS, TrainingJob
+from features.declaration import Window
+from tests.trained import publish
+
+pytestmark = pytest.mark.engine
+
+ROOT = Path(__file__).resolve().parents[2]
+WINDOW = Window(start=datetime(2024, 1, 1, tzinfo=UTC), end=datetime(2024, 1, 31, tzinfo=UTC))
+SMALL = {"name": "esmm", "embedding_width": 8, "hidden": [32, 16]}
+LONG = {"ranker": SMALL, "epochs": 60, "patience": 60, "batch_size": 256, "workers": 2}
+"""Long enough to be caught in the middle, short enough to be run to the end."""
+RUN = """
+import sys
+from pathlib import Path
+from components.execute import StageRequest, execute
+from components.settings import Settings
+execute(StageRequest.model_validate_json(sys.stdin.read()), settings=Settings.at(Path(sys.argv[1])))
+"""
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return Settings.at(tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def dataset(settings: Settings, training_set_dir: Path) -> ArtifactRef:
+    return publish(settings, TrainingSet, training_set_dir)
+
+
+def request(dataset: ArtifactRef, **config: Any) -> StageRequest:
+    return StageRequest(
+        component="train_ranker", config=config, inputs={"dataset": dataset}, window=WINDOW, pipeline="nightly",
+        stage="train", run_id="first",
+    )  # fmt: skip
+
+
+def start(settings: Settings, asked: StageRequest) -> tuple[subprocess.Popen[bytes], TrainingJob, list[psutil.Process]]:
+    """Start the stage in a process of its own; return it with its whole tree once the first epoch is over."""
+    stage = subprocess.Popen([sys.executable, "-c", RUN, str(settings.home)], cwd=ROOT, stdin=subprocess.PIPE)
+    assert stage.stdin is not None
+    stage.stdin.write(asked.model_dump_json().encode())
+    stage.stdin.close()
+    deadline = time.monotonic() + 150
+    while not (found := list(settings.home.glob(f"scratch/train_ranker-{stage.pid}-*/training/{PROGRESS}"))):
+        assert stage.poll() is None
+        assert time.monotonic() < deadline, "no epoch was trained"
+        time.sleep(0.1)
+    job = TrainingJob.model_validate_json((found[0].parent / JOB).read_text())
+    return stage, job, psutil.Process(stage.pid).children(recursive=True)
+
+
+def gone_within(tree: list[psutil.Process], seconds: float) -> bool:
+    return not psutil.wait_procs(tree, timeout=seconds)[1]
+
+
+def published(settings: Settings) -> list[str]:
+    return [path.parent.name for path in (settings.home / "artifacts" / "train_ranker").glob("*/stage.json")]
+
+
+def runs(settings: Settings) -> list[Any]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=settings.tracking_uri)
+    experiment = client.get_experiment_by_name("nightly")
+    return client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"])
+
+
+@pytest.fixture(scope="module")
+def killed_then_run(settings: Settings, dataset: ArtifactRef) -> StageResult:
+    """Kill the stage with SIGKILL in the middle of training, see that nothing is left, and run it again."""
+    asked = request(dataset, **LONG)
+    stage, job, tree = start(settings, asked)
+    names = " ".join(process.name() for process in tree)
+    assert "raylet" in names
+    assert "gcs_server" in names
+    assert sum("RayTrainWorker" in " ".join(process.cmdline()) for process in tree) == 2
+    os.kill(stage.pid, signal.SIGKILL)
+    stage.wait(10)
+    assert gone_within(tree, 15), [process.name() for process in tree if process.is_running()]
+    assert job.ray_temp is not None
+    assert not job.ray_temp.exists()
+    assert published(settings) == []
+    return execute(asked, settings=settings)
+
+
+def test_a_killed_stage_leaves_nothing_and_running_it_again_completes(
+    settings: Settings, killed_then_run: StageResult
+) -> None:
+    assert published(settings) == [killed_then_run.key]
+    assert [run.info.status for run in runs(settings)] == ["KILLED", "FINISHED"]
+    assert list((settings.home / "scratch").iterdir()) == []
+    assert [p for p in psutil.Process().children(recursive=True) if "ray" in p.name()] == []
+
+
+def test_the_artifact_is_complete_and_answers(
+    settings: Settings, killed_then_run: StageResult, training_set_dir: Path
+) -> None:
+    from components.rankers.tasks import tasks_of
+    from components.train_ranker.batches import open_split
+    from components.train_ranker.loop import Replica, judge, predict
+    from components.training_set import read_schema
+
+    store = Store(settings.artifacts, settings.home / "fetched")
+    ref = killed_then_run.outputs["ranker"]
+    directory = store.fetch(ref.load())
+    assert {path.name for path in directory.iterdir()} == {
+        "weights.safetensors", "ranker.json", "schema.json", "encoder.json", "history.json", "curves.png",
+        "manifest.json",
+    }  # fmt: skip
+    history = [EpochReport.model_validate(report) for report in json.loads((directory / "history.json").read_text())]
+    best = next(report for report in reversed(history) if report.best)
+    assert best.metrics["validation/like/auc"] > 0.62
+    schema = read_schema(directory)
+    rows, tasks = open_split(training_set_dir, "validation", schema), tasks_of(schema.declaration)
+    found = judge(predict(load_ranker(directory), rows, tasks, Replica()), rows, tasks)
+    assert found == pytest.approx(best.metrics, abs=1e-6), "the weights are those of the best epoch"
+
+
+def test_mlflow_has_every_epoch_the_parameters_and_the_curves(settings: Settings, killed_then_run: StageResult) -> None:
+    from mlflow import MlflowClient
+
+    run = runs(settings)[-1]
+    ref = killed_then_run.outputs["ranker"].load()
+    assert Store(settings.artifacts, settings.home / "fetched").manifest(ref).annotations == {
+        "mlflow_run_id": run.info.run_id
+    }
+    assert run.info.run_name == "first"
+    assert run.data.tags["rankmill.key"] == killed_then_run.key
+    assert run.data.params["ranker.name"] == "esmm"
+    assert run.data.params["workers"] == "2"
+    client = MlflowClient(tracking_uri=settings.tracking_uri)
+    for name in ("validation_like_auc", "validation_love_given_like_log_loss", "train_loss"):
+        assert [m.step for m in client.get_metric_history(run.info.run_id, name)] == list(range(1, 61))
+    assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["curves.png"]
+
+
+def test_the_second_time_it_comes_from_the_cache(
+    settings: Settings, dataset: ArtifactRef, killed_then_run: StageResult
+) -> None:
+    again = execute(request(dataset, **LONG), settings=settings)
+    assert again.cached
+    assert again.outputs == killed_then_run.outputs
+
+
+def test_a_lost_worker_is_an_error_that_a_retry_may_cure(
+    settings: Settings, dataset: ArtifactRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of two workers is killed after the first epoch; the stage says so and asks for a retry."""
+    from components.train_ranker import component
+
+    tree: list[psutil.Process] = []
+    follow_in_earnest = component.read_progress
+
+    def kill_after_first(directory: Path, skip: int = 0) -> Any:
+        lines = follow_in_earnest(directory, skip=skip)
+        if lines and not tree:
+            tree.extend(psutil.Process().children(recursive=True))
+            next(p for p in tree if "RayTrainWorker" in " ".join(p.cmdline())).kill()
+        return lines
+
+    monkeypatch.setattr(component, "read_progress", kill_after_first)
+    before = published(settings)
+    with pytest.raises(RetryableError, match=r"a training worker was lost: .*run again"):
+        execute(request(dataset, **(LONG | {"seed": 1, "epochs": 1000, "patience": 1000})), settings=settings)
+    assert gone_within(tree, 5)
+    assert published(settings) == before
+    assert runs(settings)[-1].info.status == "FAILED"
+
+
+def test_an_error_in_a_worker_comes_back_as_its_one_sentence(settings: Settings, dataset: ArtifactRef) -> None:
+    before = published(settings)
+    with pytest.raises(BadInputError, match=r"^training diverged: the loss is (nan|inf) in epoch 1, step \d+; lower"):
+        execute(request(dataset, ranker=SMALL, learning_rate=1e30, batch_size=64), settings=settings)
+    assert published(settings) == before
+    assert runs(settings)[-1].info.status == "FAILED"
+
+
+@pytest.mark.parametrize(("config", "numbers"), [({"workers": 512}, "workers: 512 need 512 CPUs, this machine has")])
+def test_more_workers_than_the_machine_has_fail_within_seconds(
+    settings: Settings, dataset: ArtifactRef, config: dict[str, int], numbers: str
+) -> None:
+    started = time.monotonic()
+    with pytest.raises(BadInputError, match=numbers):
+        execute(request(dataset, ranker=SMALL, **config), settings=settings)
+    assert time.monotonic() - started < 5

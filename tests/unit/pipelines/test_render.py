@@ -1,0 +1,88 @@
+"""Does every picture of a plan show every stage, every wire and nothing else?"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+
+import pytest
+from rich.console import Console
+
+from pipelines.check import PIPELINES, examine, load_plan, pipeline_names, pipeline_path
+from pipelines.load import parse
+from pipelines.plan import Plan
+from pipelines.predict import Prediction
+from pipelines.render import as_json, mermaid, table, text_graph
+
+PLANS = [pytest.param(load_plan(pipeline_path(name)), id=name) for name in pipeline_names()]
+
+
+def wires(plan: Plan) -> set[tuple[str, str, str, str]]:
+    return {(wire.stage, wire.output, stage.name, wire.input) for stage in plan.stages for wire in stage.wires}
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_the_mermaid_graph_has_the_stages_and_the_wires(plan: Plan) -> None:
+    first, *lines = mermaid(plan).splitlines()
+    assert first == "graph LR"
+    nodes = re.findall(r'^ +stage_(\w+)\["(\w+)<br/><small>(\w+)</small>"\]$', "\n".join(lines), re.MULTILINE)
+    edges = re.findall(r"^  stage_(\w+) -- (\w+) --> stage_(\w+)$", "\n".join(lines), re.MULTILINE)
+    assert nodes == [(stage.name, stage.name, stage.component.name) for stage in plan.stages]
+    kinds = {(s, plan.stage(s).component.output_types[o].kind, t) for s, o, t, _ in wires(plan)}
+    assert set(edges) == kinds
+    assert len(nodes) + len(edges) == len(lines)
+
+
+def test_groups_and_bare_order_are_drawn_and_mermaids_own_words_are_safe() -> None:
+    text = json.dumps({
+        "name": "movielens_daily", "window": {"days": 1},
+        "stages": {
+            "end": {"uses": "ingest_movielens", "group": "graph"},
+            "subgraph": {"uses": "ingest_movielens", "after": ["end"]},
+        },
+    })  # fmt: skip
+    plan, problems = examine(parse(text.encode(), PIPELINES / "movielens_daily.yaml"))
+    assert plan is not None, problems
+    assert mermaid(plan).splitlines() == [
+        "graph LR",
+        '  stage_subgraph["subgraph<br/><small>ingest_movielens</small>"]',
+        '  subgraph group_graph["graph"]',
+        '    stage_end["end<br/><small>ingest_movielens</small>"]',
+        "  end",
+        "  stage_end -.-> stage_subgraph",
+    ]
+    assert "  after end" in text_graph(plan)
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_the_text_graph_names_every_reader(plan: Plan) -> None:
+    found, maker = set(), ""
+    for line in text_graph(plan).splitlines()[1:]:
+        if match := re.fullmatch(r"(\w+) \((\w+)\).*", line):
+            maker = match[1]
+        elif match := re.fullmatch(r"  (\w+): \w+(?: → (.*))?", line):
+            found |= {(maker, match[1], *reader.split(".")) for reader in (match[2] or "").split(", ") if reader}
+    assert found == wires(plan)
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_the_json_is_json_and_wires_the_same(plan: Plan) -> None:
+    value = json.loads(json.dumps(as_json(plan)))
+    assert value["name"] == plan.name
+    found = {
+        (*source.split("."), stage["name"], port) for stage in value["stages"] for port, source in stage["in"].items()
+    }
+    assert found == wires(plan)
+    assert [stage["name"] for stage in value["stages"]] == [stage.name for stage in plan.stages]
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_the_table_has_one_row_per_stage_with_and_without_predictions(plan: Plan) -> None:
+    found = [Prediction(stage.name, "miss", "k", "config.x [a] → [b]", 1.25) for stage in plan.stages]
+    for shown in (table(plan), table(plan, found)):
+        assert shown.row_count == len(plan.stages)
+    out = io.StringIO()
+    Console(file=out, width=250).print(table(plan, found))
+    assert out.getvalue().count("config.x [a] → [b]") == len(plan.stages)
+    assert "1.2 s" in out.getvalue()

@@ -1,0 +1,96 @@
+"""Is the embedded Airflow private to this machine, made once, and weaker than the user's own settings?"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from components.settings import ROOT, Settings
+from pipelines.airflow_home import (
+    environment,
+    in_process_environment,
+    initialise,
+    of_settings,
+    private_home,
+    secret,
+)
+
+DATABASE = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
+
+
+def test_another_process_reads_the_same_settings(tmp_path: Path) -> None:
+    settings = Settings.at(tmp_path / "home")
+    assert Settings.from_environment(of_settings(settings)) == settings
+
+
+def test_defaults_bind_to_loopback_and_take_the_shipped_dags(tmp_path: Path) -> None:
+    env = environment(Settings.at(tmp_path), {"PATH": "/usr/bin"}, api_port=8123)
+    assert env["AIRFLOW__API__HOST"] == "127.0.0.1" and env["AIRFLOW__API__BASE_URL"] == "http://127.0.0.1:8123"
+    assert env["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] == "http://127.0.0.1:8123/execution/"
+    assert env["AIRFLOW__CORE__DAGS_FOLDER"] == str(ROOT / "dags")
+    assert env[DATABASE] == f"sqlite:///{tmp_path}/airflow/airflow.db"
+    assert env["AIRFLOW__USAGE_DATA_COLLECTION__ENABLED"] == "False"
+    assert env["PATH"].split(os.pathsep) == [str(Path(sys.executable).parent), "/usr/bin"]
+    assert env["PYTHONPATH"] == str(ROOT)
+
+
+def test_what_the_user_has_set_stays(tmp_path: Path) -> None:
+    own = {
+        "AIRFLOW__CORE__PARALLELISM": "64",
+        DATABASE: "postgresql://db/airflow",
+        "PYTHONPATH": f"/mine:{ROOT}",
+        "RAY_AUTH_MODE": "token",
+    }
+    env = environment(Settings.at(tmp_path), own)
+    assert {name: env[name] for name in own if name != "PYTHONPATH"} == {
+        k: v for k, v in own.items() if k != "PYTHONPATH"
+    }
+    assert env["PYTHONPATH"] == os.pathsep.join([str(ROOT), "/mine"])
+
+
+def test_a_run_in_one_process_never_shares_a_schedulers_database(tmp_path: Path) -> None:
+    env = in_process_environment(Settings.at(tmp_path), tmp_path / "own", {DATABASE: "postgresql://db/airflow"})
+    assert env[DATABASE] == f"sqlite:///{tmp_path}/own/airflow.db"
+    assert env["AIRFLOW__CORE__DAGS_FOLDER"] == str(tmp_path / "own" / "dags")
+
+
+def test_the_secret_is_made_once_is_long_and_is_nobody_elses(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "secret"
+    with ThreadPoolExecutor(8) as pool:
+        made = set(pool.map(lambda _: secret(path), range(16)))
+    assert len(made) == 1
+    assert len(bytes.fromhex(made.pop())) == 64
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.engine
+def test_two_first_users_at_once_get_one_working_database(tmp_path: Path) -> None:
+    imports = "from pipelines.airflow_home import initialise; from components.settings import Settings"
+    code = f"{imports}; initialise(Settings.from_environment())"
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "RANKMILL", "MLFLOW_T"))}
+    env |= {"RANKMILL_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    first_users = [subprocess.Popen([sys.executable, "-c", code], env=env) for _ in range(2)]
+    assert [user.wait(150) for user in first_users] == [0, 0]
+
+    settings = Settings.at(tmp_path)
+    for file in (settings.airflow_home / "airflow.db", Path(settings.tracking_uri.removeprefix("sqlite:///"))):
+        with closing(sqlite3.connect(file)) as connection:
+            assert len(connection.execute("select version_num from alembic_version").fetchall()) == 1
+
+    before = (settings.airflow_home / "airflow.db").stat().st_mtime_ns
+    initialise(settings)
+    assert (settings.airflow_home / "airflow.db").stat().st_mtime_ns == before
+
+    killed = settings.airflow_home / "in_process" / "999999999-dead"
+    killed.mkdir(parents=True)
+    with private_home(settings) as one, private_home(settings) as other:
+        assert one != other and (one / "airflow.db").exists() and (other / "dags").is_dir()
+        assert not killed.exists()
+    assert not one.exists() and not other.exists()

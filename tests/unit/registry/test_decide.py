@@ -1,0 +1,221 @@
+"""Does the gate refuse what is worse, let pass what is not, and say why?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from features.errors import BadInputError
+from registry.decide import PairedPredictions, decide, describe, judge, worst_of
+from registry.metrics import auc
+from registry.policy import Floor, GatePolicy
+from registry.report import ALL
+from registry.verdict import Judgement, Verdict
+
+FAST = {"resamples": 60, "min_positives": 20}
+DOMAINS = ("east", "north", "west")
+
+
+def make_pair(
+    rows: int = 1500,
+    seed: int = 0,
+    challenger_noise: float = 0.0,
+    champion_noise: float = 0.0,
+    hurt: str | None = None,
+) -> PairedPredictions:
+    """Return rows drawn from known probabilities; noise on the logits makes a model worse, `hurt` only in a domain."""
+    rng = np.random.default_rng(seed)
+    logit = rng.normal(0, 1.5, rows)
+    depth = rng.normal(0, 1.0, rows)
+    like = rng.random(rows) < 1 / (1 + np.exp(-logit))
+    love = like & (rng.random(rows) < 1 / (1 + np.exp(-depth)))
+    domain = np.array(DOMAINS)[rng.integers(0, 3, rows)]
+
+    def model(noise: float, only: str | None = None) -> dict[str, np.ndarray]:
+        scale = noise if only is None else noise * (domain == only)
+        first = 1 / (1 + np.exp(-(logit + scale * rng.normal(0, 1, rows))))
+        second = 1 / (1 + np.exp(-(depth + scale * rng.normal(0, 1, rows))))
+        return {"like": first, "love": first * second, "love_given_like": second}
+
+    return PairedPredictions(
+        feedback=("like", "love"),
+        labels={"like": like.astype(float), "love": love.astype(float)},
+        challenger=model(challenger_noise, hurt),
+        champion=model(champion_noise),
+        user=rng.integers(0, 150, rows),
+        domain=domain,
+    )
+
+
+def verdict_of(pair: PairedPredictions, policy: GatePolicy, champion: int | None = 1) -> Verdict:
+    return decide(
+        pair,
+        policy,
+        model="m",
+        challenger=2,
+        champion=champion,
+        dataset_digest="d",
+        decided_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+
+
+def cells(judgements: tuple[Judgement, ...], metric: str) -> dict[tuple[str, str], Judgement]:
+    return {(j.task, j.domain): j for j in judgements if j.metric == metric}
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10_000), rows=st.integers(50, 600), margin=st.sampled_from([0.0, 0.002]))
+def test_a_model_is_never_refused_against_itself(seed: int, rows: int, margin: float) -> None:
+    pair = make_pair(rows, seed, champion_noise=0.5)
+    policy = GatePolicy(
+        auc_margin=margin, domain_auc_margin=margin, log_loss_margin=margin, resamples=50, min_positives=2
+    )
+    assert verdict_of(replace(pair, challenger=pair.champion), policy).answer == "promoted"  # type: ignore[arg-type]
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_a_much_worse_model_is_refused_and_a_much_better_one_is_not(seed: int) -> None:
+    worse, better = make_pair(seed=seed, challenger_noise=4.0), make_pair(seed=seed, champion_noise=4.0)
+    assert verdict_of(worse, GatePolicy(**FAST)).answer == "refused"
+    assert verdict_of(better, GatePolicy(**FAST)).answer == "promoted"
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    noise=st.floats(0, 3),
+    small=st.floats(0, 0.2),
+    more=st.floats(0, 0.2),
+)
+def test_a_wider_margin_never_refuses_more(seed: int, noise: float, small: float, more: float) -> None:
+    pair = make_pair(600, seed, challenger_noise=noise)
+
+    def refused(margin: float) -> set[tuple[str, str, str]]:
+        policy = GatePolicy(auc_margin=margin, domain_auc_margin=margin, log_loss_margin=margin, resamples=50)
+        return {(j.task, j.domain, j.metric) for j in judge(pair, policy) if j.outcome == "refused"}
+
+    assert refused(small + more) <= refused(small)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 1000), shuffle=st.integers(0, 1000))
+def test_the_order_of_the_rows_changes_nothing(seed: int, shuffle: int) -> None:
+    pair = make_pair(400, seed, challenger_noise=0.7)
+    order = np.random.default_rng(shuffle).permutation(pair.rows)
+    assert pair.champion is not None
+    shuffled = PairedPredictions(
+        feedback=pair.feedback,
+        labels={name: values[order] for name, values in pair.labels.items()},
+        challenger={name: values[order] for name, values in pair.challenger.items()},
+        champion={name: values[order] for name, values in pair.champion.items()},
+        user=pair.user[order],
+        domain=pair.domain[order],
+    )
+    assert judge(shuffled, GatePolicy(**FAST)) == judge(pair, GatePolicy(**FAST))
+
+
+def test_there_is_one_judgement_per_task_domain_and_metric() -> None:
+    found = judge(make_pair(), GatePolicy(floors={"love": Floor(auc=0.5, pcoc_within=5)}, **FAST))
+    keys = [(j.task, j.domain, j.metric) for j in found]
+    assert len(keys) == len(set(keys))
+    tasks = ("like", "love", "love_given_like")
+    assert set(cells(found, "auc")) == {(task, domain) for task in tasks for domain in (ALL, *DOMAINS)}
+    assert set(cells(found, "log_loss")) == {(task, ALL) for task in tasks}
+    assert set(cells(found, "auc floor")) == set(cells(found, "pcoc floor")) == {("love", ALL)}
+
+
+def test_one_hurt_domain_blocks_although_the_average_hides_it() -> None:
+    policy = GatePolicy(auc_margin=0.2, log_loss_margin=1.0, domain_auc_margin=0.02, **FAST)
+    verdict = verdict_of(make_pair(3000, challenger_noise=2.5, hurt="north"), policy)
+    assert verdict.answer == "refused"
+    assert {j.domain for j in verdict.judgements if j.outcome == "refused"} == {"north"}
+    assert "north" in verdict.reason
+    assert "auc" in verdict.reason
+
+
+def test_a_loss_that_may_be_chance_is_not_refused() -> None:
+    """A cell is refused when its whole interval lies beyond the limit, not when its value does."""
+    margin = 0.01
+    policy = GatePolicy(auc_margin=margin, domain_auc_margin=margin, log_loss_margin=margin, **FAST)
+    seen = set()
+    for seed in range(6):
+        for j in judge(make_pair(900, seed, challenger_noise=0.9), policy):
+            assert j.difference is not None
+            low, value, high = j.difference.low, j.difference.value, j.difference.high
+            assert None not in (low, value, high)
+            beyond, wholly = (
+                (value > margin, low > margin) if j.metric == "log_loss" else (value < -margin, high < -margin)
+            )
+            assert (j.outcome == "refused") == wholly
+            seen.add((j.metric, beyond, wholly))
+    assert {("auc", True, False), ("auc", True, True), ("log_loss", True, False), ("log_loss", True, True)} <= seen
+
+
+def test_conditional_tasks_are_judged_on_rows_with_the_shallower_feedback() -> None:
+    pair = make_pair()
+    found = cells(judge(pair, GatePolicy(**FAST)), "auc")["love_given_like", ALL]
+    liked = pair.labels["like"] > 0
+    assert found.challenger == pytest.approx(auc(pair.labels["love"][liked], pair.challenger["love_given_like"][liked]))
+
+
+def test_a_domain_with_few_positives_is_shown_and_not_judged() -> None:
+    pair = make_pair(3000, challenger_noise=4.0, hurt="north")
+    few = (pair.domain == "north") & (np.cumsum(pair.domain == "north") > 25)
+    thin = replace(pair, domain=np.where(few, "east", pair.domain))
+    policy = GatePolicy(resamples=60, min_positives=50, domain_auc_margin=0.0, auc_margin=0.5, log_loss_margin=1)
+    found = cells(judge(thin, policy), "auc")["like", "north"]
+    assert found.outcome == "not judged"
+    assert found.challenger is not None
+    assert "50 are needed" in found.reason
+    assert cells(judge(pair, policy), "auc")["like", "north"].outcome == "refused"
+
+
+def test_a_domain_of_one_class_is_not_judged() -> None:
+    pair = make_pair()
+    labels = {name: np.where(pair.domain == "west", 0.0, values) for name, values in pair.labels.items()}
+    found = cells(judge(replace(pair, labels=labels), GatePolicy(**FAST)), "auc")["like", "west"]
+    assert (found.outcome, found.challenger) == ("not judged", None)
+
+
+def test_floors_hold_without_a_champion() -> None:
+    alone = replace(make_pair(challenger_noise=5.0), champion=None)
+    low = verdict_of(alone, GatePolicy(floors={"like": Floor(auc=0.75)}, **FAST), champion=None)
+    assert low.answer == "refused"
+    assert "like in all rows: auc floor" in low.reason
+    assert "0.75" in low.reason
+    assert verdict_of(alone, GatePolicy(floors={"like": Floor(auc=0.51)}, **FAST), champion=None).answer == "promoted"
+
+
+def test_the_calibration_floor_refuses_over_prediction() -> None:
+    pair = make_pair()
+    loud = replace(
+        pair, challenger=pair.challenger | {"love": np.minimum(pair.challenger["love"] * 1.6, 1)}, champion=None
+    )
+    policy = GatePolicy(floors={"love": Floor(pcoc_within=0.3)}, **FAST)
+    worst = worst_of(judge(loud, policy))
+    assert worst is not None
+    assert (worst.task, worst.metric) == ("love", "pcoc floor")
+    assert worst_of(judge(replace(pair, champion=None), policy)) is None
+
+
+def test_a_floor_on_an_unknown_task_names_the_tasks() -> None:
+    with pytest.raises(BadInputError, match=r"'click'.*like, love, love_given_like"):
+        judge(make_pair(), GatePolicy(floors={"click": Floor(auc=0.5)}))
+
+
+def test_a_challenger_that_drops_a_feedback_is_refused_and_a_new_task_is_not_judged() -> None:
+    pair = make_pair()
+    assert pair.champion is not None
+    dropped = replace(pair, challenger={"like": pair.challenger["like"]})
+    worst = worst_of(judge(dropped, GatePolicy(**FAST)))
+    assert worst is not None
+    assert (worst.task, worst.reason) == ("love", "the champion predicts this task and the challenger does not")
+    added = replace(pair, champion={"like": pair.champion["like"]})
+    assert {j.outcome for j in judge(added, GatePolicy(**FAST)) if j.task != "like"} == {"not judged"}
+    assert "love" in describe(worst)
