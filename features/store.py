@@ -100,7 +100,9 @@ def open_shared(feast: Path, definitions: Definitions | None = None) -> FeatureS
     from feast import FeatureStore
 
     feast.mkdir(parents=True, exist_ok=True)
-    store = FeatureStore(config=_shared_config(feast))
+    config = _shared_config(feast)
+    store = FeatureStore(config=config)
+    store.repo_path = config.repo_path  # a relative registry path resolves against this, not the config
     _apply(store, definitions or load_definitions())
     return store
 

@@ -47,12 +47,14 @@ def print_summary(outcome: RunOutcome, settings: Settings, console: Console) -> 
     if results:
         console.print(stage_table(results, len(outcome.plan.stages), outcome.seconds))
     for stage, folder in _folders(results, store, "evaluation_report"):
+        console.print()
         console.print(evaluation_table(stage, Evaluation.model_validate_json(_text(folder, "report.json"))))
     for _, folder in _folders(results, store, "model_version"):
         console.print(version_line(RegisteredVersion.model_validate_json(_text(folder, "version.json"))))
     for _, folder in _folders(results, store, "promotion"):
         console.print(verdict_line(Verdict.model_validate_json(_text(folder, "verdict.json"))))
     for stage, folder in _folders(results, store, "error_memory"):
+        console.print()
         console.print(memory_table(stage, read_slots(folder)))
     pages = list(places(results, store)) if results else []
     if pages:
@@ -95,8 +97,8 @@ def evaluation_table(stage: str, report: Evaluation) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    title = f"\n{stage}: {report.rows:,} rows of the {report.split} split, {report.provider}"
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    title = f"{stage}: {report.rows:,} rows of the {report.split} split, {report.provider}"
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
     for heading in ("task", "domain", "rows", "pos", "AUC", f"{report.confidence:.0%}", "log-loss", "PCOC"):
         table.add_column(heading, justify="left" if heading in ("task", "domain") else "right", no_wrap=True)
     for task in report.tasks:
@@ -127,9 +129,10 @@ def memory_table(stage: str, slots: Sequence[SlotReport]) -> Table:
     """Return log-loss and AUC of the base model and of the compensated one, per slot and task."""
     from rich.table import Table
 
-    table = Table(title=f"{stage}: error memory, scored before it learns", title_justify="left")
+    title = f"{stage}: error memory, each slot scored before the memory learns it"
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
     for heading in ("slot", "from", "rows", "task", "log-loss", "with memory", "AUC", "with memory"):
-        table.add_column(heading, justify="left" if heading in ("from", "task") else "right")
+        table.add_column(heading, justify="left" if heading in ("from", "task") else "right", no_wrap=True)
     for slot in slots:
         for task, cell in slot.tasks.items():
             table.add_row(

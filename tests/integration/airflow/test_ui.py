@@ -83,7 +83,7 @@ def stack(world: World) -> Iterator[Stack]:
         "echo": world.pipeline(
             "echo",
             "  first: {uses: write_words}\n",
-            "schedule: {cron: '0 2 1 1 *', assets: [movielens_daily.promote.promotion]}",
+            "schedule: {cron: '0 2 1 1 *', assets: [talk.second.words]}",
         ),
         "broken": world.pipeline("broken", "  first: {uses: write_word}\n"),
     }
@@ -135,10 +135,9 @@ def test_a_triggered_run_succeeds_and_an_unknown_param_does_not(stack: Stack) ->
     assert "no param 'txt'" in json.dumps(log)
 
 
-def test_a_promotion_starts_the_dag_that_waits_for_it(stack: Stack) -> None:
+def test_a_new_artifact_starts_the_dag_that_waits_for_it(stack: Stack) -> None:
     stack.ask("PATCH", "/dags/echo", {"is_paused": False})
-    assets = {asset["name"]: asset["id"] for asset in stack.ask("GET", "/assets")["assets"]}
-    stack.ask("POST", "/assets/events", {"asset_id": assets["movielens_daily.promote.promotion"]})
+    stack.trigger("talk", {"text": "again"})
 
     def runs() -> list[dict[str, Any]]:
         found = stack.ask("GET", "/dags/echo/dagRuns")["dag_runs"]

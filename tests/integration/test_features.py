@@ -1,0 +1,446 @@
+"""Do features reach the training rows in time, and the online store whole, through the real components?"""
+
+from __future__ import annotations
+
+import json
+import random
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from components.artifacts import EventsTable
+from components.build_training_set import rows as training_rows
+from components.build_training_set.config import Config
+from components.errors import BadInputError, ContractViolationError, RetryableError
+from components.execute import StageRequest, StageResult, execute
+from components.materialize_features.component import spans, write_tables
+from components.materialize_features.lock import exclusive
+from components.settings import Settings
+from components.store import ArtifactRef, Store
+from components.training_set import SPLITS, read_encoded, read_raw, read_schema
+from features.declaration import UNKNOWN, Window
+from features.definitions import load_definitions
+from features.encode import Encoder
+from features.store import ENTITY_TIME, ROW_ID, historical, open_offline, open_shared
+
+pytestmark = pytest.mark.engine
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+WINDOW = Window(start=START, end=START + timedelta(days=3))
+TIME = pl.Datetime("us", "UTC")
+DATASET = {"feature_service": "movielens_ranker", "feedback": ["like", "love"], "domain": "age_band"}
+
+
+def make_events(count: int = 400, seed: int = 0) -> pl.DataFrame:
+    """Return impressions in few seconds of three days, so that users see several items at once; some arrive late."""
+    rng = random.Random(seed)
+    rows = []
+    for number in range(count):
+        user = rng.randint(1, 9)
+        # The last tenth holds an item and a user that exist nowhere before.
+        late = number >= count * 0.95
+        time = (
+            START + timedelta(seconds=rng.randrange(0, 200_000, 900)) if not late else WINDOW.end - timedelta(seconds=9)
+        )
+        like = rng.randint(0, 1)
+        rows.append(
+            {
+                "user_id": 99 if late else user,
+                "item_id": 77 if late else rng.randint(1, 12),
+                "event_timestamp": time,
+                "created_timestamp": time + timedelta(hours=rng.choice([0, 0, 0, 0, 5])),
+                "like": like,
+                "love": rng.randint(0, like),
+                "age": 20 + user,
+                "age_band": "under_25" if user < 5 else "25_plus",
+                "gender": "M" if user % 2 else "F",
+                "occupation": "other",
+                "release_year": 1990,
+                "genres": ["drama"],
+            }
+        )
+    dtypes = {"event_timestamp": TIME, "created_timestamp": TIME, "like": pl.Int8, "love": pl.Int8}
+    return pl.DataFrame(rows, schema_overrides=dtypes).sort("event_timestamp", "user_id", "item_id")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A home with an events table, and the two components to run on it."""
+
+    settings: Settings
+
+    def publish(self, events: pl.DataFrame, key: str = "k" * 32) -> ArtifactRef:
+        staged = self.settings.home / "staged" / key
+        (staged / "events").mkdir(parents=True)
+        events.write_parquet(staged / "events" / "events.parquet")
+        record = Store(self.settings.artifacts, self.settings.home / "fetched").publish(
+            staged,
+            {"events": EventsTable(uri="")},
+            component="test_events", component_version="1", key=key, config_digest="", inputs={}, explanation={},
+            seconds=0.0, notes=[], annotations={},
+        )  # fmt: skip
+        return record.outputs["events"]
+
+    def features(self, events: ArtifactRef, window: Window = WINDOW, **config: Any) -> StageResult:
+        config = {"feature_service": "movielens_ranker", "online": False} | config
+        return self._run("materialize_features", config, {"table": events}, window)
+
+    def dataset(self, events: ArtifactRef, features: StageResult, **config: Any) -> StageResult:
+        inputs = {"events": events, "features": features.outputs["feature_tables"]}
+        return self._run("build_training_set", DATASET | config, inputs, WINDOW)
+
+    def folder(self, ref: ArtifactRef) -> Path:
+        return Store(self.settings.artifacts, self.settings.home / "fetched").fetch(ref.load())
+
+    def _run(self, name: str, config: dict[str, Any], inputs: dict[str, ArtifactRef], window: Window) -> StageResult:
+        return execute(StageRequest(component=name, config=config, inputs=inputs, window=window), self.settings)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(Settings.at(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[pl.DataFrame, Path, StageResult]:
+    """Events, the training set's folder and the stage's result, once for all tests that only read."""
+    bench = Bench(Settings.at(tmp_path_factory.mktemp("built")))
+    events = make_events()
+    ref = bench.publish(events.sample(fraction=1.0, shuffle=True, seed=3))
+    result = bench.dataset(ref, bench.features(ref))
+    return events, bench.folder(result.outputs["training_set"]), result
+
+
+def all_rows(folder: Path) -> pl.DataFrame:
+    return pl.concat([pl.DataFrame(read_raw(folder, name)) for name in SPLITS]).sort("row_id")
+
+
+def test_a_training_row_holds_what_had_happened_and_arrived_strictly_before(built: Any) -> None:
+    events, folder, _ = built
+    past = events.to_dicts()
+    table = all_rows(folder).to_dicts()
+    assert len(table) == len(past)
+    for row in table:
+        now = row["event_timestamp"]
+        mine = [e for e in past if e["user_id"] == row["user_id"]]
+        # The newest state whose impressions had all arrived: a late one hides what was counted on top of it.
+        states = sorted({e["event_timestamp"] for e in mine if e["event_timestamp"] < now})
+        arrived = [t for t in states if max(e["created_timestamp"] for e in mine if e["event_timestamp"] <= t) < now]
+        if not arrived:
+            assert row["user_impressions"] is None
+            assert row["recent_items"] is None
+            continue
+        seen = sorted(
+            (e for e in mine if e["event_timestamp"] <= arrived[-1]), key=lambda e: (e["event_timestamp"], e["item_id"])
+        )
+        assert row["user_impressions"] == len(seen)
+        assert row["user_like_rate"] == pytest.approx((sum(e["like"] for e in seen) + 5) / (len(seen) + 10))
+        assert row["recent_items"] == [e["item_id"] for e in reversed(seen)][:50]
+        if row["user_id"] != 99:
+            assert row["age"] == 20 + row["user_id"]
+    assert any(row["user_impressions"] is not None for row in table)
+
+
+def test_splits_are_ordered_and_the_encoder_knows_the_training_split_only(built: Any) -> None:
+    _, folder, _ = built
+    train, validation, test = (read_raw(folder, name) for name in SPLITS)
+    times = [pl.DataFrame(part)["event_timestamp"] for part in (train, validation, test)]
+    assert times[0].max() < times[1].min() <= times[1].max() < times[2].min()  # type: ignore[operator]  # Any
+    encoder = Encoder.model_validate_json((folder / "encoder.json").read_text())
+    assert set(encoder.vocabularies["item_id"]) == set(train["item_id"].to_pylist()) | {
+        item for row in train["recent_items"].to_pylist() for item in row or ()
+    }
+    schema = read_schema(folder)
+    encoded = read_encoded(folder, "test", schema)
+    unseen = np.array([user == 99 for user in test["user_id"].to_pylist()])
+    assert unseen.any()
+    assert (encoded.features["user_id"][unseen] == UNKNOWN).all()
+    assert (encoded.features["item_id"][unseen] == UNKNOWN).all()
+    assert schema.trained_until == times[2].min()
+    assert schema.base_rates["like"] == pytest.approx(np.mean(train["like"].to_numpy()))
+    assert schema.domains == ("25_plus", "under_25")
+    domain = [schema.domains[code] for code in encoded.domain]
+    assert domain == test["age_band"].to_pylist()
+    report = json.loads((folder / "report.json").read_text())
+    assert (report["rows_in"], report["rows_out"]) == (400, 400)
+    assert report["test"]["unseen_users"] == pytest.approx(unseen.mean())
+
+
+def test_the_history_shares_the_items_table_and_auxiliary_features_stay_out(built: Any) -> None:
+    _, folder, _ = built
+    fields = {field.name: field for field in read_schema(folder).fields}
+    assert fields["recent_items"].table == fields["item_id"].table == "item_id"
+    assert fields["genres"].pooled
+    assert "recent_likes" not in fields
+    assert {"user_id", "item_id", "age_band", "user_like_rate"} <= set(fields)
+
+
+def test_the_order_of_the_events_file_changes_nothing(bench: Bench) -> None:
+    events = make_events(150)
+    digests = []
+    for key, table in (("a" * 32, events), ("b" * 32, events.sample(fraction=1.0, shuffle=True, seed=1))):
+        ref = bench.publish(table, key)
+        features = bench.features(ref)
+        dataset = bench.dataset(ref, features, split={"by": "random", "seed": 4})
+        assert not dataset.cached
+        digests.append((features.outputs["feature_tables"].digest, dataset.outputs["training_set"].digest))
+    assert digests[0] == digests[1]
+
+
+def test_a_domain_with_one_class_is_kept_and_noted(bench: Bench) -> None:
+    young = pl.col("age_band") == "under_25"
+    events = make_events(150).with_columns(
+        pl.when(young).then(0).otherwise(pl.col(label)).cast(pl.Int8).alias(label) for label in ("like", "love")
+    )
+    ref = bench.publish(events.select(*make_events(1).columns))
+    result = bench.dataset(ref, bench.features(ref))
+    assert any(note.startswith("train: 'like' has one class only in under_25;") for note in result.notes)
+    assert "under_25" in read_schema(bench.folder(result.outputs["training_set"])).domains
+
+
+def test_context_and_drop_and_encode_change_what_the_ranker_sees(bench: Bench) -> None:
+    ref = bench.publish(make_events(120))
+    features = bench.features(ref)
+    config: dict[str, Any] = {
+        "context": ["event_timestamp"], "drop": ["item_id"], "domain": None,
+        "encode": {"recent_likes": {"kind": "sequence", "length": 4}}, "split": {"by": "random"},
+    }  # fmt: skip
+    folder = bench.folder(bench.dataset(ref, features, **config).outputs["training_set"])
+    fields = {field.name: field for field in read_schema(folder).fields}
+    assert fields["event_timestamp"].kind == "numeric"
+    assert "item_id" not in fields
+    assert fields["recent_items"].table == "recent_items"  # its owner was dropped
+    assert fields["recent_likes"].length == 4
+    assert set(read_encoded(folder, "train", read_schema(folder)).domain.tolist()) == {0}
+
+
+# --- the canary -----------------------------------------------------------------------------------
+
+SHOCK = 123_456
+PLANTS = {
+    "future": (timedelta(hours=1), timedelta(hours=1)),
+    "same timestamp": (timedelta(0), timedelta(0)),
+    "written late": (timedelta(hours=-1), timedelta(hours=1)),
+}
+"""Where a shocking row stands relative to the impression: event time and created time."""
+
+
+def canaries_that_arrive(tmp_path: Path, plant: str) -> int:
+    """Plant a shocking activity row beside every impression and count the training rows that show one."""
+    config = Config.model_validate(DATASET)
+    events = tmp_path / "events.parquet"
+    # One impression per user, so that no plant of one impression is rightly seen by another.
+    make_events(200).unique("user_id", keep="first", maintain_order=True).write_parquet(events)
+    snapshot = write_tables(events, "movielens_ranker", WINDOW, tmp_path)
+    impressions = training_rows.read_impressions(events, config)
+    activity = tmp_path / "user_activity.parquet"
+    table = pl.read_parquet(activity)
+    event, created = PLANTS[plant]
+    shock = impressions.select(
+        "user_id",
+        (pl.col("event_timestamp") + event).alias("event_timestamp"),
+        # After everything else with the same event time, so that it wins the tie.
+        (pl.col("event_timestamp") + created).alias("created_timestamp"),
+        user_impressions=pl.lit(SHOCK, pl.Int64),
+    )
+    kept = table.join(shock, on=["user_id", "event_timestamp"], how="anti")
+    pl.concat([kept, shock], how="diagonal_relaxed").select(table.columns).cast(dict(table.schema)).write_parquet(
+        activity
+    )
+    joined = training_rows.join_features(impressions, config, snapshot, tmp_path, load_definitions())
+    return sum(value == SHOCK for value in joined["user_impressions"].to_pylist())
+
+
+@pytest.mark.parametrize("plant", PLANTS)
+def test_a_planted_value_never_arrives(tmp_path: Path, plant: str) -> None:
+    assert canaries_that_arrive(tmp_path, plant) == 0
+
+
+@pytest.mark.parametrize(
+    ("plant", "broken"),
+    [("future", "two hours late"), ("same timestamp", "no shift"), ("written late", "no created filter")],
+)
+def test_the_canary_dies_when_a_safeguard_is_off(
+    tmp_path: Path, plant: str, broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if broken == "two hours late":
+        monkeypatch.setattr(training_rows, "TICK", timedelta(hours=-2))
+    elif broken == "no shift":
+        monkeypatch.setattr(training_rows, "TICK", timedelta(0))
+    else:
+        monkeypatch.setattr(training_rows, "historical", partial(historical, honour_created=False))
+    assert canaries_that_arrive(tmp_path, plant) == 10
+
+
+# --- what goes wrong ------------------------------------------------------------------------------
+
+
+def test_a_broken_funnel_names_five_rows(bench: Bench) -> None:
+    events = make_events(100).with_columns(like=pl.lit(0, pl.Int8), love=pl.lit(1, pl.Int8))
+    ref = bench.publish(events)
+    with pytest.raises(ContractViolationError, match="100 impressions have 'love' without 'like'") as caught:
+        bench.dataset(ref, bench.features(ref))
+    assert str(caught.value).count("user_id") == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "config", "message"),
+    [
+        ({"like": pl.lit(2, pl.Int8)}, {}, "label 'like' of 100 impressions is not 0 or 1"),
+        (
+            {"like": pl.lit(1, pl.Int8), "love": pl.lit(0, pl.Int8)},
+            {},
+            r"feedback 'like' is 1 in all \d+ training rows",
+        ),
+        ({"user_id": pl.lit(None, pl.Int64)}, {}, "100 impressions have no 'user_id'"),
+        ({}, {"feedback": ["like", "lov"]}, "no column 'lov' .did you mean 'love'"),
+        ({}, {"drop": ["gendr"]}, "no feature 'gendr' .did you mean 'gender'"),
+        ({}, {"context": ["gender"]}, "'gender' is a feature of service 'movielens_ranker' and a column"),
+        ({}, {"feature_service": "movielens_profile"}, "made for service 'movielens_ranker', not 'movielens_profile'"),
+    ],
+)
+def test_bad_rows_and_configs_are_one_sentence(
+    bench: Bench, change: dict[str, pl.Expr], config: dict[str, Any], message: str
+) -> None:
+    good = make_events(100)
+    features = bench.features(bench.publish(good))
+    ref = bench.publish(good.with_columns(**change), key="b" * 32)
+    with pytest.raises(Exception, match=message) as caught:
+        bench.dataset(ref, features, **config)
+    assert isinstance(caught.value, BadInputError) or "gendr" in message
+    assert "\n" not in str(caught.value)
+
+
+def test_a_window_without_impressions_is_one_sentence(bench: Bench) -> None:
+    with pytest.raises(BadInputError, match="no impression lies in the window"):
+        bench.features(bench.publish(make_events(50)), Window(start=WINDOW.end, end=WINDOW.end + timedelta(days=1)))
+
+
+# --- the online store -----------------------------------------------------------------------------
+
+
+def online_values(
+    bench: Bench, users: list[int], items: list[int], service: str = "movielens_ranker"
+) -> list[dict[str, Any]]:
+    store = open_shared(bench.settings.feast)
+    answer = store.get_online_features(
+        features=store.get_feature_service(service),
+        entity_rows=[{"user_id": u, "item_id": i} for u, i in zip(users, items, strict=True)],
+    ).to_dict()
+    return [
+        dict(zip(sorted(answer), row, strict=True)) for row in zip(*(answer[k] for k in sorted(answer)), strict=True)
+    ]
+
+
+def rewritten(bench: Bench, ref: ArtifactRef, window: Window = WINDOW, **config: Any) -> list[str]:
+    return bench.features(ref, window, online=True, **config).notes
+
+
+def test_online_values_are_the_offline_ones_at_the_window_s_end_however_often_they_are_written(bench: Bench) -> None:
+    ref = bench.publish(make_events())
+    users, items = [1, 2, 3, 99, 555], [1, 5, 12, 77, 555]
+    result = bench.features(ref, online=True)
+    once = online_values(bench, users, items)
+    entities = pl.DataFrame(
+        {ROW_ID: range(5), "user_id": users, "item_id": items, ENTITY_TIME: [WINDOW.end + timedelta(days=1)] * 5},
+        schema_overrides={ENTITY_TIME: TIME},
+    )
+    with open_offline(bench.folder(result.outputs["feature_tables"])) as store:
+        offline = historical(store, entities.to_arrow(), "movielens_ranker").to_pylist()
+    assert any(row["user_impressions"] is not None for row in once)
+    for on, off in zip(once, offline, strict=True):
+        assert {name: on[name] for name in off if name != ROW_ID} == {n: v for n, v in off.items() if n != ROW_ID}
+    # Another chunking is another cache key: everything is written again, in pieces, over the same values.
+    again = bench.features(ref, online=True, chunks=5)
+    assert not again.cached
+    assert online_values(bench, users, items) == once
+
+
+def test_an_older_window_never_overwrites_newer_values(bench: Bench) -> None:
+    ref = bench.publish(make_events())
+    older = Window(start=START, end=START + timedelta(days=1))
+    rewritten(bench, ref)
+    newest = online_values(bench, [1, 2], [1, 2])
+    assert "left alone" in rewritten(bench, ref, older)[-1]
+    # Another service shares two of the views; its older values must not slip in through it.
+    assert "left alone" in rewritten(bench, ref, older, feature_service="movielens_profile")[-1]
+    assert online_values(bench, [1, 2], [1, 2]) == newest
+    assert bench.features(ref, older, online=True).cached  # and that is final, not tried again each time
+
+
+def test_a_newer_window_replaces_older_values(bench: Bench) -> None:
+    ref = bench.publish(make_events())
+    rewritten(bench, ref, Window(start=START, end=START + timedelta(days=1)))
+    old = online_values(bench, [1], [1])
+    rewritten(bench, ref)
+    assert online_values(bench, [1], [1])[0]["user_impressions"] > old[0]["user_impressions"]
+
+
+def test_a_cached_result_is_written_again_when_the_online_store_is_gone(bench: Bench) -> None:
+    ref = bench.publish(make_events(100))
+    rewritten(bench, ref)
+    assert bench.features(ref, online=True).cached
+    values = online_values(bench, [1], [1])
+    (bench.settings.feast / "online.db").unlink()
+    result = bench.features(ref, online=True)
+    assert not result.cached
+    assert online_values(bench, [1], [1]) == values
+    (bench.settings.feast / "materialized" / "movielens_ranker.json").write_text("{")
+    assert not bench.features(ref, online=True).cached
+
+
+def test_a_locked_or_damaged_online_store_is_one_sentence(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    ref = bench.publish(make_events(60))
+    database = bench.settings.feast / "online.db"
+    database.parent.mkdir(parents=True)
+    connect: Callable[..., sqlite3.Connection] = sqlite3.connect
+    # The engine waits five seconds for a lock; the test need not.
+    monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: connect(*a, **({"timeout": 0.1} | k)))
+    with connect(database) as holder:
+        holder.execute("begin exclusive")
+        with pytest.raises(RetryableError, match=r"online\.db is locked by another process"):
+            rewritten(bench, ref)
+        holder.rollback()
+    rewritten(bench, ref)
+    database.write_bytes(b"no database at all" * 100)
+    with pytest.raises(BadInputError, match=r"online\.db is damaged .*delete the file"):
+        rewritten(bench, ref, chunks=2)
+
+
+def test_two_runs_take_turns_and_a_user_may_bring_an_own_store(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        exclusive(tmp_path / "lock"),
+        pytest.raises(RetryableError, match="another run holds"),
+        exclusive(tmp_path / "lock", wait_seconds=0.2),
+    ):
+        raise AssertionError("two at once")
+    own = tmp_path / "own" / "feature_store.yaml"
+    own.parent.mkdir()
+    own.write_text(
+        "project: shop\nprovider: local\nregistry: r.db\nonline_store: {type: sqlite, path: o.db}\n"
+        "entity_key_serialization_version: 3\n"
+    )
+    ref = bench.publish(make_events(60))
+    rewritten(bench, ref)
+    monkeypatch.setenv("RANKMILL_FEATURE_STORE", str(own))
+    assert not bench.features(ref, online=True).cached
+    assert {path.name for path in own.parent.iterdir()} == {"feature_store.yaml", "r.db", "o.db"}
+    assert online_values(bench, [1], [1])[0]["user_id"] == 1
+
+
+def test_spans_cover_the_window_once() -> None:
+    parts = spans(WINDOW, 7)
+    assert parts[0][0] == WINDOW.start - timedelta(microseconds=1)
+    assert parts[-1][1] == WINDOW.end
+    assert all(left[1] == right[0] for left, right in pairwise(parts))

@@ -1,0 +1,68 @@
+"""Is a split ever leaky, empty or dependent on luck?"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from components.build_training_set.config import Split
+from components.build_training_set.split import split_rows, trained_until
+from components.errors import BadInputError
+from components.training_set import SPLITS
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+def series(seconds: list[int]) -> pl.Series:
+    times = [START + timedelta(seconds=s) for s in sorted(seconds)]
+    return pl.Series("event_timestamp", times, dtype=pl.Datetime("us", "UTC"))
+
+
+shares = st.tuples(st.integers(1, 20), st.integers(1, 20), st.integers(1, 20)).map(
+    lambda n: (n[0] / sum(n), n[1] / sum(n), 1 - n[0] / sum(n) - n[1] / sum(n))
+)
+
+
+@given(st.lists(st.integers(0, 30), min_size=3, max_size=200), shares)
+def test_a_time_split_is_whole_timestamps_in_order(seconds: list[int], share: tuple[float, float, float]) -> None:
+    times = series(seconds)
+    assume(times.n_unique() >= 3)
+    split = Split(by="time", train=share[0], validation=share[1], test=share[2])
+    parts = split_rows(times, split)
+    assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(len(times)))
+    train, validation, test = (times.gather(parts[name]) for name in SPLITS)
+    assert train.max() < validation.min() <= validation.max() < test.min()  # type: ignore[operator]  # polars' max is Any
+    assert trained_until(times, parts, split) == test.min()
+
+
+@given(st.integers(100, 400), shares)
+def test_a_time_split_of_distinct_times_has_the_wanted_shares(rows: int, share: tuple[float, float, float]) -> None:
+    parts = split_rows(series(list(range(rows))), Split(train=share[0], validation=share[1], test=share[2]))
+    for name, wanted in zip(SPLITS, share, strict=True):
+        assert abs(len(parts[name]) - wanted * rows) <= 1.5
+
+
+@given(st.integers(30, 200), st.integers(0, 5))
+def test_a_random_split_is_exact_repeatable_and_seeded(rows: int, seed: int) -> None:
+    times = series(list(range(rows)))
+    split = Split(by="random", train=0.8, validation=0.1, test=0.1, seed=seed)
+    parts = split_rows(times, split)
+    assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(rows))
+    assert len(parts["train"]) == round(rows * 0.8)
+    again, other = split_rows(times, split), split_rows(times, split.model_copy(update={"seed": seed + 1}))
+    assert all(np.array_equal(parts[name], again[name]) for name in SPLITS)
+    assert any(not np.array_equal(parts[name], other[name]) for name in SPLITS)
+    newest = max(times[int(parts["train"][-1])], times[int(parts["validation"][-1])])
+    assert trained_until(times, parts, split) == newest + timedelta(microseconds=1)
+
+
+def test_too_few_times_or_rows_are_one_sentence() -> None:
+    with pytest.raises(BadInputError, match="three distinct times"):
+        split_rows(series([1, 1, 1, 2, 2]), Split())
+    with pytest.raises(BadInputError, match="one part would be empty"):
+        split_rows(series([1, 2, 3]), Split(by="random"))
