@@ -147,8 +147,8 @@ class Promotion(Artifact):
 class ErrorMemory(Artifact):
     """ReLoop2 state that belongs to one champion.
 
-    `memory.safetensors`: the sketch. `memory.json`: `registry.error_memory.MemoryHeader` (champion
-    digest, hash seed, shape, window covered). `slots.json`: `registry.prequential.SlotReport` per
+    `memory.safetensors`: the sketch. `memory.json`: `registry.memory.error_memory.MemoryHeader` (champion
+    digest, hash seed, shape, window covered). `slots.json`: `registry.memory.prequential.SlotReport` per
     slot of time, base against compensated. `slots.html`, `slots.png`: the same as a picture.
     """
 

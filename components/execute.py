@@ -189,7 +189,8 @@ def _run(spec: ComponentSpec, inputs: dict[str, Artifact], config: Any, context:
         outputs = load_function(spec.entrypoint)(spec.inputs(**inputs), config, context)
     except OSError as error:
         raise StorageError(
-            f"stage {context.stage!r}: {error.strerror or error} ({error.filename}); nothing was published, fix it and run again"
+            f"stage {context.stage!r}: {error.strerror or error} ({error.filename}); "
+            "nothing was published, fix it and run again"
         ) from error
     if not isinstance(outputs, Ports) or type(outputs) is not spec.outputs:
         raise TypeError(f"{spec.entrypoint} must return {spec.outputs.__qualname__}, not {type(outputs).__qualname__}")

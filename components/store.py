@@ -322,8 +322,8 @@ class Store:
             ) from error
         if artifact.digest and manifest.digest != artifact.digest:
             raise StorageError(
-                f"{artifact.kind} at {artifact.uri} has digest {manifest.digest[:12]}, expected {artifact.digest[:12]}: "
-                "it was replaced; run the stage that makes it again"
+                f"{artifact.kind} at {artifact.uri} has digest {manifest.digest[:12]}, "
+                f"expected {artifact.digest[:12]}: it was replaced; run the stage that makes it again"
             )
         return manifest
 

@@ -77,7 +77,6 @@ def write_encoded(path: Path, split: EncodedSplit) -> None:
 
 def read_encoded(directory: Path, split: SplitName, schema: RankerSchema) -> EncodedSplit:
     """Return one encoded split without copying it into memory."""
-    import numpy as np
     import pyarrow as pa
 
     with pa.memory_map(str(directory / "encoded" / f"{split}.arrow")) as source:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from pipelines.run import Failure, RunOutcome
-    from registry.prequential import SlotReport
+    from registry.memory.prequential import SlotReport
 
 PAGES = (
     ("evaluation_report", "report.html", "metrics, calibration, per-domain plots"),
@@ -148,7 +148,7 @@ def memory_table(stage: str, slots: Sequence[SlotReport]) -> Table:
 
 def read_slots(folder: Path) -> list[SlotReport]:
     """Return the slots of an `ErrorMemory` artifact."""
-    from registry.prequential import SlotReport
+    from registry.memory.prequential import SlotReport
 
     return [SlotReport.model_validate(slot) for slot in json.loads(_text(folder, "slots.json"))]
 

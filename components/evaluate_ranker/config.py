@@ -54,10 +54,9 @@ COMPONENT = ComponentSpec(
         "registry.axes",
         "registry.metrics",
         "registry.report",
-        "registry.resampling",
         "registry.served_model",
         "registry.session",
-        "registry.weighted",
+        "registry.metrics.weighted",
         "features.encode",
     ),
 )

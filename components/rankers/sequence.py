@@ -12,7 +12,7 @@ class MeanSequence(nn.Module):
         """Pool one field.
 
         Args:
-            vectors: float32 ``[B, L, d]``; L may be 0.
+            vectors: float32 ``[B, L, d]``, zero where there is no event; L may be 0.
             mask: float32 ``[B, L]``, 1 where there is an event.
 
         Returns:
@@ -20,4 +20,4 @@ class MeanSequence(nn.Module):
         """
         events = mask.sum(dim=1, keepdim=True)
         # At least 1: the sum over no events is zero and stays zero.
-        return (vectors * mask.unsqueeze(2)).sum(dim=1) / events.clamp(min=1.0)
+        return vectors.sum(dim=1) / events.clamp(min=1.0)

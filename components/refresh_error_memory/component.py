@@ -10,8 +10,8 @@ from components.refresh_error_memory.config import Config, Inputs, Outputs
 
 if TYPE_CHECKING:
     from registry.contract import RegisteredVersion
-    from registry.error_memory import Memory
-    from registry.prequential import Replay
+    from registry.memory.error_memory import Memory
+    from registry.memory.prequential import Replay
     from registry.served_model import ServedModel
 
 
@@ -47,11 +47,11 @@ def replayed(
     import numpy as np
 
     from components.refresh_error_memory.stream import labels, microseconds, read_stream, user_groups
-    from registry.compensation import ReadOut
-    from registry.error_memory import Memory, MemoryHeader
-    from registry.memory_keys import KeySpec, row_keys
-    from registry.prequential import Stream, replay, span
-    from registry.sketch import Sketch, SketchShape
+    from registry.memory.compensation import ReadOut
+    from registry.memory.error_memory import Memory, MemoryHeader
+    from registry.memory.keys import KeySpec, row_keys
+    from registry.memory.prequential import Stream, replay, span
+    from registry.memory.sketch import Sketch, SketchShape
 
     contract = champion.contract
     declaration = contract.schema_.declaration

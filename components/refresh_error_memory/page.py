@@ -9,8 +9,8 @@ from typing import Literal
 from jinja2 import Environment
 from pydantic import TypeAdapter
 
-from registry.error_memory import MemoryHeader
-from registry.prequential import SlotReport
+from registry.memory.error_memory import MemoryHeader
+from registry.memory.prequential import SlotReport
 
 Metric = Literal["log_loss", "auc", "gauc", "pcoc"]
 DRAWN: tuple[tuple[Metric, str], ...] = (("log_loss", "log-loss (lower is better)"), ("auc", "AUC (higher is better)"))

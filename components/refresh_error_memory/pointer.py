@@ -21,7 +21,7 @@ from features.declaration import Frozen, Name
 if TYPE_CHECKING:
     from components.refresh_error_memory.config import Config, Outputs
     from registry.client import Registry
-    from registry.error_memory import Memory
+    from registry.memory.error_memory import Memory
 
 TAG = "rankmill.error_memory"
 """Tag of a model version; its value is a `MemoryPointer`."""
@@ -54,7 +54,7 @@ def announce(outputs: Outputs, config: Config, settings: Settings) -> None:
     again, does not displace it. What a version points at is decided by its tag, not by the alias: the
     champion may have changed since the memory was begun.
     """
-    from registry.error_memory import read_header
+    from registry.memory.error_memory import read_header
 
     header = read_header(_store(settings).fetch(outputs.error_memory))
     held = read_pointer(settings, header.model, header.version)
@@ -86,7 +86,7 @@ def find_memory(settings: Settings, model: Name, version: int) -> Memory | None:
     A memory that is gone, damaged or of another champion is ignored with a warning: the base model's
     answer is always right to give.
     """
-    from registry.error_memory import open_memory
+    from registry.memory.error_memory import open_memory
 
     pointer = read_pointer(settings, model, version)
     if pointer is None:

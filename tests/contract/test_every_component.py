@@ -70,17 +70,18 @@ def test_its_key_changes_with_its_source_and_config(spec: ComponentSpec) -> None
         assert importlib.util.find_spec(name) is not None
 
 
+def _stages(block: object) -> list[dict[str, dict[str, str]]]:
+    """Return every mapping with `uses:` in a YAML block, be it a stage, some stages or a pipeline."""
+    if not isinstance(block, dict):
+        return []
+    return [block] if "uses" in block else [stage for value in block.values() for stage in _stages(value)]
+
+
 @pytest.mark.parametrize("spec", EVERY)
 def test_its_readme_shows_a_stage_that_is_valid(spec: ComponentSpec) -> None:
     text = (folder(spec) / "README.md").read_text()
     blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.S)]
-    stages = [
-        stage
-        for block in blocks
-        if isinstance(block, dict)
-        for stage in [*block.values(), block]
-        if isinstance(stage, dict)
-    ]
+    stages = [stage for block in blocks for stage in _stages(block)]
     mine = [stage for stage in stages if stage.get("uses") == spec.name]
     assert mine, f"README.md of {spec.name} has no YAML example with `uses: {spec.name}`"
     for stage in mine:

@@ -24,8 +24,8 @@ from components.store import ArtifactRef, Store
 from features.declaration import Window
 from registry.client import CHAMPION, Registry
 from registry.contract import ModelContract, RegisteredVersion
-from registry.error_memory import MemoryHeader, read_header
-from registry.prequential import slot_bounds
+from registry.memory.error_memory import MemoryHeader, read_header
+from registry.memory.prequential import slot_bounds
 from registry.served_model import ServedModel
 from tests.worlds import World, make_world, write_training_set
 

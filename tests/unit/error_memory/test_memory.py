@@ -12,10 +12,18 @@ import pytest
 
 from features.declaration import Window
 from features.errors import BadInputError, MissingError
-from registry.compensation import ReadOut
-from registry.error_memory import HEADER, TENSORS, Memory, MemoryHeader, TaskCompensation, open_memory, read_header
-from registry.memory_keys import KeySpec, row_keys
-from registry.sketch import Sketch, SketchShape
+from registry.memory.compensation import ReadOut
+from registry.memory.error_memory import (
+    HEADER,
+    TENSORS,
+    Memory,
+    MemoryHeader,
+    TaskCompensation,
+    open_memory,
+    read_header,
+)
+from registry.memory.keys import KeySpec, row_keys
+from registry.memory.sketch import Sketch, SketchShape
 
 CHAMPION = "a" * 64
 ON = TaskCompensation(weight=0.5, base_log_loss=0.6, log_loss=0.5, enabled=True)

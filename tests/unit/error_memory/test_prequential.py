@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.errors import BadInputError
-from registry.compensation import ReadOut, apply, errors_of
-from registry.memory_keys import KeySpec, row_keys
+from registry.memory.compensation import ReadOut, apply, errors_of
+from registry.memory.keys import KeySpec, row_keys
+from registry.memory.prequential import Replay, Stream, replay, slot_bounds
+from registry.memory.sketch import Sketch, SketchShape
 from registry.metrics import auc, log_loss
-from registry.prequential import Replay, Stream, replay, slot_bounds
-from registry.sketch import Sketch, SketchShape
 
 GRID = tuple(i / 10 for i in range(10))
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from registry.compensation import (
+from registry.memory.compensation import (
     ReadOut,
     apply,
     array_weights,
@@ -18,7 +18,7 @@ from registry.compensation import (
     estimated_error,
     in_funnel_order,
 )
-from registry.sketch import Neighbours
+from registry.memory.sketch import Neighbours
 
 # Golden vector of the specification: three raw memory rows, one query, dot-product similarity.
 MEMORY = np.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])

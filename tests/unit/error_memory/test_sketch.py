@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.errors import BadInputError
-from registry.memory_keys import CODE, KeySpec, row_keys, user_codes
-from registry.sketch import Sketch, SketchShape
+from registry.memory.keys import CODE, KeySpec, row_keys, user_codes
+from registry.memory.sketch import Sketch, SketchShape
 
 ROOT = Path(__file__).resolve().parents[3]
 TASKS = ("like", "love")
@@ -175,8 +175,8 @@ def test_keys_weigh_hidden_and_user_as_documented() -> None:
 def test_another_process_hashes_alike() -> None:
     code = """
 import numpy as np, pyarrow as pa
-from registry.memory_keys import KeySpec, row_keys
-from registry.sketch import Sketch, SketchShape
+from registry.memory.keys import KeySpec, row_keys
+from registry.memory.sketch import Sketch, SketchShape
 keys = row_keys(KeySpec(kind="hidden_user", hidden=2), np.eye(2), np.zeros(2), pa.array(["u1", "u2"]))
 print(Sketch.empty(SketchShape(arrays=5, bits=8, width=66, seed=11), ()).buckets(keys).tolist())
 """

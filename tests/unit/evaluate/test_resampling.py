@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from registry import resampling
-from registry.metrics import METRICS, auc, bootstrap, bootstrap_all, gauc, log_loss, paired_bootstrap
+from registry.metrics import METRICS, auc, bootstrap, bootstrap_all, gauc, log_loss, paired_bootstrap, resampling
 
 
 def _world(seed: int, users: int = 120, per_user: int = 8) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -19,7 +19,7 @@ from pipelines.check import load_plan, pipeline_path
 from pipelines.run import Failure, RunOutcome
 from pipelines.summary import print_summary
 from registry.contract import RegisteredVersion
-from registry.prequential import SlotMetrics, SlotReport, TaskSlot
+from registry.memory.prequential import SlotMetrics, SlotReport, TaskSlot
 from registry.report import Cell, Evaluation, Interval
 from registry.verdict import Verdict
 

@@ -1,7 +1,7 @@
 """How sure is a metric, and how sure is a difference of two models? A bootstrap over users.
 
 Rows of one user are not independent, so users are drawn with replacement, not rows: a resample is a
-count per user. Sorting and summing happen once per metric (`registry.weighted.statistic`); a resample
+count per user. Sorting and summing happen once per metric (`registry.metrics.weighted.statistic`); a resample
 only changes the weights. The same seed and users give the same resamples, so two models are compared
 on the same draws.
 """
@@ -13,8 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from registry.report import Interval, Metric
-from registry.weighted import (
+from registry.metrics.weighted import (
     BINS,
     METRICS,
     Floats,
@@ -25,6 +24,7 @@ from registry.weighted import (
     group_codes,
     statistic,
 )
+from registry.report import Interval, Metric
 
 CONFIDENCE = 0.95
 LEAST_DEFINED = 0.9

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from features.declaration import Frozen
-from registry.sketch import Neighbours
+from registry.memory.sketch import Neighbours
 
 Array = np.ndarray[Any, Any]
 

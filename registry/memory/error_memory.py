@@ -18,9 +18,9 @@ from pydantic import ValidationError
 
 from features.declaration import Frozen, Name, Window
 from features.errors import BadInputError, MissingError
-from registry.compensation import ReadOut, apply, errors_of, in_funnel_order
-from registry.memory_keys import KeySpec, row_keys
-from registry.sketch import Sketch, SketchShape
+from registry.memory.compensation import ReadOut, apply, errors_of, in_funnel_order
+from registry.memory.keys import KeySpec, row_keys
+from registry.memory.sketch import Sketch, SketchShape
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -104,7 +104,7 @@ class Memory:
     centre: Array
 
     def keys(self, hidden: Array, users: pa.Array) -> Array:
-        """Return the keys of rows, see `registry.memory_keys.row_keys`."""
+        """Return the keys of rows, see `registry.memory.keys.row_keys`."""
         return row_keys(self.header.key, hidden, self.centre, users)
 
     def compensate(self, tasks: Mapping[str, Array], hidden: Array, users: pa.Array) -> dict[str, Array]:

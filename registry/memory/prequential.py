@@ -18,9 +18,9 @@ import numpy as np
 from features.declaration import Frozen, Name, Window
 from features.errors import BadInputError
 from registry import metrics
-from registry.compensation import ReadOut, apply, errors_of, in_funnel_order
-from registry.error_memory import TaskCompensation
-from registry.sketch import Sketch
+from registry.memory.compensation import ReadOut, apply, errors_of, in_funnel_order
+from registry.memory.error_memory import TaskCompensation
+from registry.memory.sketch import Sketch
 
 Array = np.ndarray[Any, Any]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -1,7 +1,7 @@
 """How well do scores rank and calibrate? Exact metrics over arrays, without a loop over rows or users.
 
 Undefined values (the AUC of one class) are None, never NaN. `bootstrap` and `paired_bootstrap` say how
-sure a value and a difference of two models are; see `registry.resampling`.
+sure a value and a difference of two models are; see `registry.metrics.resampling`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from registry.report import Metric
-from registry.resampling import bootstrap, bootstrap_all, paired_bootstrap
-from registry.weighted import (
+from registry.metrics.resampling import bootstrap, bootstrap_all, paired_bootstrap
+from registry.metrics.weighted import (
     BINS,
     METRICS,
     bin_codes,
@@ -25,6 +24,7 @@ from registry.weighted import (
     statistic,
     user_aucs,
 )
+from registry.report import Metric
 
 __all__ = [
     "BINS",
