@@ -121,23 +121,29 @@ def initialise(settings: Settings) -> None:
     Raises:
         StorageError: a database cannot be created.
     """
-    home = settings.airflow_home
-    home.mkdir(parents=True, exist_ok=True)
-    with _locked(home / ".lock"):
-        template = _template(settings)
-        if not template.exists():
-            fresh = home / "fresh.db"
-            fresh.unlink(missing_ok=True)
-            _migrate(settings, fresh)
-            fresh.replace(template)
-        database, stamp = home / "airflow.db", home / f".migrated-{version('apache-airflow')}"
-        if not database.exists():
-            shutil.copyfile(template, home / "copy.db")
-            (home / "copy.db").replace(database)
-        elif not stamp.exists():
-            _migrate(settings, database)
-        stamp.touch()
-        _initialise_mlflow(settings)
+    with writing_below(settings.home):
+        home = settings.airflow_home
+        home.mkdir(parents=True, exist_ok=True)
+        with _locked(home / ".lock"):
+            _initialise_airflow(settings, home)
+            # MLflow's first migration must not run twice at once: it leaves a broken database behind.
+            from registry.client import initialise as initialise_registry
+
+            initialise_registry(settings.tracking_uri)
+
+
+@contextmanager
+def writing_below(folder: Path) -> Iterator[None]:
+    """Turn a failure to write into one sentence.
+
+    Raises:
+        StorageError: the disk is full, or the folder cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or folder
+        raise StorageError(f"cannot write {where}: {error.strerror}; free space or move RANKMILL_HOME") from error
 
 
 @contextmanager
@@ -150,9 +156,10 @@ def private_home(settings: Settings) -> Iterator[Path]:
         if owner.isdigit() and not _alive(int(owner)):
             shutil.rmtree(left, ignore_errors=True)
     folder = parent / f"{os.getpid()}-{secrets.token_hex(4)}"
-    (folder / "dags").mkdir(parents=True)
     try:
-        shutil.copyfile(_template(settings), folder / "airflow.db")
+        with writing_below(settings.home):
+            (folder / "dags").mkdir(parents=True)
+            shutil.copyfile(_template(settings), folder / "airflow.db")
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -189,11 +196,20 @@ def _migrate(settings: Settings, database: Path) -> None:
         )
 
 
-def _initialise_mlflow(settings: Settings) -> None:
-    # MLflow's first migration must not run twice at once: it leaves a broken database behind.
-    from registry.client import initialise as initialise_registry
-
-    initialise_registry(settings.tracking_uri)
+def _initialise_airflow(settings: Settings, home: Path) -> None:
+    template = _template(settings)
+    if not template.exists():
+        fresh = home / "fresh.db"
+        fresh.unlink(missing_ok=True)
+        _migrate(settings, fresh)
+        fresh.replace(template)
+    database, stamp = home / "airflow.db", home / f".migrated-{version('apache-airflow')}"
+    if not database.exists():
+        shutil.copyfile(template, home / "copy.db")
+        (home / "copy.db").replace(database)
+    elif not stamp.exists():
+        _migrate(settings, database)
+    stamp.touch()
 
 
 def _paths(base: Mapping[str, str]) -> dict[str, str]:

@@ -204,10 +204,11 @@ def _show(table: object) -> None:
 
 
 def _add_commands() -> None:
-    from pipelines import cli_models, cli_operate
+    from pipelines import cli_models, cli_operate, cli_score
 
     cli_operate.add_commands(app)
     cli_models.add_commands(app)
+    cli_score.add_commands(app)
 
 
 _add_commands()

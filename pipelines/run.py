@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from components.errors import RankmillError
 from components.execute import StageResult
 from components.settings import Settings
-from pipelines.airflow_home import in_process_environment, initialise, private_home
+from pipelines.airflow_home import in_process_environment, initialise, private_home, writing_below
 from pipelines.check import check_params, load_plan, pipeline_path
 from pipelines.plan import Plan
 from pipelines.task import Attempt, InterruptedRunError, end_children, may_pass, process, sentence
@@ -94,12 +94,13 @@ def run_pipeline(name: str, params: Mapping[str, Any], settings: Settings) -> Ru
     """
     plan = load_plan(pipeline_file(name))
     check_params(plan.spec, params)
-    initialise(settings)
+    started = time.monotonic()
     moment = datetime.now(UTC)
     run_id = f"manual__{moment.isoformat()}"
     folder = run_folder(settings, plan.name, run_id)
-    folder.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
+    with writing_below(settings.runs):
+        folder.mkdir(parents=True, exist_ok=True)
+    initialise(settings)
     with private_home(settings) as home, _quiet_terminal(folder / "run.log") as console:
         head = f"{plan.name} · {len(plan.stages)} stages · log {folder / 'run.log'}"
         console.print(head, markup=False, soft_wrap=True)
@@ -111,6 +112,11 @@ def run_pipeline(name: str, params: Mapping[str, Any], settings: Settings) -> Ru
         except (InterruptedRunError, KeyboardInterrupt) as stop:
             process.stopped_by = getattr(stop, "number", signal.SIGINT)
             state = "interrupted"
+        except Exception as error:
+            # Stages hand their errors to Airflow, so this one is Airflow's own.
+            logging.getLogger("rankmill").exception("Airflow could not run the DAG")
+            progress.failure = Failure("", f"Airflow could not run the DAG ({sentence(error)}); the log says where", 1)
+            state = "failed"
         finally:
             end_children()
         failure = progress.failure

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from components.artifacts import EvaluationReport
 from components.contract import RunContext
-from components.errors import BadInputError
+from components.errors import BadInputError, MissingError
 from components.evaluate_ranker.config import Config, Inputs, Outputs
 from components.training_set import read_raw
 
@@ -36,6 +36,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     from components.evaluate_ranker.rows import judged
     from components.evaluate_ranker.tracking import log_evaluation
     from components.rankers.tasks import tasks_of
+    from registry.database import initialise
     from registry.report import ALL, Evaluation
     from registry.served_model import ServedModel
 
@@ -77,8 +78,13 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
 
     run_id = context.annotations_of(inputs.model).get(RUN_ID)
     if run_id:
-        log_evaluation(context.settings.tracking_uri, run_id, report, draft)
-        context.annotate(RUN_ID, run_id)
+        try:
+            initialise(context.settings.tracking_uri, context.settings.mlflow_artifacts)
+            log_evaluation(context.settings.tracking_uri, run_id, report, draft)
+            context.annotate(RUN_ID, run_id)
+        except MissingError as error:
+            # A cached model may come from another tracker; its evaluation is no less true.
+            context.note(f"not in MLflow: {error}")
     for task in tasks:
         context.note(headline(report.cell(task.name, ALL)))
     for line in lines:

@@ -55,7 +55,8 @@ class LogisticRegression(RankerModule):
         by_name = {name: logits[:, t] for t, name in enumerate(self.feedback)}
         outputs = {name: torch.sigmoid(z) for name, z in by_name.items()}
         for task in self.conditionals:
-            ratio = functional.logsigmoid(by_name[task.label]) - functional.logsigmoid(by_name[str(task.given)])
+            # log σ(a) − log σ(b), spelt with softplus: ONNX would export logsigmoid as log of a σ that underflows.
+            ratio = functional.softplus(-by_name[str(task.given)]) - functional.softplus(-by_name[task.label])
             outputs[task.name] = torch.exp(ratio.clamp(max=0.0))
         outputs |= {name + LOGIT: z for name, z in by_name.items()}
         outputs[HIDDEN] = contributions.flatten(start_dim=1)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from components.errors import BadInputError, RankmillError, RetryableError
 from components.settings import ROOT
@@ -70,6 +72,7 @@ def launch(job: TrainingJob) -> None:
         resources = ray.cluster_resources()
         refuse_oversized(workers, resources.get("CPU", 0), "CPUs", where)
         on_gpu = _use_gpu(job, resources.get("GPU", 0), where)
+        log.info("starting %d workers, each with one %s", workers, "GPU" if on_gpu else "CPU")
         trainer = TorchTrainer(
             _worker,
             train_loop_config={"job": job.model_dump_json()},
@@ -83,8 +86,10 @@ def launch(job: TrainingJob) -> None:
             ),
         )
         _fit(trainer, job)
+        log.info("the workers are done")
     finally:
         ray.shutdown()
+        log.info("Ray is down")
 
 
 def _connect(job: TrainingJob, environment: dict[str, str]) -> None:
@@ -94,8 +99,9 @@ def _connect(job: TrainingJob, environment: dict[str, str]) -> None:
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
     if job.ray_address:
         try:
+            knock(job.ray_address)
             ray.init(address=job.ray_address, runtime_env={"env_vars": environment}, **common)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise RetryableError(
                 f"cannot reach the Ray cluster at {job.ray_address}: {error}; start it, or unset RANKMILL_RAY_ADDRESS"
             ) from error
@@ -114,6 +120,20 @@ def _connect(job: TrainingJob, environment: dict[str, str]) -> None:
         _temp_dir=str(job.ray_temp),
         **common,
     )
+
+
+def knock(address: str) -> None:
+    """Open and close a connection, because Ray itself tries for minutes.
+
+    Raises:
+        OSError: nobody answers.
+        ValueError: the address has no port.
+    """
+    url = urlsplit(address if "://" in address else f"ray://{address}")
+    if address != "auto" and (url.hostname is None or url.port is None):
+        raise ValueError(f"{address!r} is not host:port or ray://host:port")
+    if address != "auto":
+        socket.create_connection((str(url.hostname), int(url.port or 0)), timeout=10).close()
 
 
 def _use_gpu(job: TrainingJob, gpus: float, where: str) -> bool:

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.engine
 ROOT = Path(__file__).resolve().parents[2]
 WINDOW = Window(start=datetime(2024, 1, 1, tzinfo=UTC), end=datetime(2024, 1, 31, tzinfo=UTC))
 SMALL = {"name": "esmm", "embedding_width": 8, "hidden": [32, 16]}
-LONG = {"ranker": SMALL, "epochs": 60, "patience": 60, "batch_size": 256, "workers": 2}
+LONG = {"ranker": SMALL, "epochs": 30, "patience": 30, "batch_size": 256, "workers": 2}
 """Long enough to be caught in the middle, short enough to be run to the end."""
 RUN = """
 import sys
@@ -155,7 +155,7 @@ def test_mlflow_has_every_epoch_the_parameters_and_the_curves(settings: Settings
     assert run.data.params["workers"] == "2"
     client = MlflowClient(tracking_uri=settings.tracking_uri)
     for name in ("validation_like_auc", "validation_love_given_like_log_loss", "train_loss"):
-        assert [m.step for m in client.get_metric_history(run.info.run_id, name)] == list(range(1, 61))
+        assert [m.step for m in client.get_metric_history(run.info.run_id, name)] == list(range(1, 31))
     assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["curves.png"]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from components.errors import StorageError
 from components.settings import ROOT, Settings
 from pipelines.airflow_home import (
     environment,
@@ -94,3 +95,9 @@ def test_two_first_users_at_once_get_one_working_database(tmp_path: Path) -> Non
         assert one != other and (one / "airflow.db").exists() and (other / "dags").is_dir()
         assert not killed.exists()
     assert not one.exists() and not other.exists()
+
+
+def test_a_home_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match=r"cannot write .*file/home/airflow: Not a directory; free space or move"):
+        initialise(Settings.at(tmp_path / "file" / "home"))

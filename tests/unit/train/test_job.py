@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from components.train_ranker.batches import epoch_order, share
 from components.train_ranker.config import EpochReport
 from components.train_ranker.curves import draw_curves
 from components.train_ranker.job import PROGRESS, Failure, Progress, append_progress, read_progress
-from components.train_ranker.ray_launch import refuse_oversized
+from components.train_ranker.ray_launch import knock, refuse_oversized
 
 
 def report(epoch: int, best: bool = True, **metrics: float) -> EpochReport:
@@ -53,6 +54,19 @@ def test_more_workers_than_cpus_are_refused_with_numbers() -> None:
     refuse_oversized(2, 2.0, "CPUs", "this machine")
     with pytest.raises(BadInputError, match=r"workers: 3 need 3 CPUs, this machine has 2: lower workers to at most 2"):
         refuse_oversized(3, 2.0, "CPUs", "this machine")
+
+
+def test_a_cluster_that_does_not_answer_is_noticed_at_once() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(ConnectionRefusedError):
+            knock(address)
+        listener.listen()
+        knock(address)
+        knock(f"ray://{address}")
+    with pytest.raises(ValueError, match=r"'nonsense' is not host:port"):
+        knock("nonsense")
 
 
 @given(rows=st.integers(0, 200), world=st.integers(1, 9))
