@@ -95,7 +95,7 @@ def execute(request: StageRequest, settings: Settings | None = None) -> StageRes
                 run_id=request.run_id,
                 window=request.window,
                 scratch=scratch,
-                kept=_run_folder(settings, request) / request.stage,
+                kept=run_folder(settings, request.pipeline, request.run_id) / request.stage,
                 key=key,
                 fetch=store.fetch,
                 read_annotations=lambda artifact: store.manifest(artifact).annotations,
@@ -221,10 +221,14 @@ def _sweep(parent: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run_folder(settings: Settings, request: StageRequest) -> Path:
-    safe = "".join(c if c.isalnum() or c in "-_.+" else "_" for c in request.run_id)
-    return settings.runs / request.pipeline / safe
+def run_folder(settings: Settings, pipeline: str, run_id: str) -> Path:
+    """Return the folder with the records of a run, one JSON file per finished stage."""
+    safe = "".join(c if c.isalnum() or c in "-_.+" else "_" for c in run_id)
+    return settings.runs / pipeline / safe
 
 
 def _record(settings: Settings, request: StageRequest, result: StageResult) -> None:
-    write_durably(_run_folder(settings, request) / f"{request.stage}.json", result.model_dump_json(indent=2))
+    write_durably(
+        run_folder(settings, request.pipeline, request.run_id) / f"{request.stage}.json",
+        result.model_dump_json(indent=2),
+    )

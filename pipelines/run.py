@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.errors import RankmillError
-from components.execute import StageResult
+from components.execute import StageResult, run_folder
 from components.settings import Settings
 from pipelines.airflow_home import in_process_environment, initialise, private_home, writing_below
 from pipelines.check import check_params, load_plan, pipeline_path
@@ -136,12 +136,6 @@ def pipeline_file(name: str) -> Path:
         MissingError: there is no pipeline of this name.
     """
     return Path(name) if name.endswith((".yaml", ".yml")) or "/" in name else pipeline_path(name)
-
-
-def run_folder(settings: Settings, pipeline: str, run_id: str) -> Path:
-    """Return the folder that `components.execute` writes the records of a run to."""
-    safe = "".join(c if c.isalnum() or c in "-_.+" else "_" for c in run_id)
-    return settings.runs / pipeline / safe
 
 
 def exit_code_of(error: BaseException) -> int:
