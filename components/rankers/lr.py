@@ -9,7 +9,7 @@ from torch.nn import functional
 from components.rankers.base import RankerModule
 from components.rankers.config import RankerConfig
 from components.rankers.embedding import FieldEmbedding
-from components.rankers.heads import logit
+from components.rankers.funnel import logit
 from components.rankers.sequence import MeanSequence
 from components.rankers.tasks import HIDDEN, LOGIT, tasks_of
 from features.declaration import RankerSchema

@@ -1,0 +1,28 @@
+"""How does the mean of its events stand for a history?"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from components.rankers.config import RankerConfig
+from components.rankers.parts import SequenceEncoder
+
+
+class MeanSequence(SequenceEncoder):
+    """Mean of the events; zero when there are none.
+
+    Args:
+        width: d, width of the vectors.
+        length: longest history.
+        config: completed config.
+    """
+
+    def __init__(self, width: int, length: int, config: RankerConfig) -> None:
+        super().__init__()
+        self.out_features = width
+
+    def forward(self, vectors: Tensor, mask: Tensor, target: Tensor | None) -> Tensor:
+        """Return float32 ``[B, d]``; see `SequenceEncoder.forward`."""
+        events = mask.sum(dim=1, keepdim=True)
+        # At least 1: the sum over no events is zero and stays zero.
+        return vectors.sum(dim=1) / events.clamp(min=1.0)
