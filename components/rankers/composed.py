@@ -30,9 +30,9 @@ class ComposedRanker(RankerModule):
         width, std = int(config.embedding_width or 0), float(config.embedding_std or 0.0)
         self.embedding = FieldEmbedding(schema.fields, width, std)
         encoder = load_part(SEQUENCES, str(config.sequence))
-        self.histories: nn.ModuleDict = nn.ModuleDict()
+        self.histories = nn.ModuleDict()
         self.targets: dict[str, str] = {}
-        wide = 0
+        wide: dict[str, int] = {}
         for field in self.embedding.embedded:
             if field.kind != "sequence":
                 continue
@@ -42,21 +42,19 @@ class ComposedRanker(RankerModule):
             self.histories[field.name] = made
             if target := _target(field, schema):
                 self.targets[field.name] = target
-            wide += made.out_features if made.out_features != width else 0
-        narrow = sum(1 for f in self.embedding.embedded if not self._is_wide(f, width))
-        extra = wide + len(self.embedding.numeric)
+            if made.out_features != width:
+                wide[field.name] = made.out_features
+        narrow = len(self.embedding.embedded) - len(wide)
+        extra = sum(wide.values()) + len(self.embedding.numeric)
         self.interaction: Interaction = load_part(INTERACTIONS, str(config.interaction))(narrow, width, extra, config)
         features = self.interaction.out_features
         self.domain: DomainPart = load_part(DOMAINS, str(config.domain))(features, schema, config)
         self.head = build_head(features, schema, config, self.domain)
 
-    def _is_wide(self, field: FieldSpec, width: int) -> bool:
-        return field.kind == "sequence" and self.histories[field.name].out_features != width
-
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Predict; see `RankerModule.forward`."""
         x = self.interaction(self.field_vectors(batch))
-        return self.head(x, self.domain.route(x, batch))  # type: ignore[no-any-return]  # nn.Module calls are Any
+        return self.head(x, self.domain.route(x, batch))
 
     def field_vectors(self, batch: dict[str, Tensor]) -> FieldVectors:
         """Return the fields of a batch as vectors, histories encoded."""
@@ -76,7 +74,7 @@ class ComposedRanker(RankerModule):
 
     def loss(self, outputs: dict[str, Tensor], labels: dict[str, Tensor]) -> Tensor:
         """Return the head's loss; see `RankerModule.loss`."""
-        return self.head.loss(outputs, labels)  # type: ignore[no-any-return]  # nn.Module calls are Any
+        return self.head.loss(outputs, labels)
 
     def diagnostics(self) -> dict[str, float]:
         """Return what the domain part shows of itself."""

@@ -8,6 +8,17 @@ from components.rankers.config import RankerConfig
 from components.rankers.parts import SequenceEncoder
 
 
+def masked_mean(vectors: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean of the events, float32 ``[B, d]``; zero when there are none.
+
+    Args:
+        vectors: float32 ``[B, L, d]``, zero where there is no event; L may be 0.
+        mask: float32 ``[B, L]``, 1 where there is an event.
+    """
+    # At least 1: the sum over no events is zero and stays zero.
+    return vectors.sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp(min=1.0)
+
+
 class MeanSequence(SequenceEncoder):
     """Mean of the events; zero when there are none.
 
@@ -23,6 +34,4 @@ class MeanSequence(SequenceEncoder):
 
     def forward(self, vectors: Tensor, mask: Tensor, target: Tensor | None) -> Tensor:
         """Return float32 ``[B, d]``; see `SequenceEncoder.forward`."""
-        events = mask.sum(dim=1, keepdim=True)
-        # At least 1: the sum over no events is zero and stays zero.
-        return vectors.sum(dim=1) / events.clamp(min=1.0)
+        return masked_mean(vectors, mask)
