@@ -32,20 +32,20 @@ class ComposedRanker(RankerModule):
         encoder = load_part(SEQUENCES, str(config.sequence))
         self.histories = nn.ModuleDict()
         self.targets: dict[str, str] = {}
-        wide: dict[str, int] = {}
+        narrow = sum(field.kind != "sequence" for field in self.embedding.embedded)
+        extra = len(self.embedding.numeric)
         for field in self.embedding.embedded:
             if field.kind != "sequence":
                 continue
-            made: SequenceEncoder = (
-                MeanSequence(width, field.length, config) if field.pooled else encoder(width, field.length, config)
-            )
-            self.histories[field.name] = made
             if target := _target(field, schema):
                 self.targets[field.name] = target
-            if made.out_features != width:
-                wide[field.name] = made.out_features
-        narrow = len(self.embedding.embedded) - len(wide)
-        extra = sum(wide.values()) + len(self.embedding.numeric)
+            part = MeanSequence if field.pooled else encoder
+            made: SequenceEncoder = part(width, field.length, config, targeted=target is not None)
+            self.histories[field.name] = made
+            if made.out_features % width:
+                extra += made.out_features
+            else:
+                narrow += made.out_features // width
         self.interaction: Interaction = load_part(INTERACTIONS, str(config.interaction))(narrow, width, extra, config)
         features = self.interaction.out_features
         self.domain: DomainPart = load_part(DOMAINS, str(config.domain))(features, schema, config)
@@ -64,7 +64,10 @@ class ComposedRanker(RankerModule):
         for name, vectors in fields.sequences.items():
             target = fields.categorical[self.targets[name]] if name in self.targets else None
             encoded = self.histories[name](vectors, fields.masks[name], target)
-            (narrow if encoded.shape[1] == self.embedding.width else extra).append(encoded)
+            if encoded.shape[1] % self.embedding.width:
+                extra.append(encoded)
+            else:
+                narrow.extend(encoded.split(self.embedding.width, dim=1))
         rows = next(iter(batch.values())).shape[0]
         none = self.embedding.weight.new_zeros((rows, 0))
         return FieldVectors(
@@ -75,6 +78,10 @@ class ComposedRanker(RankerModule):
     def loss(self, outputs: dict[str, Tensor], labels: dict[str, Tensor]) -> Tensor:
         """Return the head's loss; see `RankerModule.loss`."""
         return self.head.loss(outputs, labels)
+
+    def sit_out(self) -> None:
+        """Let the domain part join the other workers' sums."""
+        self.domain.sit_out()
 
     def diagnostics(self) -> dict[str, float]:
         """Return what the domain part shows of itself."""

@@ -90,7 +90,7 @@ _NAMED: dict[str, dict[str, Any]] = {
     "gnolr": {"embedding_width": 16, "embedding_std": 1.0, "hidden": (128, 64, 32)},
     "lr": {},
     "mmoe": {"head": "mmoe"},
-    "ple": {"head": "ple"},
+    "ple": {"head": "ple", "hidden": (128, 128, 64)},
     "shared_bottom": {"head": "shared_bottom"},
     "star": {"domain": "star", "hidden": (64, 64)},
 }

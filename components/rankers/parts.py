@@ -21,8 +21,9 @@ from features.declaration import RankerSchema
 class SequenceEncoder(nn.Module, ABC):
     """Turns one history into one vector.
 
-    Built as ``Encoder(width, length, config)`` per history field: embedding width d, longest history,
-    completed config. Its output has width `out_features`.
+    Built as ``Encoder(width, length, config, targeted)`` per history field: embedding width d, longest
+    history, completed config, whether `forward` gets a target (an encoder that needs one learns a query
+    in its place). Its output has width `out_features`; each d numbers of a multiple of d are one field vector.
     """
 
     out_features: int
@@ -47,8 +48,8 @@ class FieldVectors:
     """The fields of B rows after the sequence encoders.
 
     Attributes:
-        vectors: float32 ``[B, F, d]``, one row per embedded field; histories as their encoder's vector.
-        extra: float32 ``[B, N]``: numbers, and encoder outputs that are not d wide.
+        vectors: float32 ``[B, F, d]``, one row per embedded field; histories as their encoder's vectors.
+        extra: float32 ``[B, N]``: numbers, and encoder outputs whose width is no multiple of d.
     """
 
     vectors: Tensor
@@ -95,6 +96,10 @@ class DomainPart(nn.Module, ABC):
     @abstractmethod
     def tower(self, in_features: int, hidden: Sequence[int], dropout: float, bias: float) -> RoutedTower:
         """Return a new tower that adapts to routes; `bias` is the initial bias of its logit."""
+
+    def sit_out(self) -> None:
+        """Join whatever `route` sums over workers, for a batch of which this worker has no row."""
+        return
 
     def diagnostics(self) -> dict[str, float]:
         """Return what a reader of the training curves should see, by name; empty by default."""

@@ -26,9 +26,10 @@ class MeanSequence(SequenceEncoder):
         width: d, width of the vectors.
         length: longest history.
         config: completed config.
+        targeted: not used.
     """
 
-    def __init__(self, width: int, length: int, config: RankerConfig) -> None:
+    def __init__(self, width: int, length: int, config: RankerConfig, targeted: bool = True) -> None:
         super().__init__()
         self.out_features = width
 
