@@ -16,6 +16,7 @@ ENTRY_POINTS = "rankmill.components"
 
 BUILTIN = (
     "ingest_movielens",
+    "ingest_kuairand",
     "validate_data",
     "materialize_features",
     "build_training_set",

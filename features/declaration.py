@@ -100,6 +100,7 @@ class RankerSchema(Frozen):
         fields: model inputs, sorted by name.
         base_rates: share of positives per feedback in the training split, for bias initialisation.
         domains: known domain values, sorted; empty when there is no domain.
+        sides: by field, whether it describes the user or the item; a field left out describes the request.
         rows: training rows.
         trained_from: time of the earliest training row.
         trained_until: every row used to fit or to select the model is earlier than this.
@@ -109,6 +110,7 @@ class RankerSchema(Frozen):
     fields: tuple[FieldSpec, ...]
     base_rates: dict[str, float]
     domains: tuple[str, ...] = ()
+    sides: dict[Name, Literal["user", "item"]] = Field(default_factory=dict)
     rows: int = 0
     trained_from: AwareDatetime | None = None
     trained_until: AwareDatetime | None = None

@@ -97,6 +97,7 @@ def write_training_set(
         fields=encoder.fields,
         base_rates={name: float(np.mean(parts["train"][name].to_numpy())) for name in declaration.feedback},
         domains=BANDS,
+        sides={"genres": "item", "item_id": "item", "popularity": "item", "recent_items": "user", "user_id": "user"},
         rows=parts["train"].num_rows,
         trained_from=parts["train"]["event_timestamp"][0].as_py(),
         trained_until=parts["test"]["event_timestamp"][0].as_py(),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -49,6 +50,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         fields=encoder.fields,
         base_rates=rates,
         domains=domains(splits["train"], config),
+        sides=sides(config, snapshot, dtypes),
         rows=splits["train"].num_rows,
         trained_from=times[int(parts["train"][0])],
         trained_until=trained_until(times, parts, config.split),
@@ -138,6 +140,28 @@ def domains(train: pa.Table, config: Config) -> tuple[str, ...]:
     if config.domain is None:
         return ()
     return tuple(sorted(pc.unique(train.column(config.domain).cast(pa.string())).drop_null().to_pylist()))
+
+
+def sides(config: Config, snapshot: ServiceSnapshot, names: Collection[str]) -> dict[str, Literal["user", "item"]]:
+    """Return whether a feature describes the user or the item, by the entity that its view is keyed by.
+
+    The ids describe themselves. Domain, context and features of both or of another entity describe the
+    request and are left out.
+
+    Args:
+        config: roles.
+        snapshot: the service.
+        names: features that the ranker sees.
+    """
+    keys = {source.view: tuple(source.keys) for source in snapshot.sources}
+    found: dict[str, Literal["user", "item"]] = {}
+    for feature in snapshot.features:
+        if keys[feature.view] == (config.user,):
+            found[feature.name] = "user"
+        elif keys[feature.view] == (config.item,):
+            found[feature.name] = "item"
+    found |= {config.user: "user", config.item: "item"}
+    return {name: side for name, side in sorted(found.items()) if name in names}
 
 
 def _dtype(name: str, arrow: pa.DataType) -> str:

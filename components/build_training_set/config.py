@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AwareDatetime, Field, field_validator, model_validator
 
 from components.artifacts import EventsTable, FeatureTables, TrainingSet
 from components.contract import ComponentConfig, ComponentSpec, Ports
@@ -25,12 +26,29 @@ class Split(ComponentConfig):
     """Share of rows that only the evaluation sees."""
     seed: int = 0
     """Seed of a random split."""
+    validation_from: AwareDatetime | None = None
+    """First moment of validation, which ends the training split; with `test_from` it replaces the shares."""
+    test_from: AwareDatetime | None = None
+    """First moment of test, which ends validation; the three parts are half-open, kept in UTC."""
+
+    @field_validator("validation_from", "test_from")
+    @classmethod
+    def _utc(cls, moment: datetime | None) -> datetime | None:
+        return moment.astimezone(UTC) if moment is not None else None
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
         total = self.train + self.validation + self.test
         if abs(total - 1) > 1e-9:
             raise ValueError(f"train + validation + test is {total:g}, must be 1")
+        if self.validation_from is None and self.test_from is None:
+            return self
+        if self.by != "time":
+            raise ValueError("validation_from and test_from need by: time")
+        if self.validation_from is None or self.test_from is None:
+            raise ValueError("validation_from and test_from belong together: name both or neither")
+        if self.test_from <= self.validation_from:
+            raise ValueError(f"test_from {self.test_from} must be later than validation_from {self.validation_from}")
         return self
 
 

@@ -18,7 +18,7 @@ def split_rows(times: pl.Series, split: Split) -> dict[SplitName, np.ndarray[Any
 
     Args:
         times: time of each row, ascending.
-        split: shares, and how to divide.
+        split: shares or moments, and how to divide.
 
     Returns:
         int64 ``[rows]`` per split; together every row once.
@@ -31,7 +31,7 @@ def split_rows(times: pl.Series, split: Split) -> dict[SplitName, np.ndarray[Any
         cuts = [round(rows * split.train), round(rows * (split.train + split.validation))]
         order = np.random.default_rng(split.seed).permutation(rows)
     else:
-        cuts = _time_cuts(times, split)
+        cuts = _dated_cuts(times, split) or _time_cuts(times, split)
         order = np.arange(rows)
     if not 0 < cuts[0] < cuts[1] < rows:
         raise BadInputError(
@@ -39,6 +39,21 @@ def split_rows(times: pl.Series, split: Split) -> dict[SplitName, np.ndarray[Any
             "be empty; widen the window or change the shares"
         )
     return {name: np.sort(part) for name, part in zip(SPLITS, np.split(order, cuts), strict=True)}
+
+
+def _dated_cuts(times: pl.Series, split: Split) -> list[int] | None:
+    """Return the first row of validation and of test at the config's own moments, or None without them."""
+    if split.validation_from is None or split.test_from is None:
+        return None
+    cuts = [int((times < moment).sum()) for moment in (split.validation_from, split.test_from)]
+    sizes = (cuts[0], cuts[1] - cuts[0], len(times) - cuts[1])
+    for name, size in zip(SPLITS, sizes, strict=True):
+        if not size:
+            raise BadInputError(
+                f"the {name} split is empty: rows lie from {times[0]} to {times[-1]}, validation_from is "
+                f"{split.validation_from} and test_from {split.test_from}; move them into that range"
+            )
+    return cuts
 
 
 def _time_cuts(times: pl.Series, split: Split) -> list[int]:

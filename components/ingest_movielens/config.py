@@ -49,5 +49,6 @@ COMPONENT = ComponentSpec(
     outputs=Outputs,
     entrypoint="components.ingest_movielens.component:run",
     windowed=True,
+    sources=("components.raw_table",),
     recheck="components.ingest_movielens.recheck:raw_files_are_unchanged",
 )

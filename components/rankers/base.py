@@ -33,3 +33,11 @@ class RankerModule(nn.Module, ABC):
             outputs: what `forward` returned.
             labels: by feedback, float32 ``[B]``, 0 or 1.
         """
+
+    def sit_out(self) -> None:
+        """Take part in a training step without rows: called instead of `forward`, so that no worker waits."""
+        return
+
+    def diagnostics(self) -> dict[str, float]:
+        """Return what a reader of the training curves should see of the ranker's state; empty by default."""
+        return {}

@@ -1,8 +1,10 @@
-"""Which ranker, of which size? The `ranker:` block of a pipeline, without torch."""
+"""Which ranker, of which parts and size? The `ranker:` block of a pipeline, without torch."""
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -10,32 +12,127 @@ from components.contract import ComponentConfig
 from components.errors import did_you_mean
 from features.declaration import Name
 
-RANKERS: dict[str, str] = {
-    "esmm": "components.rankers.esmm:Esmm",
-    "lr": "components.rankers.lr:LogisticRegression",
+SEQUENCES = {
+    "mean": "components.rankers.sequences.mean:MeanSequence",
+    "din": "components.rankers.sequences.din:DinSequence",
+    "tin": "components.rankers.sequences.tin:TinSequence",
+    "transformer": "components.rankers.sequences.transformer:TransformerSequence",
 }
-"""Registered name of each ranker → ``module:class``. YAML never holds the right-hand side."""
+INTERACTIONS = {
+    "none": "components.rankers.interactions.none:NoInteraction",
+    "mlp": "components.rankers.interactions.mlp:Mlp",
+    "dcnv2": "components.rankers.interactions.dcnv2:DcnV2",
+    "autoint": "components.rankers.interactions.autoint:AutoInt",
+}
+DOMAINS = {
+    "none": "components.rankers.domains.none:NoAdaptation",
+    "star": "components.rankers.domains.star:Star",
+    "adaptdhm": "components.rankers.domains.adaptdhm:AdaptDhm",
+}
+HEADS = {
+    "single": "components.rankers.heads.single:SingleHead",
+    "shared_bottom": "components.rankers.heads.shared_bottom:SharedBottomHead",
+    "mmoe": "components.rankers.heads.mmoe:MmoeHead",
+    "ple": "components.rankers.heads.ple:PleHead",
+    "esmm": "components.rankers.heads.esmm:EsmmHead",
+}
+"""Registered name of each part → ``module:class``. YAML never holds the right-hand side."""
 
-OPTIONS: dict[str, frozenset[str]] = {
-    "esmm": frozenset({"embedding_width", "hidden", "dropout", "sequence"}),
-    "lr": frozenset({"sequence"}),
+COMPOSED = "components.rankers.composed:ComposedRanker"
+RANKERS: dict[str, str] = {
+    "adaptdhm": COMPOSED,
+    "autoint": COMPOSED,
+    "dcnv2": COMPOSED,
+    "din": COMPOSED,
+    "dnn": COMPOSED,
+    "esmm": COMPOSED,
+    "gnolr": "components.rankers.gnolr:Gnolr",
+    "lr": "components.rankers.lr:LogisticRegression",
+    "mmoe": COMPOSED,
+    "ple": COMPOSED,
+    "shared_bottom": COMPOSED,
+    "star": COMPOSED,
 }
+"""Registered name of each ranker → ``module:class``."""
+
+_COMPOSED_KEYS = frozenset(
+    {"embedding_width", "embedding_std", "hidden", "dropout", "sequence", "interaction", "domain", "head"}
+    | {"layers", "heads", "experts", "clusters", "routing"}
+)
+OPTIONS: dict[str, frozenset[str]] = {
+    "gnolr": frozenset({"embedding_width", "embedding_std", "hidden", "dropout", "gamma"}),
+    "lr": frozenset({"sequence"}),
+} | {name: _COMPOSED_KEYS for name, path in RANKERS.items() if path == COMPOSED}
 """Keys of the `ranker:` block that each ranker understands, besides `name`."""
+
+_BASE: dict[str, Any] = {
+    "embedding_width": 16,
+    "embedding_std": 0.01,
+    "hidden": (128, 64),
+    "dropout": 0.0,
+    "sequence": "mean",
+    "interaction": "none",
+    "domain": "none",
+    "head": "single",
+    "layers": 2,
+    "heads": 2,
+    "experts": 4,
+    "clusters": 3,
+    "routing": "centred",
+}
+_NAMED: dict[str, dict[str, Any]] = {
+    "adaptdhm": {"domain": "adaptdhm", "hidden": (64, 64)},
+    "autoint": {"interaction": "autoint"},
+    "dcnv2": {"interaction": "dcnv2"},
+    "din": {"sequence": "din"},
+    "dnn": {},
+    "esmm": {"head": "esmm", "embedding_width": 18, "hidden": (360, 200, 80)},
+    "gnolr": {"embedding_width": 16, "embedding_std": 1.0, "hidden": (128, 64, 32)},
+    "lr": {},
+    "mmoe": {"head": "mmoe"},
+    "ple": {"head": "ple", "hidden": (128, 128, 64)},
+    "shared_bottom": {"head": "shared_bottom"},
+    "star": {"domain": "star", "hidden": (64, 64)},
+}
+DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {name: MappingProxyType({**_BASE, **parts}) for name, parts in _NAMED.items()}
+)
+"""Parts and sizes of each named ranker: the paper's, where the paper gives them."""
 
 
 class RankerConfig(ComponentConfig):
-    """A ranker by name; every other key left out keeps the paper's default."""
+    """A ranker by name; every other key left out keeps the named ranker's default."""
 
     name: Name
     """Registered name of the ranker."""
     embedding_width: int | None = Field(None, ge=1, le=1024)
     """Width of every embedding table."""
+    embedding_std: float | None = Field(None, ge=0, le=10)
+    """Standard deviation of the initial embeddings."""
     hidden: tuple[int, ...] | None = None
     """Widths of the hidden layers of each tower."""
     dropout: float | None = Field(None, ge=0, lt=1)
     """Share of hidden units dropped in training."""
-    sequence: Literal["mean"] = "mean"
+    sequence: Literal["mean", "din", "tin", "transformer"] | None = None
     """How a history becomes one vector."""
+    interaction: Literal["none", "mlp", "dcnv2", "autoint"] | None = None
+    """How fields meet before the towers."""
+    domain: Literal["none", "star", "adaptdhm"] | None = None
+    """How towers adapt to domains, or to clusters found in the data."""
+    head: Literal["single", "shared_bottom", "mmoe", "ple", "esmm"] | None = None
+    """How the feedback types share what they learn."""
+    layers: int | None = Field(None, ge=1, le=12)
+    """Layers of the interaction, or of a transformer over the history."""
+    heads: int | None = Field(None, ge=1, le=16)
+    """Attention heads of `autoint` and `transformer`."""
+    experts: int | None = Field(None, ge=1, le=64)
+    """Experts of `mmoe`; shared experts of `ple`, which has as many again per feedback."""
+    clusters: int | None = Field(None, ge=1, le=64)
+    """K of `adaptdhm`."""
+    routing: Literal["centred", "literal"] | None = None
+    """`adaptdhm`: subtract the running mean before routing, or route raw vectors as published code does."""
+    gamma: tuple[float, ...] | None = None
+    """`gnolr`: scale of each feedback's cosine; left out, 0.9 of the gap between thresholds."""
 
     @field_validator("name")
     @classmethod
@@ -57,3 +154,11 @@ class RankerConfig(ComponentConfig):
         for key in sorted(set_here - OPTIONS[self.name]):
             raise ValueError(f"ranker {self.name!r} has no {key!r}: leave it out")
         return self
+
+    def complete(self) -> RankerConfig:
+        """Return the config with the named ranker's default for every key left out."""
+        understood = OPTIONS[self.name]
+        filled = {
+            key: value for key, value in DEFAULTS[self.name].items() if key in understood and getattr(self, key) is None
+        }
+        return self.model_copy(update=filled)

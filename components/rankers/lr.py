@@ -9,8 +9,8 @@ from torch.nn import functional
 from components.rankers.base import RankerModule
 from components.rankers.config import RankerConfig
 from components.rankers.embedding import FieldEmbedding
-from components.rankers.heads import logit
-from components.rankers.sequence import MeanSequence
+from components.rankers.funnel import logit
+from components.rankers.sequences.mean import masked_mean
 from components.rankers.tasks import HIDDEN, LOGIT, tasks_of
 from features.declaration import RankerSchema
 
@@ -31,7 +31,6 @@ class LogisticRegression(RankerModule):
         self.feedback = schema.declaration.feedback
         self.conditionals = tuple(t for t in tasks_of(schema.declaration) if t.given is not None)
         self.embedding = FieldEmbedding(schema.fields, width=len(self.feedback), std=0.0, shared=False)
-        self.mean = MeanSequence()
         self.slopes = nn.Parameter(torch.zeros(len(self.embedding.numeric), len(self.feedback)))
         rates = [schema.base_rates.get(name, 0.5) for name in self.feedback]
         self.bias = nn.Parameter(torch.tensor([logit(rate) for rate in rates], dtype=torch.float32))
@@ -48,7 +47,7 @@ class LogisticRegression(RankerModule):
         """
         fields = self.embedding(batch)
         parts = list(fields.categorical.values())
-        parts += [self.mean(vectors, fields.masks[name]) for name, vectors in fields.sequences.items()]
+        parts += [masked_mean(vectors, fields.masks[name]) for name, vectors in fields.sequences.items()]
         parts += [x.unsqueeze(1) * slope for x, slope in zip(fields.numeric.values(), self.slopes, strict=True)]
         contributions = torch.stack(parts, dim=1)  # [B, F, T]
         logits = contributions.sum(dim=1) + self.bias

@@ -8,6 +8,17 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 
+def dense_layers(in_features: int, hidden: Sequence[int], dropout: float = 0.0) -> nn.Sequential:
+    """Return linear → ReLU → dropout per width of `hidden`, Xavier weights and zero biases."""
+    layers: list[nn.Module] = []
+    for narrow, wide in pairwise([in_features, *hidden]):
+        linear = nn.Linear(narrow, wide)
+        nn.init.xavier_uniform_(linear.weight)
+        nn.init.zeros_(linear.bias)
+        layers += [linear, nn.ReLU(), nn.Dropout(dropout)]
+    return nn.Sequential(*layers)
+
+
 class Tower(nn.Module):
     """Linear → ReLU → dropout per hidden layer, then one logit (BASE network of Ma et al. 2018, §3).
 
@@ -20,15 +31,8 @@ class Tower(nn.Module):
 
     def __init__(self, in_features: int, hidden: Sequence[int], dropout: float = 0.0, bias: float = 0.0) -> None:
         super().__init__()
-        widths = [in_features, *hidden]
-        layers: list[nn.Module] = []
-        for narrow, wide in pairwise(widths):
-            linear = nn.Linear(narrow, wide)
-            nn.init.xavier_uniform_(linear.weight)
-            nn.init.zeros_(linear.bias)
-            layers += [linear, nn.ReLU(), nn.Dropout(dropout)]
-        self.layers = nn.Sequential(*layers)
-        self.head = nn.Linear(widths[-1], 1)
+        self.layers = dense_layers(in_features, hidden, dropout)
+        self.head = nn.Linear([in_features, *hidden][-1], 1)
         nn.init.xavier_uniform_(self.head.weight)
         nn.init.constant_(self.head.bias, bias)
 

@@ -50,6 +50,8 @@ class Outputs(Ports):
 class EpochReport(Frozen):
     """One epoch in figures; metrics are named ``<split>/<task>/<metric>``, e.g. ``validation/like/auc``.
 
+    A ranker that routes rows adds ``routing/<name>``, e.g. ``routing/usage_0``.
+
     Wall-clock time is not here, so that the same weights make the same artifact; MLflow has it.
     """
 

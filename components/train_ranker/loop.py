@@ -127,6 +127,7 @@ def train(job: TrainingJob, replica: Replica) -> None:
             if better:
                 write_weights(job.directory / WEIGHTS, ranker)
             # 5. Report.
+            metrics |= {f"routing/{name}": value for name, value in ranker.diagnostics().items()}
             report = EpochReport(epoch=epoch, train_loss=loss, metrics=metrics, best=better)
             seconds = time.monotonic() - started
             append_progress(job.directory, Progress(report=report, seconds=seconds, train_seconds=trained - started))
@@ -158,6 +159,8 @@ def _train_epoch(
             loss = ranker.loss(outputs, labels_at(rows, mine, replica.device)) * (len(mine) / len(batch))
             loss.backward()
             gradients.loss.copy_(loss.detach())
+        else:
+            ranker.sit_out()
         replica.sum(gradients.flat)
         batch_loss = float(gradients.loss)
         if not math.isfinite(batch_loss):

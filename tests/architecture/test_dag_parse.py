@@ -136,7 +136,7 @@ def test_a_bundle_uses_its_own_tree_and_one_broken_file_breaks_one_dag(copy: Pat
 
     result = parse(copy / "dags", tmp_path)
 
-    assert sorted(result["dags"]) == ["movielens_anchor", "movielens_memory"]
+    assert sorted(result["dags"]) == ["kuairand_daily", "movielens_anchor", "movielens_memory"]
     assert [Path(file).name for file in result["errors"]] == ["movielens_daily.py"]
     (message,) = result["errors"].values()
     line = 1 + broken.read_text()[: broken.read_text().index("train_rankr")].count("\n")

@@ -182,6 +182,10 @@ def test_the_history_shares_the_items_table_and_auxiliary_features_stay_out(buil
     assert fields["genres"].pooled
     assert "recent_likes" not in fields
     assert {"user_id", "item_id", "age_band", "user_like_rate"} <= set(fields)
+    sides = read_schema(folder).sides
+    assert {"user_id", "recent_items", "user_like_rate", "age"} <= {n for n, side in sides.items() if side == "user"}
+    assert {"item_id", "genres", "item_love_rate"} <= {name for name, side in sides.items() if side == "item"}
+    assert set(fields) - set(sides) == {"age_band"}
 
 
 def test_the_order_of_the_events_file_changes_nothing(bench: Bench) -> None:

@@ -42,7 +42,7 @@ def exporter(training_set_dir: Path, tmp_path_factory: pytest.TempPathFactory) -
     return cache(lambda name: _export(name, training_set_dir, tmp_path_factory.mktemp(name)))
 
 
-@pytest.fixture(scope="session", params=["esmm", "lr"])
+@pytest.fixture(scope="session", params=["esmm", "gnolr", "lr"])
 def exported(request: pytest.FixtureRequest, exporter: Callable[[str], Exported]) -> Exported:
     """A directory that `ServedModel` opens; read-only."""
     return exporter(request.param)
@@ -67,7 +67,8 @@ def _export(name: str, dataset: Path, directory: Path) -> Exported:
     tasks = tuple(task.name for task in tasks_of(schema.declaration))
     export_graph(ranker, schema, tasks, directory / "model.onnx")
     test = read_encoded(dataset, "test", schema)
-    hidden = 32 if name == "esmm" else len(schema.fields) * len(schema.declaration.feedback)
+    feedback = len(schema.declaration.feedback)
+    hidden = {"esmm": 32, "gnolr": 2 * 32 * feedback, "lr": len(schema.fields) * feedback}[name]
     contract = ModelContract(
         ranker=name,
         ranker_digest="r",

@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from components.build_training_set.config import Split
 from components.build_training_set.split import split_rows, trained_until
@@ -59,6 +60,49 @@ def test_a_random_split_is_exact_repeatable_and_seeded(rows: int, seed: int) -> 
     assert any(not np.array_equal(parts[name], other[name]) for name in SPLITS)
     newest = max(times[int(parts["train"][-1])], times[int(parts["validation"][-1])])
     assert trained_until(times, parts, split) == newest + timedelta(microseconds=1)
+
+
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=200), st.integers(0, 31), st.integers(1, 31))
+@settings(deadline=None)
+def test_moments_cut_half_open_whatever_the_shares_say(seconds: list[int], first: int, gap: int) -> None:
+    times = series(seconds)
+    cuts = [START + timedelta(seconds=first), START + timedelta(seconds=first + gap)]
+    split = Split(train=0.1, validation=0.1, test=0.8, validation_from=cuts[0], test_from=cuts[1])
+    wanted = [
+        np.flatnonzero((times < cuts[0]).to_numpy()),
+        np.flatnonzero(((times >= cuts[0]) & (times < cuts[1])).to_numpy()),
+        np.flatnonzero((times >= cuts[1]).to_numpy()),
+    ]
+    if not all(len(rows) for rows in wanted):
+        with pytest.raises(BadInputError, match=r"split is empty: rows lie from .* move them into that range"):
+            split_rows(times, split)
+        return
+    parts = split_rows(times, split)
+    assert all(np.array_equal(parts[name], rows) for name, rows in zip(SPLITS, wanted, strict=True))
+    assert trained_until(times, parts, split) == times[int(wanted[2][0])]
+
+
+def test_moments_are_kept_in_utc() -> None:
+    text = {"validation_from": "2022-05-03T00:00:00+08:00", "test_from": "2022-05-03T16:00:00Z"}
+    split = Split.model_validate(text)
+    assert split.validation_from == datetime(2022, 5, 2, 16, tzinfo=UTC)
+    assert split == Split.model_validate({**text, "validation_from": "2022-05-02T16:00:00Z"})
+    assert '"2022-05-02T16:00:00Z"' in split.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"validation_from": "2022-05-02T16:00:00Z"}, "belong together"),
+        ({"test_from": "2022-05-02T16:00:00Z"}, "belong together"),
+        ({"validation_from": "2022-05-02T16:00:00Z", "test_from": "2022-05-02T16:00:00Z"}, "must be later than"),
+        ({"validation_from": "2022-05-02", "test_from": "2022-05-03"}, "timezone"),
+        ({"by": "random", "validation_from": "2022-05-02T16:00:00Z", "test_from": "2022-05-03T16:00:00Z"}, "by: time"),
+    ],
+)
+def test_moments_that_cannot_cut_are_refused(keys: dict[str, str], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Split.model_validate(keys)
 
 
 def test_too_few_times_or_rows_are_one_sentence() -> None:

@@ -56,6 +56,7 @@ def test_a_pipeline_is_found_by_name_and_a_miss_says_the_nearest() -> None:
 def language_keys(document: Document) -> list[tuple[str | int, ...]]:
     """Keys that the language or a component gives meaning to; names that authors choose are none of these."""
     chosen = {("stages",): 2, ("params",): 2, ("stages", "promote", "with", "gate", "floors"): 6}
+    chosen |= {("stages", "dataset", "with", "encode"): 5}
     return sorted(
         (where for where in document.keys if chosen.get(where[:-1]) != len(where)),
         key=lambda where: tuple(map(str, where)),

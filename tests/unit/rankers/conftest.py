@@ -18,10 +18,14 @@ FIELDS = (
     FieldSpec(name="user_id", kind="categorical", size=9, table="user_id"),
 )
 
+SIDES = {"genres": "item", "item_id": "item", "popularity": "item", "recent_items": "user", "user_id": "user"}
+
 
 def make_schema(*feedback: str, funnel: bool = True, fields: tuple[FieldSpec, ...] = FIELDS) -> RankerSchema:
     rates = {name: 0.5 / (i + 1) for i, name in enumerate(feedback)}
-    return RankerSchema(declaration=Declaration(feedback=feedback, funnel=funnel), fields=fields, base_rates=rates)
+    # The user stands for the domain as well, for rankers that need one; rows enough for any number of clusters.
+    declaration = Declaration(feedback=feedback, funnel=funnel, domain="user_id")
+    return RankerSchema(declaration=declaration, fields=fields, base_rates=rates, sides=SIDES, rows=100_000)
 
 
 def make_batch(rows: int, history: int = 5, seed: int = 0) -> dict[str, Tensor]:

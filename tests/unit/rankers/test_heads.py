@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.rankers.heads import chain, funnel_loss, logit
+from components.rankers.funnel import chain, funnel_loss, logit
 
 A = [0.2, -1.0, 1.5, -0.3]
 B = [-0.4, 0.8, -2.0, 0.1]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from components.errors import BadInputError
 from components.rankers.embedding import FieldEmbedding
-from components.rankers.sequence import MeanSequence
+from components.rankers.sequences.mean import masked_mean
 from components.rankers.tower import Tower
 from features.declaration import FieldSpec, RankerSchema
 
@@ -94,11 +94,11 @@ def test_the_mean_ignores_order_and_padding(events: list[list[float]], padding: 
     vectors = torch.tensor([*events, *[[0.0, 0.0]] * padding]).reshape(1, -1, 2)
     mask = torch.tensor([[1.0] * len(events) + [0.0] * padding])
     expected = torch.tensor(events).mean(dim=0) if events else torch.zeros(2)
-    pooled = MeanSequence()(vectors, mask)
+    pooled = masked_mean(vectors, mask)
     assert pooled.shape == (1, 2)
     torch.testing.assert_close(pooled[0], expected, atol=1e-5, rtol=1e-5)
     order = torch.randperm(vectors.shape[1], generator=torch.Generator().manual_seed(seed))
-    torch.testing.assert_close(MeanSequence()(vectors[:, order], mask[:, order]), pooled, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(masked_mean(vectors[:, order], mask[:, order]), pooled, atol=1e-5, rtol=1e-5)
 
 
 def test_a_tower_starts_at_its_bias() -> None:

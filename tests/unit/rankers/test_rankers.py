@@ -22,6 +22,9 @@ from features.declaration import FieldSpec, RankerSchema
 SchemaOf = Callable[..., RankerSchema]
 BatchOf = Callable[..., dict[str, Tensor]]
 EVERY = sorted(RANKERS)
+WITH_BIASES = [name for name in EVERY if name != "gnolr"]
+"""GNOLR has no bias: it refuses a one-class base rate, and gives the base rate where cosines are 0, which they are
+at no random start; `test_gnolr.py` tests both."""
 
 
 def small(name: str) -> RankerConfig:
@@ -104,7 +107,7 @@ def test_unseen_values_are_scored_and_loss_has_gradients_everywhere(
         assert parameter.grad.abs().sum() > 0, parameter_name
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", WITH_BIASES)
 def test_a_one_class_split_still_starts_finite(name: str, schema: RankerSchema, batch_of: BatchOf) -> None:
     one_class = schema.model_copy(update={"base_rates": {"like": 0.0, "love": 0.0}})
     ranker = build_ranker(small(name), one_class)
@@ -112,7 +115,7 @@ def test_a_one_class_split_still_starts_finite(name: str, schema: RankerSchema, 
     assert torch.isfinite(ranker.loss(ranker(batch_of(8)), none))
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", WITH_BIASES)
 def test_it_starts_at_the_base_rates(name: str, schema: RankerSchema, batch_of: BatchOf) -> None:
     torch.manual_seed(0)
     outputs = build_ranker(small(name), schema).eval()(batch_of(500) | {"popularity": torch.zeros(500)})
@@ -173,7 +176,7 @@ def test_esmm_towers_share_nothing_but_the_embeddings(schema: RankerSchema, batc
     ranker, batch = build("esmm", schema), batch_of(20)
     before = ranker(batch)
     with torch.no_grad():
-        for parameter in ranker.towers[1].parameters():
+        for parameter in ranker.head.towers[1].parameters():
             parameter.add_(1.0)
     after = ranker(batch)
     assert torch.equal(after["like"], before["like"])

@@ -127,13 +127,20 @@ dist.destroy_process_group()
 """
 
 
-@pytest.mark.parametrize("rows", [600, 257], ids=["one batch", "last batch smaller than the workers"])
-def test_two_workers_make_the_model_of_one(rows: int, tmp_path: Path, fit: Fit, altered: Callable[..., Path]) -> None:
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [("esmm", 600), ("esmm", 257), ("adaptdhm", 257)],
+    ids=["one batch", "last batch smaller than the workers", "the same with sums inside the ranker"],
+)
+def test_two_workers_make_the_model_of_one(
+    name: str, rows: int, tmp_path: Path, fit: Fit, altered: Callable[..., Path]
+) -> None:
     """A real gloo group of two processes; 257 rows in batches of 256 leave one worker without a row."""
+    ranker = RankerConfig(name=name, embedding_width=8, hidden=(16, 8))
     dataset = altered(lambda split: first(split, rows), "train")
     batch_size = 1024 if rows == 600 else 256
-    one, one_history = fit(dataset=dataset, epochs=1, batch_size=batch_size, learning_rate=0.01)
-    job = job_of(dataset, tmp_path / "two", epochs=1, batch_size=batch_size, learning_rate=0.01)
+    one, one_history = fit(dataset=dataset, ranker=ranker, epochs=1, batch_size=batch_size, learning_rate=0.01)
+    job = job_of(dataset, tmp_path / "two", ranker=ranker, epochs=1, batch_size=batch_size, learning_rate=0.01)
     path = job.write()
     workers = [
         subprocess.Popen([sys.executable, "-c", TWO_WORKERS, str(path), str(rank), str(tmp_path / "meet")], cwd=ROOT)
@@ -147,6 +154,17 @@ def test_two_workers_make_the_model_of_one(rows: int, tmp_path: Path, fit: Fit, 
         torch.testing.assert_close(two[name], values, atol=1e-5, rtol=0, msg=name)
     assert progress.report.train_loss == pytest.approx(one_history[0].train_loss, abs=1e-5)
     assert progress.report.metrics == pytest.approx(one_history[0].metrics, abs=1e-4)
+
+
+def test_each_epoch_shows_the_routing_of_a_ranker_that_routes(fit: Fit) -> None:
+    _, history = fit(ranker=RankerConfig(name="adaptdhm", hidden=(8,)), epochs=2, batch_size=256)
+    for report in history:
+        shown = {name: value for name, value in report.metrics.items() if name.startswith("routing/")}
+        assert {"routing/assignment_entropy", "routing/max_coefficient", "routing/centre_cosine_max"} < shown.keys()
+        assert sum(shown[f"routing/usage_{k}"] for k in range(3)) == pytest.approx(1.0, abs=1e-5)
+    assert "validation/like/auc" in history[0].metrics
+    _, history = fit(ranker=RankerConfig(name="dnn", hidden=(8,)), epochs=1)
+    assert not any(name.startswith("routing/") for name in history[0].metrics)
 
 
 def test_it_stops_without_progress_and_keeps_the_best_epoch(

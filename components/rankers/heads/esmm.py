@@ -14,32 +14,27 @@ import torch
 from torch import Tensor, nn
 
 from components.errors import BadInputError
-from components.rankers.base import RankerModule
 from components.rankers.config import RankerConfig
-from components.rankers.heads import chain, funnel_loss, logit, stage_rates
-from components.rankers.representation import Representation
-from components.rankers.sequence import MeanSequence
+from components.rankers.funnel import chain, funnel_loss, logit, stage_rates
+from components.rankers.parts import DomainPart, Head
 from components.rankers.tasks import HIDDEN, LOGIT
-from components.rankers.tower import Tower
 from features.declaration import RankerSchema, conditional_name
 
-WIDTH = 18
-HIDDEN_LAYERS = (360, 200, 80)
-"""The paper's embedding width and BASE network (§3.1)."""
 
-
-class Esmm(RankerModule):
-    """Entire-space multi-task model over a funnel of at least two feedback types.
+class EsmmHead(Head):
+    """Entire-space chain over a funnel of at least two feedback types.
 
     Args:
-        config: sizes; the paper's where left out.
-        schema: inputs, funnel and base rates.
+        in_features: D, width of x.
+        schema: funnel and base rates.
+        config: completed config.
+        domain: makes the towers.
 
     Raises:
         BadInputError: the feedback is not a funnel of two or more labels.
     """
 
-    def __init__(self, config: RankerConfig, schema: RankerSchema) -> None:
+    def __init__(self, in_features: int, schema: RankerSchema, config: RankerConfig, domain: DomainPart) -> None:
         super().__init__()
         feedback = schema.declaration.feedback
         if len(feedback) < 2 or not schema.declaration.funnel:
@@ -50,28 +45,22 @@ class Esmm(RankerModule):
             )
         self.feedback = feedback
         self.stages = (feedback[0], *(conditional_name(deep, near) for near, deep in pairwise(feedback)))
-        hidden = config.hidden or HIDDEN_LAYERS
-        self.representation = Representation(schema, config.embedding_width or WIDTH, MeanSequence())
         self.towers = nn.ModuleList(
-            Tower(self.representation.out_features, hidden, config.dropout or 0.0, bias=logit(rate))
+            domain.tower(in_features, config.hidden or (), config.dropout or 0.0, bias=logit(rate))
             for rate in stage_rates(schema)
         )
 
-    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def forward(self, x: Tensor, route: Tensor) -> dict[str, Tensor]:
         """Predict.
-
-        Args:
-            batch: one tensor per field of the schema, see `FieldEmbedding.forward`.
 
         Returns:
             float32 ``[B]`` probabilities: each feedback over all impressions, then each conditional;
             ``<stage>_logit`` for the loss; ``hidden`` ``[B, H]``, the towers' last layers side by side.
         """
-        x = self.representation(batch)
         logits: list[Tensor] = []
         last: list[Tensor] = []
         for tower in self.towers:
-            z, h = tower(x)
+            z, h = tower(x, route)
             logits.append(z)
             last.append(h)
         outputs = dict(zip(self.feedback, chain(logits), strict=True))

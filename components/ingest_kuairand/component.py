@@ -1,0 +1,235 @@
+"""How does the KuaiRand log become impressions with a nested funnel, attributes and a domain?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.artifacts import EventsTable
+from components.contract import NoInputs, RunContext
+from components.errors import BadInputError
+from components.ingest_kuairand.config import Config, Outputs
+from components.ingest_kuairand.files import USERS, VIDEOS, find, log_name, needed
+from components.ingest_kuairand.recheck import ANNOTATION
+from components.store import sha256_file
+from features.declaration import Window
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+
+LOCAL = "Asia/Shanghai"
+"""The zone of the data set's own days and hours; it has no daylight saving time."""
+LABELS = {
+    "is_click": "click",
+    "long_view": "long_view",
+    "is_like": "like",
+    "is_follow": "follow",
+    "is_comment": "comment",
+    "is_forward": "forward",
+    "is_hate": "hate",
+}
+"""Official name → name of the 0/1 column."""
+DELIVERY = ("date", "hourmin")
+"""When a row was delivered: one impression may be delivered twice, in two hours."""
+USER_NUMBERS = ("follow_user_num", "fans_user_num", "friend_user_num", "register_days")
+USER_CODES = ("is_live_streamer", "is_video_author", *(f"onehot_feat{i}" for i in range(18)))
+VIDEO_WORDS = ("video_type", "upload_type")
+VIDEO_NUMBERS = ("author_id", "music_id", "music_type", "video_duration", "server_width", "server_height")
+
+
+@dataclass(frozen=True)
+class Repairs:
+    """Rows of the window that are not published as they were, in counts.
+
+    Attributes:
+        duplicates: rows that repeat another one in every column.
+        redelivered: rows that repeat another one in every column but `DELIVERY`.
+        broken: rows with a long view but no click, after the duplicates are gone.
+    """
+
+    duplicates: int
+    redelivered: int
+    broken: int
+
+
+def run(inputs: NoInputs, config: Config, context: RunContext) -> Outputs:
+    """Write the events table of the run's window.
+
+    Raises:
+        BadInputError: a file is damaged, or the window holds no impression.
+        MissingError: a file is absent.
+    """
+    import pyarrow.parquet as pq
+
+    for name in needed(config.logs):
+        context.annotate(ANNOTATION + name, sha256_file(find(context.settings.data, name)))
+    frame, repairs = read_events(context.settings.data, config, context.window)
+    draft = context.draft("events")
+    pq.write_table(as_arrow(frame), draft / "events.parquet", compression="zstd", version="2.6")
+    (draft / "window.json").write_text(context.window.model_dump_json(), encoding="utf-8")
+    for line in _summary(frame, repairs, config):
+        context.note(line)
+    return Outputs(events=EventsTable(uri=str(draft)))
+
+
+def read_events(data: Path, config: Config, window: Window) -> tuple[pl.DataFrame, Repairs]:
+    """Return the impressions of `window`, sorted by time, user and video, and what was repaired.
+
+    A user or video without attributes keeps its rows, with nulls.
+
+    Args:
+        data: data folder of the settings.
+        config: periods to read, and the policy for rows that break the funnel.
+        window: half-open.
+
+    Raises:
+        BadInputError: a file breaks its format, or `window` holds no impression.
+        MissingError: a file is absent.
+    """
+    import polars as pl
+
+    paths = [find(data, log_name(period)) for period in sorted(set(config.logs))]
+    everything = pl.concat([_log(path) for path in paths])
+    rows = everything.filter(pl.col("event_timestamp").is_between(window.start, window.end, closed="left"))
+    if rows.is_empty():
+        time = pl.col("event_timestamp").dt.to_string("%Y-%m-%d %H:%M")
+        first, last = everything.select(time.min().alias("first"), time.max().alias("last")).row(0)
+        raise BadInputError(
+            f"no impression lies in the window {window}: {', '.join(map(str, paths))} covers {first} to {last} UTC; "
+            "move the window of the pipeline there, or name more periods in logs"
+        )
+    once = rows.unique(keep="first", maintain_order=True)
+    same = [name for name in once.columns if name not in DELIVERY]
+    impressions = once.unique(same, keep="first", maintain_order=True)
+    broken = (pl.col("long_view") == 1) & (pl.col("click") == 0)
+    repairs = Repairs(
+        duplicates=len(rows) - len(once),
+        redelivered=len(once) - len(impressions),
+        broken=len(impressions.filter(broken)),
+    )
+    if config.funnel == "drop":
+        impressions = impressions.filter(~broken)
+    elif config.funnel == "force_click":
+        impressions = impressions.with_columns(pl.when(broken).then(1).otherwise("click").cast(pl.Int8).alias("click"))
+    return (
+        impressions.join(_users(find(data, USERS)), on="user_id", how="left")
+        .join(_videos(find(data, VIDEOS)), on="video_id", how="left")
+        .sort("event_timestamp", "user_id", "video_id", "tab", *LABELS.values(), "play_time_ms", maintain_order=True)
+        .select(events_schema().names)
+    ), repairs
+
+
+def _log(path: Path) -> pl.DataFrame:
+    import polars as pl
+
+    from components.ingest_kuairand import raw_files
+
+    ids = ("user_id", "video_id", "time_ms", "tab", "duration_ms", "play_time_ms")
+    raw = raw_files.read(path, (*ids, *LABELS, *DELIVERY))
+    time = raw.milliseconds("time_ms")
+    rest = [name for name in raw.text.columns if name not in {*ids, *LABELS}]
+    return pl.DataFrame(
+        {
+            "user_id": raw.integers("user_id", pl.Int64),
+            "video_id": raw.integers("video_id", pl.Int64),
+            "event_timestamp": time,
+            "created_timestamp": time,  # the release does not say when a row was stored
+            "tab": raw.integers("tab", pl.Int64).cast(pl.String),
+            "hour": time.dt.convert_time_zone(LOCAL).dt.hour(),
+            "weekday": time.dt.convert_time_zone(LOCAL).dt.weekday(),
+            **{new: raw.flags(old) for old, new in LABELS.items()},
+            "play_time_ms": raw.integers("play_time_ms", pl.Int64),
+            "duration_ms": raw.integers("duration_ms", pl.Int64),
+            # Not published, but two rows are the same only when these agree, too.
+            **{name: raw.text[name] for name in rest},
+        }
+    )
+
+
+def _users(path: Path) -> pl.DataFrame:
+    import polars as pl
+
+    from components.ingest_kuairand import raw_files
+
+    raw = raw_files.read(path, ("user_id", "user_active_degree", *USER_NUMBERS, *USER_CODES))
+    raw.unique("user_id")
+    return pl.DataFrame(
+        {
+            "user_id": raw.integers("user_id", pl.Int64),
+            "user_active_degree": raw.strings("user_active_degree"),
+            **{name: raw.integers(name, pl.Int64, optional=True) for name in (*USER_NUMBERS, *USER_CODES)},
+        }
+    )
+
+
+def _videos(path: Path) -> pl.DataFrame:
+    import polars as pl
+
+    from components.ingest_kuairand import raw_files
+
+    raw = raw_files.read(path, ("video_id", "tag", *VIDEO_WORDS, *VIDEO_NUMBERS))
+    raw.unique("video_id")
+    tags = raw.text["tag"].str.split(",").list.eval(pl.element().filter(pl.element() != ""))
+    return pl.DataFrame(
+        {
+            "video_id": raw.integers("video_id", pl.Int64),
+            **{name: raw.strings(name) for name in VIDEO_WORDS},
+            **{name: raw.integers(name, pl.Int64, optional=True) for name in VIDEO_NUMBERS},
+            "tags": tags,
+        }
+    )
+
+
+def events_schema() -> pa.Schema:
+    """Return the columns of `events.parquet`, in order."""
+    import pyarrow as pa
+
+    time = pa.timestamp("us", "UTC")
+    return pa.schema(
+        [
+            ("user_id", pa.int64()),
+            ("video_id", pa.int64()),
+            ("event_timestamp", time),
+            ("created_timestamp", time),
+            ("tab", pa.string()),
+            ("hour", pa.int8()),
+            ("weekday", pa.int8()),
+            *((name, pa.int8()) for name in LABELS.values()),
+            ("play_time_ms", pa.int64()),
+            ("duration_ms", pa.int64()),
+            ("user_active_degree", pa.string()),
+            *((name, pa.int64()) for name in (*USER_NUMBERS, *USER_CODES)),
+            *((name, pa.string()) for name in VIDEO_WORDS),
+            *((name, pa.int64()) for name in VIDEO_NUMBERS),
+            ("tags", pa.list_(pa.string())),
+        ]
+    )
+
+
+def as_arrow(frame: pl.DataFrame) -> pa.Table:
+    """Return the frame with the exact Arrow types of `events_schema`."""
+    import polars as pl
+
+    return frame.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(events_schema()).combine_chunks()
+
+
+def _summary(frame: pl.DataFrame, repairs: Repairs, config: Config) -> list[str]:
+    import polars as pl
+
+    users, videos, tabs = (frame[name].n_unique() for name in ("user_id", "video_id", "tab"))
+    rates = frame.select(pl.col("click", "long_view").mean().fill_null(0.0) * 100).row(0)
+    done = {"drop": "dropped", "force_click": "made clicks", "keep": "kept"}[config.funnel]
+    counts = {
+        "exact duplicates dropped": repairs.duplicates,
+        f"repeats that differ in {' or '.join(DELIVERY)} only dropped": repairs.redelivered,
+        f"long views without a click {done}": repairs.broken,
+        "impressions without a user's attributes": int(frame["user_active_degree"].null_count()),
+        "impressions without a video's attributes": int(frame["video_type"].null_count()),
+    }
+    return [
+        f"{len(frame):,} impressions of {users:,} users, {videos:,} videos in {tabs} tabs; "
+        f"click {rates[0]:.1f} %, long_view {rates[1]:.1f} %",
+        *(f"{count:,} {what}" for what, count in counts.items() if count),
+    ]

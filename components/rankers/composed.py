@@ -1,0 +1,95 @@
+"""How do exchangeable parts make a ranker? Embedding, sequence, interaction, domain and head, each by name."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from components.rankers.base import RankerModule
+from components.rankers.config import DOMAINS, INTERACTIONS, SEQUENCES, RankerConfig
+from components.rankers.embedding import FieldEmbedding
+from components.rankers.parts import DomainPart, FieldVectors, Interaction, SequenceEncoder, build_head, load_part
+from components.rankers.sequences.mean import MeanSequence
+from features.declaration import FieldSpec, RankerSchema
+
+
+class ComposedRanker(RankerModule):
+    """A ranker of named parts; see `components.rankers.parts` for the seams.
+
+    Args:
+        config: parts and sizes; the named ranker's where left out.
+        schema: inputs, feedback, domains and base rates.
+
+    Raises:
+        BadInputError: a part cannot serve this schema.
+    """
+
+    def __init__(self, config: RankerConfig, schema: RankerSchema) -> None:
+        super().__init__()
+        config = config.complete()
+        width, std = int(config.embedding_width or 0), float(config.embedding_std or 0.0)
+        self.embedding = FieldEmbedding(schema.fields, width, std)
+        encoder = load_part(SEQUENCES, str(config.sequence))
+        self.histories = nn.ModuleDict()
+        self.targets: dict[str, str] = {}
+        narrow = sum(field.kind != "sequence" for field in self.embedding.embedded)
+        extra = len(self.embedding.numeric)
+        for field in self.embedding.embedded:
+            if field.kind != "sequence":
+                continue
+            if target := _target(field, schema):
+                self.targets[field.name] = target
+            part = MeanSequence if field.pooled else encoder
+            made: SequenceEncoder = part(width, field.length, config, targeted=target is not None)
+            self.histories[field.name] = made
+            if made.out_features % width:
+                extra += made.out_features
+            else:
+                narrow += made.out_features // width
+        self.interaction: Interaction = load_part(INTERACTIONS, str(config.interaction))(narrow, width, extra, config)
+        features = self.interaction.out_features
+        self.domain: DomainPart = load_part(DOMAINS, str(config.domain))(features, schema, config)
+        self.head = build_head(features, schema, config, self.domain)
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Predict; see `RankerModule.forward`."""
+        x = self.interaction(self.field_vectors(batch))
+        return self.head(x, self.domain.route(x, batch))
+
+    def field_vectors(self, batch: dict[str, Tensor]) -> FieldVectors:
+        """Return the fields of a batch as vectors, histories encoded."""
+        fields = self.embedding(batch)
+        narrow = list(fields.categorical.values())
+        extra = [values.unsqueeze(1) for values in fields.numeric.values()]
+        for name, vectors in fields.sequences.items():
+            target = fields.categorical[self.targets[name]] if name in self.targets else None
+            encoded = self.histories[name](vectors, fields.masks[name], target)
+            if encoded.shape[1] % self.embedding.width:
+                extra.append(encoded)
+            else:
+                narrow.extend(encoded.split(self.embedding.width, dim=1))
+        rows = next(iter(batch.values())).shape[0]
+        none = self.embedding.weight.new_zeros((rows, 0))
+        return FieldVectors(
+            vectors=torch.stack(narrow, dim=1) if narrow else none.unsqueeze(2),
+            extra=torch.cat(extra, dim=1) if extra else none,
+        )
+
+    def loss(self, outputs: dict[str, Tensor], labels: dict[str, Tensor]) -> Tensor:
+        """Return the head's loss; see `RankerModule.loss`."""
+        return self.head.loss(outputs, labels)
+
+    def sit_out(self) -> None:
+        """Let the domain part join the other workers' sums."""
+        self.domain.sit_out()
+
+    def diagnostics(self) -> dict[str, float]:
+        """Return what the domain part shows of itself."""
+        return self.domain.diagnostics()
+
+
+def _target(history: FieldSpec, schema: RankerSchema) -> str | None:
+    """Return the categorical field whose table a history shares: the candidate it is matched with."""
+    names = [f.name for f in schema.fields if f.kind == "categorical" and f.table == history.table]
+    item = schema.declaration.item
+    return item if item in names else (names[0] if names else None)

@@ -1,0 +1,1 @@
+"""How do towers adapt to domains? One exchangeable part per file."""

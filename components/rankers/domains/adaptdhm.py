@@ -1,0 +1,222 @@
+"""AdaptDHM: what if no domain is declared, and rows of a kind find each other by themselves?
+
+Li et al., "AdaptDHM: Adaptive Distribution Hierarchical Model for Multi-Domain CTR Prediction",
+arXiv 2211.12105 (2022). A distribution adaptation module routes each row to one of K centres in the space of
+x; a multi-distribution network (`PartitionedTower`) gives each centre weights of its own around shared ones.
+Centres move by routing, never by gradient. The centred form is ours: raw vectors have so little contrast
+that all centres walk to the mean of the data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import combinations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn import functional
+
+from components.errors import BadInputError, RetryableError
+from components.rankers.config import RankerConfig
+from components.rankers.domains.partitioned import SHARED, PartitionedTower
+from components.rankers.parts import DomainPart, RoutedTower
+from features.declaration import RankerSchema
+
+ITERATIONS = 3
+"""T, routing iterations per batch."""
+BETA = 0.9
+"""β, how much of a centre stays in each batch."""
+TEMPERATURE = 0.1
+"""Of the softmax over cosines in centred routing."""
+MEAN_BETA = 0.99
+"""How much of the running mean's weight stays in each batch."""
+LEAST_ROWS = 100
+"""Training rows that each cluster must have on average."""
+LEAST_USAGE = 0.01
+"""Share of a batch below which a cluster starves."""
+STARVED_BATCHES = 20
+"""Batches in a row a cluster may starve before its centre starts anew."""
+WARM_UP = 0.5
+"""Share of an epoch in which only the shared weights are trained: before, there is nothing to route by."""
+
+
+def settle(
+    z: Tensor, centres: Tensor, temperature: float, summed: Callable[[Tensor], Tensor] = lambda part: part
+) -> tuple[Tensor, Tensor]:
+    """Return where the batch pulls the centres, and the coefficients of the last iteration.
+
+    T times: ``r = softmax_k(z·c_k / temperature)``, ``c_k = Σ_i r_ik z_i`` scaled to length 1; each iteration
+    starts from the centres of the one before.
+
+    Args:
+        z: float ``[B, D]``, rows to route.
+        centres: float ``[K, D]``, of length 1.
+        temperature: of the softmax.
+        summed: adds up a tensor over all workers.
+
+    Returns:
+        float ``[K, D]`` of length 1, and r ``[B, K]``.
+    """
+    coefficients = z.new_zeros((z.shape[0], centres.shape[0]))
+    for _ in range(ITERATIONS):
+        coefficients = torch.softmax(z @ centres.T / temperature, dim=1)
+        centres = functional.normalize(summed(coefficients.T @ z), dim=1)
+    return centres, coefficients
+
+
+class AdaptDhm(DomainPart):
+    """Routes each row to its nearest centre; in training mode every batch then moves the centres.
+
+    Centred routing subtracts a running mean, scales rows to length 1 and sharpens the softmax; it first trains
+    the shared weights alone, and gives a centre that hardly any row chooses a new start at a row of the batch.
+    Literal routing does none of this. With torch.distributed, centres are those of the whole batch.
+
+    Args:
+        in_features: D, width of x.
+        schema: its number of training rows.
+        config: completed config: `clusters`, `routing`.
+
+    Raises:
+        BadInputError: there are too few training rows for so many clusters.
+    """
+
+    centres: Tensor
+    mean: Tensor
+    mean_weight: Tensor
+    seen: Tensor
+    batches: Tensor
+    starved: Tensor
+    usage: Tensor
+    certainty: Tensor
+    restarts: Tensor
+
+    def __init__(self, in_features: int, schema: RankerSchema, config: RankerConfig) -> None:
+        super().__init__()
+        self.clusters = int(config.clusters or 1)
+        self.centred = config.routing != "literal"
+        if schema.rows < LEAST_ROWS * self.clusters:
+            raise BadInputError(
+                f"domain part 'adaptdhm' needs at least {LEAST_ROWS} training rows per cluster, "
+                f"{LEAST_ROWS * self.clusters} for {self.clusters} clusters, and the training set has {schema.rows}: "
+                "lower clusters, train on a longer window, or choose domain 'none'"
+            )
+        self.temperature = TEMPERATURE if self.centred else 1.0
+        self.warm_up = int(WARM_UP * schema.rows) if self.centred else 0
+        start = functional.normalize(torch.randn(self.clusters, in_features), dim=1)
+        self.register_buffer("centres", start)
+        self.register_buffer("mean", torch.zeros(in_features))
+        self.register_buffer("mean_weight", torch.zeros(()))
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("starved", torch.zeros(self.clusters, dtype=torch.int64))
+        self.register_buffer("usage", torch.zeros(self.clusters))
+        self.register_buffer("certainty", torch.zeros(()))
+        self.register_buffer("restarts", torch.zeros((), dtype=torch.int64))
+
+    def tower(self, in_features: int, hidden: Sequence[int], dropout: float, bias: float) -> RoutedTower:
+        """Return a tower with weights per cluster."""
+        return PartitionedTower(self.clusters, in_features, hidden, dropout, bias)
+
+    def route(self, x: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """Return each row's cluster, by the centres as they are before this batch; `SHARED` while warming up."""
+        x = x.detach()
+        if self.training:
+            return self._learn(x)
+        # Neither the length of a row nor the temperature changes which centre is nearest.
+        return torch.argmax((x - self.mean) @ self.centres.T, dim=1)
+
+    def sit_out(self) -> None:
+        """Join the sums of a batch of which this worker has no row; see `DomainPart.sit_out`."""
+        if self.training:
+            self._learn(self.centres.new_zeros((0, self.centres.shape[1])))
+
+    def diagnostics(self) -> dict[str, float]:
+        """Return the state of the routing, smoothed over the last ten or so batches; empty before the first.
+
+        ``assignment_entropy`` in nats, ln K when clusters are equally used and 0 when one has all rows;
+        ``usage_<k>`` is the share of rows of cluster k; ``centre_cosine_mean`` and ``_max`` are over pairs of
+        centres, 1 when they collapsed; ``max_coefficient`` is the mean of a row's greatest r; ``restarts``
+        counts centres that started anew.
+        """
+        if not int(self.batches):
+            return {}
+        values = {f"usage_{k}": float(share) for k, share in enumerate(self.usage)}
+        values["assignment_entropy"] = float(torch.special.entr(self.usage).sum())
+        values["max_coefficient"] = float(self.certainty)
+        values["restarts"] = float(self.restarts)
+        cosines = self.centres @ self.centres.T
+        if pairs := [float(cosines[a, b]) for a, b in combinations(range(self.clusters), 2)]:
+            values["centre_cosine_mean"] = sum(pairs) / len(pairs)
+            values["centre_cosine_max"] = max(pairs)
+        return values
+
+    @torch.no_grad()
+    def _learn(self, x: Tensor) -> Tensor:
+        """Route a batch by the centres before it, then move them; all workers see the same sums."""
+        warming = int(self.seen) < self.warm_up
+        rows = self._count(x)
+        self.seen += rows
+        if warming:
+            return torch.full((x.shape[0],), SHARED, dtype=torch.int64, device=x.device)
+        z = functional.normalize(x - self.mean, dim=1) if self.centred else x
+        certain, route = torch.softmax(z @ self.centres.T / self.temperature, dim=1).max(dim=1)
+        pulled, _ = settle(z, self.centres, self.temperature, _summed)
+        self.centres.copy_(functional.normalize(BETA * self.centres + (1 - BETA) * pulled, dim=1))
+        counts = torch.bincount(route, minlength=self.clusters).to(x.dtype)
+        shares = _summed(torch.cat([counts, certain.sum().unsqueeze(0)])) / rows
+        self._watch(shares[:-1], shares[-1])
+        if self.centred:
+            self._restart(z, rows)
+        return route
+
+    def _count(self, x: Tensor) -> int:
+        """Return the rows of the whole batch; in centred routing they enter the running mean by their number."""
+        total = _summed(torch.cat([x.sum(dim=0), x.new_full((1,), float(x.shape[0]))]))
+        rows = total[-1]
+        if self.centred:
+            self.mean_weight.mul_(MEAN_BETA).add_(rows)
+            self.mean += (total[:-1] - rows * self.mean) / self.mean_weight
+        return int(rows)
+
+    def _watch(self, shares: Tensor, certainty: Tensor) -> None:
+        keep = BETA if int(self.batches) else 0.0
+        self.usage.copy_(keep * self.usage + (1 - keep) * shares)
+        self.certainty.copy_(keep * self.certainty + (1 - keep) * certainty)
+        self.starved.copy_(torch.where(shares < LEAST_USAGE, self.starved + 1, 0))
+        self.batches += 1
+
+    def _restart(self, z: Tensor, rows: int) -> None:
+        """Put each centre that starved for too long on a row of the whole batch, the same on every worker."""
+        for k in (self.starved >= STARVED_BATCHES).nonzero().flatten().tolist():
+            # Seeded by state that is saved with the weights, so that training can be repeated and resumed.
+            generator = torch.Generator().manual_seed(int(self.batches) * self.clusters + k)
+            place = int(torch.randint(rows, (1,), generator=generator)) - _rows_before(z)
+            mine = z[place] if 0 <= place < z.shape[0] else z.new_zeros(z.shape[1])
+            self.centres[k] = functional.normalize(_summed(mine.clone()), dim=0)
+            self.starved[k] = 0
+            self.restarts += 1
+
+
+def _summed(values: Tensor) -> Tensor:
+    """Add up `values` over all workers, in place.
+
+    Raises:
+        RetryableError: another worker is gone.
+    """
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        try:
+            dist.all_reduce(values)
+        except RuntimeError as error:  # the base of every backend's errors
+            reason = str(error).splitlines()[0][:200]
+            raise RetryableError(f"a training worker was lost: {reason}; run again") from error
+    return values
+
+
+def _rows_before(z: Tensor) -> int:
+    """Return how many rows of the batch the workers before this one hold."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return 0
+    counts = torch.zeros(dist.get_world_size(), dtype=torch.int64, device=z.device)
+    counts[dist.get_rank()] = z.shape[0]
+    return int(_summed(counts)[: dist.get_rank()].sum())

@@ -1,0 +1,1 @@
+"""How do fields meet before the towers? One exchangeable part per file."""

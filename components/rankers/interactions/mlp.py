@@ -1,0 +1,32 @@
+"""What if fields meet in a network that all feedback types share? The plain deep interaction."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from components.rankers.config import RankerConfig
+from components.rankers.parts import FieldVectors, Interaction
+from components.rankers.tower import dense_layers
+
+
+class Mlp(Interaction):
+    """Concatenation of all fields, then `layers` layers as wide as the towers' first.
+
+    Args:
+        fields: F, number of field vectors.
+        width: d, their width.
+        extra: N, other numbers.
+        config: completed config: `layers`, `hidden`, `dropout`.
+    """
+
+    def __init__(self, fields: int, width: int, extra: int, config: RankerConfig) -> None:
+        super().__init__()
+        self.out_features = (config.hidden or (64,))[0]
+        widths = [self.out_features] * (config.layers or 1)
+        self.layers = dense_layers(fields * width + extra, widths, config.dropout or 0.0)
+
+    def forward(self, fields: FieldVectors) -> Tensor:
+        """Return float32 ``[B, hidden[0]]``."""
+        x: Tensor = self.layers(torch.cat([fields.vectors.flatten(start_dim=1), fields.extra], dim=1))
+        return x

@@ -1,0 +1,28 @@
+"""What do towers read when fields do not meet before them? The fields side by side."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from components.rankers.config import RankerConfig
+from components.rankers.parts import FieldVectors, Interaction
+
+
+class NoInteraction(Interaction):
+    """Concatenation of all fields.
+
+    Args:
+        fields: F, number of field vectors.
+        width: d, their width.
+        extra: N, other numbers.
+        config: completed config.
+    """
+
+    def __init__(self, fields: int, width: int, extra: int, config: RankerConfig) -> None:
+        super().__init__()
+        self.out_features = fields * width + extra
+
+    def forward(self, fields: FieldVectors) -> Tensor:
+        """Return float32 ``[B, F·d + N]``."""
+        return torch.cat([fields.vectors.flatten(start_dim=1), fields.extra], dim=1)

@@ -1,0 +1,136 @@
+"""What must each exchangeable part offer, and what may it know? The seams of a composed ranker.
+
+Data flows one way: fields → (sequence encoder per history) → vectors per field → interaction → x ``[B, D]``
+→ router of the domain part → towers of the head → logits, probabilities, hidden.
+"""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from components.rankers.config import RankerConfig
+from features.declaration import RankerSchema
+
+
+class SequenceEncoder(nn.Module, ABC):
+    """Turns one history into one vector.
+
+    Built as ``Encoder(width, length, config, targeted)`` per history field: embedding width d, longest
+    history, completed config, whether `forward` gets a target (an encoder that needs one learns a query
+    in its place). Its output has width `out_features`; each d numbers of a multiple of d are one field vector.
+    """
+
+    out_features: int
+
+    @abstractmethod
+    def forward(self, vectors: Tensor, mask: Tensor, target: Tensor | None) -> Tensor:
+        """Encode.
+
+        Args:
+            vectors: float32 ``[B, L, d]``, most recent first, zero where there is no event; L may be 0.
+            mask: float32 ``[B, L]``, 1 where there is an event.
+            target: float32 ``[B, d]``, the candidate's vector from the same table; None when the history
+                shares no table with a categorical field.
+
+        Returns:
+            float32 ``[B, out_features]``; zero, or another constant, where the history is empty.
+        """
+
+
+@dataclass(frozen=True)
+class FieldVectors:
+    """The fields of B rows after the sequence encoders.
+
+    Attributes:
+        vectors: float32 ``[B, F, d]``, one row per embedded field; histories as their encoder's vectors.
+        extra: float32 ``[B, N]``: numbers, and encoder outputs whose width is no multiple of d.
+    """
+
+    vectors: Tensor
+    extra: Tensor
+
+
+class Interaction(nn.Module, ABC):
+    """Turns field vectors into the one vector that towers read.
+
+    Built as ``Interaction(fields, width, extra, config)``: F, d, N, completed config.
+    """
+
+    out_features: int
+
+    @abstractmethod
+    def forward(self, fields: FieldVectors) -> Tensor:
+        """Return float32 ``[B, out_features]``."""
+
+
+class RoutedTower(nn.Module, ABC):
+    """One task's own network; its weights may depend on the row's route."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, route: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logit ``[B]`` and the last hidden layer ``[B, hidden[-1]]``.
+
+        Args:
+            x: float32 ``[B, D]``.
+            route: int64 ``[B]``, what the domain part's `route` returned.
+        """
+
+
+class DomainPart(nn.Module, ABC):
+    """Decides which domain or cluster a row belongs to, and makes towers that adapt to it.
+
+    Built as ``Part(in_features, schema, config)``: D, schema, completed config. It raises BadInputError
+    for a schema it cannot serve.
+    """
+
+    @abstractmethod
+    def route(self, x: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """Return int64 ``[B]``. In training mode it may update its buffers, never by gradient."""
+
+    @abstractmethod
+    def tower(self, in_features: int, hidden: Sequence[int], dropout: float, bias: float) -> RoutedTower:
+        """Return a new tower that adapts to routes; `bias` is the initial bias of its logit."""
+
+    def sit_out(self) -> None:
+        """Join whatever `route` sums over workers, for a batch of which this worker has no row."""
+        return
+
+    def diagnostics(self) -> dict[str, float]:
+        """Return what a reader of the training curves should see, by name; empty by default."""
+        return {}
+
+
+class Head(nn.Module, ABC):
+    """Predicts every task from x, with towers made by the domain part.
+
+    Built as ``Head(in_features, schema, config, domain)``. It raises BadInputError for a declaration it
+    does not fit.
+    """
+
+    @abstractmethod
+    def forward(self, x: Tensor, route: Tensor) -> dict[str, Tensor]:
+        """Return the outputs that `RankerModule.forward` promises."""
+
+    @abstractmethod
+    def loss(self, outputs: dict[str, Tensor], labels: dict[str, Tensor]) -> Tensor:
+        """Return the training loss, a mean over the rows."""
+
+
+def load_part(registered: dict[str, str], name: str) -> Any:
+    """Return the class of a part by its registered name."""
+    module, _, attribute = registered[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def build_head(in_features: int, schema: RankerSchema, config: RankerConfig, domain: DomainPart) -> Head:
+    """Return a new head of the completed config."""
+    from components.rankers.config import HEADS
+
+    head: Head = load_part(HEADS, str(config.head))(in_features, schema, config, domain)
+    return head

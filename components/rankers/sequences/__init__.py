@@ -1,0 +1,1 @@
+"""How does a history become one vector? One exchangeable part per file."""

@@ -1,0 +1,59 @@
+"""DIN: how much does each past event matter for this candidate?
+
+Zhou et al., "Deep Interest Network for Click-Through Rate Prediction", KDD 2018, §4.3, equation 3:
+``v(t) = Σ_j a(h_j, t) · h_j``. The weights a are intensities: they are not normalised, so the vector
+grows with the number of events that fit the candidate.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from components.rankers.config import RankerConfig
+from components.rankers.parts import SequenceEncoder
+
+_UNIT = 64
+"""Hidden units of the activation unit."""
+
+
+class DinSequence(SequenceEncoder):
+    """Sum of the events, each weighted by an activation unit that sees it next to the candidate.
+
+    The unit is ``[t, h, t − h, t ⊙ h] → linear → PReLU → linear → weight``. PReLU, the paper's alternative to
+    Dice, because Dice normalises by statistics of the batch: padding would count, and a row's answer would
+    depend on its neighbours in training. A history that shares no table with a candidate is weighted against a
+    learned query vector.
+
+    Args:
+        width: d, width of the vectors.
+        length: longest history.
+        config: completed config.
+        targeted: whether there is a candidate; without one a query is learned.
+    """
+
+    def __init__(self, width: int, length: int, config: RankerConfig, targeted: bool = True) -> None:
+        super().__init__()
+        self.out_features = width
+        first, last = nn.Linear(4 * width, _UNIT), nn.Linear(_UNIT, 1)
+        for linear in (first, last):
+            nn.init.xavier_uniform_(linear.weight)
+        nn.init.zeros_(first.bias)
+        # Embeddings start near zero, so every weight starts at this bias: between the mean of a full
+        # history and its sum.
+        nn.init.constant_(last.bias, 1 / math.sqrt(max(length, 1)))
+        self.unit = nn.Sequential(first, nn.PReLU(), last)
+        query = torch.randn(width) * (config.embedding_std or 0.01)
+        self.query = None if targeted else nn.Parameter(query)
+
+    def forward(self, vectors: Tensor, mask: Tensor, target: Tensor | None) -> Tensor:
+        """Return float32 ``[B, d]``, zero where the history is empty; see `SequenceEncoder.forward`."""
+        if target is None:
+            if self.query is None:
+                raise ValueError("a history without a candidate needs an encoder built with targeted=False")
+            target = self.query.expand(vectors.shape[0], -1)
+        t = target.unsqueeze(1).expand_as(vectors)
+        weights = self.unit(torch.cat([t, vectors, t - vectors, t * vectors], dim=2)).squeeze(2)
+        return ((weights * mask).unsqueeze(2) * vectors).sum(dim=1)

@@ -1,0 +1,52 @@
+"""TIN: what does an event mean for this candidate, this many events ago?
+
+Zhou et al., "Temporal Interest Network for User Response Prediction", WWW 2024. With the target-aware
+temporal encoding ``e_j = h_j + p_j`` and ``v = t + p_0``:
+
+    α = softmax_j( e_j · v / √d ),    output = Σ_j α_j (e_j ⊙ v)
+
+Meaning and time of both sides meet in the weight and in the value: four-way interaction.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from components.rankers.config import RankerConfig
+from components.rankers.parts import SequenceEncoder
+from components.rankers.sequences.attention import masked_softmax
+
+
+class TinSequence(SequenceEncoder):
+    """Attention to events at their distance from the candidate; two vectors, ``u = Σ α e`` and ``u ⊙ v``.
+
+    ``u ⊙ v`` is the paper's output, as v does not depend on j. The authors' network reads u next to it, and
+    the candidate, which is a field of its own here. Positions count back from the candidate (0), the most
+    recent event is 1; events beyond the longest history share the last position. A history that shares no
+    table with a candidate is read with ``v = p_0``: a learned query vector.
+
+    Args:
+        width: d, width of the vectors.
+        length: longest history.
+        config: completed config.
+        targeted: not used; p_0 is there with and without a candidate.
+    """
+
+    def __init__(self, width: int, length: int, config: RankerConfig, targeted: bool = True) -> None:
+        super().__init__()
+        self.out_features = 2 * width
+        self.length = length
+        self.positions = nn.Parameter(torch.randn(length + 1, width) * (config.embedding_std or 0.01))
+
+    def forward(self, vectors: Tensor, mask: Tensor, target: Tensor | None) -> Tensor:
+        """Return float32 ``[B, 2d]``, zero where the history is empty; see `SequenceEncoder.forward`."""
+        now = self.positions[0]
+        v = now.expand(vectors.shape[0], -1) if target is None else target + now
+        ago = torch.arange(1, vectors.shape[1] + 1, device=vectors.device).clamp(max=self.length)
+        events = vectors + self.positions[ago]
+        scores = (events * v.unsqueeze(1)).sum(dim=2) / math.sqrt(vectors.shape[2])
+        u = (masked_softmax(scores, mask).unsqueeze(2) * events).sum(dim=1)
+        return torch.cat([u, u * v], dim=1)

@@ -1,0 +1,115 @@
+"""How does a history become one vector when its events may also read each other?
+
+A causal transformer whose last token is the candidate: self-attention over positions as in Kang and McAuley,
+"Self-Attentive Sequential Recommendation", ICDM 2018; the candidate as last token as in Chen et al.,
+"Behavior Sequence Transformer", DLP-KDD 2019; layer normalisation before each sub-layer as in Xiong et al.,
+"On Layer Normalization in the Transformer Architecture", ICML 2020.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from components.rankers.config import RankerConfig
+from components.rankers.parts import SequenceEncoder
+from components.rankers.sequences.attention import masked_softmax
+
+
+class Block(nn.Module):
+    """``x + attention(norm(x))``, then ``x + feed-forward(norm(x))``.
+
+    Args:
+        width: d, width of a token.
+        heads: attention heads; each is ⌈d / heads⌉ wide, so that any width takes any number of heads.
+        dropout: share of each sub-layer's output dropped in training.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        inner = heads * math.ceil(width / heads)
+        self.before_attention = nn.LayerNorm(width)
+        self.query = nn.Linear(width, inner, bias=False)
+        self.key = nn.Linear(width, inner, bias=False)
+        self.value = nn.Linear(width, inner, bias=False)
+        self.mix = nn.Linear(inner, width)
+        self.before_forward = nn.LayerNorm(width)
+        self.forward_layers = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, allowed: Tensor, last: bool) -> Tensor:
+        """Return the tokens after this block.
+
+        Args:
+            x: float32 ``[B, S, d]``.
+            allowed: float32 ``[B, S, S]``: 1 where the token of the row may read the token of the column.
+            last: whether only the first token's answer is needed.
+
+        Returns:
+            float32 ``[B, S, d]``, or ``[B, 1, d]`` of the last block.
+        """
+        normed = self.before_attention(x)
+        if last:
+            x, asking, allowed = x[:, :1], normed[:, :1], allowed[:, :1]
+        else:
+            asking = normed
+        query, key, value = (
+            self._split(self.query(asking)),
+            self._split(self.key(normed)),
+            self._split(self.value(normed)),
+        )
+        scores = query @ key.transpose(2, 3) / math.sqrt(query.shape[3])
+        read = masked_softmax(scores, allowed.unsqueeze(1)) @ value
+        x = x + self.dropout(self.mix(read.transpose(1, 2).flatten(start_dim=2)))
+        return x + self.dropout(self.forward_layers(self.before_forward(x)))
+
+    def _split(self, x: Tensor) -> Tensor:
+        """Return ``[B, heads, S, d / heads]`` of ``[B, S, d]``."""
+        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+
+class TransformerSequence(SequenceEncoder):
+    """Pre-norm causal transformer; the output is the candidate's token, normalised.
+
+    Tokens are ordered as the tensors are, candidate first and oldest event last, and a token reads only itself
+    and tokens behind it: no event sees a later one or the candidate. Positions are learned by recency:
+    candidate 0, most recent event 1; events beyond the longest history share the last position. A history that
+    shares no table with a candidate is read by position 0 alone: a learned query vector.
+
+    Args:
+        width: d, width of the vectors.
+        length: longest history.
+        config: completed config: `layers`, `heads`, `dropout`.
+        targeted: not used; position 0 is there with and without a candidate.
+    """
+
+    def __init__(self, width: int, length: int, config: RankerConfig, targeted: bool = True) -> None:
+        super().__init__()
+        self.out_features = width
+        self.length = length
+        std = config.embedding_std or 0.01
+        self.positions = nn.Parameter(torch.randn(length + 1, width) * std)
+        self.blocks = nn.ModuleList(
+            Block(width, config.heads or 1, config.dropout or 0.0) for _ in range(config.layers or 1)
+        )
+        self.norm = nn.LayerNorm(width)
+        # As large as an embedding: a normalised vector of size 1 would drown the other fields at the start.
+        nn.init.constant_(self.norm.weight, std)
+
+    def forward(self, vectors: Tensor, mask: Tensor, target: Tensor | None) -> Tensor:
+        """Return float32 ``[B, d]``, zero where the history is empty; see `SequenceEncoder.forward`."""
+        rows, length, width = vectors.shape
+        candidate = vectors.new_zeros((rows, width)) if target is None else target
+        ago = torch.arange(length + 1, device=vectors.device)
+        x = torch.cat([candidate.unsqueeze(1), vectors], dim=1) + self.positions[ago.clamp(max=self.length)]
+        present = torch.cat([mask.new_ones((rows, 1)), mask], dim=1)
+        not_later = (ago.unsqueeze(0) >= ago.unsqueeze(1)).to(mask.dtype)
+        allowed = present.unsqueeze(1) * not_later
+        for i, block in enumerate(self.blocks, start=1):
+            x = block(x, allowed, last=i == len(self.blocks))
+        # A candidate that read no event would only repeat itself.
+        known = mask.sum(dim=1, keepdim=True).clamp(max=1.0)
+        return self.norm(x[:, 0]) * known

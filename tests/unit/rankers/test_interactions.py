@@ -1,0 +1,183 @@
+"""Does each interaction compute its paper's formula, and find a product that plain towers miss?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from components.rankers.build import build_ranker
+from components.rankers.config import INTERACTIONS, RankerConfig
+from components.rankers.parts import FieldVectors, Interaction, load_part
+from features.declaration import Declaration, FieldSpec, RankerSchema
+
+EVERY = sorted(INTERACTIONS)
+ROWS, FIELDS, WIDTH, EXTRA = 4, 3, 5, 2
+Array = np.ndarray[Any, Any]
+
+
+def interaction(name: str, fields: int = FIELDS, extra: int = EXTRA, **config: Any) -> Interaction:
+    """An interaction with weights away from zero, so that a wrong one is seen."""
+    torch.manual_seed(0)
+    complete = RankerConfig(name="dnn", hidden=(7, 4), **config).complete()
+    made: Interaction = load_part(INTERACTIONS, name)(fields, WIDTH, extra, complete)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(torch.randn(parameter.shape) * 0.4)
+    return made.eval()
+
+
+def inputs(fields: int = FIELDS, extra: int = EXTRA) -> FieldVectors:
+    g = torch.Generator().manual_seed(1)
+    return FieldVectors(
+        vectors=torch.randn(ROWS, fields, WIDTH, generator=g), extra=torch.randn(ROWS, extra, generator=g)
+    )
+
+
+def none_by_hand(w: dict[str, Array], vectors: Array, extra: Array, config: RankerConfig) -> Array:
+    return np.concatenate([vectors.reshape(-1), extra])
+
+
+def mlp_by_hand(w: dict[str, Array], vectors: Array, extra: Array, config: RankerConfig) -> Array:
+    x = np.concatenate([vectors.reshape(-1), extra])
+    for layer in range(config.layers or 0):
+        x = np.maximum(w[f"layers.{3 * layer}.weight"] @ x + w[f"layers.{3 * layer}.bias"], 0)
+    return x
+
+
+def dcnv2_by_hand(w: dict[str, Array], vectors: Array, extra: Array, config: RankerConfig) -> Array:
+    first = np.concatenate([vectors.reshape(-1), extra])
+    x = first
+    for layer in range(config.layers or 0):
+        weight, bias = w[f"crosses.{layer}.weight"], w[f"crosses.{layer}.bias"]
+        x = np.array(
+            [first[i] * (sum(weight[i, j] * x[j] for j in range(len(x))) + bias[i]) + x[i] for i in range(len(x))]
+        )
+    return x
+
+
+def autoint_by_hand(w: dict[str, Array], vectors: Array, extra: Array, config: RankerConfig) -> Array:
+    fields = [*vectors, *(x * slope for x, slope in zip(extra, w.get("slopes", np.zeros((0, WIDTH))), strict=True))]
+    for layer in range(config.layers or 0):
+        p = {k: w[f"layers.{layer}.{k}.weight"] for k in ("query", "key", "value", "residual")}
+        after = []
+        for m in fields:
+            heads = []
+            for head in range(config.heads or 0):
+                rows = slice(head * WIDTH, (head + 1) * WIDTH)
+                scores = [math.exp((p["query"][rows] @ m) @ (p["key"][rows] @ k)) for k in fields]
+                heads.append(sum(s / sum(scores) * (p["value"][rows] @ k) for s, k in zip(scores, fields, strict=True)))
+            after.append(np.maximum(np.concatenate(heads) + p["residual"] @ m, 0))
+        fields = after
+    return np.concatenate([*fields, vectors.reshape(-1), extra])
+
+
+BY_HAND = {"none": none_by_hand, "mlp": mlp_by_hand, "dcnv2": dcnv2_by_hand, "autoint": autoint_by_hand}
+
+
+@pytest.mark.parametrize(("fields", "extra"), [(FIELDS, EXTRA), (FIELDS, 0), (1, 1), (0, EXTRA)])
+@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("name", EVERY)
+@torch.no_grad()
+def test_it_is_the_formula_of_the_paper(name: str, layers: int, fields: int, extra: int) -> None:
+    config = {"layers": layers, "heads": 2}
+    made, given = interaction(name, fields, extra, **config), inputs(fields, extra)
+    found = made(given)
+    assert found.shape == (ROWS, made.out_features)
+    weights = {key: values.double().numpy() for key, values in made.state_dict().items()}
+    complete = RankerConfig(name="dnn", hidden=(7, 4), **config).complete()
+    for row in range(ROWS):
+        expected = BY_HAND[name](
+            weights, given.vectors[row].double().numpy(), given.extra[row].double().numpy(), complete
+        )
+        np.testing.assert_allclose(found[row].numpy(), expected, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@torch.no_grad()
+def test_dcnv2_holds_products_of_one_more_feature_than_layers(layers: int) -> None:
+    """Without biases the output on s·x is a polynomial in s of degree layers + 1."""
+    made, given = interaction("dcnv2", layers=layers).double(), inputs()
+    scales = np.linspace(0.5, 2.0, layers + 4)
+    values = torch.stack([made(FieldVectors(s * given.vectors.double(), s * given.extra.double())) for s in scales])
+    columns = values.flatten(start_dim=1).numpy()
+    for degree, fits in ((layers, False), (layers + 1, True)):
+        powers = np.vander(scales, degree + 1)
+        rest = columns - powers @ np.linalg.lstsq(powers, columns, rcond=None)[0]
+        assert (np.abs(rest).max() < 1e-6) == fits
+
+
+@torch.no_grad()
+def test_autoint_does_not_know_the_order_of_fields() -> None:
+    """Attention treats fields alike: permuted fields give permuted answers."""
+    made, given, order = interaction("autoint", extra=0, heads=2), inputs(extra=0), [2, 0, 1]
+    straight = made(given)[:, : FIELDS * 2 * WIDTH].reshape(ROWS, FIELDS, -1)
+    permuted = made(FieldVectors(given.vectors[:, order], given.extra))[:, : FIELDS * 2 * WIDTH]
+    torch.testing.assert_close(permuted.reshape(ROWS, FIELDS, -1), straight[:, order])
+
+
+# A world whose truth is a product of two numbers.
+
+WORLD_FIELDS = tuple(FieldSpec(name=name, kind="numeric") for name in ("a", "b"))
+
+
+def world(rows: int, seed: int) -> tuple[dict[str, Tensor], Tensor]:
+    """Two independent numbers, and the probability σ(2ab): neither says anything alone."""
+    g = torch.Generator().manual_seed(seed)
+    a, b = torch.randn(rows, generator=g), torch.randn(rows, generator=g)
+    return {"a": a, "b": b}, torch.sigmoid(2 * a * b)
+
+
+def excess(name: str, steps: int = 400) -> float:
+    """Log-loss above the best possible after a short training; a tower of three hidden units."""
+    schema = RankerSchema(declaration=Declaration(feedback=("like",)), fields=WORLD_FIELDS, base_rates={"like": 0.5})
+    torch.manual_seed(0)
+    config = RankerConfig(name="dnn", interaction=name, embedding_width=8, embedding_std=0.3, hidden=(3,))
+    ranker = build_ranker(config, schema)
+    features, truth = world(20_000, seed=1)
+    g = torch.Generator().manual_seed(0)
+    labels = (torch.rand(len(truth), generator=g) < truth).float()
+    optimiser = torch.optim.Adam(ranker.parameters(), lr=0.02)
+    for _ in range(steps):
+        rows = torch.randint(0, len(truth), (512,), generator=g)
+        loss = ranker.loss(ranker({f: v[rows] for f, v in features.items()}), {"like": labels[rows]})
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch does not type it
+        optimiser.step()
+    unseen, truth = world(4000, seed=2)
+    with torch.no_grad():
+        p = ranker.eval()(unseen)["like"]
+    return float((truth * (truth / p).log() + (1 - truth) * ((1 - truth) / (1 - p)).log()).mean())
+
+
+@pytest.fixture(scope="module")
+def excess_of() -> Iterator[Callable[[str], float]]:
+    """Trains each interaction once, on one thread: the matrices are too small for two."""
+    threads, known = torch.get_num_threads(), dict[str, float]()
+    torch.set_num_threads(1)
+
+    def once(name: str) -> float:
+        if name not in known:
+            known[name] = excess(name)
+        return known[name]
+
+    yield once
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("name", ["dcnv2", "autoint"])
+def test_it_learns_a_product_that_the_tower_alone_misses(name: str, excess_of: Callable[[str], float]) -> None:
+    """Negative control: with no interaction before it, a tower of three hidden units cannot bend enough."""
+    assert excess_of("none") > 0.05
+    assert excess_of(name) < 0.5 * excess_of("none")
+
+
+def test_the_mlp_is_as_deep_and_wide_as_asked() -> None:
+    made = interaction("mlp", layers=3)
+    widths = [tuple(p.shape) for n, p in made.named_parameters() if n.endswith("weight")]
+    assert widths == [(7, FIELDS * WIDTH + EXTRA), (7, 7), (7, 7)]
