@@ -6,7 +6,7 @@ PIPELINE ?= movielens_daily
 RUN_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install data run ui test lint format bench clean
+.PHONY: help install data run ui test lint format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -30,8 +30,8 @@ run: data  ## run a pipeline through Airflow in this process (PIPELINE=movielens
 ui: install  ## start the Airflow and MLflow pages on loopback; Ctrl-C stops both
 	@exec $(BIN)/rankmill ui
 
-test: data  ## run the tests
-	$(BIN)/python -m pytest
+test: data  ## run the tests, two at a time
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: install  ## format, style, types, layers, pipelines, schema, stubs
 	$(BIN)/ruff format --check .

@@ -174,12 +174,13 @@ def test_a_lost_worker_is_an_error_that_a_retry_may_cure(
     from components.train_ranker import component
 
     tree: list[psutil.Process] = []
+    others = psutil.Process().children(recursive=True)  # the test runner's own
     follow_in_earnest = component.read_progress
 
     def kill_after_first(directory: Path, skip: int = 0) -> Any:
         lines = follow_in_earnest(directory, skip=skip)
         if lines and not tree:
-            tree.extend(psutil.Process().children(recursive=True))
+            tree.extend(p for p in psutil.Process().children(recursive=True) if p not in others)
             next(p for p in tree if "RayTrainWorker" in " ".join(p.cmdline())).kill()
         return lines
 

@@ -31,7 +31,9 @@ def test_the_mermaid_graph_has_the_stages_and_the_wires(plan: Plan) -> None:
     assert nodes == [(stage.name, stage.name, stage.component.name) for stage in plan.stages]
     kinds = {(s, plan.stage(s).component.output_types[o].kind, t) for s, o, t, _ in wires(plan)}
     assert set(edges) == kinds
-    assert len(nodes) + len(edges) == len(lines)
+    groups = {stage.group for stage in plan.stages if stage.group}
+    assert sorted(re.findall(r"^  subgraph group_(\w+)", "\n".join(lines), re.MULTILINE)) == sorted(groups)
+    assert len(nodes) + len(edges) + 2 * len(groups) == len(lines), "a group opens and ends"
 
 
 def test_groups_and_bare_order_are_drawn_and_mermaids_own_words_are_safe() -> None:
