@@ -69,7 +69,9 @@ def command(folder: Path, *more: str) -> list[str]:
 
 
 def ids(folder: Path) -> list[int]:
-    return [int((folder / name).read_text()) for name in ("command", "child", "daemon") if (folder / name).exists()]
+    """Return the ids written so far; a file that is there but still empty does not count yet."""
+    texts = [(folder / name).read_text() for name in ("command", "child", "daemon") if (folder / name).exists()]
+    return [int(text) for text in texts if text]
 
 
 def wait_for_all(folder: Path) -> list[int]:
