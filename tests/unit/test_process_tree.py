@@ -22,8 +22,10 @@ DAEMON = """
 import os, signal, sys, time
 folder = sys.argv[1]
 def remember(name):
-    with open(os.path.join(folder, name), "w") as stream:
+    path = os.path.join(folder, name)
+    with open(path + ".new", "w") as stream:
         stream.write(str(os.getpid()))
+    os.rename(path + ".new", path)      # a reader sees the whole id or none
 if os.fork() == 0:                      # a daemon: two forks, a session of its own, deaf to SIGTERM
     os.setsid()
     time.sleep(0.5)
@@ -69,9 +71,7 @@ def command(folder: Path, *more: str) -> list[str]:
 
 
 def ids(folder: Path) -> list[int]:
-    """Return the ids written so far; a file that is there but still empty does not count yet."""
-    texts = [(folder / name).read_text() for name in ("command", "child", "daemon") if (folder / name).exists()]
-    return [int(text) for text in texts if text]
+    return [int((folder / name).read_text()) for name in ("command", "child", "daemon") if (folder / name).exists()]
 
 
 def wait_for_all(folder: Path) -> list[int]:
