@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from registry.client import ListedVersion
     from registry.ledger import Entry
@@ -115,32 +116,40 @@ def history(
 
 
 def versions_table(versions: Sequence[ListedVersion]) -> Table:
-    """Return one row per version: aliases, age, test AUC, content."""
-    from rich.table import Table
+    """Return one row per version: name and digest, aliases, age, test AUC, the gate's verdict."""
+    from rich.table import Column
 
-    table = Table("model", "version", "aliases", "created (UTC)", "test AUC", "verdict", "digest")
+    table = _table(
+        Column("model", no_wrap=True),
+        Column("", no_wrap=True),
+        Column("aliases", no_wrap=True),
+        Column("created", no_wrap=True),
+        Column("test AUC", no_wrap=True),
+        Column("verdict", no_wrap=True),
+    )
     for listed in versions:
         version = listed.version
         table.add_row(
-            version.model,
+            f"{version.model}\n{version.digest[:12] or 'not ours'}",
             f"v{version.version}",
-            ", ".join(listed.aliases) or "–",
-            f"{version.created_at:%Y-%m-%d %H:%M}",
+            "\n".join(listed.aliases) or "–",
+            f"{version.created_at:%Y-%m-%d\n%H:%M} UTC",
             _figures(listed.tags),
             listed.tags.get("rankmill.verdict", "–"),
-            version.digest[:12] or "not ours",
         )
     return table
 
 
 def history_table(entries: Sequence[Entry]) -> Table:
     """Return one row per event; an announcement is shown only while nothing settles it."""
-    from rich.table import Table
+    from rich.table import Column
     from rich.text import Text
 
     from registry.ledger import INTENTS, pending
 
-    table = Table("#", "at (UTC)", "what", "version", "before", "who", "why")
+    table = _table(
+        "#", Column("at (UTC)", no_wrap=True), Column("what", no_wrap=True), "version", "before", "who", "why"
+    )
     left = pending(entries)
     for entry in entries:
         if entry.action in INTENTS and (left is None or entry.sequence != left.sequence):
@@ -167,7 +176,7 @@ def outcome_line(entry: Entry) -> str:
 
 def _figures(tags: dict[str, str]) -> str:
     found = {name.split(".")[2]: value for name, value in tags.items() if name.startswith("rankmill.test.")}
-    return ", ".join(f"{task} {value}" for task, value in sorted(found.items())) or "–"
+    return "\n".join(f"{task} {value}" for task, value in sorted(found.items())) or "–"
 
 
 def _promotions() -> Promotions:
@@ -181,10 +190,18 @@ def _promotions() -> Promotions:
     return Promotions(Registry(settings.tracking_uri, settings.mlflow_artifacts), Ledger(settings.ledger))
 
 
+def _table(*columns: Column | str) -> Table:
+    """Return a table without frames: eighty columns are few."""
+    from rich.table import Table
+
+    return Table(*columns, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+
+
 def _console() -> Console:
     from rich.console import Console
 
-    return Console(highlight=False)
+    # A pipe has no width: give a table there room, so that nothing is folded in the middle of a name.
+    return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
 
 
 def _actor() -> str:
