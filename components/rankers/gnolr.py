@@ -17,7 +17,7 @@ from components.errors import BadInputError
 from components.rankers.base import RankerModule
 from components.rankers.config import RankerConfig
 from components.rankers.embedding import EmbeddedFields, FieldEmbedding
-from components.rankers.heads.single import answers
+from components.rankers.heads.towers import answers
 from components.rankers.ordinal import categories, nested_logits, nested_losses, scales, thresholds
 from components.rankers.sequences.mean import masked_mean
 from components.rankers.tasks import HIDDEN, LOGIT, tasks_of

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from components.rankers.base import RankerModule
 from components.rankers.config import RankerConfig
 from components.rankers.embedding import FieldEmbedding
 from components.rankers.funnel import logit
+from components.rankers.heads.towers import answers, entropy_loss
 from components.rankers.sequences.mean import masked_mean
-from components.rankers.tasks import HIDDEN, LOGIT, tasks_of
+from components.rankers.tasks import HIDDEN, tasks_of
 from features.declaration import RankerSchema
 
 
@@ -29,7 +29,7 @@ class LogisticRegression(RankerModule):
     def __init__(self, config: RankerConfig, schema: RankerSchema) -> None:
         super().__init__()
         self.feedback = schema.declaration.feedback
-        self.conditionals = tuple(t for t in tasks_of(schema.declaration) if t.given is not None)
+        self.tasks = tasks_of(schema.declaration)
         self.embedding = FieldEmbedding(schema.fields, width=len(self.feedback), std=0.0, shared=False)
         self.slopes = nn.Parameter(torch.zeros(len(self.embedding.numeric), len(self.feedback)))
         rates = [schema.base_rates.get(name, 0.5) for name in self.feedback]
@@ -52,18 +52,10 @@ class LogisticRegression(RankerModule):
         contributions = torch.stack(parts, dim=1)  # [B, F, T]
         logits = contributions.sum(dim=1) + self.bias
         by_name = {name: logits[:, t] for t, name in enumerate(self.feedback)}
-        outputs = {name: torch.sigmoid(z) for name, z in by_name.items()}
-        for task in self.conditionals:
-            # log σ(a) − log σ(b), spelt with softplus: ONNX would export logsigmoid as log of a σ that underflows.
-            ratio = functional.softplus(-by_name[str(task.given)]) - functional.softplus(-by_name[task.label])
-            outputs[task.name] = torch.exp(ratio.clamp(max=0.0))
-        outputs |= {name + LOGIT: z for name, z in by_name.items()}
+        outputs = answers(by_name, self.tasks)
         outputs[HIDDEN] = contributions.flatten(start_dim=1)
         return outputs
 
     def loss(self, outputs: dict[str, Tensor], labels: dict[str, Tensor]) -> Tensor:
         """Return the sum over feedback types of the mean cross-entropy over all rows."""
-        losses = [
-            functional.binary_cross_entropy_with_logits(outputs[name + LOGIT], labels[name]) for name in self.feedback
-        ]
-        return torch.stack(losses).sum()
+        return entropy_loss(outputs, labels, self.feedback)

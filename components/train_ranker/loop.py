@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
-from components.errors import BadInputError, RetryableError
+from components.errors import BadInputError
 from components.rankers.base import RankerModule
 from components.rankers.build import build_ranker
 from components.rankers.files import WEIGHTS, write_weights
 from components.rankers.tasks import Task, tasks_of
+from components.rankers.workers import summed
 from components.train_ranker.batches import epoch_order, features_at, labels_at, open_split, share
 from components.train_ranker.config import Config, EpochReport
 from components.train_ranker.job import Progress, TrainingJob, append_progress
@@ -45,13 +45,7 @@ class Replica:
         Raises:
             RetryableError: another worker is gone.
         """
-        if self.world > 1:
-            try:
-                dist.all_reduce(values)
-            except RuntimeError as error:  # the base of every backend's errors
-                reason = str(error).splitlines()[0][:200]
-                raise RetryableError(f"a training worker was lost: {reason}; run again") from error
-        return values
+        return summed(values) if self.world > 1 else values
 
     def decided_by_first(self, decision: bool) -> bool:
         """Return worker 0's decision on every worker."""

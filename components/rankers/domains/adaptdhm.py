@@ -17,10 +17,11 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional
 
-from components.errors import BadInputError, RetryableError
+from components.errors import BadInputError
 from components.rankers.config import RankerConfig
 from components.rankers.domains.partitioned import SHARED, PartitionedTower
 from components.rankers.parts import DomainPart, RoutedTower
+from components.rankers.workers import summed
 from features.declaration import RankerSchema
 
 ITERATIONS = 3
@@ -161,10 +162,10 @@ class AdaptDhm(DomainPart):
             return torch.full((x.shape[0],), SHARED, dtype=torch.int64, device=x.device)
         z = functional.normalize(x - self.mean, dim=1) if self.centred else x
         certain, route = torch.softmax(z @ self.centres.T / self.temperature, dim=1).max(dim=1)
-        pulled, _ = settle(z, self.centres, self.temperature, _summed)
+        pulled, _ = settle(z, self.centres, self.temperature, summed)
         self.centres.copy_(functional.normalize(BETA * self.centres + (1 - BETA) * pulled, dim=1))
         counts = torch.bincount(route, minlength=self.clusters).to(x.dtype)
-        shares = _summed(torch.cat([counts, certain.sum().unsqueeze(0)])) / rows
+        shares = summed(torch.cat([counts, certain.sum().unsqueeze(0)])) / rows
         self._watch(shares[:-1], shares[-1])
         if self.centred:
             self._restart(z, rows)
@@ -172,7 +173,7 @@ class AdaptDhm(DomainPart):
 
     def _count(self, x: Tensor) -> int:
         """Return the rows of the whole batch; in centred routing they enter the running mean by their number."""
-        total = _summed(torch.cat([x.sum(dim=0), x.new_full((1,), float(x.shape[0]))]))
+        total = summed(torch.cat([x.sum(dim=0), x.new_full((1,), float(x.shape[0]))]))
         rows = total[-1]
         if self.centred:
             self.mean_weight.mul_(MEAN_BETA).add_(rows)
@@ -193,24 +194,9 @@ class AdaptDhm(DomainPart):
             generator = torch.Generator().manual_seed(int(self.batches) * self.clusters + k)
             place = int(torch.randint(rows, (1,), generator=generator)) - _rows_before(z)
             mine = z[place] if 0 <= place < z.shape[0] else z.new_zeros(z.shape[1])
-            self.centres[k] = functional.normalize(_summed(mine.clone()), dim=0)
+            self.centres[k] = functional.normalize(summed(mine.clone()), dim=0)
             self.starved[k] = 0
             self.restarts += 1
-
-
-def _summed(values: Tensor) -> Tensor:
-    """Add up `values` over all workers, in place.
-
-    Raises:
-        RetryableError: another worker is gone.
-    """
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        try:
-            dist.all_reduce(values)
-        except RuntimeError as error:  # the base of every backend's errors
-            reason = str(error).splitlines()[0][:200]
-            raise RetryableError(f"a training worker was lost: {reason}; run again") from error
-    return values
 
 
 def _rows_before(z: Tensor) -> int:
@@ -219,4 +205,4 @@ def _rows_before(z: Tensor) -> int:
         return 0
     counts = torch.zeros(dist.get_world_size(), dtype=torch.int64, device=z.device)
     counts[dist.get_rank()] = z.shape[0]
-    return int(_summed(counts)[: dist.get_rank()].sum())
+    return int(summed(counts)[: dist.get_rank()].sum())

@@ -29,10 +29,10 @@ class MmoeHead(Head):
 
     def __init__(self, in_features: int, schema: RankerSchema, config: RankerConfig, domain: DomainPart) -> None:
         super().__init__()
-        widths, _ = split_hidden(config.hidden)
+        widths, tower = split_hidden(config.hidden)
         count = config.experts or 1
         self.experts = Experts(count, in_features, widths, config.dropout or 0.0)
-        self.towers = FeedbackTowers(widths[-1], schema, config, domain)
+        self.towers = FeedbackTowers(widths[-1], tower, schema, config, domain)
         self.gates = nn.ModuleList(Gate(in_features, count) for _ in self.towers.feedback)
 
     def forward(self, x: Tensor, route: Tensor) -> dict[str, Tensor]:

@@ -74,8 +74,8 @@ class PleHead(Head):
 
     def __init__(self, in_features: int, schema: RankerSchema, config: RankerConfig, domain: DomainPart) -> None:
         super().__init__()
-        widths, _ = split_hidden(config.hidden)
-        self.towers = FeedbackTowers(widths[-1], schema, config, domain)
+        widths, tower = split_hidden(config.hidden)
+        self.towers = FeedbackTowers(widths[-1], tower, schema, config, domain)
         feedback = len(self.towers.feedback)
         self.extractions = nn.ModuleList(
             Extraction(narrow, wide, feedback, config.experts or 1, config.dropout or 0.0, last=level == len(widths))

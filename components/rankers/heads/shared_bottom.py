@@ -28,9 +28,9 @@ class SharedBottomHead(Head):
 
     def __init__(self, in_features: int, schema: RankerSchema, config: RankerConfig, domain: DomainPart) -> None:
         super().__init__()
-        widths, _ = split_hidden(config.hidden)
+        widths, tower = split_hidden(config.hidden)
         self.bottom = dense_layers(in_features, widths, config.dropout or 0.0)
-        self.towers = FeedbackTowers(widths[-1], schema, config, domain)
+        self.towers = FeedbackTowers(widths[-1], tower, schema, config, domain)
 
     def forward(self, x: Tensor, route: Tensor) -> dict[str, Tensor]:
         """Predict; see `Head.forward`."""

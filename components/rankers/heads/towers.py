@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from components.rankers.config import RankerConfig
 from components.rankers.funnel import logit
-from components.rankers.heads.single import answers, entropy_loss
 from components.rankers.parts import DomainPart
-from components.rankers.tasks import HIDDEN, tasks_of
+from components.rankers.tasks import HIDDEN, LOGIT, Task, tasks_of
 from features.declaration import RankerSchema
+
+
+def answers(logits: Mapping[str, Tensor], tasks: tuple[Task, ...]) -> dict[str, Tensor]:
+    """Return probabilities and logits by name; a conditional is the ratio of two feedbacks, at most 1.
+
+    Args:
+        logits: float32 ``[B]`` by feedback.
+        tasks: see `tasks_of`.
+    """
+    outputs = {name: torch.sigmoid(z) for name, z in logits.items()}
+    for task in tasks:
+        if task.given is not None:
+            # log σ(a) − log σ(b), spelt with softplus: ONNX would export logsigmoid as log of a σ that underflows.
+            ratio = functional.softplus(-logits[task.given]) - functional.softplus(-logits[task.label])
+            outputs[task.name] = torch.exp(ratio.clamp(max=0.0))
+    return outputs | {name + LOGIT: z for name, z in logits.items()}
+
+
+def entropy_loss(outputs: dict[str, Tensor], labels: dict[str, Tensor], feedback: tuple[str, ...]) -> Tensor:
+    """Return the sum over feedback types of the mean cross-entropy over all rows."""
+    losses = [functional.binary_cross_entropy_with_logits(outputs[name + LOGIT], labels[name]) for name in feedback]
+    return torch.stack(losses).sum()
 
 
 def split_hidden(hidden: Sequence[int] | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -21,25 +43,32 @@ def split_hidden(hidden: Sequence[int] | None) -> tuple[tuple[int, ...], tuple[i
     return widths[:-1] or widths, widths[-1:]
 
 
-class FeedbackTowers(nn.Module):
+class FeedbackTowers(nn.ModuleList):
     """One tower per feedback over an input per feedback.
 
     Args:
         in_features: width of each input.
+        hidden: widths of the towers' layers.
         schema: feedback and base rates.
-        config: completed config; the last of `hidden` is the tower's layer.
+        config: completed config, for `dropout`.
         domain: makes the towers.
     """
 
-    def __init__(self, in_features: int, schema: RankerSchema, config: RankerConfig, domain: DomainPart) -> None:
-        super().__init__()
-        self.feedback = schema.declaration.feedback
-        self.tasks = tasks_of(schema.declaration)
-        _, hidden = split_hidden(config.hidden)
-        self.each = nn.ModuleList(
+    def __init__(
+        self,
+        in_features: int,
+        hidden: Sequence[int],
+        schema: RankerSchema,
+        config: RankerConfig,
+        domain: DomainPart,
+    ) -> None:
+        feedback = schema.declaration.feedback
+        super().__init__(
             domain.tower(in_features, hidden, config.dropout or 0.0, bias=logit(schema.base_rates.get(name, 0.5)))
-            for name in self.feedback
+            for name in feedback
         )
+        self.feedback = feedback
+        self.tasks = tasks_of(schema.declaration)
 
     def forward(self, inputs: Sequence[Tensor], route: Tensor) -> dict[str, Tensor]:
         """Predict; see `Head.forward`.
@@ -48,7 +77,7 @@ class FeedbackTowers(nn.Module):
             inputs: per feedback, float32 ``[B, in_features]``.
             route: int64 ``[B]``.
         """
-        pairs = [tower(x, route) for tower, x in zip(self.each, inputs, strict=True)]
+        pairs = [tower(x, route) for tower, x in zip(self, inputs, strict=True)]
         outputs = answers({name: z for name, (z, _) in zip(self.feedback, pairs, strict=True)}, self.tasks)
         outputs[HIDDEN] = torch.cat([hidden for _, hidden in pairs], dim=1)
         return outputs

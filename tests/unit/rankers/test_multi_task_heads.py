@@ -96,7 +96,7 @@ def test_it_is_the_formula_of_the_paper(name: str, hidden: tuple[int, ...], expe
         below = BY_HAND[name](weights, x[row].double().numpy(), experts, max(1, len(hidden) - 1))
         last = []
         for k, feedback in enumerate(FEEDBACK):
-            tower = f"towers.each.{k}.tower."
+            tower = f"towers.{k}.tower."
             last.append(dense_by_hand(weights, tower + "layers.", below[k]))
             z = float((weights[tower + "head.weight"] @ last[k] + weights[tower + "head.bias"])[0])
             assert float(outputs[feedback][row]) == pytest.approx(1 / (1 + math.exp(-z)), abs=1e-5)
@@ -115,12 +115,12 @@ def reached(made: Head, feedback: str) -> set[str]:
     ("name", "common", "own"),
     [
         ("single", (), ("towers.0.",)),
-        ("shared_bottom", ("bottom.",), ("towers.each.0.",)),
-        ("mmoe", ("experts.",), ("towers.each.0.", "gates.0.")),
+        ("shared_bottom", ("bottom.",), ("towers.0.",)),
+        ("mmoe", ("experts.",), ("towers.0.", "gates.0.")),
         (
             "ple",
             (*(f"extractions.0.{part}" for part in ("shared", "own", "gates", "shared_gate")), "extractions.1.shared."),
-            ("towers.each.0.", "extractions.1.gates.0.", "extractions.1.own.0."),
+            ("towers.0.", "extractions.1.gates.0.", "extractions.1.own.0."),
         ),
     ],
 )
