@@ -6,13 +6,7 @@ gates fail at once, environment failures are retried.
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-from typing import TYPE_CHECKING
-
-from features.errors import BadInputError, MissingError, RankmillError, RetryableError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from features.errors import BadInputError, MissingError, RankmillError, RetryableError, did_you_mean, nearest
 
 __all__ = [
     "BadInputError",
@@ -24,6 +18,7 @@ __all__ = [
     "RetryableError",
     "StorageError",
     "did_you_mean",
+    "nearest",
 ]
 
 
@@ -47,12 +42,3 @@ class ParityError(RankmillError):
 
 class StorageError(RetryableError):
     """Reading or publishing an artifact failed; nothing already published was touched."""
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return `` (did you mean 'x'?)`` for the nearest valid name, or the list of names when none is near."""
-    names = sorted(known)
-    near = get_close_matches(name, names, n=1, cutoff=0.6)
-    if near:
-        return f" (did you mean {near[0]!r}?)"
-    return f" (known: {', '.join(names)})" if names else ""

@@ -24,8 +24,9 @@ from components.catalog import component
 from components.contract import ComponentSpec, Ports, RunContext
 from components.errors import BadInputError, RankmillError, StorageError
 from components.settings import Settings, quiet_engines
-from components.store import ArtifactRef, StageRecord, Store, sha256_json, write_durably
+from components.store import ArtifactRef, StageRecord, Store, sha256_json
 from features.declaration import Window
+from features.files import write_durably
 
 log = logging.getLogger("rankmill")
 

@@ -24,10 +24,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from components.artifacts import Artifact, artifact_kinds
 from components.errors import MissingError, StorageError
+from features.files import sha256_file, write_durably
 
 MANIFEST = "manifest.json"
 STAGE = "stage.json"
-_CHUNK = 1 << 20
 
 
 class ArtifactRef(BaseModel):
@@ -96,15 +96,6 @@ class StageRecord(BaseModel):
     created_at: datetime
 
 
-def sha256_file(path: Path) -> str:
-    """Return the sha256 of a file, read in chunks."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
 def sha256_json(value: Any) -> str:
     """Return the sha256 of the canonical JSON of `value` (sorted keys, no spaces)."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
@@ -126,21 +117,6 @@ def _fsync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def write_durably(path: Path, text: str) -> None:
-    """Replace a small local file atomically: the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with partial.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 class Store:

@@ -6,6 +6,9 @@ imports them from `components.errors`, which adds the errors of stages.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class RankmillError(Exception):
     """An error a user can act on: one sentence with what, where and what to do.
@@ -32,3 +35,17 @@ class RetryableError(RankmillError):
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h
     retryable = True
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the valid name that `name` was probably meant to be, or None when none is near."""
+    return next(iter(get_close_matches(name, sorted(known), n=1, cutoff=0.6)), None)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `` (did you mean 'x'?)`` for the nearest valid name, or the list of names when none is near."""
+    names = sorted(known)
+    near = nearest(name, names)
+    if near:
+        return f" (did you mean {near!r}?)"
+    return f" (known: {', '.join(names)})" if names else ""

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -14,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from features.declaration import Frozen
-from features.errors import BadInputError, MissingError
+from features.errors import BadInputError, MissingError, did_you_mean
 
 FOLDER = Path(__file__).resolve().parent / "expectations"
 """Where suites live: one file each, named like the suite."""
@@ -105,7 +104,7 @@ class Expectation(BaseModel):
 def _resolve(value: Any, references: Mapping[str, datetime]) -> Any:
     if isinstance(value, dict) and set(value) == {"from"}:
         if value["from"] not in references:
-            raise ValueError(f"no reference {value['from']!r}{nearest(str(value['from']), REFERENCES)}")
+            raise ValueError(f"no reference {value['from']!r}{did_you_mean(str(value['from']), REFERENCES)}")
         return references[value["from"]]
     return value
 
@@ -147,7 +146,7 @@ def load(name: str, folder: Path = FOLDER) -> Suite:
     """
     path = folder / f"{name}.yaml"
     if name not in names(folder):
-        raise MissingError(f"no suite {name!r} in {folder}{nearest(name, names(folder))}")
+        raise MissingError(f"no suite {name!r} in {folder}{did_you_mean(name, names(folder))}")
     try:
         node = yaml.compose(path.read_text(encoding="utf-8"), Loader=_Loader)
         raw = _Loader("").construct_document(node) if node else None
@@ -166,12 +165,6 @@ def load(name: str, folder: Path = FOLDER) -> Suite:
         raise BadInputError(
             f"{path}:{where}: {first['msg'].removeprefix('Value error, ')}; correct the suite"
         ) from None
-
-
-def nearest(name: str, known: tuple[str, ...]) -> str:
-    """Return the nearest valid name, or the list of names, as the end of a sentence's clause."""
-    near = get_close_matches(name, known, n=1, cutoff=0.6)
-    return f" (did you mean {near[0]!r}?)" if near else f" (known: {', '.join(known)})"
 
 
 class _Loader(yaml.SafeLoader):

@@ -6,7 +6,6 @@ same code runs inside somebody's own Airflow.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import shutil
@@ -17,8 +16,11 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
+import psutil
+
 from components.errors import StorageError
 from components.settings import QUIET, ROOT, Settings
+from features.files import locked
 
 AIRFLOW_PORT = 8080
 """Default port of Airflow's UI and API."""
@@ -124,7 +126,7 @@ def initialise(settings: Settings) -> None:
     with writing_below(settings.home):
         home = settings.airflow_home
         home.mkdir(parents=True, exist_ok=True)
-        with _locked(home / ".lock"):
+        with locked(home / ".lock"):
             _initialise_airflow(settings, home)
             # MLflow's first migration must not run twice at once: it leaves a broken database behind.
             from registry.client import initialise as initialise_registry
@@ -153,7 +155,7 @@ def private_home(settings: Settings) -> Iterator[Path]:
     parent.mkdir(parents=True, exist_ok=True)
     for left in parent.iterdir():
         owner = left.name.partition("-")[0]
-        if owner.isdigit() and not _alive(int(owner)):
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
             shutil.rmtree(left, ignore_errors=True)
     folder = parent / f"{os.getpid()}-{secrets.token_hex(4)}"
     try:
@@ -168,7 +170,7 @@ def private_home(settings: Settings) -> Iterator[Path]:
 def secret(path: Path) -> str:
     """Return the secret in `path`, made on the first call: 64 random bytes as hex, readable by its owner only."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path.with_name(f".{path.name}.lock")):
+    with locked(path.with_name(f".{path.name}.lock")):
         if not path.exists():
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
                 stream.write(secrets.token_hex(64))
@@ -220,20 +222,3 @@ def _paths(base: Mapping[str, str]) -> dict[str, str]:
         name: os.pathsep.join(dict.fromkeys([first, *filter(None, base.get(name, "").split(os.pathsep))]))
         for name, first in front.items()
     }
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield

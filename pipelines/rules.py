@@ -14,7 +14,7 @@ from typing import Any
 from components.artifacts import Artifact
 from components.catalog import catalog
 from components.contract import ComponentSpec
-from components.errors import BadInputError, did_you_mean
+from components.errors import BadInputError, did_you_mean, nearest
 from pipelines import shape
 from pipelines.load import Document, read
 from pipelines.params import REFERENCE, misfit, references, substitute, texts
@@ -67,7 +67,7 @@ class Draft:
     def misspelt(self, stage: str, key: str) -> bool:
         """Return whether a stage has an unknown key that probably means `key`."""
         known = {field.alias or name for name, field in StageSpec.model_fields.items()}
-        return key in {shape.nearest(word, known) for word in self.written("stages", stage) if word not in known}
+        return key in {nearest(word, known) for word in self.written("stages", stage) if word not in known}
 
     def wires(self) -> Iterator[Wired]:
         """Yield every wire, in the order of the file."""
@@ -132,7 +132,7 @@ def inputs_are_wired(draft: Draft) -> Iterator[Finding]:
         if not isinstance(block, dict) or draft.misspelt(name, "in"):
             return
         known = component.input_types
-        meant = {shape.nearest(port, known) for port in block if port not in known}
+        meant = {nearest(port, known) for port in block if port not in known}
         for port, kind in known.items():
             if port not in block and port not in meant:
                 offers = draft.offers(kind, but=name)
@@ -271,7 +271,7 @@ def params_are_used(draft: Draft) -> Iterator[Finding]:
     """A parameter that nothing reads would be a field of the form that does nothing."""
     declared = draft.written("params")
     used = {match for _, text in texts(draft.document.value) for match in REFERENCE.findall(text)}
-    used |= {near for name in used - {*declared} if (near := shape.nearest(name, declared))}
+    used |= {near for name in used - {*declared} if (near := nearest(name, declared))}
     for name in declared:
         if name not in used:
             message = f"param {quoted(name)} is never used: write ${{params.{name}}} where it belongs, or remove it"

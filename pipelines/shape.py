@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from difflib import get_close_matches
 from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from components.errors import did_you_mean
+from components.errors import did_you_mean, nearest
 from pipelines.problems import Finding, KeyPath, listed, quoted
 
 MOST_ERRORS = 200
@@ -91,11 +90,6 @@ def prune(value: Any, paths: Iterable[KeyPath]) -> Any:
         return part
 
     return None if () in broken else copy(value, ())
-
-
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the valid name that `name` was probably meant to be."""
-    return next(iter(get_close_matches(name, sorted(known), n=1, cutoff=0.6)), None)
 
 
 def _findings(model: type[BaseModel], value: Any, error: ValidationError, block: str) -> list[Finding]:

@@ -8,20 +8,21 @@ absent or complete. Servers look after their own database.
 from __future__ import annotations
 
 import errno
-import fcntl
 import logging
 import os
 import shutil
 import sqlite3
 import uuid
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 from features.errors import BadInputError, MissingError, RankmillError, RetryableError
+from features.files import locked as exclusive
+from features.files import write_durably
 
 log = logging.getLogger("rankmill")
 
@@ -104,15 +105,13 @@ def locked(tracking_uri: str) -> Iterator[None]:
     if path is None:
         yield
         return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stream = path.with_name(f"{path.name}.lock").open("a")
-    except OSError as error:
-        raise RetryableError(
-            f"cannot write beside the MLflow database {path}: {error.strerror}; fix the folder and run again"
-        ) from error
-    with stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(exclusive(path.with_name(f"{path.name}.lock")))
+        except OSError as error:
+            raise RetryableError(
+                f"cannot write beside the MLflow database {path}: {error.strerror}; fix the folder and run again"
+            ) from error
         yield
 
 
@@ -198,9 +197,7 @@ def _is_ready(path: Path) -> bool:
 
 
 def _mark(path: Path) -> None:
-    partial = path.with_name(f".{path.name}.ready.{uuid.uuid4().hex}")
-    partial.write_text(f"{installed_version('mlflow')} {_revision(path)}", encoding="utf-8")
-    partial.replace(_marker(path))
+    write_durably(_marker(path), f"{installed_version('mlflow')} {_revision(path)}")
 
 
 def _create(path: Path, tracking_uri: str, artifact_root: str | None) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +21,7 @@ from pydantic import AwareDatetime, ValidationError
 
 from features.declaration import Frozen, Name
 from features.errors import BadInputError, RetryableError
+from features.files import written
 from registry.verdict import Verdict
 
 Action = Literal[
@@ -237,15 +237,8 @@ class Ledger:
             return
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-        try:
-            with partial.open("w", encoding="utf-8") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
+        with written(target, text) as partial:
             os.link(partial, target)  # unlike a rename, a link fails where a file is
-        finally:
-            partial.unlink(missing_ok=True)
 
     def _fs(self) -> Any:
         import fsspec

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psutil
+
 from features.errors import MissingError, RankmillError, RetryableError
 from registry.client import CHAMPION, Registry
 from registry.contract import RegisteredVersion
@@ -237,13 +239,7 @@ def _is_live(announced: Entry) -> bool:
         return True
     if holder.pid == os.getpid():
         return holder.token in _live
-    try:
-        os.kill(holder.pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # it exists and is somebody else's
-    return True
+    return psutil.pid_exists(holder.pid)
 
 
 def _name(version: RegisteredVersion | int | None) -> str:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from features.declaration import Frozen
 from features.errors import BadInputError
+from features.files import sha256_file
 from registry.contract import ParityReport
 
 SEAL = "seal.json"
@@ -23,7 +24,6 @@ READABLE = frozenset(
     {".onnx", ".json", ".html", ".md", ".png", ".svg", ".txt", ".yaml", ".yml", ".safetensors", ".parquet"}
 )
 """Suffixes of formats that run no code when they are read; nothing else enters the registry."""
-_CHUNK = 1 << 20
 
 
 class Seal(Frozen):
@@ -49,7 +49,7 @@ class Seal(Frozen):
                     f"{name} in {directory} may not be registered: "
                     f"allowed are {', '.join(sorted(READABLE))}, never pickles"
                 )
-        return cls(files={name: _sha256(path) for path, name in zip(paths, names, strict=True)})
+        return cls(files={name: sha256_file(path) for path, name in zip(paths, names, strict=True)})
 
     @property
     def digest(self) -> str:
@@ -78,7 +78,7 @@ def check_seal(directory: Path, digest: str, what: str) -> None:
         raise BadInputError(f"{SEAL} of {what} was changed after registration: {again}")
     for name, expected in seal.files.items():
         path = directory / name
-        if not path.is_file() or _sha256(path) != expected:
+        if not path.is_file() or sha256_file(path) != expected:
             state = "was changed after registration" if path.is_file() else "is missing"
             raise BadInputError(f"{name} of {what} {state}: {again}")
 
@@ -107,11 +107,3 @@ def check_parity(directory: Path, what: str) -> ParityReport:
             f"parity of {what} failed ({detail}, tolerance {report.tolerance:.1e}): fix the export and register again"
         )
     return report
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -12,8 +12,8 @@ from components.errors import BadInputError
 from components.ingest_kuairand.config import Config, Outputs
 from components.ingest_kuairand.files import USERS, VIDEOS, find, log_name, needed
 from components.ingest_kuairand.recheck import ANNOTATION
-from components.store import sha256_file
 from features.declaration import Window
+from features.files import sha256_file
 
 if TYPE_CHECKING:
     import polars as pl

@@ -6,7 +6,8 @@ from components.errors import MissingError
 from components.ingest_kuairand.config import Config, Outputs
 from components.ingest_kuairand.files import find, needed
 from components.settings import Settings
-from components.store import Store, sha256_file
+from components.store import Store
+from features.files import sha256_file
 
 ANNOTATION = "raw."
 """Prefix of the annotations that hold the sha256 of each raw file."""

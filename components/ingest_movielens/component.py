@@ -12,8 +12,8 @@ from components.ingest_movielens.config import Config, Outputs
 from components.ingest_movielens.download import ensure
 from components.ingest_movielens.recheck import ANNOTATION
 from components.ingest_movielens.releases import Release, release
-from components.store import sha256_file
 from features.declaration import Window
+from features.files import sha256_file
 
 if TYPE_CHECKING:
     import polars as pl

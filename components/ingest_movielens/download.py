@@ -6,21 +6,19 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
 import logging
 import os
 import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from components.errors import BadInputError, MissingError, RankmillError, RetryableError
 from components.ingest_movielens.releases import RELEASES, Release, mismatch, release
 from components.settings import Settings
-from components.store import sha256_file
+from features.files import locked, sha256_file
 
 log = logging.getLogger("rankmill")
 Report = Callable[[str], None]
@@ -61,8 +59,8 @@ def ensure_release(
             f"{', '.join(f.name for f in wanted.files)} into {folder}"
         )
     if absent:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        with _lock(data_dir / f".{wanted.name}.lock", report):
+        waiting = f"waiting for another process that downloads into {data_dir}"
+        with locked(data_dir / f".{wanted.name}.lock", on_wait=lambda: report(waiting)):
             if _absent(wanted, folder):  # the process that held the lock may have fetched them
                 _fetch(wanted, folder, data_dir / f".{wanted.name}.partial", report)
     return folder
@@ -77,18 +75,6 @@ def _check(wanted: Release, folder: Path) -> None:
         path = folder / file.name
         if path.exists() and (actual := sha256_file(path)) != file.sha256:
             raise BadInputError(mismatch(folder, file, actual))
-
-
-@contextmanager
-def _lock(path: Path, report: Report) -> Iterator[None]:
-    """Hold an exclusive lock that the system releases however this process ends."""
-    with path.open("a") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            report(f"waiting for another process that downloads into {path.parent}")
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
 
 
 def _fetch(wanted: Release, folder: Path, partial: Path, report: Report) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from components.ingest_movielens.config import Config, Outputs
 from components.ingest_movielens.releases import release
 from components.settings import Settings
-from components.store import Store, sha256_file
+from components.store import Store
+from features.files import sha256_file
 
 ANNOTATION = "raw."
 """Prefix of the annotations that hold the sha256 of each raw file."""

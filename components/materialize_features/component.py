@@ -13,13 +13,15 @@ from components.artifacts import FeatureTables
 from components.contract import RunContext
 from components.errors import BadInputError, RetryableError
 from components.materialize_features.config import Config, Inputs, Outputs
-from components.materialize_features.lock import exclusive
 from components.materialize_features.marker import OnlineMarker, outdated_views, read_markers, write_marker
-from components.store import content_digest, files_below, sha256_file
+from components.store import content_digest, files_below
 from features.declaration import Window
+from features.files import locked, sha256_file
 from features.service import ServiceSnapshot
 
 TICK = timedelta(microseconds=1)
+LONGEST_WAIT = 600.0
+"""Seconds to wait for another run that writes the online store."""
 
 
 def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
@@ -93,7 +95,7 @@ def _write_online(directory: Path, snapshot: ServiceSnapshot, config: Config, co
     feast = context.settings.feast
     online = online_identity(feast)
     hashes = {path.relative_to(directory).as_posix(): sha256_file(path) for path in files_below(directory)}
-    with exclusive(feast / "materialize.lock"), _one_sentence(online):
+    with locked(feast / "materialize.lock", LONGEST_WAIT), _one_sentence(online):
         database = embedded_online_store(feast)
         # What markers say about a database that was deleted is no longer true.
         markers = read_markers(feast, online) if database is None or database.exists() else {}

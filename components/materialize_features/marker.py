@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pydantic import AwareDatetime, ValidationError
 
-from components.store import write_durably
 from features.declaration import Frozen, Name, Window
+from features.files import write_durably
 
 
 class OnlineMarker(Frozen):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from components.errors import BadInputError, MissingError, RankmillError, RetryableError, StorageError
-from components.store import write_durably
 from components.train_ranker.config import Config, EpochReport
 from features.declaration import Frozen
+from features.files import write_durably
 
 JOB = "job.json"
 PROGRESS = "progress.jsonl"

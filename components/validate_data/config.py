@@ -10,6 +10,7 @@ from components.artifacts import DataDocs, EventsTable, QuarantinedRows, Validat
 from components.contract import ComponentConfig, ComponentSpec, Ports
 from features import suites
 from features.declaration import Frozen, Name
+from features.errors import did_you_mean
 
 
 class Config(ComponentConfig):
@@ -23,7 +24,7 @@ class Config(ComponentConfig):
     def _known(cls, name: str) -> str:
         known = suites.names()
         if name not in known:
-            raise ValueError(f"no suite {name!r}{suites.nearest(name, known)}")
+            raise ValueError(f"no suite {name!r}{did_you_mean(name, known)}")
         return name
 
 

@@ -10,12 +10,11 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
 from features.definitions.recipe import Recipe
-from features.errors import BadInputError, MissingError
+from features.errors import BadInputError, MissingError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -43,9 +42,9 @@ class Definitions:
         """
         known = {service.name: service for service in self.services}
         if name not in known:
-            near = get_close_matches(name, known, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else f" (known: {', '.join(sorted(known))})"
-            raise MissingError(f"no feature service {name!r}{hint}; services are defined in features/definitions/")
+            raise MissingError(
+                f"no feature service {name!r}{did_you_mean(name, known)}; services are defined in features/definitions/"
+            )
         return known[name]
 
     def views_of(self, service: str) -> tuple[Any, ...]:

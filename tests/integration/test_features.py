@@ -23,13 +23,13 @@ from components.build_training_set.config import Config
 from components.errors import BadInputError, ContractViolationError, RetryableError
 from components.execute import StageRequest, StageResult, execute
 from components.materialize_features.component import spans, write_tables
-from components.materialize_features.lock import exclusive
 from components.settings import Settings
 from components.store import ArtifactRef, Store
 from components.training_set import SPLITS, read_encoded, read_raw, read_schema
 from features.declaration import UNKNOWN, Window
 from features.definitions import load_definitions
 from features.encode import Encoder
+from features.files import locked
 from features.store import ENTITY_TIME, ROW_ID, historical, open_offline, open_shared
 
 pytestmark = pytest.mark.engine
@@ -424,9 +424,9 @@ def test_two_runs_take_turns_and_a_user_may_bring_an_own_store(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with (
-        exclusive(tmp_path / "lock"),
+        locked(tmp_path / "lock"),
         pytest.raises(RetryableError, match="another run holds"),
-        exclusive(tmp_path / "lock", wait_seconds=0.2),
+        locked(tmp_path / "lock", wait_seconds=0.2),
     ):
         raise AssertionError("two at once")
     own = tmp_path / "own" / "feature_store.yaml"

@@ -14,7 +14,7 @@ from components.errors import BadInputError, MissingError, RetryableError
 from components.ingest_movielens import download
 from components.ingest_movielens.download import ensure, ensure_release, main
 from components.ingest_movielens.releases import Release
-from components.store import sha256_file
+from features.files import sha256_file
 
 
 def _files(data: Path) -> list[str]:
