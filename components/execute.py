@@ -24,7 +24,7 @@ from components.catalog import component
 from components.contract import ComponentSpec, Ports, RunContext
 from components.errors import BadInputError, RankmillError, StorageError
 from components.settings import Settings, quiet_engines
-from components.store import ArtifactRef, StageRecord, Store, sha256_json
+from components.store import ArtifactRef, StageRecord, Store, open_store, sha256_json
 from features.declaration import Window
 from features.files import write_durably
 
@@ -83,7 +83,7 @@ def execute(request: StageRequest, settings: Settings | None = None) -> StageRes
     if not reusable:
         parts["run"] = f"{request.run_id}/{request.stage}/{time.time_ns()}"
     key = cache_key(parts)
-    store = Store(settings.artifacts, settings.home / "fetched")
+    store = open_store(settings)
     started = time.monotonic()
     record = _reuse(store, spec, key, config, settings) if reusable else None
     cached = record is not None

@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from components.artifacts import Artifact, artifact_kinds
 from components.errors import MissingError, StorageError
+from components.settings import Settings
 from features.files import sha256_file, write_durably
 
 MANIFEST = "manifest.json"
@@ -111,6 +112,11 @@ def files_below(directory: Path) -> list[Path]:
     return sorted(p for p in directory.rglob("*") if p.is_file() and p.relative_to(directory).as_posix() != MANIFEST)
 
 
+def file_digests(directory: Path) -> dict[str, str]:
+    """Return the sha256 of each file below `directory` by relative name, sorted, without its manifest."""
+    return {path.relative_to(directory).as_posix(): sha256_file(path) for path in files_below(directory)}
+
+
 def _fsync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -193,13 +199,13 @@ class Store:
         try:
             for name, artifact in sorted(outputs.items()):
                 directory = staged / name
-                hashes = {p.relative_to(directory).as_posix(): sha256_file(p) for p in files_below(directory)}
+                hashes = file_digests(directory)
                 manifest = Manifest(
                     kind=artifact.kind,
                     schema_version=artifact.schema_version,
                     digest=content_digest(artifact.kind, artifact.schema_version, hashes),
                     files=hashes,
-                    sizes={p.relative_to(directory).as_posix(): p.stat().st_size for p in files_below(directory)},
+                    sizes={file: (directory / file).stat().st_size for file in hashes},
                     component=component,
                     component_version=component_version,
                     config_digest=config_digest,
@@ -349,3 +355,8 @@ class Store:
     @staticmethod
     def _parent(uri: str) -> str:
         return uri.rsplit("/", 1)[0]
+
+
+def open_store(settings: Settings) -> Store:
+    """Return the artifact store of these settings."""
+    return Store(settings.artifacts, settings.home / "fetched")

@@ -53,6 +53,15 @@ def pipeline_path(name: str) -> Path:
     return PIPELINES / f"{name}.yaml"
 
 
+def pipeline_file(name: str) -> Path:
+    """Return the file of a pipeline given by name or as a YAML file.
+
+    Raises:
+        MissingError: there is no pipeline of this name.
+    """
+    return Path(name) if name.endswith((".yaml", ".yml")) or "/" in name else pipeline_path(name)
+
+
 def load_plan(path: Path) -> Plan:
     """Return the checked plan of a pipeline file.
 

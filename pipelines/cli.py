@@ -14,6 +14,7 @@ import typer
 
 from components.errors import BadInputError, MissingError, RankmillError
 from components.settings import quiet_engines
+from pipelines.terminal import show
 
 if TYPE_CHECKING:
     from components.contract import ComponentSpec
@@ -49,17 +50,6 @@ def main() -> None:
         sys.exit(error.exit_code)
 
 
-def find_pipeline(name: str) -> Path:
-    """Return the file that a name or a path on the command line means.
-
-    Raises:
-        MissingError: there is no such pipeline.
-    """
-    from pipelines.check import pipeline_path
-
-    return Path(name) if name.endswith((".yaml", ".yml")) or "/" in name else pipeline_path(name)
-
-
 @app.command()
 def validate(
     pipelines: Annotated[
@@ -67,13 +57,13 @@ def validate(
     ] = None,
 ) -> None:
     """Check pipeline files and report every problem of every file; exit status 2 when there is one."""
-    from pipelines.check import load_plan, pipeline_names
+    from pipelines.check import load_plan, pipeline_file, pipeline_names
 
     failed: list[RankmillError] = []
     names = pipelines or list(pipeline_names())
     for name in names:
         try:
-            plan = load_plan(find_pipeline(name))
+            plan = load_plan(pipeline_file(name))
         except (BadInputError, MissingError) as error:
             failed.append(error)
             typer.echo(str(error), err=True)
@@ -92,16 +82,16 @@ def plan(
 ) -> None:
     """Show what a run would do now: each stage, whether the cache has it, and why or why not."""
     from pipelines import render
-    from pipelines.check import load_plan, parse_params
+    from pipelines.check import load_plan, parse_params, pipeline_file
     from pipelines.predict import predict
 
-    checked = load_plan(find_pipeline(pipeline))
+    checked = load_plan(pipeline_file(pipeline))
     values = parse_params(checked.spec, param or [])
     predictions = predict(checked, values, datetime.now(UTC))
     if as_json:
         typer.echo(json.dumps(render.as_json(checked, predictions), indent=2, ensure_ascii=False))
         return
-    _show(render.table(checked, predictions))
+    show(render.table(checked, predictions))
     typer.echo(render.summary(predictions))
 
 
@@ -112,9 +102,9 @@ def graph(
 ) -> None:
     """Draw a pipeline: which stage reads what from which."""
     from pipelines import render
-    from pipelines.check import load_plan
+    from pipelines.check import load_plan, pipeline_file
 
-    checked = load_plan(find_pipeline(pipeline))
+    checked = load_plan(pipeline_file(pipeline))
     typer.echo(render.mermaid(checked) if form == "mermaid" else render.text_graph(checked), nl=False)
 
 
@@ -136,7 +126,7 @@ def components(
     for spec in catalog().values():
         reads, makes = (", ".join(kind.kind for kind in t.values()) for t in (spec.input_types, spec.output_types))
         shown.add_row(spec.name, reads, makes, spec.summary)
-    _show(shown)
+    show(shown)
 
 
 @component_app.command("run")
@@ -191,16 +181,9 @@ def _describe(spec: ComponentSpec) -> None:
         shown.add_row(escape(row.key), escape(row.type), default, escape(row.description))
     typer.echo("")
     if shown.row_count:
-        _show(shown)
+        show(shown)
         typer.echo("")
     typer.echo(sample_yaml(spec), nl=False)
-
-
-def _show(table: object) -> None:
-    from rich.console import Console
-
-    # A pipe has no width: give a table there room, so that nothing is folded in the middle of a name.
-    Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(table)
 
 
 def _add_commands() -> None:

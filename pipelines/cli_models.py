@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipelines.terminal import show
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.console import Console
     from rich.table import Column, Table
 
     from registry.client import ListedVersion
@@ -46,7 +46,7 @@ def models(
     if not names:
         typer.echo("no model is registered yet: run a pipeline with register_model")
         return
-    _console().print(versions_table([listed for name in names for listed in registry.versions(name)]))
+    show(versions_table([listed for name in names for listed in registry.versions(name)]))
 
 
 def promote(
@@ -112,7 +112,7 @@ def history(
     elif not entries:
         typer.echo(f"nothing has happened to {model} yet")
     else:
-        _console().print(history_table(entries))
+        show(history_table(entries))
 
 
 def versions_table(versions: Sequence[ListedVersion]) -> Table:
@@ -195,13 +195,6 @@ def _table(*columns: Column | str) -> Table:
     from rich.table import Table
 
     return Table(*columns, box=None, pad_edge=False, padding=(0, 2, 0, 0))
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    # A pipe has no width: give a table there room, so that nothing is folded in the middle of a name.
-    return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
 
 
 def _actor() -> str:

@@ -25,8 +25,8 @@ def run(
     """Run a pipeline's DAG in this process and end with a table of what it produced."""
     from rich.console import Console
 
-    from pipelines.check import load_plan, parse_params
-    from pipelines.run import pipeline_file, run_pipeline
+    from pipelines.check import load_plan, parse_params, pipeline_file
+    from pipelines.run import run_pipeline
     from pipelines.summary import print_summary
 
     quiet_engines()

@@ -11,7 +11,7 @@ from components.cache import cache_key, explain, key_parts
 from components.errors import RankmillError
 from components.execute import load_function
 from components.settings import Settings
-from components.store import StageRecord, Store
+from components.store import StageRecord, Store, open_store
 from features.declaration import Window
 from pipelines.params import resolve_config, resolve_window
 from pipelines.plan import Plan, PlannedStage
@@ -52,7 +52,7 @@ def predict(
         BadInputError: a parameter is missing, or the window is impossible.
     """
     settings = settings or Settings.from_environment()
-    store = Store(settings.artifacts, settings.home / "fetched")
+    store = open_store(settings)
     window = resolve_window(plan.spec, params, now)
     digests: dict[str, str] = {}
     predictions = []

@@ -19,7 +19,7 @@ from components.errors import RankmillError
 from components.execute import StageResult, run_folder
 from components.settings import Settings
 from pipelines.airflow_home import in_process_environment, initialise, private_home, writing_below
-from pipelines.check import check_params, load_plan, pipeline_path
+from pipelines.check import check_params, load_plan, pipeline_file
 from pipelines.plan import Plan
 from pipelines.task import Attempt, InterruptedRunError, end_children, may_pass, process, sentence
 
@@ -127,15 +127,6 @@ def run_pipeline(name: str, params: Mapping[str, Any], settings: Settings) -> Ru
             failure = Failure("", "Airflow ended the run before a stage failed, see the log", 1)
     results = tuple(progress.results[stage.name] for stage in plan.stages if stage.name in progress.results)
     return RunOutcome(plan, run_id, folder, time.monotonic() - started, results, failure)
-
-
-def pipeline_file(name: str) -> Path:
-    """Return the file of a pipeline given by name or as a YAML file.
-
-    Raises:
-        MissingError: there is no pipeline of this name.
-    """
-    return Path(name) if name.endswith((".yaml", ".yml")) or "/" in name else pipeline_path(name)
 
 
 def exit_code_of(error: BaseException) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from components.errors import RankmillError
 from components.execute import StageResult
 from components.settings import Settings
-from components.store import ArtifactRef, Store
+from components.store import Store, open_store
 from registry.contract import RegisteredVersion
 from registry.report import ALL, Cell, Evaluation, Interval
 from registry.verdict import Verdict
@@ -29,6 +29,10 @@ PAGES = (
     ("error_memory", "slots.html", "base against compensated, slot by slot"),
 )
 """Kind of artifact, file and what a reader finds in it."""
+KINDS = ("model_version", *(kind for kind, _, _ in PAGES))
+"""Kinds of artifacts that the summary reads."""
+Folders = dict[str, list[tuple[str, Path]]]
+"""Stage and local folder of artifacts, by kind."""
 _ANSWERS = {"promoted": "green", "refused": "red", "unchanged": "yellow"}
 
 
@@ -43,20 +47,20 @@ def print_summary(outcome: RunOutcome, settings: Settings, console: Console) -> 
     from rich.text import Text
 
     results = outcome.results
-    store = Store(settings.artifacts, settings.home / "fetched")
+    folders = fetch(results, open_store(settings))
     if results:
         console.print(stage_table(results, len(outcome.plan.stages), outcome.seconds))
-    for stage, folder in _folders(results, store, "evaluation_report"):
+    for stage, folder in folders["evaluation_report"]:
         console.print()
         console.print(evaluation_table(stage, Evaluation.model_validate_json(_text(folder, "report.json"))))
-    for _, folder in _folders(results, store, "model_version"):
+    for _, folder in folders["model_version"]:
         console.print(version_line(RegisteredVersion.model_validate_json(_text(folder, "version.json"))))
-    for _, folder in _folders(results, store, "promotion"):
+    for _, folder in folders["promotion"]:
         console.print(verdict_line(Verdict.model_validate_json(_text(folder, "verdict.json"))))
-    for stage, folder in _folders(results, store, "error_memory"):
+    for stage, folder in folders["error_memory"]:
         console.print()
         console.print(memory_table(stage, read_slots(folder)))
-    pages = list(places(results, store)) if results else []
+    pages = list(places(results, folders)) if results else []
     if pages:
         console.print("\n[bold]where to look next[/bold]")
     for place, what in pages:
@@ -153,10 +157,10 @@ def read_slots(folder: Path) -> list[SlotReport]:
     return [SlotReport.model_validate(slot) for slot in json.loads(_text(folder, "slots.json"))]
 
 
-def places(results: Sequence[StageResult], store: Store) -> Iterator[tuple[str, str]]:
+def places(results: Sequence[StageResult], folders: Folders) -> Iterator[tuple[str, str]]:
     """Yield pages of this run, then commands, each with what a reader finds there."""
     for kind, file, what in PAGES:
-        for stage, folder in _folders(results, store, kind):
+        for stage, folder in folders[kind]:
             if (folder / file).exists():
                 yield str(folder / file), f"{stage}: {what}"
     if any(ref.kind == "model_version" for result in results for ref in result.outputs.values()):
@@ -164,15 +168,18 @@ def places(results: Sequence[StageResult], store: Store) -> Iterator[tuple[str, 
     yield "make ui", "this DAG in Airflow, runs and models in MLflow"
 
 
-def _folders(results: Sequence[StageResult], store: Store, kind: str) -> Iterator[tuple[str, Path]]:
-    refs: list[tuple[str, ArtifactRef]] = [(r.stage, ref) for r in results for ref in r.outputs.values()]
-    for stage, ref in refs:
-        if ref.kind != kind:
-            continue
-        try:
-            yield stage, store.fetch(ref.load())
-        except RankmillError:
-            continue  # the run itself succeeded; whoever reads the artifact next is told what is wrong with it
+def fetch(results: Sequence[StageResult], store: Store) -> Folders:
+    """Return stage and local folder of every artifact that the summary reads, by kind."""
+    folders: Folders = {kind: [] for kind in KINDS}
+    for result in results:
+        for ref in result.outputs.values():
+            if ref.kind not in folders:
+                continue
+            try:
+                folders[ref.kind].append((result.stage, store.fetch(ref.load())))
+            except RankmillError:
+                continue  # the run itself succeeded; whoever reads the artifact next is told what is wrong with it
+    return folders
 
 
 def _figures(cell: Cell) -> Iterator[str]:

@@ -16,7 +16,7 @@ from components.rankers.build import build_ranker
 from components.rankers.config import RankerConfig
 from components.rankers.files import CONFIG, WEIGHTS, write_weights
 from components.settings import Settings
-from components.store import ArtifactRef, Store
+from components.store import ArtifactRef, open_store
 from components.training_set import read_encoded, read_schema
 
 
@@ -51,7 +51,7 @@ def publish(
     settings: Settings, kind: type[Artifact], directory: Path, annotations: dict[str, str] | None = None
 ) -> ArtifactRef:
     """Publish a copy of `directory` as one artifact of this kind and return its reference."""
-    store = Store(settings.artifacts, settings.home / "fetched")
+    store = open_store(settings)
     settings.home.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(dir=settings.home))
     shutil.copytree(directory, staged / "made")

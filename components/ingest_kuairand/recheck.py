@@ -6,7 +6,7 @@ from components.errors import MissingError
 from components.ingest_kuairand.config import Config, Outputs
 from components.ingest_kuairand.files import find, needed
 from components.settings import Settings
-from components.store import Store
+from components.store import open_store
 from features.files import sha256_file
 
 ANNOTATION = "raw."
@@ -15,7 +15,7 @@ ANNOTATION = "raw."
 
 def raw_files_are_unchanged(outputs: Outputs, config: Config, settings: Settings) -> str | None:
     """Return which raw file differs from the one that was read, or None."""
-    read = Store(settings.artifacts, settings.home / "fetched").manifest(outputs.events).annotations
+    read = open_store(settings).manifest(outputs.events).annotations
     for name in needed(config.logs):
         try:
             path = find(settings.data, name)

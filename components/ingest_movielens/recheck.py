@@ -5,7 +5,7 @@ from __future__ import annotations
 from components.ingest_movielens.config import Config, Outputs
 from components.ingest_movielens.releases import release
 from components.settings import Settings
-from components.store import Store
+from components.store import open_store
 from features.files import sha256_file
 
 ANNOTATION = "raw."
@@ -19,7 +19,7 @@ def raw_files_are_unchanged(outputs: Outputs, config: Config, settings: Settings
     """
     if config.verify:
         return None
-    read = Store(settings.artifacts, settings.home / "fetched").manifest(outputs.events).annotations
+    read = open_store(settings).manifest(outputs.events).annotations
     for file in release(config.release).files:
         path = settings.data / config.release / file.name
         now = sha256_file(path) if path.exists() else "absent"

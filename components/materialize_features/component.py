@@ -14,9 +14,9 @@ from components.contract import RunContext
 from components.errors import BadInputError, RetryableError
 from components.materialize_features.config import Config, Inputs, Outputs
 from components.materialize_features.marker import OnlineMarker, outdated_views, read_markers, write_marker
-from components.store import content_digest, files_below
+from components.store import content_digest, file_digests
 from features.declaration import Window
-from features.files import locked, sha256_file
+from features.files import locked
 from features.service import ServiceSnapshot
 
 TICK = timedelta(microseconds=1)
@@ -94,7 +94,7 @@ def _write_online(directory: Path, snapshot: ServiceSnapshot, config: Config, co
 
     feast = context.settings.feast
     online = online_identity(feast)
-    hashes = {path.relative_to(directory).as_posix(): sha256_file(path) for path in files_below(directory)}
+    hashes = file_digests(directory)
     with locked(feast / "materialize.lock", LONGEST_WAIT), _one_sentence(online):
         database = embedded_online_store(feast)
         # What markers say about a database that was deleted is no longer true.

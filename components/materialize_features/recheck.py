@@ -5,7 +5,7 @@ from __future__ import annotations
 from components.materialize_features.config import Config, Outputs
 from components.materialize_features.marker import outdated_views, read_markers
 from components.settings import Settings
-from components.store import Store
+from components.store import open_store
 from features.service import ServiceSnapshot
 from features.store import embedded_online_store, online_identity
 
@@ -21,7 +21,7 @@ def online_store_is_current(outputs: Outputs, config: Config, settings: Settings
     own = markers.get(config.feature_service)
     if own is not None and own.digest == outputs.feature_tables.digest:
         return None
-    local = Store(settings.artifacts, settings.home / "fetched").fetch(outputs.feature_tables)
+    local = open_store(settings).fetch(outputs.feature_tables)
     snapshot = ServiceSnapshot.model_validate_json((local / "service.json").read_text(encoding="utf-8"))
     newer = markers and all(
         view not in outdated_views(markers, snapshot.views, snapshot.window) for view in snapshot.views

@@ -15,7 +15,7 @@ from pydantic import AwareDatetime, ValidationError
 from components.artifacts import ErrorMemory
 from components.errors import RankmillError
 from components.settings import Settings
-from components.store import Store
+from components.store import open_store
 from features.declaration import Frozen, Name
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def announce(outputs: Outputs, config: Config, settings: Settings) -> None:
     """
     from registry.memory.error_memory import read_header
 
-    header = read_header(_store(settings).fetch(outputs.error_memory))
+    header = read_header(open_store(settings).fetch(outputs.error_memory))
     held = read_pointer(settings, header.model, header.version)
     if held is not None and held.covers_until > header.covers.end and _exists(settings, held):
         log.info("%s v%d keeps its newer error memory at %s", header.model, header.version, held.uri)
@@ -93,7 +93,7 @@ def find_memory(settings: Settings, model: Name, version: int) -> Memory | None:
         return None
     try:
         ranker_digest = _registry(settings).version(model, version).ranker_digest
-        return open_memory(_store(settings).fetch(pointer.artifact), ranker_digest)
+        return open_memory(open_store(settings).fetch(pointer.artifact), ranker_digest)
     except RankmillError as error:
         log.warning("error memory of %s v%d is ignored: %s", model, version, error)
         return None
@@ -101,14 +101,10 @@ def find_memory(settings: Settings, model: Name, version: int) -> Memory | None:
 
 def _exists(settings: Settings, pointer: MemoryPointer) -> bool:
     try:
-        _store(settings).manifest(pointer.artifact)
+        open_store(settings).manifest(pointer.artifact)
     except RankmillError:
         return False
     return True
-
-
-def _store(settings: Settings) -> Store:
-    return Store(settings.artifacts, settings.home / "fetched")
 
 
 def _registry(settings: Settings) -> Registry:

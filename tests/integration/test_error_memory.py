@@ -20,7 +20,7 @@ from components.errors import BadInputError, MissingError, RetryableError
 from components.execute import StageRequest, StageResult, execute
 from components.refresh_error_memory.pointer import TAG, find_memory, read_pointer
 from components.settings import Settings
-from components.store import ArtifactRef, Store
+from components.store import ArtifactRef, open_store
 from features.declaration import Window
 from registry.client import CHAMPION, Registry
 from registry.contract import ModelContract, RegisteredVersion
@@ -63,7 +63,7 @@ def shifted_world() -> World:
 def publish(settings: Settings, kind: type[Artifact], directory: Path, key: str) -> ArtifactRef:
     staged = settings.home / "staged" / key
     shutil.copytree(directory, staged / "made")
-    record = Store(settings.artifacts, settings.home / "fetched").publish(
+    record = open_store(settings).publish(
         staged, {"made": kind(uri=str(staged / "made"))}, component="made_by_test", component_version="1", key=key,
         config_digest="", inputs={}, explanation={}, seconds=0, notes=[], annotations={},
     )  # fmt: skip
@@ -78,7 +78,7 @@ def crown(settings: Settings, dataset: ArtifactRef, scratch: Path, seed: int) ->
     from components.train_ranker.batches import features_at, labels_at, open_split
     from components.training_set import read_schema
 
-    source = Store(settings.artifacts, settings.home / "fetched").fetch(dataset.load())
+    source = open_store(settings).fetch(dataset.load())
     schema, config = read_schema(source), RankerConfig(name="esmm", embedding_width=8, hidden=(24,))
     torch.manual_seed(seed)
     ranker = build_ranker(config, schema)
@@ -98,7 +98,7 @@ def crown(settings: Settings, dataset: ArtifactRef, scratch: Path, seed: int) ->
     ref = publish(settings, Ranker, made, f"ranker{seed}")
     request = StageRequest(component="export_onnx", inputs={"ranker": ref, "dataset": dataset}, window=WINDOW)
     exported = execute(request, settings).outputs["onnx_model"]
-    directory = Store(settings.artifacts, settings.home / "fetched").fetch(exported.load())
+    directory = open_store(settings).fetch(exported.load())
     clean = scratch / f"onnx{seed}"
     shutil.copytree(directory, clean, ignore=shutil.ignore_patterns("manifest.json"))
     registry = Registry(settings.tracking_uri, settings.mlflow_artifacts)
@@ -127,7 +127,7 @@ def refresh(place: Place, dataset: ArtifactRef | None = None, **config: object) 
 
 
 def files_of(place: Place, result: StageResult) -> Path:
-    return Store(place.settings.artifacts, place.settings.home / "fetched").fetch(result.outputs["error_memory"].load())
+    return open_store(place.settings).fetch(result.outputs["error_memory"].load())
 
 
 def header_of(place: Place, result: StageResult) -> MemoryHeader:
@@ -142,13 +142,13 @@ def refreshed(place: Place) -> StageResult:
 @pytest.fixture
 def stream(place: Place) -> pa.Table:
     """The rows the champion has not seen, in order."""
-    directory = Store(place.settings.artifacts, place.settings.home / "fetched").fetch(place.dataset.load())
+    directory = open_store(place.settings).fetch(place.dataset.load())
     return pq.read_table(directory / "raw" / "test.parquet")
 
 
 def variant(place: Place, key: str, tmp_path: Path, change) -> ArtifactRef:  # type: ignore[no-untyped-def]  # Table → Table
     """Publish the training set with every raw split changed."""
-    directory = Store(place.settings.artifacts, place.settings.home / "fetched").fetch(place.dataset.load())
+    directory = open_store(place.settings).fetch(place.dataset.load())
     copy = tmp_path / key
     shutil.copytree(directory, copy, ignore=shutil.ignore_patterns("manifest.json"))
     for path in (copy / "raw").iterdir():

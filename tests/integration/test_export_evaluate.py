@@ -19,7 +19,7 @@ from components.errors import BadInputError, ParityError, RetryableError
 from components.execute import StageRequest, StageResult, execute
 from components.rankers.files import load_ranker
 from components.settings import Settings
-from components.store import ArtifactRef, Store
+from components.store import ArtifactRef, open_store
 from components.training_set import read_encoded, read_schema
 from features.declaration import Window
 from registry.contract import ModelContract, ParityReport
@@ -55,7 +55,7 @@ class Shop:
         return execute(request, settings=self.settings)
 
     def folder(self, ref: ArtifactRef) -> Path:
-        return Store(self.settings.artifacts, self.settings.home / "fetched").fetch(ref.load())
+        return open_store(self.settings).fetch(ref.load())
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from components.errors import BadInputError, ContractViolationError, RetryableEr
 from components.execute import StageRequest, StageResult, execute
 from components.materialize_features.component import spans, write_tables
 from components.settings import Settings
-from components.store import ArtifactRef, Store
+from components.store import ArtifactRef, open_store
 from components.training_set import SPLITS, read_encoded, read_raw, read_schema
 from features.declaration import UNKNOWN, Window
 from features.definitions import load_definitions
@@ -82,7 +82,7 @@ class Bench:
         staged = self.settings.home / "staged" / key
         (staged / "events").mkdir(parents=True)
         events.write_parquet(staged / "events" / "events.parquet")
-        record = Store(self.settings.artifacts, self.settings.home / "fetched").publish(
+        record = open_store(self.settings).publish(
             staged,
             {"events": EventsTable(uri="")},
             component="test_events", component_version="1", key=key, config_digest="", inputs={}, explanation={},
@@ -99,7 +99,7 @@ class Bench:
         return self._run("build_training_set", DATASET | config, inputs, WINDOW)
 
     def folder(self, ref: ArtifactRef) -> Path:
-        return Store(self.settings.artifacts, self.settings.home / "fetched").fetch(ref.load())
+        return open_store(self.settings).fetch(ref.load())
 
     def _run(self, name: str, config: dict[str, Any], inputs: dict[str, ArtifactRef], window: Window) -> StageResult:
         return execute(StageRequest(component=name, config=config, inputs=inputs, window=window), self.settings)

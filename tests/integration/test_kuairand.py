@@ -14,7 +14,7 @@ from components.build_training_set.split import split_rows
 from components.execute import StageRequest, StageResult, execute
 from components.ingest_kuairand.files import FOLDER
 from components.settings import Settings
-from components.store import Store
+from components.store import open_store
 from features.declaration import Window
 from features.definitions import load_definitions
 from features.tables import compute_table
@@ -59,7 +59,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, StageResu
 @pytest.fixture(scope="module")
 def table(bench: tuple[Settings, StageResult, StageResult]) -> pl.DataFrame:
     settings, _, contract = bench
-    store = Store(settings.artifacts, settings.home / "fetched")
+    store = open_store(settings)
     return pl.read_parquet(store.fetch(contract.outputs["table"].load()) / "events.parquet")
 
 

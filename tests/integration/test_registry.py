@@ -28,7 +28,7 @@ from components.errors import (
 )
 from components.execute import StageRequest, StageResult, execute
 from components.settings import Settings
-from components.store import ArtifactRef, Store
+from components.store import ArtifactRef, open_store
 from components.training_set import read_raw
 from features.declaration import Window
 from registry.client import CHALLENGER, CHAMPION, Registry, experiment, initialise
@@ -301,7 +301,7 @@ class Mill:
 
     def __init__(self, settings: Settings, training_set: Path) -> None:
         self.settings = settings
-        self.store = Store(settings.artifacts, settings.home / "fetched")
+        self.store = open_store(settings)
         self.training_set = training_set
         self.dataset = self.publish(TrainingSet, training_set, "dataset")
 

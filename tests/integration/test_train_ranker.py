@@ -20,7 +20,7 @@ from components.errors import BadInputError, RetryableError
 from components.execute import StageRequest, StageResult, execute
 from components.rankers.files import load_ranker
 from components.settings import Settings
-from components.store import ArtifactRef, Store
+from components.store import ArtifactRef, open_store
 from components.train_ranker.config import EpochReport
 from components.train_ranker.job import JOB, PROGRESS, TrainingJob
 from features.declaration import Window
@@ -125,7 +125,7 @@ def test_the_artifact_is_complete_and_answers(
     from components.train_ranker.loop import Replica, judge, predict
     from components.training_set import read_schema
 
-    store = Store(settings.artifacts, settings.home / "fetched")
+    store = open_store(settings)
     ref = killed_then_run.outputs["ranker"]
     directory = store.fetch(ref.load())
     assert {path.name for path in directory.iterdir()} == {
@@ -146,9 +146,7 @@ def test_mlflow_has_every_epoch_the_parameters_and_the_curves(settings: Settings
 
     run = runs(settings)[-1]
     ref = killed_then_run.outputs["ranker"].load()
-    assert Store(settings.artifacts, settings.home / "fetched").manifest(ref).annotations == {
-        "mlflow_run_id": run.info.run_id
-    }
+    assert open_store(settings).manifest(ref).annotations == {"mlflow_run_id": run.info.run_id}
     assert run.info.run_name == "first"
     assert run.data.tags["rankmill.key"] == killed_then_run.key
     assert run.data.params["ranker.name"] == "esmm"

@@ -22,7 +22,7 @@ from components.errors import BadInputError, ContractViolationError
 from components.execute import StageRequest, StageResult, execute
 from components.ingest_movielens.component import events_schema
 from components.settings import Settings
-from components.store import ArtifactRef, Store
+from components.store import ArtifactRef, open_store
 from components.validate_data.component import check_table
 from components.validate_data.config import SuiteResult
 from features import suites
@@ -70,7 +70,7 @@ class World:
         (staged / "events").mkdir(parents=True)
         pq.write_table(table, staged / "events" / "events.parquet")
         (staged / "events" / "window.json").write_text(WINDOW.model_dump_json())
-        record = Store(self.settings.artifacts, self.settings.home / "fetched").publish(
+        record = open_store(self.settings).publish(
             staged, {"events": EventsTable(uri=str(staged / "events"))}, component="made_by_hand",
             component_version="1", key=f"{self.made}", config_digest="", inputs={}, explanation={}, seconds=0.0,
             notes=[], annotations={},

@@ -20,7 +20,7 @@ from components.contract import ComponentSpec
 from components.errors import BadInputError, MissingError, StorageError
 from components.execute import StageRequest, StageResult, execute
 from components.settings import Settings
-from components.store import Store
+from components.store import Store, open_store
 from features.declaration import Window
 from tests.example_component import ADD, COUNT
 
@@ -110,7 +110,7 @@ def test_a_damaged_artifact_is_refused_by_readers_and_rebuilt_by_its_stage(setti
     else:
         file.write_text("" if damage == "truncate" else file.read_text() + "\n4")
     with pytest.raises(StorageError, match=r"numbers\.txt of numbers at .* (missing|changed)"):
-        Store(settings.artifacts, settings.home / "fetched").fetch(artifact)
+        open_store(settings).fetch(artifact)
     again = count(settings)
     assert again.cached is False
     assert again.outputs == result.outputs
@@ -172,7 +172,7 @@ def test_requests_that_do_not_fit_are_refused(settings: Settings, change: dict[s
 def test_annotations_travel_but_do_not_change_the_digest(settings: Settings) -> None:
     first = count(settings, cache="off", run_id="a").outputs["numbers"]
     second = count(settings, cache="off", run_id="b").outputs["numbers"]
-    store = Store(settings.artifacts, settings.home / "fetched")
+    store = open_store(settings)
     assert store.manifest(first.load()).annotations == {"run": "a"}
     assert store.manifest(second.load()).annotations == {"run": "b"}
     assert first.digest == second.digest

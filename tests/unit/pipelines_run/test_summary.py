@@ -13,7 +13,7 @@ from rich.console import Console
 from components.artifacts import Artifact, DataDocs, ErrorMemory, EvaluationReport, ModelVersion, Promotion
 from components.execute import StageResult
 from components.settings import Settings
-from components.store import Store
+from components.store import open_store
 from features.declaration import Window
 from pipelines.check import load_plan, pipeline_path
 from pipelines.run import Failure, RunOutcome
@@ -93,7 +93,7 @@ class Records:
         draft.mkdir(parents=True)
         for name, text in files.items():
             (draft / name).write_text(text)
-        store = Store(self.settings.artifacts, self.settings.home / "fetched")
+        store = open_store(self.settings)
         record = store.publish(
             self.staged / stage,
             {"out": kind(uri=str(draft))},
