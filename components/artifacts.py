@@ -39,6 +39,7 @@ class EventsTable(Artifact):
 
     `events.parquet`: one row per impression, sorted by time, user and item; `timestamp[us, UTC]`.
     `window.json`: `features.declaration.Window` that the rows come from.
+    `<log>.parquet`: further logs of the same time, such as purchases, that features may be computed from.
     """
 
     kind: ClassVar[str] = "events_table"
@@ -99,6 +100,8 @@ class Ranker(Artifact):
     `weights.safetensors`: the state dict of the best epoch. `ranker.json`:
     `components.rankers.config.RankerConfig`. `schema.json`, `encoder.json`: as in `TrainingSet`.
     `history.json`: list of `components.train_ranker.config.EpochReport`. `curves.png`: the curves.
+    Adapted by LoRA, also `adapter.safetensors`: what was trained, and `adapter.json`:
+    `components.rankers.lora_config.AdapterHeader`.
     """
 
     kind: ClassVar[str] = "ranker"
@@ -110,7 +113,8 @@ class OnnxModel(Artifact):
     `model.onnx`: inputs named like the fields, axes `batch`, `history` and `bag_<field>`
     (`registry.axes`); outputs are the tasks' probabilities by name and `hidden`. `contract.json`:
     `registry.contract.ModelContract`. `encoder.json`, `schema.json`: as in `TrainingSet`.
-    `parity.json`: `registry.contract.ParityReport`.
+    `parity.json`: `registry.contract.ParityReport`, of the graph alone. `calibration.json`, after
+    `calibrate_ranker` only: `registry.calibration.Calibration`.
     """
 
     kind: ClassVar[str] = "onnx_model"
@@ -124,6 +128,16 @@ class EvaluationReport(Artifact):
     """
 
     kind: ClassVar[str] = "evaluation_report"
+
+
+class PolicyReport(Artifact):
+    """What policies are worth, judged by the log of another one.
+
+    `report.json`: `components.simulate_policy.report.Simulation`. `report.html`: self-contained page.
+    `plots/*.png`.
+    """
+
+    kind: ClassVar[str] = "policy_report"
 
 
 class ModelVersion(Artifact):
@@ -147,12 +161,22 @@ class Promotion(Artifact):
 class ErrorMemory(Artifact):
     """ReLoop2 state that belongs to one champion.
 
-    `memory.safetensors`: the sketch. `memory.json`: `registry.memory.error_memory.MemoryHeader` (champion
-    digest, hash seed, shape, window covered). `slots.json`: `registry.memory.prequential.SlotReport` per
+    `memory.safetensors`: the store. `memory.json`: `registry.memory.error_memory.MemoryHeader` (champion
+    digest, kind and seed of the store, window covered). `slots.json`: `registry.memory.prequential.SlotReport` per
     slot of time, base against compensated. `slots.html`, `slots.png`: the same as a picture.
     """
 
     kind: ClassVar[str] = "error_memory"
+
+
+class MemoryStudy(Artifact):
+    """What the error memory and incremental training would have done, slot by slot.
+
+    `report.json`: `components.study_error_memory.report.StudyReport`. `report.html`: self-contained page.
+    `slots.png`: the four learners per slot of time.
+    """
+
+    kind: ClassVar[str] = "memory_study"
 
 
 def _subclasses(root: type[Artifact]) -> dict[str, type[Artifact]]:

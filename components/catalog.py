@@ -17,15 +17,22 @@ ENTRY_POINTS = "rankmill.components"
 BUILTIN = (
     "ingest_movielens",
     "ingest_kuairand",
+    "ingest_open_bandit",
+    "ingest_household",
     "validate_data",
     "materialize_features",
     "build_training_set",
     "train_ranker",
+    "adapt_ranker",
+    "fit_lightgbm",
     "export_onnx",
+    "calibrate_ranker",
     "evaluate_ranker",
+    "simulate_policy",
     "register_model",
     "promote_model",
     "refresh_error_memory",
+    "study_error_memory",
 )
 
 

@@ -25,18 +25,22 @@ class RawTable:
     path: Path
     text: pl.DataFrame
 
-    def integers(self, column: str, dtype: type[pl.DataType], *, optional: bool = False) -> pl.Series:
+    def integers(self, column: str, dtype: type[pl.DataType], *, optional: bool = False, prefix: str = "") -> pl.Series:
         """Return a column as whole numbers of `dtype`.
 
         Args:
             column: name without its type.
             dtype: polars integer type.
             optional: an empty field is null instead of an error.
+            prefix: text that every number follows.
 
         Raises:
             BadInputError: a field is not a whole number that fits `dtype`.
         """
         given = self.text[column]
+        if prefix:
+            self._refuse(column, ~given.str.starts_with(prefix), f"a number after {prefix!r}")
+            given = given.str.strip_prefix(prefix)
         number = given.cast(pl.Float64, strict=False)
         whole = number.is_finite() & (number == number.floor())
         values = number.set(~whole.fill_null(False), None).cast(dtype, strict=False)
@@ -69,6 +73,26 @@ class RawTable:
         self._refuse(column, wrong, "a time in unix milliseconds")
         return (values * 1000).cast(pl.Datetime("us", "UTC"))
 
+    def moments(self, column: str) -> pl.Series:
+        """Return a column of ISO times with a zone, ``2019-11-24 00:00:17.004101+00:00``, as ``datetime[us, UTC]``.
+
+        Raises:
+            BadInputError: a field is something else.
+        """
+        times = self.text[column].str.to_datetime("%Y-%m-%d %H:%M:%S%.f%z", time_unit="us", strict=False)
+        self._refuse(column, times.is_null(), "a time such as 2019-11-24 00:00:17.004101+00:00")
+        return times.dt.convert_time_zone("UTC")
+
+    def numbers(self, column: str) -> pl.Series:
+        """Return a column of finite numbers as float64.
+
+        Raises:
+            BadInputError: a field is something else.
+        """
+        values = self.text[column].cast(pl.Float64, strict=False)
+        self._refuse(column, ~values.is_finite().fill_null(False), "a number")
+        return values
+
     def flags(self, column: str) -> pl.Series:
         """Return a column of 0 and 1 as int8.
 
@@ -83,6 +107,22 @@ class RawTable:
         """Return a column of words; an empty field is null."""
         given = self.text[column]
         return given.set(given == "", None)
+
+    def places(self, column: str, keys: pl.Series, where: Path) -> pl.Series:
+        """Return the place of each field of `column` in `keys`, from 1, as int64.
+
+        Args:
+            column: name without its type.
+            keys: distinct words.
+            where: file of the keys, for the error.
+
+        Raises:
+            BadInputError: a field is not among the keys.
+        """
+        places = pl.Series(range(1, len(keys) + 1), dtype=pl.Int64)
+        found = self.text[column].replace_strict(keys, places, default=None, return_dtype=pl.Int64)
+        self._refuse(column, found.is_null(), f"an entry of {where.name}")
+        return found
 
     def unique(self, column: str) -> None:
         """Check that no value of `column` occurs twice.

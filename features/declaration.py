@@ -68,20 +68,35 @@ class FieldSpec(Frozen):
 
     Attributes:
         name: feature name; also the graph input's name.
-        kind: ``categorical`` is an int64 index per row, ``numeric`` a float32 per row, ``sequence``
-            int64 indices per row, most recent first, padded at the end with 0.
-        size: rows of the embedding table (categorical and sequence); 0 for numeric.
+        kind: ``categorical`` is an int64 index per row; ``numeric`` a float32 per row; ``sequence`` int64
+            indices per row, most recent first, padded at the end with 0; ``elapsed`` float32 seconds per row from
+            each event of a history to the request, below 0 where there is no event or it lies after the request;
+            ``vector`` float32 numbers per row, zero where the vector is missing.
+        size: rows of the embedding table (categorical and sequence); 0 otherwise.
         table: name of the embedding table; fields with the same table share it.
-        length: longest sequence kept; 0 unless `kind` is ``sequence``.
+        length: longest sequence or history kept, width of a vector; 0 for one value per row.
         pooled: whether a sequence is an unordered bag (genres) rather than a history.
+        timed_by: the ``elapsed`` field that says when the events of this sequence happened; sequences with the
+            same one are attributes of the same events, position by position: one stream.
     """
 
     name: Name
-    kind: Literal["categorical", "numeric", "sequence"]
+    kind: Literal["categorical", "numeric", "sequence", "elapsed", "vector"]
     size: int = 0
     table: Name | None = None
     length: int = 0
     pooled: bool = False
+    timed_by: Name | None = None
+
+    @property
+    def embedded(self) -> bool:
+        """Whether its values are indices of embedding rows, int64; otherwise they are float32."""
+        return self.kind in ("categorical", "sequence")
+
+    @property
+    def wide(self) -> bool:
+        """Whether a row has several values."""
+        return self.kind in ("sequence", "elapsed", "vector")
 
 
 PADDING = 0

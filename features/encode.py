@@ -19,7 +19,9 @@ from features.declaration import FIRST, PADDING, UNKNOWN, FieldSpec, Frozen, Nam
 from features.encoding import FieldEncoding
 from features.errors import BadInputError
 
-Kind = Literal["vocabulary", "hash", "normalise", "bin", "sequence", "bag"]
+Kind = Literal["vocabulary", "hash", "normalise", "bin", "sequence", "bag", "elapsed", "vector"]
+LISTS = ("sequence", "bag", "elapsed", "vector")
+"""Kinds of features with several values per row."""
 INTEGERS = ("bool", "int8", "int16", "int32", "int64")
 FLOATS = ("float32", "float64")
 LARGEST = 10.0
@@ -35,7 +37,9 @@ class FittedField(Frozen):
         dtype: Feast dtype of the column, such as ``int64``, ``float32`` or ``array<string>``.
         table: feature whose vocabulary, and so whose embedding table, is used; None for numbers.
         buckets: rows of a hash encoding.
-        length: longest history kept.
+        length: longest history kept; width of a vector.
+        timed_by: feature with the times of this history.
+        request_time: column with the time of the request, of which an elapsed time is counted back.
         mean: training mean of a normalised number.
         scale: training standard deviation of a normalised number, 1 where it is constant.
         edges: inner edges of a binned number.
@@ -47,6 +51,8 @@ class FittedField(Frozen):
     table: Name | None = None
     buckets: int = 0
     length: int = 0
+    timed_by: Name | None = None
+    request_time: Name | None = None
     mean: float = 0.0
     scale: float = 1.0
     edges: tuple[float, ...] = ()
@@ -65,7 +71,11 @@ class Encoder(Frozen):
 
     @classmethod
     def fit(
-        cls, table: pa.Table, dtypes: Mapping[str, str], overrides: Mapping[str, FieldEncoding] | None = None
+        cls,
+        table: pa.Table,
+        dtypes: Mapping[str, str],
+        overrides: Mapping[str, FieldEncoding] | None = None,
+        request_time: str = "event_timestamp",
     ) -> Encoder:
         """Learn vocabularies, bins and scales.
 
@@ -73,6 +83,7 @@ class Encoder(Frozen):
             table: rows of the training split, one column per feature.
             dtypes: Feast dtype by feature; its keys are the features.
             overrides: encodings that replace the default of a feature's dtype.
+            request_time: column with the time of the request; needed by `elapsed` only.
 
         Raises:
             BadInputError: a feature has no column, a dtype has no encoding, or an override does not fit.
@@ -83,23 +94,29 @@ class Encoder(Frozen):
                 raise BadInputError(f"encode: {name!r} is not a feature; features are {', '.join(sorted(dtypes))}")
         plans = {name: _kind(name, dtypes[name], overrides.get(name)) for name in sorted(dtypes)}
         owners = {name: _owner(name, plans, overrides) for name in plans}
+        _check_times(plans, overrides)
         seen: dict[str, list[pa.Array]] = {}
         fitted = []
         for name, kind in plans.items():
             option = overrides.get(name, FieldEncoding())
             column = _column(table, name, dtypes[name])
             field = FittedField(name=name, kind=kind, dtype=dtypes[name])
+            if kind in LISTS:
+                field = field.model_copy(update={"length": option.length, "timed_by": option.timed_by})
             owner = owners[name]
             if owner is not None:
                 field = field.model_copy(update={"table": owner})
-                if kind in ("sequence", "bag"):
-                    field = field.model_copy(update={"length": option.length})
+                if kind in LISTS:
                     column = _flatten(column)
                 if plans[owner] == "hash":
                     owner_option = overrides.get(owner, FieldEncoding())
                     field = field.model_copy(update={"buckets": owner_option.buckets})
                 else:
                     seen.setdefault(owner, []).append(_vocabulary_values(column))
+            elif kind == "elapsed":
+                field = field.model_copy(update={"request_time": request_time})
+            elif kind == "vector":
+                _check_width(name, column, option.length)
             elif kind == "normalise":
                 mean, scale = _moments(_numbers(column))
                 field = field.model_copy(update={"mean": mean, "scale": scale})
@@ -118,9 +135,16 @@ class Encoder(Frozen):
         """Model inputs that `encode` produces, sorted by name."""
         return tuple(self._spec(field) for field in self.fitted)
 
+    @property
+    def columns(self) -> list[str]:
+        """Columns that raw rows need, sorted."""
+        return sorted({f.name for f in self.fitted} | {f.request_time for f in self.fitted if f.request_time})
+
     def _spec(self, field: FittedField) -> FieldSpec:
         if field.kind == "normalise":
             return FieldSpec(name=field.name, kind="numeric")
+        if field.kind in ("elapsed", "vector"):
+            return FieldSpec(name=field.name, kind=field.kind, length=field.length)
         if field.kind == "bin":
             size = FIRST + len(field.edges) + 1
         elif field.buckets:
@@ -135,6 +159,7 @@ class Encoder(Frozen):
                 table=field.table,
                 length=field.length,
                 pooled=field.kind == "bag",
+                timed_by=field.timed_by,
             )
         return FieldSpec(name=field.name, kind="categorical", size=size, table=field.table)
 
@@ -146,14 +171,27 @@ class Encoder(Frozen):
 
         Returns:
             By field: int64 ``[rows]`` for categorical, float32 ``[rows]`` for numeric, int64
-            ``[rows, length]`` for sequences, kept from the front and padded at the end with 0.
+            ``[rows, length]`` for sequences, kept from the front and padded at the end with 0, float32
+            ``[rows, length]`` for elapsed times, padded with −1, and for vectors; see `FieldSpec`.
 
         Raises:
-            BadInputError: a column is missing or cannot be read as its dtype.
+            BadInputError: a column is missing or cannot be read as its dtype, or a vector has another width.
         """
-        return {field.name: self._encode(field, _column(table, field.name, field.dtype)) for field in self.fitted}
+        made = {
+            field.name: self._encode(field, _column(table, field.name, field.dtype), table) for field in self.fitted
+        }
+        for field in self.fitted:
+            if field.timed_by is not None:  # an event after the request is not there, whoever reads the history
+                made[field.name] = np.where(made[field.timed_by] < 0, PADDING, made[field.name])
+        return made
 
-    def _encode(self, field: FittedField, column: pa.Array) -> np.ndarray[Any, Any]:
+    def _encode(self, field: FittedField, column: pa.Array, table: pa.Table) -> np.ndarray[Any, Any]:
+        if field.kind == "elapsed":
+            return _elapsed(column, _request_times(table, str(field.request_time), field.name), field.length)
+        if field.kind == "vector":
+            _check_width(field.name, column, field.length)
+            flat = _flatten(column).to_numpy(zero_copy_only=False)
+            return _pad(column, np.where(np.isfinite(flat), flat, 0.0).astype(np.float32), field.length, 0.0)
         if field.kind == "normalise":
             values = (_numbers(column) - field.mean) / field.scale
             values = np.where(np.isfinite(values), values, 0.0)
@@ -163,7 +201,7 @@ class Encoder(Frozen):
             bins = np.searchsorted(np.asarray(field.edges), np.where(np.isfinite(values), values, 0.0), side="right")
             return np.where(np.isfinite(values), bins + FIRST, PADDING).astype(np.int64)
         if field.kind in ("sequence", "bag"):
-            return _pad(column, self._indices(field, _flatten(column)), field.length)
+            return _pad(column, self._indices(field, _flatten(column)), field.length, PADDING)
         return self._indices(field, column)
 
     def _indices(self, field: FittedField, column: pa.Array) -> np.ndarray[Any, Any]:
@@ -183,6 +221,8 @@ def _kind(name: str, dtype: str, option: FieldEncoding | None) -> Kind:
     default: Kind | None = None
     if array and dtype[6:-1] in (*INTEGERS, "string"):
         default = "sequence"
+    elif array and dtype[6:-1] in FLOATS:
+        default = "vector"
     elif dtype in INTEGERS or dtype == "string":
         default = "vocabulary"
     elif dtype in FLOATS:
@@ -190,7 +230,9 @@ def _kind(name: str, dtype: str, option: FieldEncoding | None) -> Kind:
     if default is None:
         raise BadInputError(f"feature {name!r} has dtype {dtype!r}, which has no encoding: drop it or change its dtype")
     kind = option.kind if option is not None and option.kind is not None else default
-    if array != (kind in ("sequence", "bag")) or (kind in ("normalise", "bin") and dtype == "string"):
+    real = array and dtype[6:-1] in FLOATS
+    fits = array == (kind in LISTS) and not (kind in ("normalise", "bin") and dtype == "string")
+    if not fits or real != (kind == "vector") or (kind == "elapsed" and dtype != "array<int64>"):
         raise BadInputError(f"encode: {name!r} is {dtype} and cannot be encoded as {kind!r}")
     if kind == "vocabulary" and dtype in FLOATS:
         raise BadInputError(f"encode: {name!r} is {dtype} and has no vocabulary: use 'normalise' or 'bin'")
@@ -198,7 +240,7 @@ def _kind(name: str, dtype: str, option: FieldEncoding | None) -> Kind:
 
 
 def _owner(name: str, plans: Mapping[str, Kind], overrides: Mapping[str, FieldEncoding]) -> str | None:
-    if plans[name] in ("normalise", "bin"):
+    if plans[name] in ("normalise", "bin", "elapsed", "vector"):
         return None
     owner = overrides[name].shares if name in overrides else None
     if owner is None:
@@ -206,6 +248,59 @@ def _owner(name: str, plans: Mapping[str, Kind], overrides: Mapping[str, FieldEn
     if plans.get(owner) not in ("vocabulary", "hash"):
         raise BadInputError(f"encode: {name!r} shares {owner!r}, which is not a feature with a vocabulary or hash")
     return owner
+
+
+def _check_times(plans: Mapping[str, Kind], overrides: Mapping[str, FieldEncoding]) -> None:
+    """Check that every history with times names a feature that holds times, of the same length."""
+    for name in plans:
+        option = overrides.get(name)
+        if option is None or option.timed_by is None:
+            continue
+        times = option.timed_by
+        if plans[name] != "sequence" or plans.get(times) != "elapsed":
+            raise BadInputError(
+                f"encode: {name!r} is timed by {times!r}: timed_by goes from a sequence to a feature encoded as "
+                "'elapsed'; name one or leave it out"
+            )
+        if (other := overrides[times].length) != option.length:
+            raise BadInputError(
+                f"encode: {name!r} keeps {option.length} events and its times {times!r} keep {other}: give both "
+                "the same length"
+            )
+
+
+def _check_width(name: str, column: pa.Array, width: int) -> None:
+    lengths = pc.list_value_length(column)
+    wrong = pc.unique(lengths.filter(pc.not_equal(lengths, width)))
+    if len(wrong):
+        raise BadInputError(
+            f"feature {name!r} holds vectors of width {wrong[0]}, its encoding says {width}: correct the vectors, or "
+            "set length to their width"
+        )
+
+
+def _request_times(table: pa.Table, name: str, wanted_by: str) -> np.ndarray[Any, Any]:
+    """Return the requests' times as int64 µs since 1970 UTC."""
+    if name not in table.column_names:
+        raise BadInputError(f"column {name!r} is missing from the rows: {wanted_by!r} counts back from it, add it")
+    column = table.column(name)
+    if not pa.types.is_timestamp(column.type) or column.null_count:
+        what = f"{column.null_count} nulls" if pa.types.is_timestamp(column.type) else str(column.type)
+        raise BadInputError(f"column {name!r} holds {what}: {wanted_by!r} counts back from it, give every row a time")
+    micros = column.cast(pa.timestamp("us", tz=column.type.tz), safe=False).cast(pa.int64())
+    return np.asarray(micros.to_numpy())
+
+
+def _elapsed(column: pa.Array, requests: np.ndarray[Any, Any], length: int) -> np.ndarray[Any, Any]:
+    """Return float32 ``[rows, length]`` seconds from each event to its row's request, −1 where there is none."""
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+    flat = _flatten(column)
+    missing = pc.is_null(flat).to_numpy(zero_copy_only=False)
+    # Subtracted as whole microseconds: a float32 holds no time since 1970 to the second.
+    since = np.repeat(requests, lengths) - flat.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+    # Whatever lies after the request, however little, stays visibly below zero.
+    seconds = np.where(missing | (since < 0), -1.0, since / 1e6).astype(np.float32)
+    return _pad(column, seconds, length, -1.0)
 
 
 def _column(table: pa.Table, name: str, dtype: str) -> pa.Array:
@@ -223,6 +318,8 @@ def _column(table: pa.Table, name: str, dtype: str) -> pa.Array:
 def _arrow_type(dtype: str, found: pa.DataType) -> pa.DataType:
     if dtype.startswith("array<"):
         inner = dtype[6:-1]
+        if inner in FLOATS:
+            return pa.list_(pa.float64())
         return pa.list_(pa.string() if inner == "string" else pa.int64())
     if dtype == "string":
         return pa.string()
@@ -276,15 +373,15 @@ def _quantiles(values: np.ndarray[Any, Any], buckets: int) -> tuple[float, ...]:
     return tuple(float(edge) for edge in edges)
 
 
-def _pad(column: pa.Array, indices: np.ndarray[Any, Any], length: int) -> np.ndarray[Any, Any]:
-    """Lay flattened list elements out as ``[rows, length]``, the first `length` of each row."""
+def _pad(column: pa.Array, values: np.ndarray[Any, Any], length: int, padding: float) -> np.ndarray[Any, Any]:
+    """Lay flattened list elements out as ``[rows, length]`` of the same dtype, the first `length` of each row."""
     lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
     rows = np.repeat(np.arange(len(lengths)), lengths)
     starts = np.concatenate(([0], np.cumsum(lengths)[:-1])) if len(lengths) else np.zeros(0, dtype=np.int64)
     positions = np.arange(len(rows)) - np.repeat(starts, lengths)
     kept = positions < length
-    padded = np.full((len(lengths), length), PADDING, dtype=np.int64)
-    padded[rows[kept], positions[kept]] = indices[kept]
+    padded = np.full((len(lengths), length), padding, dtype=values.dtype)
+    padded[rows[kept], positions[kept]] = values[kept]
     return padded
 
 

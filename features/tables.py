@@ -1,8 +1,8 @@
-"""How do impressions become the Parquet files behind Feast's sources? By executing each source's recipe."""
+"""How do logged events become the Parquet files behind Feast's sources? By executing each source's recipe."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,13 @@ TICK = timedelta(microseconds=1)
 
 
 def compute_table(recipe: Recipe, events: pl.LazyFrame, window: Window) -> pl.DataFrame:
-    """Return the rows that a recipe gives for the impressions of a window.
+    """Return the rows that a recipe gives for the events of a window.
 
     Args:
         recipe: what to compute.
-        events: impressions with `event_timestamp` and `created_timestamp` in ``datetime[us, UTC]``,
+        events: the log that the recipe names, with `event_timestamp` and `created_timestamp` in ``datetime[us, UTC]``,
             in any order; the result does not depend on it.
-        window: impressions outside are not counted.
+        window: events outside are not counted.
 
     Returns:
         Key, `event_timestamp`, `created_timestamp` and the features, sorted by key and time, with one
@@ -97,9 +97,8 @@ def _columns(recipe: Recipe) -> set[str]:
     base = {recipe.key, EVENT_TIME, CREATED}
     if isinstance(recipe, Profile):
         return base | set(recipe.columns)
-    history = recipe.history
-    listed = {history.column, history.feedback} - {None} if history else set()
-    return base | {rate.feedback for rate in recipe.rates} | {str(name) for name in listed}
+    listed = set(recipe.history.columns.values()) if recipe.history else set()
+    return base | {rate.feedback for rate in recipe.rates} | {part.column for part in recipe.sums} | listed
 
 
 def _profile(recipe: Profile, events: pl.LazyFrame) -> pl.LazyFrame:
@@ -123,7 +122,7 @@ def _profile(recipe: Profile, events: pl.LazyFrame) -> pl.LazyFrame:
 
 def _activity(recipe: Activity, events: pl.LazyFrame) -> pl.DataFrame:
     key, prefix = recipe.key, recipe.prefix
-    within = [recipe.history.column] if recipe.history else []
+    listed = list(recipe.history.columns.values()) if recipe.history else []
     labels = sorted({rate.feedback for rate in recipe.rates})
     count = (pl.int_range(pl.len()) + 1).over(key)
     rates = [
@@ -131,34 +130,53 @@ def _activity(recipe: Activity, events: pl.LazyFrame) -> pl.DataFrame:
          / (count + rate.weight)).cast(pl.Float32).alias(f"{prefix}_{rate.feedback}_rate")
         for rate in recipe.rates
     ]  # fmt: skip
-    ordered = events.sort(key, EVENT_TIME, *within, CREATED, *labels).collect()
+    sums = [
+        # As float64, in which whole numbers add up exactly and a small integer type does not overflow.
+        pl.col(part.column).fill_null(0).cast(pl.Float64).rolling_sum_by(EVENT_TIME, f"{part.days}d", closed="right")
+        .over(key).alias(recipe.total(part))
+        for part in recipe.sums
+    ]  # fmt: skip
+    within = dict.fromkeys([*listed[:1], CREATED, *labels, *listed])
+    within.pop(EVENT_TIME, None)
+    ordered = events.sort(key, EVENT_TIME, *within).collect()
     running = ordered.with_columns(
         *rates,
-        count.cast(pl.Int64).alias(f"{prefix}_impressions"),
+        *sums,
+        count.cast(pl.Int64).alias(recipe.count),
         pl.col(CREATED).cum_max().over(key),
         __position=pl.int_range(pl.len(), dtype=pl.Int64),
     )
     states = running.unique([key, EVENT_TIME], keep="last", maintain_order=True).with_columns(
         (pl.col(EVENT_TIME).diff().over(key).dt.total_microseconds() / 1e6).alias(f"{prefix}_gap_seconds")
     )
-    features = [f"{prefix}_impressions", *(f"{prefix}_{rate.feedback}_rate" for rate in recipe.rates)]
+    features = [
+        recipe.count,
+        *(f"{prefix}_{rate.feedback}_rate" for rate in recipe.rates),
+        *map(recipe.total, recipe.sums),
+    ]
     result = states.select(key, EVENT_TIME, CREATED, *features, f"{prefix}_gap_seconds")
     if recipe.history is None:
         return result
     positions = states["__position"].to_numpy()
-    return result.with_columns(*_histories(recipe.history, ordered, states[f"{prefix}_impressions"], positions))
+    labelled = {rate.feedback for rate in recipe.rates}
+    return result.with_columns(*_histories(recipe.history, ordered, states[recipe.count], positions, labelled))
 
 
 def _histories(
-    history: History, ordered: pl.DataFrame, counts: pl.Series, positions: np.ndarray[Any, Any]
+    history: History,
+    ordered: pl.DataFrame,
+    counts: pl.Series,
+    positions: np.ndarray[Any, Any],
+    labels: Collection[str],
 ) -> list[pl.Series]:
     """List, for each state, the values at its position and before it, newest first.
 
     Args:
         history: what to list.
-        ordered: impressions, those of one key in a row, oldest first.
-        counts: impressions of the key so far, per state.
-        positions: int64 ``[states]``, row in `ordered` of each state's newest impression.
+        ordered: events, those of one key in a row, oldest first.
+        counts: events of the key so far, per state.
+        positions: int64 ``[states]``, row in `ordered` of each state's newest event.
+        labels: columns in which a missing value is 0.
     """
     lengths = np.minimum(counts.to_numpy(), history.length)
     offsets = np.concatenate(([0], np.cumsum(lengths)))
@@ -170,8 +188,9 @@ def _histories(
         values = column.to_arrow().take(pa.array(rows))
         return pl.Series(name, pl.from_arrow(pa.LargeListArray.from_arrays(offset_array, values)))
 
-    columns = [listed(ordered[history.column], history.name)]
-    if history.feedback and history.feedback_name:
-        labels = ordered[history.feedback].fill_null(0).cast(pl.Int64)
-        columns.append(listed(labels, history.feedback_name))
-    return columns
+    def plain(column: pl.Series) -> pl.Series:
+        if isinstance(column.dtype, pl.Datetime):
+            return column.dt.cast_time_unit("us").to_physical()
+        return column.fill_null(0).cast(pl.Int64) if column.name in labels else column
+
+    return [listed(plain(ordered[column]), name) for name, column in history.columns.items()]

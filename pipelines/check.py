@@ -18,6 +18,7 @@ from pipelines.params import check_params, parse_params, resolve_config, resolve
 from pipelines.plan import Plan, PlannedStage, Wire
 from pipelines.problems import Finding, PipelineError, Problem
 from pipelines.rules import RULES, Draft
+from pipelines.rules_ranker import RANKER_RULES
 from pipelines.spec import PipelineSpec, StageSpec
 
 __all__ = [
@@ -89,7 +90,7 @@ def examine(document: Document) -> tuple[Plan | None, tuple[Problem, ...]]:
     sound, spec, findings = _salvage(document)
     if spec is not None:
         draft = Draft(document, sound, spec)
-        findings += [finding for rule in RULES for finding in rule(draft)]
+        findings += [finding for rule in (*RULES, *RANKER_RULES) for finding in rule(draft)]
     problems += [
         document.problem(document.span(finding.where, key=finding.at == "key"), finding.message)
         for finding in findings
@@ -102,16 +103,7 @@ def examine(document: Document) -> tuple[Plan | None, tuple[Problem, ...]]:
 
 def _salvage(document: Document) -> tuple[Any, PipelineSpec | None, list[Finding]]:
     """Return the file's content without its malformed parts, as value and as model, and what was malformed."""
-    value = document.value
-    spec, findings = shape.fit(PipelineSpec, value)
-    broken = findings.copy()
-    # Leaving out one part can leave its block without a key that it needs, so a few rounds may be needed.
-    while spec is None and isinstance(value, dict):
-        value = shape.prune(value, [finding.where for finding in broken if finding.where])
-        spec, broken = shape.fit(PipelineSpec, _STAND_INS | value)
-        if any(not finding.where for finding in broken):
-            break
-    return value, spec, findings
+    return shape.salvage(PipelineSpec, document.value, _STAND_INS)
 
 
 _STAND_INS = {"name": "unnamed", "window": {"days": 1}, "stages": {"unnamed": {"uses": "unnamed"}}}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
 
     from registry.memory.error_memory import Memory
     from registry.served_model import ServedModel
+    from registry.value import ValueTable
 
 ROWS = 65_536
 """Rows read, scored and written at a time; bounds memory."""
@@ -29,11 +32,37 @@ def score(
     which: Annotated[str, typer.Option("--which", help="Alias, or version number.")] = "champion",
     memory: Annotated[bool, typer.Option(help="Correct the answers with the version's error memory.")] = True,
     provider: Annotated[str, typer.Option(help="Execution provider: auto, cpu or cuda.")] = "auto",
+    value: Annotated[
+        list[str] | None,
+        typer.Option(help="Present value per conversion, PRODUCT=NUMBER, for this run; may be repeated."),
+    ] = None,
+    default_value: Annotated[
+        float | None, typer.Option(help="Value of products without one, for this run; else they are refused.")
+    ] = None,
 ) -> None:
-    """Score a Parquet file with a registered version: its ONNX graph, its encoder, its error memory."""
+    """Score a Parquet file with a registered version: its graph, encoder, calibration, error memory, values."""
+    from components.refresh_error_memory.pointer import find_memory
+    from components.settings import Settings
+
+    with opened(model, which, rows, provider) as (served, version):
+        table = chosen_value(served, value or [], default_value)
+        held = find_memory(Settings.from_environment(), model, version) if memory else None
+        count = write_scores(served, held, rows, out, table)
+    calibrated = "calibrated, " if served.calibration and served.calibration.stages else ""
+    state = "with its error memory" if held and held.header.enabled else "without error memory"
+    typer.echo(f"{count:,} rows scored by {model} v{version} on {served.provider}, {calibrated}{state}: {out}")
+
+
+@contextmanager
+def opened(model: str, which: str, rows: Path, provider: str) -> Iterator[tuple[ServedModel, int]]:
+    """Check what a command was given, then yield a registered version, opened, and its number.
+
+    Raises:
+        BadInputError: there is no such provider, or the version's files were changed.
+        MissingError: there is no such file, model or version.
+    """
     import tempfile
 
-    from components.refresh_error_memory.pointer import find_memory
     from components.settings import Settings, quiet_engines
     from features.errors import BadInputError, MissingError
     from registry.client import Registry
@@ -48,15 +77,51 @@ def score(
     registry = Registry(settings.tracking_uri, settings.mlflow_artifacts)
     version = registry.version(model, int(which) if which.isdigit() else which)
     with tempfile.TemporaryDirectory(prefix="rankmill-") as folder:
-        served = ServedModel.open(registry.download(model, version.version, Path(folder) / "model"), provider)  # type: ignore[arg-type]  # checked above
-        held = find_memory(settings, model, version.version) if memory else None
-        count = write_scores(served, held, rows, out)
-    state = "with its error memory" if held and held.header.enabled else "without error memory"
-    typer.echo(f"{count:,} rows scored by {model} v{version.version} on {served.provider}, {state}: {out}")
+        directory = registry.download(model, version.version, Path(folder) / "model")
+        yield ServedModel.open(directory, provider), version.version  # type: ignore[arg-type]  # checked above
 
 
-def write_scores(served: ServedModel, memory: Memory | None, rows: Path, out: Path) -> int:
-    """Score `rows` in batches and write the tasks beside the user, item and row ids it holds.
+def chosen_value(served: ServedModel, written: Sequence[str], default: float | None) -> ValueTable | None:
+    """Return the value of a conversion for one run, or None where the command line changes nothing.
+
+    Args:
+        served: the model, whose own table is changed where one is written.
+        written: ``PRODUCT=NUMBER``, one each.
+        default: value of every other product without one.
+
+    Raises:
+        BadInputError: a value is no number of at least 0, or its product is not known.
+    """
+    from pydantic import ValidationError
+
+    from features.errors import BadInputError
+    from registry.value import ValueTable
+
+    if not written and default is None:
+        return None
+    held = served.calibration.value if served.calibration else ValueTable()
+    numbers = {product: number for product, _, number in (part.rpartition("=") for part in written)}
+    try:
+        changed = ValueTable.model_validate(
+            {
+                "products": held.products | numbers,
+                "default": held.default if default is None else default,
+            }
+        )
+    except ValidationError as error:
+        raise BadInputError(
+            f"{', '.join(written) or default} cannot be the value of a conversion: write --value PRODUCT=NUMBER, a "
+            "finite number of at least 0"
+        ) from error
+    if "" in numbers:
+        raise BadInputError(f"--value {numbers['']} names no product: write PRODUCT=NUMBER, or use --default-value")
+    return changed.check(served.contract.schema_.domains)
+
+
+def write_scores(
+    served: ServedModel, memory: Memory | None, rows: Path, out: Path, value: ValueTable | None = None
+) -> int:
+    """Score `rows` in batches and write `score_table` of each.
 
     Returns:
         The number of rows. `out` appears when all are written, or not at all.
@@ -77,11 +142,11 @@ def write_scores(served: ServedModel, memory: Memory | None, rows: Path, out: Pa
     writer: pq.ParquetWriter | None = None
     try:
         for batch in source.iter_batches(batch_size=ROWS):
-            table = score_table(served, memory, pa.Table.from_batches([batch]))
+            table = score_table(served, memory, pa.Table.from_batches([batch]), value)
             writer = writer or pq.ParquetWriter(partial, table.schema)
             writer.write_table(table)
         if writer is None:
-            pq.write_table(score_table(served, memory, source.read()), partial)
+            pq.write_table(score_table(served, memory, source.read(), value), partial)
         else:
             writer.close()
         partial.replace(out)
@@ -90,15 +155,24 @@ def write_scores(served: ServedModel, memory: Memory | None, rows: Path, out: Pa
     return int(source.metadata.num_rows)
 
 
-def score_table(served: ServedModel, memory: Memory | None, table: pa.Table) -> pa.Table:
-    """Return ids and one float64 column per task; with a memory, the corrected probabilities.
+def score_table(
+    served: ServedModel, memory: Memory | None, table: pa.Table, value: ValueTable | None = None
+) -> pa.Table:
+    """Return ids, one float64 column per task, with a memory the corrected probabilities, and `expected_value`.
+
+    Args:
+        served: gives the calibrated probabilities.
+        memory: corrects them; the value is multiplied in last.
+        table: raw rows.
+        value: replaces the value per conversion that the model carries.
 
     Raises:
-        BadInputError: a feature is missing, or the user column that the memory's key needs.
+        BadInputError: a feature is missing, the user column that the memory's key needs, or a product's value.
     """
     import pyarrow as pa
 
     from features.errors import BadInputError
+    from registry.value import EXPECTED_VALUE
 
     declaration = served.contract.schema_.declaration
     scores = served.score(table)
@@ -108,6 +182,12 @@ def score_table(served: ServedModel, memory: Memory | None, table: pa.Table) -> 
             raise BadInputError(
                 f"rows have no column {declaration.user!r}, which the error memory needs: add it or pass --no-memory"
             )
-        tasks = memory.compensate(tasks, scores.hidden, table[declaration.user].combine_chunks())
-    ids = [name for name in ("row_id", declaration.user, declaration.item) if name in table.column_names]
-    return pa.table({name: table[name] for name in ids} | {name: pa.array(values) for name, values in tasks.items()})
+        tasks = memory.compensate(tasks, scores.hidden, table)
+    answers = tasks | {EXPECTED_VALUE: served.expected_value(tasks, table, value)}
+    return pa.table({name: table[name] for name in id_columns(served, table)} | answers)
+
+
+def id_columns(served: ServedModel, table: pa.Table) -> list[str]:
+    """Return which of row, user and item id the rows hold, so that answers can be told apart."""
+    declaration = served.contract.schema_.declaration
+    return [name for name in ("row_id", declaration.user, declaration.item) if name in table.column_names]

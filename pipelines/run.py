@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +20,7 @@ from pipelines.airflow_home import in_process_environment, initialise, private_h
 from pipelines.check import check_params, load_plan, pipeline_file
 from pipelines.plan import Plan
 from pipelines.task import Attempt, InterruptedRunError, end_children, may_pass, process, sentence
+from pipelines.terminal import quiet_terminal
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -101,7 +100,7 @@ def run_pipeline(name: str, params: Mapping[str, Any], settings: Settings) -> Ru
     with writing_below(settings.runs):
         folder.mkdir(parents=True, exist_ok=True)
     initialise(settings)
-    with private_home(settings) as home, _quiet_terminal(folder / "run.log") as console:
+    with private_home(settings) as home, quiet_terminal(folder / "run.log") as console:
         head = f"{plan.name} · {len(plan.stages)} stages · log {folder / 'run.log'}"
         console.print(head, markup=False, soft_wrap=True)
         os.environ.update(in_process_environment(settings, home))
@@ -227,40 +226,6 @@ def _watched(progress: _Progress) -> Iterator[None]:
             signal.signal(number, handler)
         logger.removeHandler(details)
         process.observer = None
-
-
-@contextmanager
-def _quiet_terminal(log: Path) -> Iterator[Console]:
-    """Send what this process and its children print to `log`, and yield a console on the real stdout.
-
-    File descriptors are moved, not `sys.stdout`: engines print from C and from child processes. Some
-    of them print once more while Python shuts down, which goes to the log too.
-    """
-    from rich.console import Console
-
-    sys.stdout.flush()
-    sys.stderr.flush()
-    saved = {1: os.dup(1), 2: os.dup(2)}
-    target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    for descriptor in saved:
-        os.dup2(target, descriptor)
-    stream = os.fdopen(os.dup(saved[1]), "w", encoding="utf-8", errors="replace", buffering=1)
-    try:
-        yield Console(file=stream, highlight=False)
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for descriptor, copy in saved.items():
-            os.dup2(copy, descriptor)
-            os.close(copy)
-        stream.close()
-        atexit.register(_hush, target)
-
-
-def _hush(target: int) -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.dup2(target, 2)
 
 
 def _duration(value: timedelta) -> str:

@@ -92,6 +92,25 @@ def prune(value: Any, paths: Iterable[KeyPath]) -> Any:
     return None if () in broken else copy(value, ())
 
 
+def salvage(model: type[Model], value: Any, stand_ins: dict[str, Any]) -> tuple[Any, Model | None, list[Finding]]:
+    """Return a file's content without its malformed parts, as value and as `model`, and what was malformed.
+
+    Args:
+        model: the shape of the file.
+        value: its content.
+        stand_ins: what a file must have; where it has not, the rest is judged with these.
+    """
+    found, findings = fit(model, value)
+    broken = findings.copy()
+    # Leaving out one part can leave its block without a key that it needs, so a few rounds may be needed.
+    while found is None and isinstance(value, dict):
+        value = prune(value, [finding.where for finding in broken if finding.where])
+        found, broken = fit(model, stand_ins | value)
+        if any(not finding.where for finding in broken):
+            break
+    return value, found, findings
+
+
 def _findings(model: type[BaseModel], value: Any, error: ValidationError, block: str) -> list[Finding]:
     wanted: dict[tuple[KeyPath, bool], list[str]] = {}
     told: list[Finding] = []

@@ -27,6 +27,7 @@ PAGES = (
     ("data_docs", "index.html", "what the data contract found"),
     ("promotion", "verdict.html", "the gate, cell by cell"),
     ("error_memory", "slots.html", "base against compensated, slot by slot"),
+    ("memory_study", "report.html", "memory and incremental training against the base, slot by slot"),
 )
 """Kind of artifact, file and what a reader finds in it."""
 KINDS = ("model_version", *(kind for kind, _, _ in PAGES))

@@ -1,11 +1,17 @@
-"""How wide may a table be that a command prints? As the terminal, or with room where there is none."""
+"""What does a command show on the terminal? Tables with room, and of the engines' chatter nothing."""
 
 from __future__ import annotations
 
+import atexit
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 
@@ -15,3 +21,37 @@ def show(table: Table) -> None:
 
     # A pipe has no width: give a table there room, so that nothing is folded in the middle of a name.
     Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(table)
+
+
+@contextmanager
+def quiet_terminal(log: Path) -> Iterator[Console]:
+    """Send what this process and its children print to `log`, and yield a console on the real stdout.
+
+    File descriptors are moved, not `sys.stdout`: engines print from C and from child processes. Some
+    of them print once more while Python shuts down, which goes to the log too.
+    """
+    from rich.console import Console
+
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = {1: os.dup(1), 2: os.dup(2)}
+    target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for descriptor in saved:
+        os.dup2(target, descriptor)
+    stream = os.fdopen(os.dup(saved[1]), "w", encoding="utf-8", errors="replace", buffering=1)
+    try:
+        yield Console(file=stream, highlight=False)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for descriptor, copy in saved.items():
+            os.dup2(copy, descriptor)
+            os.close(copy)
+        stream.close()
+        atexit.register(_hush, target)
+
+
+def _hush(target: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(target, 2)

@@ -2,7 +2,8 @@
 
 Rows share ``batch``. Ordered histories of the same declared length share an axis, because rankers may
 read them in parallel (items and their ratings): ``history``, or ``history_<length>`` where lengths
-differ. A bag has nothing to be parallel to and has its own axis: ``bag_<field>``.
+differ. The events of one stream, their attributes and their times, share ``events_<times>``. A bag has nothing
+to be parallel to and has its own axis: ``bag_<field>``. The axis of a vector is its width, a number.
 """
 
 from __future__ import annotations
@@ -14,16 +15,22 @@ from features.declaration import FieldSpec
 BATCH = "batch"
 HISTORY = "history"
 BAG = "bag"
+EVENTS = "events"
 
 
-def axes_of(fields: Iterable[FieldSpec]) -> dict[str, tuple[str, ...]]:
-    """Return the axis names of each graph input, in the fields' order: one for a value per row, two for a sequence."""
+def axes_of(fields: Iterable[FieldSpec]) -> dict[str, tuple[str | int, ...]]:
+    """Return the axes of each graph input, in the fields' order: one for a value per row, two for several."""
     fields = tuple(fields)
-    lengths = {field.length for field in fields if field.kind == "sequence" and not field.pooled}
+    untimed = [f for f in fields if f.kind == "sequence" and not f.pooled and f.timed_by is None]
+    lengths = {field.length for field in untimed}
 
-    def second(field: FieldSpec) -> tuple[str, ...]:
-        if field.kind != "sequence":
+    def second(field: FieldSpec) -> tuple[str | int, ...]:
+        if not field.wide:
             return ()
+        if field.kind == "vector":
+            return (field.length,)
+        if field.kind == "elapsed" or field.timed_by is not None:
+            return (f"{EVENTS}_{field.timed_by or field.name}",)
         if field.pooled:
             return (f"{BAG}_{field.name}",)
         return (HISTORY if len(lengths) == 1 else f"{HISTORY}_{field.length}",)
@@ -32,11 +39,11 @@ def axes_of(fields: Iterable[FieldSpec]) -> dict[str, tuple[str, ...]]:
 
 
 def sequence_axes(fields: Iterable[FieldSpec]) -> dict[str, tuple[FieldSpec, ...]]:
-    """Return the sequence fields that lie on each axis after ``batch``."""
+    """Return the fields that lie on each dynamic axis after ``batch``."""
     fields = tuple(fields)
     axes: dict[str, tuple[FieldSpec, ...]] = {}
     for field in fields:
         names = axes_of(fields)[field.name]
-        if len(names) == 2:
+        if len(names) == 2 and isinstance(names[1], str):
             axes[names[1]] = (*axes.get(names[1], ()), field)
     return axes

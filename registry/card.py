@@ -94,7 +94,7 @@ def _inputs(fields: tuple[FieldSpec, ...]) -> str:
     def shape(field: FieldSpec) -> str:
         if field.kind == "sequence":
             return f"{'bag' if field.pooled else 'history'}, at most {field.length}"
-        return field.kind
+        return f"{field.kind}, {field.length}" if field.wide else field.kind
 
     rows = [
         [f"`{f.name}`", shape(f), f"{f.size:,}" if f.size else "–", f"`{f.table}`" if f.table else "–"] for f in fields

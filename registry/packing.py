@@ -7,6 +7,7 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from registry.axes import axes_of
 from registry.contract import ModelContract
 from registry.seal import SEAL, Seal
 
@@ -54,8 +55,13 @@ def _signature(contract: ModelContract) -> ModelSignature:
     from mlflow.types import Schema, TensorSpec
 
     integer, real = np.dtype(np.int64), np.dtype(np.float32)
+    axes = axes_of(contract.fields)
     inputs = [
-        TensorSpec(real if f.kind == "numeric" else integer, (-1, -1) if f.kind == "sequence" else (-1,), f.name)
+        TensorSpec(
+            integer if f.embedded else real,
+            tuple(axis if isinstance(axis, int) else -1 for axis in axes[f.name]),
+            f.name,
+        )
         for f in contract.fields
     ]
     outputs = [TensorSpec(real, (-1,), task) for task in contract.tasks]

@@ -1,13 +1,14 @@
-"""What does a model answer to raw rows? Raw table → the model's own encoder → ONNX graph → named scores.
+"""What does a model answer to raw rows? Raw table → its own encoder → ONNX graph → calibration → named scores.
 
 Evaluation, the promotion gate, the error memory and serving all score through this one class, so a
-number in a report is a number that the served model gives.
+number in a report is a number that the served model gives. An error memory therefore remembers errors of
+calibrated probabilities, and corrects them after calibration.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,12 +16,15 @@ import numpy as np
 import pyarrow as pa
 from pydantic import ValidationError
 
-from features.declaration import PADDING
+from features.declaration import PADDING, FieldSpec
 from features.encode import Encoder
 from features.errors import BadInputError, MissingError
 from registry.axes import axes_of, sequence_axes
+from registry.calibration import Calibration, read_calibration
 from registry.contract import ModelContract
+from registry.domains import ELSEWHERE, domain_codes, domain_column
 from registry.session import Provider, open_session, provider_name
+from registry.value import ValueTable, expected_value
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -34,9 +38,9 @@ CHUNK = 8192
 """Rows encoded and scored at a time."""
 
 Batch = Mapping[str, np.ndarray[Any, Any]]
+Probabilities = np.ndarray[Any, np.dtype[np.float64]]
 _Port = tuple[str, list[str | int]]
 """Type and shape of a graph input or output, as onnxruntime writes them."""
-_TYPES = {"categorical": "tensor(int64)", "sequence": "tensor(int64)", "numeric": "tensor(float)"}
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Scores:
         hidden: float32 ``[B, H]`` representation.
     """
 
-    tasks: dict[str, np.ndarray[Any, np.dtype[np.float64]]]
+    tasks: dict[str, Probabilities]
     hidden: np.ndarray[Any, np.dtype[np.float32]]
 
 
@@ -61,16 +65,18 @@ class ServedModel:
         encoder: raw columns to graph inputs.
         session: open onnxruntime session.
         directory: where the files lie.
+        calibration: curves by domain, and the value of a conversion; None answers as the graph does.
     """
 
     contract: ModelContract
     encoder: Encoder
     session: onnxruntime.InferenceSession
     directory: Path
+    calibration: Calibration | None = None
 
     @classmethod
     def open(cls, directory: Path, provider: Provider = "auto", threads: int | None = None) -> ServedModel:
-        """Open a model from `model.onnx`, `contract.json` and `encoder.json` in one directory.
+        """Open a model from `model.onnx`, `contract.json`, `encoder.json` and, if any, `calibration.json`.
 
         Args:
             directory: an `OnnxModel` artifact or the downloaded files of a registered version.
@@ -92,7 +98,8 @@ class ServedModel:
             raise BadInputError(
                 f"{error.title} of the model at {directory} cannot be read ({reason}): export the model again"
             ) from error
-        model = cls(contract, encoder, open_session(directory / MODEL, provider, threads), directory)
+        calibration = read_calibration(directory, contract.ranker_digest, contract.schema_.declaration)
+        model = cls(contract, encoder, open_session(directory / MODEL, provider, threads), directory, calibration)
         model.check()
         return model
 
@@ -109,7 +116,8 @@ class ServedModel:
         """
         axes = axes_of(self.contract.fields)
         promised: dict[str, _Port] = {
-            f"input {f.name}": (_TYPES[f.kind], [*axes[f.name]]) for f in self.contract.fields
+            f"input {f.name}": ("tensor(int64)" if f.embedded else "tensor(float)", [*axes[f.name]])
+            for f in self.contract.fields
         }
         promised |= {f"output {task}": ("tensor(float)", ["batch"]) for task in self.contract.tasks}
         promised[f"output {HIDDEN}"] = ("tensor(float)", ["batch", self.contract.hidden])
@@ -127,31 +135,63 @@ class ServedModel:
             )
 
     def score(self, table: pa.Table, chunk: int = CHUNK) -> Scores:
-        """Return the model's answers to raw rows.
+        """Return the model's answers to raw rows, calibrated when the model has a calibration.
 
         Args:
-            table: raw rows with one column per feature; other columns are ignored.
+            table: raw rows with one column per feature, and the domain when the calibration differs by it;
+                other columns are ignored.
             chunk: rows encoded and scored at a time; bounds memory.
 
         Raises:
             BadInputError: a feature's column is missing or cannot be read, or an answer is not a number.
         """
-        for field in self.contract.fields:
-            if field.name not in table.column_names:
-                raise BadInputError(f"rows have no column {field.name!r}, which model {self.directory} needs: add it")
-        inputs = table.select([field.name for field in self.contract.fields])
+        for name in self.encoder.columns:
+            if name not in table.column_names:
+                raise BadInputError(f"rows have no column {name!r}, which model {self.directory} needs: add it")
+        inputs = table.select(self.encoder.columns)
         parts = [
             self.run(self.encoder.encode(inputs.slice(start, chunk))) for start in range(0, inputs.num_rows, chunk)
         ]
-        return _joined(parts, self.contract)
+        scores = _joined(parts, self.contract)
+        return (
+            scores
+            if self.calibration is None
+            else replace(scores, tasks=self._calibrated(self.calibration, scores.tasks, table))
+        )
+
+    def expected_value(
+        self, tasks: Mapping[str, Probabilities], table: pa.Table, value: ValueTable | None = None
+    ) -> Probabilities:
+        """Return the score to rank by, float64 ``[B]``: probability of the deepest feedback × its value.
+
+        Args:
+            tasks: answers to the rows, from `score`, and through the error memory when there is one.
+            table: the same raw rows; their domain names the product.
+            value: replaces the value that the model carries; without either a conversion counts as 1.
+
+        Raises:
+            BadInputError: a row's product has no value, or the column that names it is missing.
+        """
+        held = value or (self.calibration.value if self.calibration else ValueTable())
+        declaration = self.contract.schema_.declaration
+        return expected_value(tasks, declaration, held.of(table, declaration.domain))
+
+    def _calibrated(
+        self, calibration: Calibration, tasks: dict[str, Probabilities], table: pa.Table
+    ) -> dict[str, Probabilities]:
+        declaration, domains = self.contract.schema_.declaration, calibration.domains
+        codes = np.full(table.num_rows, ELSEWHERE, dtype=np.int64)
+        if domains:
+            codes = domain_codes(domain_column(table, declaration.domain, "the calibration"), domains)
+        return calibration.apply(tasks, declaration, codes)
 
     def run(self, batch: Batch) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
-        """Return every output of the graph for encoded rows.
+        """Return every output of the graph for encoded rows, before calibration.
 
         Histories are cut to the longest of the batch: what lies behind is padding, which rankers mask.
 
         Args:
-            batch: by field: int64 ``[B]``, float32 ``[B]`` or int64 ``[B, length]``.
+            batch: by field what the encoder gives.
 
         Raises:
             BadInputError: an answer is not a finite number.
@@ -173,11 +213,16 @@ def _trimmed(batch: Batch, contract: ModelContract) -> dict[str, np.ndarray[Any,
     """Return the batch with every sequence axis as long as its longest row, at least 1."""
     feed = {field.name: batch[field.name] for field in contract.fields}
     for fields in sequence_axes(contract.fields).values():
-        filled = np.logical_or.reduce([(feed[field.name] != PADDING).any(axis=0) for field in fields])
+        filled = np.logical_or.reduce([_present(field, feed[field.name]).any(axis=0) for field in fields])
         longest = int(filled.nonzero()[0].max(initial=0)) + 1
         for field in fields:
             feed[field.name] = np.ascontiguousarray(feed[field.name][:, :longest])
     return feed
+
+
+def _present(field: FieldSpec, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return where a sequence holds a value, or elapsed times an event."""
+    return values >= 0 if field.kind == "elapsed" else values != PADDING
 
 
 def _joined(parts: list[dict[str, np.ndarray[Any, Any]]], contract: ModelContract) -> Scores:

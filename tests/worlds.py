@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -26,11 +26,27 @@ DTYPES = {
     "age_band": "string",
     "genres": "array<string>",
     "recent_items": "array<int64>",
+    "recent_likes": "array<int64>",
+    "recent_times": "array<int64>",
     "popularity": "float64",
+    "taste": "array<float32>",
+}
+SIDES: dict[str, Literal["user", "item"]] = {
+    "genres": "item",
+    "item_id": "item",
+    "popularity": "item",
+    "recent_items": "user",
+    "recent_likes": "user",
+    "recent_times": "user",
+    "taste": "user",
+    "user_id": "user",
 }
 ENCODE = {
     "genres": FieldEncoding(kind="bag", length=5),
-    "recent_items": FieldEncoding(kind="sequence", shares="item_id", length=8),
+    "recent_items": FieldEncoding(kind="sequence", shares="item_id", length=8, timed_by="recent_times"),
+    "recent_likes": FieldEncoding(kind="sequence", length=8, timed_by="recent_times"),
+    "recent_times": FieldEncoding(kind="elapsed", length=8),
+    "taste": FieldEncoding(kind="vector", length=3),
 }
 
 
@@ -58,11 +74,14 @@ def make_world(rows: int = 4000, seed: int = 0, users: int = 200, items: int = 8
     loved = liked & (rng.random(rows) < love_given_like)
     seconds = np.sort(rng.integers(0, 30 * 86_400, rows))
     genres = [[GENRES[i % 5], GENRES[(i // 5) % 5]] if i % 7 else [] for i in item]
-    recent: list[list[int]] = []
-    seen: dict[int, list[int]] = {}
-    for u, i in zip(user.tolist(), item.tolist(), strict=True):
+    micros = int(START.timestamp()) * 1_000_000 + seconds * 1_000_000
+    recent: list[list[tuple[int, int, int]]] = []
+    seen: dict[int, list[tuple[int, int, int]]] = {}
+    for u, *event in zip(user.tolist(), item.tolist(), liked.astype(int).tolist(), micros.tolist(), strict=True):
         recent.append(list(reversed(seen.get(u, [])[-8:])))
-        seen.setdefault(u, []).append(i)
+        seen.setdefault(u, []).append((event[0], event[1], event[2]))
+    listed = [pa.array([[event[k] for event in row] for row in recent], pa.list_(pa.int64())) for k in range(3)]
+    taste = np.stack([np.cos(user), np.sin(user), np.cos(2 * user)], axis=1).tolist()
     table = pa.table(
         {
             "row_id": pa.array(np.arange(rows), pa.int64()),
@@ -73,7 +92,10 @@ def make_world(rows: int = 4000, seed: int = 0, users: int = 200, items: int = 8
             ),
             "age_band": pa.array([BANDS[b] for b in band], pa.string()),
             "genres": pa.array(genres, pa.list_(pa.string())),
-            "recent_items": pa.array(recent, pa.list_(pa.int64())),
+            "recent_items": listed[0],
+            "recent_likes": listed[1],
+            "recent_times": listed[2],
+            "taste": pa.array(taste, pa.list_(pa.float32())),
             "popularity": pa.array(popularity, pa.float64()),
             "like": pa.array(liked.astype(np.int8)),
             "love": pa.array(loved.astype(np.int8)),
@@ -97,7 +119,7 @@ def write_training_set(
         fields=encoder.fields,
         base_rates={name: float(np.mean(parts["train"][name].to_numpy())) for name in declaration.feedback},
         domains=BANDS,
-        sides={"genres": "item", "item_id": "item", "popularity": "item", "recent_items": "user", "user_id": "user"},
+        sides=SIDES,
         rows=parts["train"].num_rows,
         trained_from=parts["train"]["event_timestamp"][0].as_py(),
         trained_until=parts["test"]["event_timestamp"][0].as_py(),

@@ -44,7 +44,8 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     splits = {name: table.take(pa.array(rows)) for name, rows in parts.items()}
     rates = base_rates(splits["train"], config.feedback)
     dtypes = ranker_features(table, config, snapshot)
-    encoder = Encoder.fit(splits["train"], dtypes, encodings(config, snapshot, dtypes))
+    time = config.declaration().time
+    encoder = Encoder.fit(splits["train"], dtypes, encodings(config, snapshot, dtypes), request_time=time)
     schema = RankerSchema(
         declaration=config.declaration(),
         fields=encoder.fields,
@@ -110,12 +111,13 @@ def ranker_features(table: pa.Table, config: Config, snapshot: ServiceSnapshot) 
 def encodings(config: Config, snapshot: ServiceSnapshot, dtypes: Mapping[str, str]) -> dict[str, FieldEncoding]:
     """Return the encodings of the features' definitions, replaced by those of the config.
 
-    A history that shares the vocabulary of a dropped feature gets its own.
+    A history that shares the vocabulary of a dropped feature gets its own; one whose times are not joined has none.
     """
     defaults = {f.name: f.encoding for f in snapshot.features if f.encoding is not None and f.name in dtypes}
     for name, encoding in defaults.items():
-        if encoding.shares is not None and encoding.shares not in dtypes:
-            defaults[name] = encoding.model_copy(update={"shares": None})
+        shares = encoding.shares if encoding.shares in dtypes else None
+        timed_by = encoding.timed_by if encoding.timed_by in dtypes else None
+        defaults[name] = encoding.model_copy(update={"shares": shares, "timed_by": timed_by})
     return defaults | config.encode
 
 

@@ -69,8 +69,12 @@ class Config(ComponentConfig):
     """Column of the item id; also a feature of the ranker."""
     context: tuple[Name, ...] = ()
     """More columns of the impression known at request time, used as features (`event_timestamp` too)."""
+    carry: tuple[Name, ...] = ()
+    """Columns of the impression that travel with the raw rows and are no features, such as a propensity."""
     drop: tuple[Name, ...] = ()
     """Features of the service, or ids, that the ranker must not see."""
+    include: tuple[Name, ...] = ()
+    """Auxiliary features of the service to join as well, such as the times of a history (`recent_times`)."""
     split: Split = Split()
     """How rows are divided."""
     encode: dict[Name, FieldEncoding] = Field(default_factory=dict)

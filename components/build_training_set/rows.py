@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 
 from components.build_training_set.config import Config
-from components.errors import BadInputError, ContractViolationError, did_you_mean
+from components.errors import BadInputError, ContractViolationError, MissingError, did_you_mean
 from features.declaration import Declaration
 from features.definitions import Definitions
 from features.service import ServiceSnapshot
@@ -25,7 +25,7 @@ def read_impressions(path: Path, config: Config) -> pl.DataFrame:
 
     Args:
         path: `events.parquet` of an `EventsTable`.
-        config: roles, labels and context.
+        config: roles, labels, context and what travels along.
 
     Raises:
         BadInputError: a column is missing, or there is no row.
@@ -33,7 +33,7 @@ def read_impressions(path: Path, config: Config) -> pl.DataFrame:
     """
     declaration = config.declaration()
     roles = [config.user, config.item, declaration.time, *([config.domain] if config.domain else [])]
-    wanted = list(dict.fromkeys([*roles, *config.context, *config.feedback]))
+    wanted = list(dict.fromkeys([*roles, *config.context, *config.carry, *config.feedback]))
     found = pl.scan_parquet(path).collect_schema()
     for name in wanted:
         if name not in found:
@@ -90,7 +90,7 @@ def join_features(
 ) -> pa.Table:
     """Return the raw rows: `row_id`, roles, context, labels, then the features of the service.
 
-    Auxiliary features are joined only when the config encodes them.
+    Auxiliary features are joined only when the config includes or encodes them.
 
     A feature is the newest value known 1 µs before the impression: with an event time and a created
     time not later than that, and not older than its view's TTL; otherwise it is null.
@@ -131,8 +131,17 @@ def join_features(
 
 
 def joined_names(config: Config, snapshot: ServiceSnapshot) -> list[str]:
-    """Return the features of the service to join: all but auxiliary ones that the config does not encode."""
-    return [feature.name for feature in snapshot.features if not feature.auxiliary or feature.name in config.encode]
+    """Return the features of the service to join: all but auxiliary ones that the config does not name.
+
+    Raises:
+        MissingError: `include` names no feature of the service.
+    """
+    names = {feature.name for feature in snapshot.features}
+    for name in config.include:
+        if name not in names:
+            raise MissingError(f"include: there is no feature {name!r}{did_you_mean(name, names)}")
+    named = {*config.include, *config.encode}
+    return [feature.name for feature in snapshot.features if not feature.auxiliary or feature.name in named]
 
 
 def missing_shares(table: pa.Table, names: Iterable[str]) -> dict[str, float]:

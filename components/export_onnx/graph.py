@@ -83,7 +83,7 @@ def export_graph(ranker: nn.Module, schema: RankerSchema, tasks: Sequence[str], 
                 opset_version=OPSET,
                 dynamo=True,
                 external_data=False,
-                dynamic_shapes=(tuple(dict(enumerate(axes[name])) for name in names),),
+                dynamic_shapes=(tuple(_dynamic(axes[name]) for name in names),),
                 verbose=False,
             )
     except torch.onnx.OnnxExporterError as error:
@@ -114,18 +114,23 @@ def strip(model: onnx.ModelProto) -> None:
         part.doc_string = ""
 
 
-def _names(axes: dict[str, tuple[str, ...]]) -> set[str]:
-    return {axis for names in axes.values() for axis in names}
+def _dynamic(axes: tuple[str | int, ...]) -> dict[int, str]:
+    return {place: axis for place, axis in enumerate(axes) if isinstance(axis, str)}
 
 
-def _samples(fields: Sequence[FieldSpec], axes: dict[str, tuple[str, ...]]) -> Iterator[Tensor]:
-    """Yield one small input per field, each axis with a size of its own."""
+def _names(axes: dict[str, tuple[str | int, ...]]) -> set[str]:
+    return {axis for names in axes.values() for axis in names if isinstance(axis, str)}
+
+
+def _samples(fields: Sequence[FieldSpec], axes: dict[str, tuple[str | int, ...]]) -> Iterator[Tensor]:
+    """Yield one small input per field, each dynamic axis with a size of its own."""
     sizes: dict[str, int] = {}
     for field in fields:
-        for axis in axes[field.name]:
-            sizes.setdefault(axis, _SMALLEST + len(sizes))
-        shape = [sizes[axis] for axis in axes[field.name]]
-        yield torch.zeros(shape, dtype=torch.float32 if field.kind == "numeric" else torch.int64)
+        shape = [
+            axis if isinstance(axis, int) else sizes.setdefault(axis, _SMALLEST + len(sizes))
+            for axis in axes[field.name]
+        ]
+        yield torch.zeros(shape, dtype=torch.int64 if field.embedded else torch.float32)
 
 
 @contextlib.contextmanager

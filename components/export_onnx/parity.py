@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import onnxruntime
 
 BATCHES = (1, 7, 1000)
+HISTORIES = ("sequence", "elapsed")
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
 
@@ -131,7 +132,7 @@ def _fullest_first(rows: Arrays, fields: Sequence[FieldSpec]) -> dict[str, np.nd
 def _cut(rows: Arrays, fields: Sequence[FieldSpec], batch: int, history: int) -> dict[str, np.ndarray[Any, Any]]:
     return {
         field.name: np.ascontiguousarray(
-            rows[field.name][:batch, :history] if field.kind == "sequence" else rows[field.name][:batch]
+            rows[field.name][:batch, :history] if field.kind in HISTORIES else rows[field.name][:batch]
         )
         for field in fields
     }

@@ -6,14 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.artifacts import EventsTable
 from components.contract import NoInputs, RunContext
-from components.errors import BadInputError
+from components.events_table import inside, raw_annotations, write_events
 from components.ingest_kuairand.config import Config, Outputs
 from components.ingest_kuairand.files import USERS, VIDEOS, find, log_name, needed
-from components.ingest_kuairand.recheck import ANNOTATION
 from features.declaration import Window
-from features.files import sha256_file
 
 if TYPE_CHECKING:
     import polars as pl
@@ -61,17 +58,14 @@ def run(inputs: NoInputs, config: Config, context: RunContext) -> Outputs:
         BadInputError: a file is damaged, or the window holds no impression.
         MissingError: a file is absent.
     """
-    import pyarrow.parquet as pq
-
-    for name in needed(config.logs):
-        context.annotate(ANNOTATION + name, sha256_file(find(context.settings.data, name)))
+    files = {name: find(context.settings.data, name) for name in needed(config.logs)}
+    for name, digest in raw_annotations(files).items():
+        context.annotate(name, digest)
     frame, repairs = read_events(context.settings.data, config, context.window)
-    draft = context.draft("events")
-    pq.write_table(as_arrow(frame), draft / "events.parquet", compression="zstd", version="2.6")
-    (draft / "window.json").write_text(context.window.model_dump_json(), encoding="utf-8")
+    events = write_events(context.draft("events"), frame, events_schema(), context.window)
     for line in _summary(frame, repairs, config):
         context.note(line)
-    return Outputs(events=EventsTable(uri=str(draft)))
+    return Outputs(events=events)
 
 
 def read_events(data: Path, config: Config, window: Window) -> tuple[pl.DataFrame, Repairs]:
@@ -91,15 +85,13 @@ def read_events(data: Path, config: Config, window: Window) -> tuple[pl.DataFram
     import polars as pl
 
     paths = [find(data, log_name(period)) for period in sorted(set(config.logs))]
-    everything = pl.concat([_log(path) for path in paths])
-    rows = everything.filter(pl.col("event_timestamp").is_between(window.start, window.end, closed="left"))
-    if rows.is_empty():
-        time = pl.col("event_timestamp").dt.to_string("%Y-%m-%d %H:%M")
-        first, last = everything.select(time.min().alias("first"), time.max().alias("last")).row(0)
-        raise BadInputError(
-            f"no impression lies in the window {window}: {', '.join(map(str, paths))} covers {first} to {last} UTC; "
-            "move the window of the pipeline there, or name more periods in logs"
-        )
+    rows = inside(
+        window,
+        pl.concat([_log(path) for path in paths]),
+        what="impression",
+        where=", ".join(map(str, paths)),
+        remedy="move the window of the pipeline there, or name more periods in logs",
+    )
     once = rows.unique(keep="first", maintain_order=True)
     same = [name for name in once.columns if name not in DELIVERY]
     impressions = once.unique(same, keep="first", maintain_order=True)
@@ -124,10 +116,10 @@ def read_events(data: Path, config: Config, window: Window) -> tuple[pl.DataFram
 def _log(path: Path) -> pl.DataFrame:
     import polars as pl
 
-    from components.ingest_kuairand import raw_files
+    from components import csv_table
 
     ids = ("user_id", "video_id", "time_ms", "tab", "duration_ms", "play_time_ms")
-    raw = raw_files.read(path, (*ids, *LABELS, *DELIVERY))
+    raw = csv_table.read(path, (*ids, *LABELS, *DELIVERY))
     time = raw.milliseconds("time_ms")
     rest = [name for name in raw.text.columns if name not in {*ids, *LABELS}]
     return pl.DataFrame(
@@ -151,9 +143,9 @@ def _log(path: Path) -> pl.DataFrame:
 def _users(path: Path) -> pl.DataFrame:
     import polars as pl
 
-    from components.ingest_kuairand import raw_files
+    from components import csv_table
 
-    raw = raw_files.read(path, ("user_id", "user_active_degree", *USER_NUMBERS, *USER_CODES))
+    raw = csv_table.read(path, ("user_id", "user_active_degree", *USER_NUMBERS, *USER_CODES))
     raw.unique("user_id")
     return pl.DataFrame(
         {
@@ -167,9 +159,9 @@ def _users(path: Path) -> pl.DataFrame:
 def _videos(path: Path) -> pl.DataFrame:
     import polars as pl
 
-    from components.ingest_kuairand import raw_files
+    from components import csv_table
 
-    raw = raw_files.read(path, ("video_id", "tag", *VIDEO_WORDS, *VIDEO_NUMBERS))
+    raw = csv_table.read(path, ("video_id", "tag", *VIDEO_WORDS, *VIDEO_NUMBERS))
     raw.unique("video_id")
     tags = raw.text["tag"].str.split(",").list.eval(pl.element().filter(pl.element() != ""))
     return pl.DataFrame(
@@ -206,13 +198,6 @@ def events_schema() -> pa.Schema:
             ("tags", pa.list_(pa.string())),
         ]
     )
-
-
-def as_arrow(frame: pl.DataFrame) -> pa.Table:
-    """Return the frame with the exact Arrow types of `events_schema`."""
-    import polars as pl
-
-    return frame.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(events_schema()).combine_chunks()
 
 
 def _summary(frame: pl.DataFrame, repairs: Repairs, config: Config) -> list[str]:

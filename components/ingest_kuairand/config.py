@@ -35,6 +35,6 @@ COMPONENT = ComponentSpec(
     outputs=Outputs,
     entrypoint="components.ingest_kuairand.component:run",
     windowed=True,
-    sources=("components.raw_table",),
+    sources=("components.csv_table", "components.events_table", "components.raw_table"),
     recheck="components.ingest_kuairand.recheck:raw_files_are_unchanged",
 )

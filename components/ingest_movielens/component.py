@@ -5,19 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.artifacts import EventsTable
 from components.contract import NoInputs, RunContext
-from components.errors import BadInputError
+from components.events_table import inside, raw_annotations, write_events
 from components.ingest_movielens.config import Config, Outputs
 from components.ingest_movielens.download import ensure
-from components.ingest_movielens.recheck import ANNOTATION
-from components.ingest_movielens.releases import Release, release
+from components.ingest_movielens.releases import Layout, Release, release
 from features.declaration import Window
-from features.files import sha256_file
 
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
+
+    from components.raw_table import RawTable
 
 ADULT, MATURE = 25, 35
 """First age of the second and of the third age band."""
@@ -30,8 +29,6 @@ def run(inputs: NoInputs, config: Config, context: RunContext) -> Outputs:
         BadInputError: a file is damaged, or the window holds no rating.
         MissingError: a file is absent and may not be downloaded.
     """
-    import pyarrow.parquet as pq
-
     folder = ensure(
         config.release,
         context.settings.data,
@@ -40,15 +37,13 @@ def run(inputs: NoInputs, config: Config, context: RunContext) -> Outputs:
         report=context.progress,
     )
     source = release(config.release)
-    for file in source.files:
-        context.annotate(ANNOTATION + file.name, sha256_file(folder / file.name))
+    for name, digest in raw_annotations({file.name: folder / file.name for file in source.files}).items():
+        context.annotate(name, digest)
     frame = read_events(folder, source, config, context.window)
-    draft = context.draft("events")
-    pq.write_table(as_arrow(frame), draft / "events.parquet", compression="zstd", version="2.6")
-    (draft / "window.json").write_text(context.window.model_dump_json(), encoding="utf-8")
+    events = write_events(context.draft("events"), frame, events_schema(), context.window)
     for line in _summary(frame):
         context.note(line)
-    return Outputs(events=EventsTable(uri=str(draft)))
+    return Outputs(events=events)
 
 
 def read_events(folder: Path, source: Release, config: Config, window: Window) -> pl.DataFrame:
@@ -62,35 +57,35 @@ def read_events(folder: Path, source: Release, config: Config, window: Window) -
     """
     import polars as pl
 
-    ratings = _ratings(folder / source.ratings.name, config)
-    inside = ratings.filter(pl.col("event_timestamp").is_between(window.start, window.end, closed="left"))
-    if inside.is_empty():
-        time = pl.col("event_timestamp").dt.to_string("%Y-%m-%d %H:%M")
-        first, last = ratings.select(time.min().alias("first"), time.max().alias("last")).row(0)
-        raise BadInputError(
-            f"no rating lies in the window {window}: {folder / source.ratings.name} covers {first} to {last} UTC; "
-            "move the window of the pipeline there"
-        )
+    from components.ingest_movielens import raw_files
+
+    layout = source.layout
+    items = raw_files.read(folder / source.items, layout.items)
+    items.unique("item_id")
+    ratings = raw_files.read(folder / source.ratings, raw_files.RATINGS)
+    item_id = (
+        ratings.places("item_id", items.text["item_id"], items.path)
+        if layout.titled
+        else ratings.integers("item_id", pl.Int64)
+    )
+    rows = inside(window, _ratings(ratings, item_id, layout, config), what="rating", where=str(ratings.path))
     return (
-        inside.join(_users(folder / source.users.name), on="user_id", how="left")
-        .join(_items(folder / source.items.name), on="item_id", how="left")
+        rows.join(_users(raw_files.read(folder / source.users, layout.users), layout), on="user_id", how="left")
+        .join(_items(items, layout), on="item_id", how="left")
         .sort("event_timestamp", "user_id", "item_id", "rating", maintain_order=True)
         .select(events_schema().names)
     )
 
 
-def _ratings(path: Path, config: Config) -> pl.DataFrame:
+def _ratings(raw: RawTable, item_id: pl.Series, layout: Layout, config: Config) -> pl.DataFrame:
     import polars as pl
 
-    from components.ingest_movielens import raw_files
-
-    raw = raw_files.read(path, raw_files.RATINGS)
     time = raw.seconds("timestamp")
     rating = raw.integers("rating", pl.Int8)
     return pl.DataFrame(
         {
-            "user_id": raw.integers("user_id", pl.Int64),
-            "item_id": raw.integers("item_id", pl.Int64),
+            "user_id": raw.integers("user_id", pl.Int64, prefix=layout.user_prefix),
+            "item_id": item_id,
             "event_timestamp": time,
             "created_timestamp": time,  # the release does not say when a rating was stored
             "rating": rating,
@@ -100,18 +95,15 @@ def _ratings(path: Path, config: Config) -> pl.DataFrame:
     )
 
 
-def _users(path: Path) -> pl.DataFrame:
+def _users(raw: RawTable, layout: Layout) -> pl.DataFrame:
     import polars as pl
 
-    from components.ingest_movielens import raw_files
-
-    raw = raw_files.read(path, raw_files.USERS)
     raw.unique("user_id")
     age = pl.col("age")
     band = pl.when(age < ADULT).then(pl.lit("under_25")).when(age < MATURE).then(pl.lit("25_34"))
     return pl.DataFrame(
         {
-            "user_id": raw.integers("user_id", pl.Int64),
+            "user_id": raw.integers("user_id", pl.Int64, prefix=layout.user_prefix),
             "age": raw.integers("age", pl.Int16, optional=True),
             "gender": raw.strings("gender"),
             "occupation": raw.strings("occupation"),
@@ -120,18 +112,15 @@ def _users(path: Path) -> pl.DataFrame:
     ).with_columns(band.when(age >= MATURE).then(pl.lit("35_plus")).alias("age_band"))
 
 
-def _items(path: Path) -> pl.DataFrame:
+def _items(raw: RawTable, layout: Layout) -> pl.DataFrame:
     import polars as pl
 
-    from components.ingest_movielens import raw_files
-
-    raw = raw_files.read(path, raw_files.ITEMS)
-    raw.unique("item_id")
     year = raw.text["release_year"]
-    genres = raw.text["class"].str.split(" ").list.eval(pl.element().filter(pl.element() != ""))
+    genres = raw.text[layout.genres].str.split(" ").list.eval(pl.element().filter(pl.element() != ""))
+    numbered = pl.Series(range(1, len(raw.text) + 1), dtype=pl.Int64)
     return pl.DataFrame(
         {
-            "item_id": raw.integers("item_id", pl.Int64),
+            "item_id": numbered if layout.titled else raw.integers("item_id", pl.Int64),
             "title": raw.strings("movie_title"),
             # Two films of ml-100k carry a word here: what is not a year of four digits is unknown.
             "release_year": year.set(~year.str.contains(r"^\d{4}$"), None).cast(pl.Int16),
@@ -164,13 +153,6 @@ def events_schema() -> pa.Schema:
             ("genres", pa.list_(pa.string())),
         ]
     )
-
-
-def as_arrow(frame: pl.DataFrame) -> pa.Table:
-    """Return the frame with the exact Arrow types of `events_schema`."""
-    import polars as pl
-
-    return frame.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(events_schema()).combine_chunks()
 
 
 def _summary(frame: pl.DataFrame) -> list[str]:

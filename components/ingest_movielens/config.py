@@ -13,7 +13,7 @@ from components.contract import ComponentConfig, ComponentSpec, NoInputs, Ports
 class Config(ComponentConfig):
     """Which MovieLens release, and what counts as a like."""
 
-    release: Literal["ml-100k"] = "ml-100k"
+    release: Literal["ml-100k", "ml-1m"] = "ml-100k"
     """Release to read; its files are downloaded once into the data folder."""
     like_at: int = Field(4, ge=1, le=5)
     """Lowest rating that is a `like`."""
@@ -49,6 +49,6 @@ COMPONENT = ComponentSpec(
     outputs=Outputs,
     entrypoint="components.ingest_movielens.component:run",
     windowed=True,
-    sources=("components.raw_table",),
+    sources=("components.events_table", "components.raw_table", "components.wheel_files"),
     recheck="components.ingest_movielens.recheck:raw_files_are_unchanged",
 )

@@ -13,8 +13,7 @@ from components.errors import BadInputError, MissingError
 from components.raw_table import RawTable
 
 RATINGS = ("user_id:token", "item_id:token", "rating:float", "timestamp:float")
-USERS = ("user_id:token", "age:token", "gender:token", "occupation:token", "zip_code:token")
-ITEMS = ("item_id:token", "movie_title:token_seq", "release_year:token", "class:token_seq")
+"""Header of the ratings of every release."""
 
 
 def read(path: Path, header: tuple[str, ...]) -> RawTable:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
+from components.events_table import changed_file
 from components.ingest_movielens.config import Config, Outputs
 from components.ingest_movielens.releases import release
 from components.settings import Settings
-from components.store import open_store
-from features.files import sha256_file
-
-ANNOTATION = "raw."
-"""Prefix of the annotations that hold the sha256 of each raw file."""
 
 
 def raw_files_are_unchanged(outputs: Outputs, config: Config, settings: Settings) -> str | None:
@@ -19,10 +15,6 @@ def raw_files_are_unchanged(outputs: Outputs, config: Config, settings: Settings
     """
     if config.verify:
         return None
-    read = open_store(settings).manifest(outputs.events).annotations
-    for file in release(config.release).files:
-        path = settings.data / config.release / file.name
-        now = sha256_file(path) if path.exists() else "absent"
-        if read.get(ANNOTATION + file.name) != now:
-            return f"{path} has changed"
-    return None
+    files = release(config.release).files
+    folder = settings.data / config.release
+    return changed_file(outputs.events, {file.name: folder / file.name for file in files}, settings)

@@ -33,9 +33,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         RetryableError: the online store is locked.
     """
     draft = context.draft("feature_tables")
-    snapshot = write_tables(
-        context.local(inputs.table) / "events.parquet", config.feature_service, context.window, draft
-    )
+    snapshot = write_tables(context.local(inputs.table), config.feature_service, context.window, draft)
     (draft / "service.json").write_text(snapshot.model_dump_json(indent=2), encoding="utf-8")
     rows = ", ".join(f"{name} {count:,}" for name, count in sorted(snapshot.rows.items()))
     context.note(f"{len(snapshot.features)} features; rows: {rows}")
@@ -48,31 +46,39 @@ def write_tables(events: Path, service: str, window: Window, directory: Path) ->
     """Write one Parquet file per source of `service` and return what was written.
 
     Args:
-        events: `events.parquet` of an `EventsTable`.
+        events: local folder of an `EventsTable`; each recipe reads one of its logs.
         service: feature service.
         window: impressions that count.
         directory: folder of the files.
 
     Raises:
-        BadInputError: the events lack a column, or none lies in the window.
+        BadInputError: the events lack a log or a column, or none lies in the window.
         MissingError: there is no such feature service.
     """
     import polars as pl
 
     from features.definitions import load_definitions
+    from features.definitions.recipe import IMPRESSIONS
     from features.service import describe
     from features.tables import compute_table, write_table
 
     definitions = load_definitions()
     features, sources = describe(service, definitions)
-    impressions = pl.scan_parquet(events)
     schemas = {view.name: {f.name: f.dtype for f in features if f.view == view.name} for view in definitions.views}
     rows = {}
     for source in sources:
-        frame = compute_table(definitions.recipes[source.name], impressions, window)
-        if frame.is_empty():
+        recipe = definitions.recipes[source.name]
+        log = events / f"{recipe.log}.parquet"
+        if not log.exists():
             raise BadInputError(
-                f"no impression lies in the window {window}: move the window of the pipeline, or ingest those days"
+                f"source {source.name!r} is computed from the log {recipe.log!r}, which the events table does not "
+                "hold: ingest it, or choose another feature service"
+            )
+        frame = compute_table(recipe, pl.scan_parquet(log), window)
+        if frame.is_empty():
+            what = "impression" if recipe.log == IMPRESSIONS else f"row of the log {recipe.log!r}"
+            raise BadInputError(
+                f"no {what} lies in the window {window}: move the window of the pipeline, or ingest those days"
             )
         write_table(frame, source.keys | schemas[source.view], directory / source.file)
         rows[source.name] = len(frame)

@@ -7,7 +7,7 @@ import importlib
 from components.errors import BadInputError
 from components.rankers.base import RankerModule
 from components.rankers.config import RANKERS, RankerConfig
-from components.rankers.tasks import HIDDEN, LOGIT, tasks_of
+from components.rankers.refusals import names_with_two_meanings
 from features.declaration import RankerSchema
 
 
@@ -24,11 +24,8 @@ def build_ranker(config: RankerConfig, schema: RankerSchema) -> RankerModule:
 
 
 def _check_names(schema: RankerSchema) -> None:
-    """Fields and tasks are inputs and outputs of one graph, so no name may have two meanings."""
+    """Refuse a name with two meanings."""
     if not schema.fields:
         raise BadInputError("the training set has no field: name features, or drop fewer of them")
-    tasks = [task.name for task in tasks_of(schema.declaration)]
-    taken = {HIDDEN, *(name + LOGIT for name in tasks)}
-    inputs = {field.name for field in schema.fields}
-    for name in sorted(({*tasks} & taken) | (inputs & {*tasks, *taken}) | {n for n in tasks if tasks.count(n) > 1}):
-        raise BadInputError(f"the name {name!r} means two things, an input or output of the ranker has it: rename it")
+    for reason in names_with_two_meanings(schema.declaration, (field.name for field in schema.fields)).values():
+        raise BadInputError(reason)

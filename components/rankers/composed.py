@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from components.rankers.base import RankerModule
-from components.rankers.config import DOMAINS, INTERACTIONS, SEQUENCES, RankerConfig
+from components.rankers.config import DOMAINS, EMBEDDINGS, INTERACTIONS, SEQUENCES, RankerConfig
 from components.rankers.embedding import FieldEmbedding
 from components.rankers.parts import DomainPart, FieldVectors, Interaction, SequenceEncoder, build_head, load_part
 from components.rankers.sequences.mean import MeanSequence
@@ -27,13 +27,13 @@ class ComposedRanker(RankerModule):
     def __init__(self, config: RankerConfig, schema: RankerSchema) -> None:
         super().__init__()
         config = config.complete()
-        width, std = int(config.embedding_width or 0), float(config.embedding_std or 0.0)
-        self.embedding = FieldEmbedding(schema.fields, width, std)
+        self.embedding: FieldEmbedding = load_part(EMBEDDINGS, str(config.embedding)).of(schema.fields, config)
+        width = self.embedding.width
         encoder = load_part(SEQUENCES, str(config.sequence))
         self.histories = nn.ModuleDict()
         self.targets: dict[str, str] = {}
         narrow = sum(field.kind != "sequence" for field in self.embedding.embedded)
-        extra = len(self.embedding.numeric)
+        extra = sum(self.embedding.numeric.values())
         for field in self.embedding.embedded:
             if field.kind != "sequence":
                 continue
@@ -60,7 +60,7 @@ class ComposedRanker(RankerModule):
         """Return the fields of a batch as vectors, histories encoded."""
         fields = self.embedding(batch)
         narrow = list(fields.categorical.values())
-        extra = [values.unsqueeze(1) for values in fields.numeric.values()]
+        extra = list(fields.numeric.values())
         for name, vectors in fields.sequences.items():
             target = fields.categorical[self.targets[name]] if name in self.targets else None
             encoded = self.histories[name](vectors, fields.masks[name], target)

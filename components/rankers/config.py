@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from components.contract import ComponentConfig
 from components.errors import did_you_mean
 from features.declaration import Name
 
+EMBEDDINGS = {
+    "vocabulary": "components.rankers.embedding:FieldEmbedding",
+    "hashed": "components.rankers.hashed_embedding:HashedEmbedding",
+}
 SEQUENCES = {
     "mean": "components.rankers.sequences.mean:MeanSequence",
     "din": "components.rankers.sequences.din:DinSequence",
@@ -46,6 +50,7 @@ RANKERS: dict[str, str] = {
     "din": COMPOSED,
     "dnn": COMPOSED,
     "esmm": COMPOSED,
+    "fintrec": "components.rankers.fintrec.ranker:Fintrec",
     "gnolr": "components.rankers.gnolr:Gnolr",
     "lr": "components.rankers.lr:LogisticRegression",
     "mmoe": COMPOSED,
@@ -56,24 +61,38 @@ RANKERS: dict[str, str] = {
 """Registered name of each ranker → ``module:class``."""
 
 _COMPOSED_KEYS = frozenset(
-    {"embedding_width", "embedding_std", "hidden", "dropout", "sequence", "interaction", "domain", "head"}
-    | {"layers", "heads", "experts", "clusters", "routing"}
+    {"embedding_width", "embedding_std", "hidden", "dropout"}
+    | {"embedding", "sequence", "interaction", "domain", "head"}
+    | {"buckets", "layers", "heads", "experts", "clusters", "routing"}
 )
 OPTIONS: dict[str, frozenset[str]] = {
+    "fintrec": frozenset({"embedding_width", "embedding_std", "hidden", "dropout"} | {"layers", "heads"})
+    | {"time", "cvr_space"},
     "gnolr": frozenset({"embedding_width", "embedding_std", "hidden", "dropout", "gamma"}),
-    "lr": frozenset({"sequence"}),
+    "lr": frozenset(),
 } | {name: _COMPOSED_KEYS for name, path in RANKERS.items() if path == COMPOSED}
 """Keys of the `ranker:` block that each ranker understands, besides `name`."""
+READ_BY: dict[str, dict[str, tuple[str, ...]]] = {
+    "buckets": {"embedding": ("hashed",)},
+    "layers": {"sequence": ("transformer",), "interaction": ("mlp", "dcnv2", "autoint")},
+    "heads": {"sequence": ("transformer",), "interaction": ("autoint",)},
+    "experts": {"head": ("mmoe", "ple")},
+    "clusters": {"domain": ("adaptdhm",)},
+    "routing": {"domain": ("adaptdhm",)},
+}
+"""Keys that only some parts of a composed ranker read: key → kind of part → names of the parts."""
 
 _BASE: dict[str, Any] = {
     "embedding_width": 16,
     "embedding_std": 0.01,
     "hidden": (128, 64),
     "dropout": 0.0,
+    "embedding": "vocabulary",
     "sequence": "mean",
     "interaction": "none",
     "domain": "none",
     "head": "single",
+    "buckets": 65_536,
     "layers": 2,
     "heads": 2,
     "experts": 4,
@@ -87,6 +106,10 @@ _NAMED: dict[str, dict[str, Any]] = {
     "din": {"sequence": "din"},
     "dnn": {},
     "esmm": {"head": "esmm", "embedding_width": 18, "hidden": (360, 200, 80)},
+    "fintrec": {
+        **{"embedding_width": 32, "embedding_std": 0.1, "dropout": 0.1},
+        **{"layers": 2, "heads": 4, "time": "decay", "cvr_space": "entire"},
+    },
     "gnolr": {"embedding_width": 16, "embedding_std": 1.0, "hidden": (128, 64, 32)},
     "lr": {},
     "mmoe": {"head": "mmoe"},
@@ -113,6 +136,8 @@ class RankerConfig(ComponentConfig):
     """Widths of the hidden layers of each tower."""
     dropout: float | None = Field(None, ge=0, lt=1)
     """Share of hidden units dropped in training."""
+    embedding: Literal["vocabulary", "hashed"] | None = None
+    """How an index becomes a vector: a row of its own, or the sum of two rows of one table of `buckets` rows."""
     sequence: Literal["mean", "din", "tin", "transformer"] | None = None
     """How a history becomes one vector."""
     interaction: Literal["none", "mlp", "dcnv2", "autoint"] | None = None
@@ -121,16 +146,22 @@ class RankerConfig(ComponentConfig):
     """How towers adapt to domains, or to clusters found in the data."""
     head: Literal["single", "shared_bottom", "mmoe", "ple", "esmm"] | None = None
     """How the feedback types share what they learn."""
+    buckets: int | None = Field(None, ge=2, le=100_000_000)
+    """Rows of the one table of a `hashed` embedding."""
     layers: int | None = Field(None, ge=1, le=12)
-    """Layers of the interaction, or of a transformer over the history."""
+    """Layers of the interaction, or of a transformer over the history or, in `fintrec`, over the events."""
     heads: int | None = Field(None, ge=1, le=16)
-    """Attention heads of `autoint` and `transformer`."""
+    """Attention heads of `autoint`, `transformer` and `fintrec`."""
     experts: int | None = Field(None, ge=1, le=64)
     """Experts of `mmoe`; shared experts of `ple`, which has as many again per feedback."""
     clusters: int | None = Field(None, ge=1, le=64)
     """K of `adaptdhm`."""
     routing: Literal["centred", "literal"] | None = None
     """`adaptdhm`: subtract the running mean before routing, or route raw vectors as published code does."""
+    time: Literal["decay", "none"] | None = None
+    """`fintrec`: tokens know how long ago their event was and attention fades with time, or only the order counts."""
+    cvr_space: Literal["entire", "click"] | None = None
+    """`fintrec`: deeper steps of a funnel learn from products over every impression, or from rows that reached them."""
     gamma: tuple[float, ...] | None = None
     """`gnolr`: scale of each feedback's cosine; left out, 0.9 of the gap between thresholds."""
 
@@ -148,12 +179,21 @@ class RankerConfig(ComponentConfig):
             raise ValueError("hidden needs at least one layer, each at least 1 wide; leave it out for the default")
         return hidden
 
-    @model_validator(mode="after")
-    def _understood(self) -> Self:
-        set_here = {key for key in type(self).model_fields if key != "name" and getattr(self, key) is not None}
-        for key in sorted(set_here - OPTIONS[self.name]):
-            raise ValueError(f"ranker {self.name!r} has no {key!r}: leave it out")
-        return self
+    @field_validator("*")
+    @classmethod
+    def _understood(cls, value: object, info: ValidationInfo) -> object:
+        name, key = info.data.get("name"), str(info.field_name)
+        if value is None or name is None or key == "name":
+            return value
+        if key not in OPTIONS[name]:
+            raise ValueError(f"ranker {name!r} has no {key!r}: leave it out")
+        kinds = [kind for kind in READ_BY.get(key, ()) if kind in OPTIONS[name]]
+        parts = {kind: info.data.get(kind) or DEFAULTS[name].get(kind) for kind in kinds}
+        if parts and all(chosen not in READ_BY[key][kind] for kind, chosen in parts.items()):
+            readers = " or ".join(f"{kind} {' or '.join(map(repr, names))}" for kind, names in READ_BY[key].items())
+            here = " and ".join(f"{kind} {chosen!r}" for kind, chosen in parts.items())
+            raise ValueError(f"{key!r} is read by {readers}, and this ranker has {here}: leave it out")
+        return value
 
     def complete(self) -> RankerConfig:
         """Return the config with the named ranker's default for every key left out."""

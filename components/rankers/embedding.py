@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from components.errors import BadInputError
+from components.rankers.config import RankerConfig
 from features.declaration import PADDING, FieldSpec
 
 
@@ -21,13 +22,15 @@ class EmbeddedFields:
         categorical: by field, float32 ``[B, d]``.
         sequences: by field, float32 ``[B, L, d]``; positions that hold padding are zero.
         masks: by sequence field, float32 ``[B, L]``: 1 where there is an event, 0 where there is padding.
-        numeric: by field, float32 ``[B]``.
+        numeric: by field, float32 ``[B, n]``: n is 1 for a number, the width for a vector.
+        elapsed: by field, float32 ``[B, L]`` seconds from an event to the request, below 0 where none is visible.
     """
 
     categorical: dict[str, Tensor]
     sequences: dict[str, Tensor]
     masks: dict[str, Tensor]
     numeric: dict[str, Tensor]
+    elapsed: dict[str, Tensor]
 
 
 class FieldEmbedding(nn.Module):
@@ -48,29 +51,46 @@ class FieldEmbedding(nn.Module):
 
     def __init__(self, fields: Sequence[FieldSpec], width: int, std: float = 0.01, shared: bool = True) -> None:
         super().__init__()
-        self.width = width
-        self.numeric = tuple(f.name for f in fields if f.kind == "numeric")
-        self.embedded = tuple(f for f in fields if f.kind != "numeric")
-        self.offsets, rows = _offsets(self.embedded, shared)
+        rows = self.lay_out(fields, width, shared)
         weight = torch.randn(rows, width) * std
         weight[sorted(set(self.offsets.values()))] = 0.0
         self.weight = nn.Parameter(weight)
+
+    @classmethod
+    def of(cls, fields: Sequence[FieldSpec], config: RankerConfig) -> FieldEmbedding:
+        """Return a new embedding of the completed config: `embedding_width`, `embedding_std`."""
+        return cls(fields, int(config.embedding_width or 0), float(config.embedding_std or 0.0))
+
+    def lay_out(self, fields: Sequence[FieldSpec], width: int, shared: bool) -> int:
+        """Give every table its place among the rows of all tables, and return how many rows that are."""
+        self.width = width
+        self.numeric = {f.name: max(f.length, 1) for f in fields if f.kind in ("numeric", "vector")}
+        self.elapsed = tuple(f.name for f in fields if f.kind == "elapsed")
+        self.embedded = tuple(f for f in fields if f.embedded)
+        self.offsets, rows = _offsets(self.embedded, shared)
+        return rows
+
+    def look_up(self, rows: Tensor) -> Tensor:
+        """Return float32 ``[..., d]``, the vectors of int64 ``[...]`` row numbers."""
+        return functional.embedding(rows, self.weight)
 
     def forward(self, batch: dict[str, Tensor]) -> EmbeddedFields:
         """Return every field of `batch` as vectors.
 
         Args:
             batch: int64 ``[B]`` per categorical, int64 ``[B, L]`` per sequence (L may be 0 and may
-                differ between fields), float32 ``[B]`` per numeric field.
+                differ between fields), float32 ``[B]`` per number, ``[B, n]`` per vector, ``[B, L]`` per
+                elapsed field.
         """
-        numeric = {name: batch[name] for name in self.numeric}
+        numeric = {name: batch[name].reshape(-1, width) for name, width in self.numeric.items()}
+        elapsed = {name: batch[name] for name in self.elapsed}
         if not self.embedded:
-            return EmbeddedFields({}, {}, {}, numeric)
+            return EmbeddedFields({}, {}, {}, numeric, elapsed)
         # One column per value: [B, 1] of a categorical, [B, L] of a sequence.
         columns = [batch[f.name] if f.kind == "sequence" else batch[f.name].unsqueeze(1) for f in self.embedded]
         rows = [ids + self.offsets[f.name] for f, ids in zip(self.embedded, columns, strict=True)]
         present = [(ids != PADDING).to(self.weight.dtype) for ids in columns]
-        vectors = functional.embedding(torch.cat(rows, dim=1), self.weight)
+        vectors = self.look_up(torch.cat(rows, dim=1))
         vectors = vectors * torch.cat(present, dim=1).unsqueeze(2)
         parts = torch.split(vectors, [ids.shape[1] for ids in columns], dim=1)
         categorical: dict[str, Tensor] = {}
@@ -81,7 +101,7 @@ class FieldEmbedding(nn.Module):
                 sequences[field.name], masks[field.name] = part, mask
             else:
                 categorical[field.name] = part.squeeze(1)
-        return EmbeddedFields(categorical, sequences, masks, numeric)
+        return EmbeddedFields(categorical, sequences, masks, numeric, elapsed)
 
 
 def _offsets(fields: Sequence[FieldSpec], shared: bool) -> tuple[dict[str, int], int]:

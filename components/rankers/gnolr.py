@@ -79,17 +79,18 @@ class Gnolr(RankerModule):
         self.tasks = tasks_of(schema.declaration)
         self.item_fields = _side_fields(schema, "item")
         _side_fields(schema, "user")
-        self.user_fields = tuple(f.name for f in schema.fields if f.name not in self.item_fields)
+        others = (f for f in schema.fields if f.name not in self.item_fields and f.kind != "elapsed")
+        self.user_fields = tuple(field.name for field in others)
         a = thresholds(self.feedback, schema.base_rates)
         self.register_buffer("thresholds", torch.tensor(a, dtype=torch.float32))
         gamma = scales(self.feedback, a, config.gamma)
         self.register_buffer("gamma", torch.tensor(gamma, dtype=torch.float32))
         width = int(config.embedding_width or 0)
         self.embedding = FieldEmbedding(schema.fields, width, float(config.embedding_std or 0.0))
-        numeric = set(self.embedding.numeric)
+        numeric = self.embedding.numeric
         self.user, self.item = (
             SideNetworks(
-                sum(1 if name in numeric else width for name in names),
+                sum(numeric.get(name, width) for name in names),
                 config.hidden or (),
                 config.dropout or 0.0,
                 len(self.feedback),
@@ -181,7 +182,7 @@ def _side(fields: EmbeddedFields, names: Sequence[str]) -> Tensor:
         if name in fields.categorical
         else masked_mean(fields.sequences[name], fields.masks[name])
         if name in fields.sequences
-        else fields.numeric[name].unsqueeze(1)
+        else fields.numeric[name]
         for name in names
     ]
     return torch.cat(parts, dim=1)

@@ -31,7 +31,7 @@ class LogisticRegression(RankerModule):
         self.feedback = schema.declaration.feedback
         self.tasks = tasks_of(schema.declaration)
         self.embedding = FieldEmbedding(schema.fields, width=len(self.feedback), std=0.0, shared=False)
-        self.slopes = nn.Parameter(torch.zeros(len(self.embedding.numeric), len(self.feedback)))
+        self.slopes = nn.Parameter(torch.zeros(sum(self.embedding.numeric.values()), len(self.feedback)))
         rates = [schema.base_rates.get(name, 0.5) for name in self.feedback]
         self.bias = nn.Parameter(torch.tensor([logit(rate) for rate in rates], dtype=torch.float32))
 
@@ -48,7 +48,8 @@ class LogisticRegression(RankerModule):
         fields = self.embedding(batch)
         parts = list(fields.categorical.values())
         parts += [masked_mean(vectors, fields.masks[name]) for name, vectors in fields.sequences.items()]
-        parts += [x.unsqueeze(1) * slope for x, slope in zip(fields.numeric.values(), self.slopes, strict=True)]
+        slopes = self.slopes.split(list(self.embedding.numeric.values()))
+        parts += [x @ slope for x, slope in zip(fields.numeric.values(), slopes, strict=True)]
         contributions = torch.stack(parts, dim=1)  # [B, F, T]
         logits = contributions.sum(dim=1) + self.bias
         by_name = {name: logits[:, t] for t, name in enumerate(self.feedback)}

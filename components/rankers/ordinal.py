@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from components.errors import BadInputError
+from components.rankers.refusals import gamma_of_another_length, gamma_that_is_no_scale
 
 SHARE_OF_GAP = 0.9
 """Default scale of a deeper feedback, as a share of the gap between thresholds that it must stay below."""
@@ -75,14 +76,10 @@ def scales(feedback: Sequence[str], a: Sequence[float], given: Sequence[float] |
     if given is None:
         first = min(max(1.5 * abs(a[0]), LEAST_FIRST), MOST_FIRST)
         return (first, *(SHARE_OF_GAP * gap for gap in gaps))
-    if len(given) != len(feedback):
-        raise BadInputError(
-            f"gamma has {len(given)} numbers for {len(feedback)} feedback types ({', '.join(feedback)}): "
-            "give one each, or leave gamma out"
-        )
-    for name, gamma in zip(feedback, given, strict=True):
-        if not 0 < gamma < math.inf:
-            raise BadInputError(f"gamma of {name!r} is {gamma:g}, must be positive and finite: leave gamma out")
+    if reason := gamma_of_another_length(feedback, given):
+        raise BadInputError(reason)
+    for reason in gamma_that_is_no_scale(feedback, given).values():
+        raise BadInputError(reason)
     for (shallow, deep), gamma, gap in zip(pairwise(feedback), given[1:], gaps, strict=True):
         if gamma >= gap:
             raise BadInputError(

@@ -47,11 +47,10 @@ def replayed(
     import numpy as np
 
     from components.refresh_error_memory.stream import labels, microseconds, read_stream, user_groups
-    from registry.memory.compensation import ReadOut
     from registry.memory.error_memory import Memory, MemoryHeader
-    from registry.memory.keys import KeySpec, row_keys
-    from registry.memory.prequential import Stream, replay, span
-    from registry.memory.sketch import Sketch, SketchShape
+    from registry.memory.keys import row_keys
+    from registry.memory.prequential import Stream, replay, slot_bounds, span
+    from registry.memory.stores import empty_store, fingerprint
 
     contract = champion.contract
     declaration = contract.schema_.declaration
@@ -60,20 +59,19 @@ def replayed(
     context.progress(f"{rows.num_rows} labelled rows since {contract.schema_.trained_until:%Y-%m-%dT%H:%M:%SZ}")
     scores = champion.score(rows)
     centre = np.asarray(contract.hidden_mean, dtype=np.float64) if config.centre else np.zeros(contract.hidden)
-    key = KeySpec(kind=config.key, hidden=contract.hidden, user_weight=config.user_weight, seed=config.seed)
-    shape = SketchShape(arrays=config.arrays, bits=config.bits, width=key.width, seed=config.seed)
-    read_out = ReadOut(gamma=config.gamma, temperature=config.temperature, pool=config.pool, shrinkage=config.shrinkage)
+    key = config.key_spec(declaration, contract.fields, contract.hidden)
+    read_out, chosen = config.read_out(), config.chosen_store()
     stream = Stream(
         times=microseconds(rows, declaration.time),
         users=user_groups(rows, declaration.user),
-        keys=row_keys(key, scores.hidden, centre, rows.column(declaration.user)),
+        keys=row_keys(key, scores.hidden, centre, rows),
         labels=labels(rows, feedback),
         predicted={name: scores.tasks[name] for name in feedback},
     )
-    sketch = Sketch.empty(shape, feedback)
+    store = empty_store(chosen, key.width, config.seed, feedback)
     result = replay(
-        stream, sketch, feedback, slots=config.slots, read_out=read_out, grid=config.lambdas,
-        funnel=declaration.funnel, progress=context.progress,
+        stream, store, feedback, bounds=slot_bounds(stream.times, config.slots), read_out=read_out,
+        grid=config.lambdas, funnel=declaration.funnel, decay=config.decay, progress=context.progress,
     )  # fmt: skip
     header = MemoryHeader(
         model=version.model,
@@ -82,15 +80,18 @@ def replayed(
         feedback=feedback,
         funnel=declaration.funnel,
         key=key,
-        shape=shape,
-        projections=shape.fingerprint(),
+        store=chosen,
+        seed=config.seed,
+        projections=fingerprint(chosen, key.width, config.seed),
         read_out=read_out,
+        decay=config.decay,
         tasks=result.tasks,
         covers=span(stream.times),
         rows=rows.num_rows,
+        stored=store.rows,
         slots=len(result.slots),
     )
-    return Memory(header=header, sketch=sketch, centre=centre), result
+    return Memory(header=header, store=store, centre=centre), result
 
 
 def _champion(config: Config, context: RunContext) -> tuple[RegisteredVersion, ServedModel]:

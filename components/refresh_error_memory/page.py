@@ -51,7 +51,7 @@ of earlier slots and written afterwards; λ is the best on earlier slots. Figure
 {% endfor %}</table></div>
 {% endfor %}
 <p class="muted">Keys: {{ header.key.kind }};
-{{ header.shape.arrays }} arrays of 2<sup>{{ header.shape.bits }}</sup> buckets;
+{{ header.store }}; decay {{ header.decay }};
 γ {{ header.read_out.gamma }}, τ {{ header.read_out.temperature }}, pool {{ header.read_out.pool }},
 n₀ {{ header.read_out.shrinkage }}; ranker {{ header.ranker_digest[:12] }}. ReLoop2, Zhu et al., KDD 2023.</p>
 </body></html>

@@ -20,17 +20,22 @@ def open_split(dataset: Path, split: SplitName, schema: RankerSchema) -> Encoded
     """Return one split, memory-mapped.
 
     Raises:
-        BadInputError: an index lies outside its embedding table.
+        BadInputError: an index lies outside its embedding table, or a label is not 0 or 1.
     """
     rows = read_encoded(dataset, split, schema)
     for field in schema.fields:
-        if field.kind == "numeric" or not rows.features[field.name].size:
+        if not field.embedded or not rows.features[field.name].size:
             continue
         least, most = int(rows.features[field.name].min()), int(rows.features[field.name].max())
         if least < 0 or most >= field.size:
             raise BadInputError(
                 f"field {field.name!r} of the {split} split holds index {least if least < 0 else most}, its table has "
                 f"{field.size} rows: build the training set again"
+            )
+    for name, values in rows.labels.items():
+        if wrong := int(np.count_nonzero((values != 0) & (values != 1))):
+            raise BadInputError(
+                f"label {name!r} of {wrong} rows of the {split} split is not 0 or 1: build the training set again"
             )
     return rows
 

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from components.artifacts import Ranker
-from components.contract import RunContext
+from components.contract import ComponentConfig, RunContext
 from components.errors import RankmillError, RetryableError
 from components.process_tree import ProcessTree
-from components.train_ranker.config import Config, EpochReport, Inputs, Outputs
-from components.train_ranker.job import Failure, Progress, TrainingJob, read_progress
+from components.train_ranker.config import EPOCH_SECONDS, PARAMETERS, Config, EpochReport, Inputs, Outputs
+from components.train_ranker.job import Adaptation, Failure, Progress, TrainingJob, read_progress, read_size
 from components.train_ranker.ray_launch import refuse_oversized, usable_cpus
 
 POLL_SECONDS = 0.3
@@ -29,33 +29,58 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         BadInputError: the ranker does not fit the data, there are too few CPUs or GPUs, or training diverged.
         RetryableError: a worker was lost, or MLflow cannot be written.
     """
+    job = new_job(context, context.local(inputs.dataset), config)
+    history = run_job(job, context, config)
+    draft = context.draft("ranker")
+    fill(draft, job, history)
+    best = best_of(history)
+    context.note(f"{config.ranker.name}: epoch {best.epoch} of {len(history)} kept, validation {areas(best)}")
+    return Outputs(ranker=Ranker(uri=str(draft)))
+
+
+def new_job(context: RunContext, dataset: Path, config: Config, adaptation: Adaptation | None = None) -> TrainingJob:
+    """Return a job with folders of its own.
+
+    Raises:
+        BadInputError: this machine has too few CPUs for the workers.
+    """
     settings = context.settings
     if not settings.ray_address:
         refuse_oversized(config.workers, usable_cpus(), "CPUs", "this machine")
-    dataset = context.local(inputs.dataset)
     work = context.scratch / "training"
     work.mkdir()
-    job = TrainingJob(
+    return TrainingJob(
         name=f"train-{context.key[:16]}",
         dataset=dataset,
         directory=work,
         config=config,
         ray_address=settings.ray_address,
         ray_temp=_short_folder(),
+        adaptation=adaptation,
     )
-    history = _train(job, config, context)
-    draft = context.draft("ranker")
-    _fill(draft, job, config, history)
-    best = next(report for report in reversed(history) if report.best)
-    context.note(f"{config.ranker.name}: epoch {best.epoch} of {len(history)} kept, validation {_areas(best)}")
-    return Outputs(ranker=Ranker(uri=str(draft)))
 
 
-def _train(job: TrainingJob, config: Config, context: RunContext) -> list[EpochReport]:
-    """Run the training process to its end and return its epochs."""
+def best_of(history: list[EpochReport]) -> EpochReport:
+    """Return the epoch whose weights were kept."""
+    return next(report for report in reversed(history) if report.best)
+
+
+def run_job(job: TrainingJob, context: RunContext, params: ComponentConfig) -> list[EpochReport]:
+    """Run the training process to its end and return its epochs; weights and `curves.png` are in the job's directory.
+
+    Args:
+        job: what to train.
+        context: of the stage.
+        params: the stage's config, as MLflow shows it.
+
+    Raises:
+        BadInputError: the ranker does not fit the data, there are too few GPUs, or training diverged.
+        RetryableError: a worker was lost, or MLflow cannot be written.
+    """
     command = [sys.executable, "-m", "components.train_ranker.ray_launch", str(job.write())]
     log = job.directory / "train.log"
     history: list[EpochReport] = []
+    seconds: list[float] = []
     with ProcessTree(command, log=log, cleanup=[job.ray_temp] if job.ray_temp else []) as tree:
         # The child starts Ray while MLflow is imported here.
         from components.train_ranker.curves import draw_curves
@@ -67,24 +92,30 @@ def _train(job: TrainingJob, config: Config, context: RunContext) -> list[EpochR
             name=context.pipeline,
             run_name=context.run_id,
             key=context.key,
-            params=config.model_dump(mode="json"),
+            params=params.model_dump(mode="json"),
             tags={"rankmill.stage": context.stage},
         ) as mlflow_run:
             context.annotate("mlflow_run_id", mlflow_run.run_id)
 
             def follow(progress: Progress) -> None:
                 history.append(progress.report)
+                if progress.report.epoch > 0:  # 0 is judged only
+                    seconds.append(progress.train_seconds)
                 mlflow_run.log_epoch(progress)
                 mark = ", best so far" if progress.report.best else ""
                 context.progress(
-                    f"epoch {progress.report.epoch}/{config.epochs}: loss {progress.report.train_loss:.4f}, "
-                    f"validation {_areas(progress.report)} ({progress.seconds:.1f} s{mark})"
+                    f"epoch {progress.report.epoch}/{job.config.epochs}: loss {progress.report.train_loss:.4f}, "
+                    f"validation {areas(progress.report)} ({progress.seconds:.1f} s{mark})"
                 )
 
             _wait(tree, job, log, context, follow)
             curves = job.directory / "curves.png"
             draw_curves(history, curves)
             mlflow_run.log_file(curves)
+    # Wall-clock time is an annotation, not a file, so that the same weights make the same artifact.
+    context.annotate(EPOCH_SECONDS, f"{sum(seconds) / len(seconds):.4f}")
+    for kind, count in read_size(job.directory).items():
+        context.annotate(f"{kind}_{PARAMETERS}", str(count))
     return history
 
 
@@ -121,19 +152,20 @@ def _wait(
     raise RankmillError(f"the training process ended with status {code}: {last}; its log is {kept}")
 
 
-def _fill(draft: Path, job: TrainingJob, config: Config, history: list[EpochReport]) -> None:
+def fill(draft: Path, job: TrainingJob, history: list[EpochReport]) -> None:
+    """Write the files of a `Ranker` from those of a job that is done."""
     from components.rankers.files import CONFIG, WEIGHTS
 
     shutil.copy(job.directory / WEIGHTS, draft / WEIGHTS)
     shutil.copy(job.directory / "curves.png", draft / "curves.png")
     for name in ("schema.json", "encoder.json"):
         shutil.copy(job.dataset / name, draft / name)
-    (draft / CONFIG).write_text(config.ranker.model_dump_json(indent=2), encoding="utf-8")
+    (draft / CONFIG).write_text(job.config.ranker.model_dump_json(indent=2), encoding="utf-8")
     reports = [report.model_dump(mode="json") for report in history]
     (draft / "history.json").write_text(json.dumps(reports, indent=2), encoding="utf-8")
 
 
-def _areas(report: EpochReport) -> str:
+def areas(report: EpochReport) -> str:
     """Return the validation AUCs, e.g. ``AUC like 0.7356, love 0.7409``."""
     areas = {name.split("/")[1]: value for name, value in report.metrics.items() if name.endswith("/auc")}
     return "AUC " + (", ".join(f"{name} {value:.4f}" for name, value in areas.items()) or "undefined (one class)")

@@ -11,6 +11,11 @@ from components.contract import ComponentConfig, ComponentSpec, Ports
 from components.rankers.config import RankerConfig
 from features.declaration import Frozen
 
+EPOCH_SECONDS = "epoch_seconds"
+"""Annotation of the ranker: mean seconds that one pass over the training split took, evaluation left out."""
+PARAMETERS = "parameters"
+"""Annotations `embedding_parameters` and `dense_parameters` of the ranker: how many numbers it learned."""
+
 
 class Config(ComponentConfig):
     """The ranker and how it is trained."""

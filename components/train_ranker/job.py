@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from components.errors import BadInputError, MissingError, RankmillError, RetryableError, StorageError
+from components.rankers.lora_config import LoraConfig
 from components.train_ranker.config import Config, EpochReport
 from features.declaration import Frozen
 from features.files import write_durably
 
+if TYPE_CHECKING:
+    from components.rankers.size import Size
+
 JOB = "job.json"
 PROGRESS = "progress.jsonl"
 FAILURE = "failure.json"
+SIZE = "size.json"
 _CLASSES = {kind.__name__: kind for kind in (BadInputError, MissingError, RankmillError, RetryableError, StorageError)}
+
+
+class Adaptation(Frozen):
+    """That a trained ranker is adapted to one domain instead of training from nothing on all rows.
+
+    Attributes:
+        ranker: local directory of a `Ranker`; every worker must see it.
+        domain: value of the domain whose rows are used.
+        method: `lora` trains an adapter, `full` every weight, `scratch` fresh weights, to compare with.
+        lora: the adapter's shape.
+    """
+
+    ranker: Path
+    domain: str
+    method: Literal["lora", "full", "scratch"]
+    lora: LoraConfig
 
 
 class TrainingJob(Frozen):
@@ -25,6 +48,7 @@ class TrainingJob(Frozen):
         config: the `with:` block.
         ray_address: a cluster's address, or None to start a local one.
         ray_temp: folder of the local cluster's sockets and logs; its path must be short.
+        adaptation: what to adapt, or None to train a new ranker on all rows.
     """
 
     name: str
@@ -33,6 +57,7 @@ class TrainingJob(Frozen):
     config: Config
     ray_address: str | None = None
     ray_temp: Path | None = None
+    adaptation: Adaptation | None = None
 
     def write(self) -> Path:
         """Write the job into its directory and return the file."""
@@ -86,3 +111,14 @@ def read_progress(directory: Path, skip: int = 0) -> list[Progress]:
         return []
     complete = path.read_text(encoding="utf-8").split("\n")[:-1]
     return [Progress.model_validate_json(line) for line in complete[skip:]]
+
+
+def write_size(directory: Path, size: Size) -> None:
+    """Leave the ranker's size for the stage."""
+    write_durably(directory / SIZE, size.model_dump_json())
+
+
+def read_size(directory: Path) -> dict[str, int]:
+    """Return the ranker's size: counts of learned numbers by kind, as `components.rankers.size.Size` names them."""
+    counts: dict[str, int] = json.loads((directory / SIZE).read_text(encoding="utf-8"))
+    return counts

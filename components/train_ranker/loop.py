@@ -17,13 +17,15 @@ from torch import Tensor, nn
 
 from components.errors import BadInputError
 from components.rankers.base import RankerModule
-from components.rankers.build import build_ranker
 from components.rankers.files import WEIGHTS, write_weights
+from components.rankers.lora import merged, write_adapter
+from components.rankers.size import size_of
 from components.rankers.tasks import Task, tasks_of
 from components.rankers.workers import summed
-from components.train_ranker.batches import epoch_order, features_at, labels_at, open_split, share
+from components.train_ranker.batches import epoch_order, features_at, labels_at, share
 from components.train_ranker.config import Config, EpochReport
-from components.train_ranker.job import Progress, TrainingJob, append_progress
+from components.train_ranker.job import Progress, TrainingJob, append_progress, write_size
+from components.train_ranker.start import Start, start_of
 from components.training_set import EncodedSplit, read_schema
 from registry.metrics import auc, log_loss
 
@@ -86,24 +88,25 @@ def train(job: TrainingJob, replica: Replica) -> None:
         replica: this worker; with more than one, torch.distributed is initialised.
 
     Raises:
-        BadInputError: the training split is empty, or the loss is not a number.
+        BadInputError: there are no training rows, or the loss is not a number.
         RetryableError: another worker is gone.
     """
     # 1. Set up: the same seed gives every worker the same initial weights.
     config = job.config
     schema = read_schema(job.dataset)
-    torch.manual_seed(config.seed)
-    ranker = build_ranker(config.ranker, schema).to(replica.device)
+    start = start_of(job, schema)
+    ranker = start.ranker.to(replica.device)
     torch.manual_seed(config.seed * replica.world + replica.rank)  # dropout differs between workers
     gradients = Gradients(ranker, replica.device)
     optimiser = torch.optim.Adam(ranker.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    training = open_split(job.dataset, "train", schema)
-    validation = open_split(job.dataset, "validation", schema)
+    training, validation = start.training, start.validation
     tasks = tasks_of(schema.declaration)
-    if training.rows == 0:
-        raise BadInputError("the training split has no rows: widen the window or change the split")
+    if replica.rank == 0:
+        write_size(job.directory, size_of(ranker))
 
     best, without_progress = -math.inf, 0
+    if start.base is not None:
+        best = _judge_base(job, start, tasks, schema.declaration.feedback, replica)
     for epoch in range(1, config.epochs + 1):
         # 2. Train.
         started = time.monotonic()
@@ -119,7 +122,7 @@ def train(job: TrainingJob, replica: Replica) -> None:
             best, without_progress = (score, 0) if better else (best, without_progress + 1)
             # 4. Keep the best.
             if better:
-                write_weights(job.directory / WEIGHTS, ranker)
+                _keep(job, start, ranker)
             # 5. Report.
             metrics |= {f"routing/{name}": value for name, value in ranker.diagnostics().items()}
             report = EpochReport(epoch=epoch, train_loss=loss, metrics=metrics, best=better)
@@ -128,6 +131,32 @@ def train(job: TrainingJob, replica: Replica) -> None:
             stop = without_progress >= config.patience
         if replica.decided_by_first(stop):
             break
+
+
+def _judge_base(
+    job: TrainingJob, start: Start, tasks: tuple[Task, ...], feedback: tuple[str, ...], replica: Replica
+) -> float:
+    """Report the ranker before its adaptation as epoch 0, and return the score that an adaptation has to beat."""
+    started = time.monotonic()
+    base = (start.base or start.ranker).to(replica.device)
+    loss = _mean_loss(base, start.training, replica)
+    predictions = predict(base, start.validation, tasks, replica)
+    if replica.rank > 0:
+        return -math.inf
+    metrics = judge(predictions, start.validation, tasks)
+    score = _score(metrics, feedback, loss)
+    if start.keeps_base:
+        _keep(job, start, base)
+    report = EpochReport(epoch=0, train_loss=loss, metrics=metrics, best=start.keeps_base)
+    append_progress(job.directory, Progress(report=report, seconds=time.monotonic() - started, train_seconds=0.0))
+    return score if start.keeps_base else -math.inf
+
+
+def _keep(job: TrainingJob, start: Start, ranker: RankerModule) -> None:
+    """Write the weights as those of a plain ranker, and an adapter beside them."""
+    write_weights(job.directory / WEIGHTS, merged(ranker))
+    if start.adapter is not None:
+        write_adapter(job.directory, ranker, start.adapter)
 
 
 def _train_epoch(
@@ -165,6 +194,19 @@ def _train_epoch(
         optimiser.step()
         total += batch_loss * len(batch)
     return total / rows.rows
+
+
+@torch.inference_mode()
+def _mean_loss(ranker: RankerModule, rows: EncodedSplit, replica: Replica) -> float:
+    """Return the mean loss per row without learning from it, on every worker."""
+    ranker.eval()
+    total = torch.zeros(1, device=replica.device)
+    mine = share(rows.rows, replica.rank, replica.world)
+    for start in range(mine.start, mine.stop, EVALUATION_ROWS):
+        at = slice(start, min(start + EVALUATION_ROWS, mine.stop))
+        outputs = ranker(features_at(rows, at, replica.device))
+        total += ranker.loss(outputs, labels_at(rows, at, replica.device)) * (at.stop - at.start)
+    return float(replica.sum(total)) / rows.rows
 
 
 @torch.inference_mode()

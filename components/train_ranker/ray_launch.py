@@ -55,16 +55,20 @@ def launch(job: TrainingJob) -> None:
         BadInputError: more workers than CPUs, or GPUs when they are asked for.
         RetryableError: a worker or the cluster was lost.
     """
-    import ray
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
-
     workers = job.config.workers
     environment = {
         "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
         "OMP_NUM_THREADS": str(max(1, usable_cpus() // workers)),
         "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait must not burn the cores of other stages
     }
+    if workers == 1 and job.ray_address is None:
+        os.environ |= environment
+        _launch_here(job)
+        return
+    import ray
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
     _connect(job, environment)
     log.info("Ray is up")
     try:
@@ -90,6 +94,33 @@ def launch(job: TrainingJob) -> None:
     finally:
         ray.shutdown()
         log.info("Ray is down")
+
+
+def _launch_here(job: TrainingJob) -> None:
+    """Run the job's only worker in this process: Ray Train's local mode, `num_workers=0`.
+
+    One worker talks to nobody. A cluster for it would cost a dozen seconds of starting and stopping.
+    """
+    import torch
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    on_gpu = _use_gpu(job, torch.cuda.device_count(), "this machine")
+    log.info("starting one worker in this process, on the %s", "GPU" if on_gpu else "CPU")
+    trainer = TorchTrainer(
+        _worker,
+        # Ray Train looks for the device of a worker in the cluster, and there is none.
+        train_loop_config={"job": job.model_dump_json(), "device": "cuda" if on_gpu else "cpu"},
+        scaling_config=ScalingConfig(num_workers=0, use_gpu=on_gpu),
+        run_config=RunConfig(name=job.name, storage_path=str(job.directory / "ray")),
+    )
+    try:
+        trainer.fit()
+    except Exception:
+        log.exception("training failed")
+        if Failure.read(job.directory) is None:
+            raise
+    log.info("the worker is done")
 
 
 def _connect(job: TrainingJob, environment: dict[str, str]) -> None:
@@ -174,9 +205,10 @@ def _worker(config: dict[str, str]) -> None:
 
     job = TrainingJob.model_validate_json(config["job"])
     context = ray.train.get_context()
+    device = torch.device(config["device"]) if "device" in config else get_device()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     logging.basicConfig(level=logging.INFO)
-    replica = Replica(rank=context.get_world_rank(), world=context.get_world_size(), device=get_device())
+    replica = Replica(rank=context.get_world_rank(), world=context.get_world_size(), device=device)
     try:
         if not job.dataset.is_dir():
             raise BadInputError(

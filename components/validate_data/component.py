@@ -101,8 +101,10 @@ def _tell(result: SuiteResult, context: RunContext) -> None:
 
 
 def _write_kept(directory: Path, source: Path, kept: pa.Table, aside: pa.Table) -> Path:
-    """Write the events artifact again; the same bytes when every row is kept."""
-    shutil.copyfile(source / "window.json", directory / "window.json")
+    """Write the events artifact again, further logs as they are; the same bytes when every row is kept."""
+    for file in sorted(source.iterdir()):
+        if file.name != "events.parquet" and file.suffix in (".json", ".parquet"):
+            shutil.copyfile(file, directory / file.name)
     if aside.num_rows == 0:
         shutil.copyfile(source / "events.parquet", directory / "events.parquet")
         return directory

@@ -4,36 +4,22 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
-from feast.types import Array, Float32, Float64, Int64, String
+from feast import Entity, FeatureService, FeatureView, Field, ValueType
+from feast.types import Array, Int64, String
 
 from features.definitions import Definitions
-from features.definitions.movielens import user
+from features.definitions.common import COUNT, NEVER, activity_fields, listed_field, source, times_field, user
 from features.definitions.recipe import Activity, History, Profile, Rate, Recipe
 
-# One meaning of TTL, as for MovieLens: whole days, zero means that a row never expires.
-NEVER = timedelta(0)
 ACTIVITY_LIFE = timedelta(days=30)
-
-
-def _source(name: str, description: str) -> FileSource:
-    return FileSource(
-        name=name,
-        path=f"{name}.parquet",
-        timestamp_field="event_timestamp",
-        created_timestamp_column="created_timestamp",
-        description=description,
-    )
-
 
 video = Entity(name="video", join_keys=["video_id"], value_type=ValueType.INT64, description="A short video.")
 
-kuairand_user_profile_source = _source("kuairand_user_profile", "Attributes of users, as of the release.")
-kuairand_user_activity_source = _source("kuairand_user_activity", "State of users after each of their timestamps.")
-kuairand_video_profile_source = _source("kuairand_video_profile", "Attributes of videos.")
-kuairand_video_activity_source = _source("kuairand_video_activity", "State of videos after each of their timestamps.")
+kuairand_user_profile_source = source("kuairand_user_profile", "Attributes of users, as of the release.")
+kuairand_user_activity_source = source("kuairand_user_activity", "State of users after each of their timestamps.")
+kuairand_video_profile_source = source("kuairand_video_profile", "Attributes of videos.")
+kuairand_video_activity_source = source("kuairand_video_activity", "State of videos after each of their timestamps.")
 
-COUNT = {"kind": "bin", "buckets": "32"}
 SIZE = {"kind": "bin", "buckets": "16"}
 # What the training split hardly holds is read as unknown: ids of few rows are learned by heart within an epoch.
 RARE = {"kind": "vocabulary", "min_count": "30"}
@@ -47,16 +33,27 @@ VIDEO_NUMBERS = ("video_duration", "server_width", "server_height")
 
 # Constants near the rates of the log: computed from the data they would tell early rows about later labels.
 RATES = (Rate("click", prior=0.4), Rate("long_view", prior=0.3))
+USER_ACTIVITY = Activity(
+    key="user_id",
+    prefix="user",
+    rates=RATES,
+    history=History(
+        {
+            "recent_videos": "video_id",
+            "recent_authors": "author_id",
+            "recent_clicks": "click",
+            "recent_long_views": "long_view",
+            "recent_tabs": "tab",
+            "recent_times": "event_timestamp",
+        }
+    ),
+)
+VIDEO_ACTIVITY = Activity(key="video_id", prefix="video", rates=RATES)
 RECIPES: dict[str, Recipe] = {
     "kuairand_user_profile": Profile(key="user_id", columns=("user_active_degree", *USER_NUMBERS, *USER_CODES)),
-    "kuairand_user_activity": Activity(
-        key="user_id",
-        prefix="user",
-        rates=RATES,
-        history=History(column="video_id", name="recent_videos", feedback="click", feedback_name="recent_clicks"),
-    ),
+    "kuairand_user_activity": USER_ACTIVITY,
     "kuairand_video_profile": Profile(key="video_id", columns=(*VIDEO_WORDS, *VIDEO_CODES, *VIDEO_NUMBERS, "tags")),
-    "kuairand_video_activity": Activity(key="video_id", prefix="video", rates=RATES),
+    "kuairand_video_activity": VIDEO_ACTIVITY,
 }
 
 kuairand_user_profile = FeatureView(
@@ -78,22 +75,13 @@ kuairand_user_activity = FeatureView(
     source=kuairand_user_activity_source,
     schema=[
         Field(name="user_id", dtype=Int64),
-        Field(name="user_impressions", dtype=Int64, tags=COUNT, description="Since the window's start."),
-        Field(name="user_click_rate", dtype=Float32, description="Smoothed towards 0.4."),
-        Field(name="user_long_view_rate", dtype=Float32, description="Smoothed towards 0.3."),
-        Field(name="user_gap_seconds", dtype=Float64, tags=COUNT, description="Between the last two timestamps."),
-        Field(
-            name="recent_videos",
-            dtype=Array(Int64),
-            tags={"kind": "sequence", "shares": "video_id", "length": "50"},
-            description="Newest videos, most recent first.",
-        ),
-        Field(
-            name="recent_clicks",
-            dtype=Array(Int64),
-            tags={"role": "auxiliary"},
-            description="1 where the video at the same place of recent_videos was clicked.",
-        ),
+        *activity_fields(USER_ACTIVITY),
+        listed_field("recent_videos", 50, "recent_times", shares="video_id", auxiliary=False),
+        listed_field("recent_authors", 50, "recent_times", shares="author_id"),
+        listed_field("recent_clicks", 50, "recent_times"),
+        listed_field("recent_long_views", 50, "recent_times"),
+        listed_field("recent_tabs", 50, "recent_times", text=True, shares="tab"),
+        times_field("recent_times", 50),
     ],
 )
 kuairand_video_profile = FeatureView(
@@ -116,10 +104,7 @@ kuairand_video_activity = FeatureView(
     source=kuairand_video_activity_source,
     schema=[
         Field(name="video_id", dtype=Int64),
-        Field(name="video_impressions", dtype=Int64, tags=COUNT, description="Since the window's start."),
-        Field(name="video_click_rate", dtype=Float32, description="Smoothed towards 0.4."),
-        Field(name="video_long_view_rate", dtype=Float32, description="Smoothed towards 0.3."),
-        Field(name="video_gap_seconds", dtype=Float64, tags=COUNT, description="Between the last two timestamps."),
+        *activity_fields(VIDEO_ACTIVITY),
     ],
 )
 

@@ -4,52 +4,36 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
-from feast.types import Array, Float32, Float64, Int64, String
+from feast import Entity, FeatureService, FeatureView, Field, ValueType
+from feast.types import Array, Int64, String
 
 from features.definitions import Definitions
+from features.definitions.common import NEVER, activity_fields, listed_field, source, times_field, user
 from features.definitions.recipe import Activity, History, Profile, Rate, Recipe
 
-# One meaning of TTL: a row older than this at the impression counts as missing, offline and online.
-# Whole days only, because the offline store rejects mixed units; zero means that it never expires.
-NEVER = timedelta(0)
 ACTIVITY_LIFE = timedelta(days=180)
 
-
-def _source(name: str, description: str) -> FileSource:
-    return FileSource(
-        name=name,
-        path=f"{name}.parquet",
-        timestamp_field="event_timestamp",
-        created_timestamp_column="created_timestamp",
-        description=description,
-    )
-
-
-user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.INT64, description="A person who rates.")
 item = Entity(name="item", join_keys=["item_id"], value_type=ValueType.INT64, description="A film.")
 
-user_profile_source = _source("user_profile", "Attributes of users since signup.")
-user_activity_source = _source("user_activity", "State of users after each of their timestamps.")
-item_profile_source = _source("item_profile", "Attributes of films.")
-item_activity_source = _source("item_activity", "State of films after each of their timestamps.")
+user_profile_source = source("user_profile", "Attributes of users since signup.")
+user_activity_source = source("user_activity", "State of users after each of their timestamps.")
+item_profile_source = source("item_profile", "Attributes of films.")
+item_activity_source = source("item_activity", "State of films after each of their timestamps.")
 
 RATES = (Rate("like", prior=0.5), Rate("love", prior=0.2))
+USER_ACTIVITY = Activity(
+    key="user_id",
+    prefix="user",
+    rates=RATES,
+    history=History({"recent_items": "item_id", "recent_likes": "like", "recent_times": "event_timestamp"}),
+)
+ITEM_ACTIVITY = Activity(key="item_id", prefix="item", rates=RATES)
 RECIPES: dict[str, Recipe] = {
     "user_profile": Profile(key="user_id", columns=("age", "gender", "occupation")),
-    "user_activity": Activity(
-        key="user_id",
-        prefix="user",
-        rates=RATES,
-        history=History(column="item_id", name="recent_items", feedback="like", feedback_name="recent_likes"),
-    ),
+    "user_activity": USER_ACTIVITY,
     "item_profile": Profile(key="item_id", columns=("release_year", "genres")),
-    "item_activity": Activity(key="item_id", prefix="item", rates=RATES),
+    "item_activity": ITEM_ACTIVITY,
 }
-
-# Tags carry the default encoding: the keys of `features.encoding.FieldEncoding`, and `role: auxiliary`
-# for a feature that the ranker does not see unless the pipeline encodes it by name.
-COUNT = {"kind": "bin", "buckets": "32"}
 
 user_profile = FeatureView(
     name="user_profile",
@@ -70,22 +54,10 @@ user_activity = FeatureView(
     source=user_activity_source,
     schema=[
         Field(name="user_id", dtype=Int64),
-        Field(name="user_impressions", dtype=Int64, tags=COUNT, description="Since the window's start."),
-        Field(name="user_like_rate", dtype=Float32, description="Smoothed towards 0.5."),
-        Field(name="user_love_rate", dtype=Float32, description="Smoothed towards 0.2."),
-        Field(name="user_gap_seconds", dtype=Float64, tags=COUNT, description="Between the last two timestamps."),
-        Field(
-            name="recent_items",
-            dtype=Array(Int64),
-            tags={"kind": "sequence", "shares": "item_id", "length": "50"},
-            description="Newest items, most recent first.",
-        ),
-        Field(
-            name="recent_likes",
-            dtype=Array(Int64),
-            tags={"role": "auxiliary"},
-            description="1 where the item at the same place of recent_items was liked.",
-        ),
+        *activity_fields(USER_ACTIVITY),
+        listed_field("recent_items", 50, "recent_times", shares="item_id", auxiliary=False),
+        listed_field("recent_likes", 50, "recent_times"),
+        times_field("recent_times", 50),
     ],
 )
 item_profile = FeatureView(
@@ -106,10 +78,7 @@ item_activity = FeatureView(
     source=item_activity_source,
     schema=[
         Field(name="item_id", dtype=Int64),
-        Field(name="item_impressions", dtype=Int64, tags=COUNT, description="Since the window's start."),
-        Field(name="item_like_rate", dtype=Float32, description="Smoothed towards 0.5."),
-        Field(name="item_love_rate", dtype=Float32, description="Smoothed towards 0.2."),
-        Field(name="item_gap_seconds", dtype=Float64, tags=COUNT, description="Between the last two timestamps."),
+        *activity_fields(ITEM_ACTIVITY),
     ],
 )
 

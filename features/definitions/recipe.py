@@ -1,4 +1,4 @@
-"""How is the table behind a Feast source computed from impressions? Two recipes, as data.
+"""How is the table behind a Feast source computed from logged events? Two recipes, as data.
 
 A recipe stands next to the source it fills; `features.tables` executes it. Both give rows that are
 valid from their `event_timestamp` on and were known from their `created_timestamp` on.
@@ -6,7 +6,11 @@ valid from their `event_timestamp` on and were known from their `created_timesta
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+IMPRESSIONS = "events"
+"""The log of impressions in an events table; a table may hold further logs (`<name>.parquet`) beside it."""
 
 
 @dataclass(frozen=True)
@@ -21,10 +25,12 @@ class Profile:
     Attributes:
         key: column of the entity's id.
         columns: event columns that are attributes of the key.
+        log: which log of the events table is read.
     """
 
     key: str
     columns: tuple[str, ...]
+    log: str = IMPRESSIONS
 
 
 @dataclass(frozen=True)
@@ -45,45 +51,67 @@ class Rate:
 
 @dataclass(frozen=True)
 class History:
-    """The newest values of a column, most recent first.
+    """The newest events of a key, most recent first, one feature per listed column, position by position.
 
-    Impressions of one timestamp are ordered by `column`, so that the largest value comes first.
+    Events of one timestamp are ordered by the first column, so that its largest value comes first.
 
     Attributes:
-        column: event column to list, such as the item id.
-        name: feature with the values.
-        feedback: label column listed in parallel, or None.
-        feedback_name: feature with the parallel labels.
-        length: most values kept.
+        columns: by feature name the event column to list, such as the item id; a time is listed as int64 µs
+            since 1970 UTC, a missing label as 0.
+        length: most events kept.
     """
 
-    column: str
-    name: str
-    feedback: str | None = None
-    feedback_name: str | None = None
+    columns: Mapping[str, str]
     length: int = 50
 
 
 @dataclass(frozen=True)
-class Activity:
-    """What a key has done so far: one row per key and timestamp, the state after all its impressions then.
+class Sum:
+    """What a column added up to in the last days of a key, its newest event included.
 
-    It gives ``<prefix>_impressions`` (int64, since the window's start), ``<prefix>_<feedback>_rate``
-    (float32), ``<prefix>_gap_seconds`` (float64, between its last two timestamps, null before the
-    second) and the history. `created_timestamp` is the latest one among the impressions counted, so a
-    row that arrived late is invisible, with everything built on it, until it had arrived.
+    Attributes:
+        column: event column of numbers; whole ones add up exactly. A missing one counts as 0.
+        days: length of the span, open at its start and closed at the newest event.
+    """
+
+    column: str
+    days: int
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What a key has done so far: one row per key and timestamp, the state after all its events then.
+
+    It gives ``<prefix>_impressions`` (int64, since the window's start; ``<prefix>_<log>`` of another log),
+    ``<prefix>_<feedback>_rate`` (float32), ``<prefix>_<column>_<days>d`` (float64) per sum, ``<prefix>_gap_seconds``
+    (float64, between its last two timestamps, null before the second) and the history. `created_timestamp` is the
+    latest one among the events counted, so a row that arrived late is invisible, with everything built on it, until
+    it had arrived.
 
     Attributes:
         key: column of the entity's id.
         prefix: first part of the feature names.
         rates: smoothed rate per feedback.
-        history: values to list, or None.
+        sums: rolling sums.
+        history: columns to list, or None.
+        log: which log of the events table is read.
     """
 
     key: str
     prefix: str
-    rates: tuple[Rate, ...]
+    rates: tuple[Rate, ...] = ()
     history: History | None = None
+    log: str = IMPRESSIONS
+    sums: tuple[Sum, ...] = ()
+
+    @property
+    def count(self) -> str:
+        """Name of the feature that counts the key's events."""
+        return f"{self.prefix}_{'impressions' if self.log == IMPRESSIONS else self.log}"
+
+    def total(self, part: Sum) -> str:
+        """Name of the feature with one of the sums."""
+        return f"{self.prefix}_{part.column}_{part.days}d"
 
 
 Recipe = Profile | Activity

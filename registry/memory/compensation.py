@@ -7,63 +7,52 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import Field
 
-from features.declaration import Frozen
-from registry.memory.sketch import Neighbours
+from registry.memory.neighbours import Neighbours
+from registry.memory.spec import ReadOut
 
 Array = np.ndarray[Any, Any]
 
 
-class ReadOut(Frozen):
-    """How the arrays' answers become one.
-
-    Attributes:
-        gamma: γ; 1 compares neighbours' labels with the query's own prediction, 0 takes the neighbours'
-            own errors.
-        temperature: τ of the softmax; with similarity log1p(n), an array weighs (1 + n)^(1/τ).
-        pool: ``softmax`` over arrays, or ``ratio``, which weighs arrays by n: one ratio of sums.
-        shrinkage: n₀ of n / (n + n₀), n being the mean bucket count; 0 switches it off.
-    """
-
-    gamma: float = Field(1.0, ge=0, le=1)
-    temperature: float = Field(1.0, gt=0)
-    pool: Literal["softmax", "ratio"] = "softmax"
-    shrinkage: float = Field(0.0, ge=0)
-
-
-def attention(similarity: Array, occupied: Array, temperature: float) -> Array:
-    """Return softmax(similarity / τ) over the occupied neighbours of each query.
+def attention(similarity: Array, mass: Array, temperature: float) -> Array:
+    """Return softmax(similarity / τ) over the neighbours of each query, each weighed by its mass.
 
     Args:
         similarity: float ``[B, K]``.
-        occupied: bool ``[B, K]``; the others weigh nothing.
+        mass: ``[B, K]``, at least 0; a neighbour of mass 0 weighs nothing. Masses of 0 and 1 give the plain
+            softmax over the latter.
         temperature: τ.
 
     Returns:
-        float64 ``[B, K]``; rows sum to 1, or are all 0 where no neighbour is occupied.
+        float64 ``[B, K]``; rows sum to 1, or are all 0 where no neighbour has mass.
     """
-    scaled = np.where(occupied, np.asarray(similarity, dtype=np.float64) / temperature, -np.inf)
+    scaled = np.where(mass > 0, np.asarray(similarity, dtype=np.float64) / temperature, -np.inf)
     highest = scaled.max(axis=1, keepdims=True, initial=-np.inf)
-    raised = np.exp(scaled - np.where(np.isfinite(highest), highest, 0.0))
-    total = raised.sum(axis=1, keepdims=True)
-    return raised / np.where(total > 0, total, 1.0)
+    raised = mass * np.exp(scaled - np.where(np.isfinite(highest), highest, 0.0))
+    return _normalised(raised)
 
 
-def array_weights(count: Array, read_out: ReadOut) -> Array:
-    """Return the weight of each array per query, float64 ``[B, m]``, from bucket counts ``[B, m]``."""
+def weights_of(neighbours: Neighbours, read_out: ReadOut) -> Array:
+    """Return the weight of each neighbour per query, float64 ``[B, K]``.
+
+    In the softmax a neighbour that stands for less than one row, because of its age, weighs that much less.
+    """
     if read_out.pool == "ratio":
-        return count / np.maximum(count.sum(axis=1, keepdims=True), 1.0)
-    return attention(np.log1p(count), count > 0, read_out.temperature)
+        return _normalised(neighbours.count)
+    return attention(neighbours.similarity, np.minimum(neighbours.count, 1.0), read_out.temperature)
 
 
-def confidence(count: Array, shrinkage: float) -> Array:
-    """Return n / (n + n₀) per query, float64 ``[B]``, n being the mean bucket count; 0 where all are empty."""
-    mean = count.mean(axis=1)
-    return np.where(mean > 0, mean / np.where(mean > 0, mean + shrinkage, 1.0), 0.0)
+def confidence(support: Array, shrinkage: float) -> Array:
+    """Return n / (n + n₀) per query, float64 ``[B]``, n being its support; 0 where there is none."""
+    return np.where(support > 0, support / np.where(support > 0, support + shrinkage, 1.0), 0.0)
+
+
+def _normalised(mass: Array) -> Array:
+    total = mass.sum(axis=1, keepdims=True)
+    return np.asarray(mass / np.where(total > 0, total, 1.0), dtype=np.float64)
 
 
 def estimated_error(weights: Array, label: Array, predicted: Array, base: Array, gamma: float) -> Array:
@@ -87,8 +76,8 @@ def estimated_error(weights: Array, label: Array, predicted: Array, base: Array,
 
 def errors_of(neighbours: Neighbours, base: Mapping[str, Array], read_out: ReadOut) -> dict[str, Array]:
     """Return the shrunk error estimate of every stored task, float64 ``[B]`` each."""
-    weights = array_weights(neighbours.count, read_out)
-    trust = confidence(neighbours.count, read_out.shrinkage)
+    weights = weights_of(neighbours, read_out)
+    trust = confidence(neighbours.support, read_out.shrinkage)
     return {
         task: trust
         * estimated_error(

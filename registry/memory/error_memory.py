@@ -1,4 +1,4 @@
-"""What does a champion's error memory hold, and how is it kept? A header, a sketch, and the read-out.
+"""What does a champion's error memory hold, and how is it kept? A header, a store, and the read-out.
 
 The memory compensates the feedback tasks, which are defined over every impression. Conditional tasks
 (P(love | like)) keep the base model's answer: their labels exist on some impressions only, so after
@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from features.declaration import Frozen, Name, Window
 from features.errors import BadInputError, MissingError
-from registry.memory.compensation import ReadOut, apply, errors_of, in_funnel_order
-from registry.memory.keys import KeySpec, row_keys
-from registry.memory.sketch import Sketch, SketchShape
+from registry.memory.compensation import apply, errors_of, in_funnel_order
+from registry.memory.keys import row_keys
+from registry.memory.neighbours import Store
+from registry.memory.spec import KeySpec, ReadOut, StoreChoice
+from registry.memory.stores import fingerprint, layout, restored
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -48,7 +50,7 @@ class TaskCompensation(Frozen):
 
 
 class MemoryHeader(Frozen):
-    """Whose memory it is, how rows were hashed, what it covers and how it is read.
+    """Whose memory it is, how rows were stored, what it covers and how it is read.
 
     Attributes:
         model: registered model.
@@ -58,14 +60,17 @@ class MemoryHeader(Frozen):
         feedback: compensated tasks, shallow to deep.
         funnel: whether the deeper task is kept no likelier than the shallower.
         key: what the key of a row is made of.
-        shape: hashing.
-        projections: sha256 of the projections the buckets were found with.
+        store: sketch or exact, and its size.
+        seed: seed of a sketch's projections, or of an exact store's sample.
+        projections: sha256 of the projections a sketch's buckets were found with.
         read_out: how neighbours become a correction.
+        decay: ρ; at the end of each slot everything older counts this much of what it did.
         tasks: compensation by task.
         covers: ``[first row, just after the last row)`` of the stream.
-        rows: rows written.
+        rows: rows of the stream.
+        stored: rows the store stands for: fewer after decay, below an error threshold, or beyond a capacity.
         slots: slots of time they came in.
-        sketch: sha256 of ``memory.safetensors``.
+        tensors: sha256 of ``memory.safetensors``.
     """
 
     model: Name
@@ -74,14 +79,17 @@ class MemoryHeader(Frozen):
     feedback: tuple[Name, ...]
     funnel: bool
     key: KeySpec
-    shape: SketchShape
+    store: StoreChoice
+    seed: int
     projections: str
     read_out: ReadOut
+    decay: float = Field(1.0, gt=0, le=1)
     tasks: dict[Name, TaskCompensation]
     covers: Window
     rows: int
+    stored: int
     slots: int
-    sketch: str = ""
+    tensors: str = ""
 
     @property
     def enabled(self) -> bool:
@@ -95,34 +103,34 @@ class Memory:
 
     Attributes:
         header: see `MemoryHeader`.
-        sketch: the sums.
-        centre: float64 ``[H]``, subtracted from `hidden` before hashing; zeros without centring.
+        store: what was written.
+        centre: float64 ``[H]``, subtracted from `hidden` in a key; zeros without centring.
     """
 
     header: MemoryHeader
-    sketch: Sketch
+    store: Store
     centre: Array
 
-    def keys(self, hidden: Array, users: pa.Array) -> Array:
+    def keys(self, hidden: Array, rows: pa.Table) -> Array:
         """Return the keys of rows, see `registry.memory.keys.row_keys`."""
-        return row_keys(self.header.key, hidden, self.centre, users)
+        return row_keys(self.header.key, hidden, self.centre, rows)
 
-    def compensate(self, tasks: Mapping[str, Array], hidden: Array, users: pa.Array) -> dict[str, Array]:
+    def compensate(self, tasks: Mapping[str, Array], hidden: Array, rows: pa.Table) -> dict[str, Array]:
         """Return the tasks with the base model's known errors taken out.
 
         Args:
             tasks: the champion's probabilities by task, ``[B]`` each.
             hidden: the champion's hidden vectors of the same rows, float32 ``[B, H]``.
-            users: ids of the same rows, ``[B]``.
+            rows: the same rows, raw: the columns that the keys are made of.
 
         Returns:
-            float64 ``[B]`` by task; a row whose buckets are all empty, a task that is switched off and a
+            float64 ``[B]`` by task; a row without any neighbour, a task that is switched off and a
             conditional task keep the base model's answer to the bit.
         """
         compensated = {name: np.asarray(values, dtype=np.float64) for name, values in tasks.items()}
         if not self.header.enabled:
             return compensated
-        errors = errors_of(self.sketch.read(self.keys(hidden, users)), tasks, self.header.read_out)
+        errors = errors_of(self.store.read(self.keys(hidden, rows)), tasks, self.header.read_out)
         for name, task in self.header.tasks.items():
             if task.enabled:
                 compensated[name] = apply(tasks[name], errors[name], task.weight)
@@ -136,11 +144,8 @@ class Memory:
         """
         from safetensors.numpy import save
 
-        tensors = {"count": self.sketch.count, "centre": np.asarray(self.centre, dtype=np.float64)}
-        tensors |= {f"label/{task}": sums for task, sums in self.sketch.label.items()}
-        tensors |= {f"predicted/{task}": sums for task, sums in self.sketch.predicted.items()}
-        content = save(tensors)
-        header = self.header.model_copy(update={"sketch": hashlib.sha256(content).hexdigest()})
+        content = save({**self.store.tensors(), "centre": np.asarray(self.centre, dtype=np.float64)})
+        header = self.header.model_copy(update={"tensors": hashlib.sha256(content).hexdigest()})
         directory.mkdir(parents=True, exist_ok=True)
         (directory / TENSORS).write_bytes(content)
         (directory / HEADER).write_text(header.model_dump_json(indent=2), encoding="utf-8")
@@ -189,7 +194,7 @@ def open_memory(directory: Path, ranker_digest: str) -> Memory:
         )
     try:
         content = (directory / TENSORS).read_bytes()
-        if hashlib.sha256(content).hexdigest() != header.sketch:
+        if hashlib.sha256(content).hexdigest() != header.tensors:
             raise BadInputError(
                 f"{directory / TENSORS} changed since it was written: run refresh_error_memory again to rebuild it"
             )
@@ -198,34 +203,23 @@ def open_memory(directory: Path, ranker_digest: str) -> Memory:
         raise MissingError(f"{directory / TENSORS} is missing: run refresh_error_memory for the champion") from None
     except SafetensorError as error:
         raise BadInputError(f"{directory / TENSORS} cannot be read ({error}): run refresh_error_memory again") from None
-    sketch = _sketch(directory, header, tensors)
-    return Memory(header=header, sketch=sketch, centre=tensors["centre"])
+    return Memory(header=header, store=_store(directory, header, tensors), centre=tensors["centre"])
 
 
-def _sketch(directory: Path, header: MemoryHeader, tensors: Mapping[str, Array]) -> Sketch:
-    sketch = Sketch.empty(header.shape, header.feedback)
-    if header.shape.fingerprint() != header.projections:
+def _store(directory: Path, header: MemoryHeader, tensors: Mapping[str, Array]) -> Store:
+    width, again = header.key.width, "run refresh_error_memory again"
+    wanted = {"centre": (header.key.hidden,), **layout(header.store, width, header.feedback, header.stored)}
+    found = {name: values.shape for name, values in tensors.items()}
+    if set(header.tasks) != set(header.feedback) or found != wanted:
+        raise BadInputError(
+            f"{directory / TENSORS} holds {found}, its header says {wanted} for keys of width {width}: {again}"
+        )
+    if fingerprint(header.store, width, header.seed) != header.projections:
         raise BadInputError(
             f"the error memory in {directory} was hashed with projections that this numpy does not draw from "
-            f"seed {header.shape.seed}: run refresh_error_memory again"
+            f"seed {header.seed}: {again}"
         )
-    size = (header.shape.arrays, header.shape.buckets)
-    wanted = {"count": size, "centre": (header.key.hidden,)}
-    wanted |= {f"{kind}/{task}": size for kind in ("label", "predicted") for task in header.feedback}
-    found = {name: values.shape for name, values in tensors.items()}
-    fits = header.key.width == header.shape.width and set(header.tasks) == set(header.feedback)
-    if not fits or found != wanted:
-        raise BadInputError(
-            f"{directory / TENSORS} holds {found}, its header says {wanted} for keys of width {header.shape.width}: "
-            "run refresh_error_memory again"
-        )
-    for task in header.feedback:
-        sketch.label[task][...] = tensors[f"label/{task}"]
-        sketch.predicted[task][...] = tensors[f"predicted/{task}"]
-    sketch.count[...] = tensors["count"]
-    if sketch.rows != header.rows:
-        raise BadInputError(
-            f"{directory / TENSORS} holds {sketch.rows} rows, its header says {header.rows}: "
-            "run refresh_error_memory again"
-        )
-    return sketch
+    store = restored(header.store, width, header.seed, header.feedback, tensors)
+    if store.rows != header.stored:
+        raise BadInputError(f"{directory / TENSORS} holds {store.rows} rows, its header says {header.stored}: {again}")
+    return store

@@ -1,4 +1,4 @@
-"""What identifies a row to the error memory? Its centred hidden vector, and who the user is.
+"""What identifies a row to the error memory? Its centred hidden vector or its fields, and who the user is.
 
 New users look alike to the model: unseen ids share one embedding, so their hidden vectors differ by
 profile and item only, and a memory keyed by them cannot learn an individual's taste. A code drawn
@@ -7,100 +7,96 @@ from the id itself, seen or not, tells users apart.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field
 
-from features.declaration import Frozen
 from features.errors import BadInputError
+from registry.memory.spec import CODE, FIELD_CODE, KeySpec
 
 Array = np.ndarray[Any, Any]
-KeyKind = Literal["hidden", "hidden_user"]
-CODE = 64
-"""Width of a user code: one sign per bit of a 64-bit hash."""
 
 
-def user_codes(users: pa.Array, seed: int) -> Array:
-    """Return a fixed pseudo-random unit vector per user id.
+def value_codes(values: pa.Array, seed: int, width: int = CODE) -> Array:
+    """Return a fixed pseudo-random unit vector per value.
 
-    The id's text is hashed to 64 bits (SipHash keyed by the seed: the same on every machine, and the
-    same for 5 and "5"); bit b gives component b the value ±1/8. Codes of two users are near orthogonal
-    (cosine 0 ± 1/8).
+    The value's text is hashed to 64 bits (SipHash keyed by the seed: the same on every machine, and the
+    same for 5 and "5"); bit b gives component b the value ±1/√width. Codes of two values are near
+    orthogonal (cosine 0 ± 1/√width).
 
     Args:
-        users: ids ``[B]``, integers or strings.
+        values: ``[B]``, ids of users or values of one categorical field.
         seed: another seed gives other codes.
+        width: bits of the hash that are used, at most 64.
 
     Returns:
-        float64 ``[B, 64]`` of norm 1; zeros for a missing id, which is nobody's.
+        float64 ``[B, width]`` of norm 1; zeros for a missing value, which is nobody's.
     """
     from pandas.util import hash_array
 
-    if isinstance(users, pa.ChunkedArray):
-        users = users.combine_chunks()
-    text = users.cast(pa.string())
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks()
+    text = values.cast(pa.string())
     missing = pc.is_null(text).to_numpy(zero_copy_only=False)
     plain = np.asarray(text.fill_null("").to_numpy(zero_copy_only=False), dtype=object)
     hashed = np.asarray(hash_array(plain, hash_key=f"{seed % 2**64:016x}", categorize=True), dtype="<u8")
-    bits = np.unpackbits(hashed.view(np.uint8).reshape(len(plain), 8), axis=1, bitorder="little")
-    codes = (bits * 2.0 - 1.0) / np.sqrt(CODE)
+    bits = np.unpackbits(hashed.view(np.uint8).reshape(len(plain), 8), axis=1, bitorder="little")[:, :width]
+    codes = (bits * 2.0 - 1.0) / np.sqrt(width)
     codes[missing] = 0.0
     return codes
 
 
-class KeySpec(Frozen):
-    """What a key is made of.
-
-    Attributes:
-        kind: ``hidden``, or ``hidden_user`` with the user's code appended.
-        hidden: width of the model's hidden vector.
-        user_weight: w, norm of the user code where the centred hidden vector has norm 1.
-        seed: seed of the user codes.
-    """
-
-    kind: KeyKind
-    hidden: int
-    user_weight: float = Field(2.0, ge=0)
-    seed: int = 0
-
-    @property
-    def width(self) -> int:
-        """Width of a key."""
-        return self.hidden + CODE if self.kind == "hidden_user" else self.hidden
-
-
-def row_keys(spec: KeySpec, hidden: Array, centre: Array, users: pa.Array) -> Array:
+def row_keys(spec: KeySpec, hidden: Array, centre: Array, rows: pa.Table) -> Array:
     """Return the keys of rows.
 
-    The centred hidden vector is scaled to norm 1 per row. Signed projections ignore a key's norm, so for
-    ``hidden`` this changes nothing; for ``hidden_user`` it makes the halves comparable whatever the
-    model's scale: cos(key, key′) = (cos(hidden, hidden′) + w² cos(code, code′)) / (1 + w²). With w = 2,
-    one user in two unrelated situations is at 37°, two users in the same situation at 78°.
+    The first part of a key has norm 1 and the user's code norm w, so that
+    cos(key, key′) = (s + w² cos(code, code′)) / (1 + w²). For ``hidden_user``, s is the cosine of the centred
+    hidden vectors: with w = 2, one user in two unrelated situations is at 37°, two users in the same situation
+    at 78°. For ``embedding``, s is the share of fields with equal values (± 1/√(16·fields)): the first part is
+    what an embedding layer with fixed random vectors of width 16, one per value of each categorical field,
+    gives. It is drawn from the raw values, so a value that training never held has a vector of its own, and
+    the served graph need not offer its trained table. Histories and numbers are no part of it. A key of kind
+    ``hidden`` is the first part of ``hidden_user`` alone.
 
     Args:
         spec: which key.
         hidden: float32 ``[B, H]``, the model's `hidden` output.
         centre: ``[H]``, subtracted first; ReLU activations are never negative, and signs of projections
             would hardly split them.
-        users: ids ``[B]``; not read for ``hidden``.
+        rows: raw rows ``[B]`` with the column of the user and, for ``embedding``, those of the fields.
 
     Returns:
         float64 ``[B, width]``.
 
     Raises:
-        BadInputError: `hidden` has another width.
+        BadInputError: `hidden` has another width, or a column is missing.
     """
     if hidden.ndim != 2 or hidden.shape[1] != spec.hidden:
         raise BadInputError(
             f"hidden vectors of shape {list(hidden.shape)} do not fit an error memory over width {spec.hidden}: "
             "rebuild the memory with this model"
         )
-    centred = np.asarray(hidden, dtype=np.float64) - centre
-    norm = np.linalg.norm(centred, axis=1, keepdims=True)
-    scaled = centred / np.where(norm > 0, norm, 1.0)
+    if spec.kind == "embedding":
+        first = _field_codes(spec, rows)
+    else:
+        first = np.asarray(hidden, dtype=np.float64) - centre
+        norm = np.linalg.norm(first, axis=1, keepdims=True)
+        first = first / np.where(norm > 0, norm, 1.0)
     if spec.kind == "hidden":
-        return scaled
-    return np.concatenate([scaled, spec.user_weight * user_codes(users, spec.seed)], axis=1)
+        return first
+    return np.concatenate([first, spec.user_weight * value_codes(_column(rows, spec.user), spec.seed)], axis=1)
+
+
+def _field_codes(spec: KeySpec, rows: pa.Table) -> Array:
+    if not spec.fields:
+        raise BadInputError("the model has no categorical field beside the user: choose key hidden or hidden_user")
+    codes = [value_codes(_column(rows, name), spec.seed, FIELD_CODE) for name in spec.fields]
+    return np.concatenate(codes, axis=1) / np.sqrt(len(codes))
+
+
+def _column(rows: pa.Table, name: str) -> pa.ChunkedArray:
+    if name not in rows.column_names:
+        raise BadInputError(f"rows have no column {name!r}, which the keys of the error memory need: add it")
+    return rows.column(name)

@@ -7,7 +7,7 @@ label touches a prediction that is judged by it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -18,9 +18,10 @@ import numpy as np
 from features.declaration import Frozen, Name, Window
 from features.errors import BadInputError
 from registry import metrics
-from registry.memory.compensation import ReadOut, apply, errors_of, in_funnel_order
+from registry.memory.compensation import apply, errors_of, in_funnel_order
 from registry.memory.error_memory import TaskCompensation
-from registry.memory.sketch import Sketch
+from registry.memory.neighbours import Store
+from registry.memory.spec import ReadOut
 
 Array = np.ndarray[Any, Any]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -58,8 +59,8 @@ class SlotReport(Frozen):
         slot: 1, 2, … in order of time.
         window: ``[first row, just after the last row)``.
         rows: rows of the slot.
-        stored: rows in the memory when the slot was scored: those of earlier slots only.
-        empty: share of buckets read that held no row.
+        stored: rows the memory stood for when the slot was scored: those of earlier slots only.
+        empty: share of neighbours read that held nothing.
         tasks: by feedback.
     """
 
@@ -122,6 +123,21 @@ def slot_bounds(times: Array, slots: int) -> tuple[tuple[int, int], ...]:
     return tuple((int(a), int(b)) for a, b in pairwise(edges))
 
 
+def timed_slots(times: Array, length: timedelta) -> tuple[tuple[int, int], ...]:
+    """Cut rows where a whole multiple of `length` since 1970 UTC passes.
+
+    Args:
+        times: int64 microseconds ``[N]``, never falling.
+        length: length of a slot; an hour cuts at full hours of UTC.
+
+    Returns:
+        Half-open row ranges that cover all rows in order, none of them empty.
+    """
+    number = times // (length // timedelta(microseconds=1))
+    edges = np.concatenate(([0], np.flatnonzero(np.diff(number)) + 1, [len(times)]))
+    return tuple((int(a), int(b)) for a, b in pairwise(edges) if a < b)
+
+
 def span(times: Array) -> Window:
     """Return ``[first, just after the last)`` of int64 microseconds that never fall."""
     first, last = int(times[0]), int(times[-1])
@@ -130,43 +146,44 @@ def span(times: Array) -> Window:
 
 def replay(
     stream: Stream,
-    sketch: Sketch,
+    store: Store,
     feedback: tuple[str, ...],
     *,
-    slots: int,
+    bounds: Sequence[tuple[int, int]],
     read_out: ReadOut,
     grid: tuple[float, ...],
     funnel: bool,
+    decay: float = 1.0,
     progress: Callable[[str], None] = lambda message: None,
 ) -> Replay:
-    """Score every slot with the memory of earlier slots, then write it into `sketch`.
+    """Score every slot with the memory of earlier slots, then write it into `store`.
 
     Args:
         stream: rows in order of time.
-        sketch: an empty sketch; it holds every row afterwards.
+        store: an empty store; it has seen every row afterwards.
         feedback: tasks to compensate, shallow to deep.
-        slots: slots to aim for, see `slot_bounds`.
+        bounds: rows of each slot, from `slot_bounds` or `timed_slots`.
         read_out: how neighbours become a correction.
         grid: values of λ to choose from; each slot takes the least log-loss on earlier slots, the
             smallest λ on a tie. The first slot has no earlier one and takes 0.
         funnel: keep deeper tasks no likelier than shallower ones.
+        decay: ρ; when a slot is written, everything older counts ρ times what it did.
         progress: told after each slot.
 
     Raises:
-        BadInputError: the stream is empty or not in order of time, or the sketch is not empty.
+        BadInputError: the stream is empty or not in order of time, or the store is not empty.
     """
-    _check(stream, sketch)
+    _check(stream, store)
     candidates = sorted(grid)
     loss = {task: np.zeros(len(candidates)) for task in feedback}
     reports: list[SlotReport] = []
     compensated = {task: np.empty(len(stream.times)) for task in feedback}
-    bounds = slot_bounds(stream.times, slots)
     for begin, end in bounds:
         rows = slice(begin, end)
         labels = {task: np.asarray(stream.labels[task][rows], dtype=np.float64) for task in feedback}
         base = {task: np.asarray(stream.predicted[task][rows], dtype=np.float64) for task in feedback}
         weights = {task: candidates[int(np.argmin(loss[task]))] if reports else 0.0 for task in feedback}
-        neighbours = sketch.read(stream.keys[rows])
+        neighbours = store.read(stream.keys[rows])
         errors = errors_of(neighbours, base, read_out)
         answer = {task: apply(base[task], errors[task], weights[task]) for task in feedback}
         if funnel:
@@ -176,7 +193,7 @@ def replay(
                 slot=len(reports) + 1,
                 window=span(stream.times[rows]),
                 rows=end - begin,
-                stored=sketch.rows,
+                stored=store.rows,
                 empty=float((neighbours.count == 0).mean()),
                 tasks={
                     task: TaskSlot(
@@ -192,7 +209,9 @@ def replay(
         for task in feedback:
             compensated[task][rows] = answer[task]
             loss[task] += [_total_loss(labels[task], apply(base[task], errors[task], w)) for w in candidates]
-        sketch.write(stream.keys[rows], labels, base)
+        if decay < 1:
+            store.forget(decay)
+        store.write(stream.keys[rows], labels, base)
         progress(f"slot {len(reports)} of {len(bounds)}: {end - begin} rows scored, then written")
     outcome = {
         task: _outcome(task, reports, candidates[int(np.argmin(loss[task]))] if len(reports) > 1 else 0.0)
@@ -201,13 +220,13 @@ def replay(
     return Replay(slots=tuple(reports), tasks=outcome, compensated=compensated)
 
 
-def _check(stream: Stream, sketch: Sketch) -> None:
+def _check(stream: Stream, store: Store) -> None:
     if len(stream.times) == 0:
         raise BadInputError("the stream of the error memory has no row: give it rows after the champion's training cut")
     if (np.diff(stream.times) < 0).any():
         raise BadInputError("the stream of the error memory is not in order of time: sort it by time and row id")
-    if sketch.rows:
-        raise BadInputError(f"the sketch already holds {sketch.rows} rows: replay a stream into an empty one")
+    if store.rows:
+        raise BadInputError(f"the error memory already holds {store.rows} rows: replay a stream into an empty one")
 
 
 def _outcome(task: str, reports: list[SlotReport], weight: float) -> TaskCompensation:

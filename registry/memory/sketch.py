@@ -18,6 +18,7 @@ from pydantic import Field
 
 from features.declaration import Frozen, Name
 from features.errors import BadInputError
+from registry.memory.neighbours import Neighbours, check_keys, check_rows, check_share
 
 Array = np.ndarray[Any, Any]
 CHUNK = 8192
@@ -62,27 +63,12 @@ class SketchShape(Frozen):
 
 
 @dataclass(frozen=True)
-class Neighbours:
-    """What each array of a sketch holds in the bucket of each query; arrays play the part of neighbours.
-
-    Attributes:
-        count: float64 ``[B, m]``, rows in the bucket; 0 marks an empty bucket, whose means say nothing.
-        label: by task: float64 ``[B, m]``, mean label in the bucket, 0 where it is empty.
-        predicted: by task: float64 ``[B, m]``, mean base prediction in the bucket, 0 where it is empty.
-    """
-
-    count: Array
-    label: dict[str, Array]
-    predicted: dict[str, Array]
-
-
-@dataclass(frozen=True)
 class Sketch:
-    """Sums per array and bucket. `write` changes the arrays in place; everything else leaves them alone.
+    """Sums per array and bucket. `write` and `forget` change the arrays in place; all else leaves them alone.
 
     Attributes:
         shape: where keys fall.
-        count: float64 ``[m, 2^L]``, rows written (exact below 2^53).
+        count: float64 ``[m, 2^L]``, rows written (exact below 2^53 without decay).
         label: by task: float64 ``[m, 2^L]``, Σ y.
         predicted: by task: float64 ``[m, 2^L]``, Σ ŷ_base.
         projections: float64 ``[width, L·m]``, see `SketchShape.projections`.
@@ -113,8 +99,8 @@ class Sketch:
 
     @property
     def rows(self) -> int:
-        """Rows written so far."""
-        return int(self.count[0].sum())
+        """Rows it stands for: those written, each times the decay since."""
+        return round(float(self.count[0].sum()))
 
     def buckets(self, keys: Array) -> Array:
         """Return the bucket of each key in each array.
@@ -128,13 +114,7 @@ class Sketch:
         Raises:
             BadInputError: the keys have another width, or are not finite.
         """
-        if keys.ndim != 2 or keys.shape[1] != self.shape.width:
-            raise BadInputError(
-                f"keys of shape {list(keys.shape)} do not fit an error memory of key width {self.shape.width}: "
-                "rebuild the memory with the model that makes these keys"
-            )
-        if not np.isfinite(keys).all():
-            raise BadInputError("keys of the error memory hold NaN or infinity: check the model's hidden output")
+        check_keys(keys, self.shape.width)
         found = np.empty((keys.shape[0], self.shape.arrays), dtype=np.int64)
         offsets = np.arange(self.shape.arrays, dtype=np.int64) * self.shape.buckets
         for start in range(0, keys.shape[0], CHUNK):
@@ -157,7 +137,7 @@ class Sketch:
         Raises:
             BadInputError: tasks or lengths differ from the sketch's, or a value lies outside [0, 1].
         """
-        self._check(keys, label, predicted)
+        check_rows(self.tasks, keys, label, predicted)
         at = self.buckets(keys).reshape(-1)
         np.add.at(self.count.reshape(-1), at, 1.0)
         for task in self.tasks:
@@ -166,14 +146,33 @@ class Sketch:
                 np.add.at(store[task].reshape(-1), at, np.repeat(rounded, self.shape.arrays))
 
     def read(self, keys: Array) -> Neighbours:
-        """Return what the buckets of these keys hold; see `Neighbours`."""
+        """Return what the buckets of these keys hold; arrays play the part of neighbours.
+
+        The similarity of an array is log1p of its count, and the support of an answer the mean count.
+        """
         at = self.buckets(keys)
         count = self.count.reshape(-1)[at]
-        divisor = np.maximum(count, 1.0)
+        divisor = np.where(count > 0, count, 1.0)
         return Neighbours(
             count=count,
+            similarity=np.log1p(count),
+            support=count.mean(axis=1),
             label={task: sums.reshape(-1)[at] / divisor for task, sums in self.label.items()},
             predicted={task: sums.reshape(-1)[at] / divisor for task, sums in self.predicted.items()},
+        )
+
+    def forget(self, kept: float) -> None:
+        """Multiply every sum by `kept`: ρ at the end of a slot of time. Means of buckets stay as they are."""
+        check_share(kept)
+        for sums in (self.count, *self.label.values(), *self.predicted.values()):
+            np.multiply(sums, kept, out=sums)
+
+    def tensors(self) -> dict[str, Array]:
+        """Return the sums by name, as they are saved."""
+        return (
+            {"count": self.count}
+            | {f"label/{task}": sums for task, sums in self.label.items()}
+            | {f"predicted/{task}": sums for task, sums in self.predicted.items()}
         )
 
     def merged(self, other: Sketch) -> Sketch:
@@ -194,16 +193,3 @@ class Sketch:
             predicted={task: sums + other.predicted[task] for task, sums in self.predicted.items()},
             projections=self.projections,
         )
-
-    def _check(self, keys: Array, label: Mapping[str, Array], predicted: Mapping[str, Array]) -> None:
-        for what, given in (("labels", label), ("predictions", predicted)):
-            if not set(self.tasks) <= set(given):
-                raise BadInputError(
-                    f"{what} for {sorted(given)} do not cover the error memory's tasks {list(self.tasks)}: pass all"
-                )
-            for task in self.tasks:
-                values = np.asarray(given[task])
-                if values.shape != (len(keys),):
-                    raise BadInputError(f"{what} of {task!r} have shape {list(values.shape)} for {len(keys)} keys")
-                if not ((values >= 0) & (values <= 1)).all():
-                    raise BadInputError(f"{what} of {task!r} lie outside [0, 1] or are missing: nothing was written")

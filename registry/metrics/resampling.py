@@ -8,7 +8,7 @@ on the same draws.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,7 +22,9 @@ from registry.metrics.weighted import (
     checked,
     defined,
     group_codes,
+    ratio_statistic,
     statistic,
+    sums,
 )
 from registry.report import Interval, Metric
 
@@ -142,6 +144,35 @@ def paired_bootstrap(
         with np.errstate(divide="ignore", invalid="ignore"):
             difference, drawn = difference / values[1], drawn / draws[1]
     return _interval(float(difference), drawn, confidence)
+
+
+def bootstrap_ratios(
+    ratios: Mapping[str, tuple[Floats, Floats]],
+    groups: ArrayLike,
+    resamples: int = 200,
+    seed: int = 0,
+    confidence: float = CONFIDENCE,
+) -> dict[str, Interval]:
+    """Return Σ above / Σ below of several pairs with percentile intervals from the same draws of groups.
+
+    Args:
+        ratios: by name the float64 ``[rows]`` values above and below.
+        groups: ``[rows]``, equal for rows that are drawn together.
+        resamples: bootstrap resamples; 0 gives values without bounds.
+        seed: seed of the draws.
+        confidence: coverage of the intervals.
+
+    Returns:
+        By name the interval; bounds are None as for `bootstrap_all`.
+    """
+    rows = np.asarray(groups).size
+    codes, size = group_codes(groups, rows)
+    pairs = [ratio_statistic(*(sums(codes, size, values) for values in pair)) for pair in ratios.values()]
+    values, draws = _evaluate(pairs, rows, size, resamples, seed)
+    return {
+        name: _interval(float(value), drawn, confidence)
+        for name, value, drawn in zip(ratios, values, draws, strict=True)
+    }
 
 
 def _evaluate(

@@ -46,11 +46,11 @@ def statistic(
         case "auc":
             return _auc_statistic(labels, scores, groups)
         case "gauc":
-            return _ratio_statistic(*user_aucs(labels, scores, groups, size, np.ones_like(scores)))
+            return ratio_statistic(*user_aucs(labels, scores, groups, size, np.ones_like(scores)))
         case "log_loss":
-            return _ratio_statistic(*(_sums(groups, size, v) for v in (_losses(labels, scores), np.ones_like(scores))))
+            return ratio_statistic(*(sums(groups, size, v) for v in (_losses(labels, scores), np.ones_like(scores))))
         case "pcoc":
-            return _ratio_statistic(*(_sums(groups, size, v) for v in (scores, labels)))
+            return ratio_statistic(*(sums(groups, size, v) for v in (scores, labels)))
         case "normalised_entropy":
             return _entropy_statistic(labels, scores, groups, size)
         case "ece":
@@ -111,11 +111,12 @@ def ratio(above: Floats, below: Floats) -> Floats:
     return np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)
 
 
-def _sums(groups: Integers, size: int, values: Floats) -> Floats:
+def sums(groups: Integers, size: int, values: Floats) -> Floats:
+    """Return the sum of `values` per group, float64 ``[size]``."""
     return np.asarray(np.bincount(groups, weights=values, minlength=size), dtype=np.float64)
 
 
-def _ratio_statistic(above: Floats, below: Floats) -> Statistic:
+def ratio_statistic(above: Floats, below: Floats) -> Statistic:
     """Return Σ w·above / Σ w·below for sums per group."""
     return lambda weights: ratio(above @ weights, below @ weights)
 
@@ -126,7 +127,7 @@ def _losses(labels: Floats, p: Floats) -> Floats:
 
 
 def _entropy_statistic(labels: Floats, p: Floats, groups: Integers, size: int) -> Statistic:
-    loss, rows, positives = (_sums(groups, size, v) for v in (_losses(labels, p), np.ones_like(p), labels))
+    loss, rows, positives = (sums(groups, size, v) for v in (_losses(labels, p), np.ones_like(p), labels))
 
     def value(weights: Floats) -> Floats:
         n = rows @ weights
@@ -183,11 +184,11 @@ def user_aucs(labels: Floats, scores: Floats, users: Integers, size: int, weight
     positive = np.add.reduceat(w * labels[order], starts)
     negative = np.add.reduceat(w * (1 - labels[order]), starts)
     owner = user[starts]
-    all_positive, all_negative = _sums(owner, size, positive), _sums(owner, size, negative)
+    all_positive, all_negative = sums(owner, size, positive), sums(owner, size, negative)
     # Negatives of all earlier users, so that the running sum starts anew with each user.
     earlier = np.concatenate(([0.0], np.cumsum(all_negative)[:-1]))
     below = np.cumsum(negative) - earlier[owner] - 0.5 * negative
-    area = ratio(_sums(owner, size, positive * below), all_positive * all_negative)
+    area = ratio(sums(owner, size, positive * below), all_positive * all_negative)
     mass = np.where(np.isnan(area), 0.0, all_positive + all_negative)
     return np.nan_to_num(area) * mass, mass
 

@@ -185,7 +185,7 @@ def test_the_champion_finds_its_memory_and_answers_with_it(
     assert memory is not None
     champion = ServedModel.open(place.registry.download(MODEL, CHAMPION, tmp_path / "champion"), "cpu")
     scores = champion.score(stream)
-    after = memory.compensate(scores.tasks, scores.hidden, stream["user_id"])
+    after = memory.compensate(scores.tasks, scores.hidden, stream)
     changed = stream["user_id"].to_numpy() % 3 == 0
     assert (after["like"] - scores.tasks["like"])[changed].mean() > 0.1
     assert (after["love"] <= after["like"]).all()

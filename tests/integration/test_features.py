@@ -244,7 +244,7 @@ def canaries_that_arrive(tmp_path: Path, plant: str) -> int:
     events = tmp_path / "events.parquet"
     # One impression per user, so that no plant of one impression is rightly seen by another.
     make_events(200).unique("user_id", keep="first", maintain_order=True).write_parquet(events)
-    snapshot = write_tables(events, "movielens_ranker", WINDOW, tmp_path)
+    snapshot = write_tables(tmp_path, "movielens_ranker", WINDOW, tmp_path)
     impressions = training_rows.read_impressions(events, config)
     activity = tmp_path / "user_activity.parquet"
     table = pl.read_parquet(activity)

@@ -16,6 +16,7 @@ from components.errors import BadInputError
 from components.rankers.config import RankerConfig
 from components.rankers.domains.partitioned import SHARED, PartitionedTower
 from components.rankers.parts import DomainPart, RoutedTower
+from components.rankers.refusals import no_domain, no_domain_input
 from features.declaration import FIRST, RankerSchema
 
 
@@ -35,16 +36,10 @@ class Star(DomainPart):
         super().__init__()
         domain = schema.declaration.domain
         if domain is None:
-            raise BadInputError(
-                "domain part 'star' has one set of weights per domain and the training set declares no domain: "
-                "declare its column, or choose domain 'adaptdhm' or 'none'"
-            )
+            raise BadInputError(str(no_domain(schema.declaration)))
         field = next((f for f in schema.fields if f.name == domain and f.kind == "categorical"), None)
         if field is None:
-            raise BadInputError(
-                f"domain part 'star' reads the domain {domain!r} from an input of that name, and the training set "
-                "has no such categorical field: add it to the features, or choose domain 'adaptdhm' or 'none'"
-            )
+            raise BadInputError(no_domain_input(domain))
         if field.size <= FIRST:
             raise BadInputError(
                 f"domain part 'star' finds no known value of the domain {domain!r} in the training split: "

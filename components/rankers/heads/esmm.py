@@ -17,6 +17,7 @@ from components.errors import BadInputError
 from components.rankers.config import RankerConfig
 from components.rankers.funnel import chain, funnel_loss, logit, stage_rates
 from components.rankers.parts import DomainPart, Head
+from components.rankers.refusals import no_funnel
 from components.rankers.tasks import HIDDEN, LOGIT
 from features.declaration import RankerSchema, conditional_name
 
@@ -37,12 +38,8 @@ class EsmmHead(Head):
     def __init__(self, in_features: int, schema: RankerSchema, config: RankerConfig, domain: DomainPart) -> None:
         super().__init__()
         feedback = schema.declaration.feedback
-        if len(feedback) < 2 or not schema.declaration.funnel:
-            what = "one feedback type" if len(feedback) < 2 else "feedback types that are no funnel"
-            raise BadInputError(
-                f"ranker 'esmm' needs a funnel of at least two feedback types, the training set has {what} "
-                f"({', '.join(feedback)}): declare a funnel or choose another ranker"
-            )
+        if reason := no_funnel(schema.declaration):
+            raise BadInputError(reason)
         self.feedback = feedback
         self.stages = (feedback[0], *(conditional_name(deep, near) for near, deep in pairwise(feedback)))
         self.towers = nn.ModuleList(

@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from registry.memory.compensation import (
-    ReadOut,
     apply,
-    array_weights,
     attention,
     confidence,
     errors_of,
     estimated_error,
     in_funnel_order,
+    weights_of,
 )
-from registry.memory.sketch import Neighbours
+from registry.memory.neighbours import Neighbours
+from registry.memory.spec import ReadOut
 
 # Golden vector of the specification: three raw memory rows, one query, dot-product similarity.
 MEMORY = np.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
@@ -60,7 +60,18 @@ def test_compensation_matches_the_golden_vector(
 
 
 def neighbours(count: list[list[float]], label: list[list[float]], predicted: list[list[float]]) -> Neighbours:
-    return Neighbours(count=np.array(count), label={"like": np.array(label)}, predicted={"like": np.array(predicted)})
+    return sketched(np.array(count, dtype=float), np.array(label), np.array(predicted))
+
+
+def sketched(count: np.ndarray, label: np.ndarray, predicted: np.ndarray) -> Neighbours:
+    """Neighbours as a sketch answers."""
+    return Neighbours(
+        count=count,
+        similarity=np.log1p(count),
+        support=count.mean(axis=1),
+        label={"like": label},
+        predicted={"like": predicted},
+    )
 
 
 def test_empty_arrays_are_masked_not_read_as_zero() -> None:
@@ -85,15 +96,22 @@ def test_ratio_is_one_ratio_of_sums() -> None:
 
 
 def test_temperature_sharpens_towards_the_fullest_bucket() -> None:
-    count = np.array([[7.0, 3.0, 1.0]])
-    weights = array_weights(count, ReadOut(temperature=1.0))
-    np.testing.assert_allclose(weights, [[8 / 14, 4 / 14, 2 / 14]])
-    assert array_weights(count, ReadOut(temperature=0.1))[0, 0] > 0.999
+    found = neighbours([[7.0, 3.0, 1.0]], [[0, 0, 0]], [[0, 0, 0]])
+    np.testing.assert_allclose(weights_of(found, ReadOut(temperature=1.0)), [[8 / 14, 4 / 14, 2 / 14]])
+    assert weights_of(found, ReadOut(temperature=0.1))[0, 0] > 0.999
+
+
+def test_a_neighbour_of_less_than_one_row_weighs_that_much_less() -> None:
+    """Two rows equally similar, one of them of two slots ago at ρ = .5."""
+    mass = np.array([[1.0, 0.25]])
+    found = Neighbours(mass, np.full((1, 2), 0.9), mass.sum(axis=1), {}, {})
+    for pool in ("softmax", "ratio"):
+        np.testing.assert_allclose(weights_of(found, ReadOut(pool=pool, temperature=0.1)), [[0.8, 0.2]])
 
 
 def test_shrinkage_is_n_over_n_plus_n0() -> None:
-    np.testing.assert_allclose(confidence(np.array([[4.0, 6.0], [0.0, 0.0]]), 5.0), [0.5, 0.0])
-    np.testing.assert_allclose(confidence(np.array([[1.0, 0.0]]), 0.0), [1.0])
+    np.testing.assert_allclose(confidence(np.array([5.0, 0.0]), 5.0), [0.5, 0.0])
+    np.testing.assert_allclose(confidence(np.array([0.5]), 0.0), [1.0])
 
 
 probability = st.floats(0, 1, width=32)
@@ -111,7 +129,7 @@ probability = st.floats(0, 1, width=32)
 )
 def test_laws_of_compensation(base, count, label, predicted, gamma, weight, shrinkage, pool) -> None:  # type: ignore[no-untyped-def]  # strategies
     read_out = ReadOut(gamma=gamma, shrinkage=shrinkage, pool=pool)
-    found = Neighbours(count=count, label={"like": label}, predicted={"like": predicted})
+    found = sketched(count, label, predicted)
     error = errors_of(found, {"like": base}, read_out)["like"]
     answer = apply(base, error, weight)
     assert ((answer >= 0) & (answer <= 1)).all()
@@ -122,7 +140,7 @@ def test_laws_of_compensation(base, count, label, predicted, gamma, weight, shri
     mixture = errors_of(found, {"like": base}, ReadOut(gamma=1.0))["like"]
     if (count > 0).any():
         known = ~unknown
-        mean = (array_weights(count, ReadOut()) * label).sum(axis=1)
+        mean = (weights_of(found, ReadOut()) * label).sum(axis=1)
         # γ = 1 is a mixture (1 − λ)·base + λ·(neighbours' mean label).
         np.testing.assert_allclose(
             apply(base, mixture, weight)[known], ((1 - weight) * base + weight * mean)[known], atol=1e-12

@@ -68,7 +68,8 @@ def _export(name: str, dataset: Path, directory: Path) -> Exported:
     export_graph(ranker, schema, tasks, directory / "model.onnx")
     test = read_encoded(dataset, "test", schema)
     feedback = len(schema.declaration.feedback)
-    hidden = {"esmm": 32, "gnolr": 2 * 32 * feedback, "lr": len(schema.fields) * feedback}[name]
+    inputs = sum(field.kind != "elapsed" for field in schema.fields)
+    hidden = {"esmm": 32, "gnolr": 2 * 32 * feedback, "lr": inputs * feedback}[name]
     contract = ModelContract(
         ranker=name,
         ranker_digest="r",

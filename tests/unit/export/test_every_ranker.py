@@ -12,7 +12,16 @@ import torch
 from components.export_onnx.graph import export_graph
 from components.export_onnx.parity import compare, require
 from components.rankers.build import build_ranker
-from components.rankers.config import DOMAINS, HEADS, INTERACTIONS, OPTIONS, RANKERS, SEQUENCES, RankerConfig
+from components.rankers.config import (
+    DOMAINS,
+    EMBEDDINGS,
+    HEADS,
+    INTERACTIONS,
+    OPTIONS,
+    RANKERS,
+    SEQUENCES,
+    RankerConfig,
+)
 from components.rankers.tasks import tasks_of
 from components.training_set import read_encoded, read_schema
 from registry.session import open_session
@@ -23,6 +32,7 @@ TOGETHER = [
     {"name": "mmoe", "sequence": "tin", "interaction": "autoint"},
     {"name": "ple", "sequence": "din", "interaction": "dcnv2", "hidden": (8, 8, 4)},
     {"name": "shared_bottom", "sequence": "transformer", "interaction": "mlp", "layers": 1},
+    {"name": "dnn", "embedding": "hashed", "buckets": 50},
 ]
 """Between them and the named rankers, every part; exports take seconds, so not every pair."""
 
@@ -55,7 +65,13 @@ def test_the_graph_answers_as_torch_does(block: dict[str, Any], training_set_dir
 
 @pytest.mark.parametrize(
     ("part", "registered"),
-    [("sequence", SEQUENCES), ("interaction", INTERACTIONS), ("domain", DOMAINS), ("head", HEADS)],
+    [
+        ("embedding", EMBEDDINGS),
+        ("sequence", SEQUENCES),
+        ("interaction", INTERACTIONS),
+        ("domain", DOMAINS),
+        ("head", HEADS),
+    ],
 )
 def test_every_registered_part_is_exported_above(part: str, registered: dict[str, str]) -> None:
     exported = {getattr(RankerConfig.model_validate(block).complete(), part) for block in NAMED + TOGETHER}

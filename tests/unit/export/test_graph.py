@@ -26,7 +26,10 @@ def test_inputs_outputs_and_axes_have_names(exported: Exported) -> None:
         "genres": ["batch", "bag_genres"],
         "item_id": ["batch"],
         "popularity": ["batch"],
-        "recent_items": ["batch", "history"],
+        "recent_items": ["batch", "events_recent_times"],
+        "recent_likes": ["batch", "events_recent_times"],
+        "recent_times": ["batch", "events_recent_times"],
+        "taste": ["batch", 3],
         "user_id": ["batch"],
     }
     assert [x.name for x in session.get_outputs()] == ["like", "love", "love_given_like", "hidden"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -99,7 +100,7 @@ def test_bins_are_training_quantiles() -> None:
 @pytest.mark.parametrize(
     ("dtypes", "options", "message"),
     [
-        ({"price": "array<float64>"}, {}, "no encoding"),
+        ({"price": "bytes"}, {}, "no encoding"),
         ({"country": "string"}, {"country": FieldEncoding(kind="normalise")}, "cannot be encoded as 'normalise'"),
         ({"item": "int64"}, {"itme": FieldEncoding()}, "'itme' is not a feature"),
         ({"absent": "int64"}, {}, "'absent' is missing"),
@@ -154,3 +155,80 @@ def test_sequences_equal_a_plain_loop(histories: list[list[int]], length: int) -
     assert encoder.encode(rows)["h"].tolist() == expected
     # A slice of a larger table carries offsets; the encoding must not depend on them.
     assert encoder.encode(rows.slice(len(histories) // 2))["h"].tolist() == expected[len(histories) // 2 :]
+
+
+def micros(*moments: datetime) -> list[int]:
+    return [int((moment - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(microseconds=1)) for moment in moments]
+
+
+NOW = datetime(2024, 1, 1, 12, 0, 0, 250_000, tzinfo=UTC)
+TIMED = {
+    "at": FieldEncoding(kind="elapsed", length=3),
+    "seen": FieldEncoding(kind="sequence", length=3, timed_by="at"),
+}
+
+
+def timed_rows(*histories: list[int] | None, request: datetime = NOW) -> pa.Table:
+    rows = len(histories)
+    return pa.table(
+        {
+            "at": pa.array(histories, pa.list_(pa.int64())),
+            "seen": pa.array([None if h is None else [7] * len(h) for h in histories], pa.list_(pa.int64())),
+            "event_timestamp": pa.array([request] * rows, pa.timestamp("us", "UTC")),
+        }
+    )
+
+
+def test_elapsed_times_count_back_from_the_request() -> None:
+    tick, hour = timedelta(microseconds=1), timedelta(hours=1)
+    rows = timed_rows(micros(NOW, NOW - hour), micros(NOW + tick), [], None, micros(NOW - 400 * 24 * hour - tick))
+    encoder = Encoder.fit(rows, {"at": "array<int64>", "seen": "array<int64>"}, TIMED)
+    assert encoder.encode(rows)["at"].tolist() == [
+        [0.0, 3600.0, -1.0],
+        [-1.0, -1.0, -1.0],  # after the request, if only by a microsecond: not visible
+        [-1.0, -1.0, -1.0],
+        [-1.0, -1.0, -1.0],
+        [400 * 86_400.0, -1.0, -1.0],
+    ]
+    assert [field.timed_by for field in encoder.fields] == [None, "at"]
+    assert encoder.columns == ["at", "event_timestamp", "seen"]
+
+
+@given(st.lists(st.integers(0, 10**9), max_size=5), st.integers(0, 10**12))
+def test_elapsed_times_do_not_depend_on_when_it_all_happened(back: list[int], later: int) -> None:
+    first, second = (
+        timed_rows(micros(*(at - timedelta(microseconds=b) for b in back)), request=at)
+        for at in (NOW, NOW + timedelta(microseconds=later))
+    )
+    encoder = Encoder.fit(timed_rows([1]), {"at": "array<int64>", "seen": "array<int64>"}, TIMED)
+    np.testing.assert_array_equal(encoder.encode(first)["at"], encoder.encode(second)["at"])
+
+
+def test_a_request_without_a_time_is_one_sentence() -> None:
+    rows = timed_rows(micros(NOW))
+    encoder = Encoder.fit(rows, {"at": "array<int64>", "seen": "array<int64>"}, TIMED)
+    with pytest.raises(BadInputError, match="'event_timestamp' is missing from the rows: 'at' counts back from it"):
+        encoder.encode(rows.drop_columns(["event_timestamp"]))
+    with pytest.raises(BadInputError, match="'event_timestamp' holds 1 nulls"):
+        encoder.encode(rows.set_column(2, "event_timestamp", pa.array([None], pa.timestamp("us", "UTC"))))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seen": FieldEncoding(kind="sequence", timed_by="at")}, "keeps 50 events and its times 'at' keep 3"),
+        ({"seen": FieldEncoding(kind="sequence", timed_by="seen")}, "to a feature encoded as 'elapsed'"),
+    ],
+)
+def test_times_that_do_not_fit_are_refused(options: dict[str, FieldEncoding], message: str) -> None:
+    with pytest.raises(BadInputError, match=message):
+        Encoder.fit(timed_rows([1]), {"at": "array<int64>", "seen": "array<int64>"}, TIMED | options)
+
+
+def test_a_vector_passes_and_a_missing_one_is_zero() -> None:
+    rows = pa.table({"v": pa.array([[1.5, -2.0], None, [float("nan"), 3.0]], pa.list_(pa.float32()))})
+    encoder = Encoder.fit(rows, {"v": "array<float32>"}, {"v": FieldEncoding(kind="vector", length=2)})
+    assert encoder.encode(rows)["v"].tolist() == [[1.5, -2.0], [0.0, 0.0], [0.0, 3.0]]
+    assert encoder.fields[0].kind == "vector"
+    with pytest.raises(BadInputError, match="vectors of width 3, its encoding says 2"):
+        encoder.encode(pa.table({"v": pa.array([[1.0, 2.0, 3.0]], pa.list_(pa.float32()))}))

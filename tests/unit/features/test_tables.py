@@ -21,7 +21,7 @@ ACTIVITY = Activity(
     key="user_id",
     prefix="user",
     rates=(Rate("like", prior=0.5), Rate("love", prior=0.1, weight=4)),
-    history=History(column="item_id", name="recent", feedback="like", feedback_name="liked", length=3),
+    history=History({"recent": "item_id", "liked": "like"}, length=3),
 )
 PROFILE = Profile(key="user_id", columns=("age", "tags"))
 TIME = pl.Datetime("us", "UTC")

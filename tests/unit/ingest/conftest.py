@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from components.contract import RunContext
-from components.ingest_movielens.releases import RawFile, Release
 from components.settings import Settings
+from components.wheel_files import RawFile, WheelFiles
 from features.declaration import Window
 
 RATINGS = """user_id:token\titem_id:token\trating:float\ttimestamp:float
@@ -91,10 +91,10 @@ def context(tmp_path: Path) -> Callable[[Window], RunContext]:
 
 @dataclass(frozen=True)
 class Index:
-    """A package index in a folder with one wheel that holds a release."""
+    """A package index in a folder with one wheel that holds a data set."""
 
     links: Path
-    release: Release
+    wanted: WheelFiles
 
 
 def _sha(content: bytes) -> str:
@@ -116,17 +116,15 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Index:
             "tinyset-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
         )
         archive.writestr("tinyset-1.0.dist-info/RECORD", "")
-    ratings, items, users = (RawFile(name, len(content), _sha(content)) for name, content in files.items())
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(links))
-    release = Release(
+    wanted = WheelFiles(
         name="tiny",
         requirement="tinyset==1.0",
         wheel=wheel.name,
         wheel_sha256=_sha(wheel.read_bytes()),
-        folder="tinyset/data",
-        ratings=ratings,
-        items=items,
-        users=users,
+        files=tuple(
+            RawFile(name, f"tinyset/data/{name}", len(content), _sha(content)) for name, content in files.items()
+        ),
     )
-    return Index(links, release)
+    return Index(links, wanted)

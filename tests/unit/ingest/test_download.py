@@ -12,8 +12,9 @@ import pytest
 
 from components.errors import BadInputError, MissingError, RetryableError
 from components.ingest_movielens import download
-from components.ingest_movielens.download import ensure, ensure_release, main
-from components.ingest_movielens.releases import Release
+from components.ingest_movielens.download import ensure, main
+from components.ingest_movielens.releases import HUNDRED_K, Release
+from components.wheel_files import WheelFiles, ensure_files
 from features.files import sha256_file
 
 
@@ -26,24 +27,24 @@ COMPLETE = [".tiny.lock", "tiny/tiny.inter", "tiny/tiny.item", "tiny/tiny.user"]
 
 def test_pip_brings_only_the_files_that_are_needed(index: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    folder = ensure_release(index.release, tmp_path / "data", report=said.append)
+    folder = ensure_files(index.wanted, tmp_path / "data", report=said.append)
     assert folder == tmp_path / "data" / "tiny"
     assert _files(tmp_path / "data") == COMPLETE
-    assert {f.name: sha256_file(folder / f.name) for f in index.release.files} == {
-        f.name: f.sha256 for f in index.release.files
+    assert {f.name: sha256_file(folder / f.name) for f in index.wanted.files} == {
+        f.name: f.sha256 for f in index.wanted.files
     }
     assert said[0].startswith("fetching tinyset==1.0")
     assert len(said) == 4
 
     said.clear()
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nowhere"))
-    ensure_release(index.release, tmp_path / "data", report=said.append)
+    ensure_files(index.wanted, tmp_path / "data", report=said.append)
     assert said == [], "complete files are not fetched again"
 
 
-def _fetch_in_process(release: Release, data: Path, queue: Any) -> None:
+def _fetch_in_process(wanted: WheelFiles, data: Path, queue: Any) -> None:
     said: list[str] = []
-    ensure_release(release, data, report=said.append)
+    ensure_files(wanted, data, report=said.append)
     queue.put(said)
 
 
@@ -51,7 +52,7 @@ def test_processes_that_start_together_fetch_once(index: Any, tmp_path: Path) ->
     spawn = multiprocessing.get_context("spawn")
     queue = spawn.Queue()
     data = tmp_path / "data"
-    workers = [spawn.Process(target=_fetch_in_process, args=(index.release, data, queue)) for _ in range(3)]
+    workers = [spawn.Process(target=_fetch_in_process, args=(index.wanted, data, queue)) for _ in range(3)]
     for worker in workers:
         worker.start()
     said = [line for _ in workers for line in queue.get(timeout=120)]
@@ -67,9 +68,9 @@ def test_an_interrupted_download_is_completed(index: Any, tmp_path: Path) -> Non
     partial = data / ".tiny.partial"
     (partial / "pip-1").mkdir(parents=True)
     (partial / "pip-1" / "rest.whl").write_bytes(b"half")
-    (partial / index.release.wheel).write_bytes((index.links / index.release.wheel).read_bytes()[:100])
+    (partial / index.wanted.wheel).write_bytes((index.links / index.wanted.wheel).read_bytes()[:100])
     (partial / "tiny.inter").write_text("half")
-    ensure_release(index.release, data)
+    ensure_files(index.wanted, data)
     assert _files(data) == COMPLETE
 
 
@@ -78,20 +79,20 @@ def test_a_whole_wheel_of_an_interrupted_run_is_used(
 ) -> None:
     data = tmp_path / "data"
     (data / ".tiny.partial").mkdir(parents=True)
-    (data / ".tiny.partial" / index.release.wheel).write_bytes((index.links / index.release.wheel).read_bytes())
+    (data / ".tiny.partial" / index.wanted.wheel).write_bytes((index.links / index.wanted.wheel).read_bytes())
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nowhere"))
     said: list[str] = []
-    ensure_release(index.release, data, report=said.append)
-    assert said[0] == f"{index.release.wheel} is already downloaded"
+    ensure_files(index.wanted, data, report=said.append)
+    assert said[0] == f"{index.wanted.wheel} is already downloaded"
     assert _files(data) == COMPLETE
 
 
 def test_only_the_absent_file_is_added(index: Any, tmp_path: Path) -> None:
     data = tmp_path / "data"
-    folder = ensure_release(index.release, data)
+    folder = ensure_files(index.wanted, data)
     (folder / "tiny.item").unlink()
     kept = (folder / "tiny.inter").stat().st_ino
-    ensure_release(index.release, data)
+    ensure_files(index.wanted, data)
     assert _files(data) == COMPLETE
     assert (folder / "tiny.inter").stat().st_ino == kept
 
@@ -104,38 +105,38 @@ def test_only_the_absent_file_is_added(index: Any, tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_file_is_named_and_left_alone(index: Any, tmp_path: Path, damage: Any, state: str) -> None:
-    folder = ensure_release(index.release, tmp_path / "data")
+    folder = ensure_files(index.wanted, tmp_path / "data")
     victim = folder / "tiny.inter"
     victim.write_bytes(damage(victim.read_bytes()))
     (folder / "tiny.user").unlink()
     before = victim.read_bytes()
     with pytest.raises(BadInputError) as caught:
-        ensure_release(index.release, tmp_path / "data")
+        ensure_files(index.wanted, tmp_path / "data")
     said = str(caught.value)
     assert f"{victim} {state}" in said
     assert sha256_file(victim) in said
-    assert index.release.ratings.sha256 in said
+    assert index.wanted.files[0].sha256 in said
     assert "delete the file" in said
     assert victim.read_bytes() == before
-    assert ensure_release(index.release, tmp_path / "data", verify=False) == folder
+    assert ensure_files(index.wanted, tmp_path / "data", verify=False) == folder
 
 
 def test_another_wheel_from_the_index_is_refused(index: Any, tmp_path: Path) -> None:
-    with zipfile.ZipFile(index.links / index.release.wheel, "a") as archive:
+    with zipfile.ZipFile(index.links / index.wanted.wheel, "a") as archive:
         archive.writestr("tinyset/more.py", "1")
     with pytest.raises(BadInputError, match=r"the package index served another tinyset==1.0"):
-        ensure_release(index.release, tmp_path / "data")
+        ensure_files(index.wanted, tmp_path / "data")
     assert _files(tmp_path / "data") == [".tiny.lock"]
 
 
 def test_no_package_no_traceback(index: Any, tmp_path: Path) -> None:
     with pytest.raises(RetryableError, match=r"pip could not fetch tinyset==9.*run again, or put the files into"):
-        ensure_release(replace(index.release, requirement="tinyset==9"), tmp_path / "data")
+        ensure_files(replace(index.wanted, requirement="tinyset==9"), tmp_path / "data")
 
 
 def test_download_off_and_unknown_release(index: Any, tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=r"tiny\.inter is missing and download is off"):
-        ensure_release(index.release, tmp_path / "data", download=False)
+        ensure_files(index.wanted, tmp_path / "data", download=False)
     assert not (tmp_path / "data").exists()
     with pytest.raises(MissingError, match="did you mean 'ml-100k'"):
         ensure("ml-100", tmp_path)
@@ -144,7 +145,8 @@ def test_download_off_and_unknown_release(index: Any, tmp_path: Path) -> None:
 def test_command_line(
     index: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(download, "release", lambda name: index.release)
+    tiny = Release(index.wanted, "tiny.inter", "tiny.item", "tiny.user", HUNDRED_K)
+    monkeypatch.setattr(download, "release", lambda name: tiny)
     assert main(["--data", str(tmp_path / "data")]) == 0
     assert f"complete in {tmp_path / 'data' / 'tiny'}" in capsys.readouterr().err
     (tmp_path / "data" / "tiny" / "tiny.user").write_text("x")

@@ -26,8 +26,8 @@ SEMANTIC = {
     "unknown_asset_stage", "unknown_output", "unknown_param", "unknown_stage", "unused_param", "wrong_artifact",
     "wrong_file_name", "window_end_param_is_no_date", "window_end_is_no_date", "broken_rule_of_a_component",
     "misplaced_reference", "empty_schedule", "second_cron_field_missing",
-}  # fmt: skip
-"""Mistakes that no schema can see: they are about names, sums and graphs."""
+} | {path.stem for path in GOLDEN.glob("ranker_*.yaml")}  # fmt: skip
+"""Mistakes that no schema can see: they are about names, sums and graphs, and about what a ranker's parts go with."""
 SYNTAX = {
     "tab", "unclosed_bracket", "unclosed_quote", "indentation", "two_documents", "unquoted_reference",
     "tag", "alias", "not_finite", "number_too_large",

@@ -286,7 +286,7 @@ def test_a_side_depends_on_its_fields_only_and_the_request_joins_the_user(batch_
         sides=SIDES,
     )
     ranker = build(schema)
-    assert set(ranker.user_fields) == {"band", "recent_items", "user_id"}
+    assert set(ranker.user_fields) == {"band", "recent_items", "recent_likes", "taste", "user_id"}
     assert set(ranker.item_fields) == {"genres", "item_id", "popularity"}
     one, other = ({"band": torch.full((6,), b)} | batch_of(6, seed=b) for b in (1, 2))
     user, item = ranker.unified_embeddings(one)

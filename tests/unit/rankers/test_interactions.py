@@ -24,7 +24,7 @@ Array = np.ndarray[Any, Any]
 def interaction(name: str, fields: int = FIELDS, extra: int = EXTRA, **config: Any) -> Interaction:
     """An interaction with weights away from zero, so that a wrong one is seen."""
     torch.manual_seed(0)
-    complete = RankerConfig(name="dnn", hidden=(7, 4), **config).complete()
+    complete = RankerConfig(name="dnn", hidden=(7, 4)).complete().model_copy(update=config)
     made: Interaction = load_part(INTERACTIONS, name)(fields, WIDTH, extra, complete)
     with torch.no_grad():
         for parameter in made.parameters():
@@ -90,7 +90,7 @@ def test_it_is_the_formula_of_the_paper(name: str, layers: int, fields: int, ext
     found = made(given)
     assert found.shape == (ROWS, made.out_features)
     weights = {key: values.double().numpy() for key, values in made.state_dict().items()}
-    complete = RankerConfig(name="dnn", hidden=(7, 4), **config).complete()
+    complete = RankerConfig(name="dnn", hidden=(7, 4)).complete().model_copy(update=config)
     for row in range(ROWS):
         expected = BY_HAND[name](
             weights, given.vectors[row].double().numpy(), given.extra[row].double().numpy(), complete

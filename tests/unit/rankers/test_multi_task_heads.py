@@ -26,7 +26,7 @@ SchemaOf = Callable[..., RankerSchema]
 def head(name: str, schema: RankerSchema, hidden: tuple[int, ...] = (5, 4), experts: int = 3) -> Head:
     """A head with weights away from zero, so that a wrong one is seen."""
     torch.manual_seed(0)
-    config = RankerConfig(name="dnn", head=name, hidden=hidden, experts=experts).complete()
+    config = RankerConfig(name="dnn", head=name, hidden=hidden).complete().model_copy(update={"experts": experts})
     domain: DomainPart = load_part(DOMAINS, "none")(WIDTH, schema, config)
     made = build_head(WIDTH, schema, config, domain)
     with torch.no_grad():

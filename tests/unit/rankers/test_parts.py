@@ -54,14 +54,17 @@ def test_a_padding_row_that_is_not_zero_would_still_be_silent(
 def test_fields_share_rows_only_when_they_share_a_table(schema: RankerSchema) -> None:
     shared, apart = FieldEmbedding(schema.fields, 4), FieldEmbedding(schema.fields, 4, shared=False)
     assert shared.offsets["item_id"] == shared.offsets["recent_items"]
-    assert shared.weight.shape[0] == 7 + 12 + 9
+    assert shared.weight.shape[0] == 7 + 12 + 4 + 9
     assert apart.offsets["item_id"] != apart.offsets["recent_items"]
-    assert apart.weight.shape[0] == 7 + 12 + 12 + 9
+    assert apart.weight.shape[0] == 7 + 12 + 12 + 4 + 9
     batch = {
         "genres": torch.zeros(1, 0, dtype=torch.int64),
         "item_id": torch.tensor([3]),
         "popularity": torch.zeros(1),
         "recent_items": torch.tensor([[3]]),
+        "recent_likes": torch.tensor([[1]]),
+        "recent_times": torch.zeros(1, 1),
+        "taste": torch.zeros(1, 3),
         "user_id": torch.tensor([3]),
     }
     out = shared(batch)
@@ -81,7 +84,7 @@ def test_tables_of_two_sizes_are_refused() -> None:
 def test_only_numbers_need_no_table() -> None:
     out = FieldEmbedding((FieldSpec(name="x", kind="numeric"),), 4)({"x": torch.ones(3)})
     assert out.categorical == {}
-    assert torch.equal(out.numeric["x"], torch.ones(3))
+    assert torch.equal(out.numeric["x"], torch.ones(3, 1))
 
 
 @given(

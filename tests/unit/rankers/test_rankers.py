@@ -18,6 +18,7 @@ from components.rankers.config import OPTIONS, RANKERS, RankerConfig
 from components.rankers.files import load_ranker, write_weights
 from components.rankers.tasks import HIDDEN, tasks_of
 from features.declaration import FieldSpec, RankerSchema
+from tests.unit.rankers.conftest import widened, without_events
 
 SchemaOf = Callable[..., RankerSchema]
 BatchOf = Callable[..., dict[str, Tensor]]
@@ -74,7 +75,7 @@ def test_a_row_is_scored_alike_alone_in_a_batch_and_with_more_padding(
     ranker, batch = build(name, schema), batch_of(17)
     whole = ranker(batch)
     alone = ranker({field: values[4:5] for field, values in batch.items()})
-    padded = ranker(batch | {f: torch.nn.functional.pad(batch[f], (0, 6)) for f in ("genres", "recent_items")})
+    padded = ranker(widened(batch, 6))
     for output in whole:
         torch.testing.assert_close(alone[output], whole[output][4:5])
         torch.testing.assert_close(padded[output], whole[output])
@@ -83,9 +84,8 @@ def test_a_row_is_scored_alike_alone_in_a_batch_and_with_more_padding(
 @pytest.mark.parametrize("name", EVERY)
 def test_an_empty_history_is_a_history_of_padding(name: str, schema: RankerSchema, batch_of: BatchOf) -> None:
     ranker, batch = build(name, schema), batch_of(9)
-    padding = {f: torch.zeros(9, 5, dtype=torch.int64) for f in ("genres", "recent_items")}
-    none = {f: torch.zeros(9, 0, dtype=torch.int64) for f in ("genres", "recent_items")}
-    with_padding, without = ranker(batch | padding), ranker(batch | none)
+    without = ranker(without_events(batch))
+    with_padding = ranker(widened(without_events(batch), 5))
     for output, values in with_padding.items():
         assert torch.isfinite(values).all()
         torch.testing.assert_close(without[output], values)
@@ -118,7 +118,8 @@ def test_a_one_class_split_still_starts_finite(name: str, schema: RankerSchema, 
 @pytest.mark.parametrize("name", WITH_BIASES)
 def test_it_starts_at_the_base_rates(name: str, schema: RankerSchema, batch_of: BatchOf) -> None:
     torch.manual_seed(0)
-    outputs = build_ranker(small(name), schema).eval()(batch_of(500) | {"popularity": torch.zeros(500)})
+    no_numbers = {"popularity": torch.zeros(500), "taste": torch.zeros(500, 3)}
+    outputs = build_ranker(small(name), schema).eval()(batch_of(500) | no_numbers)
     assert outputs["like"].mean().item() == pytest.approx(0.5, abs=0.02)
     assert outputs["love"].mean().item() == pytest.approx(0.25, abs=0.02)
 
@@ -157,11 +158,12 @@ def test_lr_is_linear(schema: RankerSchema, batch_of: BatchOf) -> None:
     offsets = ranker.embedding.offsets
     for row in range(5):
         for t, label in enumerate(("like", "love")):
-            z = float(ranker.bias[t]) + float(batch["popularity"][row]) * float(ranker.slopes[0, t])
+            numbers = torch.cat([batch["popularity"][row : row + 1], batch["taste"][row]])
+            z = float(ranker.bias[t]) + float(numbers @ ranker.slopes[:, t])
             for field in ("item_id", "user_id"):
                 index = int(batch[field][row])
                 z += float(weight[offsets[field] + index, t]) if index else 0.0
-            for field in ("genres", "recent_items"):
+            for field in ("genres", "recent_items", "recent_likes"):
                 known = [int(i) for i in batch[field][row] if i]
                 z += sum(float(weight[offsets[field] + i, t]) for i in known) / max(1, len(known))
             assert float(ranker(batch)[label][row]) == pytest.approx(1 / (1 + math.exp(-z)), rel=1e-5)

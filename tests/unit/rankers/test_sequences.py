@@ -29,7 +29,7 @@ Array = np.ndarray[Any, Any]
 def encoder(name: str, targeted: bool = True, seed: int = 0, **config: Any) -> SequenceEncoder:
     """An encoder with weights away from zero, so that a wrong one is seen."""
     torch.manual_seed(seed)
-    complete = RankerConfig(name="dnn", **config).complete()
+    complete = RankerConfig(name="dnn").complete().model_copy(update=config)
     made: SequenceEncoder = load_part(SEQUENCES, name)(WIDTH, LENGTH, complete, targeted=targeted)
     with torch.no_grad():
         for parameter in made.parameters():

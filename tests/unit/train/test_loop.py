@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from components.errors import BadInputError
+from components.rankers.build import build_ranker
 from components.rankers.config import RankerConfig
 from components.rankers.tasks import tasks_of
 from components.train_ranker import loop
@@ -177,7 +178,7 @@ def test_it_stops_without_progress_and_keeps_the_best_epoch(
     assert len(history) == best + 3 < 30
     assert areas[best - 1] == max(areas)
     schema = read_schema(training_set_dir)
-    ranker = loop.build_ranker(RankerConfig(name="esmm", embedding_width=8, hidden=(16, 8)), schema)
+    ranker = build_ranker(RankerConfig(name="esmm", embedding_width=8, hidden=(16, 8)), schema)
     ranker.load_state_dict(weights)
     rows, tasks = open_split(training_set_dir, "validation", schema), tasks_of(schema.declaration)
     found = judge(loop.predict(ranker, rows, tasks, Replica()), rows, tasks)

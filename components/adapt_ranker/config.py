@@ -1,0 +1,78 @@
+"""What does `adapt_ranker` take and give? A trained ranker and a domain in, a ranker for that domain out."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from components.artifacts import Ranker, TrainingSet
+from components.contract import ComponentConfig, ComponentSpec, Ports
+from components.rankers.lora_config import LoraConfig
+
+ADAPTED = "adapted_parameters"
+"""Annotation of the ranker: how many numbers the adaptation trained."""
+
+
+class Config(ComponentConfig):
+    """The domain and how the ranker adapts to it."""
+
+    domain: str
+    """Value of the training set's domain; only its rows are used."""
+    method: Literal["lora", "full", "scratch"] = "lora"
+    """Train an adapter, every weight, or a new ranker of the same kind to compare with."""
+    lora: LoraConfig = LoraConfig()
+    """Shape of the adapter of method `lora`."""
+    epochs: int = Field(5, ge=1, le=1000)
+    """Most passes over the domain's training rows."""
+    patience: int = Field(2, ge=1)
+    """Epochs without a better mean validation AUC before training stops."""
+    batch_size: int = Field(1024, ge=1)
+    """Rows per step over all workers together."""
+    learning_rate: float = Field(1e-3, gt=0)
+    """Step size of Adam."""
+    weight_decay: float = Field(0.0, ge=0)
+    """L2 penalty on what trains."""
+    workers: int = Field(1, ge=1, le=512)
+    """Ray Train workers; each reads its shard of every batch."""
+    seed: int = 0
+    """Seed of initial weights and of the row order."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where workers compute: `cuda` fails without one GPU per worker, `auto` uses GPUs when there are enough."""
+
+    @model_validator(mode="after")
+    def _lora_is_read(self) -> Self:
+        if self.method != "lora" and "lora" in self.model_fields_set:
+            raise ValueError(f"method {self.method!r} trains no adapter: leave lora out, or choose method 'lora'")
+        return self
+
+
+class Inputs(Ports):
+    """The ranker to start from, and encoded splits of the same encoder."""
+
+    ranker: Ranker
+    dataset: TrainingSet
+
+
+class Outputs(Ports):
+    """The best epoch, as a ranker like any other."""
+
+    ranker: Ranker
+
+
+COMPONENT = ComponentSpec(
+    name="adapt_ranker",
+    version="1",
+    summary="Adapt a trained ranker to one domain by LoRA, by full fine-tuning, or train it anew there.",
+    config=Config,
+    inputs=Inputs,
+    outputs=Outputs,
+    entrypoint="components.adapt_ranker.component:run",
+    sources=(
+        "components.rankers",
+        "components.train_ranker",
+        "components.training_set",
+        "components.process_tree",
+        "registry.metrics",
+    ),
+)

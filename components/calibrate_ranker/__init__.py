@@ -1,0 +1,1 @@
+"""The `calibrate_ranker` component."""

@@ -1,0 +1,122 @@
+"""How does `calibrate_ranker` run? Score validation, fit a curve per stage and domain, measure, add one file."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from components.artifacts import OnnxModel
+from components.calibrate_ranker.config import Config, Inputs, Outputs
+from components.contract import RunContext
+from components.errors import BadInputError
+from components.training_set import read_raw, read_schema
+
+if TYPE_CHECKING:
+    from components.rankers.tasks import Task
+    from registry.calibration import Calibration, Stage
+    from registry.served_model import ServedModel
+
+RUN_ID = "mlflow_run_id"
+"""Annotation that leads from every artifact of a model to its MLflow run."""
+
+
+def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
+    """Publish the model's files with `calibration.json`; the curves see the validation split only.
+
+    An earlier calibration of the model is replaced: curves are always fitted on the graph's own answers.
+
+    Raises:
+        BadInputError: the data set does not belong to the model, the validation split is empty, or `value` does not fit
+            the model's domains.
+    """
+    from dataclasses import replace
+
+    from components.calibrate_ranker.measure import cells_of, headline, own_curves
+    from components.rankers.tasks import tasks_of
+    from components.store import MANIFEST
+    from registry.calibration import CALIBRATION, Calibration
+    from registry.served_model import ServedModel
+    from registry.value import ValueTable
+
+    folder, dataset = context.local(inputs.model), context.local(inputs.dataset)
+    graph = replace(ServedModel.open(folder, config.provider), calibration=None)
+    schema = graph.contract.schema_
+    if read_schema(dataset).fields != schema.fields:
+        raise BadInputError(
+            f"stage {context.stage!r}: the training set was encoded with other fields than the model reads: wire the "
+            "training set of the model's own run"
+        )
+    value = ValueTable(products=config.value, default=config.default_value).check(schema.domains)
+    tasks = [task for task in tasks_of(schema.declaration) if task.name in graph.contract.tasks]
+    stages = () if config.method == "none" else _fitted(graph, inputs, config, context, tasks)
+    calibration = Calibration(
+        ranker_digest=graph.contract.ranker_digest,
+        dataset_digest=inputs.dataset.digest,
+        method=config.method,
+        stages=stages,
+        value=value,
+    )
+    if stages:
+        context.progress("measuring validation and test")
+        calibration = calibration.model_copy(update={"cells": cells_of(graph, calibration, dataset, tasks)})
+
+    draft = context.draft("onnx_model")
+    for path in sorted(folder.iterdir()):
+        if path.name not in (MANIFEST, CALIBRATION):
+            shutil.copyfile(path, draft / path.name)
+    (draft / CALIBRATION).write_text(calibration.model_dump_json(indent=2), encoding="utf-8")
+    ServedModel.open(draft, config.provider)  # what is published can be opened
+    run_id = context.annotations_of(inputs.model).get(RUN_ID)
+    if run_id:
+        context.annotate(RUN_ID, run_id)
+    for stage in stages:
+        context.note(own_curves(stage, config.method, schema.domains))
+    for task in tasks:
+        for line in headline(calibration.cells, task.name):
+            context.note(line)
+    if value.products or value.default is not None:
+        context.note(f"value of a conversion: {_worth(calibration)}")
+    return Outputs(onnx_model=OnnxModel(uri=str(draft)))
+
+
+def _fitted(
+    graph: ServedModel, inputs: Inputs, config: Config, context: RunContext, tasks: list[Task]
+) -> tuple[Stage, ...]:
+    """Return the curves of every stage, fitted on the validation split."""
+    import numpy as np
+
+    from components.calibrate_ranker.fit import fit_stage
+    from components.evaluate_ranker.rows import NO_DOMAIN, judged
+    from registry.calibration import stages_of
+    from registry.domains import ELSEWHERE, domain_codes
+
+    declaration = graph.contract.schema_.declaration
+    table = read_raw(context.local(inputs.dataset), "validation")
+    if table.num_rows == 0:
+        raise BadInputError(f"stage {context.stage!r}: the validation split has no rows to calibrate on: widen it")
+    rows = judged(table, declaration)
+    domains = tuple(name for name in rows.domains(()) if name != NO_DOMAIN)
+    codes = np.full(table.num_rows, ELSEWHERE, dtype=np.int64)
+    if declaration.domain is not None:
+        codes = domain_codes(table[declaration.domain], domains)
+    context.progress(f"scoring {table.num_rows} validation rows on {graph.provider}")
+    scores = graph.score(table).tasks
+    by_name = {task.name: task for task in tasks}
+    fitted = []
+    for name in stages_of(declaration):
+        if name not in by_name:
+            raise BadInputError(
+                f"stage {context.stage!r}: the model does not predict {name}, which its funnel needs: export it again"
+            )
+        task = by_name[name]
+        space = rows.space(task)
+        label = rows.labels[task.label][space]
+        fitted.append(fit_stage(name, scores[name][space], label, codes[space], domains, config))
+    return tuple(fitted)
+
+
+def _worth(calibration: Calibration) -> str:
+    parts = [f"{name} {worth:g}" for name, worth in sorted(calibration.value.products.items())]
+    if calibration.value.default is not None:
+        parts.append(f"any other {calibration.value.default:g}" if parts else f"{calibration.value.default:g}")
+    return ", ".join(parts)

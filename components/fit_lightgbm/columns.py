@@ -1,0 +1,96 @@
+"""What do boosted trees see of a row? One number per feature, from the same raw columns that the encoder reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from features.encode import Encoder, FittedField
+
+FEW = 1024
+"""A feature with at most so many values in training is a category; with more it is told by how frequent it is."""
+Matrix = np.ndarray[Any, np.dtype[np.float64]]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The splits as matrices.
+
+    Attributes:
+        names: columns, in order.
+        categories: positions of the columns that are categories.
+        values: by split, float64 ``[rows, columns]``; NaN where a value is missing or was never seen.
+    """
+
+    names: tuple[str, ...]
+    categories: tuple[int, ...]
+    values: dict[str, Matrix]
+
+
+def columns_of(encoder: Encoder, splits: Mapping[str, pa.Table]) -> Columns:
+    """Return what trees see of each split; categories and frequencies are those of the split ``train``.
+
+    A number is itself, a value with a vocabulary a category or its frequency. A list becomes its length and its first
+    (newest) value, the times of a history the seconds since its newest event, a vector its numbers.
+    """
+    numbers: dict[str, dict[str, Matrix]] = {name: {} for name in splits}
+    words: dict[str, dict[str, pl.Series]] = {name: {} for name in splits}
+    for name, table in splits.items():
+        frame = pl.DataFrame(pl.from_arrow(table.select([field.name for field in encoder.fitted])))
+        for field in encoder.fitted:
+            _spread(field, frame[field.name], numbers[name], words[name])
+        numbers[name] |= _encoded(encoder, table)
+    categories = set()
+    for name in sorted(words["train"]):
+        counts = words["train"][name].drop_nulls().value_counts(sort=True, name="seen").sort(
+            "seen", pl.col(words["train"][name].name).cast(pl.String), descending=[True, False]
+        )  # fmt: skip
+        key = words["train"][name].name
+        if len(counts) <= FEW:
+            categories.add(name)
+            codes = counts.with_row_index("code").select(key, pl.col("code").cast(pl.Float64))
+        else:
+            codes = counts.select(key, pl.col("seen").cast(pl.Float64).alias("code"))
+        for split in splits:
+            found = words[split][name].to_frame().join(codes, on=key, how="left", maintain_order="left")["code"]
+            numbers[split][name] = found.to_numpy()
+    names = tuple(sorted(numbers["train"]))
+    return Columns(
+        names=names,
+        categories=tuple(place for place, name in enumerate(names) if name in categories),
+        values={split: np.column_stack([numbers[split][name] for name in names]) for split in splits},
+    )
+
+
+def _spread(field: FittedField, column: pl.Series, numbers: dict[str, Matrix], words: dict[str, pl.Series]) -> None:
+    """Put what trees see of one feature into `numbers` or, where values have no order, into `words`."""
+    if field.kind in ("normalise", "bin"):
+        numbers[field.name] = _floats(column)
+    elif field.kind in ("vocabulary", "hash"):
+        words[field.name] = column
+    elif field.kind in ("sequence", "bag"):
+        numbers[f"{field.name}_length"] = _floats(column.list.len())
+        words[f"{field.name}_first"] = column.list.first()
+
+
+def _encoded(encoder: Encoder, table: pa.Table) -> dict[str, Matrix]:
+    """Return the columns that only the encoder can compute."""
+    chosen = tuple(field for field in encoder.fitted if field.kind in ("elapsed", "vector"))
+    arrays = Encoder(fitted=chosen, vocabularies={}).encode(table)
+    found: dict[str, Matrix] = {}
+    for field in chosen:
+        values = arrays[field.name].astype(np.float64)
+        if field.kind == "elapsed":
+            found[f"{field.name}_first"] = np.where(values[:, 0] < 0, np.nan, values[:, 0])
+        else:
+            found |= {f"{field.name}_{place}": values[:, place] for place in range(values.shape[1])}
+    return found
+
+
+def _floats(column: pl.Series) -> Matrix:
+    return column.cast(pl.Float64).to_numpy()

@@ -1,0 +1,196 @@
+"""FinTRec: what will this user do with this candidate, given what happened, when, and through which channel?
+
+Facts of the abstract (Katariya et al., arXiv 2511.14865): dynamic, static and foundation-model context as tokens; pCTR
+by a causal transformer with attention masked by timestamps, pCVR by a bidirectional one. Ours: one candidate token
+that reads the context, heads that also see the fields directly, and ESMM's product over the entire space.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from components.errors import BadInputError
+from components.rankers.base import RankerModule
+from components.rankers.config import RankerConfig
+from components.rankers.embedding import EmbeddedFields, FieldEmbedding
+from components.rankers.fintrec.attention import Encoder
+from components.rankers.fintrec.tokens import DatedVector, Events, Fuse, Layout
+from components.rankers.funnel import chain, funnel_loss, logit, stage_rates
+from components.rankers.heads.towers import answers, entropy_loss
+from components.rankers.refusals import no_clicks
+from components.rankers.tasks import HIDDEN, LOGIT, tasks_of
+from components.rankers.tower import Tower
+from features.declaration import RankerSchema, conditional_name
+
+_SCALE = 0.05
+"""Initial size of what an encoder hands to the heads."""
+
+
+class Fintrec(RankerModule):
+    """A causal tower for the first feedback, a bidirectional one for all deeper ones, over shared tokens.
+
+    In a funnel the deeper towers predict each step given the one before, and `cvr_space` says over which rows they
+    learn: `entire` trains their products on every impression, as ESMM does, `click` the steps on the rows that
+    reached them. Where the feedback is no funnel, each tower predicts its own feedback.
+
+    Args:
+        config: widths, layers, heads, `time`, `cvr_space`.
+        schema: fields with sides and times, feedback and base rates.
+
+    Raises:
+        BadInputError: no event has a time, or `cvr_space: click` without a funnel.
+    """
+
+    def __init__(self, config: RankerConfig, schema: RankerSchema) -> None:
+        super().__init__()
+        config = config.complete()
+        declaration = schema.declaration
+        self.feedback = declaration.feedback
+        self.tasks = tasks_of(declaration)
+        self.funnel = declaration.funnel
+        self.clicked_only = config.cvr_space == "click"
+        if self.clicked_only and (reason := no_clicks(declaration)):
+            raise BadInputError(reason)
+        self.layout = Layout.of(schema)
+        if not self.layout.streams:
+            raise BadInputError(
+                "ranker 'fintrec' reads events with their times, and the training set has no field of elapsed times: "
+                "include the times of a history in build_training_set, or choose another ranker"
+            )
+        width, timed = int(config.embedding_width or 0), config.time == "decay"
+        std, dropout = float(config.embedding_std or 0.0), config.dropout or 0.0
+        self.embedding = FieldEmbedding(schema.fields, width, std)
+        numeric = self.embedding.numeric
+        self.events = Events(self.layout.streams, width, std, timed)
+        self.static = Fuse(self.layout.static, numeric, width)
+        self.candidate = Fuse(self.layout.candidate, numeric, width)
+        self.vectors = nn.ModuleDict({name: DatedVector(size, width) for name, size in self.layout.vectors})
+        self.encoders = nn.ModuleList(
+            Encoder(
+                width,
+                config.layers or 1,
+                config.heads or 1,
+                dropout,
+                fading=timed,
+                causal=causal,
+                scale=_SCALE,
+            )
+            for causal in (True, False)[: len(self.feedback)]
+        )
+        features = (
+            width + self.static.out_features + self.candidate.out_features + sum(n for _, n in self.layout.vectors)
+        )
+        rates = stage_rates(schema) if self.funnel else [schema.base_rates.get(name, 0.5) for name in self.feedback]
+        self.heads = nn.ModuleList(Tower(features, config.hidden or (), dropout, bias=logit(rate)) for rate in rates)
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Predict; see `RankerModule.forward`. ``hidden`` is the heads' last layers side by side."""
+        fields = self.embedding(batch)
+        return self._predict(fields, fields, 1)
+
+    def score_candidates(self, requests: dict[str, Tensor], candidates: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Predict several candidates per request; each request's context is encoded once.
+
+        Candidates see the context and not each other, so the answers are those of `forward` on one row per pair.
+
+        Args:
+            requests: fields of the user and of the request, as in `forward`, one row per request: ``[R, ...]``.
+            candidates: fields of the item, C per request: ``[R, C, ...]``.
+
+        Returns:
+            Every output of `forward` as ``[R, C]``, ``hidden`` as ``[R, C, H]``.
+        """
+        rows, packed = next(iter(candidates.values())).shape[:2]
+        shared = {name: value for name, value in requests.items() if name not in self.layout.item}
+        per_pair = {name: candidates[name].flatten(0, 1) for name in self.layout.item}
+        # The request's part of the candidate token is the same for all of its candidates.
+        of_request = [name for name in self.layout.candidate if name not in self.layout.item]
+        per_pair |= {name: requests[name].repeat_interleave(packed, dim=0) for name in of_request}
+        outputs = self._predict(
+            self.embedding(self._filled(shared, rows)), self.embedding(self._filled(per_pair, rows * packed)), packed
+        )
+        return {name: value.unflatten(0, (rows, packed)) for name, value in outputs.items()}
+
+    def _filled(self, batch: dict[str, Tensor], rows: int) -> dict[str, Tensor]:
+        """Return a batch with every other field missing, which costs next to nothing to embed."""
+        weight = self.embedding.weight
+        absent = {field.name: weight.new_zeros((rows, 0), dtype=torch.int64) for field in self.embedding.embedded}
+        absent |= {
+            field.name: weight.new_zeros(rows, dtype=torch.int64)
+            for field in self.embedding.embedded
+            if field.kind == "categorical"
+        }
+        absent |= {name: weight.new_zeros((rows, width)) for name, width in self.embedding.numeric.items()}
+        return absent | {name: weight.new_zeros((rows, 0)) for name in self.embedding.elapsed} | batch
+
+    def _predict(self, context: EmbeddedFields, items: EmbeddedFields, packed: int) -> dict[str, Tensor]:
+        """Return the outputs of B·C pairs.
+
+        Args:
+            context: fields of B requests.
+            items: fields of B·C candidates.
+            packed: C.
+        """
+        events, elapsed = self.events(context)
+        rows = elapsed.shape[0]
+        static = self.static.side_by_side(context, elapsed.new_zeros((rows, 0)))
+        candidate = self.candidate.side_by_side(items, elapsed.new_zeros((rows * packed, 0)))
+        dated = [token(context.numeric[name]) for name, token in self.vectors.items()]
+        statics = torch.stack([self.static(static), *dated], dim=1)
+        asking = self.candidate(candidate).unflatten(0, (rows, packed))
+        shared = torch.cat([static, *(context.numeric[name] for name in self.vectors)], dim=1)
+        alike = shared if packed == 1 else shared.repeat_interleave(packed, dim=0)
+        read = [encoder(statics, events, elapsed, asking).flatten(0, 1) for encoder in self.encoders]
+        logits, hidden = [], []
+        for i, head in enumerate(self.heads):
+            z, last = head(torch.cat([read[min(i, 1)], alike, candidate], dim=1))
+            logits.append(z)
+            hidden.append(last)
+        return self._answers(logits) | {HIDDEN: torch.cat(hidden, dim=1)}
+
+    def _answers(self, logits: list[Tensor]) -> dict[str, Tensor]:
+        """Return every task's probability, and the logits that the loss reads."""
+        if not self.funnel:
+            return answers(dict(zip(self.feedback, logits, strict=True)), self.tasks)
+        outputs = dict(zip(self.feedback, chain(logits), strict=True))
+        outputs |= {name: torch.sigmoid(z) for name, z in zip(self._stages[1:], logits[1:], strict=True)}
+        return outputs | {name + LOGIT: z for name, z in zip(self._stages, logits, strict=True)}
+
+    @property
+    def _stages(self) -> tuple[str, ...]:
+        """What each head of a funnel predicts: the first feedback, then each step given the one before."""
+        return (self.feedback[0], *(conditional_name(deep, near) for near, deep in pairwise(self.feedback)))
+
+    def loss(self, outputs: dict[str, Tensor], labels: dict[str, Tensor]) -> Tensor:
+        """Return the loss of all heads, a mean over all rows; see `Fintrec` for `cvr_space`.
+
+        Args:
+            outputs: what `forward` returned.
+            labels: float32 ``[B]`` per feedback.
+        """
+        if not self.funnel:
+            return entropy_loss(outputs, labels, self.feedback)
+        logits = [outputs[stage + LOGIT] for stage in self._stages]
+        if not self.clicked_only:
+            return funnel_loss(logits, [labels[name] for name in self.feedback])
+        total, reached = logits[0].new_zeros(()), torch.ones_like(logits[0])
+        for name, z in zip(self.feedback, logits, strict=True):
+            # Over all rows, not over those that reached the step: so that shares of workers add up.
+            losses = functional.binary_cross_entropy_with_logits(z, labels[name], reduction="none")
+            total = total + (losses * reached).mean()
+            reached = reached * labels[name]
+        return total
+
+    def diagnostics(self) -> dict[str, float]:
+        """Return the days after which an event counts e times less, per layer and attention head."""
+        names = ("causal", "bidirectional")
+        return {
+            f"{name}_fade_days_{at}": days
+            for name, encoder in zip(names, self.encoders, strict=False)
+            if isinstance(encoder, Encoder)
+            for at, days in enumerate(encoder.fade_days())
+        }

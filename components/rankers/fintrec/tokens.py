@@ -1,0 +1,195 @@
+"""How do events, context and candidate become tokens? What happened, through which channel, and how long ago.
+
+An event's token is ``LN( Σ attribute vectors + channel vector + time encoding )``. TIMeSynC adds calendar vectors of
+the event's own clock; here only the time from event to request is in the batch. It is encoded as what it can tell
+exactly: how long ago (on a logarithmic scale), and how far from the request's own hour of the day and of the week.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from components.rankers.embedding import EmbeddedFields
+from components.rankers.sequences.mean import masked_mean
+from features.declaration import FieldSpec, RankerSchema
+
+DAY = 86_400.0
+"""Seconds."""
+KNOTS = 32
+"""Learned vectors on the logarithmic scale of elapsed time; between two of them their mixture holds."""
+LONGEST = 2.0**25
+"""Seconds, some 13 months: whatever is longer ago shares the last knot."""
+CYCLES = (DAY, 7 * DAY)
+"""Seconds after which the clock shows the same hour, or the same hour of the same weekday."""
+TIME_FEATURES = KNOTS + 2 * len(CYCLES)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which field feeds which token; names keep the order of the schema.
+
+    Attributes:
+        streams: per channel, the elapsed field and the sequences that it times.
+        vectors: fields of dated vectors, each a token of its own, with their widths.
+        static: fields of the user and of the request: one token.
+        candidate: fields of the item and of the request: one token per candidate.
+        item: fields of the item alone: what differs between the candidates of one request.
+    """
+
+    streams: tuple[tuple[str, tuple[str, ...]], ...]
+    vectors: tuple[tuple[str, int], ...]
+    static: tuple[str, ...]
+    candidate: tuple[str, ...]
+    item: tuple[str, ...]
+
+    @classmethod
+    def of(cls, schema: RankerSchema) -> Layout:
+        """Return the layout of a schema; sequences without times are bags and join their side's token."""
+        fields, sides = schema.fields, schema.sides
+        channels = [field.name for field in fields if field.kind == "elapsed"]
+        timed = {field.name for field in fields if field.kind == "sequence" and field.timed_by in channels}
+        rest = [f for f in fields if f.kind != "elapsed" and f.name not in timed]
+        item = [f for f in rest if sides.get(f.name) == "item"]
+        # A vector of the item describes the candidate; all others are what a foundation model knew of the user.
+        known = [f for f in rest if f.kind == "vector" and f not in item]
+        request = [f for f in rest if f.name not in sides and f not in known]
+        return cls(
+            streams=tuple(
+                (channel, tuple(f.name for f in fields if f.name in timed and f.timed_by == channel))
+                for channel in channels
+            ),
+            vectors=tuple((f.name, f.length) for f in known),
+            static=_names(f for f in rest if f not in item and f not in known),
+            candidate=_names([*item, *request]),
+            item=_names(item),
+        )
+
+
+def _names(fields: Iterable[FieldSpec]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields)
+
+
+def time_features(seconds: Tensor) -> Tensor:
+    """Return what tells how long ago an event was, float32 ``[..., TIME_FEATURES]``.
+
+    Knot k is at its height of 1 at one elapsed time and falls to 0 at those of its neighbours, so the features
+    change without jumps: graph and module agree also where rounding differs. Then sine and cosine per cycle.
+
+    Args:
+        seconds: float32 ``[...]``, 0 or more.
+    """
+    place = torch.log1p(seconds.clamp(max=LONGEST)) * ((KNOTS - 1) / math.log1p(LONGEST))
+    knots = torch.arange(KNOTS, dtype=seconds.dtype, device=seconds.device)
+    heights = torch.relu(1.0 - (place.unsqueeze(-1) - knots).abs())
+    phases = [seconds / cycle for cycle in CYCLES]
+    turns = torch.stack([(phase - phase.floor()) * (2 * math.pi) for phase in phases], dim=-1)
+    return torch.cat([heights, turns.sin(), turns.cos()], dim=-1)
+
+
+class Fuse(nn.Module):
+    """One token of many fields: ``LN( W [vectors; means of bags; numbers] + b )``; without any field, of b alone.
+
+    Args:
+        names: fields.
+        numeric: widths of the fields that are numbers.
+        width: d, width of a field's vector and of the token.
+    """
+
+    def __init__(self, names: Sequence[str], numeric: dict[str, int], width: int) -> None:
+        super().__init__()
+        self.names = tuple(names)
+        self.out_features = sum(numeric.get(name, width) for name in names)
+        self.mix = nn.ModuleList([nn.Linear(self.out_features, width, bias=False)] if names else [])
+        self.base = nn.Parameter(torch.randn(width) / math.sqrt(width))
+        self.norm = nn.LayerNorm(width)
+
+    def side_by_side(self, fields: EmbeddedFields, none: Tensor) -> Tensor:
+        """Return the fields next to each other, float32 ``[B, out_features]``.
+
+        Args:
+            fields: the batch.
+            none: float32 ``[B, 0]``, the answer where there is no field.
+        """
+        parts = [
+            fields.categorical[name]
+            if name in fields.categorical
+            else masked_mean(fields.sequences[name], fields.masks[name])
+            if name in fields.sequences
+            else fields.numeric[name]
+            for name in self.names
+        ]
+        return torch.cat([none, *parts], dim=1)
+
+    def forward(self, together: Tensor) -> Tensor:
+        """Return float32 ``[B, d]`` of what `side_by_side` returned."""
+        mixed = self.base.expand(together.shape[0], -1)
+        for mix in self.mix:
+            mixed = mixed + mix(together)
+        token: Tensor = self.norm(mixed)
+        return token
+
+
+class DatedVector(nn.Module):
+    """One token of a foundation model's vector: ``LN( W x + known )``, or ``LN( missing )`` where x is all zero.
+
+    Args:
+        in_features: width of the vector.
+        width: d, width of the token.
+    """
+
+    def __init__(self, in_features: int, width: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(in_features, width, bias=False)
+        self.presence = nn.Parameter(torch.randn(2, width))
+        """What stands for a missing vector, and what is added to one that is there."""
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, vector: Tensor) -> Tensor:
+        """Return float32 ``[B, d]`` of float32 ``[B, in_features]``."""
+        known = (vector != 0).any(dim=1, keepdim=True).to(vector.dtype)
+        presence = self.presence[0] * (1.0 - known) + self.presence[1] * known
+        token: Tensor = self.norm(self.project(vector) + presence)
+        return token
+
+
+class Events(nn.Module):
+    """Tokens of the events of all channels.
+
+    Args:
+        streams: see `Layout`.
+        width: d, width of a token.
+        std: standard deviation of the initial channel vectors, the embedding's. Time encodings start at zero: what
+            happened is to be told apart before when.
+        timed: whether the time encoding is part of the token.
+    """
+
+    def __init__(self, streams: Sequence[tuple[str, tuple[str, ...]]], width: int, std: float, timed: bool) -> None:
+        super().__init__()
+        self.streams = tuple(streams)
+        self.channels = nn.Parameter(torch.randn(len(streams), width) * std)
+        self.time = nn.Parameter(torch.zeros(TIME_FEATURES, width)) if timed else None
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, fields: EmbeddedFields) -> tuple[Tensor, Tensor]:
+        """Return the tokens and their times.
+
+        Returns:
+            float32 ``[B, E, d]``, the channels one after the other, and float32 ``[B, E]``: seconds to the request,
+            below 0 where there is no event.
+        """
+        tokens: list[Tensor] = []
+        for i, (channel, attributes) in enumerate(self.streams):
+            token = self.channels[i].expand(*fields.elapsed[channel].shape, -1)
+            for name in attributes:
+                token = token + fields.sequences[name]
+            tokens.append(token)
+        elapsed = torch.cat([fields.elapsed[channel] for channel, _ in self.streams], dim=1)
+        summed = torch.cat(tokens, dim=1)
+        if self.time is not None:
+            summed = summed + time_features(elapsed.clamp(min=0.0)) @ self.time
+        return self.norm(summed), elapsed

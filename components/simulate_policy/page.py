@@ -1,0 +1,115 @@
+"""How is the simulation read in a browser? One self-contained page: estimates as tables, plots inside it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+
+from components.simulate_policy.report import Simulation
+from registry.report import Interval
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Policies of {{ name }}</title>
+<style>
+:root { color-scheme: light; }
+body { font: 15px/1.5 system-ui, sans-serif; color: #1f2933; background: #fff; max-width: 76rem; }
+body { margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; margin: 0 0 .25rem; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; margin: 1rem 0; }
+dt { color: #616e7c; } dd { margin: 0; } .scroll { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { text-align: right; padding: .3rem .6rem; border-bottom: 1px solid #e4e7eb; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; } thead th { border-bottom: 2px solid #9aa5b1; }
+small { color: #616e7c; font-weight: 400; display: block; } img { max-width: 100%; height: auto; }
+code { font-size: .9em; } ul { margin: .25rem 0; }
+</style>
+</head>
+<body>
+<h1>Policies of {{ name }}</h1>
+<p>What each policy would have earned, judged by the impressions of another one.</p>
+<dl>
+<dt>reward</dt><dd>{{ report.reward }}</dd>
+<dt>rows</dt><dd>{{ "{:,}".format(report.rows) }},
+{{ "the test split, which the ranker has not seen" if report.held_out else "every split" }}</dd>
+<dt>window</dt><dd>{{ report.window }}</dd>
+<dt>weights</dt><dd>{{ "clipped at %g" % report.clip if report.clip else "not clipped" }}</dd>
+<dt>intervals</dt><dd>{% if report.resamples %}{{ "{:g}".format(100 * report.confidence) }}% bootstrap,
+{{ report.resamples }} resamples of {{ report.unit }}s{% else %}none{% endif %}</dd>
+<dt>model</dt><dd><code>{{ report.model_digest[:16] }}</code></dd>
+<dt>data set</dt><dd><code>{{ report.dataset_digest[:16] }}</code></dd>
+<dt>reference</dt><dd><code>{{ report.reference_digest[:16] }}</code></dd>
+</dl>
+{% for group, values, image in groups %}
+<h2>{{ group }} <small>{{ "{:,}".format(values[0].rows) }} rows, {{ "{:,}".format(values[0].positives) }} with
+{{ report.reward }}, {{ values[0].candidates }} candidates; mean {{ report.reward }} of the log
+{{ values[0].logged | value }} ({{ values[0].logged | bounds }})</small></h2>
+<div class="scroll"><table>
+<thead><tr><th>policy</th><th>on-policy</th>
+{% for name in values[0].estimates %}<th>{{ name }}</th>{% endfor %}
+<th>mean weight</th><th>largest</th><th>clipped</th><th>effective rows</th></tr></thead>
+<tbody>
+{% for value in values %}
+<tr><td>{{ value.policy }}</td>
+<td>{% if value.on_policy %}{{ value.on_policy | value }}<small>{{ value.on_policy | bounds }}</small>{% else %}–
+{% endif %}</td>
+{% for estimate in value.estimates.values() %}
+<td>{{ estimate | value }}<small>{{ estimate | bounds }}</small></td>
+{% endfor %}
+<td>{{ "%.3f" % value.mean_weight.value }}<small>{{ value.mean_weight | bounds }}</small></td>
+<td>{{ "%.1f" % value.largest_weight }}</td><td>{{ "%.1f %%" % (100 * value.clipped) }}</td>
+<td>{{ "{:,.0f}".format(value.effective_rows) }}</td></tr>
+{% endfor %}
+</tbody>
+</table></div>
+<p><img alt="Estimates in {{ group }}" src="data:image/png;base64,{{ image }}"></p>
+{% endfor %}
+{% if remarks %}<h2>Remarks</h2>
+<ul>{% for line in remarks %}<li>{{ line }}</li>{% endfor %}</ul>{% endif %}
+<h2>How to read it</h2>
+<p>Each row of the log counts by its weight: how much likelier the policy was to show the item than the log's own.
+IPS is the weighted mean reward; SNIPS divides by the sum of the weights. The direct method asks a reward model about
+every candidate and is as wrong as the model; doubly robust (DR) adds the weighted mean of what the model did not
+predict, and is right when the propensities or the model are. Effective rows tell how many rows of the policy's own log
+would be as informative. On-policy is the mean reward of the policy's own log in the same time. A policy named
+<i>logged</i> is taken by its item frequencies per slot.</p>
+</body>
+</html>
+"""
+
+
+def render(report: Simulation, name: str, remarks: Sequence[str], plots: Sequence[Path]) -> str:
+    """Return the page; every value is escaped and nothing is loaded from elsewhere.
+
+    Args:
+        report: the figures.
+        name: which ranker.
+        remarks: what a reader must know.
+        plots: PNG files, one per group in the order of the report.
+    """
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment.filters |= {"value": _value, "bounds": _bounds}
+    names = dict.fromkeys(value.group for value in report.values)
+    groups = [
+        (
+            group,
+            [value for value in report.values if value.group == group],
+            base64.b64encode(plot.read_bytes()).decode(),
+        )
+        for group, plot in zip(names, plots, strict=True)
+    ]
+    return environment.from_string(_PAGE).render(report=report, name=name, groups=groups, remarks=remarks)
+
+
+def _value(interval: Interval) -> str:
+    return "–" if interval.value is None else f"{interval.value:.5f}"
+
+
+def _bounds(interval: Interval) -> str:
+    return "" if interval.low is None or interval.high is None else f"{interval.low:.5f} … {interval.high:.5f}"

@@ -1,0 +1,1 @@
+"""The `study_error_memory` component."""

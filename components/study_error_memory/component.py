@@ -1,0 +1,196 @@
+"""How is the error memory compared with retraining? One frozen base, four learners, each slot scored first."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.artifacts import MemoryStudy
+from components.contract import RunContext
+from components.errors import BadInputError
+from components.study_error_memory.config import Config, Inputs, Outputs
+from components.study_error_memory.report import RateTried, StudyReport
+from components.training_set import SplitName, read_raw, read_schema
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from components.rankers.base import RankerModule
+    from components.training_set import EncodedSplit
+    from registry.memory.prequential import Stream
+
+SAMPLED = 10_000
+"""Training rows behind the centre of the keys, as in the exported contract."""
+
+
+def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
+    """Replay the test split of the ranker's training set.
+
+    The memory of `both` holds the incremental learner's errors under the frozen base's keys: keys of weights
+    that move would not meet again, and a memory that is reset at every step never fills.
+
+    Raises:
+        BadInputError: the training set is not the ranker's, a split is empty, or training diverged.
+    """
+    from components.rankers.config import RankerConfig
+    from components.rankers.files import CONFIG, load_ranker
+    from components.study_error_memory.figures import overall, slot_figures
+    from components.study_error_memory.page import write_page
+    from registry.memory.prequential import replay, span
+    from registry.memory.stores import empty_store
+
+    trained, dataset = context.local(inputs.ranker), context.local(inputs.dataset)
+    _check_pair(trained, dataset)
+    schema, ranker = read_schema(trained), load_ranker(trained)
+    feedback = schema.declaration.feedback
+    centre = _centre(ranker, dataset, config)
+    tried, rate = _choose_rate(_stream(ranker, dataset, "validation", config, centre), ranker, config, context)
+
+    base, rows = _stream(ranker, dataset, "test", config, centre)
+    bounds = _slots(base.times, config)
+    context.progress(f"{len(base.times)} test rows in {len(bounds)} slots; learning rate {rate:g}")
+    learned = _learned(ranker, rows, bounds, config, feedback, rate)
+    predicted = {"base": dict(base.predicted), "incremental": learned}
+    replays = {}
+    for memory, learner in (("memory", "base"), ("both", "incremental")):
+        replays[memory] = replay(
+            dataclasses.replace(base, predicted=predicted[learner]),
+            empty_store(config.chosen_store(), base.keys.shape[1], config.seed, feedback),
+            feedback,
+            bounds=bounds,
+            read_out=config.read_out(),
+            grid=config.lambdas,
+            funnel=schema.declaration.funnel,
+            decay=config.decay,
+        )
+        predicted[memory] = replays[memory].compensated
+        context.progress(f"{memory}: every slot scored, then written")
+    report = StudyReport(
+        ranker=RankerConfig.model_validate_json((trained / CONFIG).read_text(encoding="utf-8")).name,
+        ranker_digest=inputs.ranker.digest,
+        dataset_digest=inputs.dataset.digest,
+        rows=len(base.times),
+        window=span(base.times),
+        memory=_words(config),
+        learning_rate=rate,
+        learning_rates=tried,
+        lambdas=config.lambdas,
+        bootstrap=config.bootstrap,
+        tasks=overall(base, predicted, feedback, config.bootstrap, config.seed),
+        slots=slot_figures(base, predicted, feedback, bounds, replays),
+    )
+    draft = context.draft("study")
+    (draft / "report.json").write_text(report.model_dump_json(indent=2), encoding="utf-8")
+    write_page(draft, report)
+    for task, variants in report.tasks.items():
+        for variant, found in variants.items():
+            figures = ", ".join(f"{m} {v:.4f}" for m, v in found.metrics.items() if v is not None)
+            context.note(f"{task}, {variant}: {figures}")
+    return Outputs(study=MemoryStudy(uri=str(draft)))
+
+
+def _check_pair(trained: Path, dataset: Path) -> None:
+    """Check that the rows were encoded as the ranker's were."""
+    files = [folder / "encoder.json" for folder in (trained, dataset)]
+    if files[0].read_bytes() != files[1].read_bytes() or read_schema(trained) != read_schema(dataset):
+        raise BadInputError(
+            "the ranker was trained on another training set than the one given: wire the dataset that trained it, "
+            "whose test split it has not seen"
+        )
+
+
+def _centre(ranker: RankerModule, dataset: Path, config: Config) -> np.ndarray[Any, Any]:
+    """Return the mean hidden vector of training rows spread evenly, or zeros without centring."""
+    import numpy as np
+
+    from components.study_error_memory.incremental import answers
+    from components.train_ranker.batches import open_split
+
+    rows = open_split(dataset, "train", read_schema(dataset))
+    spread = np.unique(np.linspace(0, max(0, rows.rows - 1), min(rows.rows, SAMPLED)).astype(np.int64))
+    mean = answers(ranker, rows, spread, ()).hidden.mean(axis=0, dtype=np.float64)
+    return np.asarray(mean if config.centre else np.zeros_like(mean))
+
+
+def _stream(
+    ranker: RankerModule, dataset: Path, split: SplitName, config: Config, centre: np.ndarray[Any, Any]
+) -> tuple[Stream, EncodedSplit]:
+    """Return a split with the frozen base's keys and answers, and its encoded rows.
+
+    Raises:
+        BadInputError: it has no rows.
+    """
+    import numpy as np
+
+    from components.refresh_error_memory.stream import labels, microseconds, user_groups
+    from components.study_error_memory.incremental import answers
+    from components.train_ranker.batches import open_split
+    from registry.memory.keys import row_keys
+    from registry.memory.prequential import Stream
+
+    schema, raw = read_schema(dataset), read_raw(dataset, split)
+    declaration, rows = schema.declaration, open_split(dataset, split, schema)
+    if not rows.rows:
+        raise BadInputError(f"the {split} split has no rows: widen the window or change the split")
+    said = answers(ranker, rows, np.arange(rows.rows), declaration.feedback)
+    key = config.key_spec(declaration, schema.fields, len(centre))
+    stream = Stream(
+        times=microseconds(raw, declaration.time),
+        users=user_groups(raw, declaration.user),
+        keys=row_keys(key, said.hidden, centre, raw),
+        labels=labels(raw, declaration.feedback),
+        predicted=said.predicted,
+    )
+    return stream, rows
+
+
+def _slots(times: np.ndarray[Any, Any], config: Config) -> tuple[tuple[int, int], ...]:
+    from datetime import timedelta
+
+    from registry.memory.prequential import slot_bounds, timed_slots
+
+    if config.slot_hours is None:
+        return slot_bounds(times, config.slots)
+    return timed_slots(times, timedelta(hours=config.slot_hours))
+
+
+def _learned(
+    ranker: RankerModule,
+    rows: EncodedSplit,
+    bounds: tuple[tuple[int, int], ...],
+    config: Config,
+    feedback: tuple[str, ...],
+    rate: float,
+) -> dict[str, np.ndarray[Any, Any]]:
+    from components.study_error_memory.incremental import learn_slot_by_slot
+
+    return learn_slot_by_slot(ranker, rows, bounds, feedback, rate=rate, batch_size=config.batch_size, seed=config.seed)
+
+
+def _choose_rate(
+    validation: tuple[Stream, EncodedSplit], ranker: RankerModule, config: Config, context: RunContext
+) -> tuple[tuple[RateTried, ...], float]:
+    """Return what each learning rate did on the slots of the validation split, and the best of them."""
+    from registry.metrics import log_loss
+
+    stream, rows = validation
+    bounds, feedback = _slots(stream.times, config), tuple(stream.labels)
+
+    def mean_loss(predicted: Any) -> float:
+        return sum(log_loss(stream.labels[task], predicted[task]) or 0.0 for task in feedback) / len(feedback)
+
+    tried = [RateTried(rate=0.0, log_loss=mean_loss(stream.predicted))]
+    for rate in config.learning_rates:
+        tried.append(RateTried(rate=rate, log_loss=mean_loss(_learned(ranker, rows, bounds, config, feedback, rate))))
+        context.progress(f"learning rate {rate:g}: log-loss {tried[-1].log_loss:.5f} on {len(bounds)} validation slots")
+    return tuple(tried), min(tried[1:], key=lambda found: (found.log_loss, found.rate)).rate
+
+
+def _words(config: Config) -> str:
+    read_out = config.read_out()
+    user = "" if config.key == "hidden" else f", user weight {config.user_weight:g}"
+    return (
+        f"{config.chosen_store()}; key {config.key}{user}; γ {read_out.gamma:g}, τ {read_out.temperature:g}, "
+        f"pool {read_out.pool}, n₀ {read_out.shrinkage:g}, decay {config.decay:g}"
+    )

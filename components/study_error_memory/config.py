@@ -1,0 +1,64 @@
+"""What does `study_error_memory` take and give? A trained ranker and later rows in, four learners compared out."""
+
+from __future__ import annotations
+
+from pydantic import Field, field_validator
+
+from components.artifacts import MemoryStudy, Ranker, TrainingSet
+from components.contract import ComponentSpec, Ports
+from components.refresh_error_memory.settings import MemorySettings
+
+
+class Config(MemorySettings):
+    """The slots, the memory and the incremental learner."""
+
+    slots: int = Field(20, ge=2, le=1000)
+    """Slots of time with equally many rows."""
+    slot_hours: int | None = Field(None, ge=1, le=24 * 366)
+    """Cut at whole multiples of this many hours (UTC) instead of into `slots`."""
+    learning_rates: tuple[float, ...] = Field((0.00003, 0.0001, 0.0003, 0.001), min_length=1)
+    """Step sizes of incremental training to choose from, on the validation split."""
+    batch_size: int = Field(256, ge=1)
+    """Rows per step of incremental training."""
+    bootstrap: int = Field(200, ge=0, le=100_000)
+    """Resamples of users behind the intervals of the differences from the base model."""
+
+    @field_validator("learning_rates")
+    @classmethod
+    def _positive(cls, rates: tuple[float, ...]) -> tuple[float, ...]:
+        if min(rates) <= 0:
+            raise ValueError(f"a learning rate is above 0, not {min(rates):g}")
+        return tuple(sorted(set(rates)))
+
+
+class Inputs(Ports):
+    """The ranker, and the training set it was trained on: validation chooses, test is replayed."""
+
+    ranker: Ranker
+    dataset: TrainingSet
+
+
+class Outputs(Ports):
+    """Figures and a page."""
+
+    study: MemoryStudy
+
+
+COMPONENT = ComponentSpec(
+    name="study_error_memory",
+    version="1",
+    summary="Replay the test period slot by slot: base model, error memory, incremental training, and both.",
+    config=Config,
+    inputs=Inputs,
+    outputs=Outputs,
+    entrypoint="components.study_error_memory.component:run",
+    sources=(
+        "components.rankers",
+        "components.refresh_error_memory",
+        "components.train_ranker.batches",
+        "components.training_set",
+        "registry.memory",
+        "registry.metrics",
+        "registry.report",
+    ),
+)

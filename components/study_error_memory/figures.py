@@ -1,0 +1,86 @@
+"""Which figures say how the four learners did? The same metrics per slot and over the period, with differences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from components.study_error_memory.report import METRICS, VARIANTS, Overall, Slot, SlotTask, StudyMetric, Variant
+from features.declaration import Name
+from registry import metrics
+from registry.memory.prequential import Replay, Stream, span
+
+Array = np.ndarray[Any, Any]
+Predicted = Mapping[str, Mapping[str, Array]]
+"""By variant and task: float64 ``[N]``, every row's answer from before its slot was learned."""
+
+
+def figures_of(labels: Array, predicted: Array, users: Array) -> dict[StudyMetric, float | None]:
+    """Return every metric of one set of predictions."""
+    return {
+        "auc": metrics.auc(labels, predicted),
+        "gauc": metrics.gauc(labels, predicted, users),
+        "log_loss": metrics.log_loss(labels, predicted),
+        "pcoc": metrics.pcoc(labels, predicted),
+    }
+
+
+def overall(
+    stream: Stream, predicted: Predicted, feedback: tuple[str, ...], bootstrap: int, seed: int
+) -> dict[Name, dict[Variant, Overall]]:
+    """Return the metrics over all rows, and how each variant differs from the base with paired resamples of users."""
+    found: dict[Name, dict[Variant, Overall]] = {}
+    for task in feedback:
+        label, base = stream.labels[task], predicted["base"][task]
+        found[task] = {
+            variant: Overall(
+                metrics=figures_of(label, predicted[variant][task], stream.users),
+                difference={}
+                if variant == "base"
+                else {
+                    metric: metrics.paired_bootstrap(
+                        label, predicted[variant][task], base, stream.users, metric, bootstrap, seed
+                    )
+                    for metric in METRICS
+                },
+            )
+            for variant in VARIANTS
+        }
+    return found
+
+
+def slot_figures(
+    stream: Stream,
+    predicted: Predicted,
+    feedback: tuple[str, ...],
+    bounds: Sequence[tuple[int, int]],
+    replays: Mapping[str, Replay],
+) -> tuple[Slot, ...]:
+    """Return every slot's metrics and the λ each memory was read with."""
+    slots = []
+    for number, (begin, end) in enumerate(bounds):
+        at = slice(begin, end)
+        both: tuple[Variant, ...] = ("memory", "both")
+        tasks = {
+            task: SlotTask(
+                positives=int(stream.labels[task][at].sum()),
+                weights={variant: replays[variant].slots[number].tasks[task].weight for variant in both},
+                metrics={
+                    variant: figures_of(stream.labels[task][at], predicted[variant][task][at], stream.users[at])
+                    for variant in VARIANTS
+                },
+            )
+            for task in feedback
+        }
+        slots.append(
+            Slot(
+                slot=number + 1,
+                window=span(stream.times[at]),
+                rows=end - begin,
+                stored=replays["memory"].slots[number].stored,
+                tasks=tasks,
+            )
+        )
+    return tuple(slots)

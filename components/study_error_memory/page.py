@@ -1,0 +1,148 @@
+"""What does a reader see of the study? One page: four learners over the period, then slot by slot."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+
+from components.study_error_memory.report import METRICS, VARIANTS, SlotTask, StudyMetric, StudyReport, Variant
+from registry.report import Interval
+
+TITLES: dict[StudyMetric, str] = {"auc": "AUC", "gauc": "GAUC", "log_loss": "log-loss", "pcoc": "PCOC"}
+NAMES: dict[Variant, str] = {
+    "base": "base",
+    "memory": "base + memory",
+    "incremental": "incremental training",
+    "both": "incremental + memory",
+}
+_STYLES: dict[Variant, tuple[str, str]] = {
+    "base": ("#6b7280", "--"),
+    "memory": ("#0f766e", "-"),
+    "incremental": ("#d9730d", "-"),
+    "both": ("#1f6feb", "-"),
+}
+_AIM: dict[StudyMetric, str] = {
+    "auc": " − base (higher is better)",
+    "gauc": " − base (higher is better)",
+    "log_loss": " − base (lower is better)",
+    "pcoc": " (1 is right)",
+}
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Error memory study of {{ report.ranker }}</title>
+<style>
+ body {font: 15px/1.5 system-ui, sans-serif; color: #1f2937; max-width: 76rem; margin: 2rem auto; padding: 0 1rem}
+ h1 {font-size: 1.5rem; margin-bottom: .2rem} h2 {font-size: 1.1rem; margin-top: 2rem}
+ img {width: 100%} .muted, small {color: #6b7280} small {display: block} .wide {overflow-x: auto}
+ table {border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .85rem}
+ th, td {padding: .25rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #e5e7eb}
+ th {font-weight: 600; border-bottom: 2px solid #9ca3af} td.l, th.l {text-align: left}
+</style></head><body>
+<h1>Error memory study of {{ report.ranker }}</h1>
+<p class="muted">{{ "{:,}".format(report.rows) }} test rows, {{ report.window }}, in {{ report.slots | length }} slots
+of time. Every slot is scored before anything learns from it, so the first slot is the base model's in all four.</p>
+{% for task, variants in report.tasks.items() %}<h2>{{ task }}, whole period</h2><div class="wide"><table>
+<tr><th class="l"></th>{% for title in titles.values() %}<th>{{ title }}</th>{% endfor %}</tr>
+{% for variant, found in variants.items() %}<tr><td class="l">{{ names[variant] }}</td>
+{% for metric in titles %}<td>{{ found.metrics[metric] | number }}{% if metric in found.difference %}
+<small>{{ found.difference[metric] | change }}</small>{% endif %}</td>{% endfor %}</tr>
+{% endfor %}</table></div>{% endfor %}
+<p class="muted">Below each figure: difference from the base{% if report.bootstrap %} with its 95 % interval over
+{{ report.bootstrap }} paired resamples of users{% endif %}.</p>
+<p><img alt="Metrics of the four learners per slot" src="data:image/png;base64,{{ image }}"></p>
+<h2>How the settings were chosen</h2>
+<p>Memory: {{ report.memory }}. λ of each slot: least log-loss on earlier slots of this period, out of
+{{ report.lambdas | join(", ") }}. Learning rate {{ report.learning_rate }}: least log-loss when the validation split is
+replayed the same way. Nothing was chosen on the rows it is judged by.</p>
+<table><tr><th>learning rate</th><th>validation log-loss</th></tr>
+{% for tried in report.learning_rates %}<tr><td>{{ tried.rate or "base" }}</td>
+<td>{{ tried.log_loss | number }}</td></tr>
+{% endfor %}</table>
+<p>Incremental training is one pass of Adam over each finished slot, on a copy of the weights. The memory beside it
+holds that copy's own errors, under keys of the frozen base: keys of moving weights would not meet again.</p>
+{% for task in report.tasks %}<h2>{{ task }}, slot by slot</h2><div class="wide"><table>
+<tr><th>slot</th><th class="l">from</th><th>rows</th><th>positives</th><th>stored</th><th>λ memory</th><th>λ both</th>
+{% for metric in titles %}{% for variant in variants %}
+<th>{{ titles[metric] }}<br>{{ variant }}</th>{% endfor %}{% endfor %}</tr>
+{% for slot in report.slots %}{% set found = slot.tasks[task] %}<tr><td>{{ slot.slot }}</td>
+<td class="l">{{ slot.window.start.strftime("%Y-%m-%d %H:%M") }}</td><td>{{ slot.rows }}</td>
+<td>{{ found.positives }}</td><td>{{ slot.stored }}</td><td>{{ found.weights["memory"] }}</td>
+<td>{{ found.weights["both"] }}</td>
+{% for metric in titles %}{% for variant in variants %}
+<td>{{ found.metrics[variant][metric] | number }}</td>{% endfor %}{% endfor %}</tr>
+{% endfor %}</table></div>{% endfor %}
+<p class="muted">ranker {{ report.ranker_digest[:12] }}, data {{ report.dataset_digest[:12] }}. ReLoop2, Zhu et al., KDD
+2023. A dash means that the metric is undefined on those rows.</p>
+</body></html>
+"""
+
+
+def write_page(directory: Path, report: StudyReport) -> None:
+    """Write ``slots.png`` and the self-contained ``report.html``; equal reports give equal bytes."""
+    draw(directory / "slots.png", report)
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    environment.filters |= {"number": _number, "change": _change}
+    page = environment.from_string(_PAGE).render(
+        report=report,
+        titles=TITLES,
+        names=NAMES,
+        variants=VARIANTS,
+        image=base64.b64encode((directory / "slots.png").read_bytes()).decode(),
+    )
+    (directory / "report.html").write_text(page, encoding="utf-8")
+
+
+def draw(path: Path, report: StudyReport) -> None:
+    """Draw the metrics per slot, one row of panels per metric and one column per task.
+
+    Slots differ far more than learners do, so all but PCOC is drawn as the difference from the base.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(5.5 * len(report.tasks), 2.6 * len(METRICS)), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(len(METRICS), len(report.tasks), squeeze=False, sharex=True)
+    at = [slot.slot for slot in report.slots]
+    for row, metric in enumerate(METRICS):
+        for column, task in enumerate(report.tasks):
+            panel = panels[row][column]
+            for variant in VARIANTS:
+                drawn = [_drawn(slot.tasks[task], variant, metric) for slot in report.slots]
+                colour, style = _STYLES[variant]
+                panel.plot(
+                    at, drawn, style, color=colour, marker="o", markersize=3, linewidth=1.3, label=NAMES[variant]
+                )
+            if metric == "pcoc":
+                panel.axhline(1.0, color="#d1d5db", linewidth=1, zorder=0)
+            panel.set_title(f"{task}: {TITLES[metric]}{_AIM[metric]}", fontsize=10, loc="left")
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+            panel.grid(axis="y", color="#e5e7eb")
+            panel.spines[["top", "right"]].set_visible(False)
+            if row == len(METRICS) - 1:
+                panel.set_xlabel("slot of time")
+    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside upper left", frameon=False, ncols=4)
+    # Without the library's version in the file, equal figures are equal bytes on every patch release.
+    figure.savefig(path, metadata={"Software": None})
+
+
+def _drawn(found: SlotTask, variant: Variant, metric: StudyMetric) -> float:
+    value, base = found.metrics[variant][metric], found.metrics["base"][metric]
+    if value is None or base is None:
+        return float("nan")
+    return value if metric == "pcoc" else value - base
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _change(found: Interval) -> str:
+    if found.value is None:
+        return "–"
+    bounds = "" if found.low is None or found.high is None else f" [{found.low:+.4f}, {found.high:+.4f}]"
+    return f"{found.value:+.4f}{bounds}"

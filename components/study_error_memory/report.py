@@ -1,0 +1,101 @@
+"""What does a study of the error memory hold? Four learners, per slot of time and over the period."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from features.declaration import Frozen, Name, Window
+from registry.report import Interval
+
+Variant = Literal["base", "memory", "incremental", "both"]
+VARIANTS: tuple[Variant, ...] = ("base", "memory", "incremental", "both")
+StudyMetric = Literal["auc", "gauc", "log_loss", "pcoc"]
+METRICS: tuple[StudyMetric, ...] = ("auc", "gauc", "log_loss", "pcoc")
+
+
+class SlotTask(Frozen):
+    """One task in one slot.
+
+    Attributes:
+        positives: rows with the label.
+        weights: λ chosen on earlier slots, of the two variants with a memory.
+        metrics: by variant and metric; None where it is undefined (one class, no positive).
+    """
+
+    positives: int
+    weights: dict[Variant, float]
+    metrics: dict[Variant, dict[StudyMetric, float | None]]
+
+
+class Slot(Frozen):
+    """One slot of time, every variant scored before it learned from the slot.
+
+    Attributes:
+        slot: 1, 2, … in order of time.
+        window: ``[first row, just after the last row)``.
+        rows: rows of the slot.
+        stored: rows the memory stood for when the slot was scored.
+        tasks: by feedback.
+    """
+
+    slot: int
+    window: Window
+    rows: int
+    stored: int
+    tasks: dict[Name, SlotTask]
+
+
+class Overall(Frozen):
+    """One variant over the whole test period.
+
+    Attributes:
+        metrics: over all rows of the period, the first slot included.
+        difference: variant − base with an interval over resampled users; empty for the base.
+    """
+
+    metrics: dict[StudyMetric, float | None]
+    difference: dict[StudyMetric, Interval]
+
+
+class RateTried(Frozen):
+    """Incremental training over the validation split; rate 0 is the base model, for reference.
+
+    Attributes:
+        rate: step size of Adam.
+        log_loss: mean over rows and feedback, each slot scored before the pass over it.
+    """
+
+    rate: float
+    log_loss: float
+
+
+class StudyReport(Frozen):
+    """What four learners did on one test period, and how their settings were chosen.
+
+    Attributes:
+        ranker: registered name of the ranker.
+        ranker_digest: digest of its artifact.
+        dataset_digest: digest of the training set.
+        rows: rows of the test period.
+        window: ``[first row, just after the last row)``.
+        memory: store, key and read-out in words.
+        learning_rate: chosen on the validation split.
+        learning_rates: what was tried there.
+        lambdas: λ to choose from, on earlier slots of the test period.
+        bootstrap: resamples of users behind the intervals.
+        tasks: by feedback and variant.
+        slots: in order of time.
+    """
+
+    ranker: str
+    ranker_digest: str
+    dataset_digest: str
+    rows: int
+    window: Window
+    memory: str
+    learning_rate: float
+    learning_rates: tuple[RateTried, ...]
+    lambdas: tuple[float, ...]
+    bootstrap: int
+    tasks: dict[Name, dict[Variant, Overall]]
+    slots: tuple[Slot, ...]

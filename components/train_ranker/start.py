@@ -1,0 +1,92 @@
+"""From which weights, and on which rows, does training start? From none on all, or from a ranker's on a domain's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from components.errors import BadInputError
+from components.rankers.base import RankerModule
+from components.rankers.build import build_ranker
+from components.rankers.files import load_ranker
+from components.rankers.lora import attach
+from components.rankers.lora_config import AdapterHeader
+from components.train_ranker.batches import open_split
+from components.train_ranker.job import Adaptation, TrainingJob
+from components.training_set import EncodedSplit
+from features.declaration import RankerSchema
+
+
+@dataclass(frozen=True)
+class Start:
+    """What the loop trains, and on what.
+
+    Attributes:
+        ranker: the module, on the CPU.
+        training: rows it learns from.
+        validation: rows that choose the epoch.
+        base: the ranker before any adaptation, judged as epoch 0; None when there is none.
+        keeps_base: whether epoch 0 may be the best: the ranker that trains is then `base`.
+        adapter: what is written beside the weights when an adapter trains.
+    """
+
+    ranker: RankerModule
+    training: EncodedSplit
+    validation: EncodedSplit
+    base: RankerModule | None = None
+    keeps_base: bool = False
+    adapter: AdapterHeader | None = None
+
+
+def start_of(job: TrainingJob, schema: RankerSchema) -> Start:
+    """Return where a job starts; fresh weights come from torch's seed, set to the job's.
+
+    Raises:
+        BadInputError: there is no row to train on, or the ranker cannot be built or adapted.
+    """
+    training, validation = (open_split(job.dataset, split, schema) for split in ("train", "validation"))
+    if job.adaptation is None:
+        if training.rows == 0:
+            raise BadInputError("the training split has no rows: widen the window or change the split")
+        torch.manual_seed(job.config.seed)
+        return Start(build_ranker(job.config.ranker, schema), training, validation)
+    return _adapted(job, job.adaptation, schema, training, validation)
+
+
+def _adapted(
+    job: TrainingJob, adaptation: Adaptation, schema: RankerSchema, training: EncodedSplit, validation: EncodedSplit
+) -> Start:
+    training, validation = (of_domain(rows, schema, adaptation.domain) for rows in (training, validation))
+    if training.rows == 0:
+        raise BadInputError(
+            f"domain {adaptation.domain!r} has no row in the training split: choose another domain, or widen the window"
+        )
+    base = load_ranker(adaptation.ranker)
+    torch.manual_seed(job.config.seed)
+    if adaptation.method == "scratch":
+        rates = {name: float(labels.mean()) for name, labels in training.labels.items()}
+        alone = schema.model_copy(update={"base_rates": rates, "rows": training.rows})
+        return Start(build_ranker(job.config.ranker, alone), training, validation, base)
+    header = None
+    if adaptation.method == "lora":
+        header = attach(base, adaptation.lora, schema, adaptation.domain)
+    return Start(base, training, validation, base, keeps_base=True, adapter=header)
+
+
+def of_domain(rows: EncodedSplit, schema: RankerSchema, domain: str) -> EncodedSplit:
+    """Return a copy of the rows of one domain.
+
+    Args:
+        rows: a split.
+        schema: knows the domain's code.
+        domain: one of `schema.domains`.
+    """
+    at = np.flatnonzero(rows.domain == schema.domains.index(domain))
+    return EncodedSplit(
+        features={name: values[at] for name, values in rows.features.items()},
+        labels={name: values[at] for name, values in rows.labels.items()},
+        domain=rows.domain[at],
+        user=rows.user[at],
+    )

@@ -1,0 +1,96 @@
+"""What do the definitions of every data set share? Sources, lifetimes, and the fields a recipe gives by itself."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from feast import Entity, Field, FileSource, ValueType
+from feast.types import Array, Float32, Float64, Int64, String
+
+from features.definitions.recipe import Activity
+
+# One meaning of TTL: a row older than this at the impression counts as missing, offline and online.
+# Whole days only, because the offline store rejects mixed units; zero means that it never expires.
+NEVER = timedelta(0)
+
+# Tags carry the default encoding: the keys of `features.encoding.FieldEncoding`, and `role: auxiliary`
+# for a feature that the ranker does not see unless the pipeline includes it by name.
+COUNT = {"kind": "bin", "buckets": "32"}
+AUXILIARY = {"role": "auxiliary"}
+
+user = Entity(
+    name="user", join_keys=["user_id"], value_type=ValueType.INT64, description="A person who is shown items."
+)
+
+
+def source(name: str, description: str) -> FileSource:
+    """Return the source of a view: the file `<name>.parquet` that its recipe fills."""
+    return FileSource(
+        name=name,
+        path=f"{name}.parquet",
+        timestamp_field="event_timestamp",
+        created_timestamp_column="created_timestamp",
+        description=description,
+    )
+
+
+def activity_fields(recipe: Activity) -> list[Field]:
+    """Return the fields that an activity has whatever it lists: its count, its rates, its sums and the gap."""
+    return [
+        Field(name=recipe.count, dtype=Int64, tags=COUNT, description="Since the window's start."),
+        *(
+            Field(
+                name=f"{recipe.prefix}_{rate.feedback}_rate",
+                dtype=Float32,
+                description=f"Smoothed towards {rate.prior:g}.",
+            )
+            for rate in recipe.rates
+        ),
+        *(
+            Field(
+                name=recipe.total(part),
+                dtype=Float64,
+                tags=COUNT,
+                description=f"Sum in the {part.days} days up to the newest event.",
+            )
+            for part in recipe.sums
+        ),
+        Field(
+            name=f"{recipe.prefix}_gap_seconds",
+            dtype=Float64,
+            tags=COUNT,
+            description="Between the last two timestamps.",
+        ),
+    ]
+
+
+def times_field(name: str, length: int) -> Field:
+    """Return the field with the times of a history, which other fields are `timed_by`."""
+    return Field(
+        name=name,
+        dtype=Array(Int64),
+        tags=AUXILIARY | {"kind": "elapsed", "length": str(length)},
+        description="When the listed events happened, int64 µs since 1970 UTC.",
+    )
+
+
+def listed_field(
+    name: str, length: int, timed_by: str, *, text: bool = False, shares: str = "", auxiliary: bool = True
+) -> Field:
+    """Return a field with one attribute of the newest events, most recent first.
+
+    Args:
+        name: feature.
+        length: longest history kept.
+        timed_by: the feature of `times_field`.
+        text: whether the attribute is a word rather than a whole number.
+        shares: feature whose vocabulary it uses; its own when left out.
+        auxiliary: whether the ranker sees it only when the pipeline includes it by name.
+    """
+    tags = {"kind": "sequence", "length": str(length), "timed_by": timed_by}
+    return Field(
+        name=name,
+        dtype=Array(String) if text else Array(Int64),
+        tags=tags | ({"shares": shares} if shares else {}) | (AUXILIARY if auxiliary else {}),
+        description="Newest events, most recent first.",
+    )

@@ -1,0 +1,1 @@
+"""Comparisons: rankers side by side on one training set, over several seeds."""

@@ -1,0 +1,198 @@
+"""How does one run of a comparison happen? The product's own stages, one after the other, from the cache or anew."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from components.build_training_set.config import Split, SplitReport
+from components.contract import ComponentSpec
+from components.execute import StageRequest, StageResult, execute
+from components.fit_lightgbm.config import FIT_SECONDS, LEAVES, VALIDATION
+from components.rankers.tasks import tasks_of
+from components.settings import Settings
+from components.store import ArtifactRef, open_store
+from components.train_ranker.config import EPOCH_SECONDS, PARAMETERS, EpochReport
+from components.training_set import SPLITS, read_schema
+from features.declaration import Window
+from pipelines.check import check_params, resolve_config, resolve_window
+from pipelines.compare.configs import TRAIN, Candidate
+from pipelines.compare.load import Comparison
+from pipelines.compare.record import Data, Measured
+from pipelines.task import Attempt, request_of
+from registry.report import ALL, Evaluation
+
+METRICS = ("auc", "gauc", "log_loss", "pcoc")
+"""What is kept of a report."""
+JUDGED = {"bootstrap": 0}
+"""Intervals come from seeds, so the bootstrap of users is left out."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained ranker, or a judged baseline, on one training set.
+
+    Attributes:
+        result: what the stage returned.
+        validation: AUC by task.
+        score: mean validation AUC over the feedback: what a grid is decided by.
+    """
+
+    result: StageResult
+    validation: dict[str, float]
+    score: float
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Everything that the runs of one comparison share.
+
+    Attributes:
+        comparison: what to run.
+        settings: where stores live.
+        moment: the time the pipeline's window is for.
+        run_id: id of this comparison run.
+    """
+
+    comparison: Comparison
+    settings: Settings
+    moment: datetime
+    run_id: str
+
+    def params(self, seed: int) -> dict[str, Any]:
+        """Return the pipeline's params for a seed."""
+        spec = self.comparison.spec
+        given = dict(spec.params) | ({spec.seed_param: seed} if spec.seed_param else {})
+        return check_params(self.comparison.plan.spec, given)
+
+    def window(self, seed: int) -> Window:
+        """Return the window of events that the pipeline reads."""
+        return resolve_window(self.comparison.plan.spec, self.params(seed), self.moment)
+
+    def dataset(self, seed: int) -> ArtifactRef:
+        """Run the pipeline's stages up to the training set, as the pipeline itself runs them, and return it."""
+        done: dict[str, StageResult] = {}
+        for stage in self.comparison.stages:
+            attempt = Attempt(
+                plan=self.comparison.plan, stage=stage, run_id=self.run_id, conf=self.params(seed), moment=self.moment,
+                upstream=done,
+            )  # fmt: skip
+            done[stage.name] = execute(request_of(attempt), self.settings)
+        return done[self.comparison.spec.dataset].outputs[self.comparison.output]
+
+    def folder(self, ref: ArtifactRef) -> Path:
+        """Return the local folder of an artifact."""
+        return open_store(self.settings).fetch(ref.load())
+
+    def stage(
+        self, component: str, label: str, seed: int, config: Mapping[str, Any], inputs: dict[str, ArtifactRef]
+    ) -> StageResult:
+        """Run one stage of a run."""
+        request = StageRequest(
+            component=component, config=dict(config), inputs=inputs, window=self.window(seed),
+            pipeline=f"compare_{self.comparison.spec.name}", stage=f"{label}_{seed}_{component}", run_id=self.run_id,
+        )  # fmt: skip
+        return execute(request, self.settings)
+
+    def train(
+        self, component: ComponentSpec, label: str, candidate: Candidate, seed: int, dataset: ArtifactRef
+    ) -> Trained:
+        """Train one candidate; a baseline is judged with it."""
+        config = candidate.config | {"seed": seed}
+        if component.name != TRAIN:
+            config = JUDGED | config
+        result = self.stage(component.name, label, seed, config, {"dataset": dataset})
+        declaration = read_schema(self.folder(dataset)).declaration
+        if component.name == TRAIN:
+            metrics = self.kept_epoch(result)[0].metrics
+        else:
+            metrics = {name: float(value) for name, value in self.annotations(result, "report").items() if "/" in name}
+        names = [task.name for task in tasks_of(declaration)]
+        validation = {name: metrics[key] for name in names if (key := VALIDATION.format(task=name)) in metrics}
+        areas = [validation[name] for name in declaration.feedback if name in validation]
+        return Trained(result, validation, sum(areas) / len(areas) if areas else float("-inf"))
+
+    def measure(self, label: str, trained: Trained, seed: int, dataset: ArtifactRef) -> Measured:
+        """Export and evaluate what was trained, and return the run's figures."""
+        result = trained.result
+        if result.component != TRAIN:
+            facts = self.annotations(result, "report")
+            return Measured(
+                seed=seed,
+                key=result.key,
+                test=self.figures(result),
+                validation=trained.validation,
+                fit_seconds=float(facts[FIT_SECONDS]),
+                leaves=int(facts[LEAVES]),
+            )
+        ranker = result.outputs["ranker"]
+        exported = self.stage("export_onnx", label, seed, {}, {"ranker": ranker, "dataset": dataset})
+        inputs = {"model": exported.outputs["onnx_model"], "dataset": dataset}
+        evaluated = self.stage("evaluate_ranker", label, seed, JUDGED, inputs)
+        kept, epochs = self.kept_epoch(result)
+        facts = self.annotations(result, "ranker")
+        return Measured(
+            seed=seed,
+            key=result.key,
+            test=self.figures(evaluated),
+            validation=trained.validation,
+            epoch=kept.epoch,
+            epochs=epochs,
+            epoch_seconds=float(facts[EPOCH_SECONDS]),
+            embedding=int(facts[f"embedding_{PARAMETERS}"]),
+            dense=int(facts[f"dense_{PARAMETERS}"]),
+        )
+
+    def kept_epoch(self, result: StageResult) -> tuple[EpochReport, int]:
+        """Return the epoch that training kept, and how many there were."""
+        text = (self.folder(result.outputs["ranker"]) / "history.json").read_text(encoding="utf-8")
+        history = [EpochReport.model_validate(report) for report in json.loads(text)]
+        return next(report for report in reversed(history) if report.best), len(history)
+
+    def annotations(self, result: StageResult, output: str) -> dict[str, str]:
+        """Return the facts that a stage attached to an output."""
+        return open_store(self.settings).manifest(result.outputs[output].load()).annotations
+
+    def figures(self, result: StageResult) -> dict[str, dict[str, float | None]]:
+        """Return a report's metrics over all rows, by task."""
+        text = (self.folder(result.outputs["report"]) / "report.json").read_text(encoding="utf-8")
+        report = Evaluation.model_validate_json(text)
+        cells = {task: report.cell(task, ALL) for task in report.tasks}
+        return {task: {m: cell.metrics[m].value for m in METRICS} for task, cell in cells.items()}  # type: ignore[index]  # literals
+
+    def data(self, seed: int, dataset: ArtifactRef) -> Data:
+        """Return what a training set holds."""
+        folder = self.folder(dataset)
+        schema = read_schema(folder)
+        report = SplitReport.model_validate_json((folder / "report.json").read_text(encoding="utf-8"))
+        parts = {name: getattr(report, name) for name in SPLITS}
+        return Data(
+            feedback=schema.declaration.feedback,
+            tasks=tuple(task.name for task in tasks_of(schema.declaration)),
+            split=split_in_words(self.comparison, self.params(seed)),
+            rows={name: part.rows for name, part in parts.items()},
+            rates={name: dict(part.rates) for name, part in parts.items()},
+            unseen_users=report.test.unseen_users,
+            fields=len(schema.fields),
+        )
+
+
+def split_in_words(comparison: Comparison, params: Mapping[str, Any]) -> str:
+    """Return how the data set's stage divides rows."""
+    stage = comparison.stages[-1]
+    if stage.component.name != "build_training_set":
+        return f"as {stage.component.name} divides them"
+    split = Split.model_validate(resolve_config(stage, params).get("split", {}))
+    if split.validation_from is not None and split.test_from is not None:
+        moments = {"validation": split.validation_from, "test": split.test_from}
+        starts = (f"{name} from {at:%Y-%m-%d %H:%M} UTC" for name, at in moments.items())
+        return f"by time: {', '.join(starts)}"
+    shares = ":".join(f"{10 * share:g}" for share in (split.train, split.validation, split.test))
+    if split.by == "time":
+        return f"by time, {shares}"
+    seed = "one split per seed" if comparison.spec.seed_param else f"seed {split.seed}"
+    return f"random, {shares}, {seed}"

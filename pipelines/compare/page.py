@@ -1,0 +1,131 @@
+"""How does a comparison read? Markdown: data, a table per task, published numbers, what was chosen on validation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from pipelines.compare.record import Record, Row
+from pipelines.compare.spec import ComparisonSpec
+from pipelines.compare.table import figures, mark, mean_of, spread
+
+COLUMNS = (("auc", "AUC", 4), ("gauc", "GAUC", 4), ("log_loss", "log-loss", 4), ("pcoc", "PCOC", 2))
+"""Metric, heading, digits."""
+_MARKS = {"better": "**", "worse": "*", "": ""}
+_NAMES = {metric: heading for metric, heading, _ in COLUMNS}
+
+
+def section(spec: ComparisonSpec, record: Record, picture: str) -> str:
+    """Return the section of one comparison.
+
+    Args:
+        spec: its file: words, published numbers, order of the rows.
+        record: its figures.
+        picture: path of the plot, from the page.
+    """
+    rows = {name: record.rows[name] for name in spec.entries if name in record.rows}
+    absent = [name for name in spec.entries if name not in rows]
+    lines = [f"## {spec.title}", "", f"`rankmill compare {spec.name}`", "", *_facts(spec, record, rows), ""]
+    for task in record.data.tasks:
+        lines += [*_table(spec, rows, task), ""]
+    if spec.against in rows:
+        lines += [
+            f"**Bold**: better than `{spec.against}`, *italic*: worse, by more than two standard errors of the "
+            "differences over seeds.",
+            "",
+        ]
+    if absent:
+        lines += [f"Not measured yet: {', '.join(f'`{name}`' for name in absent)}.", ""]
+    lines += [f"![AUC of each entry, mean and standard deviation over seeds]({picture})", ""]
+    if notes := [f"* `{name}`: {spec.entries[name].note}" for name in rows if spec.entries[name].note]:
+        lines += [*notes, ""]
+    if spec.notes:
+        lines += [spec.notes.strip(), ""]
+    lines += [*_choices(rows), ""]
+    return "\n".join(lines)
+
+
+def _facts(spec: ComparisonSpec, record: Record, rows: dict[str, Row]) -> Iterator[str]:
+    data = record.data
+    counts = ", ".join(f"{rows_:,} {name}" for name, rows_ in data.rows.items())
+    rates = ", ".join(f"{name} {rate:.1%}" for name, rate in data.rates.get("test", {}).items())
+    seeds = sorted({run.seed for row in rows.values() for run in row.runs})
+    yield f"* Labels: {spec.labels}"
+    yield f"* Split: {data.split}; rows: {counts}; {data.unseen_users:.0%} of the test rows are of unseen users."
+    yield f"* Positives in test: {rates}. Inputs: {data.fields} fields, the same for every row of the tables."
+    yield f"* Seeds: {', '.join(map(str, seeds))}; figures are mean ± standard deviation over them."
+    for machine in dict.fromkeys(row.machine for row in rows.values()):
+        yield f"* Machine: {machine}."
+
+
+def _table(spec: ComparisonSpec, rows: dict[str, Row], task: str) -> Iterator[str]:
+    headings = ["entry", "parameters", "s/epoch", *(heading for _, heading, _ in COLUMNS), "validation AUC"]
+    yield f"### `{task}`"
+    yield ""
+    yield f"| {' | '.join(headings)} |"
+    yield f"|{'---|' * len(headings)}"
+    for name, row in rows.items():
+        cells = [f"`{name}`", _parameters(row), _seconds(row)]
+        for metric, _, digits in COLUMNS:
+            compared = spec.against in rows and spec.against != name
+            stars = _MARKS[mark(row, rows[str(spec.against)], task, metric)] if compared else ""
+            cells.append(_figure(figures(row, task, metric), digits, stars))
+        cells.append(_figure([run.validation.get(task) for run in row.runs], 4))
+        yield f"| {' | '.join(cells)} |"
+    told = [reference for reference in spec.references if reference.task == task]
+    if told:
+        yield ""
+    for reference in told:
+        yield f"* Published: {_NAMES[reference.metric]} {_number(reference.value, 4)}: {reference.source}"
+
+
+def _choices(rows: dict[str, Row]) -> Iterator[str]:
+    yield "<details><summary>Configs, epochs kept, and what was tried on validation</summary>"
+    yield ""
+    for name, row in rows.items():
+        yield f"* `{name}`: {_yaml(row.config)}{_epochs(row)}"
+        best = max((tried.score for tried in row.tried), default=None)
+        for tried in row.tried:
+            chosen = ", chosen" if tried.score == best else ""
+            yield f"    * {_yaml(tried.change)}: mean validation AUC {_number(tried.score, 4)}{chosen}"
+    yield ""
+    yield "</details>"
+
+
+def _epochs(row: Row) -> str:
+    kept = [f"{run.epoch} of {run.epochs}" for run in row.runs if run.epoch is not None]
+    return f"; epochs kept: {', '.join(kept)}" if kept else ""
+
+
+def _parameters(row: Row) -> str:
+    embedding, dense, leaves = (mean_of(row.runs, name) for name in ("embedding", "dense", "leaves"))
+    if leaves is not None:
+        return f"{leaves:,.0f} leaves"
+    return "—" if embedding is None or dense is None else f"{embedding:,.0f} + {dense:,.0f}"
+
+
+def _seconds(row: Row) -> str:
+    epoch, fit = mean_of(row.runs, "epoch_seconds"), mean_of(row.runs, "fit_seconds")
+    if epoch is not None:
+        return f"{epoch:.2f}"
+    return "—" if fit is None else f"{fit:.0f} in all"
+
+
+def _figure(values: list[float | None], digits: int, stars: str = "") -> str:
+    found = spread(values)
+    if found is None:
+        return "—"
+    mean = f"{stars}{_number(found.mean, digits)}{stars}"
+    return mean if found.std is None else f"{mean} ± {_number(found.std, digits)}"
+
+
+def _number(value: float, digits: int) -> str:
+    """Return a number without the zero before its point."""
+    text = f"{value:.{digits}f}"
+    return text.replace("0.", ".", 1) if abs(value) < 1 and text[:2] in ("0.", "-0") and digits > 2 else text
+
+
+def _yaml(value: Any) -> str:
+    """Return a config as one line of YAML's flow style, as code."""
+    return f"`{json.dumps(value, ensure_ascii=False, sort_keys=True)}`".replace('"', "")

@@ -1,0 +1,161 @@
+"""How does a comparison run? Entry by entry: choose on validation, then train, export and evaluate each seed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from components.errors import BadInputError, RankmillError, did_you_mean
+from components.settings import Settings
+from components.store import ArtifactRef
+from pipelines.compare.configs import Candidate, candidates, component_of
+from pipelines.compare.execution import Bench, Trained
+from pipelines.compare.load import Comparison
+from pipelines.compare.machine import describe_machine
+from pipelines.compare.record import Measured, Record, Row, Tried
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a comparison came to.
+
+    Attributes:
+        record: the rows that were measured; None when there is none.
+        failures: by entry, the sentence that ended it.
+        cached: trainings that came from the store.
+        trainings: all trainings.
+    """
+
+    record: Record | None
+    failures: dict[str, str]
+    cached: int
+    trainings: int
+
+
+@dataclass
+class _Progress:
+    """Counts trainings and guesses how long the rest takes: as the ones before, the cached left out."""
+
+    total: int
+    tell: Tell
+    done: int = 0
+    cached: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+    def finished(self, what: str, trained: Trained, seconds: float) -> None:
+        self.done += 1
+        self.cached += trained.result.cached
+        took = "from the store" if trained.result.cached else f"{seconds:.0f} s"
+        areas = ", ".join(f"{task} {area:.4f}" for task, area in trained.validation.items())
+        left = self.total - self.done
+        fresh = self.done - self.cached
+        minutes = left * (time.monotonic() - self.started) / fresh / 60 if fresh else 0.0
+        rest = f"{left} left" + (f", about {minutes:.0f} min" if minutes >= 1 else "")
+        self.tell(f"[{self.done}/{self.total}] {what}: validation AUC {areas or 'undefined'} ({took}; {rest})")
+
+
+def chosen_seeds(comparison: Comparison, count: int | None) -> tuple[int, ...]:
+    """Return the first `count` seeds of a comparison, or all.
+
+    Raises:
+        BadInputError: it has fewer.
+    """
+    seeds = comparison.spec.seeds
+    if count is not None and not 1 <= count <= len(seeds):
+        raise BadInputError(
+            f"{comparison.spec.name} has {len(seeds)} seeds and {count} are asked for: ask for 1 to {len(seeds)}, "
+            "or add to seeds: in its file"
+        )
+    return seeds[:count]
+
+
+def chosen_entries(comparison: Comparison, only: Sequence[str]) -> tuple[str, ...]:
+    """Return the entries to run, in the order of the file.
+
+    Raises:
+        BadInputError: one is not in the file.
+    """
+    entries = comparison.spec.entries
+    for name in only:
+        if name not in entries:
+            raise BadInputError(f"{comparison.spec.name} has no entry {name!r}{did_you_mean(name, entries)}")
+    return tuple(name for name in entries if not only or name in only)
+
+
+def run_comparison(
+    comparison: Comparison, seeds: Sequence[int], entries: Sequence[str], settings: Settings, tell: Tell
+) -> Outcome:
+    """Run entries over seeds; whatever ran before comes from the store, so that an interrupted run goes on.
+
+    An entry that fails is told and left out, and the others run all the same.
+
+    Args:
+        comparison: a checked comparison.
+        seeds: seeds of the runs.
+        entries: names of the entries to run.
+        settings: where stores live.
+        tell: gets one line per training.
+
+    Raises:
+        RankmillError: the training set cannot be built.
+    """
+    spec = comparison.spec
+    moment = datetime.now(UTC)
+    bench = Bench(comparison, settings, moment, f"compare__{moment.isoformat()}")
+    first = spec.seeds[0]
+    datasets: dict[int, ArtifactRef] = {}
+    for seed in sorted({first, *seeds}):
+        if datasets and spec.seed_param is None:
+            datasets[seed] = datasets[min(datasets)]
+            continue
+        started = time.monotonic()
+        datasets[seed] = bench.dataset(seed)
+        tell(f"{spec.name}: training set of seed {seed} ready ({time.monotonic() - started:.0f} s)")
+    total = sum(_trainings(len(candidates(spec, name)), first, seeds) for name in entries)
+    progress = _Progress(total, tell)
+    rows: dict[str, Row] = {}
+    failures: dict[str, str] = {}
+    for name in entries:
+        try:
+            rows[name] = _row(bench, name, seeds, first, datasets, progress)
+        except RankmillError as error:
+            failures[name] = str(error)
+            tell(f"{name} failed: {error}")
+    record = Record(name=spec.name, data=bench.data(first, datasets[first]), rows=rows) if rows else None
+    return Outcome(record, failures, progress.cached, progress.done)
+
+
+def _trainings(lines: int, first: int, seeds: Sequence[int]) -> int:
+    """Return how often an entry trains: its grid on the first seed, then the chosen one on the others."""
+    return len(seeds) if lines == 1 else lines + len({*seeds} - {first})
+
+
+def _row(
+    bench: Bench, name: str, seeds: Sequence[int], first: int, datasets: dict[int, ArtifactRef], progress: _Progress
+) -> Row:
+    spec = bench.comparison.spec
+    component = component_of(spec.entries[name])
+    offered = candidates(spec, name)
+
+    def train(candidate: Candidate, seed: int) -> Trained:
+        started = time.monotonic()
+        trained = bench.train(component, name, candidate, seed, datasets[seed])
+        change = f" {candidate.change}" if candidate.change else ""
+        progress.finished(f"{name} seed {seed}{change}", trained, time.monotonic() - started)
+        return trained
+
+    chosen, tried, known = offered[0], [], {}
+    if len(offered) > 1:
+        found = [train(candidate, first) for candidate in offered]
+        tried = [Tried(change=c.change, score=t.score) for c, t in zip(offered, found, strict=True)]
+        best = max(range(len(found)), key=lambda at: found[at].score)
+        chosen, known = offered[best], {first: found[best]}
+    runs: list[Measured] = []
+    for seed in seeds:
+        trained = known.get(seed) or train(chosen, seed)
+        runs.append(bench.measure(name, trained, seed, datasets[seed]))
+    return Row(config=chosen.config, tried=tuple(tried), runs=tuple(runs), machine=describe_machine())

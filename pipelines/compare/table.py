@@ -1,0 +1,74 @@
+"""What do several seeds say together? Mean, spread, and whether a difference is larger than its error. Pure numbers."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pipelines.compare.record import Measured, Row
+
+Mark = Literal["better", "worse", ""]
+HIGHER_IS_BETTER = {"auc": True, "gauc": True, "log_loss": False}
+"""Metrics that can be marked; a ratio such as PCOC has its best value in the middle."""
+ERRORS = 2.0
+"""Standard errors that a difference must exceed to be marked."""
+FEWEST = 3
+"""Seeds without which nothing is marked: two values say next to nothing about their error."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Values over seeds.
+
+    Attributes:
+        mean: their mean.
+        std: their standard deviation (divided by n − 1); None for one value.
+        count: how many.
+    """
+
+    mean: float
+    std: float | None
+    count: int
+
+
+def spread(values: Sequence[float | None]) -> Spread | None:
+    """Return mean and standard deviation; None where a value is undefined or there is none."""
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
+        return None
+    return Spread(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None, len(known))
+
+
+def figures(row: Row, task: str, metric: str) -> list[float | None]:
+    """Return a test metric of a row, one value per seed."""
+    return [run.test.get(task, {}).get(metric) for run in row.runs]
+
+
+def difference(row: Row, other: Row, task: str, metric: str) -> Spread | None:
+    """Return row − other over the seeds that both have, seed by seed; None where there is nothing to compare."""
+    mine, theirs = ({run.seed: run.test.get(task, {}).get(metric) for run in r.runs} for r in (row, other))
+    pairs = [(mine[seed], theirs[seed]) for seed in mine if seed in theirs]
+    return spread([None if a is None or b is None else a - b for a, b in pairs])
+
+
+def mark(row: Row, other: Row, task: str, metric: str) -> Mark:
+    """Return whether a row is better or worse than another by more than two standard errors of the difference.
+
+    Differences are taken within seeds: where each seed has a split of its own, both saw the same rows. Fewer than
+    `FEWEST` seeds mark nothing.
+    """
+    found = difference(row, other, task, metric)
+    if metric not in HIGHER_IS_BETTER or found is None or found.std is None or found.count < FEWEST:
+        return ""
+    error = found.std / found.count**0.5
+    if abs(found.mean) <= ERRORS * error:
+        return ""
+    return "better" if (found.mean > 0) == HIGHER_IS_BETTER[metric] else "worse"
+
+
+def mean_of(runs: Sequence[Measured], name: str) -> float | None:
+    """Return the mean of a number of each run; None where a run has none."""
+    found = spread([getattr(run, name) for run in runs])
+    return found.mean if found else None
