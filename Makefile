@@ -4,9 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIPELINE ?= movielens_daily
 RUN_ARGS ?=
+COMPARISONS ?=
+SEEDS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install data run ui test lint format clean
+.PHONY: help install data run ui results test lint format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -30,6 +32,10 @@ run: data  ## run a pipeline through Airflow in this process (PIPELINE=movielens
 ui: install  ## start the Airflow and MLflow pages on loopback; Ctrl-C stops both
 	@exec $(BIN)/rankmill ui
 
+results: data  ## run comparisons and write docs/RESULTS.md (COMPARISONS=names, all when empty; SEEDS=3)
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,results]'
+	@$(BIN)/rankmill compare $(COMPARISONS) $(if $(SEEDS),--seeds $(SEEDS))
+
 test: data  ## run the tests, two at a time
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
@@ -39,6 +45,7 @@ lint: install  ## format, style, types, layers, pipelines, schema, stubs
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/rankmill validate
+	$(BIN)/rankmill compare --check
 	$(BIN)/rankmill schema --check
 	$(BIN)/rankmill stubs --check
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from components.errors import BadInputError
+from components.errors import BadInputError, RankmillError
 from components.settings import Settings, quiet_engines
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def compare(
 def _compare(
     comparison: Comparison, seeds: tuple[int, ...], entries: tuple[str, ...], settings: Settings, docs: Path
 ) -> bool:
-    """Run one comparison and keep its record; return whether every entry ended well."""
+    """Run one comparison and keep its record; return whether all of it ended well."""
     from pipelines.compare.publish import keep
     from pipelines.compare.run import run_comparison
     from pipelines.terminal import quiet_terminal
@@ -82,7 +82,12 @@ def _compare(
             console.print(line, markup=False, soft_wrap=True)
 
         tell(f"{name} · {len(entries)} entries · {len(seeds)} seeds · log {log}")
-        outcome = run_comparison(comparison, seeds, entries, settings, tell)
+        try:
+            outcome = run_comparison(comparison, seeds, entries, settings, tell)
+        except RankmillError as error:
+            # Data that a user has to bring may be absent: the other comparisons run all the same.
+            tell(f"{name} was left out: {error}")
+            return False
     typer.echo(f"{name}: {outcome.trainings} trainings, {outcome.cached} from the store")
     if outcome.record is not None:
         keep(docs, outcome.record)

@@ -47,18 +47,19 @@ def columns_of(encoder: Encoder, splits: Mapping[str, pa.Table]) -> Columns:
         numbers[name] |= _encoded(encoder, table)
     categories = set()
     for name in sorted(words["train"]):
-        counts = words["train"][name].drop_nulls().value_counts(sort=True, name="seen").sort(
-            "seen", pl.col(words["train"][name].name).cast(pl.String), descending=[True, False]
-        )  # fmt: skip
-        key = words["train"][name].name
+        values = {split: words[split][name].rename("value") for split in splits}
+        counts = values["train"].drop_nulls().value_counts(name="seen")
+        # The more frequent value has the smaller code; ties are settled by the value itself.
+        counts = counts.sort("seen", pl.col("value").cast(pl.String), descending=[True, False])
         if len(counts) <= FEW:
             categories.add(name)
-            codes = counts.with_row_index("code").select(key, pl.col("code").cast(pl.Float64))
+            counts = counts.with_row_index("code")
         else:
-            codes = counts.select(key, pl.col("seen").cast(pl.Float64).alias("code"))
-        for split in splits:
-            found = words[split][name].to_frame().join(codes, on=key, how="left", maintain_order="left")["code"]
-            numbers[split][name] = found.to_numpy()
+            counts = counts.with_columns(code="seen")
+        codes = counts.select("value", pl.col("code").cast(pl.Float64))
+        for split, column in values.items():
+            found = column.to_frame().join(codes, on="value", how="left", maintain_order="left")
+            numbers[split][name] = found["code"].to_numpy()
     names = tuple(sorted(numbers["train"]))
     return Columns(
         names=names,

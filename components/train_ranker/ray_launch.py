@@ -27,6 +27,8 @@ SMALL_CLUSTER = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
 }
 """A local cluster lives for one run on one machine: without the helpers of a shared one it starts in half the time."""
+LOCAL_WORKERS = 1
+"""Most workers that need no cluster: one talks to nobody, so it runs in the training process itself."""
 log = logging.getLogger("rankmill")
 
 
@@ -61,7 +63,7 @@ def launch(job: TrainingJob) -> None:
         "OMP_NUM_THREADS": str(max(1, usable_cpus() // workers)),
         "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait must not burn the cores of other stages
     }
-    if workers == 1 and job.ray_address is None:
+    if workers <= LOCAL_WORKERS and job.ray_address is None:
         os.environ |= environment
         _launch_here(job)
         return
@@ -99,7 +101,7 @@ def launch(job: TrainingJob) -> None:
 def _launch_here(job: TrainingJob) -> None:
     """Run the job's only worker in this process: Ray Train's local mode, `num_workers=0`.
 
-    One worker talks to nobody. A cluster for it would cost a dozen seconds of starting and stopping.
+    A cluster for it would cost a dozen seconds of starting and stopping.
     """
     import torch
     from ray.train import RunConfig, ScalingConfig

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,10 +19,11 @@ import pytest
 from components.artifacts import TrainingSet
 from components.errors import BadInputError, RetryableError
 from components.execute import StageRequest, StageResult, execute
+from components.process_tree import ProcessTree
 from components.rankers.files import load_ranker
 from components.settings import Settings
 from components.store import ArtifactRef, open_store
-from components.train_ranker.config import EpochReport
+from components.train_ranker.config import Config, EpochReport
 from components.train_ranker.job import JOB, PROGRESS, TrainingJob
 from features.declaration import Window
 from tests.trained import publish
@@ -146,7 +148,9 @@ def test_mlflow_has_every_epoch_the_parameters_and_the_curves(settings: Settings
 
     run = runs(settings)[-1]
     ref = killed_then_run.outputs["ranker"].load()
-    assert open_store(settings).manifest(ref).annotations == {"mlflow_run_id": run.info.run_id}
+    facts = open_store(settings).manifest(ref).annotations
+    assert facts["mlflow_run_id"] == run.info.run_id and float(facts["epoch_seconds"]) > 0
+    assert set(facts) == {"mlflow_run_id", "epoch_seconds", "embedding_parameters", "dense_parameters"}
     assert run.info.run_name == "first"
     assert run.data.tags["rankmill.key"] == killed_then_run.key
     assert run.data.params["ranker.name"] == "esmm"
@@ -197,6 +201,31 @@ def test_an_error_in_a_worker_comes_back_as_its_one_sentence(settings: Settings,
         execute(request(dataset, ranker=SMALL, learning_rate=1e30, batch_size=64), settings=settings)
     assert published(settings) == before
     assert runs(settings)[-1].info.status == "FAILED"
+
+
+def test_one_worker_needs_no_cluster_and_the_cluster_would_learn_the_same(
+    training_set_dir: Path, tmp_path: Path
+) -> None:
+    """One worker runs in the training process itself; a local cluster of one gives the same bytes, only later."""
+    code = "import sys; from pathlib import Path; from components.train_ranker import ray_launch as l\n"
+    code += "here = l._launch_here\n"
+    code += "def told(job): print('HERE'); here(job)\n"
+    code += "l._launch_here = told\n"
+    code += "l.LOCAL_WORKERS = int(sys.argv[2])\n"
+    code += "sys.exit(l.main(Path(sys.argv[1])))"
+    weights = {}
+    for local in (1, 0):
+        work = tmp_path / str(local)
+        work.mkdir()
+        sockets = Path(tempfile.mkdtemp(prefix="rankmill-ray-", dir="/tmp"))
+        config = Config.model_validate({"ranker": SMALL, "epochs": 2, "batch_size": 256})
+        job = TrainingJob(name="one", dataset=training_set_dir, directory=work, config=config, ray_temp=sockets)
+        command = [sys.executable, "-c", code, str(job.write()), str(local)]
+        with ProcessTree(command, log=work / "log", cleanup=[sockets]) as tree:
+            assert tree.wait(150) == 0, (work / "log").read_text()
+        assert ("HERE" in (work / "log").read_text()) == bool(local)
+        weights[local] = (work / "weights.safetensors").read_bytes()
+    assert weights[1] == weights[0]
 
 
 @pytest.mark.parametrize(("config", "numbers"), [({"workers": 512}, "workers: 512 need 512 CPUs, this machine has")])

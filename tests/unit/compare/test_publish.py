@@ -55,7 +55,7 @@ def record() -> Record:
     return Record(
         name="shop_sides",
         data=Data(
-            feedback=("like", "love"), tasks=("like", "love"), split="random, 8:1:1, seed 0", unseen_users=0.25, fields=7,
+            feedback=("like", "love"), tasks=("like", "love"), split="random, 8:1:1", unseen_users=0.25, fields=7,
             rows={"train": 8000, "validation": 1000, "test": 1000},
             rates={name: rates for name in ("train", "validation", "test")},
         ),
@@ -88,7 +88,9 @@ def test_the_page_says_what_was_measured(record: Record, files: dict[str, Path],
     page = written[0].read_text()
     assert page.index("Hand-written.") < page.index("## Shop") < page.index("## Something else")
     # 12,345 embedding and 678 dense numbers; .72, .721, .722 have mean .721 and standard deviation .001
-    assert "| `lr` | 12,345 + 678 | 1.25 | **.7210** ± .0010 | .6000 ± .0000 | .5000 ± .0000 | 1.00 ± 0.00 | .7200" in page
+    assert (
+        "| `lr` | 12,345 + 678 | 1.25 | **.7210** ± .0010 | .6000 ± .0000 | .5000 ± .0000 | 1.00 ± 0.00 | .7200" in page
+    )
     assert "| `lightgbm` | 630 leaves | 12 in all | .7010 ± .0010 |" in page
     love = page.partition("### `love`")[2]
     assert re.search(r"\| `lr` \| 12,345 \+ 678 \| 1\.25 \| — \| — \| \.4000", love)

@@ -45,7 +45,7 @@ def test_differences_are_taken_within_seeds() -> None:
     assert found.mean == pytest.approx(0.01)
     assert found.std == pytest.approx(0, abs=1e-12)
     pooled = np.std([0.71, 0.81, 0.91], ddof=1) * np.sqrt(2 / 3)
-    assert 0.01 < 2 * pooled, "unpaired, the difference would drown in the spread of the splits"
+    assert 2 * pooled > 0.01, "unpaired, the difference would drown in the spread of the splits"
     assert mark(mine, other, "like", "auc") == "better"
 
 
@@ -57,9 +57,11 @@ def test_only_shared_seeds_are_compared() -> None:
 
 @pytest.mark.parametrize(
     ("metric", "gap", "expected"),
-    [("auc", 0.02, "better"), ("auc", -0.02, "worse"), ("log_loss", -0.02, "better"), ("log_loss", 0.02, "worse")]
-    + [("gauc", 0.02, "better"), ("pcoc", 0.02, ""), ("auc", 0.0, "")],
-)
+    [
+        ("auc", 0.02, "better"), ("auc", -0.02, "worse"), ("log_loss", -0.02, "better"), ("log_loss", 0.02, "worse"),
+        ("gauc", 0.02, "better"), ("pcoc", 0.02, ""), ("auc", 0.0, ""),
+    ],
+)  # fmt: skip
 def test_a_mark_knows_which_direction_is_good(metric: str, gap: float, expected: Mark) -> None:
     other = [0.60, 0.61, 0.62]
     mine = [value + gap + noise for value, noise in zip(other, (-0.001, 0.0, 0.001), strict=True)]
