@@ -118,6 +118,8 @@ def _placeholder(root: Node, node: Node, name: str) -> Any:
     node = _resolve(root, node["anyOf"][0]) if "anyOf" in node else node
     if "enum" in node or "const" in node:
         return node.get("enum", [node.get("const")])[0]
+    if "properties" in node:
+        return {key: _placeholder(root, node["properties"][key], key) for key in node.get("required", [])}
     kind = node.get("type")
     if kind == "array":
         return [_placeholder(root, node.get("items", {}), name)]

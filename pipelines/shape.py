@@ -123,6 +123,14 @@ def _findings(model: type[BaseModel], value: Any, error: ValidationError, block:
             missing.append((*where, str(loc[-1])))
         elif kind == "extra_forbidden":
             unknown.append(where)
+        elif kind == "union_tag_not_found":
+            # Which shape a block has is told by one of its keys; a misspelt one is both unknown and missing.
+            missing.append((*where, context["discriminator"].strip("'")))
+            unknown += [(*where, key) for key in _at(value, where) if key not in valid_keys(model, where)]
+        elif kind == "union_tag_invalid":
+            tag = (*where, context["discriminator"].strip("'"))
+            expected = {"expected": context["expected_tags"]}
+            wanted.setdefault((tag, False), []).append(_wanted("literal_error", "", expected, _at(value, tag)))
         elif kind in ("value_error", "assertion_error"):
             told.append(_said_by_validator(where, str(context.get("error", item["msg"])), _at(value, where)))
         else:

@@ -99,37 +99,45 @@ def test_doubly_robust_forgives_wrong_propensities_when_the_model_is_right(bandi
 
 
 def test_a_good_reward_model_makes_doubly_robust_steadier_than_ips(bandit: Bandit) -> None:
-    found = [estimates(bandit, 800, seed, bandit.reward) for seed in range(200)]
+    # Rewards that are nearly certain: what is left for the correction is little.
+    sure = replace(bandit, reward=np.where(bandit.reward > np.median(bandit.reward), 0.98, 0.02))
+    found = [estimates(sure, 800, seed, sure.reward) for seed in range(200)]
     spread = {name: float(np.std([one[name] for one in found])) for name in ("ips", "snips", "dr")}
-    assert spread["dr"] < 0.9 * spread["ips"]
+    assert spread["dr"] < 0.5 * spread["ips"]
 
 
-@pytest.mark.parametrize("name", ["ips", "snips", "dr (model)"])
-def test_intervals_hold_the_truth_as_often_as_they_promise(bandit: Bandit, name: str) -> None:
-    held = 0
+def test_intervals_hold_the_truth_as_often_as_they_promise(bandit: Bandit) -> None:
+    held = dict.fromkeys(("ips", "snips", "dr (model)"), 0)
     for seed in range(100):
-        context, logged = bandit.draw(800, seed)
+        context, logged = bandit.draw(500, seed)
         rewards = {"model": bandit.reward[context]}
-        value = value_of("t", "g", bandit.target[context], logged, rewards, np.arange(800), CONFIG)
-        found = value.estimates[name]
-        assert found.low is not None and found.high is not None
-        held += found.low <= bandit.truth <= found.high
-    assert 88 <= held <= 100, f"{held} of 100 intervals of 95 % hold the truth"
+        quick = CONFIG.model_copy(update={"bootstrap": 200})
+        value = value_of("t", "g", bandit.target[context], logged, rewards, np.arange(500), quick)
+        for name in held:
+            found = value.estimates[name]
+            assert found.low is not None and found.high is not None
+            held[name] += found.low <= bandit.truth <= found.high
+    assert all(88 <= count <= 100 for count in held.values()), f"of 100 intervals of 95 %: {held}"
 
 
 def test_the_on_policy_value_of_another_log_is_found(bandit: Bandit) -> None:
     """The path of a logged policy: its item frequencies per slot stand for it."""
-    flat = replace(bandit, target=np.tile(np.arange(1.0, ITEMS + 1) / 21, (CONTEXTS, 1)))
-    _, logged = flat.draw(20_000, 1)
-    _, own = flat.draw(20_000, 2, policy=flat.target)
-    target = policies.frequencies(own.shown, np.zeros(20_000, dtype=np.int64), 1, ITEMS)
-    np.testing.assert_allclose(target[0], flat.target[0], atol=0.01)
-    reference = Reference(target=target[np.zeros(20_000, int)], reward=own.reward, unit=np.arange(20_000))
-    value = value_of("t", "g", reference.target, logged, {}, np.arange(20_000), CONFIG, reference)
-    assert value.covers("ips") and value.covers("snips")
+    order = np.argsort(bandit.reward.mean(axis=0))
+    chances = np.zeros(ITEMS)
+    chances[order] = np.arange(1.0, ITEMS + 1) / 21
+    flat = replace(bandit, target=np.tile(chances, (CONTEXTS, 1)))
+    rows = 8000
+    _, logged = flat.draw(rows, 11)
+    _, own = flat.draw(rows, 12, policy=flat.target)
+    frequency = policies.frequencies(own.shown, np.zeros(rows, dtype=np.int64), 1, ITEMS)
+    np.testing.assert_allclose(frequency[0], chances, atol=0.02)
+    reference = Reference(target=frequency[np.zeros(rows, int)], reward=own.reward, unit=np.arange(rows))
+    value = value_of("t", "g", reference.target, logged, {}, np.arange(rows), CONFIG, reference)
     assert value.on_policy is not None and value.on_policy.value == pytest.approx(own.reward.mean())
+    assert value.covers("ips") is True and value.covers("snips") is True
+    assert value.logged.high is not None and value.logged.high < value.on_policy.value, "the policies differ"
     wrong = replace(logged, propensity=np.random.default_rng(0).permutation(logged.propensity))
-    spoilt = value_of("t", "g", reference.target, wrong, {}, np.arange(20_000), CONFIG, reference)
+    spoilt = value_of("t", "g", reference.target, wrong, {}, np.arange(rows), CONFIG, reference)
     assert spoilt.covers("ips") is False
     assert any("the mean weight is" in line for line in remarks(spoilt))
     assert not any("the mean weight is" in line for line in remarks(value))
