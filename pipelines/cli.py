@@ -187,13 +187,14 @@ def _describe(spec: ComponentSpec) -> None:
 
 
 def _add_commands() -> None:
-    from pipelines import cli_compare, cli_explain, cli_models, cli_operate, cli_score
+    from pipelines import cli_compare, cli_explain, cli_models, cli_operate, cli_retrieve, cli_score
 
     cli_operate.add_commands(app)
     cli_compare.add_commands(app)
     cli_models.add_commands(app)
     cli_score.add_commands(app)
     cli_explain.add_commands(app)
+    cli_retrieve.add_commands(app)
 
 
 _add_commands()

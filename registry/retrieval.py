@@ -7,11 +7,20 @@ one nearest-neighbour search, and finds what it would have ranked highest.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from features.errors import BadInputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from registry.served_model import ServedModel
+
+SEPARABLE = ("gnolr",)
+"""Rankers whose ``hidden`` is the vector of the row's user, then that of its item, their inner product the score."""
 
 CELLS = 1 << 24
 """Scores held at a time: users are searched in chunks of about this many user-item pairs."""
@@ -74,6 +83,47 @@ def unified_halves(hidden: Vectors) -> tuple[Vectors, Vectors]:
         raise BadInputError(f"hidden has shape {list(hidden.shape)}, must be [rows, 2·width]: use the ranker 'gnolr'")
     user, item = np.split(hidden, 2, axis=1)
     return user, item
+
+
+def side_vectors(model: ServedModel, rows: pa.Table, side: Literal["user", "item"]) -> Vectors:
+    """Return what a served model places one side of each row at, float32 ``[rows, D]``.
+
+    A vector depends on its own side only, so columns of the other side may be absent.
+
+    Args:
+        model: of a ranker in `SEPARABLE`.
+        rows: one row per user (with the columns of users and of the request), or one per item.
+        side: which side the rows describe.
+
+    Raises:
+        BadInputError: the ranker is no such ranker, or a column of this side is missing.
+    """
+    import pyarrow as pa
+
+    contract = model.contract
+    if contract.ranker not in SEPARABLE:
+        raise BadInputError(
+            f"ranker {contract.ranker!r} scores pairs, not vectors of users and items: retrieve with a model of "
+            f"{' or '.join(map(repr, SEPARABLE))}"
+        )
+    others = {
+        field.name
+        for field in contract.fields
+        if field.kind == "elapsed" or (contract.schema_.sides.get(field.name) == "item") != (side == "item")
+    }
+    for name in model.encoder.columns:
+        if name in rows.column_names:
+            continue
+        if name in others:
+            rows = rows.append_column(name, pa.nulls(rows.num_rows))
+        elif name == contract.schema_.declaration.time:
+            # Only elapsed times count from it, which a separable ranker does not read.
+            moments = [datetime.fromtimestamp(0, UTC)] * rows.num_rows
+            rows = rows.append_column(name, pa.array(moments, pa.timestamp("us", "UTC")))
+        else:
+            raise BadInputError(f"{side} rows have no column {name!r}, which model {model.directory} needs: add it")
+    user, item = unified_halves(model.score(rows).hidden)
+    return user if side == "user" else item
 
 
 def _best(scores: Vectors, k: int) -> np.ndarray[Any, np.dtype[np.int64]]:

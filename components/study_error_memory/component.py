@@ -77,7 +77,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         learning_rates=tried,
         lambdas=config.lambdas,
         bootstrap=config.bootstrap,
-        tasks=overall(base, predicted, feedback, config.bootstrap, config.seed),
+        tasks=overall(base, predicted, feedback, bounds, config.bootstrap, config.seed),
         slots=slot_figures(base, predicted, feedback, bounds, replays),
     )
     draft = context.draft("study")

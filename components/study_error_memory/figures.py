@@ -7,10 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from components.study_error_memory.report import METRICS, VARIANTS, Overall, Slot, SlotTask, StudyMetric, Variant
+from components.study_error_memory.report import (
+    PERIOD,
+    VARIANTS,
+    Overall,
+    PeriodMetric,
+    Slot,
+    SlotTask,
+    StudyMetric,
+    Variant,
+)
 from features.declaration import Name
 from registry import metrics
 from registry.memory.prequential import Replay, Stream, span
+from registry.report import Interval
 
 Array = np.ndarray[Any, Any]
 Predicted = Mapping[str, Mapping[str, Array]]
@@ -28,26 +38,32 @@ def figures_of(labels: Array, predicted: Array, users: Array) -> dict[StudyMetri
 
 
 def overall(
-    stream: Stream, predicted: Predicted, feedback: tuple[str, ...], bootstrap: int, seed: int
+    stream: Stream,
+    predicted: Predicted,
+    feedback: tuple[str, ...],
+    bounds: Sequence[tuple[int, int]],
+    bootstrap: int,
+    seed: int,
 ) -> dict[Name, dict[Variant, Overall]]:
     """Return the metrics over all rows, and how each variant differs from the base with paired resamples of users."""
+    slot = np.repeat(np.arange(len(bounds)), [end - begin for begin, end in bounds])
+    _, in_slot = np.unique(np.stack([stream.users, slot]), axis=1, return_inverse=True)
     found: dict[Name, dict[Variant, Overall]] = {}
     for task in feedback:
         label, base = stream.labels[task], predicted["base"][task]
-        found[task] = {
-            variant: Overall(
-                metrics=figures_of(label, predicted[variant][task], stream.users),
-                difference={}
-                if variant == "base"
-                else {
-                    metric: metrics.paired_bootstrap(
-                        label, predicted[variant][task], base, stream.users, metric, bootstrap, seed
-                    )
-                    for metric in METRICS
-                },
-            )
-            for variant in VARIANTS
-        }
+        found[task] = {}
+        for variant in VARIANTS:
+            scores = predicted[variant][task]
+            plain = figures_of(label, scores, stream.users)
+            figures: dict[PeriodMetric, float | None] = {
+                name: metrics.gauc(label, scores, in_slot) if name == "gauc_in_slot" else plain[name] for name in PERIOD
+            }
+            difference: dict[PeriodMetric, Interval] = {}
+            for name in PERIOD if variant != "base" else ():
+                metric: StudyMetric = "gauc" if name == "gauc_in_slot" else name
+                groups = in_slot if name == "gauc_in_slot" else stream.users
+                difference[name] = metrics.paired_bootstrap(label, scores, base, groups, metric, bootstrap, seed)
+            found[task][variant] = Overall(metrics=figures, difference=difference)
     return found
 
 

@@ -7,10 +7,25 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from components.study_error_memory.report import METRICS, VARIANTS, SlotTask, StudyMetric, StudyReport, Variant
+from components.study_error_memory.report import (
+    METRICS,
+    VARIANTS,
+    PeriodMetric,
+    SlotTask,
+    StudyMetric,
+    StudyReport,
+    Variant,
+)
 from registry.report import Interval
 
 TITLES: dict[StudyMetric, str] = {"auc": "AUC", "gauc": "GAUC", "log_loss": "log-loss", "pcoc": "PCOC"}
+PERIOD_TITLES: dict[PeriodMetric, str] = {
+    "auc": "AUC",
+    "gauc": "GAUC",
+    "gauc_in_slot": "GAUC in slot",
+    "log_loss": "log-loss",
+    "pcoc": "PCOC",
+}
 NAMES: dict[Variant, str] = {
     "base": "base",
     "memory": "base + memory",
@@ -45,13 +60,16 @@ _PAGE = """<!doctype html>
 <p class="muted">{{ "{:,}".format(report.rows) }} test rows, {{ report.window }}, in {{ report.slots | length }} slots
 of time. Every slot is scored before anything learns from it, so the first slot is the base model's in all four.</p>
 {% for task, variants in report.tasks.items() %}<h2>{{ task }}, whole period</h2><div class="wide"><table>
-<tr><th class="l"></th>{% for title in titles.values() %}<th>{{ title }}</th>{% endfor %}</tr>
+<tr><th class="l"></th>{% for title in period.values() %}<th>{{ title }}</th>{% endfor %}</tr>
 {% for variant, found in variants.items() %}<tr><td class="l">{{ names[variant] }}</td>
-{% for metric in titles %}<td>{{ found.metrics[metric] | number }}{% if metric in found.difference %}
+{% for metric in period %}<td>{{ found.metrics[metric] | number }}{% if metric in found.difference %}
 <small>{{ found.difference[metric] | change }}</small>{% endif %}</td>{% endfor %}</tr>
 {% endfor %}</table></div>{% endfor %}
 <p class="muted">Below each figure: difference from the base{% if report.bootstrap %} with its 95 % interval over
-{{ report.bootstrap }} paired resamples of users{% endif %}.</p>
+{{ report.bootstrap }} paired resamples of users{% endif %}. GAUC compares all rows of a user, those from before a
+learner knew the user with those from after. It counts users with both labels, and among those with few rows the first
+label foretells the opposite of the rest: a learner that follows users tends to lose there. GAUC in slot compares only
+rows that one state of the learner ranked.</p>
 <p><img alt="Metrics of the four learners per slot" src="data:image/png;base64,{{ image }}"></p>
 <h2>How the settings were chosen</h2>
 <p>Memory: {{ report.memory }}. λ of each slot: least log-loss on earlier slots of this period, out of
@@ -88,6 +106,7 @@ def write_page(directory: Path, report: StudyReport) -> None:
     page = environment.from_string(_PAGE).render(
         report=report,
         titles=TITLES,
+        period=PERIOD_TITLES,
         names=NAMES,
         variants=VARIANTS,
         image=base64.b64encode((directory / "slots.png").read_bytes()).decode(),

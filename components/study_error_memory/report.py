@@ -11,6 +11,10 @@ Variant = Literal["base", "memory", "incremental", "both"]
 VARIANTS: tuple[Variant, ...] = ("base", "memory", "incremental", "both")
 StudyMetric = Literal["auc", "gauc", "log_loss", "pcoc"]
 METRICS: tuple[StudyMetric, ...] = ("auc", "gauc", "log_loss", "pcoc")
+PeriodMetric = Literal["auc", "gauc", "gauc_in_slot", "log_loss", "pcoc"]
+PERIOD: tuple[PeriodMetric, ...] = ("auc", "gauc", "gauc_in_slot", "log_loss", "pcoc")
+"""Metrics of a whole period. GAUC compares all rows of a user, those from before a learner knew the user with those
+from after; `gauc_in_slot` compares rows of a user in one slot only, which one state of the learner has ranked."""
 
 
 class SlotTask(Frozen):
@@ -50,11 +54,12 @@ class Overall(Frozen):
 
     Attributes:
         metrics: over all rows of the period, the first slot included.
-        difference: variant − base with an interval over resampled users; empty for the base.
+        difference: variant − base with an interval over resampled users (`gauc_in_slot`: users in a slot);
+            empty for the base.
     """
 
-    metrics: dict[StudyMetric, float | None]
-    difference: dict[StudyMetric, Interval]
+    metrics: dict[PeriodMetric, float | None]
+    difference: dict[PeriodMetric, Interval]
 
 
 class RateTried(Frozen):

@@ -17,11 +17,12 @@ from components.rankers.files import load_ranker
 from components.settings import Settings
 from components.store import ArtifactRef, open_store
 from components.study_error_memory.config import Config
+from components.study_error_memory.figures import overall
 from components.study_error_memory.incremental import answers, learn_slot_by_slot
 from components.study_error_memory.report import METRICS, VARIANTS, StudyReport
 from components.training_set import EncodedSplit, read_encoded, read_schema
 from features.declaration import Window
-from registry.memory.prequential import slot_bounds
+from registry.memory.prequential import Stream, slot_bounds
 from registry.metrics import log_loss
 from tests.trained import publish, write_ranker
 from tests.worlds import World, make_world, write_training_set
@@ -112,6 +113,21 @@ def test_a_loss_that_is_no_number_is_one_sentence(trained: Path, test_rows: Enco
 def test_impossible_settings_are_refused(values: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Config.model_validate(values)
+
+
+def test_gauc_in_slot_ignores_that_a_user_s_level_moved_between_slots() -> None:
+    """Two rows per user and slot, ranked rightly; users with likes in slot 1 only are raised in slot 2."""
+    users = np.tile(np.repeat(np.arange(50), 2), 2)
+    label = np.concatenate([np.tile([1.0, 0.0], 50), np.zeros(100)])
+    base = np.concatenate([np.tile([0.6, 0.4], 50), np.full(100, 0.3)])
+    moved = base + np.concatenate([np.zeros(100), np.full(100, 0.4)])
+    stream = Stream(np.repeat([0, 1], 100), users, np.zeros((200, 1)), {"like": label}, {"like": base})
+    predicted = {variant: {"like": moved if variant == "memory" else base} for variant in VARIANTS}
+    found = overall(stream, predicted, ("like",), ((0, 100), (100, 200)), 0, 0)["like"]
+    assert found["base"].metrics["gauc"] == found["base"].metrics["gauc_in_slot"] == 1.0
+    assert found["memory"].metrics["gauc_in_slot"] == 1.0
+    assert found["memory"].difference["gauc_in_slot"].value == 0.0
+    assert found["memory"].metrics["gauc"] == pytest.approx(1 / 3)  # one of three zeros is still below the one
 
 
 @pytest.fixture(scope="module")
