@@ -16,6 +16,11 @@ def pytest_configure() -> None:
 
     quiet_engines()
     os.environ.setdefault("MPLBACKEND", "Agg")
+    # No test asserts a time: an example that a busy machine delays is not a counterexample.
+    from hypothesis import settings
+
+    settings.register_profile("rankmill", deadline=None)
+    settings.load_profile("rankmill")
 
 
 @pytest.fixture(scope="session")

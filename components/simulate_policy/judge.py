@@ -175,6 +175,11 @@ def remarks(value: PolicyValue) -> list[str]:
         )
     if value.effective_rows < 0.01 * value.rows:
         lines.append(f"{where}: {value.rows:,} rows are worth {value.effective_rows:,.0f} for this policy")
+    if value.estimates["ips"].value == 0:
+        lines.append(
+            f"{where}: nothing that the policy would have shown earned anything, so no interval tells how wrong "
+            "its value may be: more rows are needed"
+        )
     for name, interval in value.corrections.items():
         if not _holds(interval, 0):
             lines.append(

@@ -223,3 +223,11 @@ def test_rates_are_those_of_the_other_folds() -> None:
     better = Logged((logged.shown % 2).astype(float), logged.propensity, logged.shown)
     found = cross_fitted_rates(better, 400, 0)
     assert found[:, 1::2].min() > found[:, ::2].max(), "items that earn are told from items that do not"
+
+
+def test_a_policy_without_a_single_reward_is_not_sold_as_certain(bandit: Bandit) -> None:
+    context, logged = bandit.draw(300, 0)
+    nothing = replace(logged, reward=np.zeros(300))
+    value = value_of("t", "g", bandit.target[context], nothing, {}, np.arange(300), CONFIG)
+    assert (value.estimates["ips"].low, value.estimates["ips"].high) == (0, 0)
+    assert any("no interval tells how wrong" in line for line in remarks(value))
