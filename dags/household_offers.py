@@ -1,4 +1,4 @@
-"""Airflow DAG of pipelines/household_offers.yaml, written by `rankmill stubs --write`: edit the YAML, not this file."""
+"""Airflow DAG of pipelines/household_offers.yaml, written by `rankmill stubs --write`."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Airflow DAG of pipelines/movielens_anchor.yaml, written by `rankmill stubs --write`: edit the YAML, not this file."""
+"""Airflow DAG of pipelines/movielens_anchor.yaml, written by `rankmill stubs --write`."""
 
 import sys
 from pathlib import Path

@@ -11,7 +11,7 @@ DAGS = ROOT / "dags"
 """What Airflow sees."""
 
 _MARK = "written by `rankmill stubs --write`"
-_STUB = '''"""Airflow DAG of pipelines/{name}.yaml, {mark}: edit the YAML, not this file."""
+_STUB = '''"""Airflow DAG of pipelines/{name}.yaml, {mark}."""
 
 import sys
 from pathlib import Path
