@@ -84,7 +84,7 @@ def _save(path: Path, schema: RankerSchema, nodes: list, weights: dict[str, np.n
     axes = axes_of(schema.fields)
     inputs = [
         helper.make_tensor_value_info(
-            f.name, TensorProto.FLOAT if f.kind == "numeric" else TensorProto.INT64, list(axes[f.name])
+            f.name, TensorProto.INT64 if f.embedded else TensorProto.FLOAT, list(axes[f.name])
         )
         for f in schema.fields
     ]
