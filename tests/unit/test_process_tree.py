@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -62,7 +63,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     (tmp_path / "daemon.py").write_text(DAEMON)
     yield tmp_path
     for pid in ids(tmp_path):
-        if psutil.pid_exists(pid):
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
 
@@ -84,7 +85,14 @@ def wait_for_all(folder: Path) -> list[int]:
 
 
 def alive(pids: list[int]) -> list[int]:
-    return [p for p in pids if psutil.pid_exists(p) and psutil.Process(p).status() != psutil.STATUS_ZOMBIE]
+    return [pid for pid in pids if lives(pid)]
+
+
+def lives(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:  # asking first whether it exists would leave a gap in which it can end
+        return False
 
 
 def gone_within(pids: list[int], seconds: float) -> bool:
