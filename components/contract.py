@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from components.settings import Settings
 
 log = logging.getLogger("rankmill")
+MLFLOW_RUN_ID = "mlflow_run_id"
+"""Annotation of what a stage publishes: the MLflow run of the training it came from."""
 
 
 class ComponentConfig(BaseModel):

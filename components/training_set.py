@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,12 +30,19 @@ class EncodedSplit:
         labels: by feedback: float32 ``[rows]``, 0 or 1.
         domain: int64 ``[rows]`` codes.
         user: int64 ``[rows]`` codes.
+        pages: the mapped file, or None for arrays in memory.
     """
 
     features: dict[str, np.ndarray[Any, Any]]
     labels: dict[str, np.ndarray[Any, Any]]
     domain: np.ndarray[Any, Any]
     user: np.ndarray[Any, Any]
+    pages: mmap.mmap | None = None
+
+    def let_go(self) -> None:
+        """Give the memory of what was read back to the system; reading it again reads the file."""
+        if self.pages is not None:
+            self.pages.madvise(mmap.MADV_DONTNEED)
 
     @property
     def rows(self) -> int:
@@ -79,8 +87,9 @@ def read_encoded(directory: Path, split: SplitName, schema: RankerSchema) -> Enc
     """Return one encoded split without copying it into memory."""
     import pyarrow as pa
 
-    with pa.memory_map(str(directory / "encoded" / f"{split}.arrow")) as source:
-        table = pa.ipc.open_file(source).read_all()
+    with (directory / "encoded" / f"{split}.arrow").open("rb") as file:
+        pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    table = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(pages))).read_all()
 
     def column(name: str) -> np.ndarray[Any, Any]:
         chunked = table.column(name)
@@ -96,4 +105,5 @@ def read_encoded(directory: Path, split: SplitName, schema: RankerSchema) -> Enc
         labels={name: column(name) for name in schema.declaration.feedback},
         domain=column(DOMAIN),
         user=column(USER),
+        pages=pages,
     )

@@ -13,10 +13,9 @@ from components.train_ranker.component import best_of, fill, new_job, run_job
 from components.train_ranker.config import Config as Training
 from components.train_ranker.config import EpochReport
 from components.train_ranker.job import Adaptation, read_size
+from components.train_ranker.knobs import Knobs
 from components.training_set import read_schema
 from features.declaration import RankerSchema
-
-_SHARED = ("epochs", "patience", "batch_size", "learning_rate", "weight_decay", "workers", "seed", "device")
 
 
 def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
@@ -34,19 +33,19 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     schema = read_schema(dataset)
     _check(config.domain, schema, dataset, base)
     ranker = RankerConfig.model_validate_json((base / CONFIG).read_text(encoding="utf-8"))
-    training = Training(ranker=ranker, **{name: getattr(config, name) for name in _SHARED})
+    training = Training(ranker=ranker, **{name: getattr(config, name) for name in Knobs.model_fields})
     adaptation = Adaptation(ranker=base, domain=config.domain, method=config.method, lora=config.lora)
-    job = new_job(context, dataset, training, adaptation)
-    history = run_job(job, context, config)
-    draft = context.draft("ranker")
-    fill(draft, job, history)
-    (draft / "schema.json").write_text(_known_until(schema, read_schema(base)).model_dump_json(indent=2), "utf-8")
-    if config.method == "lora":
-        from components.rankers.lora import ADAPTER, HEADER
+    with new_job(context, dataset, training, adaptation) as job:
+        history = run_job(job, context, config)
+        draft = context.draft("ranker")
+        fill(draft, job, history)
+        if config.method == "lora":
+            from components.rankers.lora import ADAPTER, HEADER
 
-        for name in (ADAPTER, HEADER):
-            shutil.copy(job.directory / name, draft / name)
-    trained = sum(read_size(job.directory).values())
+            for name in (ADAPTER, HEADER):
+                shutil.copy(job.directory / name, draft / name)
+        trained = sum(read_size(job.directory).values())
+    (draft / "schema.json").write_text(_known_until(schema, read_schema(base)).model_dump_json(indent=2), "utf-8")
     context.annotate(ADAPTED, str(trained))
     _tell(context, config, ranker.name, history, trained)
     return Outputs(ranker=Ranker(uri=str(draft)))

@@ -7,14 +7,15 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from components.artifacts import Ranker, TrainingSet
-from components.contract import ComponentConfig, ComponentSpec, Ports
+from components.contract import ComponentSpec, Ports
 from components.rankers.lora_config import LoraConfig
+from components.train_ranker.knobs import Knobs
 
 ADAPTED = "adapted_parameters"
 """Annotation of the ranker: how many numbers the adaptation trained."""
 
 
-class Config(ComponentConfig):
+class Config(Knobs):
     """The domain and how the ranker adapts to it."""
 
     domain: str
@@ -25,20 +26,6 @@ class Config(ComponentConfig):
     """Shape of the adapter of method `lora`."""
     epochs: int = Field(5, ge=1, le=1000)
     """Most passes over the domain's training rows."""
-    patience: int = Field(2, ge=1)
-    """Epochs without a better mean validation AUC before training stops."""
-    batch_size: int = Field(1024, ge=1)
-    """Rows per step over all workers together."""
-    learning_rate: float = Field(1e-3, gt=0)
-    """Step size of Adam."""
-    weight_decay: float = Field(0.0, ge=0)
-    """L2 penalty on what trains."""
-    workers: int = Field(1, ge=1, le=512)
-    """Ray Train workers; each reads its shard of every batch."""
-    seed: int = 0
-    """Seed of initial weights and of the row order."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where workers compute: `cuda` fails without one GPU per worker, `auto` uses GPUs when there are enough."""
 
     @model_validator(mode="after")
     def _lora_is_read(self) -> Self:

@@ -6,7 +6,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from components.artifacts import OnnxModel
-from components.contract import RunContext
+from components.contract import MLFLOW_RUN_ID, RunContext
 from components.errors import BadInputError
 from components.export_onnx.config import Config, Inputs, Outputs
 from components.training_set import EncodedSplit, read_encoded, read_schema
@@ -14,7 +14,6 @@ from components.training_set import EncodedSplit, read_encoded, read_schema
 if TYPE_CHECKING:
     import onnxruntime
 
-RUN_ID = "mlflow_run_id"
 """Annotation that leads from every artifact of a model to its MLflow run."""
 SAMPLED = 10_000
 """Training rows behind `hidden_mean`."""
@@ -78,9 +77,9 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         shutil.copyfile(trained / file, draft / file)
     loaded = ServedModel.open(draft, config.provider)  # what is published can be opened and keeps its contract
 
-    run_id = context.annotations_of(inputs.ranker).get(RUN_ID)
+    run_id = context.annotations_of(inputs.ranker).get(MLFLOW_RUN_ID)
     if run_id:
-        context.annotate(RUN_ID, run_id)
+        context.annotate(MLFLOW_RUN_ID, run_id)
     worst = max(case.max_abs_difference for case in parity.cases)
     megabytes = (draft / MODEL).stat().st_size / 1e6
     context.note(

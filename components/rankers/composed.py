@@ -54,12 +54,15 @@ class ComposedRanker(RankerModule):
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Predict; see `RankerModule.forward`."""
         x = self.interaction(self.field_vectors(batch))
-        return self.head(x, self.domain.route(x, batch))
+        route = self.domain.route(x, batch)
+        if self.training and torch.is_autocast_enabled(x.device.type):
+            x = x.to(torch.get_autocast_dtype(x.device.type))  # once, instead of once per tower
+        return self.head(x, route)
 
     def field_vectors(self, batch: dict[str, Tensor]) -> FieldVectors:
         """Return the fields of a batch as vectors, histories encoded."""
         fields = self.embedding(batch)
-        narrow = list(fields.categorical.values())
+        narrow = [fields.stacked]
         extra = list(fields.numeric.values())
         for name, vectors in fields.sequences.items():
             target = fields.categorical[self.targets[name]] if name in self.targets else None
@@ -67,12 +70,10 @@ class ComposedRanker(RankerModule):
             if encoded.shape[1] % self.embedding.width:
                 extra.append(encoded)
             else:
-                narrow.extend(encoded.split(self.embedding.width, dim=1))
-        rows = next(iter(batch.values())).shape[0]
-        none = self.embedding.weight.new_zeros((rows, 0))
+                narrow.append(encoded.unflatten(1, (-1, self.embedding.width)))
         return FieldVectors(
-            vectors=torch.stack(narrow, dim=1) if narrow else none.unsqueeze(2),
-            extra=torch.cat(extra, dim=1) if extra else none,
+            vectors=torch.cat(narrow, dim=1) if len(narrow) > 1 else fields.stacked,
+            extra=torch.cat(extra, dim=1) if extra else fields.stacked.new_zeros((fields.stacked.shape[0], 0)),
         )
 
     def loss(self, outputs: dict[str, Tensor], labels: dict[str, Tensor]) -> Tensor:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from components.errors import BadInputError
 from components.rankers.config import RankerConfig
+from components.rankers.sequences.mean import masked_mean
+from components.rankers.touched import TouchedRows, gather
 from features.declaration import PADDING, FieldSpec
 
 
@@ -19,13 +20,15 @@ class EmbeddedFields:
     """The inputs of a batch of B rows as vectors of width d; fields keep the order of the schema.
 
     Attributes:
-        categorical: by field, float32 ``[B, d]``.
+        stacked: all C categorical fields, float32 ``[B, C, d]``.
+        categorical: by field, float32 ``[B, d]``, views of `stacked`.
         sequences: by field, float32 ``[B, L, d]``; positions that hold padding are zero.
         masks: by sequence field, float32 ``[B, L]``: 1 where there is an event, 0 where there is padding.
         numeric: by field, float32 ``[B, n]``: n is 1 for a number, the width for a vector.
         elapsed: by field, float32 ``[B, L]`` seconds from an event to the request, below 0 where none is visible.
     """
 
+    stacked: Tensor
     categorical: dict[str, Tensor]
     sequences: dict[str, Tensor]
     masks: dict[str, Tensor]
@@ -37,7 +40,7 @@ class FieldEmbedding(nn.Module):
     """The embedding tables of all fields, kept as one.
 
     Each table is a block of rows of the fused table, starting at its offset. Row 0 of a block stands
-    for padding and missing values: it is multiplied by zero, so it neither contributes nor learns.
+    for padding and missing values: it is zero and never learns.
 
     Args:
         fields: inputs of the ranker.
@@ -48,6 +51,9 @@ class FieldEmbedding(nn.Module):
     Raises:
         BadInputError: fields that share a table disagree about its size.
     """
+
+    touched: TouchedRows | None = None
+    """Where the gradient of the table goes; None for the dense gradient."""
 
     def __init__(self, fields: Sequence[FieldSpec], width: int, std: float = 0.01, shared: bool = True) -> None:
         super().__init__()
@@ -70,9 +76,24 @@ class FieldEmbedding(nn.Module):
         self.offsets, rows = _offsets(self.embedded, shared)
         return rows
 
+    def learn_by_rows(self) -> TouchedRows | None:
+        """Send gradients of the table to a collector from now on instead of into `weight.grad`.
+
+        Returns:
+            The collector, which the optimiser has to empty at every step; None where the table is frozen.
+        """
+        if not self.weight.requires_grad:
+            return None
+        self.touched = TouchedRows(self.silent_rows().to(self.weight.device))
+        return self.touched
+
+    def silent_rows(self) -> Tensor:
+        """Return int64 ``[n]``, ascending: rows of padding, which stay zero."""
+        return torch.tensor(sorted(set(self.offsets.values())), dtype=torch.int64)
+
     def look_up(self, rows: Tensor) -> Tensor:
         """Return float32 ``[..., d]``, the vectors of int64 ``[...]`` row numbers."""
-        return functional.embedding(rows, self.weight)
+        return gather(self.weight, rows, self.touched)
 
     def forward(self, batch: dict[str, Tensor]) -> EmbeddedFields:
         """Return every field of `batch` as vectors.
@@ -85,23 +106,42 @@ class FieldEmbedding(nn.Module):
         numeric = {name: batch[name].reshape(-1, width) for name, width in self.numeric.items()}
         elapsed = {name: batch[name] for name in self.elapsed}
         if not self.embedded:
-            return EmbeddedFields({}, {}, {}, numeric, elapsed)
-        # One column per value: [B, 1] of a categorical, [B, L] of a sequence.
-        columns = [batch[f.name] if f.kind == "sequence" else batch[f.name].unsqueeze(1) for f in self.embedded]
-        rows = [ids + self.offsets[f.name] for f, ids in zip(self.embedded, columns, strict=True)]
-        present = [(ids != PADDING).to(self.weight.dtype) for ids in columns]
-        vectors = self.look_up(torch.cat(rows, dim=1))
-        vectors = vectors * torch.cat(present, dim=1).unsqueeze(2)
-        parts = torch.split(vectors, [ids.shape[1] for ids in columns], dim=1)
-        categorical: dict[str, Tensor] = {}
-        sequences: dict[str, Tensor] = {}
-        masks: dict[str, Tensor] = {}
-        for field, part, mask in zip(self.embedded, parts, present, strict=True):
-            if field.kind == "sequence":
-                sequences[field.name], masks[field.name] = part, mask
-            else:
-                categorical[field.name] = part.squeeze(1)
-        return EmbeddedFields(categorical, sequences, masks, numeric, elapsed)
+            none = self.weight.new_zeros((next(iter(batch.values())).shape[0], 0, self.width))
+            return EmbeddedFields(none, {}, {}, {}, numeric, elapsed)
+        # One column per value, the categorical fields first: [B, 1] of each, [B, L] of a sequence.
+        narrow = [f.name for f in self.embedded if f.kind != "sequence"]
+        long = [f.name for f in self.embedded if f.kind == "sequence"]
+        columns = [batch[name].unsqueeze(1) for name in narrow] + [batch[name] for name in long]
+        ids = torch.cat(columns, dim=1)
+        widths = [column.shape[1] for column in columns]
+        starts = [torch.full((1,), self.offsets[name], device=ids.device) for name in narrow + long]
+        vectors = self.look_up(ids + torch.cat([s.expand(n) for s, n in zip(starts, widths, strict=True)]))
+        present = (ids != PADDING).to(vectors.dtype)
+        if self.touched is None or not len(self.touched.silent):  # rows that never learn need no mask
+            vectors = vectors * present.unsqueeze(2)
+        stacked = vectors[:, : len(narrow)]
+        parts = dict(zip(long, torch.split(vectors[:, len(narrow) :], widths[len(narrow) :], dim=1), strict=True))
+        masks = dict(zip(long, torch.split(present[:, len(narrow) :], widths[len(narrow) :], dim=1), strict=True))
+        categorical = {name: stacked[:, i] for i, name in enumerate(narrow)}
+        return EmbeddedFields(stacked, categorical, parts, masks, numeric, elapsed)
+
+
+def side_by_side(fields: EmbeddedFields, names: Sequence[str]) -> Tensor:
+    """Return some fields next to each other, float32 ``[B, D]``: vectors, means of histories and bags, numbers.
+
+    Args:
+        fields: the batch.
+        names: fields, in the order of the answer; without any, D is 0.
+    """
+    parts = [
+        fields.categorical[name]
+        if name in fields.categorical
+        else masked_mean(fields.sequences[name], fields.masks[name])
+        if name in fields.sequences
+        else fields.numeric[name]
+        for name in names
+    ]
+    return torch.cat([fields.stacked.new_zeros((fields.stacked.shape[0], 0)), *parts], dim=1)
 
 
 def _offsets(fields: Sequence[FieldSpec], shared: bool) -> tuple[dict[str, int], int]:

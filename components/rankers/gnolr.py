@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from components.errors import BadInputError
 from components.rankers.base import RankerModule
 from components.rankers.config import RankerConfig
-from components.rankers.embedding import EmbeddedFields, FieldEmbedding
+from components.rankers.embedding import FieldEmbedding, side_by_side
 from components.rankers.heads.towers import answers
 from components.rankers.ordinal import categories, nested_logits, nested_losses, scales, thresholds
-from components.rankers.sequences.mean import masked_mean
 from components.rankers.tasks import HIDDEN, LOGIT, tasks_of
 from features.declaration import RankerSchema
 
@@ -48,7 +47,7 @@ class SideNetworks(nn.Module):
         Args:
             x: float32 ``[B, D]``.
         """
-        vectors = torch.stack([network(x) for network in self.networks], dim=1)
+        vectors = torch.stack([network(x).float() for network in self.networks], dim=1)
         # Inside the root, so that neither the value nor the gradient of a zero vector is NaN.
         return vectors * torch.rsqrt(vectors.square().sum(dim=2, keepdim=True) + _LEAST_SQUARE)
 
@@ -151,7 +150,7 @@ class Gnolr(RankerModule):
     def _sub_embeddings(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return e_u and e_i, float32 ``[B, T, d]``."""
         fields = self.embedding(batch)
-        return self.user(_side(fields, self.user_fields)), self.item(_side(fields, self.item_fields))
+        return self.user(side_by_side(fields, self.user_fields)), self.item(side_by_side(fields, self.item_fields))
 
     def _unified(self, vectors: Tensor) -> Tensor:
         """Return float32 ``[B, T·d]``: sub-embeddings scaled by √γ, side by side."""
@@ -173,16 +172,3 @@ def _side_fields(schema: RankerSchema, side: str) -> tuple[str, ...]:
             f"drop fewer features, build the training set again, or choose another ranker"
         )
     return names
-
-
-def _side(fields: EmbeddedFields, names: Sequence[str]) -> Tensor:
-    """Return the fields of one side next to each other, float32 ``[B, D]``."""
-    parts = [
-        fields.categorical[name]
-        if name in fields.categorical
-        else masked_mean(fields.sequences[name], fields.masks[name])
-        if name in fields.sequences
-        else fields.numeric[name]
-        for name in names
-    ]
-    return torch.cat(parts, dim=1)

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from components.rankers.config import RankerConfig
 from components.rankers.embedding import FieldEmbedding
+from components.rankers.touched import gather
 from features.declaration import FieldSpec
 
 PRIME = 2**31 - 1
@@ -62,6 +62,10 @@ class HashedEmbedding(FieldEmbedding):
         each = [((a * rows + b) % PRIME * rows + c) % PRIME % self.buckets for a, b, c in FACTORS]
         return torch.stack(each, dim=-1)
 
+    def silent_rows(self) -> Tensor:
+        """Return no row: a row stands for values of many fields, so padding is masked instead."""
+        return torch.zeros(0, dtype=torch.int64)
+
     def look_up(self, rows: Tensor) -> Tensor:
         """Return the sum of the two rows; see `FieldEmbedding.look_up`."""
-        return functional.embedding(self.places(rows), self.weight).sum(dim=-2)
+        return gather(self.weight, self.places(rows), self.touched).sum(dim=-2)

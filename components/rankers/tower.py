@@ -39,4 +39,5 @@ class Tower(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the logit ``[B]`` and the last hidden layer ``[B, hidden[-1]]``."""
         hidden = self.layers(x)
-        return self.head(hidden).squeeze(1), hidden
+        # What is made of a logit (products of probabilities, log-sums) needs more digits than bfloat16 has.
+        return self.head(hidden).squeeze(1).float(), hidden

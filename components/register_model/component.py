@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from components.artifacts import ModelVersion
-from components.contract import RunContext
+from components.contract import MLFLOW_RUN_ID, RunContext
 from components.errors import BadInputError, MissingError, ParityError
 from components.register_model.config import Config, Inputs, Outputs
 from components.store import MANIFEST
@@ -17,7 +17,6 @@ from registry.report import Evaluation
 from registry.seal import check_parity
 
 REPORT_FILES = ("report.json", "report.html")
-_RUN = "mlflow_run_id"
 _TAG_LIMIT = 250
 """Characters of a tag's value that every MLflow store takes."""
 
@@ -70,7 +69,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     )
     registry.set_alias(config.model, CHALLENGER, version.version)
     if run_id:
-        context.annotate(_RUN, run_id)
+        context.annotate(MLFLOW_RUN_ID, run_id)
     draft = context.draft("model_version")
     (draft / "version.json").write_text(version.model_dump_json(indent=2), encoding="utf-8")
     (draft / "card.md").write_text(card, encoding="utf-8")
@@ -82,7 +81,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
 def _training_run(inputs: Inputs, context: RunContext) -> str:
     """Return the MLflow run of the training, handed down with the artifacts; empty when there was none."""
     for artifact in (inputs.model, inputs.report):
-        found = context.annotations_of(artifact).get(_RUN)
+        found = context.annotations_of(artifact).get(MLFLOW_RUN_ID)
         if found:
             return found
     return ""

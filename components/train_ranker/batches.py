@@ -1,4 +1,4 @@
-"""How do rows reach a training step? Gathered by index from memory-mapped arrays, no loop over rows."""
+"""How do rows become tensors? Gathered by index from memory-mapped arrays, no loop over rows."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from components.errors import BadInputError
+from components.train_ranker.order import Indices
 from components.training_set import EncodedSplit, SplitName, read_encoded
 from features.declaration import RankerSchema
-
-Indices = NDArray[np.int64]
 
 
 def open_split(dataset: Path, split: SplitName, schema: RankerSchema) -> EncodedSplit:
@@ -27,6 +26,7 @@ def open_split(dataset: Path, split: SplitName, schema: RankerSchema) -> Encoded
         if not field.embedded or not rows.features[field.name].size:
             continue
         least, most = int(rows.features[field.name].min()), int(rows.features[field.name].max())
+        rows.let_go()
         if least < 0 or most >= field.size:
             raise BadInputError(
                 f"field {field.name!r} of the {split} split holds index {least if least < 0 else most}, its table has "
@@ -51,15 +51,7 @@ def labels_at(rows: EncodedSplit, at: Indices | slice, device: torch.device) -> 
 
 
 def _tensor(values: NDArray[np.generic], at: Indices | slice, device: torch.device) -> Tensor:
-    # The arrays are read-only views of a file; torch needs memory of its own.
-    return torch.from_numpy(np.array(values[at])).to(device)
-
-
-def epoch_order(rows: int, seed: int, epoch: int) -> Indices:
-    """Return the order of the rows in an epoch: the same on every worker and for any number of workers."""
-    return np.random.default_rng([seed, epoch]).permutation(rows).astype(np.int64)
-
-
-def share(rows: int, rank: int, world: int) -> slice:
-    """Return which of `rows` consecutive rows belong to `rank`; shares differ by at most one row."""
-    return slice(rows * rank // world, rows * (rank + 1) // world)
+    # A slice is a read-only view of a file, and torch needs memory of its own; an index makes a copy by itself.
+    taken = torch.from_numpy(np.array(values[at]) if isinstance(at, slice) else np.take(values, at, axis=0))
+    # Pinned memory is copied to the GPU while it computes.
+    return taken.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else taken

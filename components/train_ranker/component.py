@@ -6,18 +6,25 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from components.artifacts import Ranker
-from components.contract import ComponentConfig, RunContext
+from components.contract import MLFLOW_RUN_ID, ComponentConfig, RunContext
 from components.errors import RankmillError, RetryableError
 from components.process_tree import ProcessTree
+from components.train_ranker.checkpoints import rewind
 from components.train_ranker.config import EPOCH_SECONDS, PARAMETERS, Config, EpochReport, Inputs, Outputs
-from components.train_ranker.job import Adaptation, Failure, Progress, TrainingJob, read_progress, read_size
+from components.train_ranker.job import FAILURE, Adaptation, Failure, Progress, TrainingJob, read_progress, read_size
 from components.train_ranker.ray_launch import refuse_oversized, usable_cpus
+from features.files import locked
 
 POLL_SECONDS = 0.3
+LOG = "train.log"
+RESTARTS = 3
+"""How often a stage starts training again, from its newest checkpoint, before the scheduler has to."""
 _SOCKET_ROOM = 40
 """Ray's socket names need some 65 of the 107 characters a Unix socket path may have."""
 
@@ -29,35 +36,41 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         BadInputError: the ranker does not fit the data, there are too few CPUs or GPUs, or training diverged.
         RetryableError: a worker was lost, or MLflow cannot be written.
     """
-    job = new_job(context, context.local(inputs.dataset), config)
-    history = run_job(job, context, config)
-    draft = context.draft("ranker")
-    fill(draft, job, history)
+    with new_job(context, context.local(inputs.dataset), config) as job:
+        history = run_job(job, context, config)
+        draft = context.draft("ranker")
+        fill(draft, job, history)
     best = best_of(history)
     context.note(f"{config.ranker.name}: epoch {best.epoch} of {len(history)} kept, validation {areas(best)}")
     return Outputs(ranker=Ranker(uri=str(draft)))
 
 
-def new_job(context: RunContext, dataset: Path, config: Config, adaptation: Adaptation | None = None) -> TrainingJob:
-    """Return a job with folders of its own.
+@contextmanager
+def new_job(
+    context: RunContext, dataset: Path, config: Config, adaptation: Adaptation | None = None
+) -> Iterator[TrainingJob]:
+    """Yield a job whose folder is named by the stage's key: the same stage, started again, finds its checkpoints there.
+
+    The folder is deleted when the block ends well, and stays when it does not.
 
     Raises:
         BadInputError: this machine has too few CPUs for the workers.
     """
     settings = context.settings
     if not settings.ray_address:
-        refuse_oversized(config.workers, usable_cpus(), "CPUs", "this machine")
-    work = context.scratch / "training"
-    work.mkdir()
-    return TrainingJob(
-        name=f"train-{context.key[:16]}",
-        dataset=dataset,
-        directory=work,
-        config=config,
-        ray_address=settings.ray_address,
-        ray_temp=_short_folder(),
-        adaptation=adaptation,
-    )
+        refuse_oversized(config.least_workers, usable_cpus(), "CPUs", "this machine")
+    work = settings.home / "training" / context.key[:32]
+    waits = partial(context.progress, "another run trains the same ranker; waiting for it to end")
+    with locked(work.with_suffix(".lock"), on_wait=waits):
+        yield TrainingJob(
+            name=f"train-{context.key[:16]}",
+            dataset=dataset,
+            directory=work,
+            config=config,
+            ray_address=settings.ray_address,
+            adaptation=adaptation,
+        )
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def best_of(history: list[EpochReport]) -> EpochReport:
@@ -77,12 +90,11 @@ def run_job(job: TrainingJob, context: RunContext, params: ComponentConfig) -> l
         BadInputError: the ranker does not fit the data, there are too few GPUs, or training diverged.
         RetryableError: a worker was lost, or MLflow cannot be written.
     """
-    command = [sys.executable, "-m", "components.train_ranker.ray_launch", str(job.write())]
-    log = job.directory / "train.log"
     history: list[EpochReport] = []
     seconds: list[float] = []
-    with ProcessTree(command, log=log, cleanup=[job.ray_temp] if job.ray_temp else []) as tree:
-        # The child starts Ray while MLflow is imported here.
+    with ExitStack() as stack:
+        tree = stack.enter_context(_started(job, context))
+        # The child starts while MLflow is imported here.
         from components.train_ranker.curves import draw_curves
         from components.train_ranker.tracking import tracked
 
@@ -95,7 +107,7 @@ def run_job(job: TrainingJob, context: RunContext, params: ComponentConfig) -> l
             params=params.model_dump(mode="json"),
             tags={"rankmill.stage": context.stage},
         ) as mlflow_run:
-            context.annotate("mlflow_run_id", mlflow_run.run_id)
+            context.annotate(MLFLOW_RUN_ID, mlflow_run.run_id)
 
             def follow(progress: Progress) -> None:
                 history.append(progress.report)
@@ -107,8 +119,21 @@ def run_job(job: TrainingJob, context: RunContext, params: ComponentConfig) -> l
                     f"epoch {progress.report.epoch}/{job.config.epochs}: loss {progress.report.train_loss:.4f}, "
                     f"validation {areas(progress.report)} ({progress.seconds:.1f} s{mark})"
                 )
+                if progress.warning is not None:
+                    context.note(progress.warning)
 
-            _wait(tree, job, log, context, follow)
+            restarts = 0
+            while True:
+                try:
+                    _wait(tree, job, context, len(history), follow)
+                    break
+                except RetryableError as error:
+                    stack.close()
+                    restarts += 1
+                    if restarts > RESTARTS:
+                        raise
+                    context.note(f"training starts again: {error}")
+                    tree = stack.enter_context(_started(job, context))
             curves = job.directory / "curves.png"
             draw_curves(history, curves)
             mlflow_run.log_file(curves)
@@ -119,15 +144,35 @@ def run_job(job: TrainingJob, context: RunContext, params: ComponentConfig) -> l
     return history
 
 
+def _started(job: TrainingJob, context: RunContext) -> ProcessTree:
+    """Return the training process, which goes on from the newest checkpoint in the job's folder."""
+    job.directory.mkdir(parents=True, exist_ok=True)
+    (job.directory / FAILURE).unlink(missing_ok=True)
+    shutil.rmtree(job.directory / "ray", ignore_errors=True)
+    if position := rewind(job.directory):
+        context.progress(f"training goes on from epoch {position.epoch}, step {position.step}")
+    started = job.model_copy(update={"ray_temp": _short_folder()})
+    command = [sys.executable, "-m", "components.train_ranker.ray_launch", str(started.write())]
+    cleanup = [started.ray_temp] if started.ray_temp else []
+    return ProcessTree(command, log=job.directory / LOG, cleanup=cleanup)
+
+
 def _wait(
-    tree: ProcessTree, job: TrainingJob, log: Path, context: RunContext, follow: Callable[[Progress], None]
+    tree: ProcessTree, job: TrainingJob, context: RunContext, seen: int, follow: Callable[[Progress], None]
 ) -> None:
     """Follow the training process until it ended well.
+
+    Args:
+        tree: the process.
+        job: what it trains.
+        context: of the stage.
+        seen: epochs that were followed before it started.
+        follow: told of every other epoch.
 
     Raises:
         RankmillError: it did not.
     """
-    seen, code = 0, None
+    log, code = job.directory / LOG, None
     while code is None:
         code = tree.wait(POLL_SECONDS)
         for progress in read_progress(job.directory, skip=seen):

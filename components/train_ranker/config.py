@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from pydantic import Field
-
 from components.artifacts import Ranker, TrainingSet
-from components.contract import ComponentConfig, ComponentSpec, Ports
+from components.contract import ComponentSpec, Ports
 from components.rankers.config import RankerConfig
+from components.train_ranker.knobs import Knobs
 from features.declaration import Frozen
 
 EPOCH_SECONDS = "epoch_seconds"
@@ -17,27 +14,11 @@ PARAMETERS = "parameters"
 """Annotations `embedding_parameters` and `dense_parameters` of the ranker: how many numbers it learned."""
 
 
-class Config(ComponentConfig):
+class Config(Knobs):
     """The ranker and how it is trained."""
 
     ranker: RankerConfig
     """Which ranker."""
-    epochs: int = Field(3, ge=1, le=1000)
-    """Most passes over the training split."""
-    patience: int = Field(2, ge=1)
-    """Epochs without a better mean validation AUC before training stops."""
-    batch_size: int = Field(1024, ge=1)
-    """Rows per step over all workers together."""
-    learning_rate: float = Field(1e-3, gt=0)
-    """Step size of Adam."""
-    weight_decay: float = Field(0.0, ge=0)
-    """L2 penalty on the weights."""
-    workers: int = Field(1, ge=1, le=512)
-    """Ray Train workers; each reads its shard of every batch."""
-    seed: int = 0
-    """Seed of initial weights and of the row order."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where workers compute: `cuda` fails without one GPU per worker, `auto` uses GPUs when there are enough."""
 
 
 class Inputs(Ports):

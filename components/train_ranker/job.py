@@ -72,6 +72,7 @@ class Progress(Frozen):
     report: EpochReport
     seconds: float
     train_seconds: float
+    warning: str | None = None
 
 
 class Failure(Frozen):

@@ -3,88 +3,45 @@
 The loop is the same for one worker and for many. Every worker holds the whole model and knows the
 whole row order; of each global batch it takes its share, and gradients are summed over workers
 before the step. So the number of workers changes the time, not the model (up to rounding).
+
+Everything random is a function of seed, epoch, step and worker, so a run that goes on from a checkpoint takes the
+same steps as one that was never interrupted.
 """
 
 from __future__ import annotations
 
-import math
 import time
-from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from safetensors.torch import load_file
+from torch import Tensor
 
-from components.errors import BadInputError
 from components.rankers.base import RankerModule
 from components.rankers.files import WEIGHTS, write_weights
 from components.rankers.lora import merged, write_adapter
 from components.rankers.size import size_of
 from components.rankers.tasks import Task, tasks_of
-from components.rankers.workers import summed
-from components.train_ranker.batches import epoch_order, features_at, labels_at, share
-from components.train_ranker.config import Config, EpochReport
-from components.train_ranker.job import Progress, TrainingJob, append_progress, write_size
+from components.train_ranker.checkpoints import Position, newest, rewind, save
+from components.train_ranker.config import EpochReport
+from components.train_ranker.diverged import diverged, is_healthy
+from components.train_ranker.feed import Batch, Plan, batches
+from components.train_ranker.job import Progress, TrainingJob, append_progress, read_progress, write_size
+from components.train_ranker.optimiser import RankerOptimiser
 from components.train_ranker.start import Start, start_of
-from components.training_set import EncodedSplit, read_schema
-from registry.metrics import auc, log_loss
+from components.train_ranker.validation import Replica, judge, mean_loss, predict, score_of
+from components.training_set import read_schema
 
-EVALUATION_ROWS = 8192
-"""Rows scored at once in an evaluation."""
-
-
-@dataclass(frozen=True)
-class Replica:
-    """Which worker this is, of how many, and where it computes."""
-
-    rank: int = 0
-    world: int = 1
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-
-    def sum(self, values: Tensor) -> Tensor:
-        """Sum `values` over all workers, in place.
-
-        Raises:
-            RetryableError: another worker is gone.
-        """
-        return summed(values) if self.world > 1 else values
-
-    def decided_by_first(self, decision: bool) -> bool:
-        """Return worker 0's decision on every worker."""
-        flag = torch.tensor([decision if self.rank == 0 else False], dtype=torch.int32, device=self.device)
-        return bool(self.sum(flag).item())
-
-
-class Gradients:
-    """All gradients of a module as views of one flat buffer, so that one all-reduce sums them.
-
-    The last element carries the loss: every worker sees the loss of the whole batch, and with it a NaN
-    on any worker, at the same step.
-    """
-
-    def __init__(self, module: nn.Module, device: torch.device) -> None:
-        parameters = [p for p in module.parameters() if p.requires_grad]
-        self.flat = torch.zeros(sum(p.numel() for p in parameters) + 1, device=device)
-        start = 0
-        for parameter in parameters:
-            parameter.grad = self.flat[start : start + parameter.numel()].view_as(parameter)
-            start += parameter.numel()
-
-    def clear(self) -> None:
-        """Start a step."""
-        self.flat.zero_()
-
-    @property
-    def loss(self) -> Tensor:
-        """The slot of the loss, ``[1]``."""
-        return self.flat[-1:]
+_RANKER = "ranker."
+_OPTIMISER = "optimiser."
 
 
 def train(job: TrainingJob, replica: Replica) -> None:
     """Train until the epochs or the patience are used up; the best epoch's weights stay in `job.directory`.
 
     Args:
-        job: data, ranker, settings.
+        job: data, ranker, settings; training goes on from the newest checkpoint in its directory, if there is one.
         replica: this worker; with more than one, torch.distributed is initialised.
 
     Raises:
@@ -92,34 +49,35 @@ def train(job: TrainingJob, replica: Replica) -> None:
         RetryableError: another worker is gone.
     """
     # 1. Set up: the same seed gives every worker the same initial weights.
-    config = job.config
+    config, first = job.config, replica.rank == 0
     schema = read_schema(job.dataset)
     start = start_of(job, schema)
+    tasks, feedback = tasks_of(schema.declaration), schema.declaration.feedback
+    if first:
+        write_size(job.directory, size_of(start.ranker))
+    found = newest(job.directory)
+    at = found[0] if found else Position()
+    if start.base is not None and found is None:
+        at = _judge_base(job, start, tasks, feedback, replica)
     ranker = start.ranker.to(replica.device)
-    torch.manual_seed(config.seed * replica.world + replica.rank)  # dropout differs between workers
-    gradients = Gradients(ranker, replica.device)
-    optimiser = torch.optim.Adam(ranker.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    training, validation = start.training, start.validation
-    tasks = tasks_of(schema.declaration)
-    if replica.rank == 0:
-        write_size(job.directory, size_of(ranker))
-
-    best, without_progress = -math.inf, 0
-    if start.base is not None:
-        best = _judge_base(job, start, tasks, schema.declaration.feedback, replica)
-    for epoch in range(1, config.epochs + 1):
+    optimiser = RankerOptimiser(ranker, config)
+    if found:
+        _restore(ranker, optimiser, found[1])
+        if first:
+            rewind(job.directory)
+    while at.epoch <= config.epochs and at.without_progress < config.patience:
+        epoch = at.epoch
         # 2. Train.
         started = time.monotonic()
-        loss = _train_epoch(ranker, optimiser, gradients, training, config, replica, epoch)
+        loss = _train_epoch(job, start, ranker, optimiser, tasks, at, replica)
         trained = time.monotonic()
         # 3. Evaluate.
-        predictions = predict(ranker, validation, tasks, replica)
-        stop = False
-        if replica.rank == 0:
-            metrics = judge(predictions, validation, tasks)
-            score = _score(metrics, schema.declaration.feedback, loss)
-            better = score > best
-            best, without_progress = (score, 0) if better else (best, without_progress + 1)
+        predictions = predict(ranker, start.validation, tasks, replica)
+        at = at.model_copy(update={"epoch": epoch + 1, "step": 0, "loss": 0.0})
+        if first:
+            metrics = judge(predictions, start.validation, tasks)
+            score = score_of(metrics, feedback, loss)
+            better = at.best is None or score > at.best
             # 4. Keep the best.
             if better:
                 _keep(job, start, ranker)
@@ -127,29 +85,37 @@ def train(job: TrainingJob, replica: Replica) -> None:
             metrics |= {f"routing/{name}": value for name, value in ranker.diagnostics().items()}
             report = EpochReport(epoch=epoch, train_loss=loss, metrics=metrics, best=better)
             seconds = time.monotonic() - started
-            append_progress(job.directory, Progress(report=report, seconds=seconds, train_seconds=trained - started))
-            stop = without_progress >= config.patience
-        if replica.decided_by_first(stop):
+            line = Progress(report=report, seconds=seconds, train_seconds=trained - started)
+            at = at.model_copy(
+                update={
+                    "best": score if better else at.best,
+                    "without_progress": 0 if better else at.without_progress + 1,
+                    "history": (*at.history, line),
+                }
+            )
+            warning = _save(job, ranker, optimiser, at)
+            append_progress(job.directory, line.model_copy(update={"warning": warning}))
+        if replica.decided_by_first(at.without_progress >= config.patience):
             break
 
 
 def _judge_base(
     job: TrainingJob, start: Start, tasks: tuple[Task, ...], feedback: tuple[str, ...], replica: Replica
-) -> float:
-    """Report the ranker before its adaptation as epoch 0, and return the score that an adaptation has to beat."""
+) -> Position:
+    """Report the ranker before its adaptation as epoch 0, and return where adaptation starts."""
     started = time.monotonic()
     base = (start.base or start.ranker).to(replica.device)
-    loss = _mean_loss(base, start.training, replica)
+    loss = mean_loss(base, start.training, replica)
     predictions = predict(base, start.validation, tasks, replica)
     if replica.rank > 0:
-        return -math.inf
+        return Position()
     metrics = judge(predictions, start.validation, tasks)
-    score = _score(metrics, feedback, loss)
     if start.keeps_base:
         _keep(job, start, base)
     report = EpochReport(epoch=0, train_loss=loss, metrics=metrics, best=start.keeps_base)
     append_progress(job.directory, Progress(report=report, seconds=time.monotonic() - started, train_seconds=0.0))
-    return score if start.keeps_base else -math.inf
+    best = score_of(metrics, feedback, loss) if start.keeps_base else None
+    return Position(best=best, history=tuple(read_progress(job.directory)))
 
 
 def _keep(job: TrainingJob, start: Start, ranker: RankerModule) -> None:
@@ -160,90 +126,72 @@ def _keep(job: TrainingJob, start: Start, ranker: RankerModule) -> None:
 
 
 def _train_epoch(
+    job: TrainingJob,
+    start: Start,
     ranker: RankerModule,
-    optimiser: torch.optim.Optimizer,
-    gradients: Gradients,
-    rows: EncodedSplit,
-    config: Config,
+    optimiser: RankerOptimiser,
+    tasks: tuple[Task, ...],
+    at: Position,
     replica: Replica,
-    epoch: int,
 ) -> float:
-    """Take one pass over the rows and return the mean loss per row."""
+    """Take one pass over the rows, or what is left of it, and return the mean loss per row."""
+    config, epoch = job.config, at.epoch
+    plan = Plan(config.batch_size, config.seed, config.shuffle_rows, replica.rank, replica.world, replica.device)
     ranker.train()
-    order = epoch_order(rows.rows, config.seed, epoch)
-    total = 0.0
-    for step, start in enumerate(range(0, rows.rows, config.batch_size), start=1):
-        batch = order[start : start + config.batch_size]
-        mine = batch[share(len(batch), replica.rank, replica.world)]
-        gradients.clear()
-        if len(mine):  # the last batch may hold fewer rows than there are workers
-            outputs = ranker(features_at(rows, mine, replica.device))
-            # A mean over my rows becomes my part of the mean over the batch.
-            loss = ranker.loss(outputs, labels_at(rows, mine, replica.device)) * (len(mine) / len(batch))
-            loss.backward()
-            gradients.loss.copy_(loss.detach())
-        else:
-            ranker.sit_out()
-        replica.sum(gradients.flat)
-        batch_loss = float(gradients.loss)
-        if not math.isfinite(batch_loss):
-            raise BadInputError(
-                f"training diverged: the loss is {batch_loss} in epoch {epoch}, step {step}; "
-                "lower learning_rate, or look for huge values in the numeric features"
-            )
+    total = at.loss
+    with batches(start.training, plan, epoch, after=at.step) as steps:
+        for batch in steps:
+            torch.manual_seed(_entropy(config.seed, epoch, batch.step, replica.rank))  # dropout differs by worker
+            loss = take_step(ranker, optimiser, batch, config.precision, replica)
+            if not is_healthy(loss):
+                raise diverged(ranker, batch.features, tasks, loss, epoch, batch.step)
+            total += loss * batch.rows
+            if replica.rank == 0 and batch.step % config.checkpoints.steps == 0:
+                here = at.model_copy(update={"step": batch.step, "loss": total})
+                _save(job, ranker, optimiser, here)
+    return total / start.training.rows
+
+
+def take_step(
+    ranker: RankerModule, optimiser: RankerOptimiser, batch: Batch, precision: str, replica: Replica
+) -> float:
+    """Learn from one batch and return its mean loss over all workers; a loss that is no number changes nothing.
+
+    Raises:
+        RetryableError: another worker is gone.
+    """
+    optimiser.clear()
+    if batch.mine:  # the last batch may hold fewer rows than there are workers
+        with torch.autocast(replica.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            outputs = ranker(batch.features)
+        # A mean over my rows becomes my part of the mean over the batch.
+        loss = ranker.loss(outputs, batch.labels) * (batch.mine / batch.rows)
+        loss.backward()
+        optimiser.loss.copy_(loss.detach())
+    else:
+        ranker.sit_out()
+    whole = float(optimiser.sum_losses())
+    if is_healthy(whole):
         optimiser.step()
-        total += batch_loss * len(batch)
-    return total / rows.rows
+    return whole
 
 
-@torch.inference_mode()
-def _mean_loss(ranker: RankerModule, rows: EncodedSplit, replica: Replica) -> float:
-    """Return the mean loss per row without learning from it, on every worker."""
-    ranker.eval()
-    total = torch.zeros(1, device=replica.device)
-    mine = share(rows.rows, replica.rank, replica.world)
-    for start in range(mine.start, mine.stop, EVALUATION_ROWS):
-        at = slice(start, min(start + EVALUATION_ROWS, mine.stop))
-        outputs = ranker(features_at(rows, at, replica.device))
-        total += ranker.loss(outputs, labels_at(rows, at, replica.device)) * (at.stop - at.start)
-    return float(replica.sum(total)) / rows.rows
+def _entropy(*parts: int) -> int:
+    """Return one seed for each tuple of numbers, negative ones included."""
+    return int(np.random.SeedSequence([part % 2**63 for part in parts]).generate_state(1, np.uint64)[0] >> 1)
 
 
-@torch.inference_mode()
-def predict(ranker: nn.Module, rows: EncodedSplit, tasks: tuple[Task, ...], replica: Replica) -> dict[str, np.ndarray]:
-    """Return every task's probability for every row, float32 ``[rows]``, on every worker.
-
-    Each worker scores its share; shares are put together by adding arrays that are zero elsewhere.
-    """
-    ranker.eval()
-    predictions = torch.zeros(len(tasks), rows.rows, device=replica.device)
-    mine = share(rows.rows, replica.rank, replica.world)
-    for start in range(mine.start, mine.stop, EVALUATION_ROWS):
-        at = slice(start, min(start + EVALUATION_ROWS, mine.stop))
-        outputs = ranker(features_at(rows, at, replica.device))
-        predictions[:, at] = torch.stack([outputs[task.name] for task in tasks])
-    return dict(zip((task.name for task in tasks), replica.sum(predictions).cpu().numpy(), strict=True))
+def _save(job: TrainingJob, ranker: RankerModule, optimiser: RankerOptimiser, at: Position) -> str | None:
+    tensors = {_RANKER + name: value for name, value in ranker.state_dict().items()}
+    tensors |= {_OPTIMISER + name: value for name, value in optimiser.state().items()}
+    return save(job.directory, at, tensors, job.config.checkpoints.keep)
 
 
-def judge(predictions: dict[str, np.ndarray], rows: EncodedSplit, tasks: tuple[Task, ...]) -> dict[str, float]:
-    """Return ``validation/<task>/{auc,log_loss}``, each over the rows its task is defined on.
+def _restore(ranker: RankerModule, optimiser: RankerOptimiser, file: Path) -> None:
+    tensors = load_file(str(file))
 
-    What is undefined, such as the AUC of rows of one class, is left out.
-    """
-    metrics: dict[str, float] = {}
-    for task in tasks:
-        space = slice(None) if task.given is None else rows.labels[task.given] > 0
-        labels, scores = rows.labels[task.label][space], predictions[task.name][space]
-        for name, value in (("auc", auc(labels, scores)), ("log_loss", log_loss(labels, scores))):
-            if value is not None:
-                metrics[f"validation/{task.name}/{name}"] = value
-    return metrics
+    def part(prefix: str) -> dict[str, Tensor]:
+        return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
-
-def _score(metrics: dict[str, float], feedback: tuple[str, ...], loss: float) -> float:
-    """Return what the best epoch has most of: the mean validation AUC over the feedback.
-
-    Where no AUC is defined (an empty or one-class validation split) the training loss decides.
-    """
-    areas = [metrics[f"validation/{name}/auc"] for name in feedback if f"validation/{name}/auc" in metrics]
-    return sum(areas) / len(areas) if areas else -loss
+    ranker.load_state_dict(part(_RANKER))
+    optimiser.load(part(_OPTIMISER))

@@ -57,7 +57,7 @@ def launch(job: TrainingJob) -> None:
         BadInputError: more workers than CPUs, or GPUs when they are asked for.
         RetryableError: a worker or the cluster was lost.
     """
-    workers = job.config.workers
+    workers = job.config.workers_for(usable_cpus()) if job.ray_address is None else job.config.least_workers
     environment = {
         "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
         "OMP_NUM_THREADS": str(max(1, usable_cpus() // workers)),
@@ -76,8 +76,9 @@ def launch(job: TrainingJob) -> None:
     try:
         where = f"the Ray cluster at {job.ray_address}" if job.ray_address else "this machine"
         resources = ray.cluster_resources()
-        refuse_oversized(workers, resources.get("CPU", 0), "CPUs", where)
+        refuse_oversized(job.config.least_workers, resources.get("CPU", 0), "CPUs", where)
         on_gpu = _use_gpu(job, resources.get("GPU", 0), where)
+        workers = job.config.workers_for(resources.get("GPU" if on_gpu else "CPU", 0))
         log.info("starting %d workers, each with one %s", workers, "GPU" if on_gpu else "CPU")
         trainer = TorchTrainer(
             _worker,
@@ -86,7 +87,7 @@ def launch(job: TrainingJob) -> None:
             scaling_config=ScalingConfig(
                 num_workers=workers, use_gpu=on_gpu, resources_per_worker={"CPU": 1} | ({"GPU": 1} if on_gpu else {})
             ),
-            # The folder is new in every process, so that no run ever resumes a finished one.
+            # The folder is new in every process: what goes on from where is for checkpoints of our own to say.
             run_config=RunConfig(
                 name=job.name, storage_path=str(job.directory / "ray"), failure_config=FailureConfig(max_failures=0)
             ),
@@ -139,7 +140,7 @@ def _connect(job: TrainingJob, environment: dict[str, str]) -> None:
                 f"cannot reach the Ray cluster at {job.ray_address}: {error}; start it, or unset RANKMILL_RAY_ADDRESS"
             ) from error
         return
-    refuse_oversized(job.config.workers, usable_cpus(), "CPUs", "this machine")
+    refuse_oversized(job.config.least_workers, usable_cpus(), "CPUs", "this machine")
     # Local workers inherit this environment; a runtime_env would make Ray start each of them twice.
     for name, value in SMALL_CLUSTER.items():
         os.environ.setdefault(name, value)
@@ -171,8 +172,8 @@ def knock(address: str) -> None:
 
 def _use_gpu(job: TrainingJob, gpus: float, where: str) -> bool:
     if job.config.device == "cuda":
-        refuse_oversized(job.config.workers, gpus, "GPUs", where)
-    return job.config.device != "cpu" and gpus >= job.config.workers
+        refuse_oversized(job.config.least_workers, gpus, "GPUs", where)
+    return job.config.device != "cpu" and gpus >= job.config.least_workers
 
 
 def _fit(trainer: Any, job: TrainingJob) -> None:
@@ -203,7 +204,8 @@ def _worker(config: dict[str, str]) -> None:
     import torch
     from ray.train.torch import get_device
 
-    from components.train_ranker.loop import Replica, train
+    from components.train_ranker.loop import train
+    from components.train_ranker.validation import Replica
 
     job = TrainingJob.model_validate_json(config["job"])
     context = ray.train.get_context()

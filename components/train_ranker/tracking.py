@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.train_ranker.job import Progress
 from registry.client import experiment
-from registry.database import explain
+from registry.database import explained
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -45,7 +45,7 @@ class TrackedRun:
         values |= {"train_loss": progress.report.train_loss, "epoch_seconds": progress.seconds}
         now = int(time.time() * 1000)
         metrics = [Metric(name, value, now, progress.report.epoch) for name, value in sorted(values.items())]
-        with _explained(self.tracking_uri):
+        with explained(self.tracking_uri):
             self.client.log_batch(self.run_id, metrics=metrics)
 
     def log_file(self, path: Path) -> None:
@@ -54,7 +54,7 @@ class TrackedRun:
         Raises:
             RetryableError: MLflow cannot be written.
         """
-        with _explained(self.tracking_uri):
+        with explained(self.tracking_uri):
             self.client.log_artifact(self.run_id, str(path))
 
 
@@ -89,7 +89,7 @@ def tracked(
     from mlflow import MlflowClient
     from mlflow.entities import Param
 
-    with _explained(tracking_uri):
+    with explained(tracking_uri):
         client = MlflowClient(tracking_uri=tracking_uri)
         for dead in client.search_runs([experiment_id], f"tags.`{KEY}` = '{key}' and attributes.status = 'RUNNING'"):
             client.set_terminated(dead.info.run_id, "KILLED")
@@ -98,10 +98,10 @@ def tracked(
     try:
         yield TrackedRun(run_id=run_id, client=client, tracking_uri=tracking_uri)
     except BaseException:
-        with _explained(tracking_uri):
+        with explained(tracking_uri):
             client.set_terminated(run_id, "FAILED")
         raise
-    with _explained(tracking_uri):
+    with explained(tracking_uri):
         client.set_terminated(run_id, "FINISHED")
 
 
@@ -111,14 +111,3 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-@contextmanager
-def _explained(tracking_uri: str) -> Iterator[None]:
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        yield
-    except (MlflowException, SQLAlchemyError) as error:
-        raise explain(error, tracking_uri) from error

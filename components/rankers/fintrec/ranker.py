@@ -16,7 +16,7 @@ from torch.nn import functional
 from components.errors import BadInputError
 from components.rankers.base import RankerModule
 from components.rankers.config import RankerConfig
-from components.rankers.embedding import EmbeddedFields, FieldEmbedding
+from components.rankers.embedding import EmbeddedFields, FieldEmbedding, side_by_side
 from components.rankers.fintrec.attention import Encoder
 from components.rankers.fintrec.tokens import DatedVector, Events, Fuse, Layout
 from components.rankers.funnel import chain, funnel_loss, logit, stage_rates
@@ -137,8 +137,8 @@ class Fintrec(RankerModule):
         """
         events, elapsed = self.events(context)
         rows = elapsed.shape[0]
-        static = self.static.side_by_side(context, elapsed.new_zeros((rows, 0)))
-        candidate = self.candidate.side_by_side(items, elapsed.new_zeros((rows * packed, 0)))
+        static = side_by_side(context, self.static.names)
+        candidate = side_by_side(items, self.candidate.names)
         dated = [token(context.numeric[name]) for name, token in self.vectors.items()]
         statics = torch.stack([self.static(static), *dated], dim=1)
         asking = self.candidate(candidate).unflatten(0, (rows, packed))

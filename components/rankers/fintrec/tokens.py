@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from components.rankers.embedding import EmbeddedFields
-from components.rankers.sequences.mean import masked_mean
 from features.declaration import FieldSpec, RankerSchema
 
 DAY = 86_400.0
@@ -108,25 +107,8 @@ class Fuse(nn.Module):
         self.base = nn.Parameter(torch.randn(width) / math.sqrt(width))
         self.norm = nn.LayerNorm(width)
 
-    def side_by_side(self, fields: EmbeddedFields, none: Tensor) -> Tensor:
-        """Return the fields next to each other, float32 ``[B, out_features]``.
-
-        Args:
-            fields: the batch.
-            none: float32 ``[B, 0]``, the answer where there is no field.
-        """
-        parts = [
-            fields.categorical[name]
-            if name in fields.categorical
-            else masked_mean(fields.sequences[name], fields.masks[name])
-            if name in fields.sequences
-            else fields.numeric[name]
-            for name in self.names
-        ]
-        return torch.cat([none, *parts], dim=1)
-
     def forward(self, together: Tensor) -> Tensor:
-        """Return float32 ``[B, d]`` of what `side_by_side` returned."""
+        """Return float32 ``[B, d]`` of the fields side by side, float32 ``[B, out_features]``."""
         mixed = self.base.expand(together.shape[0], -1)
         for mix in self.mix:
             mixed = mixed + mix(together)

@@ -22,7 +22,9 @@ class NoInteraction(Interaction):
     def __init__(self, fields: int, width: int, extra: int, config: RankerConfig) -> None:
         super().__init__()
         self.out_features = fields * width + extra
+        self.extra = extra
 
     def forward(self, fields: FieldVectors) -> Tensor:
         """Return float32 ``[B, F·d + N]``."""
-        return torch.cat([fields.vectors.flatten(start_dim=1), fields.extra], dim=1)
+        x = fields.vectors.flatten(start_dim=1)
+        return torch.cat([x, fields.extra], dim=1) if self.extra else x

@@ -21,8 +21,9 @@ from components.rankers.lora import load_adapter, merged
 from components.rankers.lora_config import AdapterHeader, LoraConfig
 from components.train_ranker.config import Config, EpochReport
 from components.train_ranker.job import Adaptation, TrainingJob, read_progress, read_size
-from components.train_ranker.loop import Replica, train
+from components.train_ranker.loop import train
 from components.train_ranker.start import of_domain
+from components.train_ranker.validation import Replica
 from components.training_set import SPLITS, EncodedSplit, read_encoded, read_schema, write_encoded
 from tests.worlds import BANDS, write_training_set
 

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.errors import BadInputError, ContractViolationError, RankmillError, RetryableError, StorageError
-from components.train_ranker.batches import epoch_order, share
 from components.train_ranker.config import EpochReport
 from components.train_ranker.curves import draw_curves
 from components.train_ranker.job import PROGRESS, Failure, Progress, append_progress, read_progress
+from components.train_ranker.order import Indices, share, shuffled, windows
 from components.train_ranker.ray_launch import knock, refuse_oversized
 
 
@@ -78,6 +78,10 @@ def test_shares_are_disjoint_complete_and_even(rows: int, world: int) -> None:
 
 
 def test_an_epochs_order_is_a_permutation_of_its_own() -> None:
+    def epoch_order(rows: int, seed: int, epoch: int) -> Indices:
+        [window] = windows(rows, 64, seed, epoch, in_memory=rows)
+        return shuffled(window, seed, epoch)
+
     orders = [epoch_order(500, seed, epoch) for seed in (0, 1) for epoch in (1, 2)]
     assert all((np.sort(order) == np.arange(500)).all() for order in orders)
     assert len({order.tobytes() for order in orders}) == 4

@@ -18,11 +18,11 @@ from components.errors import BadInputError
 from components.rankers.build import build_ranker
 from components.rankers.config import RankerConfig
 from components.rankers.tasks import tasks_of
-from components.train_ranker import loop
 from components.train_ranker.batches import open_split
 from components.train_ranker.config import Config, EpochReport
 from components.train_ranker.job import TrainingJob, read_progress
-from components.train_ranker.loop import Replica, judge, train
+from components.train_ranker.loop import train
+from components.train_ranker.validation import Replica, judge, predict
 from components.training_set import SPLITS, EncodedSplit, read_encoded, read_schema, write_encoded
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -119,7 +119,8 @@ import sys
 from pathlib import Path
 import torch, torch.distributed as dist
 from components.train_ranker.job import TrainingJob
-from components.train_ranker.loop import Replica, train
+from components.train_ranker.loop import train
+from components.train_ranker.validation import Replica
 job, rank, meeting = TrainingJob.model_validate_json(Path(sys.argv[1]).read_text()), int(sys.argv[2]), sys.argv[3]
 torch.set_num_threads(1)
 dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
@@ -181,7 +182,7 @@ def test_it_stops_without_progress_and_keeps_the_best_epoch(
     ranker = build_ranker(RankerConfig(name="esmm", embedding_width=8, hidden=(16, 8)), schema)
     ranker.load_state_dict(weights)
     rows, tasks = open_split(training_set_dir, "validation", schema), tasks_of(schema.declaration)
-    found = judge(loop.predict(ranker, rows, tasks, Replica()), rows, tasks)
+    found = judge(predict(ranker, rows, tasks, Replica()), rows, tasks)
     assert found == pytest.approx(history[best - 1].metrics, abs=1e-9)
 
 
@@ -221,8 +222,10 @@ def test_a_loss_that_is_not_a_number_names_epoch_and_step(fit: Fit, altered: Cal
         return EncodedSplit(rows.features | {"popularity": popularity}, rows.labels, rows.domain, rows.user)
 
     dataset = altered(poisoned, "train")
-    with pytest.raises(BadInputError, match=r"the loss is nan in epoch 1, step \d+; lower learning_rate"):
+    with pytest.raises(BadInputError, match=r"the loss is nan in epoch 1, step \d+, ") as found:
         fit(dataset=dataset, batch_size=256)
+    for part in ("for like, love", "'popularity': from -", "1 of 256 not finite; lower learning_rate"):
+        assert part in str(found.value)
 
 
 def test_an_index_outside_its_table_is_a_sentence(fit: Fit, altered: Callable[..., Path]) -> None:

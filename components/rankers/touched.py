@@ -1,0 +1,124 @@
+"""Which rows of a table did a step read, and how should they change? A gradient for touched rows only.
+
+A dense gradient of a table is as large as the table, and an optimiser that walks over it pays for every row at every
+step. Here the backward pass only notes row numbers and the gradients of what was read there; `combined` adds up the
+gradients of equal rows, so that a step costs what the batch holds, however large the table is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+_POSITION_BITS = 24
+"""Room for a position of a batch beside a row number in one int64: 16 M reads a step, 5·10¹¹ rows."""
+
+
+class TouchedRows:
+    """Collects what the backward pass of one step sends to the rows of one table.
+
+    Args:
+        silent: int64 ``[n]``, ascending: rows that never learn (padding).
+    """
+
+    def __init__(self, silent: Tensor) -> None:
+        self.silent = silent
+        self._rows: list[Tensor] = []
+        self._gradients: list[Tensor] = []
+
+    def clear(self) -> None:
+        """Start a step."""
+        self._rows.clear()
+        self._gradients.clear()
+
+    def add(self, rows: Tensor, gradients: Tensor) -> None:
+        """Note float gradients ``[..., d]`` of the vectors read at int64 rows ``[...]``."""
+        self._rows.append(rows.reshape(-1))
+        self._gradients.append(gradients.reshape(-1, gradients.shape[-1]))
+
+    def combined(self, width: int) -> tuple[Tensor, Tensor]:
+        """Return the rows that were touched and the sum of each row's gradients.
+
+        Args:
+            width: d, width of a row.
+
+        Returns:
+            int64 ``[U]``, ascending and each once, and float32 ``[U, d]``; silent rows have gradient 0.
+        """
+        if not self._rows:
+            return self.silent.new_zeros(0), torch.zeros((0, width), device=self.silent.device)
+        rows, gradients = summed_by_row(_joined(self._rows), _joined(self._gradients).float())
+        if len(self.silent):
+            at = torch.searchsorted(rows, self.silent).clamp_(max=len(rows) - 1)
+            gradients[at[rows[at] == self.silent]] = 0.0
+        return rows, gradients
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    """Return tensors one after the other; a single one, which is the rule, without a copy."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def summed_by_row(rows: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
+    """Add up gradients of equal rows, always in the same order.
+
+    One sort of ``row · 2²⁴ + position`` groups equal rows and keeps their order, so that the sums do not depend on
+    threads.
+
+    Args:
+        rows: int64 ``[n]``.
+        gradients: float32 ``[n, d]``.
+
+    Returns:
+        int64 ``[U]`` ascending, float32 ``[U, d]``.
+    """
+    place = torch.arange(len(rows), device=rows.device)
+    packed = _sorted((rows << _POSITION_BITS) | place)
+    order, sorted_rows = packed & ((1 << _POSITION_BITS) - 1), packed >> _POSITION_BITS
+    first = torch.ones_like(sorted_rows, dtype=torch.bool)
+    torch.ne(sorted_rows[1:], sorted_rows[:-1], out=first[1:])
+    starts = torch.nonzero(first).squeeze(1)
+    return sorted_rows[starts], functional.embedding_bag(order, gradients, starts, mode="sum")
+
+
+def _sorted(values: Tensor) -> Tensor:
+    """Return int64 ``[n]`` in ascending order; numpy's vectorised sort is several times faster on a CPU."""
+    if values.device.type == "cpu":
+        return torch.from_numpy(np.sort(values.numpy()))
+    return values.sort().values
+
+
+class _Gather(torch.autograd.Function):
+    """Read rows; the gradient goes to the collector instead of a dense tensor."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, rows: Tensor, touched: TouchedRows) -> Tensor:
+        """Return ``weight[rows]``."""
+        ctx.rows, ctx.touched = rows, touched
+        return functional.embedding(rows, weight)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, None]:
+        """Note the gradient of what was read."""
+        ctx.touched.add(ctx.rows, gradients[0])
+        return None, None, None
+
+
+def gather(weight: Tensor, rows: Tensor, touched: TouchedRows | None) -> Tensor:
+    """Return float32 ``[..., d]``, the rows of `weight` at int64 ``[...]``.
+
+    Args:
+        weight: float32 ``[V, d]``.
+        rows: row numbers.
+        touched: where the gradient goes; None for the dense gradient of `weight`.
+    """
+    if touched is None or not torch.is_grad_enabled():
+        return functional.embedding(rows, weight)
+    vectors: Tensor = _Gather.apply(weight, rows, touched)
+    return vectors

@@ -1,0 +1,235 @@
+"""How fast does a ranker train as its vocabulary grows, against its peers and against what the machine can do?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from tests.benchmarks.contract import Benchmark, Goal, Report, Series, at_least, table_of
+from tests.benchmarks.lab import Lab
+from tests.benchmarks.training_world import BATCH, FIELDS, HIDDEN, WIDTH, area, read_rows, write_rows
+
+OURS, EXACT, ROOFLINE = "rankmill", "rankmill float32", "roofline"
+PEERS = ("torch_rechub", "deepctr_torch")
+HELD_OUT = 65_536
+ROUNDS = 3
+STEPS = {10_000: (110, 110), 100_000: (110, 60), 1_000_000: (110, 7)}
+"""By vocabulary: steps of ours, and of the peers, where minutes would pass with as many."""
+TABLE_RATE = 0.05
+
+
+def run(lab: Lab) -> Report:
+    """Train all of them in turns, each in a process of its own."""
+    sizes = {500: (6, 6)} if lab.quick else STEPS
+    cases = [f"{size:,}" for size in sizes]
+    who = (OURS, EXACT, *(PEERS if lab.peers else ()), ROOFLINE)
+    rates: dict[str, dict[str, list[float]]] = {name: {case: [] for case in cases} for name in who}
+    areas: dict[str, dict[str, list[float]]] = {name: {case: [] for case in cases} for name in who[:-1]}
+    memory: dict[str, dict[str, list[float]]] = {OURS: {case: [] for case in cases}}
+    allowed: dict[str, float] = {}
+    for size, (ours, theirs) in sizes.items():
+        case, path = f"{size:,}", str(lab.work / f"rows{size}.npz")
+        held_out = 512 if lab.quick else HELD_OUT
+        write_rows(lab.work / f"rows{size}.npz", size, max(ours, theirs) * BATCH + held_out)
+        warm = 1 if lab.quick else min(5, theirs // 3)
+        for number in range(lab.rounds(ROUNDS)):
+            for name in who if number % 2 == 0 else who[::-1]:
+                lab.say(f"{case} ids per field, round {number + 1}: {name}")
+                peer = name in PEERS
+                steps = {"steps": theirs if peer else ours, "warm": warm}
+                call: Any = (
+                    ("tests.benchmarks.training_peers", name) if peer else floor if name == ROOFLINE else rankmill
+                )
+                extra: dict[str, Any] = {} if name == ROOFLINE else {"held_out": held_out}
+                extra |= {} if peer or name == ROOFLINE else {"precision": "float32" if name == EXACT else "bfloat16"}
+                cost = lab.child(call, 900, peer=peer, path=path, vocabulary=size, **steps, **extra)
+                assert cost is not None, f"{name} took longer than a quarter of an hour"
+                rates[name][case].append(cost.value["rate"] / 1000)
+                # The AUC is a function of the seed, so one round says it all, after as many samples as the peers saw.
+                if name != ROOFLINE and not areas[name][case] and ours == theirs:
+                    areas[name][case].append(cost.value["click"])
+                if name == OURS:
+                    memory[OURS][case].append(cost.mib)
+                    allowed[case] = (size + 1) * FIELDS * (WIDTH + 1) * 4 / 2**20 + 1024
+    speed = Series(
+        title="samples per second",
+        unit="k/s",
+        better="higher",
+        axis="ids per field",
+        cases=tuple(cases),
+        samples=table_of(rates, cases),
+    )
+    quality = Series(
+        title="AUC of the click on rows held out, after the same samples",
+        unit="AUC",
+        better="higher",
+        axis="ids per field",
+        cases=tuple(cases),
+        samples=table_of(areas, cases),
+        absent={
+            f"{name} @ {case}": "the peers took fewer steps"
+            for name in areas
+            for case in cases
+            if not areas[name][case]
+        },
+    )
+    most = Series(
+        title="memory on top of rows and libraries, at its highest",
+        unit="MiB",
+        better="lower",
+        axis="ids per field",
+        cases=tuple(cases),
+        samples=table_of(memory, cases),
+    )
+    return Report(
+        series=(speed, quality, most),
+        goals=(*_goals(speed, quality, cases), *_memory_goals(most, allowed)),
+        charts=(speed.title,),
+    )
+
+
+def _goals(speed: Series, quality: Series, cases: list[str]) -> Iterator[Goal]:
+    for case, times in zip(cases, (4.0, 10.0, 100.0), strict=False):
+        best = max(
+            (name for name in PEERS if name in speed.samples), key=lambda n: speed.median(n, case) or 0, default=""
+        )
+        if best:
+            text = f"{case} ids: at least {times:g} × the faster peer ({best.replace('_', '-')})"
+            yield at_least(speed, OURS, best, case, times, text)
+        yield at_least(speed, OURS, ROOFLINE, case, 0.6, f"{case} ids: at least 0.6 of the roofline")
+        best_area = max((quality.median(name, case) or 0.0 for name in PEERS if name in quality.samples), default=0.0)
+        if best_area:
+            ours = quality.median(OURS, case) or 0.0
+            yield Goal(
+                text=f"{case} ids: AUC at most .0005 below the better peer's",
+                measured=f"{ours:.4f} against {best_area:.4f}",
+                met=ours >= best_area - 0.0005,
+            )
+    small, large = (speed.median(OURS, case) or 0.0 for case in (cases[0], cases[-1]))
+    if len(cases) > 1:
+        ratio = large / small
+        yield Goal(
+            text=f"rate at {cases[-1]} ids within 15 % of {cases[0]}", measured=f"{ratio:.2f} ×", met=ratio >= 0.85
+        )
+
+
+def _memory_goals(most: Series, allowed: dict[str, float]) -> Iterator[Goal]:
+    for case, limit in allowed.items():
+        used = most.median(OURS, case) or 0.0
+        text = f"{case} ids: at most tables, one number per row and 1 GiB"
+        yield Goal(text=text, measured=f"{used:,.0f} of {limit:,.0f} MiB", met=used <= limit)
+
+
+def rankmill(path: str, vocabulary: int, steps: int, warm: int, held_out: int, precision: str) -> Iterator[None]:
+    """Train our ESMM through the training loop's own feed and step."""
+    import torch
+
+    from components.rankers.build import build_ranker
+    from components.rankers.config import RankerConfig
+    from components.train_ranker.feed import Plan, batches
+    from components.train_ranker.knobs import Knobs, Tables
+    from components.train_ranker.loop import take_step
+    from components.train_ranker.optimiser import RankerOptimiser
+    from components.train_ranker.validation import Replica
+    from components.training_set import EncodedSplit
+    from features.declaration import Declaration, FieldSpec, RankerSchema
+
+    ids, click, conversion = read_rows(path)
+    rows = steps * BATCH
+    split = EncodedSplit(
+        features={f"f{i:02}": ids[:rows, i].copy() for i in range(FIELDS)},
+        labels={"click": click[:rows], "conversion": conversion[:rows]},
+        domain=ids[:rows, 0],
+        user=ids[:rows, 0],
+    )
+    fields = tuple(FieldSpec(name=f"f{i:02}", kind="categorical", size=vocabulary + 1) for i in range(FIELDS))
+    yield
+    torch.manual_seed(0)
+    rates = {"click": float(click[:rows].mean()), "conversion": float(conversion[:rows].mean())}
+    schema = RankerSchema(
+        declaration=Declaration(feedback=("click", "conversion"), funnel=True),
+        fields=fields,
+        base_rates=rates,
+        rows=rows,
+    )
+    ranker = build_ranker(RankerConfig(name="esmm", embedding_width=WIDTH, hidden=HIDDEN), schema)
+    optimiser = RankerOptimiser(ranker, Knobs(tables=Tables(optimiser="rowwise_adagrad", learning_rate=TABLE_RATE)))
+    replica = Replica()
+    ranker.train()
+    plan = Plan(BATCH, 0, rows, 0, 1, replica.device)
+    start = time.perf_counter()
+    with batches(split, plan, epoch=1) as feed:
+        for batch in feed:
+            if batch.step == warm + 1:
+                start = time.perf_counter()
+            take_step(ranker, optimiser, batch, precision, replica)
+    seconds = time.perf_counter() - start
+    yield
+    ranker.eval()
+    with torch.inference_mode():
+        outputs = ranker({f"f{i:02}": torch.from_numpy(ids[-held_out:, i]) for i in range(FIELDS)})
+    return {  # type: ignore[return-value]  # tests.benchmarks.child reads what a generator returns
+        "rate": (steps - warm) * BATCH / seconds,
+        "click": area(click[-held_out:], outputs["click"].numpy()),
+        "conversion": area(conversion[-held_out:], outputs["conversion"].numpy()),
+    }
+
+
+def floor(path: str, vocabulary: int, steps: int, warm: int) -> Iterator[None]:
+    """Time the bare towers in bfloat16 and, apart, the bare gather, sum by row and row-wise update."""
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    from components.rankers.touched import summed_by_row
+    from components.train_ranker.rowwise import RowwiseAdagrad
+
+    ids, click, conversion = (torch.from_numpy(values) for values in read_rows(path))
+    yield
+    torch.manual_seed(0)
+    narrow = (FIELDS * WIDTH, *HIDDEN)
+
+    def tower() -> nn.Sequential:
+        layers = [part for a, b in zip(narrow, HIDDEN, strict=False) for part in (nn.Linear(a, b), nn.ReLU())]
+        return nn.Sequential(*layers, nn.Linear(HIDDEN[-1], 1))
+
+    towers = nn.ModuleList([tower(), tower()])
+    adam = torch.optim.Adam(towers.parameters(), fused=True)
+    weight = torch.randn((vocabulary + 1) * FIELDS, WIDTH) * 0.01
+    rows = RowwiseAdagrad(weight, 0.01, 0.0)
+    offsets = torch.arange(FIELDS) * (vocabulary + 1)
+    seconds = 0.0
+    for step in range(steps):
+        at = slice(step * BATCH, (step + 1) * BATCH)
+        start = time.perf_counter()
+        places = ids[at] + offsets
+        x = functional.embedding(places, weight)
+        gradient = x.flatten(0, 1)
+        rows.step(*summed_by_row(places.flatten(), gradient))
+        x = x.flatten(1).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            first, second = (part(x).squeeze(1) for part in towers)
+        loss = functional.binary_cross_entropy_with_logits(first.float(), click[at])
+        loss = loss + functional.binary_cross_entropy_with_logits(second.float(), conversion[at])
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        seconds += (time.perf_counter() - start) if step >= warm else 0.0
+    yield
+    return {"rate": (steps - warm) * BATCH / seconds}  # type: ignore[return-value]
+
+
+BENCHMARK = Benchmark(
+    title="Training speed",
+    question="How fast does a ranker train as its vocabulary grows?",
+    run=run,
+    notes=(
+        f"ESMM, {FIELDS} categorical fields × width {WIDTH}, towers {'-'.join(map(str, HIDDEN))}, batch {BATCH:,}, "
+        "Zipf(1.2) ids. Rankmill trains with `precision: bfloat16` and row-wise Adagrad through its own feed and step; "
+        "the peers with their default Adam from memory, without their data loaders.",
+        "The roofline is one loop of bare towers in bfloat16 and a bare gather, sum by row and row-wise update.",
+    ),
+    order=10,
+    needs_peers=True,
+)
