@@ -151,11 +151,28 @@ def default_store(tracking_uri: str) -> Iterator[None]:
             os.environ["MLFLOW_TRACKING_URI"] = variable
 
 
+@contextmanager
+def explained(tracking_uri: str) -> Iterator[None]:
+    """Turn what MLflow and its database raise during the block into the sentences of `explain`."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
+        raise explain(error, tracking_uri) from error
+
+
+def reason_of(error: Exception) -> str:
+    """Return the first line of an error, or its kind when it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def explain(error: Exception, tracking_uri: str) -> RankmillError:
     """Return the sentence for an error that came out of MLflow or its database."""
     text = str(error)
     where = sqlite_file(tracking_uri) or tracking_uri
-    first = text.strip().split("\n")[0][:300]
+    first = reason_of(error)[:300]
     if "database is locked" in text:
         return RetryableError(f"the MLflow database {where} is locked by another program: wait for it, then run again")
     if any(
@@ -224,15 +241,11 @@ def _migrate(path: Path, tracking_uri: str) -> None:
 
 def _upgrade(uri: str, tracking_uri: str, artifact_root: str | None) -> None:
     from mlflow.db import upgrade
-    from mlflow.exceptions import MlflowException
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-    from sqlalchemy.exc import SQLAlchemyError
 
     quiet()  # importing MLflow sets its loggers again
-    try:
+    with explained(tracking_uri):
         upgrade.callback(uri)
         # The first store to open a database adds the experiment `Default`; two at once would collide.
         store = SqlAlchemyStore(uri, artifact_root or (Path(sqlite_file(uri) or "/").parent / "artifacts").as_uri())
         store.engine.dispose()
-    except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
-        raise explain(error, tracking_uri) from error

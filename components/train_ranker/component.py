@@ -19,6 +19,7 @@ from components.train_ranker.checkpoints import rewind
 from components.train_ranker.config import EPOCH_SECONDS, PARAMETERS, Config, EpochReport, Inputs, Outputs
 from components.train_ranker.job import FAILURE, Adaptation, Failure, Progress, TrainingJob, read_progress, read_size
 from components.train_ranker.ray_launch import refuse_oversized, usable_cpus
+from components.train_ranker.remote import RemoteJob, takes_jobs
 from features.files import locked
 
 POLL_SECONDS = 0.3
@@ -93,7 +94,8 @@ def run_job(job: TrainingJob, context: RunContext, params: ComponentConfig) -> l
     history: list[EpochReport] = []
     seconds: list[float] = []
     with ExitStack() as stack:
-        tree = stack.enter_context(_started(job, context))
+        tree = _started(job, context)
+        stack.enter_context(tree)
         # The child starts while MLflow is imported here.
         from components.train_ranker.curves import draw_curves
         from components.train_ranker.tracking import tracked
@@ -133,7 +135,8 @@ def run_job(job: TrainingJob, context: RunContext, params: ComponentConfig) -> l
                     if restarts > RESTARTS:
                         raise
                     context.note(f"training starts again: {error}")
-                    tree = stack.enter_context(_started(job, context))
+                    tree = _started(job, context)
+                    stack.enter_context(tree)
             curves = job.directory / "curves.png"
             draw_curves(history, curves)
             mlflow_run.log_file(curves)
@@ -144,13 +147,19 @@ def run_job(job: TrainingJob, context: RunContext, params: ComponentConfig) -> l
     return history
 
 
-def _started(job: TrainingJob, context: RunContext) -> ProcessTree:
+def _started(job: TrainingJob, context: RunContext) -> ProcessTree | RemoteJob:
     """Return the training process, which goes on from the newest checkpoint in the job's folder."""
-    job.directory.mkdir(parents=True, exist_ok=True)
-    (job.directory / FAILURE).unlink(missing_ok=True)
-    shutil.rmtree(job.directory / "ray", ignore_errors=True)
-    if position := rewind(job.directory):
-        context.progress(f"training goes on from epoch {position.epoch}, step {position.step}")
+
+    def prepare() -> None:
+        job.directory.mkdir(parents=True, exist_ok=True)
+        (job.directory / FAILURE).unlink(missing_ok=True)
+        shutil.rmtree(job.directory / "ray", ignore_errors=True)
+        if position := rewind(job.directory):
+            context.progress(f"training goes on from epoch {position.epoch}, step {position.step}")
+
+    if takes_jobs(job.ray_address):
+        return RemoteJob(job, job.directory / LOG, prepare)
+    prepare()
     started = job.model_copy(update={"ray_temp": _short_folder()})
     command = [sys.executable, "-m", "components.train_ranker.ray_launch", str(started.write())]
     cleanup = [started.ray_temp] if started.ray_temp else []
@@ -158,7 +167,7 @@ def _started(job: TrainingJob, context: RunContext) -> ProcessTree:
 
 
 def _wait(
-    tree: ProcessTree, job: TrainingJob, context: RunContext, seen: int, follow: Callable[[Progress], None]
+    tree: ProcessTree | RemoteJob, job: TrainingJob, context: RunContext, seen: int, follow: Callable[[Progress], None]
 ) -> None:
     """Follow the training process until it ended well.
 

@@ -1,0 +1,199 @@
+"""Does training on a cluster outlive the task that started it, and survive the cluster's own restart?"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from ray.job_submission import JobSubmissionClient
+
+from components.artifacts import TrainingSet
+from components.errors import BadInputError, RetryableError
+from components.execute import StageRequest, execute
+from components.settings import Settings
+from components.store import ArtifactRef, open_store
+from features.declaration import Window
+from tests.trained import publish
+
+pytestmark = [pytest.mark.engine, pytest.mark.long, pytest.mark.timeout(600)]
+
+ROOT = Path(__file__).resolve().parents[2]
+RAY = Path(sys.executable).with_name("ray")
+WINDOW = Window(start=datetime(2024, 1, 1, tzinfo=UTC), end=datetime(2024, 1, 31, tzinfo=UTC))
+CONFIG: dict[str, Any] = {
+    "ranker": {"name": "esmm", "embedding_width": 8, "hidden": [32, 16]}, "epochs": 40, "patience": 400,
+    "batch_size": 64,
+}  # fmt: skip
+RUN = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from components.execute import StageRequest, execute
+from components.settings import Settings
+settings = replace(Settings.at(Path(sys.argv[1])), ray_address=sys.argv[2])
+execute(StageRequest.model_validate_json(sys.stdin.read()), settings=settings)
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+class Cluster:
+    """A Ray head of its own, as an operator starts one."""
+
+    def __init__(self) -> None:
+        self.port, self.dashboard, self.folder = (
+            free_port(),
+            free_port(),
+            Path(tempfile.mkdtemp(prefix="rk-", dir="/tmp")),
+        )
+        self.address = f"http://127.0.0.1:{self.dashboard}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [RAY, "start", "--head", "--block", "--port", self.port, "--dashboard-host", "127.0.0.1"]
+        command += [
+            "--dashboard-port",
+            self.dashboard,
+            "--include-dashboard=true",
+            "--num-cpus",
+            2,
+            "--temp-dir",
+            self.folder,
+        ]
+        command += ["--node-ip-address", "127.0.0.1", "--disable-usage-stats", "--object-store-memory", 200_000_000]
+        command += ["--ray-client-server-port", free_port(), "--dashboard-agent-listen-port", free_port()]
+        self.process = subprocess.Popen(
+            list(map(str, command)),
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + 90
+        while True:
+            try:
+                JobSubmissionClient(self.address).list_jobs()
+                return
+            except (OSError, RuntimeError):
+                assert time.monotonic() < deadline, "the cluster did not come up"
+                time.sleep(0.5)
+
+    def stop(self) -> None:
+        assert self.process is not None
+        tree = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
+        for process in tree:
+            if process.is_running():
+                process.kill()
+        psutil.wait_procs(tree, timeout=10)
+        self.process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    made = Cluster()
+    made.start()
+    yield made
+    made.stop()
+    shutil.rmtree(made.folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return Settings.at(tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def dataset(home: Settings, training_set_dir: Path) -> ArtifactRef:
+    return publish(home, TrainingSet, training_set_dir)
+
+
+def request(dataset: ArtifactRef, **config: Any) -> StageRequest:
+    return StageRequest(
+        component="train_ranker", config=CONFIG | config, inputs={"dataset": dataset}, window=WINDOW, pipeline="remote",
+        stage="train", run_id="first",
+    )  # fmt: skip
+
+
+def quiet_digest(home: Settings, asked: StageRequest, key: str) -> str:
+    """The digest of the same training on this machine, undisturbed."""
+    store = open_store(home)
+    record = store.find("train_ranker", key)
+    assert record is not None
+    store.discard(record)
+    return execute(asked, settings=home).outputs["ranker"].digest
+
+
+def started(home: Settings, cluster: Cluster, asked: StageRequest) -> subprocess.Popen[bytes]:
+    """Start the stage as a scheduler's task would, and wait for its second epoch."""
+    stage = subprocess.Popen(
+        [sys.executable, "-c", RUN, str(home.home), cluster.address], cwd=ROOT, stdin=subprocess.PIPE
+    )
+    assert stage.stdin is not None
+    stage.stdin.write(asked.model_dump_json().encode())
+    stage.stdin.close()
+    deadline = time.monotonic() + 150
+    while not any(len(f.read_text().splitlines()) > 1 for f in home.home.glob("training/*/progress.jsonl")):
+        assert stage.poll() is None
+        assert time.monotonic() < deadline, "no epoch was trained"
+        time.sleep(0.1)
+    return stage
+
+
+def test_a_task_that_dies_finds_its_job_again(home: Settings, cluster: Cluster, dataset: ArtifactRef) -> None:
+    asked = request(dataset, seed=1, epochs=400)
+    stage = started(home, cluster, asked)
+    os.kill(stage.pid, signal.SIGKILL)
+    stage.wait(10)
+    client = JobSubmissionClient(cluster.address)
+    [before] = [job for job in client.list_jobs() if not job.status.is_terminal()]
+    result = execute(asked, settings=replace(home, ray_address=cluster.address))
+    jobs = client.list_jobs()
+    assert [job.submission_id for job in jobs] == [before.submission_id]
+    assert jobs[0].start_time == before.start_time, "no second job was started"
+    assert quiet_digest(home, asked, result.key) == result.outputs["ranker"].digest
+
+
+def test_a_cluster_that_restarts_costs_what_came_after_the_last_checkpoint(
+    home: Settings, cluster: Cluster, dataset: ArtifactRef
+) -> None:
+    asked = request(dataset, seed=2, epochs=400)
+    stage = started(home, cluster, asked)
+    cluster.stop()
+    cluster.start()
+    assert stage.wait(200) == 0
+    result = execute(asked, settings=home)
+    assert result.cached
+    assert any(note.startswith("training starts again: the Ray cluster at") for note in result.notes)
+    assert quiet_digest(home, asked, result.key) == result.outputs["ranker"].digest
+
+
+def test_a_bad_configuration_comes_back_as_its_sentence(home: Settings, cluster: Cluster, dataset: ArtifactRef) -> None:
+    with pytest.raises(BadInputError, match="training diverged: the loss is"):
+        execute(request(dataset, learning_rate=1e30), settings=replace(home, ray_address=cluster.address))
+    started_at = time.monotonic()
+    with pytest.raises(BadInputError, match=r"workers: 64 need 64 CPUs, the Ray cluster at .* has 2"):
+        execute(request(dataset, workers=64), settings=replace(home, ray_address=cluster.address))
+    assert time.monotonic() - started_at < 60
+
+
+def test_a_cluster_that_is_not_there_is_a_sentence(home: Settings, dataset: ArtifactRef) -> None:
+    address = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(RetryableError, match=rf"the Ray cluster at {address} takes no job: .*; start it, or correct"):
+        execute(request(dataset, seed=3), settings=replace(home, ray_address=address))
