@@ -87,11 +87,6 @@ movielens_profile = FeatureService(
     features=[user_profile, item_profile],
     description="Attributes only: what a linear ranker of the literature sees.",
 )
-movielens_user_history = FeatureService(
-    name="movielens_user_history",
-    features=[user_profile, user_activity, item_profile],
-    description="Attributes and what the user did before; for logs whose popular items have thousands of rows.",
-)
 movielens_ranker = FeatureService(
     name="movielens_ranker",
     features=[user_profile, user_activity, item_profile, item_activity],
@@ -101,6 +96,6 @@ movielens_ranker = FeatureService(
 DEFINITIONS = Definitions(
     entities=(user, item),
     views=(user_profile, user_activity, item_profile, item_activity),
-    services=(movielens_profile, movielens_user_history, movielens_ranker),
+    services=(movielens_profile, movielens_ranker),
     recipes=RECIPES,
 )

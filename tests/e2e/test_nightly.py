@@ -165,3 +165,25 @@ def test_7_mistakes_are_one_sentence_and_cost_nothing(
     assert sentence in " ".join(said.split())
     assert "Traceback" not in said
     assert rankmill(environment, "models") == before
+
+
+def test_8_cleaning_up_keeps_what_the_champion_and_the_last_run_need(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    artifacts = home(environment) / "artifacts"
+    for record in artifacts.glob("*/*/stage.json"):
+        value = json.loads(record.read_text())
+        record.write_text(json.dumps(value | {"created_at": "2020-01-01T00:00:00Z"}))
+        (record.parent / "used").unlink(missing_ok=True)
+    before = len(list(artifacts.glob("*/*/stage.json")))
+    assert f"of {before} stages" in rankmill(environment, "gc", "--dry-run")
+    assert len(list(artifacts.glob("*/*/stage.json"))) == before
+    said = rankmill(environment, "gc")
+    kept = len(list(artifacts.glob("*/*/stage.json")))
+    assert 0 < kept < before and f"{before - kept} of {before} stages deleted" in said
+    (rows, *_) = (artifacts / "build_training_set").glob("*/training_set/raw/test.parquet")
+    rankmill(environment, "score", "movielens_ranker", str(rows), str(tmp_path / "scores.parquet"))
+    plan = json.loads(rankmill(environment, "plan", "movielens_daily", "--json"))
+    states = {stage["name"]: stage["prediction"]["state"] for stage in plan["stages"]}
+    assert [name for name in CACHEABLE if states[name] != "hit"] == []
+    assert "0 of" in rankmill(environment, "gc")

@@ -157,7 +157,7 @@ def started(home: Settings, cluster: Cluster, asked: StageRequest) -> subprocess
 
 
 def test_a_task_that_dies_finds_its_job_again(home: Settings, cluster: Cluster, dataset: ArtifactRef) -> None:
-    asked = request(dataset, seed=1, epochs=400)
+    asked = request(dataset, seed=1, epochs=150)
     stage = started(home, cluster, asked)
     os.kill(stage.pid, signal.SIGKILL)
     stage.wait(10)
@@ -173,7 +173,7 @@ def test_a_task_that_dies_finds_its_job_again(home: Settings, cluster: Cluster, 
 def test_a_cluster_that_restarts_costs_what_came_after_the_last_checkpoint(
     home: Settings, cluster: Cluster, dataset: ArtifactRef
 ) -> None:
-    asked = request(dataset, seed=2, epochs=400)
+    asked = request(dataset, seed=2, epochs=150)
     stage = started(home, cluster, asked)
     cluster.stop()
     cluster.start()

@@ -142,7 +142,7 @@ def test_every_row_is_what_a_plain_loop_finds(answers: Any, seed: int, honour_cr
         | by_hand(tables["brand"], "brand", entity, honour_created)
         for entity in entities
     ]
-    got = answers(tables, entities, honour_created=honour_created, chunk_rows=37)
+    got = answers(tables, entities, honour_created=honour_created)
     assert got.column("__row_id").to_pylist() == [1000 - n for n in range(len(entities))]
     assert got.select(["pieces", "price", "words"]).to_pylist() == [
         {name: row[name] for name in ("pieces", "price", "words")} for row in expected

@@ -1,0 +1,1 @@
+"""Benchmarks: `python -m tests.benchmarks` measures, `docs/BENCHMARKS.md` shows."""

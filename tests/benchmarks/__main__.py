@@ -1,0 +1,91 @@
+"""How are benchmarks run? `python -m tests.benchmarks [NAME…]`: measured, recorded under docs/benchmarks, rendered."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import pkgutil
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+from components.settings import quiet_engines
+from pipelines.compare.machine import describe_machine
+from tests.benchmarks import __path__ as here
+from tests.benchmarks.contract import Benchmark, Record
+from tests.benchmarks.lab import ROOT, Lab
+from tests.benchmarks.page import PAGE, RECORDS, check, render
+
+PEERS = ROOT / ".bench-venv" / "bin" / "python"
+LIBRARIES = ("feast", "polars", "duckdb", "torch", "onnxruntime-gpu", "faiss-cpu", "scikit-learn", "apache-airflow")
+
+
+def benchmarks() -> dict[str, Benchmark]:
+    """Return every benchmark of this folder by name, in the order of the page."""
+    found = {}
+    for module in pkgutil.iter_modules(here):
+        if not module.name.startswith(("test_", "__")):
+            benchmark = getattr(importlib.import_module(f"tests.benchmarks.{module.name}"), "BENCHMARK", None)
+            if benchmark is not None:
+                found[module.name] = benchmark
+    return dict(sorted(found.items(), key=lambda pair: (pair[1].order, pair[0])))
+
+
+def measure(name: str, benchmark: Benchmark, *, quick: bool, peers: Path | None) -> Record:
+    """Run one benchmark in a folder of its own."""
+
+    def say(line: str) -> None:
+        sys.stdout.write(f"{name}: {line}\n")
+        sys.stdout.flush()
+
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix=f"rankmill-{name}-") as work:
+        report = benchmark.run(Lab(quick=quick, work=Path(work), peers=peers, say=say))
+    return Record(
+        name=name,
+        machine=describe_machine(),
+        versions={library: version(library) for library in LIBRARIES},
+        seconds=round(time.perf_counter() - start, 1),
+        report=report,
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure what was named, everything when nothing was, and write the page again."""
+    known = benchmarks()
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}")
+    parser.add_argument("--quick", action="store_true", help="smallest sizes, one round; nothing is recorded")
+    parser.add_argument("--render", action="store_true", help="write the page from what is recorded; measure nothing")
+    parser.add_argument("--check", action="store_true", help="fail when the page is not what the records say")
+    chosen = parser.parse_args(arguments)
+    if unknown := sorted(set(chosen.names) - set(known)):
+        parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(known)}")
+    if chosen.check:
+        stale = check(known)
+        sys.stdout.write("".join(f"{path} is not what docs/benchmarks/ says: run with --render\n" for path in stale))
+        return 1 if stale else 0
+    quiet_engines()
+    peers = PEERS if PEERS.exists() else None
+    missed = 0
+    for name in () if chosen.render else chosen.names or known:
+        record = measure(name, known[name], quick=chosen.quick, peers=peers)
+        for goal in record.report.goals:
+            missed += not goal.met
+            sys.stdout.write(f"{name}: {'met' if goal.met else 'NOT MET'}: {goal.text}: {goal.measured}\n")
+        sys.stdout.write(f"{name}: {record.seconds:.0f} s\n")
+        if not chosen.quick:
+            RECORDS.mkdir(parents=True, exist_ok=True)
+            (RECORDS / f"{name}.json").write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    if not chosen.quick:
+        for path, text in render(known).items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        sys.stdout.write(f"{PAGE.relative_to(ROOT)} written, {missed} goals not met\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
