@@ -12,11 +12,14 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from components.artifacts import EventsTable
 from components.errors import BadInputError, MissingError, RetryableError
+from components.events_table import changed_file
+from components.settings import Settings
 from features.files import locked, sha256_file
 
 log = logging.getLogger("rankmill")
@@ -57,6 +60,39 @@ class WheelFiles:
     wheel: str
     wheel_sha256: str
     files: tuple[RawFile, ...]
+
+    def paths(self, folder: Path) -> dict[str, Path]:
+        """Return where each file lies in the data set's folder, by its name."""
+        return {file.name: folder / file.name for file in self.files}
+
+
+def files_in(folder: str, listed: Iterable[tuple[str, int, str]]) -> tuple[RawFile, ...]:
+    """Return the files of a data set that all lie in one folder of the wheel and keep their names.
+
+    Args:
+        folder: path of the folder inside the wheel.
+        listed: path of each file below it, its bytes, its sha256.
+    """
+    return tuple(RawFile(name, f"{folder}/{name}", size, sha256) for name, size, sha256 in listed)
+
+
+def changed_since(
+    events: EventsTable, wanted: WheelFiles, settings: Settings, *, verify: bool, names: Iterable[str] | None = None
+) -> str | None:
+    """Return which raw file differs from the one that `events` was read from, or None.
+
+    Args:
+        events: a published table with the annotations of its raw files.
+        wanted: the data set.
+        settings: where the files and the table are stored.
+        verify: whether the files were compared with their sha256. Those bytes are part of the component's source and
+            need no look.
+        names: files that were read; None when all were.
+    """
+    if verify:
+        return None
+    paths = wanted.paths(settings.data / wanted.name)
+    return changed_file(events, {name: paths[name] for name in (paths if names is None else names)}, settings)
 
 
 def ensure_files(

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from features.declaration import Frozen
 from features.errors import BadInputError, MissingError, did_you_mean
+from features.yaml_text import Words, YamlText, parse
 
 FOLDER = Path(__file__).resolve().parent / "expectations"
 """Where suites live: one file each, named like the suite."""
@@ -25,6 +24,7 @@ Action = Literal["fail", "warn", "quarantine"]
 
 _LINE = "line of the rule"
 """Key under which the loader hands a rule its line."""
+_WORDS = Words("suite", twice="key {key} stands twice")
 
 
 class Where(Frozen):
@@ -147,57 +147,34 @@ def load(name: str, folder: Path = FOLDER) -> Suite:
     path = folder / f"{name}.yaml"
     if name not in names(folder):
         raise MissingError(f"no suite {name!r} in {folder}{did_you_mean(name, names(folder))}")
-    try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=_Loader)
-        raw = _Loader("").construct_document(node) if node else None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        raise BadInputError(f"{where}: {error.problem or error.context}; correct the suite") from None
-    if node is None or not isinstance(raw, dict):
+    text = parse(path.read_bytes(), _WORDS)
+    if text.mistakes:
+        at = text.inside(text.mistakes[0].span)
+        raise BadInputError(f"{path}:{at.line}:{at.column}: {text.mistakes[0].message}; correct the suite")
+    if not isinstance(text.value, dict):
         raise BadInputError(f"{path}:1: a suite is a mapping with `expectations`; correct the suite")
-    prepared = _prepared(raw, node)
+    prepared = _prepared(text)
     try:
         return Suite(name, path, Contract.model_validate(prepared))
     except ValidationError as error:
         first = error.errors()[0]
-        where = _place(prepared, node, first["loc"])
+        where = _place(prepared, text, first["loc"])
         raise BadInputError(
             f"{path}:{where}: {first['msg'].removeprefix('Value error, ')}; correct the suite"
         ) from None
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2 plain scalars (`no`, `25_34` and dates are texts), and no key twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} stands twice", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep=deep)
-
-
-_Loader.yaml_implicit_resolvers = {}
-for _tag, _pattern, _first in (
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?(0|[1-9][0-9]*)", list("-+0123456789")),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|nan)", list("-+.0123456789")),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
-
-
-def _prepared(raw: dict[str, Any], node: yaml.Node) -> dict[str, Any]:
+def _prepared(text: YamlText) -> dict[str, Any]:
     """Give every rule its line, and spread a rule with `columns` over them."""
+    raw: dict[str, Any] = text.value
     rules = raw.get("expectations")
     if not isinstance(rules, list):
         return raw
-    lines = [item.start_mark.line + 1 for item in _children(node, "expectations")]
     return {
         **raw,
-        "expectations": [one for rule, line in zip(rules, lines, strict=True) for one in _spread(rule, line)],
+        "expectations": [
+            one for place, rule in enumerate(rules) for one in _spread(rule, text.values["expectations", place].line)
+        ],
     }
 
 
@@ -211,16 +188,11 @@ def _spread(rule: Any, line: int) -> Iterator[Any]:
         yield {**rule, _LINE: line}
 
 
-def _children(node: yaml.Node, key: str) -> list[yaml.Node]:
-    return next((value.value for name, value in node.value if name.value == key), [])
-
-
-def _place(prepared: dict[str, Any], node: yaml.Node, where: tuple[int | str, ...]) -> str:
+def _place(prepared: dict[str, Any], text: YamlText, where: tuple[int | str, ...]) -> str:
     """Return ``line: key`` of a pydantic location; a rule is named by its expectation."""
     if len(where) > 1 and isinstance(where[1], int):
         rule = prepared["expectations"][where[1]]
         rule = rule if isinstance(rule, dict) else {}
         path = [rule.get("expect", f"rule {where[1] + 1}"), *where[2:]]
         return f"{rule.get(_LINE, 1)}: {'.'.join(map(str, path))}"
-    line = next((name.start_mark.line + 1 for name, _ in node.value if name.value == where[0]), 1)
-    return f"{line}: {'.'.join(map(str, where))}"
+    return f"{text.span(where[:1], key=True).line}: {'.'.join(map(str, where))}"

@@ -17,9 +17,9 @@ from urllib.parse import unquote, urlparse
 from pydantic import Field
 
 from features.declaration import Frozen
-from features.errors import BadInputError, MissingError, RankmillError, RetryableError
+from features.errors import BadInputError, MissingError, RetryableError
 from registry.contract import RegisteredVersion
-from registry.database import default_store, explain, initialise, locked, quiet, require
+from registry.database import default_store, explained, initialise, locked, quiet, reason_of, require
 from registry.packing import pack
 from registry.seal import Seal, check_seal
 
@@ -277,7 +277,7 @@ class Registry:
                     raise MissingError(
                         f"files of {what} are gone from {source}: restore them or register the model again"
                     ) from error
-                reason = str(error).strip().split("\n")[0]
+                reason = reason_of(error)
                 raise RetryableError(
                     f"files of {what} cannot be copied from {source} to {to}: {reason}; fix it and run again"
                 ) from error
@@ -298,15 +298,9 @@ def _asking(tracking_uri: str) -> Iterator[MlflowClient]:
     """Give a client, and turn what MLflow and its database raise into sentences."""
     quiet()
     from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
 
-    try:
+    with explained(tracking_uri):
         yield MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
-    except RankmillError:
-        raise
-    except (MlflowException, SQLAlchemyError) as error:
-        raise explain(error, tracking_uri) from error
 
 
 def _registered(found: ModelVersion) -> RegisteredVersion:

@@ -153,11 +153,7 @@ class ServedModel:
             self.run(self.encoder.encode(inputs.slice(start, chunk))) for start in range(0, inputs.num_rows, chunk)
         ]
         scores = _joined(parts, self.contract)
-        return (
-            scores
-            if self.calibration is None
-            else replace(scores, tasks=self._calibrated(self.calibration, scores.tasks, table))
-        )
+        return replace(scores, tasks=self.calibrated(scores.tasks, table))
 
     def expected_value(
         self, tasks: Mapping[str, Probabilities], table: pa.Table, value: ValueTable | None = None
@@ -176,14 +172,23 @@ class ServedModel:
         declaration = self.contract.schema_.declaration
         return expected_value(tasks, declaration, held.of(table, declaration.domain))
 
-    def _calibrated(
-        self, calibration: Calibration, tasks: dict[str, Probabilities], table: pa.Table
-    ) -> dict[str, Probabilities]:
-        declaration, domains = self.contract.schema_.declaration, calibration.domains
+    def calibrated(self, tasks: dict[str, Probabilities], table: pa.Table) -> dict[str, Probabilities]:
+        """Return the graph's own answers as the model gives them: through its calibration when it has one.
+
+        Args:
+            tasks: float64 ``[B]`` answers of the graph by task.
+            table: the same raw rows, with the domain when the calibration differs by it.
+
+        Raises:
+            BadInputError: the domain's column is missing.
+        """
+        if self.calibration is None:
+            return tasks
+        declaration, domains = self.contract.schema_.declaration, self.calibration.domains
         codes = np.full(table.num_rows, ELSEWHERE, dtype=np.int64)
         if domains:
             codes = domain_codes(domain_column(table, declaration.domain, "the calibration"), domains)
-        return calibration.apply(tasks, declaration, codes)
+        return self.calibration.apply(tasks, declaration, codes)
 
     def run(self, batch: Batch) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
         """Return every output of the graph for encoded rows, before calibration.

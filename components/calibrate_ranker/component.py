@@ -12,9 +12,10 @@ from components.errors import BadInputError
 from components.training_set import read_raw, read_schema
 
 if TYPE_CHECKING:
+    from components.calibrate_ranker.measure import Answered
     from components.rankers.tasks import Task
+    from features.declaration import Declaration
     from registry.calibration import Calibration, Stage
-    from registry.served_model import ServedModel
 
 RUN_ID = "mlflow_run_id"
 """Annotation that leads from every artifact of a model to its MLflow run."""
@@ -31,7 +32,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     """
     from dataclasses import replace
 
-    from components.calibrate_ranker.measure import cells_of, headline, own_curves
+    from components.calibrate_ranker.measure import answer, cells_of, headline, own_curves
     from components.rankers.tasks import tasks_of
     from components.store import MANIFEST
     from registry.calibration import CALIBRATION, Calibration
@@ -48,7 +49,15 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         )
     value = ValueTable(products=config.value, default=config.default_value).check(schema.domains)
     tasks = [task for task in tasks_of(schema.declaration) if task.name in graph.contract.tasks]
-    stages = () if config.method == "none" else _fitted(graph, inputs, config, context, tasks)
+    stages: tuple[Stage, ...] = ()
+    answers: list[Answered] = []
+    if config.method != "none":
+        table = read_raw(dataset, "validation")
+        if table.num_rows == 0:
+            raise BadInputError(f"stage {context.stage!r}: the validation split has no rows to calibrate on: widen it")
+        context.progress(f"scoring {table.num_rows} validation rows on {graph.provider}")
+        answers.append(answer(graph, "validation", table))
+        stages = _fitted(answers[0], schema.declaration, config, context, tasks)
     calibration = Calibration(
         ranker_digest=graph.contract.ranker_digest,
         dataset_digest=inputs.dataset.digest,
@@ -58,7 +67,10 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     )
     if stages:
         context.progress("measuring validation and test")
-        calibration = calibration.model_copy(update={"cells": cells_of(graph, calibration, dataset, tasks)})
+        test = read_raw(dataset, "test")
+        if test.num_rows:
+            answers.append(answer(graph, "test", test))
+        calibration = calibration.model_copy(update={"cells": cells_of(graph, calibration, answers, tasks)})
 
     draft = context.draft("onnx_model")
     for path in sorted(folder.iterdir()):
@@ -80,27 +92,21 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
 
 
 def _fitted(
-    graph: ServedModel, inputs: Inputs, config: Config, context: RunContext, tasks: list[Task]
+    found: Answered, declaration: Declaration, config: Config, context: RunContext, tasks: list[Task]
 ) -> tuple[Stage, ...]:
-    """Return the curves of every stage, fitted on the validation split."""
+    """Return the curves of every stage, fitted on the answers to the validation split."""
     import numpy as np
 
     from components.calibrate_ranker.fit import fit_stage
-    from components.evaluate_ranker.rows import NO_DOMAIN, judged
+    from components.evaluate_ranker.rows import NO_DOMAIN
     from registry.calibration import stages_of
     from registry.domains import ELSEWHERE, domain_codes
 
-    declaration = graph.contract.schema_.declaration
-    table = read_raw(context.local(inputs.dataset), "validation")
-    if table.num_rows == 0:
-        raise BadInputError(f"stage {context.stage!r}: the validation split has no rows to calibrate on: widen it")
-    rows = judged(table, declaration)
+    table, rows, scores = found.table, found.rows, found.scores
     domains = tuple(name for name in rows.domains(()) if name != NO_DOMAIN)
     codes = np.full(table.num_rows, ELSEWHERE, dtype=np.int64)
     if declaration.domain is not None:
         codes = domain_codes(table[declaration.domain], domains)
-    context.progress(f"scoring {table.num_rows} validation rows on {graph.provider}")
-    scores = graph.score(table).tasks
     by_name = {task.name: task for task in tasks}
     fitted = []
     for name in stages_of(declaration):

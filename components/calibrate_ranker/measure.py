@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
+import pyarrow as pa
 
-from components.evaluate_ranker.rows import judged
+from components.evaluate_ranker.rows import Judged, judged
 from components.rankers.tasks import Task
-from components.training_set import read_raw
 from registry.calibration import Calibration, CalibrationCell, Floats, Identity, Stage
 from registry.metrics import ece, log_loss, pcoc
 from registry.report import ALL
@@ -21,18 +20,41 @@ Measured = Literal["validation", "test"]
 """Splits that are measured: the curves were fitted on the first, the second is only reported."""
 
 
+@dataclass(frozen=True)
+class Answered:
+    """What the graph answers to a split, and what came true.
+
+    Attributes:
+        split: which.
+        table: its raw rows.
+        rows: labels and domains of the rows.
+        scores: float64 ``[rows]`` answers by task, before calibration.
+    """
+
+    split: Measured
+    table: pa.Table
+    rows: Judged
+    scores: dict[str, Floats]
+
+
+def answer(graph: ServedModel, split: Measured, table: pa.Table) -> Answered:
+    """Score the raw rows of a split with the graph, a model without calibration."""
+    return Answered(split, table, judged(table, graph.contract.schema_.declaration), graph.score(table).tasks)
+
+
 def cells_of(
-    graph: ServedModel, calibration: Calibration, dataset: Path, tasks: Sequence[Task]
+    graph: ServedModel, calibration: Calibration, answers: Iterable[Answered], tasks: Sequence[Task]
 ) -> tuple[CalibrationCell, ...]:
     """Return one cell per split × task × (all rows + each domain) that has rows.
 
     Args:
         graph: the model without calibration.
         calibration: the curves.
-        dataset: files of the training set.
+        answers: what the graph answers to each split.
         tasks: tasks of the model.
     """
-    return tuple(cell for split in get_args(Measured) for cell in _of_split(graph, calibration, dataset, split, tasks))
+    model = replace(graph, calibration=calibration)
+    return tuple(cell for found in answers for cell in _of_split(model, found, tasks))
 
 
 def headline(cells: Iterable[CalibrationCell], task: str) -> Iterator[str]:
@@ -60,15 +82,8 @@ def own_curves(stage: Stage, method: str, domains: Sequence[str]) -> str:
     )
 
 
-def _of_split(
-    graph: ServedModel, calibration: Calibration, dataset: Path, split: Measured, tasks: Sequence[Task]
-) -> Iterator[CalibrationCell]:
-    table = read_raw(dataset, split)
-    if table.num_rows == 0:
-        return
-    schema = graph.contract.schema_
-    rows = judged(table, schema.declaration)
-    before, after = (model.score(table).tasks for model in (graph, replace(graph, calibration=calibration)))
+def _of_split(model: ServedModel, found: Answered, tasks: Sequence[Task]) -> Iterator[CalibrationCell]:
+    rows, before, after = found.rows, found.scores, model.calibrated(found.scores, found.table)
     for task in tasks:
         space = rows.space(task)
         parts = [(ALL, space)]
@@ -77,7 +92,7 @@ def _of_split(
         for domain, mask in parts:
             if mask.any():
                 y = rows.labels[task.label][mask]
-                yield _cell(split, task.name, domain, y, before[task.name][mask], after[task.name][mask])
+                yield _cell(found.split, task.name, domain, y, before[task.name][mask], after[task.name][mask])
 
 
 def _cell(split: Measured, task: str, domain: str, y: Floats, before: Floats, after: Floats) -> CalibrationCell:

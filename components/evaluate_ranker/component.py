@@ -30,14 +30,13 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     """
     import pyarrow.parquet as pq
 
-    from components.evaluate_ranker.cells import headline, judge, remarks
-    from components.evaluate_ranker.page import render
-    from components.evaluate_ranker.plots import draw
+    from components.evaluate_ranker.cells import headline, remarks
+    from components.evaluate_ranker.publish import Scored, write_report
     from components.evaluate_ranker.rows import judged
     from components.evaluate_ranker.tracking import log_evaluation
     from components.rankers.tasks import tasks_of
     from registry.database import initialise
-    from registry.report import ALL, Evaluation
+    from registry.report import ALL
     from registry.served_model import ServedModel
 
     model = ServedModel.open(context.local(inputs.model), config.provider)
@@ -52,29 +51,19 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     tasks = [task for task in tasks_of(schema.declaration) if task.name in model.contract.tasks]
     domains = rows.domains(schema.domains)
     context.progress(f"judging {len(tasks)} tasks in {len(domains)} domains, {config.bootstrap} resamples each")
-    cells, calibration = judge(rows, scores.tasks, tasks, domains, config)
-    report = Evaluation(
+    scored = Scored(
+        name=f"{model.contract.ranker} in {context.pipeline}",
         model_digest=inputs.model.digest,
         dataset_digest=inputs.dataset.digest,
-        split=config.split,
-        rows=table.num_rows,
-        window_start=rows.start,
-        window_end=rows.end,
-        confidence=config.confidence,
-        resamples=config.bootstrap,
         provider=model.provider,
-        tasks=tuple(task.name for task in tasks),
+        rows=rows,
+        scores=scores.tasks,
+        tasks=tasks,
         domains=domains,
-        cells=cells,
-        calibration=calibration,
     )
-    lines = remarks(cells)
     draft = context.draft("report")
-    (draft / "report.json").write_text(report.model_dump_json(indent=2), encoding="utf-8")
+    report = write_report(draft, scored, config)
     pq.write_table(_predictions(table, schema.declaration.user, rows, scores), draft / "predictions.parquet")
-    plots = draw(draft / "plots", report, rows, scores.tasks, tasks)
-    name = f"{model.contract.ranker} in {context.pipeline}"
-    (draft / "report.html").write_text(render(report, name, lines, plots), encoding="utf-8")
 
     run_id = context.annotations_of(inputs.model).get(RUN_ID)
     if run_id:
@@ -87,7 +76,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
             context.note(f"not in MLflow: {error}")
     for task in tasks:
         context.note(headline(report.cell(task.name, ALL)))
-    for line in lines:
+    for line in remarks(report.cells):
         context.note(line)
     return Outputs(report=EvaluationReport(uri=str(draft)))
 

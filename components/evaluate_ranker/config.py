@@ -49,6 +49,8 @@ COMPONENT = ComponentSpec(
     outputs=Outputs,
     entrypoint="components.evaluate_ranker.component:run",
     sources=(
+        "components.pages",
+        "components.plots",
         "components.rankers.tasks",
         "components.training_set",
         "registry.axes",

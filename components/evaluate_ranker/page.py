@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
+from components.pages import REPORT_STYLE, picture
 from registry.report import Evaluation, Interval, Metric
 
 TITLES: dict[Metric, str] = {
@@ -20,26 +20,17 @@ TITLES: dict[Metric, str] = {
 }
 """Column heads of the table, in its order."""
 
-_PAGE = """<!doctype html>
+_PAGE = (
+    """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Evaluation of {{ name }}</title>
-<style>
-:root { color-scheme: light; }
-body { font: 15px/1.5 system-ui, sans-serif; color: #1f2933; background: #fff; max-width: 76rem; }
-body { margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; margin: 0 0 .25rem; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; margin: 1rem 0; }
-dt { color: #616e7c; } dd { margin: 0; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: .3rem .6rem; border-bottom: 1px solid #e4e7eb; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; } thead th { border-bottom: 2px solid #9aa5b1; }
-tr.all td { font-weight: 600; } small { color: #616e7c; font-weight: 400; display: block; }
-figure { display: inline-block; margin: 0 .5rem .5rem 0; vertical-align: top; } img { max-width: 100%; height: auto; }
-code { font-size: .9em; } ul { margin: .25rem 0; }
+<style>"""
+    + REPORT_STYLE
+    + """tr.all td { font-weight: 600; }
+figure { display: inline-block; margin: 0 .5rem .5rem 0; vertical-align: top; }
 </style>
 </head>
 <body>
@@ -84,7 +75,7 @@ none
 {% if remarks %}<h2>Remarks</h2>
 <ul>{% for line in remarks %}<li>{{ line }}</li>{% endfor %}</ul>{% endif %}
 <h2>Plots</h2>
-{% for title, data in images %}<figure><img alt="{{ title }}" src="data:image/png;base64,{{ data }}"></figure>
+{% for title, data in images %}<figure><img alt="{{ title }}" src="{{ data }}"></figure>
 {% endfor %}
 <h2>How to read it</h2>
 <p>AUC: how often a positive row is scored above a negative one. GAUC: the same within each user, weighted by rows.
@@ -94,6 +85,7 @@ A dash means that the value is undefined on these rows.</p>
 </body>
 </html>
 """
+)
 
 
 def render(report: Evaluation, name: str, remarks: Sequence[str], plots: Sequence[Path]) -> str:
@@ -111,7 +103,7 @@ def render(report: Evaluation, name: str, remarks: Sequence[str], plots: Sequenc
     for task in report.tasks:
         cells = [cell for cell in report.cells if cell.task == task]
         tasks.append((task, cells[0].space, cells))
-    images = [(p.stem.replace("_", " "), base64.b64encode(p.read_bytes()).decode()) for p in plots]
+    images = [(p.stem.replace("_", " "), picture(p)) for p in plots]
     return environment.from_string(_PAGE).render(
         report=report,
         name=name,

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from components.errors import MissingError, RetryableError
+from registry.database import reason_of
 from registry.report import ALL, Evaluation
 
 FOLDER = "evaluation"
@@ -41,14 +42,12 @@ def log_evaluation(tracking_uri: str, run_id: str, report: Evaluation, directory
             client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
         client.log_artifact(run_id, str(directory / "report.html"), FOLDER)
         client.log_artifacts(run_id, str(directory / "plots"), f"{FOLDER}/plots")
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+    except (MlflowException, OSError) as error:
+        if getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST":
             raise MissingError(
                 f"MLflow at {tracking_uri} has no run {run_id}, which trained this model: point MLFLOW_TRACKING_URI at "
                 "the tracker of the training, or train again without the cache"
             ) from error
-        raise _unreachable(tracking_uri, run_id, error) from error
-    except OSError as error:
         raise _unreachable(tracking_uri, run_id, error) from error
 
 
@@ -62,8 +61,7 @@ def metric_values(report: Evaluation) -> dict[str, float]:
 
 
 def _unreachable(tracking_uri: str, run_id: str, error: Exception) -> RetryableError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return RetryableError(
-        f"cannot log the evaluation to run {run_id} of MLflow at {tracking_uri}: {reason}; nothing was published, "
-        "bring MLflow back and run again"
+        f"cannot log the evaluation to run {run_id} of MLflow at {tracking_uri}: {reason_of(error)}; nothing was "
+        "published, bring MLflow back and run again"
     )

@@ -26,10 +26,9 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from components.evaluate_ranker.cells import headline, judge, remarks
+    from components.evaluate_ranker.cells import headline, remarks
     from components.evaluate_ranker.config import Config as Judging
-    from components.evaluate_ranker.page import render
-    from components.evaluate_ranker.plots import draw
+    from components.evaluate_ranker.publish import Scored, write_report
     from components.evaluate_ranker.rows import judged
     from components.fit_lightgbm.columns import columns_of
     from components.fit_lightgbm.trees import fit, settings_of
@@ -37,7 +36,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     from components.store import sha256_json
     from features.encode import Encoder
     from registry.metrics import auc
-    from registry.report import ALL, Evaluation
+    from registry.report import ALL
 
     dataset = context.local(inputs.dataset)
     declaration = read_schema(dataset).declaration
@@ -65,34 +64,24 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     context.annotate(LEAVES, str(sum(found.leaves for found in fitted.values())))
 
     test, scores = rows["test"], {name: found.scores["test"] for name, found in fitted.items()}
-    domains = test.domains(read_schema(dataset).domains)
-    cells, calibration = judge(test, scores, tasks, domains, Judging(bootstrap=config.bootstrap, seed=config.seed))
-    report = Evaluation(
+    draft = context.draft("report")
+    scored = Scored(
+        name=f"lightgbm in {context.pipeline}",
         model_digest=sha256_json({name: found.text for name, found in fitted.items()}),
         dataset_digest=inputs.dataset.digest,
-        split="test",
-        rows=tables["test"].num_rows,
-        window_start=test.start,
-        window_end=test.end,
-        confidence=Judging().confidence,
-        resamples=config.bootstrap,
         provider="lightgbm",
-        tasks=tuple(task.name for task in tasks),
-        domains=domains,
-        cells=cells,
-        calibration=calibration,
+        rows=test,
+        scores=scores,
+        tasks=tasks,
+        domains=test.domains(read_schema(dataset).domains),
     )
-    draft = context.draft("report")
-    (draft / "report.json").write_text(report.model_dump_json(indent=2), encoding="utf-8")
+    report = write_report(draft, scored, Judging(bootstrap=config.bootstrap, seed=config.seed))
     kept = {"settings": settings_of(config), "trees": {name: found.trees for name, found in fitted.items()}}
     (draft / "trees.json").write_text(json.dumps(kept, indent=2), encoding="utf-8")
     predicted = {f"predicted_{name}": pa.array(values) for name, values in scores.items()}
     pq.write_table(pa.table({"row_id": tables["test"]["row_id"]} | predicted), draft / "predictions.parquet")
-    plots = draw(draft / "plots", report, test, scores, tasks)
-    lines = remarks(cells)
-    (draft / "report.html").write_text(render(report, f"lightgbm in {context.pipeline}", lines, plots), "utf-8")
     for task in tasks:
         context.note(f"{headline(report.cell(task.name, ALL))}, {fitted[task.name].trees} trees")
-    for line in lines:
+    for line in remarks(report.cells):
         context.note(line)
     return Outputs(report=EvaluationReport(uri=str(draft)))

@@ -64,6 +64,8 @@ COMPONENT = ComponentSpec(
     entrypoint="components.fit_lightgbm.component:run",
     sources=(
         "components.evaluate_ranker",
+        "components.pages",
+        "components.plots",
         "components.rankers.tasks",
         "components.training_set",
         "features.encode",

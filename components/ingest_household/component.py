@@ -52,7 +52,7 @@ def run(inputs: NoInputs, config: Config, context: RunContext) -> Outputs:
     folder = ensure_files(
         RELEASE, context.settings.data, download=config.download, verify=config.verify, report=context.progress
     )
-    for name, digest in raw_annotations({file.name: folder / file.name for file in RELEASE.files}).items():
+    for name, digest in raw_annotations(RELEASE.paths(folder)).items():
         context.annotate(name, digest)
     tables = read_tables(folder, config, context.window)
     draft = context.draft("events")

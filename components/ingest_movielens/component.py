@@ -36,10 +36,10 @@ def run(inputs: NoInputs, config: Config, context: RunContext) -> Outputs:
         verify=config.verify,
         report=context.progress,
     )
-    source = release(config.release)
-    for name, digest in raw_annotations({file.name: folder / file.name for file in source.files}).items():
+    chosen = release(config.release)
+    for name, digest in raw_annotations(chosen.source.paths(folder)).items():
         context.annotate(name, digest)
-    frame = read_events(folder, source, config, context.window)
+    frame = read_events(folder, chosen, config, context.window)
     events = write_events(context.draft("events"), frame, events_schema(), context.window)
     for line in _summary(frame):
         context.note(line)

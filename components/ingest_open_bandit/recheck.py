@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from components.events_table import changed_file
 from components.ingest_open_bandit.config import Config, Outputs
 from components.ingest_open_bandit.release import RELEASE, needed
 from components.settings import Settings
+from components.wheel_files import changed_since
 
 
 def raw_files_are_unchanged(outputs: Outputs, config: Config, settings: Settings) -> str | None:
-    """Return which raw file differs from the one that was read, or None.
-
-    The bytes of a verified release are part of the component's source and need no look.
-    """
-    if config.verify:
-        return None
-    folder = settings.data / RELEASE.name
+    """Return which raw file differs from the one that was read, or None."""
     names = needed(config.policy, config.campaigns)
-    return changed_file(outputs.events, {name: folder / name for name in names}, settings)
+    return changed_since(outputs.events, RELEASE, settings, verify=config.verify, names=names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from components.wheel_files import RawFile, WheelFiles
+from components.wheel_files import WheelFiles, files_in
 
 _FILES = (
     ("random/all/all.csv", 5_039_451, "7168295b6e0a9eabcf3392320a5dd434e542b68e705d5cd9491499af589812f1"),
@@ -27,7 +27,7 @@ RELEASE = WheelFiles(
     requirement="obp==0.4.1",
     wheel="obp-0.4.1-py3-none-any.whl",
     wheel_sha256="87dec9caf4283c25ab13036532e0a24566f1c7bdcad1653a8ded43b2f5ef8208",
-    files=tuple(RawFile(name, f"obp/dataset/obd/{name}", size, sha256) for name, size, sha256 in _FILES),
+    files=files_in("obp/dataset/obd", _FILES),
 )
 """The sample that travels with the data set's own library: 10,000 impressions per policy and campaign."""
 

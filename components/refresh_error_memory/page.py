@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 from typing import Literal
 
 from jinja2 import Environment
 from pydantic import TypeAdapter
 
+from components.pages import SLOTS_STYLE, picture
+from components.plots import SLATE, TEAL, new_figure, save, style_slots
 from registry.memory.error_memory import MemoryHeader
 from registry.memory.prequential import SlotReport
 
 Metric = Literal["log_loss", "auc", "gauc", "pcoc"]
 DRAWN: tuple[tuple[Metric, str], ...] = (("log_loss", "log-loss (lower is better)"), ("auc", "AUC (higher is better)"))
 TABLED: tuple[tuple[Metric, str], ...] = (("log_loss", "log-loss"), ("auc", "AUC"), ("gauc", "GAUC"), ("pcoc", "PCOC"))
-BASE, COMPENSATED = "#6b7280", "#0f766e"
 
-_PAGE = """<!doctype html>
+_PAGE = (
+    """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Error memory of {{ header.model }} v{{ header.version }}</title>
-<style>
- body {font: 15px/1.5 system-ui, sans-serif; color: #1f2937; max-width: 74rem; margin: 2rem auto; padding: 0 1rem}
- h1 {font-size: 1.5rem; margin-bottom: .2rem} h2 {font-size: 1.1rem; margin-top: 2rem}
- img {width: 100%} .muted {color: #6b7280} .wide {overflow-x: auto}
- table {border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .85rem}
- th, td {padding: .25rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #e5e7eb}
- th {font-weight: 600; border-bottom: 2px solid #9ca3af} td.l, th.l {text-align: left}
- .better {color: #0f766e} .worse {color: #b91c1c}
+<style>"""
+    + SLOTS_STYLE
+    + """ .better {color: #0f766e} .worse {color: #b91c1c}
 </style></head><body>
 <h1>Error memory of {{ header.model }} v{{ header.version }}</h1>
 <p class="muted">{{ "{:,}".format(header.rows) }} rows, {{ header.covers }}. Each slot of time is scored with the memory
@@ -38,7 +34,7 @@ of earlier slots and written afterwards; λ is the best on earlier slots. Figure
 <td class="l">{% if task.enabled %}on{% elif task.log_loss is none %}off: one slot cannot be judged
 {% else %}<span class="worse">off: it hurts</span>{% endif %}</td></tr>
 {% endfor %}</table>
-<p><img alt="Base and compensated log-loss and AUC per slot" src="data:image/png;base64,{{ image }}"></p>
+<p><img alt="Base and compensated log-loss and AUC per slot" src="{{ image }}"></p>
 {% for name in header.feedback %}<h2>{{ name }}</h2><div class="wide"><table>
 <tr><th>slot</th><th class="l">from</th><th>rows</th><th>stored</th><th>empty</th><th>positives</th><th>λ</th>
 {% for _, title in tabled %}<th>{{ title }}</th>{% endfor %}</tr>
@@ -56,6 +52,7 @@ of earlier slots and written afterwards; λ is the best on earlier slots. Figure
 n₀ {{ header.read_out.shrinkage }}; ranker {{ header.ranker_digest[:12] }}. ReLoop2, Zhu et al., KDD 2023.</p>
 </body></html>
 """
+)
 
 
 def write_report(directory: Path, header: MemoryHeader, slots: tuple[SlotReport, ...]) -> None:
@@ -72,40 +69,29 @@ def write_report(directory: Path, header: MemoryHeader, slots: tuple[SlotReport,
         tabled=TABLED,
         number=_number,
         judged=_judged,
-        image=base64.b64encode((directory / "slots.png").read_bytes()).decode(),
+        image=picture(directory / "slots.png"),
     )
     (directory / "slots.html").write_text(page, encoding="utf-8")
 
 
 def draw(path: Path, header: MemoryHeader, slots: tuple[SlotReport, ...]) -> None:
     """Draw base against compensated per slot, one row of panels per task."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    figure = Figure(figsize=(10, 3.2 * len(header.feedback)), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(10, 3.2 * len(header.feedback))
     panels = figure.subplots(len(header.feedback), len(DRAWN), squeeze=False)
     at = [slot.slot for slot in slots]
     for row, name in enumerate(header.feedback):
         for column, (metric, title) in enumerate(DRAWN):
             panel = panels[row][column]
-            for label, colour, style in (("base", BASE, "--"), ("compensated", COMPENSATED, "-")):
+            for label, colour, style in (("base", SLATE, "--"), ("compensated", TEAL, "-")):
                 values = [
                     getattr(slot.tasks[name].base if label == "base" else slot.tasks[name].compensated, metric)
                     for slot in slots
                 ]
                 drawn = [float("nan") if value is None else value for value in values]
                 panel.plot(at, drawn, style, color=colour, marker="o", markersize=3.5, label=label)
-            panel.set_title(f"{name}: {title}", fontsize=10, loc="left")
-            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-            panel.grid(axis="y", color="#e5e7eb")
-            panel.spines[["top", "right"]].set_visible(False)
-            if row == len(header.feedback) - 1:
-                panel.set_xlabel("slot of time")
+            style_slots(panel, f"{name}: {title}", last=row == len(header.feedback) - 1)
     panels[0][0].legend(frameon=False, fontsize=9)
-    # Without the library's version in the file, equal figures are equal bytes on every patch release.
-    figure.savefig(path, metadata={"Software": None})
+    save(figure, path)
 
 
 def _number(value: float | None) -> str:

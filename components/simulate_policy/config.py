@@ -111,6 +111,8 @@ COMPONENT = ComponentSpec(
     outputs=Outputs,
     entrypoint="components.simulate_policy.component:run",
     sources=(
+        "components.pages",
+        "components.plots",
         "components.rankers.tasks",
         "components.training_set",
         "features.declaration",

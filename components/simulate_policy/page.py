@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
+from components.pages import REPORT_STYLE, picture
 from components.simulate_policy.report import Simulation
 from registry.report import Interval
 
-_PAGE = """<!doctype html>
+_PAGE = (
+    """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Policies of {{ name }}</title>
-<style>
-:root { color-scheme: light; }
-body { font: 15px/1.5 system-ui, sans-serif; color: #1f2933; background: #fff; max-width: 76rem; }
-body { margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; margin: 0 0 .25rem; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; margin: 1rem 0; }
-dt { color: #616e7c; } dd { margin: 0; } .scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: .3rem .6rem; border-bottom: 1px solid #e4e7eb; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; } thead th { border-bottom: 2px solid #9aa5b1; }
-small { color: #616e7c; font-weight: 400; display: block; } img { max-width: 100%; height: auto; }
-code { font-size: .9em; } ul { margin: .25rem 0; }
-</style>
+<style>"""
+    + REPORT_STYLE
+    + """</style>
 </head>
 <body>
 <h1>Policies of {{ name }}</h1>
@@ -68,7 +59,7 @@ code { font-size: .9em; } ul { margin: .25rem 0; }
 {% endfor %}
 </tbody>
 </table></div>
-<p><img alt="Estimates in {{ group }}" src="data:image/png;base64,{{ image }}"></p>
+<p><img alt="Estimates in {{ group }}" src="{{ image }}"></p>
 {% endfor %}
 {% if remarks %}<h2>Remarks</h2>
 <ul>{% for line in remarks %}<li>{{ line }}</li>{% endfor %}</ul>{% endif %}
@@ -82,6 +73,7 @@ would be as informative. On-policy is the mean reward of the policy's own log in
 </body>
 </html>
 """
+)
 
 
 def render(report: Simulation, name: str, remarks: Sequence[str], plots: Sequence[Path]) -> str:
@@ -100,7 +92,7 @@ def render(report: Simulation, name: str, remarks: Sequence[str], plots: Sequenc
         (
             group,
             [value for value in report.values if value.group == group],
-            base64.b64encode(plot.read_bytes()).decode(),
+            picture(plot),
         )
         for group, plot in zip(names, plots, strict=True)
     ]

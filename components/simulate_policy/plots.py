@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from components.plots import BLUE, GREY, ORANGE, new_figure, save, style_title
 from components.simulate_policy.report import PolicyValue, Simulation
-
-_INK, _BLUE, _ORANGE, _GREY = "#1f2933", "#1f6feb", "#d9730d", "#9aa5b1"
 
 
 def draw(directory: Path, report: Simulation) -> tuple[Path, ...]:
@@ -20,21 +18,19 @@ def draw(directory: Path, report: Simulation) -> tuple[Path, ...]:
     files = []
     for number, group in enumerate(groups):
         path = directory / f"{number:02d}_{re.sub(r'[^A-Za-z0-9]+', '_', group)}.png"
-        _picture([value for value in report.values if value.group == group], report).savefig(path)
-        files.append(path)
+        files.append(save(_picture([value for value in report.values if value.group == group], report), path))
     return tuple(files)
 
 
 def _picture(values: list[PolicyValue], report: Simulation) -> Figure:
     lines = [(value, name) for value in values for name in value.estimates]
-    figure = Figure(figsize=(7.5, 1.4 + 0.26 * len(lines)), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(7.5, 1.4 + 0.26 * len(lines))
     axes = figure.add_subplot()
     for row, (value, name) in enumerate(lines):
         found = value.estimates[name]
         if found.value is None:
             continue
-        colour = _GREY if name.startswith("direct") else _BLUE
+        colour = GREY if name.startswith("direct") else BLUE
         if found.low is not None and found.high is not None:
             axes.plot([found.low, found.high], [row, row], color=colour, linewidth=2, solid_capstyle="round")
         axes.plot([found.value], [row], marker="o", markersize=4, color=colour)
@@ -43,17 +39,15 @@ def _picture(values: list[PolicyValue], report: Simulation) -> Figure:
         end = start + len(value.estimates)
         if value.on_policy is not None and value.on_policy.value is not None:
             label = f"{value.policy}, in its own log"
-            axes.plot([value.on_policy.value] * 2, [start - 0.4, end - 0.6], color=_ORANGE, linewidth=2, label=label)
+            axes.plot([value.on_policy.value] * 2, [start - 0.4, end - 0.6], color=ORANGE, linewidth=2, label=label)
         axes.axhline(end - 0.5, color="#e4e7eb", linewidth=1)
         start = end
     if values[0].logged.value is not None:
-        axes.axvline(values[0].logged.value, color=_GREY, linestyle="--", linewidth=1, label="the judged log")
+        axes.axvline(values[0].logged.value, color=GREY, linestyle="--", linewidth=1, label="the judged log")
     axes.set_yticks(range(len(lines)), [f"{value.policy} · {name}" for value, name in lines], fontsize=8)
     axes.set_ylim(len(lines) - 0.5, -0.5)
-    axes.set_title(
-        f"{values[0].group}: {values[0].rows:,} rows, {values[0].candidates} candidates", fontsize=10, color=_INK
-    )
+    axes.set_title(f"{values[0].group}: {values[0].rows:,} rows, {values[0].candidates} candidates")
     axes.set_xlabel(f"mean {report.reward}")
-    axes.spines[["top", "right"]].set_visible(False)
+    style_title(axes)
     axes.legend(fontsize=8, frameon=False)
     return figure

@@ -53,6 +53,8 @@ COMPONENT = ComponentSpec(
     outputs=Outputs,
     entrypoint="components.study_error_memory.component:run",
     sources=(
+        "components.pages",
+        "components.plots",
         "components.rankers",
         "components.refresh_error_memory",
         "components.train_ranker.batches",

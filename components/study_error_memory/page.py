@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
+from components.pages import SLOTS_STYLE, picture
+from components.plots import BLUE, ORANGE, SLATE, TEAL, new_figure, save, style_slots
 from components.study_error_memory.report import (
     METRICS,
     VARIANTS,
@@ -33,10 +34,10 @@ NAMES: dict[Variant, str] = {
     "both": "incremental + memory",
 }
 _STYLES: dict[Variant, tuple[str, str]] = {
-    "base": ("#6b7280", "--"),
-    "memory": ("#0f766e", "-"),
-    "incremental": ("#d9730d", "-"),
-    "both": ("#1f6feb", "-"),
+    "base": (SLATE, "--"),
+    "memory": (TEAL, "-"),
+    "incremental": (ORANGE, "-"),
+    "both": (BLUE, "-"),
 }
 _AIM: dict[StudyMetric, str] = {
     "auc": " − base (higher is better)",
@@ -45,17 +46,13 @@ _AIM: dict[StudyMetric, str] = {
     "pcoc": " (1 is right)",
 }
 
-_PAGE = """<!doctype html>
+_PAGE = (
+    """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Error memory study of {{ report.ranker }}</title>
-<style>
- body {font: 15px/1.5 system-ui, sans-serif; color: #1f2937; max-width: 76rem; margin: 2rem auto; padding: 0 1rem}
- h1 {font-size: 1.5rem; margin-bottom: .2rem} h2 {font-size: 1.1rem; margin-top: 2rem}
- img {width: 100%} .muted, small {color: #6b7280} small {display: block} .wide {overflow-x: auto}
- table {border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .85rem}
- th, td {padding: .25rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #e5e7eb}
- th {font-weight: 600; border-bottom: 2px solid #9ca3af} td.l, th.l {text-align: left}
-</style></head><body>
+<style>"""
+    + SLOTS_STYLE
+    + """</style></head><body>
 <h1>Error memory study of {{ report.ranker }}</h1>
 <p class="muted">{{ "{:,}".format(report.rows) }} test rows, {{ report.window }}, in {{ report.slots | length }} slots
 of time. Every slot is scored before anything learns from it, so the first slot is the base model's in all four.</p>
@@ -70,7 +67,7 @@ of time. Every slot is scored before anything learns from it, so the first slot 
 learner knew the user with those from after. It counts users with both labels, and among those with few rows the first
 label foretells the opposite of the rest: a learner that follows users tends to lose there. GAUC in slot compares only
 rows that one state of the learner ranked.</p>
-<p><img alt="Metrics of the four learners per slot" src="data:image/png;base64,{{ image }}"></p>
+<p><img alt="Metrics of the four learners per slot" src="{{ image }}"></p>
 <h2>How the settings were chosen</h2>
 <p>Memory: {{ report.memory }}. λ of each slot: least log-loss on earlier slots of this period, out of
 {{ report.lambdas | join(", ") }}. Learning rate {{ report.learning_rate }}: least log-loss when the validation split is
@@ -96,6 +93,7 @@ holds that copy's own errors, under keys of the frozen base: keys of moving weig
 2023. A dash means that the metric is undefined on those rows.</p>
 </body></html>
 """
+)
 
 
 def write_page(directory: Path, report: StudyReport) -> None:
@@ -109,7 +107,7 @@ def write_page(directory: Path, report: StudyReport) -> None:
         period=PERIOD_TITLES,
         names=NAMES,
         variants=VARIANTS,
-        image=base64.b64encode((directory / "slots.png").read_bytes()).decode(),
+        image=picture(directory / "slots.png"),
     )
     (directory / "report.html").write_text(page, encoding="utf-8")
 
@@ -119,12 +117,7 @@ def draw(path: Path, report: StudyReport) -> None:
 
     Slots differ far more than learners do, so all but PCOC is drawn as the difference from the base.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    figure = Figure(figsize=(5.5 * len(report.tasks), 2.6 * len(METRICS)), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(5.5 * len(report.tasks), 2.6 * len(METRICS))
     panels = figure.subplots(len(METRICS), len(report.tasks), squeeze=False, sharex=True)
     at = [slot.slot for slot in report.slots]
     for row, metric in enumerate(METRICS):
@@ -138,15 +131,9 @@ def draw(path: Path, report: StudyReport) -> None:
                 )
             if metric == "pcoc":
                 panel.axhline(1.0, color="#d1d5db", linewidth=1, zorder=0)
-            panel.set_title(f"{task}: {TITLES[metric]}{_AIM[metric]}", fontsize=10, loc="left")
-            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-            panel.grid(axis="y", color="#e5e7eb")
-            panel.spines[["top", "right"]].set_visible(False)
-            if row == len(METRICS) - 1:
-                panel.set_xlabel("slot of time")
+            style_slots(panel, f"{task}: {TITLES[metric]}{_AIM[metric]}", last=row == len(METRICS) - 1)
     figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside upper left", frameon=False, ncols=4)
-    # Without the library's version in the file, equal figures are equal bytes on every patch release.
-    figure.savefig(path, metadata={"Software": None})
+    save(figure, path)
 
 
 def _drawn(found: SlotTask, variant: Variant, metric: StudyMetric) -> float:

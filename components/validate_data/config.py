@@ -107,5 +107,5 @@ COMPONENT = ComponentSpec(
     inputs=Inputs,
     outputs=Outputs,
     entrypoint="components.validate_data.component:run",
-    sources=("features.expectations", "features.suites"),
+    sources=("features.expectations", "features.suites", "features.yaml_text"),
 )

@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +19,18 @@ from typer.testing import CliRunner
 
 from components.artifacts import Ranker, TrainingSet
 from components.errors import BadInputError
-from components.execute import StageRequest, StageResult, execute
+from components.execute import StageResult
 from components.settings import Settings
 from components.store import ArtifactRef, open_store
 from components.training_set import read_raw
-from features.declaration import Window
 from registry.calibration import Calibration, Isotonic, Platt
 from registry.metrics import pcoc
 from registry.report import Evaluation
-from registry.served_model import ServedModel
+from registry.served_model import Scores, ServedModel
+from tests.stages import run_stage
 from tests.trained import publish, write_ranker
 from tests.worlds import BANDS, write_training_set
 
-WINDOW = Window(start=datetime(2024, 1, 1, tzinfo=UTC), end=datetime(2024, 2, 1, tzinfo=UTC))
 ENOUGH = {"min_rows": 100, "min_positives": 20}
 VALUE = {"25_34": 100.0, "35_plus": 10.0, "under_25": 1.0}
 
@@ -46,16 +44,7 @@ class Shop:
     dataset: ArtifactRef
 
     def run(self, component: str, config: dict[str, Any], cache: bool = True, **inputs: ArtifactRef) -> StageResult:
-        request = StageRequest(
-            component=component,
-            config=config,
-            inputs=inputs,
-            window=WINDOW,
-            pipeline="shop",
-            stage=component,
-            cache="all" if cache else "off",
-        )
-        return execute(request, settings=self.settings)
+        return run_stage(self.settings, component, config, cache, **inputs)
 
     def calibrate(self, model: ArtifactRef, dataset: ArtifactRef | None = None, **config: Any) -> StageResult:
         return self.run("calibrate_ranker", ENOUGH | config, model=model, dataset=dataset or self.dataset)
@@ -120,6 +109,21 @@ def test_every_ranker_is_calibrated_in_every_domain(
     assert any(np.abs(scores.tasks[t] - raw.tasks[t]).max() > 0.01 for t in scores.tasks)
     assert (scores.tasks["love"] <= scores.tasks["like"]).all()
     np.testing.assert_array_equal(scores.hidden, raw.hidden)
+
+
+def test_the_graph_scores_each_split_once(
+    shop: Shop, exported: dict[str, ArtifactRef], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored: list[int] = []
+    score = ServedModel.score
+
+    def counted(model: ServedModel, table: pa.Table) -> Scores:
+        scored.append(table.num_rows)
+        return score(model, table)
+
+    monkeypatch.setattr(ServedModel, "score", counted)
+    shop.run("calibrate_ranker", ENOUGH, cache=False, model=exported["lr"], dataset=shop.dataset)
+    assert scored == [read_raw(shop.dataset_dir, split).num_rows for split in ("validation", "test")]
 
 
 def test_a_planted_overestimate_is_gone_on_test_and_the_evaluation_sees_it(

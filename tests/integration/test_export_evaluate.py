@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -16,19 +16,17 @@ from safetensors.torch import load_file, save_file
 
 from components.artifacts import OnnxModel, Ranker, TrainingSet
 from components.errors import BadInputError, ParityError, RetryableError
-from components.execute import StageRequest, StageResult, execute
+from components.execute import StageResult
 from components.rankers.files import load_ranker
 from components.settings import Settings
 from components.store import ArtifactRef, open_store
 from components.training_set import read_encoded, read_schema
-from features.declaration import Window
 from registry.contract import ModelContract, ParityReport
 from registry.metrics import auc
 from registry.report import Evaluation
 from registry.served_model import ServedModel
+from tests.stages import run_stage
 from tests.trained import publish, write_ranker
-
-WINDOW = Window(start=datetime(2024, 1, 1, tzinfo=UTC), end=datetime(2024, 2, 1, tzinfo=UTC))
 
 
 @dataclass(frozen=True)
@@ -42,17 +40,8 @@ class Shop:
     ranker: ArtifactRef
 
     def run(self, component: str, cache: bool = True, **inputs: ArtifactRef) -> StageResult:
-        config = {"bootstrap": 50} if component == "evaluate_ranker" else {}
-        request = StageRequest(
-            component=component,
-            config=config,
-            inputs=inputs,
-            window=WINDOW,
-            pipeline="shop",
-            stage=component,
-            cache="all" if cache else "off",
-        )
-        return execute(request, settings=self.settings)
+        config: dict[str, Any] = {"bootstrap": 50} if component == "evaluate_ranker" else {}
+        return run_stage(self.settings, component, config, cache, **inputs)
 
     def folder(self, ref: ArtifactRef) -> Path:
         return open_store(self.settings).fetch(ref.load())

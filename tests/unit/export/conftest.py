@@ -8,17 +8,13 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import pytest
 from torch import nn
 
-from components.export_onnx.graph import OPSET, export_graph
 from components.rankers.files import load_ranker
-from components.rankers.tasks import tasks_of
 from components.training_set import EncodedSplit, read_encoded, read_schema
 from features.declaration import RankerSchema
-from registry.contract import ModelContract
-from tests.trained import write_ranker
+from tests.exports import write_model
 
 
 @dataclass(frozen=True)
@@ -61,23 +57,15 @@ def copy(esmm: Exported, tmp_path: Path) -> Path:
 
 
 def _export(name: str, dataset: Path, directory: Path) -> Exported:
-    write_ranker(directory, dataset, name, steps=30)
+    contract = write_model(directory, dataset, name, steps=30)
     schema = read_schema(directory)
-    ranker = load_ranker(directory)
-    tasks = tuple(task.name for task in tasks_of(schema.declaration))
-    export_graph(ranker, schema, tasks, directory / "model.onnx")
-    test = read_encoded(dataset, "test", schema)
     feedback = len(schema.declaration.feedback)
     inputs = sum(field.kind != "elapsed" for field in schema.fields)
-    hidden = {"esmm": 32, "gnolr": 2 * 32 * feedback, "lr": inputs * feedback}[name]
-    contract = ModelContract(
-        ranker=name,
-        ranker_digest="r",
+    assert contract.hidden == {"esmm": 32, "gnolr": 2 * 32 * feedback, "lr": inputs * feedback}[name]
+    return Exported(
+        directory=directory,
+        ranker=load_ranker(directory),
         schema=schema,
-        tasks=tasks,
-        hidden=hidden,
-        hidden_mean=tuple(np.zeros(hidden)),
-        opset=OPSET,
+        tasks=contract.tasks,
+        test=read_encoded(dataset, "test", schema),
     )
-    (directory / "contract.json").write_text(contract.model_dump_json(by_alias=True))
-    return Exported(directory=directory, ranker=ranker, schema=schema, tasks=tasks, test=test)

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from components.contract import RunContext
-from components.settings import Settings
 from components.wheel_files import RawFile, WheelFiles
 from features.declaration import Window
+from tests.ingesting import context_at
 
 RATINGS = """user_id:token\titem_id:token\trating:float\ttimestamp:float
 2\t10\t5\t880000100
@@ -70,21 +70,7 @@ def window() -> Window:
 @pytest.fixture
 def context(tmp_path: Path) -> Callable[[Window], RunContext]:
     def make(window: Window) -> RunContext:
-        def refuse(artifact: object) -> Path:
-            raise AssertionError(artifact)
-
-        return RunContext(
-            settings=Settings.at(tmp_path / "home"),
-            pipeline="p",
-            stage="ingest",
-            run_id="r",
-            window=window,
-            scratch=tmp_path / f"scratch-{len(list(tmp_path.iterdir()))}",
-            kept=tmp_path / "kept",
-            key="k",
-            fetch=refuse,
-            read_annotations=lambda artifact: {},
-        )
+        return context_at(tmp_path / "home", window)
 
     return make
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
@@ -20,6 +19,7 @@ from components.ingest_movielens.component import events_schema, run
 from components.ingest_movielens.config import Config
 from components.settings import Settings
 from features.declaration import Window
+from tests.ingesting import events_of
 
 OWN: dict[str, Any] = {"verify": False, "download": False}
 Make = Callable[[Window], RunContext]
@@ -27,8 +27,7 @@ Make = Callable[[Window], RunContext]
 
 def events(make: Make, window: Window, **config: Any) -> tuple[pa.Table, RunContext]:
     context = make(window)
-    outputs = run(NoInputs(), Config(**OWN, **config), context)
-    return pq.read_table(Path(outputs.events.uri) / "events.parquet"), context
+    return events_of(run, Config(**OWN, **config), context), context
 
 
 def test_rows_columns_labels_and_order(raw: Any, context: Make, window: Window) -> None:

@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from components.contract import NoInputs, RunContext
+from components.contract import RunContext
 from components.errors import BadInputError
 from components.ingest_movielens.component import events_schema, run
 from components.ingest_movielens.config import Config
 from features.declaration import Window
+from tests.ingesting import events_of
 
 FILES = {
     "ml-1m.inter": (
@@ -51,8 +51,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def events(folder: Path, context: Callable[[Window], RunContext]) -> Events:
     def make() -> pa.Table:
-        outputs = run(NoInputs(), Config(release="ml-1m", verify=False, download=False), context(WINDOW))
-        return pq.read_table(Path(outputs.events.uri) / "events.parquet")
+        return events_of(run, Config(release="ml-1m", verify=False, download=False), context(WINDOW))
 
     return make
 

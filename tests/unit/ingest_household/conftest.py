@@ -11,11 +11,11 @@ from typing import Any
 import polars as pl
 import pytest
 
-from components.contract import NoInputs, RunContext
+from components.contract import NoInputs
 from components.ingest_household.component import run
 from components.ingest_household.config import Config
-from components.settings import Settings
 from features.declaration import Window
+from tests.ingesting import context_at
 
 WINDOW = Window(start=datetime(2016, 12, 1, tzinfo=UTC), end=datetime(2017, 5, 1, tzinfo=UTC))
 DAY = pl.Datetime("ns")
@@ -98,7 +98,6 @@ class World:
 
     folder: Path
     home: Path
-    runs: int = 0
 
     def change(self, name: str, edit: Callable[[pl.DataFrame], pl.DataFrame]) -> None:
         path = self.folder / f"{name}.parquet"
@@ -106,12 +105,7 @@ class World:
 
     def ingest(self, window: Window = WINDOW, **config: Any) -> tuple[Path, list[str]]:
         """Run the component; return the folder of the events and the notes."""
-        self.runs += 1
-        context = RunContext(
-            settings=Settings.at(self.home), pipeline="p", stage="ingest", run_id="r", window=window,
-            scratch=self.home / f"scratch{self.runs}", kept=self.home / "kept", key="k",
-            fetch=lambda artifact: Path(artifact.uri), read_annotations=lambda artifact: {},
-        )  # fmt: skip
+        context = context_at(self.home, window)
         outputs = run(NoInputs(), Config(**{"verify": False, "download": False, **config}), context)
         return Path(outputs.events.uri), context.notes
 

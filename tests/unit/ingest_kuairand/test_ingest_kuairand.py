@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from components.contract import NoInputs, RunContext
 from components.errors import BadInputError, MissingError
 from components.execute import StageRequest, execute
 from components.ingest_kuairand.component import events_schema, run
 from components.ingest_kuairand.config import Config
 from components.settings import Settings
 from features.declaration import Window
+from tests.ingesting import context_at, events_of
 
 LOG_HEADER = (
     "user_id,video_id,date,hourmin,time_ms,is_click,is_like,is_follow,is_comment,is_forward,is_hate,long_view,"
@@ -80,14 +79,8 @@ def events(folder: Path, tmp_path: Path) -> Make:
     """Run the component and return its table and notes."""
 
     def make(window: Window = WINDOW, **config: Any) -> tuple[pa.Table, list[str]]:
-        scratch = tmp_path / f"scratch{len(list(tmp_path.iterdir()))}"
-        context = RunContext(
-            settings=Settings.at(tmp_path / "home"), pipeline="p", stage="ingest", run_id="r", window=window,
-            scratch=scratch, kept=tmp_path / "kept", key="k",
-            fetch=lambda artifact: Path(artifact.uri), read_annotations=lambda artifact: {},
-        )  # fmt: skip
-        outputs = run(NoInputs(), Config(**config), context)
-        return pq.read_table(Path(outputs.events.uri) / "events.parquet"), context.notes
+        context = context_at(tmp_path / "home", window)
+        return events_of(run, Config(**config), context), context.notes
 
     return make
 

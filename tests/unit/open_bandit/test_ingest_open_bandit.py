@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from components.contract import NoInputs, RunContext
 from components.errors import BadInputError, MissingError
 from components.execute import StageRequest, execute
 from components.ingest_open_bandit.component import events_schema, run
@@ -20,6 +18,7 @@ from components.settings import Settings
 from features.declaration import Window
 from features.definitions import load_definitions
 from features.tables import compute_table
+from tests.ingesting import context_at, events_of
 
 WINDOW = Window(start=datetime(2019, 11, 24, tzinfo=UTC), end=datetime(2019, 11, 25, tzinfo=UTC))
 A, B = "a" * 32, "b" * 32
@@ -56,14 +55,8 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def events(folder: Path, tmp_path: Path) -> Make:
     def make(window: Window = WINDOW, **config: Any) -> tuple[pa.Table, list[str]]:
-        scratch = tmp_path / f"scratch{len(list(tmp_path.iterdir()))}"
-        context = RunContext(
-            settings=Settings.at(tmp_path / "home"), pipeline="p", stage="ingest", run_id="r", window=window,
-            scratch=scratch, kept=tmp_path / "kept", key="k",
-            fetch=lambda artifact: Path(artifact.uri), read_annotations=lambda artifact: {},
-        )  # fmt: skip
-        outputs = run(NoInputs(), Config(**(CONFIG | config)), context)
-        return pq.read_table(Path(outputs.events.uri) / "events.parquet"), context.notes
+        context = context_at(tmp_path / "home", window)
+        return events_of(run, Config(**(CONFIG | config)), context), context.notes
 
     return make
 

@@ -29,7 +29,8 @@ from components.rankers.ordinal import (
 )
 from components.rankers.tasks import LOGIT
 from features.declaration import Declaration, FieldSpec, RankerSchema
-from tests.unit.rankers.conftest import FIELDS, SIDES
+from tests.unit.rankers.conftest import FIELDS
+from tests.worlds import SIDES
 
 SchemaOf = Callable[..., RankerSchema]
 BatchOf = Callable[..., dict[str, Tensor]]

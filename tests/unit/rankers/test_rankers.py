@@ -16,9 +16,8 @@ from components.rankers.base import RankerModule
 from components.rankers.build import build_ranker
 from components.rankers.config import OPTIONS, RANKERS, RankerConfig
 from components.rankers.files import load_ranker, write_weights
-from components.rankers.tasks import HIDDEN, tasks_of
+from components.testing_rankers import RankerContract
 from features.declaration import FieldSpec, RankerSchema
-from tests.unit.rankers.conftest import widened, without_events
 
 SchemaOf = Callable[..., RankerSchema]
 BatchOf = Callable[..., dict[str, Tensor]]
@@ -41,70 +40,19 @@ def build(name: str, schema: RankerSchema, seed: int = 0) -> RankerModule:
     return ranker.eval()
 
 
-def labels_of(*feedback: str, rows: int) -> dict[str, Tensor]:
-    return {name: (torch.arange(rows) % (i + 2) == 0).float() for i, name in enumerate(feedback)}
+class TestEveryRanker(RankerContract):
+    @pytest.fixture(autouse=True, params=EVERY)
+    def _chosen(self, request: pytest.FixtureRequest) -> None:
+        self.name = request.param
 
+    def setup_method(self) -> None:
+        """It is known already."""
 
-@pytest.mark.parametrize("name", EVERY)
-@pytest.mark.parametrize("feedback", [("like", "love"), ("click", "cart", "pay")], ids=len)
-def test_outputs_are_the_declared_tasks_and_hidden(
-    name: str, feedback: tuple[str, ...], schema_of: SchemaOf, batch_of: BatchOf
-) -> None:
-    schema = schema_of(*feedback)
-    outputs = build(name, schema)(batch_of(33))
-    for task in tasks_of(schema.declaration):
-        assert outputs[task.name].shape == (33,)
-        assert ((outputs[task.name] >= 0) & (outputs[task.name] <= 1)).all()
-    assert outputs[HIDDEN].ndim == 2
-    assert outputs[HIDDEN].shape[0] == 33
+    def teardown_method(self) -> None:
+        """It stays known."""
 
-
-@pytest.mark.parametrize("name", EVERY)
-def test_conditionals_times_the_step_before_are_the_feedback(name: str, schema_of: SchemaOf, batch_of: BatchOf) -> None:
-    outputs = build(name, schema_of("click", "cart", "pay"))(batch_of(200))
-    for shallow, deep in (("click", "cart"), ("cart", "pay")):
-        product = outputs[shallow] * outputs[f"{deep}_given_{shallow}"]
-        # A linear model may give the deep feedback more than the shallow one; its conditional stops at 1.
-        torch.testing.assert_close(product, torch.minimum(outputs[deep], outputs[shallow]), atol=1e-6, rtol=1e-5)
-
-
-@pytest.mark.parametrize("name", EVERY)
-def test_a_row_is_scored_alike_alone_in_a_batch_and_with_more_padding(
-    name: str, schema: RankerSchema, batch_of: BatchOf
-) -> None:
-    ranker, batch = build(name, schema), batch_of(17)
-    whole = ranker(batch)
-    alone = ranker({field: values[4:5] for field, values in batch.items()})
-    padded = ranker(widened(batch, 6))
-    for output in whole:
-        torch.testing.assert_close(alone[output], whole[output][4:5])
-        torch.testing.assert_close(padded[output], whole[output])
-
-
-@pytest.mark.parametrize("name", EVERY)
-def test_an_empty_history_is_a_history_of_padding(name: str, schema: RankerSchema, batch_of: BatchOf) -> None:
-    ranker, batch = build(name, schema), batch_of(9)
-    without = ranker(without_events(batch))
-    with_padding = ranker(widened(without_events(batch), 5))
-    for output, values in with_padding.items():
-        assert torch.isfinite(values).all()
-        torch.testing.assert_close(without[output], values)
-
-
-@pytest.mark.parametrize("name", EVERY)
-def test_unseen_values_are_scored_and_loss_has_gradients_everywhere(
-    name: str, schema: RankerSchema, batch_of: BatchOf
-) -> None:
-    ranker = build(name, schema)
-    unseen = {f: torch.ones_like(v) if v.dtype == torch.int64 else v for f, v in batch_of(6).items()}
-    assert all(torch.isfinite(values).all() for values in ranker(unseen).values())
-    loss = ranker.loss(ranker(batch_of(64)), labels_of("like", "love", rows=64))
-    loss.backward()
-    assert loss.ndim == 0
-    for parameter_name, parameter in ranker.named_parameters():
-        assert parameter.grad is not None, parameter_name
-        assert torch.isfinite(parameter.grad).all()
-        assert parameter.grad.abs().sum() > 0, parameter_name
+    def config(self) -> RankerConfig:
+        return small(self.name)
 
 
 @pytest.mark.parametrize("name", WITH_BIASES)
@@ -122,21 +70,6 @@ def test_it_starts_at_the_base_rates(name: str, schema: RankerSchema, batch_of: 
     outputs = build_ranker(small(name), schema).eval()(batch_of(500) | no_numbers)
     assert outputs["like"].mean().item() == pytest.approx(0.5, abs=0.02)
     assert outputs["love"].mean().item() == pytest.approx(0.25, abs=0.02)
-
-
-@pytest.mark.parametrize("name", EVERY)
-def test_written_and_read_back_it_answers_the_same(
-    name: str, schema: RankerSchema, batch_of: BatchOf, tmp_path: Path
-) -> None:
-    ranker, batch = build(name, schema), batch_of(12)
-    write_weights(tmp_path / "weights.safetensors", ranker)
-    (tmp_path / "ranker.json").write_text(small(name).model_dump_json())
-    (tmp_path / "schema.json").write_text(schema.model_dump_json())
-    again = load_ranker(tmp_path)
-    assert not again.training
-    for output, values in ranker(batch).items():
-        assert torch.equal(again(batch)[output], values)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["ranker.json", "schema.json", "weights.safetensors"]
 
 
 def test_weights_of_another_ranker_are_one_sentence(schema: RankerSchema, tmp_path: Path) -> None:

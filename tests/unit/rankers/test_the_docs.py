@@ -10,18 +10,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
-from components.export_onnx.graph import export_graph
-from components.export_onnx.parity import compare, require
 from components.rankers import config
 from components.rankers.build import build_ranker
 from components.rankers.config import RankerConfig
 from components.rankers.tasks import HIDDEN, tasks_of
-from components.training_set import read_encoded, read_schema
-from registry.session import open_session
+from components.training_set import read_schema
+from tests.exports import check_graph
 from tests.unit.rankers.conftest import make_batch, make_schema, widened, without_events
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "add-a-ranker.md"
@@ -120,17 +117,6 @@ def test_an_example_keeps_the_contract_of_rankers(name: str) -> None:
 @pytest.mark.usefixtures("registered")
 @pytest.mark.parametrize("name", ["fm", "last"])
 def test_the_graph_of_an_example_answers_as_torch_does(name: str, training_set_dir: Path, tmp_path: Path) -> None:
-    schema = read_schema(training_set_dir)
     torch.manual_seed(0)
-    ranker = build_ranker(chosen(name), schema).eval()
-    with torch.no_grad():
-        for parameter in ranker.parameters():
-            parameter.add_(torch.randn(parameter.shape) * 0.2)
-    tasks = tuple(task.name for task in tasks_of(schema.declaration))
-    export_graph(ranker, schema, tasks, tmp_path / "model.onnx")
-    test = read_encoded(training_set_dir, "test", schema)
-    session = open_session(tmp_path / "model.onnx", "cpu")
-    require(compare(ranker, session, schema.fields, tasks, test.features, 1e-5), "")
-    with torch.inference_mode():
-        some = ranker({field: torch.from_numpy(values.copy()) for field, values in test.features.items()})
-    assert all(np.std(some[task].numpy()) > 1e-3 for task in tasks)
+    ranker = build_ranker(chosen(name), read_schema(training_set_dir)).eval()
+    check_graph(ranker, training_set_dir, tmp_path)

@@ -9,13 +9,9 @@ import pyarrow as pa
 import pytest
 from scipy.stats import spearmanr
 
-from components.export_onnx.graph import OPSET, export_graph
-from components.rankers.files import load_ranker
-from components.rankers.tasks import tasks_of
-from components.training_set import read_raw, read_schema
+from components.training_set import read_raw
 from features.declaration import Declaration, FieldSpec, RankerSchema
 from features.errors import BadInputError
-from registry.contract import ModelContract
 from registry.reasons import (
     Effects,
     Group,
@@ -28,30 +24,13 @@ from registry.reasons import (
     without,
 )
 from registry.served_model import ServedModel
-from registry.session import open_session
-from tests.trained import write_ranker
+from tests.exports import write_model
 
 STREAM = ("recent_items", "recent_likes", "recent_times")
 
 
 def served(directory: Path, dataset: Path, name: str, steps: int, seed: int) -> ServedModel:
-    write_ranker(directory, dataset, name, steps, seed)
-    schema = read_schema(directory)
-    ranker = load_ranker(directory)
-    tasks = tuple(task.name for task in tasks_of(schema.declaration))
-    export_graph(ranker, schema, tasks, directory / "model.onnx")
-    outputs = open_session(directory / "model.onnx", "cpu").get_outputs()
-    hidden = next(int(output.shape[1]) for output in outputs if output.name == "hidden")
-    contract = ModelContract(
-        ranker=name,
-        ranker_digest="r",
-        schema=schema,
-        tasks=tasks,
-        hidden=hidden,
-        hidden_mean=(0.0,) * hidden,
-        opset=OPSET,
-    )
-    (directory / "contract.json").write_text(contract.model_dump_json(by_alias=True))
+    write_model(directory, dataset, name, steps, seed)
     return ServedModel.open(directory, "cpu")
 
 

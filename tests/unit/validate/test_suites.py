@@ -52,7 +52,10 @@ expectations:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("expectations: [", "mine.yaml:1:"),
+        ("expectations: [", "mine.yaml:1:16: a value or a closing bracket is missing here: add it; correct the suite"),
+        ("expectations: &all []\nmore: *all\n", "mine.yaml:2:7: aliases are not part of the language"),
+        ("description: !!str 1\n", "mine.yaml:1:14: remove the tag '!!str': a suite file holds plain values only"),
+        ("\ufefflow: ${low}\n\tx: 1\n", "mine.yaml:2:1: a tab cannot indent"),
         ("- a\n", "mine.yaml:1: a suite is a mapping"),
         ("", "mine.yaml:1: a suite is a mapping"),
         ("expectations: []\n", "mine.yaml:1: expectations: Tuple should have at least 1 item"),

@@ -1,0 +1,55 @@
+"""How do the pictures of reports look? Their colours, their frame, and files that equal figures make equal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+INK, BLUE, ORANGE, GREY = "#1f2933", "#1f6feb", "#d9730d", "#9aa5b1"
+SLATE, TEAL = "#6b7280", "#0f766e"
+"""A base model and its error memory, in every picture of both."""
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure that is drawn into a PNG file; sizes in inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def style_title(panel: Any) -> None:
+    """Give a panel's title its size and colour, and take the frame's upper and right side away."""
+    panel.title.set_fontsize(10)
+    panel.title.set_color(INK)
+    panel.spines[["top", "right"]].set_visible(False)
+
+
+def style_slots(panel: Any, title: str, *, last: bool) -> None:
+    """Title a panel over slots of time: whole numbers below, lines across, and words where it is the last of a column.
+
+    Args:
+        panel: axes with one point per slot.
+        title: what is drawn.
+        last: whether no panel follows below.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    panel.set_title(title, fontsize=10, loc="left")
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    panel.grid(axis="y", color="#e5e7eb")
+    panel.spines[["top", "right"]].set_visible(False)
+    if last:
+        panel.set_xlabel("slot of time")
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG and return the file."""
+    # Without the library's version in the file, equal figures are equal bytes on every patch release.
+    figure.savefig(path, metadata={"Software": None})
+    return path

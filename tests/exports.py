@@ -1,0 +1,60 @@
+"""How does a test export a ranker by itself? A model folder that can be served, or a graph against its module."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from components.export_onnx.graph import OPSET, export_graph
+from components.export_onnx.parity import compare, require
+from components.rankers.base import RankerModule
+from components.rankers.files import load_ranker
+from components.rankers.tasks import tasks_of
+from components.training_set import read_encoded, read_schema
+from registry.contract import ModelContract, ParityReport
+from registry.session import open_session
+from tests.trained import write_ranker
+
+
+def write_model(directory: Path, dataset: Path, name: str, steps: int, seed: int = 0) -> ModelContract:
+    """Write what `ServedModel` opens for a ranker of a few steps, and return its contract."""
+    write_ranker(directory, dataset, name, steps, seed)
+    schema = read_schema(directory)
+    tasks = tuple(task.name for task in tasks_of(schema.declaration))
+    export_graph(load_ranker(directory), schema, tasks, directory / "model.onnx")
+    outputs = open_session(directory / "model.onnx", "cpu").get_outputs()
+    hidden = next(int(output.shape[1]) for output in outputs if output.name == "hidden")
+    contract = ModelContract(
+        ranker=name,
+        ranker_digest="r",
+        schema=schema,
+        tasks=tasks,
+        hidden=hidden,
+        hidden_mean=(0.0,) * hidden,
+        opset=OPSET,
+    )
+    (directory / "contract.json").write_text(contract.model_dump_json(by_alias=True))
+    return contract
+
+
+def check_graph(ranker: RankerModule, dataset: Path, directory: Path) -> ParityReport:
+    """Export a ranker and return how its graph agrees with torch on the test rows, which it must.
+
+    Weights are moved away from where they start, so that every one of them is in the answers, and the answers of
+    every task must differ between rows.
+    """
+    schema = read_schema(dataset)
+    with torch.no_grad():
+        for parameter in ranker.parameters():
+            parameter.add_(torch.randn(parameter.shape) * 0.2)
+    tasks = tuple(task.name for task in tasks_of(schema.declaration))
+    export_graph(ranker, schema, tasks, directory / "model.onnx")
+    test = read_encoded(dataset, "test", schema)
+    report = compare(ranker, open_session(directory / "model.onnx", "cpu"), schema.fields, tasks, test.features, 1e-5)
+    require(report, "")
+    with torch.inference_mode():
+        some = ranker({name: torch.from_numpy(values.copy()) for name, values in test.features.items()})
+    assert all(np.std(some[name].numpy()) > 1e-3 for name in tasks), "answers that differ between rows"
+    return report
