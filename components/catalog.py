@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import entry_points
 from types import MappingProxyType
 
 from components.contract import ComponentSpec
 from components.errors import BadInputError, MissingError, did_you_mean
+from components.offers import read_offers
 
 ENTRY_POINTS = "rankmill.components"
 """Entry-point group of third-party components: name = ``package.config:COMPONENT``."""
@@ -19,6 +21,7 @@ BUILTIN = (
     "ingest_kuairand",
     "ingest_open_bandit",
     "ingest_household",
+    "ingest_table",
     "validate_data",
     "materialize_features",
     "build_training_set",
@@ -36,25 +39,48 @@ BUILTIN = (
 )
 
 
-@cache
-def catalog() -> Mapping[str, ComponentSpec]:
-    """Return every component by name, built-in ones first.
+@dataclass(frozen=True)
+class Catalog(Mapping[str, ComponentSpec]):
+    """Every component by name, ours first.
 
-    Raises:
-        BadInputError: an installed package offers a component under a name that is taken, or something
-            that is not a component.
+    Attributes:
+        specs: what can be used.
+        refused: see `Offers`; a name of ours that is in here too may not be run before that is settled.
     """
-    found: dict[str, ComponentSpec] = {}
-    for name in BUILTIN:
-        found[name] = importlib.import_module(f"components.{name}.config").COMPONENT
-    for entry in sorted(entry_points(group=ENTRY_POINTS), key=lambda e: e.name):
-        spec = entry.load()
-        if not isinstance(spec, ComponentSpec):
-            raise BadInputError(f"entry point {entry.value!r} is not a ComponentSpec: fix package {entry.dist}")
-        if spec.name in found:
-            raise BadInputError(f"component {spec.name!r} of {entry.value!r} has a name that is taken: rename it")
-        found[spec.name] = spec
-    return MappingProxyType(found)
+
+    specs: Mapping[str, ComponentSpec]
+    refused: Mapping[str, str]
+
+    def __getitem__(self, name: str) -> ComponentSpec:
+        return self.specs[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.specs)
+
+    def __len__(self) -> int:
+        return len(self.specs)
+
+    def fault(self, name: str) -> str | None:
+        """Return in one sentence why a pipeline cannot use `name`, or None when it can."""
+        if name in self.refused:
+            return self.refused[name]
+        return None if name in self.specs else f"no component {name!r}{did_you_mean(name, self.specs)}"
+
+
+@cache
+def catalog() -> Catalog:
+    """Return every component: ours, and those that installed packages offer."""
+    found = {name: importlib.import_module(f"components.{name}.config").COMPONENT for name in BUILTIN}
+    offers = read_offers(entry_points(group=ENTRY_POINTS), ComponentSpec, "component", BUILTIN, _adopted)
+    return Catalog(MappingProxyType(found | dict(offers.usable)), offers.refused)
+
+
+def _adopted(spec: ComponentSpec, package: str, top: str) -> ComponentSpec:
+    """Return a component of another package with that package's version and whole source in its cache key."""
+    module, _, function = spec.entrypoint.partition(":")
+    if "." not in module or not function:
+        raise BadInputError(f"has the entrypoint {spec.entrypoint!r}, which is no package.module:function")
+    return replace(spec, package=package, sources=(*spec.sources, top)) if package else spec
 
 
 def component(name: str) -> ComponentSpec:
@@ -62,8 +88,11 @@ def component(name: str) -> ComponentSpec:
 
     Raises:
         MissingError: there is none; the message holds the nearest valid name.
+        BadInputError: its package is broken, or two packages offer it; the message names them.
     """
     known = catalog()
-    if name not in known:
-        raise MissingError(f"no component {name!r}{did_you_mean(name, known)}")
+    if name in known.refused:
+        raise BadInputError(known.refused[name])
+    if fault := known.fault(name):
+        raise MissingError(fault)
     return known[name]

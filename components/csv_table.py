@@ -69,13 +69,14 @@ def _parse(path: Path, body: bytes, header: list[str]) -> pl.DataFrame:
             convert_options=options,
         )
     except pa.ArrowInvalid as error:
-        raise BadInputError(_reason(path, str(error).splitlines()[0], len(header))) from None
+        raise BadInputError(reason(path, str(error).splitlines()[0], len(header))) from None
     if not table.num_rows:
         raise BadInputError(f"{path} holds no rows, only a header; {AGAIN}")
     return pl.DataFrame(table)
 
 
-def _reason(path: Path, error: str, wanted: int) -> str:
+def reason(path: Path, error: str, wanted: int) -> str:
+    """Return what Arrow says about a CSV file with `wanted` columns as one sentence."""
     if "Empty CSV" in error:
         return f"{path} holds no rows, only a header; {AGAIN}"
     if line := re.search(r"Row #(\d+): Expected \d+ columns, got (\d+)", error):

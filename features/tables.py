@@ -40,7 +40,7 @@ def compute_table(recipe: Recipe, events: pl.LazyFrame, window: Window) -> pl.Da
     if absent:
         raise BadInputError(
             f"the events have no column {', '.join(map(repr, absent))} that the features of {recipe.key!r} are made "
-            "of; add it at ingestion or change the recipe in features/definitions/"
+            "of; add it at ingestion or change the recipe in its definitions"
         )
     inside = events.select(sorted(_columns(recipe))).filter(
         pl.col(EVENT_TIME).is_between(window.start, window.end, closed="left"), pl.col(recipe.key).is_not_null()
@@ -65,7 +65,7 @@ def write_table(frame: pl.DataFrame, columns: dict[str, str], path: Path) -> Non
     if absent:
         raise BadInputError(
             f"{path.stem}: the recipe gives no {', '.join(map(repr, absent))}, only "
-            f"{', '.join(sorted(frame.columns))}; make the view's schema and the recipe agree in features/definitions/"
+            f"{', '.join(sorted(frame.columns))}; make the view's schema and the recipe agree"
         )
     typed = [pl.col(EVENT_TIME), pl.col(CREATED)]
     try:

@@ -21,9 +21,10 @@ from components.contract import RunContext
 from components.errors import BadInputError, MissingError, did_you_mean
 from components.training_set import SPLITS, EncodedSplit, SplitName, write_encoded
 from features.declaration import RankerSchema, Window
-from features.definitions import load_definitions
+from features.definitions import Definitions
 from features.encode import Encoder
 from features.encoding import FieldEncoding
+from features.own_definitions import definitions_of
 from features.service import ServiceSnapshot, describe
 
 
@@ -35,10 +36,11 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         ContractViolationError: labels are not 0 or 1, the funnel is broken, or the join lost rows.
     """
     tables = context.local(inputs.features)
-    snapshot = read_snapshot(tables, config.feature_service)
+    definitions = definitions_of(config.definitions)
+    snapshot = read_snapshot(tables, config.feature_service, definitions)
     impressions = read_impressions(context.local(inputs.events) / "events.parquet", config)
     context.progress(f"joining {len(snapshot.features)} features to {len(impressions):,} impressions")
-    table = join_features(impressions, config, snapshot, tables, load_definitions())
+    table = join_features(impressions, config, snapshot, tables, definitions)
     times = impressions[config.declaration().time]
     parts = split_rows(times, config.split)
     splits = {name: table.take(pa.array(rows)) for name, rows in parts.items()}
@@ -67,14 +69,19 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     return Outputs(training_set=TrainingSet(uri=str(draft)))
 
 
-def read_snapshot(tables: Path, service: str) -> ServiceSnapshot:
+def read_snapshot(tables: Path, service: str, definitions: Definitions | None = None) -> ServiceSnapshot:
     """Return what the feature tables say about themselves.
+
+    Args:
+        tables: local folder of a `FeatureTables` artifact.
+        service: feature service.
+        definitions: where it is defined now; `features/definitions/` when None.
 
     Raises:
         BadInputError: they were made for another service, or by definitions that have changed.
     """
     snapshot = ServiceSnapshot.model_validate_json((tables / "service.json").read_text(encoding="utf-8"))
-    features, sources = describe(service)
+    features, sources = describe(service, definitions)
     if snapshot.service != service:
         raise BadInputError(
             f"the feature tables were made for service {snapshot.service!r}, not {service!r}: "

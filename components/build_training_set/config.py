@@ -8,6 +8,7 @@ from typing import Literal, Self
 from pydantic import AwareDatetime, Field, field_validator, model_validator
 
 from components.artifacts import EventsTable, FeatureTables, TrainingSet
+from components.beside import DefinitionsFile
 from components.contract import ComponentConfig, ComponentSpec, Ports
 from features.declaration import Declaration, Frozen, Name, Window
 from features.encoding import FieldEncoding
@@ -57,6 +58,8 @@ class Config(ComponentConfig):
 
     feature_service: Name
     """Feast feature service to join as of each impression."""
+    definitions: DefinitionsFile | None = None
+    """The same file with your own Feast definitions as in `materialize_features`."""
     feedback: tuple[Name, ...] = Field(min_length=1)
     """Ordered binary labels, shallow to deep."""
     funnel: bool = True
@@ -132,10 +135,13 @@ COMPONENT = ComponentSpec(
     entrypoint="components.build_training_set.component:run",
     sources=(
         "components.training_set",
+        "features.asof",
+        "features.asof_store",
         "features.declaration",
         "features.definitions",
         "features.encode",
         "features.encoding",
+        "features.own_definitions",
         "features.service",
         "features.store",
     ),

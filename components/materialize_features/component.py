@@ -8,16 +8,26 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from components.artifacts import FeatureTables
 from components.contract import RunContext
 from components.errors import BadInputError, RetryableError
 from components.materialize_features.config import Config, Inputs, Outputs
-from components.materialize_features.marker import OnlineMarker, outdated_views, read_markers, write_marker
+from components.materialize_features.marker import (
+    OnlineMarker,
+    outdated_views,
+    read_markers,
+    refuse_foreign_views,
+    write_marker,
+)
 from components.store import content_digest, file_digests
 from features.declaration import Window
 from features.files import locked
 from features.service import ServiceSnapshot
+
+if TYPE_CHECKING:
+    from features.definitions import Definitions
 
 TICK = timedelta(microseconds=1)
 LONGEST_WAIT = 600.0
@@ -33,16 +43,21 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         RetryableError: the online store is locked.
     """
     draft = context.draft("feature_tables")
-    snapshot = write_tables(context.local(inputs.table), config.feature_service, context.window, draft)
+    from features.own_definitions import definitions_of
+
+    definitions = definitions_of(config.definitions)
+    snapshot = write_tables(context.local(inputs.table), config.feature_service, context.window, draft, definitions)
     (draft / "service.json").write_text(snapshot.model_dump_json(indent=2), encoding="utf-8")
     rows = ", ".join(f"{name} {count:,}" for name, count in sorted(snapshot.rows.items()))
     context.note(f"{len(snapshot.features)} features; rows: {rows}")
     if config.online:
-        context.note(_write_online(draft, snapshot, config, context))
+        context.note(_write_online(draft, snapshot, config, context, definitions))
     return Outputs(feature_tables=FeatureTables(uri=str(draft)))
 
 
-def write_tables(events: Path, service: str, window: Window, directory: Path) -> ServiceSnapshot:
+def write_tables(
+    events: Path, service: str, window: Window, directory: Path, definitions: Definitions | None = None
+) -> ServiceSnapshot:
     """Write one Parquet file per source of `service` and return what was written.
 
     Args:
@@ -50,6 +65,7 @@ def write_tables(events: Path, service: str, window: Window, directory: Path) ->
         service: feature service.
         window: impressions that count.
         directory: folder of the files.
+        definitions: where the service is defined; `features/definitions/` when None.
 
     Raises:
         BadInputError: the events lack a log or a column, or none lies in the window.
@@ -62,7 +78,7 @@ def write_tables(events: Path, service: str, window: Window, directory: Path) ->
     from features.service import describe
     from features.tables import compute_table, write_table
 
-    definitions = load_definitions()
+    definitions = definitions or load_definitions()
     features, sources = describe(service, definitions)
     schemas = {view.name: {f.name: f.dtype for f in features if f.view == view.name} for view in definitions.views}
     rows = {}
@@ -95,7 +111,9 @@ def spans(window: Window, chunks: int) -> list[tuple[datetime, datetime]]:
     return [(start, end) for start, end in pairwise(edges) if start < end]
 
 
-def _write_online(directory: Path, snapshot: ServiceSnapshot, config: Config, context: RunContext) -> str:
+def _write_online(
+    directory: Path, snapshot: ServiceSnapshot, config: Config, context: RunContext, definitions: Definitions
+) -> str:
     from features.store import embedded_online_store, materialize, online_identity
 
     feast = context.settings.feast
@@ -105,11 +123,13 @@ def _write_online(directory: Path, snapshot: ServiceSnapshot, config: Config, co
         database = embedded_online_store(feast)
         # What markers say about a database that was deleted is no longer true.
         markers = read_markers(feast, online) if database is None or database.exists() else {}
+        origin = Path(config.definitions).name if config.definitions else ""
+        refuse_foreign_views(markers, snapshot.views, origin)
         views = outdated_views(markers, snapshot.views, snapshot.window)
         if not views:
             return f"online store left alone: it holds values of a later window than {snapshot.window}"
         parts = spans(snapshot.window, config.chunks)
-        for done, (start, end) in enumerate(materialize(feast, directory, views, parts), start=1):
+        for done, (start, end) in enumerate(materialize(feast, directory, views, parts, definitions), start=1):
             context.progress(f"online store: {done}/{len(parts)} written, {start:%Y-%m-%d} to {end:%Y-%m-%d}")
         write_marker(
             feast,
@@ -120,6 +140,7 @@ def _write_online(directory: Path, snapshot: ServiceSnapshot, config: Config, co
                 views=tuple(views),
                 online=online,
                 finished_at=datetime.now(UTC),
+                definitions=origin,
             ),
         )
     skipped = sorted(set(snapshot.views) - set(views))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from components.artifacts import EventsTable, FeatureTables
+from components.beside import DefinitionsFile
 from components.contract import ComponentConfig, ComponentSpec, Ports
 from features.declaration import Name
 
@@ -13,7 +14,9 @@ class Config(ComponentConfig):
     """Which Feast feature service to bring up to date."""
 
     feature_service: Name
-    """Name of a feature service defined in `features/definitions/`."""
+    """Name of a feature service of the definitions."""
+    definitions: DefinitionsFile | None = None
+    """Python file with your own Feast definitions, beside the pipeline; left out, those in `features/definitions/`."""
     online: bool = True
     """Also write the newest values into the online store."""
     chunks: int = Field(1, ge=1, le=1000)
@@ -41,6 +44,15 @@ COMPONENT = ComponentSpec(
     outputs=Outputs,
     entrypoint="components.materialize_features.component:run",
     windowed=True,
-    sources=("features.tables", "features.definitions", "features.store", "features.service", "features.encoding"),
+    sources=(
+        "features.asof_store",
+        "features.online",
+        "features.tables",
+        "features.definitions",
+        "features.own_definitions",
+        "features.store",
+        "features.service",
+        "features.encoding",
+    ),
     recheck="components.materialize_features.recheck:online_store_is_current",
 )

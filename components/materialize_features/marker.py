@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import AwareDatetime, ValidationError
 
 from features.declaration import Frozen, Name, Window
+from features.errors import BadInputError
 from features.files import write_durably
 
 
@@ -21,6 +22,7 @@ class OnlineMarker(Frozen):
         views: feature views written.
         online: identity of the online store, see `features.store.online_identity`.
         finished_at: when the write ended.
+        definitions: name of the file that defines the service; empty for `features/definitions/`.
     """
 
     service: Name
@@ -29,6 +31,7 @@ class OnlineMarker(Frozen):
     views: tuple[str, ...]
     online: str
     finished_at: AwareDatetime
+    definitions: str = ""
 
 
 def folder(feast: Path) -> Path:
@@ -52,6 +55,21 @@ def read_markers(feast: Path, online: str) -> dict[str, OnlineMarker]:
         if marker.online == online:
             found[marker.service] = marker
     return found
+
+
+def refuse_foreign_views(markers: dict[str, OnlineMarker], views: tuple[str, ...], definitions: str) -> None:
+    """Check that no view was written by another file's definitions, which would give one name two meanings.
+
+    Raises:
+        BadInputError: one was.
+    """
+    for marker in markers.values():
+        shared = sorted({*marker.views} & {*views})
+        if shared and marker.definitions != definitions:
+            raise BadInputError(
+                f"feature view {shared[0]!r} of {definitions or 'features/definitions/'} is in the online store by "
+                f"{marker.definitions or 'features/definitions/'} (service {marker.service!r}): rename one of the two"
+            )
 
 
 def newest_end(markers: dict[str, OnlineMarker], view: str) -> datetime | None:

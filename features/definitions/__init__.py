@@ -27,12 +27,14 @@ class Definitions:
             relative to the folder of a `FeatureTables` artifact.
         services: `feast.FeatureService` objects.
         recipes: by source name.
+        origin: where they are defined, for errors.
     """
 
     entities: tuple[Any, ...]
     views: tuple[Any, ...]
     services: tuple[Any, ...]
     recipes: dict[str, Recipe]
+    origin: str = "features/definitions/"
 
     def service(self, name: str) -> Any:
         """Return a feature service.
@@ -43,7 +45,7 @@ class Definitions:
         known = {service.name: service for service in self.services}
         if name not in known:
             raise MissingError(
-                f"no feature service {name!r}{did_you_mean(name, known)}; services are defined in features/definitions/"
+                f"no feature service {name!r}{did_you_mean(name, known)}; services are defined in {self.origin}"
             )
         return known[name]
 
@@ -72,13 +74,22 @@ def load_definitions() -> Definitions:
         services=_distinct([service for part in found for service in part.services]),
         recipes={name: recipe for part in found for name, recipe in part.recipes.items()},
     )
-    for view in merged.views:
-        if view.batch_source.name not in merged.recipes:
+    require_recipes(merged)
+    return merged
+
+
+def require_recipes(definitions: Definitions) -> None:
+    """Check that the source of every view has a recipe.
+
+    Raises:
+        BadInputError: one has none.
+    """
+    for view in definitions.views:
+        if view.batch_source.name not in definitions.recipes:
             raise BadInputError(
                 f"feature view {view.name!r}: its source {view.batch_source.name!r} has no recipe; "
                 "add one to the recipes of its DEFINITIONS"
             )
-    return merged
 
 
 def _distinct(objects: list[Any]) -> tuple[Any, ...]:
