@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from features.declaration import FieldSpec, Frozen, RankerSchema
+from registry.calibration import Calibration
 from registry.contract import ModelContract, ParityReport
 from registry.report import ALL, Evaluation, Interval, Metric
 
@@ -33,7 +34,13 @@ class Lineage(Frozen):
     report_digest: str
 
 
-def model_card(contract: ModelContract, evaluation: Evaluation, parity: ParityReport, lineage: Lineage) -> str:
+def model_card(
+    contract: ModelContract,
+    evaluation: Evaluation,
+    parity: ParityReport,
+    lineage: Lineage,
+    calibration: Calibration | None = None,
+) -> str:
     """Return the card of one version.
 
     Args:
@@ -41,6 +48,7 @@ def model_card(contract: ModelContract, evaluation: Evaluation, parity: ParityRe
         evaluation: its report on held-out rows.
         parity: its comparison with torch.
         lineage: digests and runs.
+        calibration: what its probabilities go through, if anything.
     """
     schema = contract.schema_
     sections = [
@@ -56,6 +64,7 @@ def model_card(contract: ModelContract, evaluation: Evaluation, parity: ParityRe
         f"{evaluation.rows:,} rows, scored through the ONNX file; {evaluation.confidence:.0%} intervals from "
         f"{evaluation.resamples} resamples of users.",
         _quality(evaluation),
+        _calibrated(calibration),
         "## Parity",
         _parity(parity, contract),
         "## Limits",
@@ -64,6 +73,17 @@ def model_card(contract: ModelContract, evaluation: Evaluation, parity: ParityRe
         _lineage(contract, evaluation, lineage),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _calibrated(calibration: Calibration | None) -> str:
+    """Return what stands between the graph's answers and the probabilities above."""
+    if calibration is None or not calibration.stages:
+        return "Probabilities are the graph's own answers, uncalibrated."
+    own = ", ".join(calibration.domains) or "none"
+    return (
+        f"Probabilities go through `{calibration.method}` curves fitted on the validation split, one per stage; domains "
+        f"with curves of their own: {own}."
+    )
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from components.artifacts import OnnxModel
 from components.calibrate_ranker.config import Config, Inputs, Outputs
-from components.contract import RunContext
+from components.contract import MLFLOW_RUN_ID, RunContext
 from components.errors import BadInputError
 from components.training_set import read_raw, read_schema
 
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from components.rankers.tasks import Task
     from features.declaration import Declaration
     from registry.calibration import Calibration, Stage
-
-RUN_ID = "mlflow_run_id"
-"""Annotation that leads from every artifact of a model to its MLflow run."""
 
 
 def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
@@ -78,9 +75,9 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
             shutil.copyfile(path, draft / path.name)
     (draft / CALIBRATION).write_text(calibration.model_dump_json(indent=2), encoding="utf-8")
     ServedModel.open(draft, config.provider)  # what is published can be opened
-    run_id = context.annotations_of(inputs.model).get(RUN_ID)
+    run_id = context.annotations_of(inputs.model).get(MLFLOW_RUN_ID)
     if run_id:
-        context.annotate(RUN_ID, run_id)
+        context.annotate(MLFLOW_RUN_ID, run_id)
     for stage in stages:
         context.note(own_curves(stage, config.method, schema.domains))
     for task in tasks:

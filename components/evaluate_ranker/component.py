@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from components.artifacts import EvaluationReport
-from components.contract import RunContext
+from components.contract import MLFLOW_RUN_ID, RunContext
 from components.errors import BadInputError, MissingError
 from components.evaluate_ranker.config import Config, Inputs, Outputs
 from components.training_set import read_raw
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from components.evaluate_ranker.rows import Judged
     from registry.served_model import Scores
 
-RUN_ID = "mlflow_run_id"
 """Annotation of the model with the MLflow run of its training."""
 
 
@@ -65,12 +64,12 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     report = write_report(draft, scored, config)
     pq.write_table(_predictions(table, schema.declaration.user, rows, scores), draft / "predictions.parquet")
 
-    run_id = context.annotations_of(inputs.model).get(RUN_ID)
+    run_id = context.annotations_of(inputs.model).get(MLFLOW_RUN_ID)
     if run_id:
         try:
             initialise(context.settings.tracking_uri, context.settings.mlflow_artifacts)
             log_evaluation(context.settings.tracking_uri, run_id, report, draft)
-            context.annotate(RUN_ID, run_id)
+            context.annotate(MLFLOW_RUN_ID, run_id)
         except MissingError as error:
             # A cached model may come from another tracker; its evaluation is no less true.
             context.note(f"not in MLflow: {error}")

@@ -10,6 +10,7 @@ from components.contract import MLFLOW_RUN_ID, RunContext
 from components.errors import BadInputError, MissingError, ParityError
 from components.register_model.config import Config, Inputs, Outputs
 from components.store import MANIFEST
+from registry.calibration import read_calibration
 from registry.card import Lineage, model_card
 from registry.client import CHALLENGER, Registry
 from registry.contract import ModelContract
@@ -52,7 +53,8 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         model_digest=inputs.model.digest,
         report_digest=inputs.report.digest,
     )
-    card = model_card(contract, evaluation, parity, lineage)
+    calibration = read_calibration(model, contract.ranker_digest, contract.schema_.declaration)
+    card = model_card(contract, evaluation, parity, lineage, calibration)
     settings = context.settings
     registry = Registry(settings.tracking_uri, settings.mlflow_artifacts)
     before = _versions(registry, config.model)

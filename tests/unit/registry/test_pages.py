@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from components.training_set import read_schema
+from registry.calibration import Calibration, Platt, Stage
 from registry.card import Lineage, model_card
 from registry.contract import ModelContract, ParityReport
 from registry.policy import Floor, GatePolicy
@@ -95,6 +96,13 @@ def test_the_card_holds_window_inputs_figures_parity_and_lineage(good_model: Pat
     assert "| `love` | 25_34 | 900 | 12 | 0.7123 [0.7000, 0.7300] |" in card
     assert "`love` in 25_34" in card.partition("## Limits")[2]
     assert "Passed: torch against onnxruntime on cpu" in card
+    assert "the graph's own answers, uncalibrated" in card
+    curve = Platt(slope=0.9, intercept=0.1)
+    curves = (Stage(task="like", pooled=curve, domains={"25_34": curve}), Stage(task="love_given_like", pooled=curve))
+    calibration = Calibration(ranker_digest="r", dataset_digest="d", method="platt", stages=curves)
+    calibrated = model_card(contract, evaluation, parity, lineage, calibration)
+    assert "`platt` curves fitted on the validation split" in calibrated
+    assert "curves of their own: 25_34." in calibrated
     for digest in ("a" * 64, "b" * 64, "c" * 64, contract.ranker_digest):
         assert f"`{digest}`" in card
     widths = {line.count("|") for line in rows}
