@@ -6,9 +6,10 @@ PIPELINE ?= movielens_daily
 RUN_ARGS ?=
 COMPARISONS ?=
 SEEDS ?=
+BENCHMARKS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install data run ui results test lint format clean
+.PHONY: help install data run ui results bench test test-all lint format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -36,10 +37,23 @@ results: data  ## run comparisons and write docs/RESULTS.md (COMPARISONS=names, 
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,results]'
 	@$(BIN)/rankmill compare $(COMPARISONS) $(if $(SEEDS),--seeds $(SEEDS))
 
-test: data  ## run the tests, two at a time
+.bench-venv/.installed: tests/benchmarks/peers.txt $(VENV)/.installed
+	$(PYTHON) -m venv .bench-venv
+	@# The project's own libraries are seen from there, so that both sides run on the same torch; nothing is seen from here.
+	@echo "$(CURDIR)/$$(echo $(VENV)/lib/python3.11/site-packages)" > .bench-venv/lib/python3.11/site-packages/project.pth
+	.bench-venv/bin/python -m pip install --quiet --no-deps --requirement tests/benchmarks/peers.txt
+	@touch $@
+
+bench: data .bench-venv/.installed  ## measure against peers and write docs/BENCHMARKS.md (BENCHMARKS=names, all when empty)
+	@$(BIN)/python -m tests.benchmarks $(BENCHMARKS)
+
+test: data  ## run the tests, two at a time, but for the long ones
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m 'not long'
+
+test-all: data  ## run all tests, the long ones too
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-lint: install  ## format, style, types, layers, pipelines, schema, stubs
+lint: install  ## format, style, types, layers, pipelines, schema, stubs, reference
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -48,6 +62,7 @@ lint: install  ## format, style, types, layers, pipelines, schema, stubs
 	$(BIN)/rankmill compare --check
 	$(BIN)/rankmill schema --check
 	$(BIN)/rankmill stubs --check
+	$(BIN)/rankmill reference --check
 
 format: install  ## format and fix what can be fixed
 	$(BIN)/ruff format .

@@ -114,7 +114,8 @@ class OnnxModel(Artifact):
     (`registry.axes`); outputs are the tasks' probabilities by name and `hidden`. `contract.json`:
     `registry.contract.ModelContract`. `encoder.json`, `schema.json`: as in `TrainingSet`.
     `parity.json`: `registry.contract.ParityReport`, of the graph alone. `calibration.json`, after
-    `calibrate_ranker` only: `registry.calibration.Calibration`.
+    `calibrate_ranker` only: `registry.calibration.Calibration`. `request.onnx`, `request.json` and
+    `request_parity.json`, if exported with ``shape: request``: `registry.request`.
     """
 
     kind: ClassVar[str] = "onnx_model"

@@ -4,38 +4,114 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal
 
 from components.contract import ComponentSpec
-from components.store import sha256_json
+from components.records import StageRecord, sha256_json
 from features.declaration import Window
+
+CacheMode = Literal["all", "inputs", "off"]
+"""Which earlier result a stage may take: `all`: of the same component version, source, config, inputs and (where it
+counts) window; `inputs`: the newest with the same ones but for the source, so that an edited source alone
+does not run it; `off`: none."""
+Kind = Literal["component", "source", "config", "input", "window"]
+KINDS: tuple[Kind, ...] = ("component", "source", "config", "input", "window")
+"""What can differ between two runs, in the order in which it is told."""
+MOST_CLAUSES = 3
+LONGEST_VALUE = 60
+RUN = "run"
+"""Part that makes the key of a run unique that took nothing from the store."""
+SOURCE = "source"
+
+
+@dataclass(frozen=True)
+class Change:
+    """One difference between two runs of a component.
+
+    Attributes:
+        kind: what sort of thing differs.
+        name: file, config key or input; empty for the component and the window.
+        old: its value or digest before; None when it was not there.
+        new: now; None when it is gone.
+    """
+
+    kind: Kind
+    name: str
+    old: str | None
+    new: str | None
+
+    def __str__(self) -> str:
+        """Return one clause."""
+        if self.kind == "source" and self.name:
+            what = "is new" if self.old is None else "is gone" if self.new is None else "changed"
+            return f"code {self.name} {what}"
+        label = f"{self.kind} {self.name}".strip()
+        return f"{label}: {_cut(self.old)} → {_cut(self.new)}"
 
 
 @cache
-def source_digest(*modules: str) -> str:
-    """Return a sha256 over the Python sources of packages and modules, found without importing them.
+def source_files(*modules: str) -> Mapping[str, str]:
+    """Return the sha256 of every Python and YAML source of packages and modules, found without importing them.
+
+    Returns:
+        ``<module>/<file>`` → 64 hex digits, in the order of the modules' and files' names.
 
     Raises:
         ModuleNotFoundError: a name is not importable.
     """
+    return MappingProxyType({name: hashlib.sha256(data).hexdigest() for name, data in _sources(modules)})
+
+
+@cache
+def source_digest(*modules: str) -> str:
+    """Return a sha256 over the sources of packages and modules; see `source_files`."""
     digest = hashlib.sha256()
-    for module in sorted(modules):
-        spec = importlib.util.find_spec(module)
-        if spec is None:
-            raise ModuleNotFoundError(f"no module named {module!r}")
-        if spec.submodule_search_locations:
-            root = Path(next(iter(spec.submodule_search_locations)))
-            files = sorted(root.rglob("*.py")) + sorted(root.rglob("*.yaml"))
-        else:
-            root = Path(str(spec.origin)).parent
-            files = [Path(str(spec.origin))]
-        for file in files:
-            digest.update(f"{module}/{file.relative_to(root).as_posix()}\0".encode())
-            digest.update(file.read_bytes())
+    for name, data in _sources(modules):
+        digest.update(f"{name}\0".encode())
+        digest.update(data)
     return digest.hexdigest()
+
+
+def _sources(modules: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    for module in sorted(modules):
+        place = _place(module)
+        root = place if place.is_dir() else place.parent
+        files = [place] if place.is_file() else sorted(root.rglob("*.py")) + sorted(root.rglob("*.yaml"))
+        for file in files:
+            yield f"{module}/{file.relative_to(root).as_posix()}", file.read_bytes()
+
+
+def _place(module: str) -> Path:
+    """Return the folder of a package or the file of a module.
+
+    `find_spec` of a dotted name would import the packages around it, and with them what they import.
+    """
+    top, *inner = module.split(".")
+    spec = importlib.util.find_spec(top)
+    if spec is not None and not inner and not spec.submodule_search_locations:
+        return Path(str(spec.origin))
+    for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
+        place = Path(folder).joinpath(*inner)
+        if place.is_dir():
+            return place
+        if (file := place.with_suffix(".py")).is_file():
+            return file
+    raise ModuleNotFoundError(f"no module named {module!r}")
+
+
+def modules_of(spec: ComponentSpec) -> tuple[str, ...]:
+    """Return the packages and modules whose source belongs to a component."""
+    named = (spec.entrypoint.partition(":")[0].rpartition(".")[0], *spec.sources)
+    if not spec.package:
+        return named
+    # The whole package is among them: what lies inside it would be told twice.
+    return tuple(dict.fromkeys(name for name in named if not any(name.startswith(f"{other}.") for other in named)))
 
 
 def key_parts(
@@ -54,8 +130,8 @@ def key_parts(
         ``window`` where it counts; each a short readable value or digest.
     """
     parts = {
-        "component": f"{spec.name}@{spec.version}",
-        "source": source_digest(spec.entrypoint.partition(":")[0].rpartition(".")[0], *spec.sources)[:16],
+        "component": spec.identity,
+        SOURCE: source_digest(*modules_of(spec))[:16],
     }
     parts |= {f"config.{name}": sha256_json(value)[:16] for name, value in sorted(config.items())}
     parts |= {f"input.{name}": digest for name, digest in sorted(inputs.items())}
@@ -69,9 +145,58 @@ def cache_key(parts: Mapping[str, str]) -> str:
     return sha256_json(dict(parts))[:32]
 
 
-def explain(old: Mapping[str, str], new: Mapping[str, str]) -> str:
-    """Return one clause that names the first differences between two keys' parts."""
-    changed = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
-    clauses = [f"{name} {old.get(name, 'absent')[:12]} → {new.get(name, 'absent')[:12]}" for name in changed[:3]]
-    more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+def without(parts: Mapping[str, str], *names: str) -> dict[str, str]:
+    """Return the parts of a key but for some."""
+    return {name: value for name, value in parts.items() if name not in names}
+
+
+def changes(
+    old: StageRecord, parts: Mapping[str, str], config: Mapping[str, Any], sources: Mapping[str, str]
+) -> tuple[Change, ...]:
+    """Return how an earlier run of a component differs from what would run now.
+
+    Args:
+        old: record of the earlier run.
+        parts: named parts of the key now.
+        config: canonical JSON value of the config now.
+        sources: digest of each source file now, as `source_files` gives them.
+    """
+    before = without(old.explanation, RUN)
+    found: list[Change] = []
+    for name in (name for name in {*before, *parts} if before.get(name) != parts.get(name)):
+        kind, _, key = name.partition(".")
+        if kind == SOURCE and old.sources:
+            found += _differences("source", old.sources, sources)
+        elif kind == "config" and old.config:
+            found += _differences("config", _leaves(key, old.config.get(key)), _leaves(key, config.get(key)))
+        else:
+            found += [Change(known, key, before.get(name), parts.get(name)) for known in KINDS if known == kind]
+    return tuple(sorted(found, key=lambda change: (KINDS.index(change.kind), change.name)))
+
+
+def told(found: Sequence[Change]) -> str:
+    """Return one sentence's worth of changes: the first few, and how many more."""
+    clauses = [str(change) for change in found[:MOST_CLAUSES]]
+    more = f" and {len(found) - MOST_CLAUSES} more" if len(found) > MOST_CLAUSES else ""
     return ", ".join(clauses) + more if clauses else "nothing changed"
+
+
+def _differences(kind: Literal["source", "config"], old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[Change]:
+    for name in sorted({*old, *new}):
+        if old.get(name) != new.get(name):
+            yield Change(kind, name, old.get(name), new.get(name))
+
+
+def _leaves(key: str, value: Any) -> dict[str, str]:
+    """Return the values inside a config key by dotted path, as JSON; a whole list is one value."""
+    if isinstance(value, Mapping) and value:
+        return {path: text for name, inner in value.items() for path, text in _leaves(f"{key}.{name}", inner).items()}
+    return {key: value if isinstance(value, str) else json.dumps(value)}
+
+
+def _cut(value: str | None) -> str:
+    if value is None:
+        return "absent"
+    if len(value) == 64 and not value.strip("0123456789abcdef"):
+        return value[:12]
+    return value if len(value) <= LONGEST_VALUE else f"{value[: LONGEST_VALUE - 1]}…"

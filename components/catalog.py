@@ -9,6 +9,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from types import MappingProxyType
 
+from components.artifacts import Artifact
 from components.contract import ComponentSpec
 from components.errors import BadInputError, MissingError, did_you_mean
 from components.offers import read_offers
@@ -71,16 +72,24 @@ class Catalog(Mapping[str, ComponentSpec]):
 def catalog() -> Catalog:
     """Return every component: ours, and those that installed packages offer."""
     found = {name: importlib.import_module(f"components.{name}.config").COMPONENT for name in BUILTIN}
-    offers = read_offers(entry_points(group=ENTRY_POINTS), ComponentSpec, "component", BUILTIN, _adopted)
+    kinds = {kind.kind: kind for spec in found.values() for kind in _artifacts(spec)}
+
+    def adopted(spec: ComponentSpec, package: str, top: str) -> ComponentSpec:
+        """Return a component of another package with that package's version and whole source in its cache key."""
+        module, _, function = spec.entrypoint.partition(":")
+        if "." not in module or not function:
+            raise BadInputError(f"has the entrypoint {spec.entrypoint!r}, which is no package.module:function")
+        for kind in _artifacts(spec):
+            if kinds.setdefault(kind.kind, kind) is not kind:
+                raise BadInputError(f"has an artifact {kind.__name__} of kind {kind.kind!r}, which is another's")
+        return replace(spec, package=package, sources=(*spec.sources, top)) if package else spec
+
+    offers = read_offers(entry_points(group=ENTRY_POINTS), ComponentSpec, "component", BUILTIN, adopted)
     return Catalog(MappingProxyType(found | dict(offers.usable)), offers.refused)
 
 
-def _adopted(spec: ComponentSpec, package: str, top: str) -> ComponentSpec:
-    """Return a component of another package with that package's version and whole source in its cache key."""
-    module, _, function = spec.entrypoint.partition(":")
-    if "." not in module or not function:
-        raise BadInputError(f"has the entrypoint {spec.entrypoint!r}, which is no package.module:function")
-    return replace(spec, package=package, sources=(*spec.sources, top)) if package else spec
+def _artifacts(spec: ComponentSpec) -> tuple[type[Artifact], ...]:
+    return (*spec.input_types.values(), *spec.output_types.values())
 
 
 def component(name: str) -> ComponentSpec:

@@ -62,6 +62,8 @@ class ComponentSpec:
             outputs exist in the store, also when they came from the cache: it tells the outside world
             where they are (a pointer in a registry), so that no pointer can name what was never
             published. It must give the same result when called again. Light imports.
+        package: name and version of the installed package that it comes from, which the catalogue fills in and
+            which belong to the cache key; empty for a component of ours.
     """
 
     name: str
@@ -76,6 +78,12 @@ class ComponentSpec:
     sources: tuple[str, ...] = ()
     recheck: str = ""
     after_publish: str = ""
+    package: str = ""
+
+    @property
+    def identity(self) -> str:
+        """What stands for the component in a cache key: name, version and the package it comes from."""
+        return f"{self.name}@{self.version}" + (f" of {self.package}" if self.package else "")
 
     @property
     def input_types(self) -> dict[str, type[Artifact]]:
@@ -97,7 +105,8 @@ class RunContext:
         pipeline: name of the pipeline, or ``component`` when run alone.
         stage: name of the stage.
         run_id: id of the pipeline run.
-        window: ``[start, end)`` of the run.
+        window: ``[start, end)`` of the run. A component that reads rows from outside also leaves out those stored at
+            its `known_until` or later.
         scratch: local directory that is deleted when the stage ends.
         kept: local directory of this run and stage that outlives a failure: put there what a reader
             of the error needs to see (a failed data-docs page), and name it in the error.

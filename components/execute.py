@@ -11,18 +11,19 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.artifacts import Artifact
-from components.cache import cache_key, key_parts
+from components.cache import RUN, CacheMode, cache_key, key_parts, modules_of, source_files
 from components.catalog import component
 from components.contract import ComponentSpec, Ports, RunContext
-from components.errors import BadInputError, RankmillError, StorageError
+from components.errors import BadInputError, MissingError, RankmillError, StorageError
+from components.reuse import Start, earlier_result, looks_back
 from components.settings import Settings, quiet_engines
 from components.store import ArtifactRef, StageRecord, Store, open_store, sha256_json
 from features.declaration import Window
@@ -43,7 +44,8 @@ class StageRequest(BaseModel):
     pipeline: str = "component"
     stage: str = "component"
     run_id: str = "manual"
-    cache: Literal["all", "off"] = "all"
+    cache: CacheMode = "all"
+    start: Start = "cache"
 
 
 class StageResult(BaseModel):
@@ -75,19 +77,25 @@ def execute(request: StageRequest, settings: Settings | None = None) -> StageRes
     quiet_engines()
     settings = settings or Settings.from_environment()
     spec = component(request.component)
-    config = _validated(spec, request)
+    config = validated_config(spec, request.config, request.stage)
     inputs = _typed_inputs(spec, request)
     canonical = config.model_dump(mode="json")
     parts = key_parts(spec, canonical, {n: a.digest for n, a in inputs.items()}, request.window)
-    reusable = spec.cacheable and request.cache == "all"
-    if not reusable:
-        parts["run"] = f"{request.run_id}/{request.stage}/{time.time_ns()}"
+    keyed = spec.cacheable and request.cache != "off"
     key = cache_key(parts)
     store = open_store(settings)
     started = time.monotonic()
-    record = _reuse(store, spec, key, config, settings) if reusable else None
+    record = _reuse(store, spec, parts, request, config, settings)
     cached = record is not None
     if record is None:
+        old = store.find(spec.name, key) if keyed else None
+        if old is not None or not keyed:
+            # What lies under the key stays as it is: another run may be reading it.
+            unique = {RUN: f"{request.run_id}/{request.stage}/{time.time_ns()}"}
+            parts |= {} if keyed else unique
+            fresh = cache_key(parts | unique)
+        else:
+            fresh = key
         with _scratch(settings, spec.name) as scratch:
             context = RunContext(
                 settings=settings,
@@ -97,7 +105,7 @@ def execute(request: StageRequest, settings: Settings | None = None) -> StageRes
                 window=request.window,
                 scratch=scratch,
                 kept=run_folder(settings, request.pipeline, request.run_id) / request.stage,
-                key=key,
+                key=fresh,
                 fetch=store.fetch,
                 read_annotations=lambda artifact: store.manifest(artifact).annotations,
             )
@@ -107,14 +115,19 @@ def execute(request: StageRequest, settings: Settings | None = None) -> StageRes
                 outputs,
                 component=spec.name,
                 component_version=spec.version,
-                key=key,
+                key=fresh,
                 config_digest=sha256_json(canonical),
                 inputs={n: a.digest for n, a in inputs.items()},
                 explanation=parts,
+                config=canonical,
+                sources=source_files(*modules_of(spec)),
+                made_by=f"{request.pipeline}.{request.stage}",
                 seconds=time.monotonic() - started,
                 notes=context.notes,
                 annotations=context.annotations,
             )
+        if old is not None:
+            store.supersede(spec.name, key, record)
     if spec.after_publish:
         published = spec.outputs(**{name: ref.load() for name, ref in record.outputs.items()})
         load_function(spec.after_publish)(published, config, settings)
@@ -138,13 +151,18 @@ def load_function(entrypoint: str) -> Callable[..., Any]:
     return loaded
 
 
-def _validated(spec: ComponentSpec, request: StageRequest) -> Any:
+def validated_config(spec: ComponentSpec, given: Mapping[str, Any], stage: str) -> Any:
+    """Return the config of a stage, checked.
+
+    Raises:
+        BadInputError: it does not fit the component.
+    """
     try:
-        return spec.config.model_validate(request.config)
+        return spec.config.model_validate(given)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise BadInputError(f"stage {request.stage!r}: config {where}: {first['msg']}; fix the with: block") from None
+        raise BadInputError(f"stage {stage!r}: config {where}: {first['msg']}; fix the with: block") from None
 
 
 def _typed_inputs(spec: ComponentSpec, request: StageRequest) -> dict[str, Artifact]:
@@ -163,26 +181,40 @@ def _typed_inputs(spec: ComponentSpec, request: StageRequest) -> dict[str, Artif
     return inputs
 
 
-def _reuse(store: Store, spec: ComponentSpec, key: str, config: Any, settings: Settings) -> StageRecord | None:
-    """Return the published stage when it exists, every file of it is unharmed and it still holds outside."""
-    record = store.find(spec.name, key)
-    if record is None:
+def _reuse(
+    store: Store, spec: ComponentSpec, parts: Mapping[str, str], request: StageRequest, config: Any, settings: Settings
+) -> StageRecord | None:
+    """Return the earlier result that the stage takes: every file of it is unharmed and it still holds outside.
+
+    Raises:
+        MissingError: the stage must be taken from the store, which has no such result.
+    """
+    if not looks_back(spec, request.cache, request.start):
         return None
-    try:
-        for ref in record.outputs.values():
-            store.fetch(ref.load())
-    except RankmillError as error:
-        log.warning("cached %s %s is not usable and is rebuilt: %s", spec.name, key, error)
-        store.discard(spec.name, key)
-        return None
-    if spec.recheck:
-        outputs = spec.outputs(**{name: ref.load() for name, ref in record.outputs.items()})
-        reason = load_function(spec.recheck)(outputs, config, settings)
-        if reason:
-            log.info("cached %s %s runs again: %s", spec.name, key, reason)
-            store.discard(spec.name, key)
-            return None
-    return record
+    record = earlier_result(store, spec, parts, request.cache, request.start)
+    reason = "" if record else "the store does not have it"
+    # Said before it is read, so that nobody collects it in between.
+    if record is not None and not store.touch(spec.name, record.key):
+        reason = "it was deleted meanwhile"
+    elif record is not None:
+        try:
+            for ref in record.outputs.values():
+                store.fetch(ref.load())
+        except RankmillError as error:
+            reason = str(error)
+        if not reason and spec.recheck:
+            outputs = spec.outputs(**{name: ref.load() for name, ref in record.outputs.items()})
+            reason = load_function(spec.recheck)(outputs, config, settings) or ""
+    if not reason:
+        return record
+    if request.start == "taken":
+        raise MissingError(
+            f"stage {request.stage!r} was to come from the store ({reason}): run it too, with --from {request.stage}"
+        )
+    if record is not None:
+        log.warning("cached %s %s is not used, the stage runs again: %s", spec.name, record.key, reason)
+        store.discard(record)
+    return None
 
 
 def _run(spec: ComponentSpec, inputs: dict[str, Artifact], config: Any, context: RunContext) -> dict[str, Artifact]:

@@ -3,118 +3,57 @@
 The outputs of a stage are written to a local staging directory, described by manifests, and then
 published together under ``<root>/<component>/<key>/``. On a local store that is one directory
 rename; on an object store the files go up first and ``stage.json`` last. A stage without
-``stage.json``, or an artifact without ``manifest.json``, does not exist.
+``stage.json``, or an artifact without ``manifest.json``, does not exist. Beside ``stage.json`` a
+run that takes the stage from the store leaves ``used``, the time of its last use.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
 import os
 import shutil
+import socket
 import uuid
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlparse
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from components.artifacts import Artifact, artifact_kinds
+from components.artifacts import Artifact
 from components.errors import MissingError, StorageError
+from components.records import (
+    MANIFEST,
+    ArtifactRef,
+    Manifest,
+    StageRecord,
+    content_digest,
+    file_digests,
+    sha256_json,
+)
 from components.settings import Settings
-from features.files import sha256_file, write_durably
+from features.files import locked, sha256_file, write_durably
 
-MANIFEST = "manifest.json"
+__all__ = [
+    "MANIFEST",
+    "ArtifactRef",
+    "Manifest",
+    "StageRecord",
+    "Store",
+    "content_digest",
+    "file_digests",
+    "open_store",
+    "sha256_json",
+]
+
 STAGE = "stage.json"
-
-
-class ArtifactRef(BaseModel):
-    """What travels in XCom: a typed reference, never bytes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: str
-    uri: str
-    digest: str
-
-    def load(self) -> Artifact:
-        """Return the typed artifact.
-
-        Raises:
-            MissingError: no loaded component declares this kind.
-        """
-        kinds = artifact_kinds()
-        if self.kind not in kinds:
-            raise MissingError(
-                f"artifact kind {self.kind!r} at {self.uri} is not known: install the component that makes it"
-            )
-        return kinds[self.kind](uri=self.uri, digest=self.digest)
-
-    @classmethod
-    def of(cls, artifact: Artifact) -> ArtifactRef:
-        """Return the reference of a published artifact."""
-        return cls(kind=artifact.kind, uri=artifact.uri, digest=artifact.digest)
-
-
-class Manifest(BaseModel):
-    """The last file of an artifact.
-
-    `files` maps relative names to sha256; `digest` covers kind, schema version and `files` only, so
-    that the same bytes have the same digest whoever made them.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: str
-    schema_version: int
-    digest: str
-    files: dict[str, str]
-    sizes: dict[str, int]
-    component: str
-    component_version: str
-    config_digest: str
-    inputs: dict[str, str] = Field(default_factory=dict)
-    annotations: dict[str, str] = Field(default_factory=dict)
-    created_at: datetime
-
-
-class StageRecord(BaseModel):
-    """The last file of a published stage: what it made and in how long."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    component: str
-    component_version: str
-    key: str
-    outputs: dict[str, ArtifactRef]
-    seconds: float
-    notes: list[str]
-    annotations: dict[str, str]
-    explanation: dict[str, str]
-    created_at: datetime
-
-
-def sha256_json(value: Any) -> str:
-    """Return the sha256 of the canonical JSON of `value` (sorted keys, no spaces)."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def content_digest(kind: str, schema_version: int, files: Mapping[str, str]) -> str:
-    """Return the digest of an artifact with these files."""
-    return sha256_json({"kind": kind, "schema_version": schema_version, "files": dict(sorted(files.items()))})
-
-
-def files_below(directory: Path) -> list[Path]:
-    """Return the files below `directory`, sorted by relative name, without its manifest."""
-    return sorted(p for p in directory.rglob("*") if p.is_file() and p.relative_to(directory).as_posix() != MANIFEST)
-
-
-def file_digests(directory: Path) -> dict[str, str]:
-    """Return the sha256 of each file below `directory` by relative name, sorted, without its manifest."""
-    return {path.relative_to(directory).as_posix(): sha256_file(path) for path in files_below(directory)}
+USED = "used"
+INCOMING = ".incoming"
+DISCARDED = ".discarded"
+"""Prefixes of folders that are not there yet and not there any more: no reader looks into them."""
+USE_COUNTS_FOR = timedelta(hours=1)
+"""A use within this time of the last one is not written down again."""
 
 
 def _fsync(path: Path) -> None:
@@ -138,8 +77,11 @@ class Store:
 
         self.root = root.rstrip("/")
         self.cache = cache
-        self._local = urlparse(root).scheme in ("", "file")
+        parsed = urlparse(self.root)
+        self._local = parsed.scheme in ("", "file")
         self._fs, self._base = fsspec.core.url_to_fs(self.root)
+        if parsed.scheme == "file":
+            self._base = unquote(parsed.path)  # fsspec leaves %20 as it is
 
     def _stage_path(self, component: str, key: str) -> str:
         return str(PurePosixPath(self._base) / component / key)
@@ -160,16 +102,28 @@ class Store:
             return None
 
     def records(self, component: str) -> tuple[StageRecord, ...]:
-        """Return every published record of a component, newest first; unreadable ones count as absent.
+        """Return every published record of a component, newest first; unreadable ones count as absent."""
+        found: dict[str, StageRecord] = {}
+        for key in self.keys(component):
+            record = self.find(component, key)
+            if record is not None:
+                found[record.key] = record  # a superseded key leads to a record that has its own folder too
+        return tuple(sorted(found.values(), key=lambda record: record.created_at, reverse=True))
 
-        It reads them all: for a person's question, not for a run.
-        """
+    def components(self) -> tuple[str, ...]:
+        """Return the components that have something in the store, sorted."""
+        return tuple(self._names(self._base))
+
+    def keys(self, component: str) -> tuple[str, ...]:
+        """Return the keys below a component, sorted, those without a readable record included."""
+        return tuple(self._names(f"{self._base}/{component}"))
+
+    def _names(self, folder: str) -> list[str]:
         try:
-            keys = [PurePosixPath(path).name for path in self._fs.ls(f"{self._base}/{component}", detail=False)]
+            names = sorted(PurePosixPath(path).name for path in self._fs.ls(folder, detail=False))
         except FileNotFoundError:
-            return ()
-        found = [self.find(component, key) for key in keys if not key.startswith(".")]
-        return tuple(sorted((r for r in found if r is not None), key=lambda r: r.created_at, reverse=True))
+            return []
+        return [name for name in names if not name.startswith(".")]
 
     def publish(
         self,
@@ -185,6 +139,9 @@ class Store:
         seconds: float,
         notes: list[str],
         annotations: Mapping[str, str],
+        config: Mapping[str, Any] | None = None,
+        sources: Mapping[str, str] | None = None,
+        made_by: str = "",
     ) -> StageRecord:
         """Publish the drafts below `staged` (one directory per output) as one stage.
 
@@ -226,6 +183,9 @@ class Store:
                 notes=notes,
                 annotations=dict(sorted(annotations.items())),
                 explanation=dict(explanation),
+                config=dict(config or {}),
+                sources=dict(sources or {}),
+                made_by=made_by,
                 created_at=now,
             )
             write_durably(staged / STAGE, record.model_dump_json(indent=2))
@@ -241,7 +201,8 @@ class Store:
         target = Path(self._stage_path(record.component, record.key))
         target.parent.mkdir(parents=True, exist_ok=True)
         # The rename must not cross file systems, so stage a copy beside the target where it would.
-        incoming = target.parent / f".incoming-{record.key}-{uuid.uuid4().hex}"
+        self._sweep(Path(self._base))
+        incoming = target.parent / f"{INCOMING}-{record.key}-{_owner()}-{uuid.uuid4().hex}"
         try:
             try:
                 staged.rename(incoming)
@@ -251,7 +212,9 @@ class Store:
                 shutil.copytree(staged, incoming)
             for file in incoming.rglob("*"):
                 _fsync(file)
-            if self.find(record.component, record.key) is None and target.exists():
+            # First whether it is there, then whether it counts: a whole stage appears at once, so that what
+            # another run publishes between the two questions is never taken for a ruin.
+            if target.exists() and self.find(record.component, record.key) is None:
                 shutil.rmtree(target)  # left by hand or by a broken disk: without its record it does not exist
             try:
                 incoming.rename(target)
@@ -277,12 +240,108 @@ class Store:
             self._fs.put_file(str(path), f"{target}/{path.relative_to(staged).as_posix()}")
         return record
 
-    def discard(self, component: str, key: str) -> None:
-        """Delete a published stage that turned out to be damaged; its record goes first."""
+    @staticmethod
+    def _sweep(root: Path) -> None:
+        """Delete what killed processes of this machine left half published or half deleted."""
+        for left in root.glob("*/.*"):
+            kind, _, rest = left.name.partition("-")
+            owner = rest.split("-")[1:2]
+            if kind in (INCOMING, DISCARDED) and owner and _is_gone(owner[0]):
+                shutil.rmtree(left, ignore_errors=True)
+
+    def supersede(self, component: str, key: str, record: StageRecord) -> None:
+        """Let `key` lead to a newer stage that was made from the same parts; what lay there stays readable by URI."""
+        text = record.model_dump_json(indent=2)
+        path = f"{self._stage_path(component, key)}/{STAGE}"
+        try:
+            if self._local:
+                write_durably(Path(path), text)
+            else:
+                self._fs.pipe_file(path, text.encode())
+        except OSError as error:
+            raise StorageError(f"cannot write {path}: {error}; free space or fix the store and run again") from error
+
+    def touch(self, component: str, key: str) -> bool:
+        """Note that a run uses a stage now, which keeps it from `remove_unused`; return whether it is still there."""
         path = self._stage_path(component, key)
+        try:
+            with self._removing():
+                if not self._fs.exists(f"{path}/{STAGE}"):
+                    return False
+                last = self.last_used(component, key)
+                if last is None or datetime.now(UTC) - last > USE_COUNTS_FOR:
+                    self._fs.pipe_file(f"{path}/{USED}", datetime.now(UTC).isoformat().encode())
+        except PermissionError:  # whoever may only read the store cannot collect it either
+            return self.find(component, key) is not None
+        return True
+
+    def last_used(self, component: str, key: str) -> datetime | None:
+        """Return when a run last took a stage from the store, or None when none did."""
+        try:
+            text = self._fs.cat_file(f"{self._stage_path(component, key)}/{USED}").decode()
+        except FileNotFoundError:
+            return None
+        try:
+            return datetime.fromisoformat(text)
+        except ValueError:  # cut short by a crash: somebody was using it
+            return datetime.now(UTC)
+
+    def changed(self, component: str, key: str) -> datetime | None:
+        """Return when a file of a stage was last written, complete or not; None where the store cannot tell."""
+        found = self._fs.find(self._stage_path(component, key), detail=True).values()
+        times = [info.get("mtime") or info.get("LastModified") or info.get("created") for info in found]
+        known = [datetime.fromtimestamp(t, UTC) if isinstance(t, int | float) else t for t in times]
+        return max((moment for moment in known if moment is not None), default=None)
+
+    def size(self, component: str, key: str) -> int:
+        """Return the bytes that a stage takes."""
+        return int(self._fs.du(self._stage_path(component, key)))
+
+    def remove_unused(self, component: str, key: str, since: datetime) -> bool:
+        """Delete a stage unless a run has made or used it since; return whether it was deleted."""
+        with self._removing():
+            record = self.find(component, key)
+            times = [self.last_used(component, key), record.created_at if record else self.changed(component, key)]
+            known = [moment for moment in times if moment is not None]
+            if not known or max(known) >= since:
+                return False  # gone already, or in use again
+            gone = self._put_aside(component, key)
+        self._delete(gone)
+        return True
+
+    def discard(self, record: StageRecord) -> None:
+        """Delete a published stage that turned out to be damaged, unless it has been published anew meanwhile."""
+        with self._removing():
+            now = self.find(record.component, record.key)
+            if now is not None and now != record:
+                return
+            gone = self._put_aside(record.component, record.key)
+        self._delete(gone)
+
+    def _delete(self, path: str) -> None:
+        if self._fs.exists(path):
+            self._fs.rm(path, recursive=True)
+
+    def _put_aside(self, component: str, key: str) -> str:
+        """Make a stage cease to exist at once, and return what is left to be deleted."""
+        path = self._stage_path(component, key)
+        if self._local:
+            aside = Path(path).with_name(f"{DISCARDED}-{key}-{_owner()}-{uuid.uuid4().hex}")
+            if Path(path).exists():
+                Path(path).rename(aside)
+            return str(aside)
         if self._fs.exists(f"{path}/{STAGE}"):
             self._fs.rm_file(f"{path}/{STAGE}")
-        self._fs.rm(path, recursive=True)
+        return path
+
+    @contextmanager
+    def _removing(self) -> Iterator[None]:
+        """Keep using and removing a stage apart, where the store is a folder; an object store has no locks."""
+        if not self._local:
+            yield
+            return
+        with locked(Path(self._base) / ".lock"):
+            yield
 
     def manifest(self, artifact: Artifact) -> Manifest:
         """Return the manifest of a published artifact.
@@ -329,6 +388,8 @@ class Store:
                 incoming.rename(directory)
             except OSError:
                 shutil.rmtree(incoming, ignore_errors=True)
+        if not self._local:
+            os.utime(directory)
         for name, expected in manifest.files.items():
             file = directory / name
             if not file.exists() or sha256_file(file) != expected:
@@ -355,6 +416,18 @@ class Store:
     @staticmethod
     def _parent(uri: str) -> str:
         return uri.rsplit("/", 1)[0]
+
+
+def _owner() -> str:
+    """Return this process in a name: its machine and number."""
+    return f"{socket.gethostname().replace('-', '_')}@{os.getpid()}"
+
+
+def _is_gone(owner: str) -> bool:
+    """Return whether a process of this machine, as `_owner` names it, has ended."""
+    machine, _, number = owner.partition("@")
+    here = _owner().partition("@")[0]
+    return machine == here and number.isdigit() and Path("/proc/self").exists() and not Path(f"/proc/{number}").exists()
 
 
 def open_store(settings: Settings) -> Store:

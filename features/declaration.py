@@ -18,10 +18,18 @@ class Frozen(BaseModel):
 
 
 class Window(Frozen):
-    """A half-open interval ``[start, end)`` of UTC time."""
+    """A half-open interval ``[start, end)`` of UTC time.
+
+    Attributes:
+        start: first moment inside.
+        end: first moment after it.
+        known_until: rows stored at this moment or later are left out, so that the same window gives the same rows
+            whenever it is read; None takes whatever is stored.
+    """
 
     start: AwareDatetime
     end: AwareDatetime
+    known_until: AwareDatetime | None = Field(None, exclude_if=lambda moment: moment is None)
 
     @model_validator(mode="after")
     def _ordered(self) -> Window:
@@ -34,7 +42,8 @@ class Window(Frozen):
         return self.start <= moment < self.end
 
     def __str__(self) -> str:
-        return f"[{self.start:%Y-%m-%dT%H:%M:%SZ}, {self.end:%Y-%m-%dT%H:%M:%SZ})"
+        known = f" as stored before {self.known_until:%Y-%m-%dT%H:%M:%SZ}" if self.known_until else ""
+        return f"[{self.start:%Y-%m-%dT%H:%M:%SZ}, {self.end:%Y-%m-%dT%H:%M:%SZ}){known}"
 
 
 class Declaration(Frozen):

@@ -13,18 +13,28 @@ from airflow.sdk import (
     AssetAny,
     AssetOrTimeSchedule,
     BaseOperator,
+    Connection,
     Context,
+    CronPartitionTimetable,
     CronTriggerTimetable,
     Param,
+    PartitionedAssetTimetable,
     TaskGroup,
 )
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout
+from airflow.sdk.log import mask_secret
 
 from components.errors import RankmillError
 from components.execute import StageResult
+from components.settings import Settings
 from pipelines.check import load_plan, pipeline_path
 from pipelines.doctor import rooms_problem
+from pipelines.hiding import known
 from pipelines.plan import Plan, PlannedStage
+from pipelines.profile import active_profile, use_profile
+from pipelines.report import report_when_ended
+from pipelines.schedule import moment_of
+from pipelines.selection import ALL, Selection, select
 from pipelines.spec import ParamSpec, Schedule
 from pipelines.task import Attempt, InterruptedRunError, end_children, may_pass, process, run_stage, sentence
 
@@ -48,16 +58,18 @@ def dag_of_stub(stub: str) -> DAG:
     return build_dag(path.stem)
 
 
-def build_dag(name_or_path: str | Path) -> DAG:
+def build_dag(name_or_path: str | Path, selection: Selection = ALL) -> DAG:
     """Compile a pipeline to a DAG: one task per stage, one Asset per output.
 
     Args:
         name_or_path: name of a pipeline, or the path of its file.
+        selection: the part of it that runs.
 
     Raises:
         PipelineError: the YAML is wrong; the message holds ``file:line:column``.
     """
-    plan = load_plan(name_or_path if isinstance(name_or_path, Path) else pipeline_path(name_or_path))
+    path = name_or_path if isinstance(name_or_path, Path) else pipeline_path(name_or_path)
+    plan = select(load_plan(path, active_profile()), selection)
     spec = plan.spec
     dag = DAG(
         dag_id=spec.name,
@@ -103,10 +115,10 @@ def schedule_of(schedule: str | Schedule | None) -> Any:
     if schedule is None or isinstance(schedule, str):
         return schedule
     if not schedule.assets:
-        return schedule.cron
+        return CronPartitionTimetable(schedule.cron, timezone="UTC") if schedule.partitioned else schedule.cron
     assets = AssetAny(*(asset(reference) for reference in schedule.assets))
     if schedule.cron is None:
-        return assets
+        return PartitionedAssetTimetable(assets=assets) if schedule.partitioned else assets
     return AssetOrTimeSchedule(timetable=CronTriggerTimetable(schedule.cron, timezone="UTC"), assets=assets)
 
 
@@ -126,6 +138,8 @@ class StageOperator(BaseOperator):
         self._plan = plan
         self._stage = stage
         self._timed_out = False
+        self._attempt: Attempt | None = None
+        self._result: StageResult | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Run the stage, publish its references as Asset events, return its result as JSON.
@@ -134,21 +148,23 @@ class StageOperator(BaseOperator):
             AirflowFailException: the stage failed in a way that another try cannot help.
             AirflowException: another try may help.
         """
-        self._timed_out = False  # `dag.test()` tries again with the same operator
+        self._timed_out, self._attempt, self._result = False, None, None  # `dag.test()` tries again with this operator
+        if process.observer is None:  # a run of this command line has done so already
+            _use_profile()
         ti, run = context["ti"], context["dag_run"]
         attempt = Attempt(
             plan=self._plan,
             stage=self._stage,
             run_id=run.run_id,
             conf=run.conf or {},
-            # Manual and asset-triggered runs have no logical date, only the time they were to start.
-            moment=run.logical_date or run.run_after,
+            moment=moment_of(run),
             upstream={name: _result(ti, name) for name in sorted({wire.stage for wire in self._stage.wires})},
             number=ti.try_number,
             of=self.retries + 1,
         )
+        self._attempt = attempt
         try:
-            result = run_stage(attempt)
+            self._result = result = run_stage(attempt)
         except RankmillError as error:
             # One sentence for the reader of the log; the frames would only say where it was raised.
             raise (AirflowException if may_pass(error) else AirflowFailException)(sentence(error)) from None
@@ -164,10 +180,24 @@ class StageOperator(BaseOperator):
             # Under a scheduler the run outlives this worker, so the stage is due again; alone it is over.
             kind = AirflowFailException if process.observer else AirflowException
             raise kind(f"stage {self._stage.name!r} was {stop}") from None
+        finally:
+            if process.observer is None:
+                report_when_ended(self._plan, run.run_id, Settings.from_environment())
         for name, ref in result.outputs.items():
             outlet = asset(f"{self._plan.name}.{self._stage.name}.{name}")
             context["outlet_events"][outlet].extra = {"uri": ref.uri, "digest": ref.digest}
         return result.model_dump(mode="json")
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
+        """Return what the stage read and made; Airflow's OpenLineage provider asks where a transport is configured."""
+        from airflow.providers.openlineage.extractors import OperatorLineage
+
+        from pipelines.lineage import lineage_of
+        from pipelines.lineage_events import events
+
+        if self._attempt is None:
+            return None
+        return OperatorLineage(**events(lineage_of(self._attempt, self._result, Settings.from_environment())))
 
     def on_kill(self) -> None:
         """End the stage with everything it started: Airflow got SIGTERM for it, or its time is up."""
@@ -175,6 +205,23 @@ class StageOperator(BaseOperator):
             end_children()  # the stage itself has been ended already
         else:
             process.stop(signal.SIGTERM)
+
+
+def _use_profile() -> None:
+    """Set what the profile says, and let Airflow hide its secrets too."""
+    try:
+        use_profile(None, fetch=_connection)
+    except RankmillError as error:
+        raise AirflowFailException(sentence(error)) from None
+    for secret in known():
+        mask_secret(secret)
+
+
+def _connection(name: str) -> str | None:
+    try:
+        return str(Connection.get(name).get_uri())
+    except AirflowException:
+        return None
 
 
 def _result(ti: Any, stage: str) -> StageResult:
@@ -198,6 +245,10 @@ def _number(spec: ParamSpec, value: float) -> float | int:
     return int(value) if spec.type == "integer" else value
 
 
+def _place(path: Path) -> str:
+    return f"{path.resolve().parent.name}/{path.name}"
+
+
 def _dag_doc(plan: Plan) -> str:
     rows = [f"| `{stage.name}` | `{stage.component.name}` | {stage.component.summary} |" for stage in plan.stages]
     window = plan.spec.window
@@ -205,7 +256,7 @@ def _dag_doc(plan: Plan) -> str:
         [
             plan.spec.description,
             "",
-            f"Compiled from `pipelines/{plan.path.name}`. A run reads {window.days} days of events"
+            f"Compiled from `{_place(plan.path)}`. A run reads {window.days} days of events"
             f" up to {window.end or 'the day it is for'}, exclusive, UTC.",
             "",
             "| stage | component | what it does |",
@@ -224,5 +275,5 @@ def _stage_doc(plan: Plan, stage: PlannedStage) -> str:
             break
         block.append(line)
     yaml = "\n".join(line[indent:] for line in block).rstrip()
-    where = f"`{stage.component.name}@{stage.component.version}` · `pipelines/{plan.path.name}:{stage.line}`"
+    where = f"`{stage.component.name}@{stage.component.version}` · `{_place(plan.path)}:{stage.line}`"
     return f"{stage.component.summary}\n\n{where}\n\n```yaml\n{yaml}\n```"

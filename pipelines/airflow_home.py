@@ -6,6 +6,7 @@ same code runs inside somebody's own Airflow.
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -21,12 +22,14 @@ import psutil
 from components.errors import StorageError
 from components.settings import QUIET, ROOT, Settings
 from features.files import locked
+from pipelines.places import own_folder
 
 AIRFLOW_PORT = 8080
 """Default port of Airflow's UI and API."""
 MLFLOW_PORT = 5000
 """Default port of MLflow's UI."""
 _DATABASE = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
+_BUNDLES = "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"
 _CHATTER = " ".join(
     f"{name}=WARNING"
     for name in (
@@ -92,6 +95,20 @@ def of_settings(settings: Settings) -> dict[str, str]:
         "AIRFLOW_HOME": str(settings.airflow_home),
     }
     return variables | ({"RANKMILL_RAY_ADDRESS": settings.ray_address} if settings.ray_address else {})
+
+
+def bundles(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the variable that makes Airflow read the stubs of your own pipelines beside those of this tree.
+
+    Empty without ``RANKMILL_PIPELINES``, and where the user has said which bundles there are.
+    """
+    base = os.environ if environ is None else environ
+    own = own_folder(base)
+    if own is None or _BUNDLES in base:
+        return {}
+    local = "airflow.dag_processing.bundles.local.LocalDagBundle"
+    folders = [("dags-folder", {}), ("own-pipelines", {"path": str(own / "dags")})]
+    return {_BUNDLES: json.dumps([{"name": name, "classpath": local, "kwargs": kwargs} for name, kwargs in folders])}
 
 
 def in_process_environment(

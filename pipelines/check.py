@@ -6,18 +6,23 @@ The rest of the code enters the pipeline language here: files by name, checked p
 from __future__ import annotations
 
 import heapq
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from components.beside import rooted
 from components.catalog import catalog
 from components.errors import MissingError, did_you_mean
-from components.settings import ROOT
 from pipelines import shape
 from pipelines.load import Document, read
 from pipelines.params import check_params, parse_params, resolve_config, resolve_window
+from pipelines.places import PIPELINES, pipeline_files
 from pipelines.plan import Plan, PlannedStage, Wire
 from pipelines.problems import Finding, PipelineError, Problem
+from pipelines.profile import Profile
 from pipelines.rules import RULES, Draft
+from pipelines.rules_files import FILE_RULES
+from pipelines.rules_profile import gpus_are_there, overlay
 from pipelines.rules_ranker import RANKER_RULES
 from pipelines.spec import PipelineSpec, StageSpec
 
@@ -33,13 +38,10 @@ __all__ = [
     "resolve_window",
 ]
 
-PIPELINES = ROOT / "pipelines"
-"""Folder of the pipeline files."""
-
 
 def pipeline_names() -> tuple[str, ...]:
-    """Return the names of all pipeline files, sorted."""
-    return tuple(sorted(path.stem for path in PIPELINES.glob("*.yaml")))
+    """Return the names of all pipeline files, those of ``RANKMILL_PIPELINES`` included, sorted."""
+    return tuple(sorted(pipeline_files()))
 
 
 def pipeline_path(name: str) -> Path:
@@ -48,10 +50,10 @@ def pipeline_path(name: str) -> Path:
     Raises:
         MissingError: there is no pipeline of this name; the message holds the nearest one.
     """
-    names = pipeline_names()
-    if name not in names:
-        raise MissingError(f"no pipeline {name!r}{did_you_mean(name, names)}")
-    return PIPELINES / f"{name}.yaml"
+    files = pipeline_files()
+    if name not in files:
+        raise MissingError(f"no pipeline {name!r}{did_you_mean(name, files)}")
+    return files[name]
 
 
 def pipeline_file(name: str) -> Path:
@@ -63,21 +65,25 @@ def pipeline_file(name: str) -> Path:
     return Path(name) if name.endswith((".yaml", ".yml")) or "/" in name else pipeline_path(name)
 
 
-def load_plan(path: Path) -> Plan:
+def load_plan(path: Path, profile: Profile | None = None) -> Plan:
     """Return the checked plan of a pipeline file.
+
+    Args:
+        path: the file.
+        profile: place that the run belongs to: what it gives to stages, and what they may ask for; None asks nothing.
 
     Raises:
         MissingError: there is no such file.
         BadInputError: it cannot be read.
         PipelineError: it is wrong; the error holds every problem.
     """
-    plan, problems = examine(read(path))
+    plan, problems = examine(read(path), profile)
     if plan is None:
         raise PipelineError(problems)
     return plan
 
 
-def examine(document: Document) -> tuple[Plan | None, tuple[Problem, ...]]:
+def examine(document: Document, profile: Profile | None = None) -> tuple[Plan | None, tuple[Problem, ...]]:
     """Return the plan of a document, or None and every problem of the file.
 
     Whatever is malformed is reported and left out, and the rest is judged all the same: a broken
@@ -90,7 +96,9 @@ def examine(document: Document) -> tuple[Plan | None, tuple[Problem, ...]]:
     sound, spec, findings = _salvage(document)
     if spec is not None:
         draft = Draft(document, sound, spec)
-        findings += [finding for rule in (*RULES, *RANKER_RULES) for finding in rule(draft)]
+        findings += [finding for rule in (*RULES, *RANKER_RULES, *FILE_RULES) for finding in rule(draft)]
+        if profile is not None:
+            findings += gpus_are_there(draft, profile.spec, profile.document)
     problems += [
         document.problem(document.span(finding.where, key=finding.at == "key"), finding.message)
         for finding in findings
@@ -98,7 +106,7 @@ def examine(document: Document) -> tuple[Plan | None, tuple[Problem, ...]]:
     ]
     if spec is None or findings or problems:
         return None, tuple(sorted(set(problems)))
-    return _plan(document, spec), ()
+    return _plan(document, spec, overlay(profile.spec) if profile else {}), ()
 
 
 def _salvage(document: Document) -> tuple[Any, PipelineSpec | None, list[Finding]]:
@@ -110,18 +118,22 @@ _STAND_INS = {"name": "unnamed", "window": {"days": 1}, "stages": {"unnamed": {"
 """What a file must have; where it has not, the rest is judged with these."""
 
 
-def _plan(document: Document, spec: PipelineSpec) -> Plan:
-    stages = {name: _planned(document, spec, name, stage) for name, stage in spec.stages.items()}
+def _plan(document: Document, spec: PipelineSpec, given: Mapping[str, Any]) -> Plan:
+    stages = {name: _planned(document, spec, name, stage, given) for name, stage in spec.stages.items()}
     return Plan(spec=spec, path=document.path, stages=tuple(stages[name] for name in _ordered(stages)))
 
 
-def _planned(document: Document, spec: PipelineSpec, name: str, stage: StageSpec) -> PlannedStage:
+def _planned(
+    document: Document, spec: PipelineSpec, name: str, stage: StageSpec, given: Mapping[str, Any]
+) -> PlannedStage:
     wires = tuple(Wire(port, *stage.in_[port].split(".")) for port in sorted(stage.in_))
     common = spec.defaults
+    component = catalog()[stage.uses]
+    usual = {key: value for key, value in given.items() if key in component.config.model_fields}
     return PlannedStage(
         name=name,
-        component=catalog()[stage.uses],
-        config=dict(stage.with_),
+        component=component,
+        config=rooted(component.config, usual | stage.with_, document.path.parent),
         wires=wires,
         upstream=tuple(sorted({*stage.after, *(wire.stage for wire in wires)})),
         group=stage.group,

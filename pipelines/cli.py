@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import traceback
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from components.errors import BadInputError, MissingError, RankmillError
 from components.settings import quiet_engines
+from pipelines.cli_profile import Profile, use
 from pipelines.terminal import show
 
 if TYPE_CHECKING:
@@ -31,11 +31,21 @@ app = typer.Typer(
 )
 component_app = typer.Typer(help="Run one component by itself.", no_args_is_help=True)
 app.add_typer(component_app, name="component")
+_FILES_ONLY = {"validate", "graph", "components", "schema", "stubs", "profiles", "new"}
+"""Commands that look at files only: they need no value that a profile fetches."""
 
-Pipeline = Annotated[str, typer.Argument(help="Name of a pipeline, or path of its file.", metavar="PIPELINE")]
-Params = Annotated[
-    list[str] | None, typer.Option("--param", "-p", help="Value of a parameter, NAME=VALUE; may be repeated.")
-]
+
+@app.callback()
+def root(
+    context: typer.Context,
+    profile: Annotated[
+        str | None,
+        typer.Option("--profile", envvar="RANKMILL_PROFILE", help="Place to work in: a profile by name or file."),
+    ] = None,
+) -> None:
+    """Impression logs in, a promoted and servable ranker out, every day, from one YAML file."""
+    if profile and context.invoked_subcommand not in _FILES_ONLY:
+        use(profile)
 
 
 def main() -> None:
@@ -55,15 +65,21 @@ def validate(
     pipelines: Annotated[
         list[str] | None, typer.Argument(help="Names or files; all pipelines when none is given.", metavar="PIPELINE")
     ] = None,
+    profile: Profile = None,
 ) -> None:
-    """Check pipeline files and report every problem of every file; exit status 2 when there is one."""
+    """Check pipeline files and report every problem of every file; exit status 2 when there is one.
+
+    With a profile also whether it has the GPUs that they ask for; without a pipeline also every profile.
+    """
     from pipelines.check import load_plan, pipeline_file, pipeline_names
+    from pipelines.profile import active_profile, load_profile, profile_file, profile_files
 
     failed: list[RankmillError] = []
     names = pipelines or list(pipeline_names())
+    place = load_profile(profile_file(profile)) if profile else active_profile()
     for name in names:
         try:
-            plan = load_plan(pipeline_file(name))
+            plan = load_plan(pipeline_file(name), place)
         except (BadInputError, MissingError) as error:
             failed.append(error)
             typer.echo(str(error), err=True)
@@ -71,41 +87,10 @@ def validate(
             typer.echo(f"{plan.name}: {len(plan.stages)} stages, no problems")
     if failed:
         typer.echo(f"{len(failed)} of {len(names)} pipelines have problems", err=True)
+    if not pipelines:
+        failed += _wrong_profiles(profile_files())
+    if failed:
         raise typer.Exit(2)
-
-
-@app.command()
-def plan(
-    pipeline: Pipeline,
-    param: Params = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-) -> None:
-    """Show what a run would do now: each stage, whether the cache has it, and why or why not."""
-    from pipelines import render
-    from pipelines.check import load_plan, parse_params, pipeline_file
-    from pipelines.predict import predict
-
-    checked = load_plan(pipeline_file(pipeline))
-    values = parse_params(checked.spec, param or [])
-    predictions = predict(checked, values, datetime.now(UTC))
-    if as_json:
-        typer.echo(json.dumps(render.as_json(checked, predictions), indent=2, ensure_ascii=False))
-        return
-    show(render.table(checked, predictions))
-    typer.echo(render.summary(predictions))
-
-
-@app.command()
-def graph(
-    pipeline: Pipeline,
-    form: Annotated[Literal["text", "mermaid"], typer.Option("--format", "-f", help="How to draw it.")] = "text",
-) -> None:
-    """Draw a pipeline: which stage reads what from which."""
-    from pipelines import render
-    from pipelines.check import load_plan, pipeline_file
-
-    checked = load_plan(pipeline_file(pipeline))
-    typer.echo(render.mermaid(checked) if form == "mermaid" else render.text_graph(checked), nl=False)
 
 
 @app.command()
@@ -125,8 +110,10 @@ def components(
         shown.add_column(heading, overflow="fold")
     for spec in catalog().values():
         reads, makes = (", ".join(kind.kind for kind in t.values()) for t in (spec.input_types, spec.output_types))
-        shown.add_row(spec.name, reads, makes, spec.summary)
+        shown.add_row(spec.name, reads, makes, f"{spec.summary}{_origin(spec)}")
     show(shown)
+    for _, fault in sorted(catalog().refused.items()):
+        typer.echo(fault, err=True)
 
 
 @component_app.command("run")
@@ -148,19 +135,41 @@ def run_component(
 
 @app.command()
 def schema(
-    write: Annotated[bool, typer.Option("--write", help="Write pipelines/schema/pipeline.schema.json.")] = False,
+    write: Annotated[bool, typer.Option("--write", help="Write the schemas in pipelines/schema/.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Fail unless that file is what would be written.")] = False,
 ) -> None:
     """Print the JSON Schema of pipeline files, from which editors complete."""
     from pipelines.schema import SCHEMA_FILE, schema_is_fresh, schema_text
+    from pipelines.schema_profile import PROFILE_SCHEMA_FILE, profile_schema_is_fresh, profile_schema_text
 
-    if check and not schema_is_fresh():
-        raise BadInputError(f"{SCHEMA_FILE.name} is not what the models say: run `rankmill schema --write`")
+    for file, fresh in ((SCHEMA_FILE, schema_is_fresh), (PROFILE_SCHEMA_FILE, profile_schema_is_fresh)):
+        if check and not fresh():
+            raise BadInputError(f"{file.name} is not what the models say: run `rankmill schema --write`")
     if write:
         SCHEMA_FILE.parent.mkdir(parents=True, exist_ok=True)
         SCHEMA_FILE.write_text(schema_text(), encoding="utf-8")
+        PROFILE_SCHEMA_FILE.write_text(profile_schema_text(), encoding="utf-8")
     if not (write or check):
         typer.echo(schema_text(), nl=False)
+
+
+def _wrong_profiles(files: Mapping[str, Path]) -> list[RankmillError]:
+    from pipelines.profile import load_profile
+
+    failed: list[RankmillError] = []
+    for name, path in sorted(files.items()):
+        try:
+            load_profile(path)
+        except BadInputError as error:
+            failed.append(error)
+            typer.echo(str(error), err=True)
+        else:
+            typer.echo(f"profile {name}: no problems")
+    return failed
+
+
+def _origin(spec: ComponentSpec) -> str:
+    return f" (package {spec.package})" if spec.package else ""
 
 
 def _describe(spec: ComponentSpec) -> None:
@@ -169,7 +178,7 @@ def _describe(spec: ComponentSpec) -> None:
 
     from pipelines.describe import config_rows, sample_yaml
 
-    typer.echo(f"{spec.name} (version {spec.version})\n{spec.summary}\n")
+    typer.echo(f"{spec.name} (version {spec.version})\n{spec.summary}{_origin(spec)}\n")
     for title, kinds in (("input", spec.input_types), ("output", spec.output_types)):
         for name, kind in kinds.items():
             typer.echo(f"{title} {name}: {kind.kind}. {kind.describe()}")
@@ -187,14 +196,31 @@ def _describe(spec: ComponentSpec) -> None:
 
 
 def _add_commands() -> None:
-    from pipelines import cli_compare, cli_explain, cli_models, cli_operate, cli_retrieve, cli_score
+    from pipelines import (
+        cli_compare,
+        cli_explain,
+        cli_models,
+        cli_new,
+        cli_operate,
+        cli_plan,
+        cli_profile,
+        cli_reference,
+        cli_retrieve,
+        cli_runs,
+        cli_score,
+    )
 
+    cli_new.add_commands(app)
+    cli_plan.add_commands(app)
     cli_operate.add_commands(app)
+    cli_runs.add_commands(app)
+    cli_profile.add_commands(app)
     cli_compare.add_commands(app)
     cli_models.add_commands(app)
     cli_score.add_commands(app)
     cli_explain.add_commands(app)
     cli_retrieve.add_commands(app)
+    cli_reference.add_commands(app)
 
 
 _add_commands()

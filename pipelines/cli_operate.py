@@ -1,4 +1,4 @@
-"""Which commands run and look after pipelines? `run`, `ui`, `doctor`, `stubs`."""
+"""Which commands look after pipelines? `ui`, `doctor`, `stubs`."""
 
 from __future__ import annotations
 
@@ -12,29 +12,9 @@ from pipelines.airflow_home import AIRFLOW_PORT, MLFLOW_PORT
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this module to the command line."""
-    app.command("run")(run)
     app.command("ui")(ui)
     app.command("doctor")(doctor)
     app.command("stubs")(stubs)
-
-
-def run(
-    name: Annotated[str, typer.Argument(help="Name of a pipeline, or a YAML file.")],
-    param: Annotated[list[str] | None, typer.Option("--param", "-p", help="KEY=VALUE; may be repeated.")] = None,
-) -> None:
-    """Run a pipeline's DAG in this process and end with a table of what it produced."""
-    from rich.console import Console
-
-    from pipelines.check import load_plan, parse_params, pipeline_file
-    from pipelines.run import run_pipeline
-    from pipelines.summary import print_summary
-
-    quiet_engines()
-    settings = Settings.from_environment()
-    params = parse_params(load_plan(pipeline_file(name)).spec, param or [])
-    outcome = run_pipeline(name, params, settings)
-    print_summary(outcome, settings, Console(highlight=False))
-    raise typer.Exit(outcome.exit_code)
 
 
 def ui(
@@ -72,10 +52,9 @@ def stubs(
     write: Annotated[bool, typer.Option("--write/--check", help="Write them, or only compare.")] = False,
 ) -> None:
     """Compare the stubs in dags/ with the pipelines, or write them."""
-    from pipelines.check import pipeline_names
-    from pipelines.stubs import stale_stubs, write_stubs
+    from pipelines.stubs import every_stale_stub, write_every_stub
 
-    found = (write_stubs if write else stale_stubs)(pipeline_names())
+    found = write_every_stub() if write else every_stale_stub()
     for line in found:
         typer.echo(line)
     if found and not write:

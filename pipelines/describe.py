@@ -43,8 +43,8 @@ def _rows(root: Node, node: Node, prefix: str) -> Iterator[ConfigRow]:
         elif name not in node.get("required", []) and default is None:
             default = "empty"
         yield ConfigRow(f"{prefix}{name}", type_words(root, field), default, field.get("description", ""))
-        if block is not None:
-            yield from _rows(root, block, f"{prefix}{name}.")
+        for inside, part in _blocks(root, field):
+            yield from _rows(root, part, f"{prefix}{name}.{inside}")
 
 
 def _resolve(root: Node, node: Node) -> Node:
@@ -55,6 +55,20 @@ def _resolve(root: Node, node: Node) -> Node:
             node = node["allOf"][0]
         else:
             return node
+
+
+def _blocks(root: Node, node: Node) -> Iterator[tuple[str, Node]]:
+    """Yield the nested block that a key may hold, be it one of several forms or the value of each name of a map.
+
+    A key that may hold one of several blocks is described by its component's page.
+    """
+    choices = [_resolve(root, choice) for choice in _resolve(root, node).get("anyOf", [node])]
+    found = [("", choice) for choice in choices if _block(root, choice) is not None]
+    for choice in choices:
+        for value in _resolve(root, choice).get("patternProperties", {}).values():
+            found += [(f"NAME.{inside}", part) for inside, part in _blocks(root, value)]
+    if len(found) == 1:
+        yield found[0][0], _resolve(root, found[0][1])
 
 
 def _block(root: Node, node: Node) -> Node | None:
@@ -121,6 +135,8 @@ def _placeholder(root: Node, node: Node, name: str) -> Any:
     if "properties" in node:
         return {key: _placeholder(root, node["properties"][key], key) for key in node.get("required", [])}
     kind = node.get("type")
+    if kind == "object" and node.get("minProperties"):
+        return {f"my_{name}": _placeholder(root, next(iter(node["patternProperties"].values())), f"column_of_{name}")}
     if kind == "array":
         return [_placeholder(root, node.get("items", {}), name)]
     if kind in ("integer", "number"):

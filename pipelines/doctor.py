@@ -93,6 +93,16 @@ def _rooms(settings: Settings) -> Iterator[Check]:
     )
 
 
+def _offers(settings: Settings) -> Iterator[Check]:
+    from components.catalog import catalog
+    from components.rankers.config import offered
+
+    packages = {spec.package for spec in catalog().values()} | {spec.package for spec in offered().usable.values()}
+    faults = [*catalog().refused.values(), *offered().refused.values()]
+    found = "; ".join(faults) if faults else f"of {', '.join(sorted(packages - {''})) or 'no other package'}"
+    yield Check("components and rankers", not faults, found)
+
+
 def _engines(settings: Settings) -> Iterator[Check]:
     pins = _pins(ROOT / "constraints.txt") | _pins(ROOT / "pyproject.toml")
     wrong = []
@@ -123,10 +133,10 @@ def _pins(file: Path) -> dict[str, str]:
 
 def _stubs(settings: Settings) -> Iterator[Check]:
     from pipelines.check import pipeline_names
-    from pipelines.stubs import stale_stubs
+    from pipelines.stubs import every_stale_stub
 
     names = pipeline_names()
-    stale = stale_stubs(names)
+    stale = every_stale_stub()
     yield Check(
         "DAG stubs",
         not stale,
@@ -171,8 +181,7 @@ def _data(settings: Settings) -> Iterator[Check]:
 
     for release in RELEASES.values():
         folder = settings.data / release.name
-        files = {file.name: folder / file.name for file in release.files}
-        absent = [name for name, path in files.items() if not path.exists()]
+        absent = [name for name, path in release.source.paths(folder).items() if not path.exists()]
         # Absent data is no failure: the ingest stage fetches it.
         found = f"{', '.join(absent)} not in {folder} yet: `rankmill run` fetches them" if absent else str(folder)
         yield Check(f"data {release.name}", True, found)
@@ -256,6 +265,7 @@ def _ports(settings: Settings) -> Iterator[Check]:
 _GROUPS: tuple[Callable[[Settings], Iterator[Check]], ...] = (
     _python,
     _rooms,
+    _offers,
     _engines,
     _stubs,
     _places,

@@ -12,6 +12,7 @@ from components.errors import BadInputError, did_you_mean
 from features.declaration import Window
 from pipelines.plan import PlannedStage
 from pipelines.problems import KeyPath, quoted
+from pipelines.schedule import first_run, schedule_parts
 from pipelines.shape import describe
 from pipelines.spec import ParamSpec, PipelineSpec
 
@@ -70,6 +71,9 @@ def resolve_config(stage: PlannedStage, params: Mapping[str, Any]) -> dict[str, 
 def resolve_window(spec: PipelineSpec, params: Mapping[str, Any], now: datetime) -> Window:
     """Return the interval of events that a run reads: whole UTC days.
 
+    Where the window ends with the day of a run that a cron expression starts, it holds what was stored before that
+    day's first run, whoever reads it and when: so a backfill gives the rows that the run of the day got.
+
     Args:
         spec: the pipeline.
         params: value of every parameter.
@@ -92,7 +96,9 @@ def resolve_window(spec: PipelineSpec, params: Mapping[str, Any], now: datetime)
         raise BadInputError(
             f"a window of {spec.window.days} days before {midnight:%Y-%m-%d} starts before the year 1: take fewer days"
         ) from None
-    return Window(start=start, end=midnight)
+    cron, _ = schedule_parts(spec)
+    known_until = first_run(cron, midnight) if cron and end is None else None
+    return Window(start=start, end=midnight, known_until=known_until)
 
 
 def check_params(spec: PipelineSpec, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,44 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
-from components.cache import cache_key, explain, key_parts
+from components.cache import RUN, Change, cache_key, changes, key_parts, modules_of, source_files, told, without
 from components.errors import RankmillError
-from components.execute import load_function
+from components.execute import load_function, validated_config
+from components.records import StageRecord
+from components.reuse import earlier_result
 from components.settings import Settings
-from components.store import StageRecord, Store, open_store
+from components.store import Store, open_store
 from features.declaration import Window
 from pipelines.params import resolve_config, resolve_window
-from pipelines.plan import Plan, PlannedStage
+from pipelines.plan import Plan, PlannedStage, Prediction
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What one stage would do.
-
-    Attributes:
-        stage: its name.
-        state: `hit` comes from the store; `miss` runs because its key is new or its result no longer
-            holds; `runs` runs whatever the store has, or cannot be known before an earlier stage ran.
-        key: cache key, or None when it depends on a stage that has yet to run.
-        why: one clause.
-        seconds: how long the most similar earlier run took; None when there is none.
-    """
-
-    stage: str
-    state: Literal["hit", "miss", "runs"]
-    key: str | None
-    why: str
-    seconds: float | None
-
-
-def predict(
-    plan: Plan, params: Mapping[str, Any], now: datetime, settings: Settings | None = None
-) -> tuple[Prediction, ...]:
-    """Return what each stage of a run would do, in the plan's order.
+def predict(plan: Plan, params: Mapping[str, Any], now: datetime, settings: Settings | None = None) -> Plan:
+    """Return the plan with what each of its stages would do in a run.
 
     Args:
         plan: a checked plan.
@@ -57,14 +37,16 @@ def predict(
     digests: dict[str, str] = {}
     predictions = []
     for stage in plan.stages:
-        prediction, record = _predict(stage, resolve_config(stage, params), window, digests, store, settings)
+        given = resolve_config(stage, params)
+        prediction, record = _predict(plan.name, stage, given, window, digests, store, settings)
         if record is not None:
             digests |= {f"{stage.name}.{name}": ref.digest for name, ref in record.outputs.items()}
         predictions.append(prediction)
-    return tuple(predictions)
+    return replace(plan, window=window, predictions=tuple(predictions))
 
 
 def _predict(
+    pipeline: str,
     stage: PlannedStage,
     given: Mapping[str, Any],
     window: Window,
@@ -74,31 +56,48 @@ def _predict(
 ) -> tuple[Prediction, StageRecord | None]:
     """Return what a stage would do, and the record that it would take, if any."""
     spec = stage.component
-    config = spec.config.model_validate(given)
+    config = validated_config(spec, given, stage.name)
+    canonical = config.model_dump(mode="json")
     sources = {wire.input: f"{wire.stage}.{wire.output}" for wire in stage.wires}
     inputs = {port: digests[source] for port, source in sources.items() if source in digests}
-    parts = key_parts(spec, config.model_dump(mode="json"), inputs, window)
-    similar = _most_similar(parts, store.records(spec.name))
-    seconds = similar.seconds if similar else None
-
-    def runs(why: str, key: str | None = None, state: Literal["miss", "runs"] = "runs") -> tuple[Prediction, None]:
-        return Prediction(stage.name, state, key, why, seconds), None
-
-    if not spec.cacheable:
-        return runs("its result depends on more than its inputs, so it always runs")
-    if stage.cache == "off":
-        return runs("its cache is off")
     unknown = [source for port, source in sources.items() if port not in inputs]
+    parts = key_parts(spec, canonical, inputs, window)
+    similar = _most_similar(parts, store.records(spec.name), f"{pipeline}.{stage.name}")
+    found: tuple[Change, ...] = ()
+    if similar is not None and not unknown:
+        found = changes(similar, parts, canonical, source_files(*modules_of(spec)))
+    seconds = similar.seconds if similar else None
+    key = None if unknown or not spec.cacheable or stage.cache == "off" else cache_key(parts)
+
+    def runs(state: Any, why: str) -> tuple[Prediction, None]:
+        return Prediction(stage.name, "missing" if stage.start == "taken" else state, key, why, found, seconds), None
+
+    if stage.start == "anew":
+        return runs("runs", "it was asked to run again")
+    if stage.start == "cache" and not spec.cacheable:
+        return runs("runs", "its result depends on more than its inputs, so it always runs")
+    if stage.start == "cache" and stage.cache == "off":
+        return runs("runs", "its cache is off")
     if unknown:
-        return runs(f"it reads {' and '.join(unknown)}, made anew before it")
-    key = cache_key(parts)
-    record = store.find(spec.name, key)
+        return runs("runs", f"it reads {' and '.join(unknown)}, made anew before it")
+    record = earlier_result(store, spec, parts, stage.cache, stage.start)
     if record is None:
-        return runs(explain(_comparable(similar), parts) if similar else "the store has no earlier result", key, "miss")
+        return runs("miss", _difference(similar, found))
     if spec.recheck and (reason := _recheck(stage, record, config, settings)):
-        return runs(reason, key, "miss")
-    why = f"nothing changed since {record.created_at:%Y-%m-%d %H:%M} UTC"
-    return Prediction(stage.name, "hit", key, why, record.seconds), record
+        return runs("miss", reason)
+    why = f"made {record.created_at:%Y-%m-%d %H:%M} UTC, "
+    if edited := [change for change in found if change.kind == "source"]:
+        why += f"{told(edited)}, which cache: inputs does not look at"
+    else:
+        why += "nothing changed since"
+    return Prediction(stage.name, "hit", record.key, why, found, record.seconds), record
+
+
+def _difference(similar: StageRecord | None, found: Sequence[Change]) -> str:
+    """Return why there is no result to take."""
+    if similar is None:
+        return "it has never run"
+    return told(found) if found else "its only earlier results were made with cache: off"
 
 
 def _recheck(stage: PlannedStage, record: StageRecord, config: Any, settings: Settings) -> str | None:
@@ -112,16 +111,11 @@ def _recheck(stage: PlannedStage, record: StageRecord, config: Any, settings: Se
     return reason
 
 
-def _comparable(record: StageRecord) -> dict[str, str]:
-    """Return the parts of a record's key without what only makes an uncached run unique."""
-    return {name: value for name, value in record.explanation.items() if name != "run"}
+def _most_similar(parts: Mapping[str, str], records: Sequence[StageRecord], stage: str) -> StageRecord | None:
+    """Return the record with the fewest other parts; of equals one of this stage, of those the newest."""
 
-
-def _most_similar(parts: Mapping[str, str], records: Sequence[StageRecord]) -> StageRecord | None:
-    """Return the record with the fewest other parts; of equals the newest, which comes first."""
-
-    def differences(record: StageRecord) -> int:
-        old = _comparable(record)
-        return sum(old.get(name) != parts.get(name) for name in {*old, *parts})
+    def differences(record: StageRecord) -> tuple[int, bool]:
+        old = without(record.explanation, RUN)
+        return sum(old.get(name) != parts.get(name) for name in {*old, *parts}), record.made_by != stage
 
     return min(records, key=differences, default=None)

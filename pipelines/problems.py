@@ -9,23 +9,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from components.errors import BadInputError
+from features.yaml_text import KeyPath, Span, quoted
 
-KeyPath = tuple[str | int, ...]
-"""Keys and list positions from the top of the file to a value, e.g. ``("stages", "train", "with", "epochs")``."""
+__all__ = ["MOST_SHOWN", "WIDEST_LINE", "Finding", "KeyPath", "PipelineError", "Problem", "Span", "listed", "quoted"]
 
 MOST_SHOWN = 50
 """Problems that one error prints; a file with more is not helped by reading on."""
 WIDEST_LINE = 110
 _SUGGESTION = re.compile(r"\(did you mean '([^']+)'\?\)")
-
-
-@dataclass(frozen=True)
-class Span:
-    """Where something stands in a file, counted from 1, and how many characters of its line it takes."""
-
-    line: int
-    column: int
-    width: int = 1
 
 
 @dataclass(frozen=True)
@@ -95,12 +86,6 @@ class PipelineError(BadInputError):
         if len(self.problems) > MOST_SHOWN:
             lines.append(f"… and {len(self.problems) - MOST_SHOWN} more problems; mend these first")
         return "\n".join(lines)
-
-
-def quoted(text: object, most: int = 60) -> str:
-    """Return `text` in quotes, cut when it is long."""
-    words = str(text)
-    return repr(words if len(words) <= most else f"{words[: most - 1]}…")
 
 
 def listed(words: Iterable[str]) -> str:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipelines.plan import Plan
-from pipelines.predict import Prediction
+from pipelines.plan import Plan, Prediction
 from pipelines.schedule import schedule_parts
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-_COLOURS = {"hit": "green", "miss": "yellow", "runs": "cyan"}
+_COLOURS = {"hit": "green", "miss": "yellow", "runs": "cyan", "missing": "red"}
 
 
 def schedule_text(plan: Plan) -> str:
@@ -23,42 +21,50 @@ def schedule_text(plan: Plan) -> str:
     return " or ".join(parts) or "by hand only"
 
 
-def table(plan: Plan, predictions: Sequence[Prediction] = ()) -> Table:
-    """Return the stages of a plan as a table, with what the cache would do where `predictions` are given."""
+def table(plan: Plan) -> Table:
+    """Return the stages of a plan as a table, with what a run would do where the plan holds predictions."""
     from rich.markup import escape
     from rich.table import Table
 
-    found = {prediction.stage: prediction for prediction in predictions}
-    title = f"{plan.name}: {schedule_text(plan)}"
+    title = f"{plan.name}: {schedule_text(plan)}" + (f", window {plan.window}" if plan.window else "")
     shown = Table(title=escape(title), title_justify="left", pad_edge=False, box=None, header_style="bold")
-    for heading in ("stage", "uses", "reads", "cache", "why") if found else ("stage", "uses", "reads", "makes"):
+    headings = ("stage", "uses", "cache", "why") if plan.predictions else ("stage", "uses", "reads", "makes")
+    for heading in headings:
         shown.add_column(heading, overflow="fold")
-    if found:
+    if plan.predictions:
         shown.add_column("last took", justify="right")
     for stage in plan.stages:
-        reads = ", ".join(f"{wire.stage}.{wire.output}" for wire in stage.wires)
-        if not found:
+        what = plan.prediction(stage.name)
+        if what is None:
+            reads = ", ".join(f"{wire.stage}.{wire.output}" for wire in stage.wires)
             shown.add_row(stage.name, stage.component.name, reads, ", ".join(stage.component.output_types))
             continue
-        what = found[stage.name]
-        took = "" if what.seconds is None else f"{what.seconds:.1f} s"
         state = f"[{_COLOURS[what.state]}]{what.state}[/]"
-        shown.add_row(stage.name, stage.component.name, reads, state, escape(what.why), took)
+        shown.add_row(stage.name, stage.component.name, state, escape(what.why), _took(what))
     return shown
 
 
-def summary(predictions: Sequence[Prediction]) -> str:
+def _took(what: Prediction) -> str:
+    return "" if what.seconds is None else f"{what.seconds:.1f} s"
+
+
+def summary(plan: Plan) -> str:
     """Return how much of a run comes from the cache, and how long the rest took last time."""
-    hits = sum(prediction.state == "hit" for prediction in predictions)
-    rest = [prediction for prediction in predictions if prediction.state != "hit"]
-    known = [prediction.seconds for prediction in rest if prediction.seconds is not None]
+    hits = sum(found.state == "hit" for found in plan.predictions)
+    rest = [found for found in plan.predictions if found.state != "hit"]
+    if missing := [found.stage for found in plan.predictions if found.state == "missing"]:
+        return f"This run cannot start: the store does not have {', '.join(missing)}."
+    known = [found.seconds for found in rest if found.seconds is not None]
     guess = f", about {sum(known):.0f} s" if known else ""
     guess += f" (no earlier run of {len(rest) - len(known)})" if len(known) < len(rest) else ""
-    return f"{hits} of {len(predictions)} stages come from the cache; {len(rest)} would run{guess if rest else ''}."
+    return f"{hits} of {len(plan.stages)} stages come from the cache; {len(rest)} would run{guess if rest else ''}."
 
 
 def mermaid(plan: Plan) -> str:
-    """Return the plan as a Mermaid graph; edges carry the artifact, dotted ones only the order."""
+    """Return the plan as a Mermaid graph; edges carry the artifact, dotted ones only the order.
+
+    Where the plan holds predictions, a stage that comes from the cache is drawn dashed.
+    """
     lines = ["graph LR"]
     groups: dict[str, list[str]] = {}
     for stage in plan.stages:
@@ -75,6 +81,8 @@ def mermaid(plan: Plan) -> str:
             lines.append(f"  {_node(wire.stage)} -- {kind} --> {_node(stage.name)}")
         wired = {wire.stage for wire in stage.wires}
         lines += [f"  {_node(name)} -.-> {_node(stage.name)}" for name in stage.upstream if name not in wired]
+    if hits := [_node(found.stage) for found in plan.predictions if found.state == "hit"]:
+        lines += ["  classDef hit stroke-dasharray: 4", f"  class {','.join(hits)} hit"]
     return "\n".join(lines) + "\n"
 
 
@@ -87,7 +95,9 @@ def text_graph(plan: Plan) -> str:
     """Return the plan as text: each stage with what it makes and who reads that."""
     lines = [f"{plan.name} ({schedule_text(plan)})"]
     for stage in plan.stages:
-        lines += ["", f"{stage.name} ({stage.component.name})" + (f" in {stage.group}" if stage.group else "")]
+        group = f" in {stage.group}" if stage.group else ""
+        what = plan.prediction(stage.name)
+        lines += ["", f"{stage.name} ({stage.component.name}){group}" + (f": {what.state}" if what else "")]
         wired = {wire.stage for wire in stage.wires}
         later = [name for name in stage.upstream if name not in wired]
         lines += [f"  after {', '.join(later)}"] if later else []
@@ -102,9 +112,8 @@ def text_graph(plan: Plan) -> str:
     return "\n".join(lines) + "\n"
 
 
-def as_json(plan: Plan, predictions: Sequence[Prediction] = ()) -> dict[str, Any]:
-    """Return the plan, and the predictions where they are given, as a JSON value."""
-    found = {prediction.stage: prediction for prediction in predictions}
+def as_json(plan: Plan) -> dict[str, Any]:
+    """Return the plan, with its predictions where it holds them, as a JSON value."""
     spec = plan.spec.model_dump(mode="json", by_alias=True, exclude={"stages", "defaults"})
     stages = []
     for stage in plan.stages:
@@ -121,9 +130,23 @@ def as_json(plan: Plan, predictions: Sequence[Prediction] = ()) -> dict[str, Any
             "retry_delay": stage.retry_delay.total_seconds(),
             "timeout": stage.timeout.total_seconds() if stage.timeout else None,
             "cache": stage.cache,
+            "start": stage.start,
             "line": stage.line,
         }
-        if (what := found.get(stage.name)) is not None:
-            entry["prediction"] = {"state": what.state, "key": what.key, "why": what.why, "seconds": what.seconds}
+        if (what := plan.prediction(stage.name)) is not None:
+            entry["prediction"] = {
+                "state": what.state,
+                "key": what.key,
+                "why": what.why,
+                "changes": [
+                    {"kind": change.kind, "name": change.name, "old": change.old, "new": change.new}
+                    for change in what.changes
+                ],
+                "seconds": what.seconds,
+            }
         stages.append(entry)
+    if plan.window is not None:
+        start, end = (moment.isoformat() for moment in (plan.window.start, plan.window.end))
+        spec["window"] |= {"start": start, "until": end}
+        spec["estimate"] = plan.seconds
     return {**spec, "stages": stages}

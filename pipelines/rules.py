@@ -105,8 +105,8 @@ def component_exists(draft: Draft) -> Iterator[Finding]:
     """`uses:` names a registered component."""
     for name in draft.written("stages"):
         uses = draft.written("stages", name).get("uses")
-        if isinstance(uses, str) and uses not in catalog():
-            yield Finding(("stages", name, "uses"), f"no component {quoted(uses)}{did_you_mean(uses, catalog())}")
+        if isinstance(uses, str) and (fault := catalog().fault(uses)):
+            yield Finding(("stages", name, "uses"), fault)
 
 
 def inputs_are_known(draft: Draft) -> Iterator[Finding]:

@@ -16,9 +16,14 @@ from typing import TYPE_CHECKING, Any
 from components.errors import RankmillError
 from components.execute import StageResult, run_folder
 from components.settings import Settings
+from pipelines import render, runs
 from pipelines.airflow_home import in_process_environment, initialise, private_home, writing_below
 from pipelines.check import check_params, load_plan, pipeline_file
 from pipelines.plan import Plan
+from pipelines.predict import predict
+from pipelines.profile import ACTIVE, active_profile
+from pipelines.resume import command_to_continue
+from pipelines.selection import ALL, Selection, refuse_missing, select
 from pipelines.task import Attempt, InterruptedRunError, end_children, may_pass, process, sentence
 from pipelines.terminal import quiet_terminal
 
@@ -54,6 +59,7 @@ class RunOutcome:
         seconds: duration.
         results: what the finished stages returned, in the order of the plan.
         failure: what went wrong, or None.
+        again: command that continues the run; empty when there is nothing to continue.
     """
 
     plan: Plan
@@ -62,6 +68,7 @@ class RunOutcome:
     seconds: float
     results: tuple[StageResult, ...]
     failure: Failure | None
+    again: str = ""
 
     @property
     def exit_code(self) -> int:
@@ -74,7 +81,14 @@ class RunOutcome:
         return self.folder / "run.log"
 
 
-def run_pipeline(name: str, params: Mapping[str, Any], settings: Settings) -> RunOutcome:
+def run_pipeline(
+    name: str,
+    params: Mapping[str, Any],
+    settings: Settings,
+    *,
+    selection: Selection = ALL,
+    moment: datetime | None = None,
+) -> RunOutcome:
     """Run a pipeline to its end, showing on stdout one line when a stage starts and one when it ends.
 
     Retries and their delays are the DAG's own, so a stage that lost a worker is tried again as it
@@ -85,29 +99,40 @@ def run_pipeline(name: str, params: Mapping[str, Any], settings: Settings) -> Ru
         name: name of a pipeline, or a YAML file.
         params: values for its params; the others keep their defaults.
         settings: where the engines live.
+        selection: the part of the pipeline that runs.
+        moment: time the run is for; now when None.
 
     Raises:
         PipelineError: the YAML is wrong.
         BadInputError: a param is unknown or has a wrong value.
+        MissingError: a stage that is to be taken from the store is not there.
         StorageError: the embedded databases cannot be created.
     """
-    plan = load_plan(pipeline_file(name))
-    check_params(plan.spec, params)
+    whole = load_plan(pipeline_file(name), active_profile())
+    given = check_params(whole.spec, params)
+    profile = os.environ.get(ACTIVE)
     started = time.monotonic()
-    moment = datetime.now(UTC)
-    run_id = f"manual__{moment.isoformat()}"
+    now = datetime.now(UTC)
+    moment = moment or now
+    plan = predict(select(whole, selection), given, moment, settings)
+    refuse_missing(plan)
+    run_id = f"manual__{now.isoformat()}"
     folder = run_folder(settings, plan.name, run_id)
+    options = tuple(filter(None, (str(selection), f"--profile {profile}" if profile else "")))
+    start = runs.start_of(plan.name, run_id, moment, tuple(stage.name for stage in plan.stages), params, *options)
     with writing_below(settings.runs):
         folder.mkdir(parents=True, exist_ok=True)
+        runs.write_start(settings, start)
     initialise(settings)
     with private_home(settings) as home, quiet_terminal(folder / "run.log") as console:
         head = f"{plan.name} · {len(plan.stages)} stages · log {folder / 'run.log'}"
         console.print(head, markup=False, soft_wrap=True)
+        console.print(render.summary(plan), markup=False, soft_wrap=True)
         os.environ.update(in_process_environment(settings, home))
         progress = _Progress(console)
         try:
             with _watched(progress):
-                state = _test(plan, home, moment, params)
+                state = _test(plan, home, now, moment, params, selection)
         except (InterruptedRunError, KeyboardInterrupt) as stop:
             process.stopped_by = getattr(stop, "number", signal.SIGINT)
             state = "interrupted"
@@ -121,11 +146,24 @@ def run_pipeline(name: str, params: Mapping[str, Any], settings: Settings) -> Ru
         failure = progress.failure
         if process.stopped_by is not None:
             told = signal.Signals(process.stopped_by).name
-            failure = Failure("", f"the run was stopped by {told}; run again to go on", 128 + process.stopped_by)
+            failure = Failure("", f"the run was stopped by {told}", 128 + process.stopped_by)
         elif state != "success" and failure is None:
             failure = Failure("", "Airflow ended the run before a stage failed, see the log", 1)
     results = tuple(progress.results[stage.name] for stage in plan.stages if stage.name in progress.results)
-    return RunOutcome(plan, run_id, folder, time.monotonic() - started, results, failure)
+    seconds = time.monotonic() - started
+    again = ""
+    if failure is not None:
+        finished = {result.stage for result in results}
+        again = command_to_continue(
+            name, whole, selection=selection, params=given, moment=moment, profile=profile, finished=finished,
+            failed=failure.stage,
+        )  # fmt: skip
+    with writing_below(settings.runs):
+        ended = "success" if failure is None else "stopped" if process.stopped_by is not None else "failed"
+        stage, message = (failure.stage, failure.message) if failure else ("", "")
+        end = runs.RunEnd(state=ended, seconds=seconds, failed=stage, message=message, again=again)
+        runs.write_end(settings, start, end)
+    return RunOutcome(plan, run_id, folder, seconds, results, failure, again)
 
 
 def exit_code_of(error: BaseException) -> int:
@@ -133,18 +171,23 @@ def exit_code_of(error: BaseException) -> int:
     return error.exit_code if isinstance(error, RankmillError) else 1
 
 
-def _test(plan: Plan, home: Path, moment: datetime, params: Mapping[str, Any]) -> str:
+def _test(plan: Plan, home: Path, begun: datetime, moment: datetime, given: Mapping[str, Any], part: Selection) -> str:
     """Run the DAG through `dag.test()`; return the state of the run.
 
     `dag.test` wants its DAG in the DAG folder, so the private home holds a stub of this one pipeline.
+    The run's id comes from the time it begins, what it reads from the time it is for.
     """
     file = f"Path({str(plan.path.resolve())!r})"
-    imports = "from pathlib import Path\nfrom pipelines.airflow_dag import build_dag\n"
-    stub = f"# Airflow DAG\n{imports}dag = build_dag({file})\n"
+    imports = (
+        "from pathlib import Path\n"
+        "from pipelines.airflow_dag import build_dag\n"
+        "from pipelines.selection import Selection\n"
+    )
+    stub = f"# Airflow DAG\n{imports}dag = build_dag({file}, {part!r})\n"
     (home / "dags" / f"{plan.name}.py").write_text(stub, encoding="utf-8")
     from pipelines.airflow_dag import build_dag
 
-    run = build_dag(plan.path).test(run_after=moment, logical_date=moment, run_conf=dict(params))
+    run = build_dag(plan.path, part).test(run_after=begun, logical_date=moment, run_conf=dict(given))
     return str(run.state.value if hasattr(run.state, "value") else run.state)
 
 

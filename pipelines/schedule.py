@@ -1,16 +1,36 @@
-"""When does a pipeline run? Cron expressions and presets that Airflow understands, and assets."""
+"""When does a pipeline run, and what for? Cron expressions and presets that Airflow understands, assets, partitions."""
 
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
-from components.errors import did_you_mean
+from components.errors import BadInputError, did_you_mean
 from pipelines.problems import quoted
 from pipelines.spec import PipelineSpec, Schedule
 
-PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
+PRESETS = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@quarterly": "0 0 1 */3 *",
+    "@yearly": "0 0 1 1 *",
+}
 """Words for a cron expression, as Airflow's timetables know them."""
 _FIELD = re.compile(r"[0-9A-Za-z*/,#-]{1,100}")
+
+
+class ScheduledRun(Protocol):
+    """What a scheduler says about a run."""
+
+    run_type: str
+    logical_date: datetime | None
+    data_interval_end: datetime | None
+    run_after: datetime
+    partition_key: str | None
+    partition_date: datetime | None
 
 
 def schedule_parts(spec: PipelineSpec) -> tuple[str | None, tuple[str, ...]]:
@@ -18,6 +38,42 @@ def schedule_parts(spec: PipelineSpec) -> tuple[str | None, tuple[str, ...]]:
     if isinstance(spec.schedule, Schedule):
         return spec.schedule.cron, spec.schedule.assets
     return spec.schedule, ()
+
+
+def first_run(cron: str, moment: datetime) -> datetime:
+    """Return the first time at or after `moment` at which a cron expression or preset starts a run, UTC."""
+    from croniter import croniter  # type: ignore[import-untyped]  # it ships no types
+
+    # Runs start at whole minutes.
+    ticks = croniter(PRESETS.get(cron, " ".join(cron.split())), moment.astimezone(UTC) - timedelta(seconds=1))
+    found: datetime = ticks.get_next(datetime)
+    return found
+
+
+def moment_of(run: ScheduledRun) -> datetime:
+    """Return the time that a run is for: its window ends with the day of it.
+
+    It is the run's partition where it has one, else the end of the interval that the scheduler or a backfill made it
+    for, else its logical date, else the time at which it was to start: runs by hand and by assets have no other.
+
+    Raises:
+        BadInputError: the run's partition is no time.
+    """
+    if run.partition_key is not None:
+        return run.partition_date or _partition(run.partition_key)
+    if run.run_type in ("scheduled", "backfill") and run.data_interval_end is not None:
+        return run.data_interval_end
+    return run.logical_date or run.run_after
+
+
+def _partition(key: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(key)
+    except ValueError:
+        raise BadInputError(
+            f"the run's partition key {quoted(key)} is no time: give the day that the run is for, such as 2026-01-31"
+        ) from None
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def cron_fault(text: str) -> str | None:
@@ -28,7 +84,7 @@ def cron_fault(text: str) -> str | None:
     if len(fields) != 5 or not all(_FIELD.fullmatch(field) for field in fields):
         return f"{quoted(text)} is not a cron expression: write five fields (minute hour day month weekday) or @daily"
     # The library that Airflow reads cron expressions with, so that both agree.
-    from croniter import croniter  # type: ignore[import-untyped]  # it ships no types
+    from croniter import croniter
 
     try:
         croniter(" ".join(fields)).get_next()

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from components.catalog import catalog
 from components.contract import ComponentSpec
-from components.rankers.config import RANKERS
+from components.rankers.config import ranker_names
 from components.settings import ROOT
 from pipelines.spec import Defaults, PipelineSpec
 
@@ -98,7 +98,7 @@ def model_schema(model: type[BaseModel]) -> Node:
     if ranker is not None:
         name = ranker["properties"]["name"]
         name.pop("pattern", None)
-        name["enum"] = sorted(RANKERS)
+        name["enum"] = ranker_names()
     return schema
 
 

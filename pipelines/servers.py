@@ -19,7 +19,7 @@ from urllib.request import urlopen
 from components.errors import BadInputError, RetryableError
 from components.process_tree import ProcessTree
 from components.settings import Settings
-from pipelines.airflow_home import AIRFLOW_PORT, MLFLOW_PORT, environment, initialise
+from pipelines.airflow_home import AIRFLOW_PORT, MLFLOW_PORT, bundles, environment, initialise
 
 HOST = "127.0.0.1"
 PATIENCE = 180.0
@@ -102,7 +102,7 @@ def serve(
     _refuse_busy({"--airflow-port": airflow_port, "--mlflow-port": mlflow_port})
     stop = _Stop()
     initialise(settings)
-    env = environment(settings, api_port=airflow_port) | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    env = environment(settings, api_port=airflow_port) | bundles() | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     logs = settings.home / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     servers = plan_servers(settings, airflow_port, mlflow_port)

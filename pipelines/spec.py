@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints, model_validator
 
+from components.cache import CacheMode
 from features.declaration import Frozen, Name
 
 _DURATION = re.compile(r"^(?P<count>[1-9][0-9]{0,5})(?P<unit>[smhd])$")
@@ -58,11 +59,16 @@ class Schedule(SpecModel):
     """Cron expression or preset (`@daily`), UTC."""
     assets: tuple[AssetReference, ...] = ()
     """Artifacts of other pipelines, `pipeline.stage.output`; a new one starts a run."""
+    partitioned: bool = False
+    """Whether a run carries the time it is for as Airflow's partition key, so that a backfill of one pipeline starts
+    those that wait for its artifacts for the same day; all pipelines of a chain must be partitioned."""
 
     @model_validator(mode="after")
     def _something(self) -> Self:
         if self.cron is None and not self.assets:
             raise ValueError("name a cron expression, assets, or both")
+        if self.partitioned and self.cron is not None and self.assets:
+            raise ValueError("a partitioned schedule has a cron expression or assets, not both: leave one out")
         return self
 
 
@@ -103,8 +109,8 @@ class Defaults(SpecModel):
     """Wait before the next try."""
     timeout: Duration | None = None
     """Longest a stage may run."""
-    cache: Literal["all", "off"] = "all"
-    """`all` takes an unchanged stage from the store, `off` runs it every time."""
+    cache: CacheMode = "all"
+    """Which earlier result a stage takes: `all` of the same code, config, inputs; `inputs` of any code; `off` none."""
 
 
 class StageSpec(SpecModel):
@@ -126,7 +132,7 @@ class StageSpec(SpecModel):
     """Overrides the default."""
     timeout: Duration | None = None
     """Overrides the default."""
-    cache: Literal["all", "off"] | None = None
+    cache: CacheMode | None = None
     """Overrides the default."""
 
 

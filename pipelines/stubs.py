@@ -1,4 +1,7 @@
-"""Does every pipeline have its stub in `dags/`, and is it the one we would write?"""
+"""Does every pipeline have its stub in `dags/`, and is it the one we would write?
+
+Pipelines of your own folder (``RANKMILL_PIPELINES``) have theirs in its subfolder `dags/`.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from components.settings import ROOT
+from pipelines.places import PIPELINES, own_folder
 
 DAGS = ROOT / "dags"
 """What Airflow sees."""
@@ -22,30 +26,57 @@ from pipelines.airflow_dag import dag_of_stub
 dag = dag_of_stub(__file__)
 '''
 
+_OWN_STUB = '''"""Airflow DAG of {name}.yaml, {mark}."""
 
-def stub_of(name: str) -> str:
+from pathlib import Path
+
+from pipelines.airflow_dag import build_dag
+
+dag = build_dag(Path(__file__).resolve().parents[1] / "{name}.yaml")
+'''
+
+
+def every_stale_stub() -> list[str]:
+    """Return one sentence per stub that is not what would be written, of this tree and of your own folder."""
+    return [line for folder, names, text in _folders() for line in stale_stubs(names, folder, text)]
+
+
+def write_every_stub() -> list[str]:
+    """Write the stubs of this tree and of your own folder; see `write_stubs`."""
+    return [line for folder, names, text in _folders() for line in write_stubs(names, folder, text)]
+
+
+def _folders() -> list[tuple[Path, list[str], str]]:
+    """Return each folder of stubs, the names of its pipelines and the text of a stub."""
+    found = [(DAGS, sorted(path.stem for path in PIPELINES.glob("*.yaml")), _STUB)]
+    if (own := own_folder()) is not None:
+        found.append((own / "dags", sorted(path.stem for path in own.glob("*.yaml")), _OWN_STUB))
+    return found
+
+
+def stub_of(name: str, text: str = _STUB) -> str:
     """Return the text of a pipeline's stub.
 
     Airflow's safe mode skips files that do not hold both words ``dag`` and ``airflow``: the stub's
     first line does. The stub puts its own tree first on the path, so that the bare tree of a DAG
     bundle works uninstalled and never mixes with an installed copy.
     """
-    return _STUB.format(name=name, mark=_MARK)
+    return text.format(name=name, mark=_MARK)
 
 
-def stale_stubs(names: Sequence[str], folder: Path = DAGS) -> list[str]:
+def stale_stubs(names: Sequence[str], folder: Path = DAGS, text: str = _STUB) -> list[str]:
     """Return one sentence per stub that is missing, changed, or belongs to no pipeline."""
     problems = []
     for name in names:
         file = folder / f"{name}.py"
         if not file.exists():
             problems.append(f"{file} is missing")
-        elif file.read_text(encoding="utf-8") != stub_of(name):
+        elif file.read_text(encoding="utf-8") != stub_of(name, text):
             problems.append(f"{file} differs from what is generated")
-    return problems + [f"{file} has no pipelines/{file.stem}.yaml" for file in _orphans(names, folder)]
+    return problems + [f"{file} has no pipeline {file.stem}.yaml" for file in _orphans(names, folder)]
 
 
-def write_stubs(names: Sequence[str], folder: Path = DAGS) -> list[str]:
+def write_stubs(names: Sequence[str], folder: Path = DAGS, text: str = _STUB) -> list[str]:
     """Write missing and changed stubs, delete our own that belong to no pipeline.
 
     Returns:
@@ -55,8 +86,8 @@ def write_stubs(names: Sequence[str], folder: Path = DAGS) -> list[str]:
     done = []
     for name in names:
         file = folder / f"{name}.py"
-        if not file.exists() or file.read_text(encoding="utf-8") != stub_of(name):
-            file.write_text(stub_of(name), encoding="utf-8")
+        if not file.exists() or file.read_text(encoding="utf-8") != stub_of(name, text):
+            file.write_text(stub_of(name, text), encoding="utf-8")
             done.append(f"wrote {file}")
     for file in _orphans(names, folder):
         file.unlink()

@@ -37,13 +37,14 @@ Folders = dict[str, list[tuple[str, Path]]]
 _ANSWERS = {"promoted": "green", "refused": "red", "unchanged": "yellow"}
 
 
-def print_summary(outcome: RunOutcome, settings: Settings, console: Console) -> None:
+def print_summary(outcome: RunOutcome, settings: Settings, console: Console, report: Path | None = None) -> None:
     """Print what the stages of a run produced, the figures of their reports, and where to look.
 
     Args:
         outcome: what the run came to; of a failed one, what its finished stages made.
         settings: where the artifacts live.
         console: where to print.
+        report: page about the run, or None when there is none.
     """
     from rich.text import Text
 
@@ -61,7 +62,8 @@ def print_summary(outcome: RunOutcome, settings: Settings, console: Console) -> 
     for stage, folder in folders["error_memory"]:
         console.print()
         console.print(memory_table(stage, read_slots(folder)))
-    pages = list(places(results, folders)) if results else []
+    pages = [(str(report), "this run on one page")] if report else []
+    pages += places(results, folders) if results else []
     if pages:
         console.print("\n[bold]where to look next[/bold]")
     for place, what in pages:
@@ -79,6 +81,8 @@ def _tell_failure(outcome: RunOutcome, failure: Failure, console: Console) -> No
     if waiting := [stage.name for stage in outcome.plan.stages if stage.name not in done]:
         console.print(f"not run: {', '.join(waiting)}")
     console.print(f"log: {outcome.log}", soft_wrap=True)
+    if outcome.again:
+        console.print(Text("continue with: ").append(outcome.again, style="bold"), soft_wrap=True)
 
 
 def stage_table(results: Sequence[StageResult], planned: int, seconds: float) -> Table:
@@ -109,7 +113,7 @@ def evaluation_table(stage: str, report: Evaluation) -> Table:
     for task in report.tasks:
         cells = [cell for cell in report.cells if cell.task == task]
         for cell in sorted(cells, key=lambda c: (c.domain != ALL, c.domain)):
-            table.add_row(task, Text(cell.domain), f"{cell.rows:,}", f"{cell.positives:,}", *_figures(cell))
+            table.add_row(task, Text(cell.domain), f"{cell.rows:,}", f"{cell.positives:,}", *figures(cell))
     return table
 
 
@@ -183,8 +187,8 @@ def fetch(results: Sequence[StageResult], store: Store) -> Folders:
     return folders
 
 
-def _figures(cell: Cell) -> Iterator[str]:
-    """Yield AUC, its interval, log-loss and PCOC."""
+def figures(cell: Cell) -> Iterator[str]:
+    """Yield AUC, its interval, log-loss and PCOC as text; a dash where one is undefined."""
     auc, log_loss, pcoc = (cell.metrics.get(m, Interval(value=None)) for m in ("auc", "log_loss", "pcoc"))
     yield _number(auc.value)
     yield f"[{_number(auc.low, 3)}, {_number(auc.high, 3)}]" if auc.low is not None else "—"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import psutil
@@ -16,6 +17,7 @@ from components.settings import Settings
 from components.store import ArtifactRef
 from pipelines.check import check_params, resolve_config, resolve_window
 from pipelines.plan import Plan, PlannedStage
+from pipelines.runs import RunStart, write_failure, write_start
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,7 @@ def request_of(attempt: Attempt) -> StageRequest:
         stage=stage.name,
         run_id=attempt.run_id,
         cache=stage.cache,
+        start=stage.start,
     )
 
 
@@ -137,20 +140,39 @@ def run_stage(attempt: Attempt, settings: Settings | None = None) -> StageResult
         RankmillError: the stage failed; `retryable` says whether another try may help.
         InterruptedRunError: the run was told to stop.
     """
+    settings = settings or Settings.from_environment()
     observer = process.observer
+    start = _start(attempt)
     if observer:
         observer.started(attempt)
     try:
         if process.stopped_by is not None:
             raise InterruptedRunError(process.stopped_by)
+        # The record helps whoever looks at the run later; where it cannot be written, the stage says why.
+        with suppress(OSError):
+            write_start(settings, start)
         result = execute(request_of(attempt), settings)
     except BaseException as error:
+        if not isinstance(error, InterruptedRunError):
+            with suppress(OSError):
+                write_failure(settings, start, attempt.stage.name, sentence(error))
         if observer:
             observer.failed(attempt, error)
         raise
     if observer:
         observer.finished(attempt, result)
     return result
+
+
+def _start(attempt: Attempt) -> RunStart:
+    return RunStart(
+        pipeline=attempt.plan.name,
+        run_id=attempt.run_id,
+        moment=attempt.moment if attempt.moment.tzinfo else attempt.moment.replace(tzinfo=UTC),
+        started_at=datetime.now(UTC),
+        stages=tuple(stage.name for stage in attempt.plan.stages),
+        params=dict(attempt.conf),
+    )
 
 
 def end_children() -> None:

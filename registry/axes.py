@@ -8,7 +8,7 @@ to be parallel to and has its own axis: ``bag_<field>``. The axis of a vector is
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from features.declaration import FieldSpec
 
@@ -18,8 +18,13 @@ BAG = "bag"
 EVENTS = "events"
 
 
-def axes_of(fields: Iterable[FieldSpec]) -> dict[str, tuple[str | int, ...]]:
-    """Return the axes of each graph input, in the fields' order: one for a value per row, two for several."""
+def axes_of(fields: Iterable[FieldSpec], once: Collection[str] = ()) -> dict[str, tuple[str | int, ...]]:
+    """Return the axes of each graph input, in the fields' order: one for a value per row, two for several.
+
+    Args:
+        fields: inputs.
+        once: those that come in one row, whatever the number of rows of the others: a request's.
+    """
     fields = tuple(fields)
     untimed = [f for f in fields if f.kind == "sequence" and not f.pooled and f.timed_by is None]
     lengths = {field.length for field in untimed}
@@ -35,7 +40,7 @@ def axes_of(fields: Iterable[FieldSpec]) -> dict[str, tuple[str | int, ...]]:
             return (f"{BAG}_{field.name}",)
         return (HISTORY if len(lengths) == 1 else f"{HISTORY}_{field.length}",)
 
-    return {field.name: (BATCH, *second(field)) for field in fields}
+    return {field.name: (1 if field.name in once else BATCH, *second(field)) for field in fields}
 
 
 def sequence_axes(fields: Iterable[FieldSpec]) -> dict[str, tuple[FieldSpec, ...]]:

@@ -81,8 +81,8 @@ def _calibrated(calibration: Calibration | None) -> str:
         return "Probabilities are the graph's own answers, uncalibrated."
     own = ", ".join(calibration.domains) or "none"
     return (
-        f"Probabilities go through `{calibration.method}` curves fitted on the validation split, one per stage; domains "
-        f"with curves of their own: {own}."
+        f"Probabilities go through `{calibration.method}` curves fitted on the validation split, one per stage; "
+        f"domains with curves of their own: {own}."
     )
 
 

@@ -202,7 +202,7 @@ class ServedModel:
             BadInputError: an answer is not a finite number.
         """
         names = [*self.contract.tasks, HIDDEN]
-        answers = dict(zip(names, self.session.run(names, _trimmed(batch, self.contract)), strict=True))
+        answers = dict(zip(names, self.session.run(names, trimmed(batch, self.contract)), strict=True))
         for name, values in answers.items():
             wrong = ~np.isfinite(values)
             if wrong.any():
@@ -214,7 +214,7 @@ class ServedModel:
         return answers
 
 
-def _trimmed(batch: Batch, contract: ModelContract) -> dict[str, np.ndarray[Any, Any]]:
+def trimmed(batch: Batch, contract: ModelContract) -> dict[str, np.ndarray[Any, Any]]:
     """Return the batch with every sequence axis as long as its longest row, at least 1."""
     feed = {field.name: batch[field.name] for field in contract.fields}
     for fields in sequence_axes(contract.fields).values():

@@ -14,6 +14,8 @@ from components.training_set import EncodedSplit, read_encoded, read_schema
 if TYPE_CHECKING:
     import onnxruntime
 
+    from registry.contract import ParityReport
+
 """Annotation that leads from every artifact of a model to its MLflow run."""
 SAMPLED = 10_000
 """Training rows behind `hidden_mean`."""
@@ -29,10 +31,12 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     """
     from components.export_onnx.graph import OPSET, export_graph
     from components.export_onnx.parity import compare, require
+    from components.export_onnx.request import RequestRanker, request_fields
     from components.rankers.config import RankerConfig
     from components.rankers.files import CONFIG, load_ranker
     from components.rankers.tasks import tasks_of
     from registry.contract import ModelContract
+    from registry.request import REQUEST, REQUEST_CONTRACT, REQUEST_PARITY, RequestContract, RequestGraph
     from registry.served_model import CONTRACT, ENCODER, MODEL, ServedModel
     from registry.session import open_session
 
@@ -53,13 +57,24 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     rows = read_encoded(dataset, "test", schema)
     if rows.rows == 0:
         raise BadInputError(f"stage {context.stage!r}: the test split is empty, so the graph cannot be checked")
-    context.progress("comparing torch and onnxruntime")
-    parity = compare(ranker, session, schema.fields, tasks, rows.features, config.tolerance)
-    if not parity.passed:
-        context.kept.mkdir(parents=True, exist_ok=True)
-        (context.kept / "parity.json").write_text(parity.model_dump_json(indent=2), encoding="utf-8")
-    require(parity, str(context.kept / "parity.json"))
-    (draft / "parity.json").write_text(parity.model_dump_json(indent=2), encoding="utf-8")
+
+    def proven(graph: onnxruntime.InferenceSession, once: tuple[str, ...], file: str) -> ParityReport:
+        """Compare torch and a graph, and write what was found: where it stays when the comparison fails."""
+        context.progress(f"comparing torch and onnxruntime on {file.removesuffix('.json')}")
+        parity = compare(ranker, graph, schema.fields, tasks, rows.features, config.tolerance, once)
+        folder = draft if parity.passed else context.kept
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text(parity.model_dump_json(indent=2), encoding="utf-8")
+        require(parity, str(context.kept / file))
+        return parity
+
+    parity = proven(session, (), "parity.json")
+    if config.shape == "request":
+        once = request_fields(schema, config.context)
+        context.progress("writing the graph of a request")
+        export_graph(RequestRanker(ranker, schema, once), schema, tasks, draft / REQUEST, once)
+        proven(open_session(draft / REQUEST, config.provider), once, REQUEST_PARITY)
+        (draft / REQUEST_CONTRACT).write_text(RequestContract(once=once).model_dump_json(indent=2), encoding="utf-8")
 
     mean = _hidden_mean(session, read_encoded(dataset, "train", schema))
     name = RankerConfig.model_validate_json((trained / CONFIG).read_text(encoding="utf-8")).name
@@ -76,6 +91,8 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     for file in (ENCODER, "schema.json"):
         shutil.copyfile(trained / file, draft / file)
     loaded = ServedModel.open(draft, config.provider)  # what is published can be opened and keeps its contract
+    if config.shape == "request":
+        RequestGraph.open(loaded, config.provider)
 
     run_id = context.annotations_of(inputs.ranker).get(MLFLOW_RUN_ID)
     if run_id:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from components.artifacts import OnnxModel, Ranker, TrainingSet
 from components.contract import ComponentConfig, ComponentSpec, Ports
+from features.declaration import Name
 
 
 class Config(ComponentConfig):
@@ -17,6 +18,17 @@ class Config(ComponentConfig):
     """Largest difference between torch and onnxruntime: absolute up to 1, relative above (only `hidden` gets there)."""
     provider: Literal["auto", "cpu", "cuda"] = "auto"
     """Execution provider of the check; `cuda` fails where CUDA does not load, `auto` takes what loads."""
+
+    shape: Literal["row", "request"] = "row"
+    """`request` also writes `request.onnx`, which reads the user's fields once for all candidates of a request."""
+    context: tuple[Name, ...] = ()
+    """Of a `request`: features that another candidate would not change, besides the user's, the domain and the time."""
+
+    @model_validator(mode="after")
+    def _of_a_request(self) -> Self:
+        if self.context and self.shape == "row":
+            raise ValueError("context is read by shape: request, and this shape is row: leave it out")
+        return self
 
 
 class Inputs(Ports):
@@ -45,6 +57,7 @@ COMPONENT = ComponentSpec(
         "components.training_set",
         "registry.axes",
         "registry.contract",
+        "registry.request",
         "registry.served_model",
         "registry.session",
         "features.encode",

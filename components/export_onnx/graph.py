@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,7 +49,9 @@ class NamedGraph(nn.Module):
         return tuple(answers[name].to(torch.float32) for name in self.outputs)
 
 
-def export_graph(ranker: nn.Module, schema: RankerSchema, tasks: Sequence[str], path: Path) -> None:
+def export_graph(
+    ranker: nn.Module, schema: RankerSchema, tasks: Sequence[str], path: Path, once: Collection[str] = ()
+) -> None:
     """Write a ranker as one self-contained ONNX file.
 
     The same weights give the same bytes on every machine: the exporter's stack traces, which hold file
@@ -60,18 +62,20 @@ def export_graph(ranker: nn.Module, schema: RankerSchema, tasks: Sequence[str], 
         schema: its inputs.
         tasks: outputs to keep beside ``hidden``.
         path: file to write.
+        once: inputs that come in one row, see `registry.axes.axes_of`.
 
     Raises:
         BadInputError: the weights do not fit into one file.
     """
-    size = sum(t.numel() * t.element_size() for t in ranker.state_dict().values())
+    weights = {id(t): t for t in (*ranker.parameters(), *ranker.buffers())}  # modules may share one
+    size = sum(t.numel() * t.element_size() for t in weights.values())
     if size > LARGEST:
         raise BadInputError(
             f"the ranker's weights take {size / 2**30:.1f} GiB and an ONNX file holds 2 at most: "
             "lower embedding_width, or hash features with large vocabularies"
         )
     names = [field.name for field in schema.fields]
-    axes = axes_of(schema.fields)
+    axes = axes_of(schema.fields, once)
     wrapper = NamedGraph(ranker, names, tasks).eval()
     try:
         with _quiet(), torch.no_grad():

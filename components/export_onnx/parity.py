@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +31,7 @@ def compare(
     tasks: Sequence[str],
     rows: Arrays,
     tolerance: float,
+    once: Collection[str] = (),
 ) -> ParityReport:
     """Compare torch and onnxruntime on real rows at batch 1, 7, 1000 × history 0, 1, full.
 
@@ -45,6 +46,8 @@ def compare(
         tasks: outputs beside ``hidden``.
         rows: encoded rows by field, at least one.
         tolerance: largest difference that passes.
+        once: inputs that the graph takes in one row; the batch is one request then, and torch reads the first
+            row's values of these fields in every row.
 
     Returns:
         One case per batch, history and output.
@@ -56,9 +59,10 @@ def compare(
     for batch in BATCHES:
         for history in sorted({min(length, full) for length in (0, 1, full)}):
             feed = _cut(rows, fields, batch, history)
+            asked = feed | {name: np.repeat(feed[name][:1], batch, axis=0) for name in once}
             with torch.inference_mode():
-                expected = ranker({name: torch.from_numpy(values) for name, values in feed.items()})
-            answers = session.run(outputs, feed)
+                expected = ranker({name: torch.from_numpy(values) for name, values in asked.items()})
+            answers = session.run(outputs, feed | {name: feed[name][:1] for name in once})
             cases += [
                 ParityCase(
                     batch=batch,

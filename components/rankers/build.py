@@ -6,7 +6,7 @@ import importlib
 
 from components.errors import BadInputError
 from components.rankers.base import RankerModule
-from components.rankers.config import RANKERS, RankerConfig
+from components.rankers.config import RankerConfig, class_of
 from components.rankers.refusals import names_with_two_meanings
 from features.declaration import RankerSchema
 
@@ -18,8 +18,14 @@ def build_ranker(config: RankerConfig, schema: RankerSchema) -> RankerModule:
         BadInputError: the ranker cannot serve this schema.
     """
     _check_names(schema)
-    module, _, name = RANKERS[config.name].partition(":")
-    ranker: RankerModule = getattr(importlib.import_module(module), name)(config, schema)
+    module, _, name = class_of(config.name).partition(":")
+    try:
+        made = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise BadInputError(
+            f"ranker {config.name!r} is {module}:{name}, which cannot be imported ({error}): repair that package"
+        ) from error
+    ranker: RankerModule = made(config, schema)
     return ranker
 
 

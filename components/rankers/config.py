@@ -7,9 +7,12 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from components.contract import ComponentConfig
 from components.errors import did_you_mean
+from components.offers import Offers
+from components.rankers.offered import RankerSpec, offered_rankers
 from features.declaration import Name
 
 EMBEDDINGS = {
@@ -165,12 +168,23 @@ class RankerConfig(ComponentConfig):
     gamma: tuple[float, ...] | None = None
     """`gnolr`: scale of each feedback's cosine; left out, 0.9 of the gap between thresholds."""
 
+    code: SkipJsonSchema[str] = Field("", validate_default=True, exclude_if=lambda code: not code)
+    """Of a ranker of another package: that package, its version and its source, filled in whatever is written."""
+
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
-        if name not in RANKERS:
-            raise ValueError(f"no ranker {name!r}{did_you_mean(name, RANKERS)}")
+        if fault := offered().refused.get(name):
+            raise ValueError(fault)
+        if name not in (known := ranker_names()):
+            raise ValueError(f"no ranker {name!r}{did_you_mean(name, known)}")
         return name
+
+    @field_validator("code")
+    @classmethod
+    def _of_its_package(cls, _: str, info: ValidationInfo) -> str:
+        spec = offered().usable.get(info.data.get("name", ""))
+        return spec.code if spec else ""
 
     @field_validator("hidden")
     @classmethod
@@ -183,12 +197,13 @@ class RankerConfig(ComponentConfig):
     @classmethod
     def _understood(cls, value: object, info: ValidationInfo) -> object:
         name, key = info.data.get("name"), str(info.field_name)
-        if value is None or name is None or key == "name":
+        if value is None or name is None or key in ("name", "code"):
             return value
-        if key not in OPTIONS[name]:
+        understood = options_of(name)
+        if key not in understood:
             raise ValueError(f"ranker {name!r} has no {key!r}: leave it out")
-        kinds = [kind for kind in READ_BY.get(key, ()) if kind in OPTIONS[name]]
-        parts = {kind: info.data.get(kind) or DEFAULTS[name].get(kind) for kind in kinds}
+        kinds = [kind for kind in READ_BY.get(key, ()) if kind in understood]
+        parts = {kind: info.data.get(kind) or defaults_of(name).get(kind) for kind in kinds}
         if parts and all(chosen not in READ_BY[key][kind] for kind, chosen in parts.items()):
             readers = " or ".join(f"{kind} {' or '.join(map(repr, names))}" for kind, names in READ_BY[key].items())
             here = " and ".join(f"{kind} {chosen!r}" for kind, chosen in parts.items())
@@ -197,8 +212,35 @@ class RankerConfig(ComponentConfig):
 
     def complete(self) -> RankerConfig:
         """Return the config with the named ranker's default for every key left out."""
-        understood = OPTIONS[self.name]
+        understood = options_of(self.name)
         filled = {
-            key: value for key, value in DEFAULTS[self.name].items() if key in understood and getattr(self, key) is None
+            key: value
+            for key, value in defaults_of(self.name).items()
+            if key in understood and getattr(self, key) is None
         }
         return self.model_copy(update=filled)
+
+
+def offered() -> Offers[RankerSpec]:
+    """Return the rankers of installed packages."""
+    return offered_rankers(frozenset(RANKERS), frozenset(RankerConfig.model_fields) - {"name", "code"})
+
+
+def ranker_names() -> list[str]:
+    """Return the names of all rankers, ours and those of installed packages, sorted."""
+    return sorted({*RANKERS, *offered().usable})
+
+
+def class_of(name: str) -> str:
+    """Return the ``module:class`` of a ranker."""
+    return RANKERS[name] if name in RANKERS else offered().usable[name].module
+
+
+def options_of(name: str) -> frozenset[str]:
+    """Return the keys of the `ranker:` block that a ranker understands, besides `name`."""
+    return OPTIONS[name] if name in RANKERS else offered().usable[name].options
+
+
+def defaults_of(name: str) -> Mapping[str, Any]:
+    """Return the value of each key that a block leaves out; keys that the ranker does not understand are among them."""
+    return DEFAULTS[name] if name in RANKERS else {**_BASE, **offered().usable[name].defaults}

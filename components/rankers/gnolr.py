@@ -20,6 +20,7 @@ from components.rankers.embedding import FieldEmbedding, side_by_side
 from components.rankers.heads.towers import answers
 from components.rankers.ordinal import categories, nested_logits, nested_losses, scales, thresholds
 from components.rankers.tasks import HIDDEN, LOGIT, tasks_of
+from components.rankers.tower import exact
 from features.declaration import RankerSchema
 
 _LEAST_SQUARE = 1e-8
@@ -47,7 +48,7 @@ class SideNetworks(nn.Module):
         Args:
             x: float32 ``[B, D]``.
         """
-        vectors = torch.stack([network(x).float() for network in self.networks], dim=1)
+        vectors = torch.stack([exact(network(x)) for network in self.networks], dim=1)
         # Inside the root, so that neither the value nor the gradient of a zero vector is NaN.
         return vectors * torch.rsqrt(vectors.square().sum(dim=2, keepdim=True) + _LEAST_SQUARE)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 
@@ -17,6 +18,14 @@ def dense_layers(in_features: int, hidden: Sequence[int], dropout: float = 0.0) 
         nn.init.zeros_(linear.bias)
         layers += [linear, nn.ReLU(), nn.Dropout(dropout)]
     return nn.Sequential(*layers)
+
+
+def exact(values: Tensor) -> Tensor:
+    """Return `values` in float32 at least.
+
+    What is made of a logit (products of probabilities, log-sums) needs more digits than bfloat16 has.
+    """
+    return values.float() if values.dtype == torch.bfloat16 else values
 
 
 class Tower(nn.Module):
@@ -39,5 +48,4 @@ class Tower(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the logit ``[B]`` and the last hidden layer ``[B, hidden[-1]]``."""
         hidden = self.layers(x)
-        # What is made of a logit (products of probabilities, log-sums) needs more digits than bfloat16 has.
-        return self.head(hidden).squeeze(1).float(), hidden
+        return exact(self.head(hidden).squeeze(1)), hidden

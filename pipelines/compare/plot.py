@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import io
 
+from components.plots import BLUE, GREY, ORANGE
 from pipelines.compare.record import Record
 from pipelines.compare.spec import ComparisonSpec
 from pipelines.compare.table import figures, spread
-
-_BLUE, _ORANGE, _GREY = "#1f6feb", "#d9730d", "#9aa5b1"
 
 
 def draw(spec: ComparisonSpec, record: Record) -> str:
@@ -28,17 +27,17 @@ def draw(spec: ComparisonSpec, record: Record) -> str:
             for at, name in enumerate(names):
                 found = spread(figures(record.rows[name], task, "auc"))
                 if found is not None:
-                    colour = _ORANGE if name == spec.against else _BLUE
+                    colour = ORANGE if name == spec.against else BLUE
                     panel.errorbar(
                         found.mean, at, xerr=found.std or 0.0, fmt="o", markersize=4, capsize=3, color=colour
                     )
             for reference in spec.references:
                 if reference.task == task and reference.metric == "auc":
-                    panel.axvline(reference.value, color=_GREY, linewidth=1, linestyle="--")
+                    panel.axvline(reference.value, color=GREY, linewidth=1, linestyle="--")
             panel.set(title=task, xlabel="test AUC")
             panel.set_yticks(range(len(names)), names)
             panel.set_ylim(len(names) - 0.5, -0.5)
-            panel.grid(axis="x", color=_GREY, alpha=0.3, linewidth=0.5)
+            panel.grid(axis="x", color=GREY, alpha=0.3, linewidth=0.5)
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata={"Date": None})
     return stream.getvalue()

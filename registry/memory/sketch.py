@@ -21,8 +21,8 @@ from features.errors import BadInputError
 from registry.memory.neighbours import Neighbours, check_keys, check_rows, check_share
 
 Array = np.ndarray[Any, Any]
-CHUNK = 8192
-"""Rows projected at once: bounds the memory of the ``[rows, m·L]`` product."""
+CHUNK = 1024
+"""Rows projected at once: their ``[m·L, rows]`` product stays in the cache of a core."""
 GRID = 2.0**30
 """Predictions are stored as multiples of 1/GRID, so that sums below 2^23 rows per bucket are exact:
 the order of writes and the way a sketch was merged leave no trace in its bytes."""
@@ -119,11 +119,12 @@ class Sketch:
         offsets = np.arange(self.shape.arrays, dtype=np.int64) * self.shape.buckets
         for start in range(0, keys.shape[0], CHUNK):
             chunk = np.asarray(keys[start : start + CHUNK], dtype=np.float64)
-            positive = (chunk @ self.projections > 0).reshape(len(chunk), self.shape.bits, self.shape.arrays)
-            index = np.zeros((len(chunk), self.shape.arrays), dtype=np.int64)
+            # One bit of all arrays and rows lies in one piece, so that packing goes over memory in order.
+            positive = (self.projections.T @ chunk.T > 0).reshape(self.shape.bits, self.shape.arrays, len(chunk))
+            index = np.zeros(positive.shape[1:], dtype=np.int32)
             for bit in range(self.shape.bits):
-                index |= positive[:, bit, :].astype(np.int64) << bit
-            found[start : start + CHUNK] = index + offsets
+                index |= positive[bit].astype(np.int32) << np.int32(bit)
+            found[start : start + CHUNK] = index.T + offsets
         return found
 
     def write(self, keys: Array, label: Mapping[str, Array], predicted: Mapping[str, Array]) -> None:

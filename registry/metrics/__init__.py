@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from registry.metrics.resampling import bootstrap, bootstrap_all, paired_bootstrap
 from registry.metrics.weighted import (
@@ -57,7 +57,8 @@ def auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) 
     Raises:
         BadInputError: a score is not finite, a label is neither 0 nor 1, or lengths differ.
     """
-    return _by_row("auc", labels, scores, weights)
+    y, s = checked(labels, scores)
+    return _mean_auc(y, s, np.zeros(y.size, dtype=np.int64), 1, weights)  # as of one user
 
 
 def gauc(labels: ArrayLike, scores: ArrayLike, users: ArrayLike, weights: ArrayLike | None = None) -> float | None:
@@ -79,9 +80,19 @@ def gauc(labels: ArrayLike, scores: ArrayLike, users: ArrayLike, weights: ArrayL
         BadInputError: as for `auc`.
     """
     y, s = checked(labels, scores)
-    w = row_weights(weights, y.size)
     codes, size = group_codes(users, y.size)
-    total, mass = user_aucs(y, s, codes, size, w)
+    return _mean_auc(y, s, codes, size, weights)
+
+
+def _mean_auc(
+    labels: NDArray[np.float64],
+    scores: NDArray[np.float64],
+    users: NDArray[np.int64],
+    size: int,
+    weights: ArrayLike | None,
+) -> float | None:
+    w = None if weights is None else row_weights(weights, labels.size)
+    total, mass = user_aucs(labels, scores, users, size, w)
     return defined(ratio(total.sum(keepdims=True), mass.sum(keepdims=True))[0])
 
 

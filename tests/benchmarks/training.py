@@ -16,7 +16,7 @@ HELD_OUT = 65_536
 ROUNDS = 3
 STEPS = {10_000: (110, 110), 100_000: (110, 60), 1_000_000: (110, 7)}
 """By vocabulary: steps of ours, and of the peers, where minutes would pass with as many."""
-TABLE_RATE = 0.05
+TABLE_RATE = 0.03
 
 
 def run(lab: Lab) -> Report:

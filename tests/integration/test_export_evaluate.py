@@ -24,6 +24,7 @@ from components.training_set import read_encoded, read_schema
 from registry.contract import ModelContract, ParityReport
 from registry.metrics import auc
 from registry.report import Evaluation
+from registry.request import RequestGraph
 from registry.served_model import ServedModel
 from tests.stages import run_stage
 from tests.trained import publish, write_ranker
@@ -86,6 +87,20 @@ def test_the_model_holds_what_its_type_promises(shop: Shop, exported: StageResul
     with torch.inference_mode():
         hidden = load_ranker(shop.ranker_dir)({n: torch.from_numpy(v.copy()) for n, v in train.features.items()})
     np.testing.assert_allclose(contract.hidden_mean, hidden["hidden"].mean(dim=0).numpy(), atol=1e-5)
+
+
+def test_a_request_has_a_graph_of_its_own_beside_the_same_model(shop: Shop, exported: StageResult) -> None:
+    asked = {"shape": "request", "context": ["age_band"]}
+    result = run_stage(shop.settings, "export_onnx", asked, True, ranker=shop.ranker, dataset=shop.dataset)
+    folder, plain = (shop.folder(stage.outputs["onnx_model"]) for stage in (result, exported))
+    added = {"request.onnx", "request.json", "request_parity.json"}
+    assert {path.name for path in folder.iterdir()} == {path.name for path in plain.iterdir()} | added
+    for name in ("model.onnx", "contract.json", "parity.json"):
+        assert (folder / name).read_bytes() == (plain / name).read_bytes()
+    parity = ParityReport.model_validate_json((folder / "request_parity.json").read_text())
+    assert parity.passed and len(parity.cases) == 36
+    graph = RequestGraph.open(ServedModel.open(folder, "cpu"), "cpu")
+    assert {"user_id", "age_band"} <= set(graph.once) and "item_id" not in graph.once
 
 
 def test_the_same_ranker_gives_the_same_artifacts(shop: Shop, exported: StageResult, evaluated: StageResult) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from components.rankers.parts import RoutedTower
-from components.rankers.tower import Tower
+from components.rankers.tower import Tower, exact
 
 SHARED = -1
 """Route of a row that the shared weights alone score: no domain, an unknown one, or none yet."""
@@ -79,7 +79,7 @@ class PartitionedTower(RoutedTower):
             if i < len(layers) - 1:
                 rows = functional.dropout(torch.relu(rows), self.dropout, self.training)
         back = torch.argsort(order)
-        return rows.squeeze(1).float().index_select(0, back), last.index_select(0, back)
+        return exact(rows.squeeze(1)).index_select(0, back), last.index_select(0, back)
 
     def _weights(self, i: int, layer: nn.Linear, own: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Return weights and biases of layer i per route in `own`, made at once: one gradient, not one per route."""

@@ -56,8 +56,12 @@ class World:
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """Components offered by an installed package, as a third party would offer them."""
-    folder = tmp_path_factory.mktemp("airflow")
+    """A world that the tests of a run share."""
+    return make_world(tmp_path_factory.mktemp("airflow"))
+
+
+def make_world(folder: Path) -> World:
+    """Return a world with components offered by an installed package, as a third party would offer them."""
     info = folder / "probe-1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: probe\nVersion: 1\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from components.artifacts import Artifact
 from components.contract import ComponentConfig, ComponentSpec, NoInputs, Ports, RunContext
-from components.errors import GateRefusedError, StorageError
+from components.errors import BadInputError, GateRefusedError, StorageError
 
 
 class Words(Artifact):
@@ -26,7 +27,7 @@ class Config(ComponentConfig):
     trace: str = ""
     """File that gets one line per run."""
     outcome: str = "fine"
-    """`fine`, `refused`, `mistake`, `flaky` (fails until `trace` has two lines), or `sleep`."""
+    """`fine`, `refused`, `mistake`, `flaky` (fails until `trace` has two lines), `sleep`, or `tell` (says a secret)."""
     times: int = 1
     """Repetitions of the text."""
 
@@ -55,6 +56,12 @@ def write(inputs: NoInputs, config: Config, context: RunContext) -> Outputs:
         raise TypeError("unsupported operand")
     if config.outcome == "flaky" and trace and len(trace.read_text().splitlines()) < 2:
         raise StorageError("the store did not answer; run again")
+    if config.outcome == "tell":
+        secret = os.environ["PROBE_SECRET"]
+        sys.stdout.write(f"chatter {secret}\n")
+        subprocess.run(["/bin/sh", "-c", "echo chatter of a child $PROBE_SECRET"], check=True)
+        context.note(f"told {secret} to {context.settings.tracking_uri}")
+        raise BadInputError(f"the store refused {secret}")
     if config.outcome == "sleep" and trace:
         sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
         with trace.open("a") as stream:

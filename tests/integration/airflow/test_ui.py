@@ -6,73 +6,23 @@ import json
 import re
 import signal
 import socket
-import subprocess
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
-from urllib.request import Request, urlopen
+from urllib.request import urlopen
 
 import psutil
 import pytest
 
-from tests.integration.airflow.conftest import RANKMILL, World
+from tests.integration.airflow.conftest import World
+from tests.integration.airflow.stack import Stack, free_port, serving, wait_for
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(420)]
-
-STUB = """# Airflow DAG
-from pathlib import Path
-from pipelines.airflow_dag import build_dag
-dag = build_dag(Path("{file}"))
-"""
-
-
-@dataclass
-class Stack:
-    """A running `rankmill ui`."""
-
-    process: subprocess.Popen[str]
-    output: Path
-    airflow: int
-    mlflow: int
-
-    def ask(self, method: str, path: str, body: Any = None) -> Any:
-        token = json.load(urlopen(f"http://127.0.0.1:{self.airflow}/auth/token", timeout=20))["access_token"]
-        request = Request(
-            f"http://127.0.0.1:{self.airflow}/api/v2{path}",
-            method=method,
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
-        )
-        return json.load(urlopen(request, timeout=20))
-
-    def trigger(self, dag: str, conf: dict[str, Any]) -> str:
-        run = self.ask("POST", f"/dags/{dag}/dagRuns", {"logical_date": None, "conf": conf})
-        return str(run["dag_run_id"])
-
-    def state(self, dag: str, run: str) -> str:
-        return str(self.ask("GET", f"/dags/{dag}/dagRuns/{quote(run)}")["state"])
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_for(what: Callable[[], Any], seconds: float = 90) -> Any:
-    until = time.monotonic() + seconds
-    while not (value := what()) and time.monotonic() < until:
-        time.sleep(0.5)
-    return value
 
 
 @pytest.fixture(scope="module")
 def stack(world: World) -> Iterator[Stack]:
-    dags = world.folder / "dags"
-    dags.mkdir()
     files = {
         "talk": world.pipeline(
             "talk",
@@ -87,25 +37,8 @@ def stack(world: World) -> Iterator[Stack]:
         ),
         "broken": world.pipeline("broken", "  first: {uses: write_word}\n"),
     }
-    for name, file in files.items():
-        (dags / f"{name}.py").write_text(STUB.format(file=file))
-    ports = free_port(), free_port()
-    output = world.folder / "ui.out"
-    with output.open("w") as stream:
-        process = subprocess.Popen(
-            [*RANKMILL, "ui", "--airflow-port", str(ports[0]), "--mlflow-port", str(ports[1])],
-            env=world.environment | {"AIRFLOW__CORE__DAGS_FOLDER": str(dags)},
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-    try:
-        wait_for(lambda: "Ctrl-C" in output.read_text() or process.poll() is not None, 200)
-        assert process.poll() is None, output.read_text()
-        yield Stack(process, output, *ports)
-    finally:
-        process.terminate()
-        process.wait(60)
+    with serving(world, files) as stack:
+        yield stack
 
 
 def test_it_says_where_the_pages_are_and_how_to_log_in(stack: Stack) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 import components.execute as execution
 import components.store as storage
-from components.cache import cache_key, explain, key_parts
+from components.cache import cache_key, key_parts, source_files
 from components.contract import ComponentSpec
 from components.errors import BadInputError, MissingError, StorageError
 from components.execute import StageRequest, StageResult, execute
@@ -184,20 +184,41 @@ def test_the_run_record_is_json_a_table_can_read(settings: Settings) -> None:
     assert [json.loads(path.read_text())["key"] for path in records] == [result.key]
 
 
-def test_a_key_names_what_changed() -> None:
+def test_a_key_covers_component_config_inputs_and_where_it_counts_the_window() -> None:
     old = key_parts(COUNT, {"count": 1}, {}, WINDOW)
-    new = key_parts(replace(COUNT, version="2"), {"count": 2}, {"table": "abc"}, WINDOW)
-    assert cache_key(old) != cache_key(new)
+    variants = [
+        key_parts(replace(COUNT, version="2"), {"count": 1}, {}, WINDOW),
+        key_parts(COUNT, {"count": 2}, {}, WINDOW),
+        key_parts(COUNT, {"count": 1}, {"table": "abc"}, WINDOW),
+        key_parts(replace(COUNT, windowed=True), {"count": 1}, {}, WINDOW),
+        key_parts(replace(COUNT, sources=("components.cache",)), {"count": 1}, {}, WINDOW),
+    ]
+    assert len({cache_key(parts) for parts in (old, *variants)}) == 6
     assert "window" not in old
-    said = explain(old, new)
-    assert "component count_number" in said and "config.count" in said and "input.table absent → abc" in said
-    assert "window" in key_parts(replace(COUNT, windowed=True), {}, {}, WINDOW)
+
+
+def test_the_record_says_in_full_what_the_key_digests(settings: Settings) -> None:
+    result = count(settings, count=4)
+    record = open_store(settings).find("count_numbers", result.key)
+    assert record is not None
+    assert record.config == {"count": 4, "fail": "", "marker": ""}
+    assert record.sources == dict(source_files("tests")) and "tests/example_component.py" in record.sources
+    assert record.made_by == "component.count"
 
 
 def test_a_store_elsewhere_is_not_read_by_accident(settings: Settings, tmp_path: Path) -> None:
     artifact = count(settings).outputs["numbers"].load()
     with pytest.raises(MissingError, match="outside the store"):
         Store((tmp_path / "other").as_uri(), tmp_path).fetch(artifact)
+
+
+def test_a_home_with_a_space_in_its_path_is_like_any_other(tmp_path: Path) -> None:
+    settings = Settings.at(tmp_path / "my home")
+    first = count(settings)
+    request = StageRequest(component="add_numbers", inputs=first.outputs, window=WINDOW)
+    assert execute(request, settings).notes == ["sum 3"]
+    assert count(settings, run_id="r2").cached is True
+    assert (tmp_path / "my home" / "artifacts" / "count_numbers" / first.key).is_dir()
 
 
 def test_an_object_store_holds_the_same_artifacts(settings: Settings) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from features.errors import BadInputError
 from registry.memory.keys import row_keys
-from registry.memory.sketch import Sketch, SketchShape
+from registry.memory.sketch import CHUNK, Sketch, SketchShape
 from registry.memory.spec import KeySpec
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -48,6 +48,17 @@ def test_buckets_ignore_the_scale_of_a_key() -> None:
     assert np.array_equal(sketch.buckets(keys), sketch.buckets(keys * 7.5))
     opposite = sketch.buckets(-keys) - sketch.buckets(keys)
     assert (opposite != 0).all()  # the opposite key has every sign flipped
+
+
+def test_a_bucket_is_the_number_that_its_signs_spell() -> None:
+    """Bit l of array k is the sign of column l·m + k; more keys than are projected at once."""
+    keys, _, _ = rows(CHUNK + 3)
+    sketch = Sketch.empty(SMALL, TASKS)
+    signs = np.einsum("bw,wc->bc", keys, sketch.projections) > 0
+    for array in range(SMALL.arrays):
+        bits = [signs[:, bit * SMALL.arrays + array] * 2**bit for bit in range(SMALL.bits)]
+        expected = array * SMALL.buckets + np.sum(bits, axis=0)
+        assert np.array_equal(sketch.buckets(keys)[:, array], expected)
 
 
 def test_read_returns_the_means_of_what_was_written_to_the_bucket() -> None:
@@ -99,7 +110,7 @@ def test_another_process_hashes_alike() -> None:
     code = """
 import numpy as np, pyarrow as pa
 from registry.memory.keys import KeySpec, row_keys
-from registry.memory.sketch import Sketch, SketchShape
+from registry.memory.sketch import CHUNK, Sketch, SketchShape
 from registry.memory.spec import KeySpec
 keys = row_keys(KeySpec(kind="hidden_user", hidden=2), np.eye(2), np.zeros(2), pa.table({"user_id": ["u1", "u2"]}))
 print(Sketch.empty(SketchShape(arrays=5, bits=8, width=66, seed=11), ()).buckets(keys).tolist())

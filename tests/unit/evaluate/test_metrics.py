@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from features.errors import BadInputError
 from registry.metrics import auc, calibration_bins, ece, gauc, log_loss, normalised_entropy, pcoc
+from registry.metrics.weighted import group_codes
 
 # Few distinct scores, so that ties are the rule.
 ROWS = st.lists(
@@ -48,6 +49,62 @@ def test_gauc_is_the_mean_of_user_aucs_weighted_by_impressions(rows: list[tuple[
                 below += w[mine].sum()
         expected = above / below if below else None
         assert gauc(y, s, user, w) == (None if expected is None else pytest.approx(expected, abs=1e-12))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 1),
+            st.sampled_from(
+                [-1e300, -2.5, -1e-12, -0.0, 0.0, 1e-300, 0.1, 0.1 + 2**-54, 0.1 + 2**-53, 0.5, 3.0, 1e300]
+            ),
+            st.sampled_from([-(2**63), -7, 0, 1, 2, 2**62]),
+        ),
+        min_size=1,
+        max_size=40,
+    ),
+    st.booleans(),
+)
+def test_scores_of_any_size_and_sign_keep_their_order_and_ties(
+    weighted: bool, rows: list[tuple[int, float, int]], single: bool
+) -> None:
+    """Counted over pairs. float32 scores, others, and weighted rows are sorted in three ways."""
+    y, s, user = (np.array(column) for column in zip(*rows, strict=True))
+    s = np.clip(s, -1e30, 1e30).astype(np.float32).astype(np.float64) if single else s
+    weights = np.ones(len(y)) if weighted else None
+    above, below = [], []
+    for one in sorted(set(user.tolist())):
+        p, n = s[(user == one) & (y == 1)], s[(user == one) & (y == 0)]
+        if p.size and n.size:
+            pairs = (p[:, None] > n).mean() + 0.5 * (p[:, None] == n).mean()
+            above.append((p.size + n.size) * pairs)
+            below.append(p.size + n.size)
+    assert gauc(y, s, user, weights) == (pytest.approx(sum(above) / sum(below), abs=1e-12) if below else None)
+    if 0 < y.sum() < len(y):
+        p, n = s[y == 1], s[y == 0]
+        everyone = (p[:, None] > n).mean() + 0.5 * (p[:, None] == n).mean()
+        assert auc(y, s, weights) == pytest.approx(everyone, abs=1e-12)
+
+
+@given(
+    st.sampled_from(["int8", "uint8", "int32", "int64", "uint64"]).flatmap(
+        lambda kind: st.tuples(
+            st.just(kind),
+            st.lists(
+                st.integers(int(np.iinfo(kind).min), int(np.iinfo(kind).min) + 9)
+                | st.integers(int(np.iinfo(kind).max) - 9, int(np.iinfo(kind).max)),
+                max_size=30,
+            ),
+        )
+    )
+)
+def test_ids_become_codes_in_their_order(typed: tuple[str, list[int]]) -> None:
+    kind, ids = typed
+    codes, size = group_codes(np.array(ids, dtype=kind), len(ids))
+    places = {one: place for place, one in enumerate(sorted(set(ids)))}
+    assert codes.dtype == np.int64
+    assert (codes.tolist(), size) == ([places[one] for one in ids], len(places))
 
 
 @given(ROWS)

@@ -186,7 +186,7 @@ def test_repeated_rows_can_be_refused(read: Read) -> None:
 
 def test_rows_that_all_came_late(read: Read) -> None:
     rows = csv(*(f"{one},2026-01-09" for one in ROWS), header=f"{HEADER},stored")
-    with pytest.raises(BadInputError, match=r"stored before 2026-01-03 01:00:00\+00:00, 3 came later: .* raise late_hours"):
+    with pytest.raises(BadInputError, match=r"stored before 2026-01-03 01:00:00\+00:00, 3 came later: .* late_hours"):
         read({"events.csv": rows}, created="stored", late_hours=1)
 
 

@@ -15,6 +15,7 @@ from components.errors import BadInputError, MissingError
 from components.settings import ROOT
 from pipelines import cli
 from pipelines.check import pipeline_names
+from pipelines.profile import profile_files
 
 GOLDEN = ROOT / "tests" / "golden" / "errors"
 
@@ -39,7 +40,8 @@ def process(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]
 def test_validate_passes_all_shipped_pipelines() -> None:
     result = ask("validate")
     assert result.exit_code == 0
-    assert [line.split(":")[0] for line in result.output.splitlines()] == list(pipeline_names())
+    profiles = [f"profile {name}" for name in sorted(profile_files())]
+    assert [line.split(":")[0] for line in result.output.splitlines()] == [*pipeline_names(), *profiles]
 
 
 def test_validate_reports_every_problem_of_every_file() -> None:
@@ -137,23 +139,25 @@ def test_errors_are_one_message_on_stderr_and_a_traceback_only_on_request() -> N
     assert "Traceback" in done.stderr and "MissingError" in done.stderr
 
 
-def test_validate_imports_no_engine() -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("validate",),
+        ("plan", "movielens_daily"),
+        ("plan", "kuairand_daily", "--json", "--from", "train"),
+        ("graph", "movielens_daily", "--cache"),
+        ("runs",),
+        ("run", "movielens_daily", "--help"),
+    ],
+    ids=" ".join,
+)
+def test_looking_imports_no_engine(arguments: tuple[str, ...], home: Path) -> None:
     code = (
-        "import sys\nfrom pipelines.cli import main\nsys.argv = ['rankmill', 'validate']\n"
-        "try: main()\nexcept SystemExit: pass\n"
+        f"import sys\nfrom pipelines.cli import main\nsys.argv = ['rankmill', *{arguments!r}]\n"
+        "try: main()\nexcept SystemExit as end: assert not end.code, end.code\n"
         "print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    heavy = {
-        "airflow",
-        "torch",
-        "ray",
-        "feast",
-        "mlflow",
-        "great_expectations",
-        "onnxruntime",
-        "pandas",
-        "pyarrow",
-        "polars",
-    }
+    heavy = {"airflow", "torch", "ray", "feast", "mlflow", "great_expectations", "onnxruntime", "pandas"}
+    heavy |= {"pyarrow", "polars", "numpy", "duckdb", "sklearn", "matplotlib"}
     assert set(done.stderr.split()) & heavy == set()

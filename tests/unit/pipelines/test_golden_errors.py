@@ -7,8 +7,6 @@ TEXT below them), written by hand; the `.txt` beside it is the whole message. Re
 
 from __future__ import annotations
 
-import os
-import re
 from pathlib import Path
 
 import pytest
@@ -16,21 +14,10 @@ import pytest
 from components.errors import BadInputError
 from pipelines.check import load_plan
 from pipelines.problems import PipelineError
+from tests.golden_files import agreed, marked_places
 
 FOLDER = Path(__file__).resolve().parents[2] / "golden" / "errors"
 FILES = sorted(FOLDER.glob("*.yaml"))
-HEADER = re.compile(r"^# problem at: (.*)\n", re.MULTILINE)
-
-
-def marked_places(text: str) -> list[tuple[int, int]]:
-    """Return line and column of each place that the first lines of a golden file name."""
-    places = []
-    body = text.rindex("# problem at:")
-    body = text.index("\n", body) + 1
-    for needle in HEADER.findall(text):
-        at = text.index(needle.replace(r"\n", "\n"), body)
-        places.append((text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)))
-    return places
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -38,14 +25,11 @@ def test_a_wrong_pipeline_is_told_as_agreed(path: Path) -> None:
     with pytest.raises(PipelineError) as caught:
         load_plan(path)
     found = [(problem.line, problem.column) for problem in caught.value.problems]
-    assert sorted(found) == sorted(marked_places(path.read_text(encoding="utf-8")))
+    assert sorted(found) == marked_places(path)
     message = str(caught.value)
     for line, column in found:
         assert f"tests/golden/errors/{path.name}:{line}:{column}: " in message
-    golden = path.with_suffix(".txt")
-    if os.environ.get("RANKMILL_REWRITE_GOLDEN") == "1":
-        golden.write_text(message + "\n", encoding="utf-8")
-    assert message + "\n" == golden.read_text(encoding="utf-8")
+    assert message == agreed(path, message)
 
 
 def test_there_are_many_kinds_and_no_message_without_its_file() -> None:

@@ -114,6 +114,28 @@ def test_a_window_ends_at_midnight_utc() -> None:
     assert resolve_window(anchor, {}, late).end == datetime(1998, 4, 24, tzinfo=UTC)
 
 
+@pytest.mark.parametrize(
+    ("schedule", "end", "known_until"),
+    [
+        ("0 2 * * *", None, datetime(2026, 1, 5, 2, tzinfo=UTC)),
+        ("@daily", None, datetime(2026, 1, 5, tzinfo=UTC)),
+        ("30 4 * * mon", None, datetime(2026, 1, 5, 4, 30, tzinfo=UTC)),
+        ({"cron": "0 2 * * *", "partitioned": True}, None, datetime(2026, 1, 5, 2, tzinfo=UTC)),
+        ("0 2 * * *", "2026-01-05", None),
+        ({"assets": ["a.b.c"]}, None, None),
+        (None, None, None),
+    ],
+)
+def test_the_window_of_a_day_is_known_until_the_first_run_of_the_day(
+    schedule: Any, end: str | None, known_until: datetime | None
+) -> None:
+    plain = spec().model_dump(mode="json", by_alias=True)
+    daily = PipelineSpec.model_validate(plain | {"schedule": schedule, "window": {"days": 7, "end": end}})
+    midnight = datetime(2026, 1, 5, tzinfo=UTC)
+    found = {resolve_window(daily, {}, midnight + timedelta(hours=hour)) for hour in (0, 1, 2, 15, 23)}
+    assert found == {Window(start=midnight - timedelta(days=7), end=midnight, known_until=known_until)}
+
+
 def test_an_impossible_window_is_told() -> None:
     daily = load_plan(pipeline_path("movielens_daily")).spec
     now = datetime(2026, 1, 1, tzinfo=UTC)

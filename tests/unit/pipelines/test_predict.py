@@ -9,14 +9,19 @@ from typing import Any
 
 import pytest
 
+from components import cache
 from components import execute as execution
+from components.cache import source_files
 from components.contract import ComponentSpec
+from components.errors import MissingError
 from components.execute import StageRequest, StageResult, execute
 from components.settings import Settings
+from pipelines import predict as predicting
 from pipelines.check import resolve_config, resolve_window
-from pipelines.plan import Plan, PlannedStage, Wire
-from pipelines.predict import Prediction, predict
+from pipelines.plan import Plan, PlannedStage, Prediction, Wire
+from pipelines.predict import predict
 from pipelines.render import as_json, summary
+from pipelines.selection import Selection, refuse_missing, select
 from pipelines.spec import PipelineSpec
 from tests.example_component import ADD, COUNT
 
@@ -65,9 +70,14 @@ def run(plan: Plan, params: dict[str, Any], settings: Settings) -> dict[str, Sta
             stage=planned.name,
             run_id="run",
             cache=planned.cache,
+            start=planned.start,
         )
         results[planned.name] = execute(request, settings)
     return results
+
+
+def foretell(plan: Plan, params: dict[str, Any], settings: Settings, now: datetime = NOW) -> tuple[Prediction, ...]:
+    return predict(plan, params, now, settings).predictions
 
 
 def states(predictions: tuple[Prediction, ...]) -> list[str]:
@@ -77,7 +87,7 @@ def states(predictions: tuple[Prediction, ...]) -> list[str]:
 def test_what_is_foretold_comes_true(settings: Settings) -> None:
     seen = []
     for count in (3, 3, 4, 3, 4):
-        foretold = predict(CHAIN, {"count": count}, NOW, settings)
+        foretold = foretell(CHAIN, {"count": count}, settings)
         done = run(CHAIN, {"count": count}, settings)
         for prediction in foretold:
             if prediction.key is not None:
@@ -89,31 +99,109 @@ def test_what_is_foretold_comes_true(settings: Settings) -> None:
 
 
 def test_nothing_is_run_or_written(settings: Settings) -> None:
-    predict(CHAIN, {"count": 3}, NOW, settings)
+    foretell(CHAIN, {"count": 3}, settings)
     assert not settings.home.exists() or list(settings.home.iterdir()) == []
 
 
 def test_a_miss_says_what_changed_and_how_long_it_took(settings: Settings) -> None:
-    first, *_ = predict(CHAIN, {"count": 3}, NOW, settings)
-    assert first.why == "the store has no earlier result" and first.seconds is None
+    first, *_ = foretell(CHAIN, {"count": 3}, settings)
+    assert first.why == "it has never run" and first.seconds is None
     run(CHAIN, {"count": 3}, settings)
-    first, second, _ = predict(CHAIN, {"count": 9}, NOW, settings)
-    assert first.why.startswith("config.count ") and first.seconds is not None
+    first, second, _ = foretell(CHAIN, {"count": 9}, settings)
+    assert first.why == "config count: 3 → 9" and first.seconds is not None
     assert second.why == "it reads make.numbers, made anew before it"
+
+
+def test_a_changed_input_is_told_by_its_digests(settings: Settings) -> None:
+    results = run(CHAIN, {"count": 3}, settings)
+    other = run(plan_of(CHAIN.stages[0]), {"count": 4}, settings)
+    _, second, _ = foretell(CHAIN, {"count": 4}, settings)
+    old, new = (done["make"].outputs["numbers"].digest for done in (results, other))
+    assert second.why == f"input numbers: {old[:12]} → {new[:12]}"
+    assert [(c.kind, c.name, c.old, c.new) for c in second.changes] == [("input", "numbers", old, new)]
+
+
+def test_changed_code_is_told_by_its_file(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(CHAIN, {"count": 3}, settings)
+    edit(monkeypatch)
+    first, *_ = foretell(CHAIN, {"count": 3}, settings)
+    assert (first.state, first.why) == ("miss", "code tests/example_component.py changed")
+
+
+def test_cache_inputs_takes_what_other_code_made_and_cache_all_does_not(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def chain(mode: str) -> Plan:
+        return plan_of(stage("make", COUNT, {}, cache=mode), stage("sum", ADD, {}, "make", cache=mode))
+
+    before = run(chain("all"), {}, settings)
+    edit(monkeypatch)
+    found = foretell(chain("inputs"), {}, settings)
+    assert states(found) == ["hit", "hit"] and "code tests/" in found[0].why
+    after = run(chain("inputs"), {}, settings)
+    assert [result.cached for result in after.values()] == [True, True]
+    assert after["sum"].outputs == before["sum"].outputs
+    assert states(foretell(chain("all"), {}, settings)) == ["miss", "runs"]
+    raised = plan_of(stage("make", replace(COUNT, version="2"), {}, cache="inputs"))
+    (found_raised,) = foretell(raised, {}, settings)
+    assert found_raised.state == "miss" and found_raised.why.startswith("component: count_numbers@1 → count_numbers@2")
+
+
+def edit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let one source of the components be another one."""
+    files = dict(source_files("tests")) | {"tests/example_component.py": "f" * 64}
+    monkeypatch.setattr(cache, "source_digest", lambda *modules: "f" * 64)
+    monkeypatch.setattr(predicting, "source_files", lambda *modules: files)
+    monkeypatch.setattr(execution, "source_files", lambda *modules: files)
+
+
+@pytest.mark.parametrize("mode", ["all", "inputs", "off"])
+def test_a_run_from_a_stage_takes_what_is_before_and_runs_what_is_after(settings: Settings, mode: str) -> None:
+    chain = plan_of(
+        stage("make", COUNT, {}, cache=mode),
+        stage("aside", COUNT, {"count": 7}),
+        stage("sum", replace(ADD, cacheable=mode != "off"), {}, "make", cache=mode),
+        stage("again", ADD, {}, "sum"),
+    )
+    part = select(chain, Selection("from", "sum"))
+    assert [found.state for found in foretell(part, {}, settings)] == ["missing", "runs", "runs"]
+    with pytest.raises(MissingError, match=r"'make' must come from the store and cannot \(make: it has never run\)"):
+        refuse_missing(predict(part, {}, NOW, settings))
+    first = run(chain, {}, settings)
+    refuse_missing(predict(part, {}, NOW, settings))
+    assert states(foretell(part, {}, settings)) == ["hit", "runs", "runs"]
+    second = run(part, {}, settings)
+    assert {name: done.cached for name, done in second.items()} == {"make": True, "sum": False, "again": False}
+    assert second["make"].outputs == first["make"].outputs
+    alone = select(chain, Selection("only", "again"))
+    third = run(alone, {}, settings)
+    assert {name: done.cached for name, done in third.items()} == {"make": True, "sum": True, "again": False}
+    assert third["sum"].outputs == second["sum"].outputs, "what was made last is what is taken"
+
+
+def test_what_was_made_anew_is_what_the_cache_has_from_then_on(settings: Settings, tmp_path: Path) -> None:
+    first = run(CHAIN, {"count": 3}, settings)
+    anew = run(select(CHAIN, Selection("from", "make")), {"count": 3}, settings)
+    later = run(CHAIN, {"count": 3}, settings)
+    assert [done.cached for done in later.values()] == [True, True, True]
+    for name in first:
+        assert anew[name].key != first[name].key
+        assert later[name].outputs == anew[name].outputs
+        assert Path(first[name].outputs["numbers"].uri.removeprefix("file://")).is_dir(), "others may read it still"
 
 
 def test_the_most_similar_earlier_run_is_compared_not_only_the_newest(settings: Settings) -> None:
     run(CHAIN, {"count": 3}, settings)
     other = plan_of(stage("make", COUNT, {"count": 5, "marker": str(settings.home / "marker")}))
     run(other, {}, settings)
-    first, *_ = predict(CHAIN, {"count": 4}, NOW, settings)
-    assert "config.count" in first.why and "config.marker" not in first.why
+    first, *_ = foretell(CHAIN, {"count": 4}, settings)
+    assert "config count" in first.why and "marker" not in first.why
 
 
 def test_a_stage_with_its_cache_off_and_an_uncacheable_component_always_run(settings: Settings) -> None:
     plan = plan_of(stage("make", COUNT, {}, cache="off"), stage("sum", replace(ADD, cacheable=False), {}, "make"))
     run(plan_of(stage("make", COUNT, {}), stage("sum", ADD, {}, "make")), {}, settings)
-    found = predict(plan, {}, NOW, settings)
+    found = foretell(plan, {}, settings)
     assert states(found) == ["runs", "runs"]
     assert found[0].why == "its cache is off" and "always runs" in found[1].why
     assert all(prediction.key is None and prediction.seconds is not None for prediction in found)
@@ -127,14 +215,14 @@ def refuses(outputs: Any, config: Any, settings: Settings) -> str:
 def test_a_result_that_no_longer_holds_outside_is_a_miss(settings: Settings) -> None:
     run(plan_of(stage("make", COUNT, {})), {}, settings)
     rechecked = replace(COUNT, recheck=f"{__name__}:refuses")
-    (found,) = predict(plan_of(stage("make", rechecked, {})), {}, NOW, settings)
+    (found,) = foretell(plan_of(stage("make", rechecked, {})), {}, settings)
     assert (found.state, found.why) == ("miss", "the online store no longer has 3 rows")
 
 
 def test_the_window_counts_only_where_it_is_read(settings: Settings) -> None:
     windowed = plan_of(stage("make", replace(COUNT, windowed=True), {}))
     plain = plan_of(stage("make", COUNT, {}))
-    keys = [[predict(p, {}, NOW + timedelta(days=d), settings)[0].key for d in (0, 1)] for p in (windowed, plain)]
+    keys = [[foretell(p, {}, settings, NOW + timedelta(days=d))[0].key for d in (0, 1)] for p in (windowed, plain)]
     assert keys[0][0] != keys[0][1]
     assert keys[1][0] == keys[1][1]
 
@@ -143,6 +231,10 @@ def test_the_summary_and_the_json_tell_the_same(settings: Settings) -> None:
     run(CHAIN, {"count": 3}, settings)
     found = predict(CHAIN, {"count": 3}, NOW, settings)
     assert summary(found) == "3 of 3 stages come from the cache; 0 would run."
-    shown = as_json(CHAIN, found)["stages"]
-    assert [entry["prediction"]["state"] for entry in shown] == ["hit", "hit", "hit"]
-    assert summary(predict(CHAIN, {"count": 4}, NOW, settings)).startswith("0 of 3 stages come from the cache; 3 would")
+    shown = as_json(found)
+    assert [entry["prediction"]["state"] for entry in shown["stages"]] == ["hit", "hit", "hit"]
+    assert shown["window"]["start"] == "2026-02-28T00:00:00+00:00" and shown["estimate"] == 0
+    changed = predict(CHAIN, {"count": 4}, NOW, settings)
+    assert summary(changed).startswith("0 of 3 stages come from the cache; 3 would")
+    told = as_json(changed)["stages"][0]["prediction"]["changes"]
+    assert told == [{"kind": "config", "name": "count", "old": "3", "new": "4"}]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from pipelines.check import PIPELINES, examine, load_plan, pipeline_names, pipeline_path
 from pipelines.load import parse
-from pipelines.plan import Plan
-from pipelines.predict import Prediction
+from pipelines.plan import Plan, Prediction
 from pipelines.render import as_json, mermaid, table, text_graph
 
 PLANS = [pytest.param(load_plan(pipeline_path(name)), id=name) for name in pipeline_names()]
@@ -81,10 +81,22 @@ def test_the_json_is_json_and_wires_the_same(plan: Plan) -> None:
 
 @pytest.mark.parametrize("plan", PLANS)
 def test_the_table_has_one_row_per_stage_with_and_without_predictions(plan: Plan) -> None:
-    found = [Prediction(stage.name, "miss", "k", "config.x [a] → [b]", 1.25) for stage in plan.stages]
-    for shown in (table(plan), table(plan, found)):
+    found = tuple(Prediction(stage.name, "miss", "k", "config.x [a] → [b]", (), 1.25) for stage in plan.stages)
+    predicted = replace(plan, predictions=found)
+    for shown in (table(plan), table(predicted)):
         assert shown.row_count == len(plan.stages)
     out = io.StringIO()
-    Console(file=out, width=250).print(table(plan, found))
+    Console(file=out, width=250).print(table(predicted))
     assert out.getvalue().count("config.x [a] → [b]") == len(plan.stages)
     assert "1.2 s" in out.getvalue()
+
+
+@pytest.mark.parametrize("plan", PLANS[:1])
+def test_graphs_mark_what_comes_from_the_cache(plan: Plan) -> None:
+    first, *rest = plan.stages
+    found = (Prediction(first.name, "hit", "k", "", (), 1.0),)
+    found += tuple(Prediction(stage.name, "runs", None, "", (), None) for stage in rest)
+    predicted = replace(plan, predictions=found)
+    assert mermaid(predicted).splitlines()[-1] == f"  class stage_{first.name} hit"
+    assert text_graph(predicted).count(": hit\n") == 1
+    assert "hit" not in mermaid(plan) + text_graph(plan)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from croniter import croniter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.schedule import PRESETS, cron_fault
+from components.errors import BadInputError
+from pipelines.schedule import PRESETS, cron_fault, first_run, moment_of
+from pipelines.spec import Schedule
 
 FIELD = st.sampled_from(
     ["*", "0", "1", "5", "*/5", "1-5", "1,2", "60", "24", "31", "mon", "jan", "a", "*/0", "-", "7", "L", "1#2"]
@@ -36,4 +41,59 @@ def test_others_are_refused_with_a_way_out(text: str) -> None:
 
 def test_the_presets_are_airflows_own() -> None:
     presets = pytest.importorskip("airflow.utils.dates").cron_presets
-    assert set(PRESETS) == set(presets)
+    assert presets == PRESETS
+
+
+@given(
+    st.sampled_from(["0 2 * * *", "*/30 * * * *", "15 3 1,15 * *", *PRESETS]),
+    st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC)),
+)
+def test_the_first_run_is_the_earliest_tick_that_is_not_before(cron: str, moment: datetime) -> None:
+    found = first_run(cron, moment)
+    assert found >= moment and first_run(cron, found) == found
+    between = first_run(cron, moment + (found - moment) / 2)
+    assert between == found, "no run lies between"
+
+
+@dataclass
+class Run:
+    run_type: str = "manual"
+    logical_date: datetime | None = None
+    data_interval_end: datetime | None = None
+    run_after: datetime = datetime(2026, 1, 9, 15, tzinfo=UTC)
+    partition_key: str | None = None
+    partition_date: datetime | None = None
+
+
+DAY = datetime(2026, 1, 5, 2, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("run", "moment"),
+    [
+        (Run(), Run.run_after),
+        (Run(logical_date=DAY), DAY),
+        (Run("manual", DAY, DAY + timedelta(days=1)), DAY),
+        (Run("scheduled", DAY, DAY), DAY),
+        (Run("scheduled", DAY, DAY + timedelta(days=1)), DAY + timedelta(days=1)),
+        (Run("backfill", DAY, DAY + timedelta(days=1)), DAY + timedelta(days=1)),
+        (Run(partition_key="2026-01-05T02:00:00"), DAY),
+        (Run(partition_key="2026-01-05T04:00:00+02:00"), DAY),
+        (Run(partition_key="2026-01-05"), DAY.replace(hour=0)),
+        (Run(partition_key="as you like", partition_date=DAY), DAY),
+    ],
+)
+def test_what_a_run_is_for(run: Run, moment: datetime) -> None:
+    assert moment_of(run) == moment
+
+
+def test_a_partition_that_is_no_time_is_refused() -> None:
+    with pytest.raises(BadInputError, match="partition key 'DE' is no time: give the day"):
+        moment_of(Run(partition_key="DE"))
+
+
+def test_a_partitioned_schedule_has_one_source() -> None:
+    assert Schedule(cron="@daily", partitioned=True).partitioned
+    assert Schedule(assets=("a.b.c",), partitioned=True).partitioned
+    with pytest.raises(ValueError, match="a cron expression or assets, not both"):
+        Schedule(cron="@daily", assets=("a.b.c",), partitioned=True)

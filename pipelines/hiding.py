@@ -1,0 +1,76 @@
+"""Which texts must never be shown? What a profile fetched by reference, hidden from whatever this process prints."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable
+from typing import TextIO
+from urllib.parse import unquote
+
+HIDDEN = "***"
+PASSWORD = re.compile(r"(?<=://)[^/@\s:]*:[^/@\s]+(?=@)")
+"""User and password inside a URL."""
+_SHORTEST = 4
+"""A shorter text would be found inside ordinary words."""
+_known: set[str] = set()
+
+
+def remember(values: Iterable[str]) -> None:
+    """Hide these texts from now on, and the passwords inside them."""
+    for value in values:
+        inside = [part.partition(":")[2] for part in PASSWORD.findall(value)]
+        for text in (value, value.rstrip("/"), *inside, *map(unquote, inside)):
+            if len(text) >= _SHORTEST:
+                _known.add(text)
+
+
+def known() -> tuple[str, ...]:
+    """Return what is hidden, the longest first."""
+    return tuple(sorted(_known, key=lambda text: (-len(text), text)))
+
+
+def hidden(text: str) -> str:
+    """Return `text` with every secret replaced."""
+    for secret in known():
+        text = text.replace(secret, HIDDEN)
+    return text
+
+
+def without_passwords(text: str) -> str:
+    """Return `text` with user and password of every URL replaced, known or not."""
+    return PASSWORD.sub(HIDDEN, text)
+
+
+class Hiding(io.TextIOBase):
+    """A stream that hides secrets in what is written to another one."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """Write `text` without secrets."""
+        self.stream.write(hidden(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream behind."""
+        self.stream.flush()
+
+    def isatty(self) -> bool:
+        """Return whether the stream behind is a terminal."""
+        return self.stream.isatty()
+
+    def fileno(self) -> int:
+        """Return the descriptor of the stream behind."""
+        return self.stream.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # typeshed has an attribute here, the class in C none
+        """Encoding of the stream behind."""
+        return self.stream.encoding
+
+
+def hiding(stream: TextIO) -> TextIO:
+    """Return a stream that hides secrets in what is written to it; the stream itself when there are none."""
+    return Hiding(stream) if _known and not isinstance(stream, Hiding) else stream  # type: ignore[return-value]  # duck-typed

@@ -1,0 +1,59 @@
+"""Does a view keep one meaning in the online store, whichever file of definitions comes later?"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from components.materialize_features.marker import OnlineMarker, refuse_foreign_views
+from features.declaration import Window
+from features.errors import BadInputError
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def marker(service: str, views: tuple[str, ...], definitions: str = "") -> OnlineMarker:
+    return OnlineMarker(
+        service=service,
+        digest="d",
+        window=Window(start=START, end=START + timedelta(days=1)),
+        views=views,
+        online="online.db",
+        finished_at=START,
+        definitions=definitions,
+    )
+
+
+WRITTEN = {
+    "movielens_ranker": marker("movielens_ranker", ("item_profile",)),
+    "shop_ranker": marker("shop_ranker", ("shopper_profile", "article_profile"), "shop_features.py"),
+}
+
+
+@pytest.mark.parametrize(
+    ("views", "definitions"),
+    [(("item_profile",), ""), (("shopper_profile",), "shop_features.py"), (("brand_new",), "other.py")],
+)
+def test_services_of_one_file_share_views_and_new_names_are_free(views: tuple[str, ...], definitions: str) -> None:
+    refuse_foreign_views(WRITTEN, views, definitions)
+
+
+@pytest.mark.parametrize(
+    ("views", "definitions", "by"),
+    [
+        (("brand_new", "shopper_profile"), "other.py", "shop_features.py"),
+        (("shopper_profile",), "", "shop_features.py"),
+        (("item_profile",), "shop_features.py", "features/definitions/"),
+    ],
+)
+def test_a_view_of_another_file_is_refused(views: tuple[str, ...], definitions: str, by: str) -> None:
+    with pytest.raises(
+        BadInputError, match=f"feature view '{views[-1]}' of .* in the online store by {by} .*rename one"
+    ):
+        refuse_foreign_views(WRITTEN, views, definitions)
+
+
+def test_a_marker_of_before_means_the_shipped_definitions() -> None:
+    old = WRITTEN["movielens_ranker"].model_dump(mode="json", exclude={"definitions"})
+    assert OnlineMarker.model_validate(old).definitions == ""
