@@ -195,7 +195,9 @@ def _fit(trainer: Any, job: TrainingJob) -> None:
 def _is_loss_of_worker(error: Exception) -> bool:
     from ray.exceptions import RayError, RayTaskError
 
-    return isinstance(error, RayError) and not isinstance(error, RayTaskError)
+    # How Ray Train says that a worker stopped answering has no public name.
+    silent = type(error).__name__ in ("WorkerHealthCheckFailedError", "WorkerHealthCheckTimeoutError")
+    return silent or (isinstance(error, RayError) and not isinstance(error, RayTaskError))
 
 
 def _worker(config: dict[str, str]) -> None:

@@ -99,3 +99,16 @@ def test_curves_are_drawn_also_where_nothing_is_defined(tmp_path: Path) -> None:
         drawn = (tmp_path / f"{name}.png").read_bytes()
         assert drawn.startswith(b"\x89PNG")
         assert drawn == (tmp_path / "again.png").read_bytes(), "the same run makes the same artifact"
+
+
+def test_a_worker_that_stopped_answering_is_lost_and_an_error_of_its_code_is_not() -> None:
+    from ray.exceptions import ActorDiedError, RayTaskError
+    from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError
+
+    from components.train_ranker.ray_launch import _is_loss_of_worker
+
+    died = ActorDiedError()
+    lost = (died, WorkerHealthCheckFailedError("a check failed", died), WorkerHealthCheckTimeoutError("silent"))
+    assert all(_is_loss_of_worker(error) for error in lost)
+    own = (RayTaskError("f", "trace", ValueError("x")), ValueError("x"))
+    assert not any(_is_loss_of_worker(error) for error in own)
