@@ -58,7 +58,7 @@ class FieldEmbedding(nn.Module):
     def __init__(self, fields: Sequence[FieldSpec], width: int, std: float = 0.01, shared: bool = True) -> None:
         super().__init__()
         rows = self.lay_out(fields, width, shared)
-        weight = torch.randn(rows, width) * std
+        weight = torch.randn(rows, width).mul_(std)  # in place: a table may be most of the memory
         weight[sorted(set(self.offsets.values()))] = 0.0
         self.weight = nn.Parameter(weight)
 

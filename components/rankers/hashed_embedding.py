@@ -48,7 +48,7 @@ class HashedEmbedding(FieldEmbedding):
         nn.Module.__init__(self)  # not the parent's, which would make the large table
         self.lay_out(fields, width, shared=True)
         self.buckets = buckets
-        self.weight = nn.Parameter(torch.randn(buckets, width) * (std / math.sqrt(len(FACTORS))))
+        self.weight = nn.Parameter(torch.randn(buckets, width).mul_(std / math.sqrt(len(FACTORS))))
 
     @classmethod
     def of(cls, fields: Sequence[FieldSpec], config: RankerConfig) -> HashedEmbedding:
