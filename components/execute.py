@@ -27,7 +27,7 @@ from components.reuse import Start, earlier_result, looks_back
 from components.settings import Settings, quiet_engines
 from components.store import ArtifactRef, StageRecord, Store, open_store, sha256_json
 from features.declaration import Window
-from features.files import write_durably
+from features.files import is_gone, write_durably
 
 log = logging.getLogger("rankmill")
 
@@ -86,9 +86,12 @@ def execute(request: StageRequest, settings: Settings | None = None) -> StageRes
     store = open_store(settings)
     started = time.monotonic()
     record = _reuse(store, spec, parts, request, config, settings)
+    old = store.find(spec.name, key) if keyed and record is None else None
+    if old is not None and looks_back(spec, request.cache, request.start):
+        # Another run published it between the two questions.
+        record = _reuse(store, spec, parts, request, config, settings)
     cached = record is not None
     if record is None:
-        old = store.find(spec.name, key) if keyed else None
         if old is not None or not keyed:
             # What lies under the key stays as it is: another run may be reading it.
             unique = {RUN: f"{request.run_id}/{request.stage}/{time.time_ns()}"}
@@ -250,7 +253,7 @@ def _sweep(parent: Path) -> None:
     """Delete scratch folders whose process is gone: what a killed stage leaves behind."""
     for folder in parent.iterdir():
         pid = folder.name.split("-")[1:2]
-        if pid and pid[0].isdigit() and not Path(f"/proc/{pid[0]}").exists() and Path("/proc/self").exists():
+        if pid and pid[0].isdigit() and is_gone(int(pid[0])):
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -34,6 +34,11 @@ QUIET = {
 """Telemetry and chatter that every engine starts with and Rankmill turns off."""
 
 
+def python_path() -> str:
+    """Return the ``PYTHONPATH`` of a process that runs this tree's code: the tree, then what is set already."""
+    return os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
 @dataclass(frozen=True)
 class Settings:
     """Locations of everything that outlives a run.

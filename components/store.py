@@ -33,7 +33,7 @@ from components.records import (
     sha256_json,
 )
 from components.settings import Settings
-from features.files import locked, sha256_file, write_durably
+from features.files import is_gone, locked, sha256_file, write_durably
 
 __all__ = [
     "MANIFEST",
@@ -427,7 +427,7 @@ def _is_gone(owner: str) -> bool:
     """Return whether a process of this machine, as `_owner` names it, has ended."""
     machine, _, number = owner.partition("@")
     here = _owner().partition("@")[0]
-    return machine == here and number.isdigit() and Path("/proc/self").exists() and not Path(f"/proc/{number}").exists()
+    return machine == here and number.isdigit() and is_gone(int(number))
 
 
 def open_store(settings: Settings) -> Store:

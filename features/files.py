@@ -78,6 +78,11 @@ def locked(path: Path, wait_seconds: float | None = None, on_wait: Callable[[], 
         yield
 
 
+def is_gone(pid: int) -> bool:
+    """Return whether no process of this machine has the number `pid`; False where the system does not tell."""
+    return Path("/proc/self").exists() and not Path(f"/proc/{pid}").exists()
+
+
 def _taken(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

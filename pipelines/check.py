@@ -16,7 +16,7 @@ from components.errors import MissingError, did_you_mean
 from pipelines import shape
 from pipelines.load import Document, read
 from pipelines.params import check_params, parse_params, resolve_config, resolve_window
-from pipelines.places import PIPELINES, pipeline_files
+from pipelines.places import PIPELINES, names_file, pipeline_files
 from pipelines.plan import Plan, PlannedStage, Wire
 from pipelines.problems import Finding, PipelineError, Problem
 from pipelines.profile import Profile
@@ -62,7 +62,7 @@ def pipeline_file(name: str) -> Path:
     Raises:
         MissingError: there is no pipeline of this name.
     """
-    return Path(name) if name.endswith((".yaml", ".yml")) or "/" in name else pipeline_path(name)
+    return Path(name) if names_file(name) else pipeline_path(name)
 
 
 def load_plan(path: Path, profile: Profile | None = None) -> Plan:

@@ -15,6 +15,11 @@ OWN = "RANKMILL_PIPELINES"
 """Environment variable with the absolute path of a folder of your own pipelines."""
 
 
+def names_file(text: str) -> bool:
+    """Return whether a word of the command line is a YAML file rather than the name of one."""
+    return text.endswith((".yaml", ".yml")) or "/" in text
+
+
 def own_folder(environ: Mapping[str, str] | None = None) -> Path | None:
     """Return the folder of your own pipelines, or None when there is none.
 

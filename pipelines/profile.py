@@ -18,7 +18,7 @@ from components.errors import BadInputError, MissingError, did_you_mean
 from pipelines import shape
 from pipelines.hiding import PASSWORD, remember, without_passwords
 from pipelines.load import Document, read, shown
-from pipelines.places import PIPELINES, own_folder
+from pipelines.places import PIPELINES, names_file, own_folder
 from pipelines.problems import Finding, KeyPath, PipelineError, Problem
 from pipelines.profile_spec import PATHS, PLACES, REFERENCE, VARIABLES, ProfileSpec
 from pipelines.rules_profile import PROFILE_RULES, SECRET_NAME, value_at
@@ -69,7 +69,7 @@ def profile_file(name: str) -> Path:
     Raises:
         MissingError: there is no profile of this name.
     """
-    if name.endswith((".yaml", ".yml")) or "/" in name:
+    if names_file(name):
         return Path(name)
     files = profile_files()
     if name not in files:

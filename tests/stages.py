@@ -1,8 +1,11 @@
-"""How does a test run one stage on artifacts that it published? In a month of 2024, with the cache on or off."""
+"""How does a test run one stage on artifacts that it published? Here, or in a process of its own that can be killed."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from components.execute import StageRequest, StageResult, execute
@@ -11,6 +14,28 @@ from components.store import ArtifactRef
 from features.declaration import Window
 
 WINDOW = Window(start=datetime(2024, 1, 1, tzinfo=UTC), end=datetime(2024, 2, 1, tzinfo=UTC))
+
+
+ROOT = Path(__file__).resolve().parents[1]
+RUN = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from components.execute import StageRequest, execute
+from components.settings import Settings
+settings = replace(Settings.at(Path(sys.argv[1])), ray_address=sys.argv[2] or None)
+execute(StageRequest.model_validate_json(sys.stdin.read()), settings=settings)
+"""
+
+
+def start_stage(settings: Settings, request: StageRequest) -> subprocess.Popen[bytes]:
+    """Start a stage in a process of its own, as a scheduler's task would."""
+    command = [sys.executable, "-c", RUN, str(settings.home), settings.ray_address or ""]
+    stage = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE)
+    assert stage.stdin is not None
+    stage.stdin.write(request.model_dump_json().encode())
+    stage.stdin.close()
+    return stage
 
 
 def run_stage(

@@ -128,9 +128,13 @@ def newest(directory: Path) -> tuple[Position, Path] | None:
 def rewind(directory: Path) -> Position | None:
     """Put the progress file back to where the newest checkpoint was, and return that place; None starts anew."""
     found = newest(directory)
-    history = found[0].history if found else ()
-    write_durably(directory / PROGRESS, "".join(line.model_dump_json() + "\n" for line in history))
+    put_back(directory, found[0] if found else Position())
     return found[0] if found else None
+
+
+def put_back(directory: Path, position: Position) -> None:
+    """Write the progress file as it was at a position."""
+    write_durably(directory / PROGRESS, "".join(line.model_dump_json() + "\n" for line in position.history))
 
 
 def _folders(directory: Path) -> list[Path]:

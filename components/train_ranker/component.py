@@ -160,10 +160,10 @@ def _started(job: TrainingJob, context: RunContext) -> ProcessTree | RemoteJob:
     if takes_jobs(job.ray_address):
         return RemoteJob(job, job.directory / LOG, prepare)
     prepare()
-    started = job.model_copy(update={"ray_temp": _short_folder()})
-    command = [sys.executable, "-m", "components.train_ranker.ray_launch", str(started.write())]
-    cleanup = [started.ray_temp] if started.ray_temp else []
-    return ProcessTree(command, log=job.directory / LOG, cleanup=cleanup)
+    sockets = _short_folder()
+    file = job.model_copy(update={"ray_temp": sockets}).write()
+    command = [sys.executable, "-m", "components.train_ranker.ray_launch", str(file)]
+    return ProcessTree(command, log=job.directory / LOG, cleanup=[sockets])
 
 
 def _wait(

@@ -23,7 +23,7 @@ from components.rankers.files import WEIGHTS, write_weights
 from components.rankers.lora import merged, write_adapter
 from components.rankers.size import size_of
 from components.rankers.tasks import Task, tasks_of
-from components.train_ranker.checkpoints import Position, newest, rewind, save
+from components.train_ranker.checkpoints import Position, newest, put_back, save
 from components.train_ranker.config import EpochReport
 from components.train_ranker.diverged import diverged, is_healthy
 from components.train_ranker.feed import Batch, Plan, batches
@@ -64,7 +64,7 @@ def train(job: TrainingJob, replica: Replica) -> None:
     if found:
         _restore(ranker, optimiser, found[1])
         if first:
-            rewind(job.directory)
+            put_back(job.directory, at)
     while at.epoch <= config.epochs and at.without_progress < config.patience:
         epoch = at.epoch
         # 2. Train.

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from components.errors import BadInputError, RankmillError, RetryableError
-from components.settings import ROOT
+from components.settings import python_path
 from components.train_ranker.job import Failure, TrainingJob
 
 OBJECT_STORE_BYTES = 200 * 1024 * 1024
@@ -59,7 +59,7 @@ def launch(job: TrainingJob) -> None:
     """
     workers = job.config.workers_for(usable_cpus()) if job.ray_address is None else job.config.least_workers
     environment = {
-        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "PYTHONPATH": python_path(),
         "OMP_NUM_THREADS": str(max(1, usable_cpus() // workers)),
         "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait must not burn the cores of other stages
     }

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from components.errors import RetryableError
-from components.settings import ROOT
+from components.settings import python_path
 from components.train_ranker.job import TrainingJob
 
 if TYPE_CHECKING:
@@ -146,6 +146,6 @@ def _environment() -> dict[str, str]:
     own = {name: value for name, value in os.environ.items() if name.startswith("RANKMILL_")}
     own.pop("RANKMILL_RAY_ADDRESS", None)
     return own | {
-        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "PYTHONPATH": python_path(),
         "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",  # the driver says how many threads its workers take
     }

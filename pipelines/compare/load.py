@@ -11,6 +11,7 @@ from pipelines.check import PIPELINES, load_plan
 from pipelines.compare.rules import PLAN_RULES, RULES, training_sets
 from pipelines.compare.spec import ComparisonSpec
 from pipelines.load import Document, read, shown
+from pipelines.places import names_file
 from pipelines.plan import Plan, PlannedStage
 from pipelines.problems import Finding, PipelineError, quoted
 
@@ -46,7 +47,7 @@ def comparison_file(name: str) -> Path:
     Raises:
         MissingError: there is no comparison of this name; the message holds the nearest one.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) or "/" in name else COMPARISONS / f"{name}.yaml"
+    path = Path(name) if names_file(name) else COMPARISONS / f"{name}.yaml"
     if not path.is_file():
         raise MissingError(f"no comparison {name!r}{did_you_mean(name, comparison_names())}")
     return path

@@ -52,20 +52,19 @@ def run(lab: Lab) -> Report:
                 if name == OURS:
                     memory[OURS][case].append(cost.mib)
                     allowed[case] = (size + 1) * FIELDS * (WIDTH + 1) * 4 / 2**20 + 1024
+    common: dict[str, Any] = {"axis": "ids per field", "cases": tuple(cases)}
     speed = Series(
         title="samples per second",
         unit="k/s",
         better="higher",
-        axis="ids per field",
-        cases=tuple(cases),
+        **common,
         samples=table_of(rates, cases),
     )
     quality = Series(
         title="AUC of the click on rows held out, after the same samples",
         unit="AUC",
         better="higher",
-        axis="ids per field",
-        cases=tuple(cases),
+        **common,
         samples=table_of(areas, cases),
         absent={
             f"{name} @ {case}": "the peers took fewer steps"
@@ -78,8 +77,7 @@ def run(lab: Lab) -> Report:
         title="memory on top of rows and libraries, at its highest",
         unit="MiB",
         better="lower",
-        axis="ids per field",
-        cases=tuple(cases),
+        **common,
         samples=table_of(memory, cases),
     )
     return Report(

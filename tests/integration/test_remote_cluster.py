@@ -26,6 +26,7 @@ from components.execute import StageRequest, execute
 from components.settings import Settings
 from components.store import ArtifactRef, open_store
 from features.declaration import Window
+from tests.stages import start_stage
 from tests.trained import publish
 
 pytestmark = [pytest.mark.engine, pytest.mark.long, pytest.mark.timeout(600)]
@@ -37,15 +38,6 @@ CONFIG: dict[str, Any] = {
     "ranker": {"name": "esmm", "embedding_width": 8, "hidden": [32, 16]}, "epochs": 40, "patience": 400,
     "batch_size": 64,
 }  # fmt: skip
-RUN = """
-import sys
-from dataclasses import replace
-from pathlib import Path
-from components.execute import StageRequest, execute
-from components.settings import Settings
-settings = replace(Settings.at(Path(sys.argv[1])), ray_address=sys.argv[2])
-execute(StageRequest.model_validate_json(sys.stdin.read()), settings=settings)
-"""
 
 
 def free_port() -> int:
@@ -142,12 +134,7 @@ def quiet_digest(home: Settings, asked: StageRequest, key: str) -> str:
 
 def started(home: Settings, cluster: Cluster, asked: StageRequest) -> subprocess.Popen[bytes]:
     """Start the stage as a scheduler's task would, and wait for its second epoch."""
-    stage = subprocess.Popen(
-        [sys.executable, "-c", RUN, str(home.home), cluster.address], cwd=ROOT, stdin=subprocess.PIPE
-    )
-    assert stage.stdin is not None
-    stage.stdin.write(asked.model_dump_json().encode())
-    stage.stdin.close()
+    stage = start_stage(replace(home, ray_address=cluster.address), asked)
     deadline = time.monotonic() + 150
     while not any(len(f.read_text().splitlines()) > 1 for f in home.home.glob("training/*/progress.jsonl")):
         assert stage.poll() is None

@@ -26,22 +26,15 @@ from components.store import ArtifactRef, open_store
 from components.train_ranker.config import Config, EpochReport
 from components.train_ranker.job import JOB, PROGRESS, TrainingJob
 from features.declaration import Window
+from tests.stages import start_stage
 from tests.trained import publish
 
 pytestmark = pytest.mark.engine
 
-ROOT = Path(__file__).resolve().parents[2]
 WINDOW = Window(start=datetime(2024, 1, 1, tzinfo=UTC), end=datetime(2024, 1, 31, tzinfo=UTC))
 SMALL = {"name": "esmm", "embedding_width": 8, "hidden": [32, 16]}
 LONG = {"ranker": SMALL, "epochs": 30, "patience": 30, "batch_size": 256, "workers": 2}
 """Long enough to be caught in the middle, short enough to be run to the end."""
-RUN = """
-import sys
-from pathlib import Path
-from components.execute import StageRequest, execute
-from components.settings import Settings
-execute(StageRequest.model_validate_json(sys.stdin.read()), settings=Settings.at(Path(sys.argv[1])))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +56,7 @@ def request(dataset: ArtifactRef, **config: Any) -> StageRequest:
 
 def start(settings: Settings, asked: StageRequest) -> tuple[subprocess.Popen[bytes], TrainingJob, list[psutil.Process]]:
     """Start the stage in a process of its own; return it with its whole tree once the first epoch is over."""
-    stage = subprocess.Popen([sys.executable, "-c", RUN, str(settings.home)], cwd=ROOT, stdin=subprocess.PIPE)
-    assert stage.stdin is not None
-    stage.stdin.write(asked.model_dump_json().encode())
-    stage.stdin.close()
+    stage = start_stage(settings, asked)
     deadline = time.monotonic() + 150
     while not (found := [f for f in settings.home.glob(f"training/*/{PROGRESS}") if f.stat().st_size]):
         assert stage.poll() is None

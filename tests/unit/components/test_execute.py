@@ -146,6 +146,22 @@ def test_full_disk_while_publishing_is_one_sentence_and_loses_nothing(
     assert count(settings, count=4).cached is False
 
 
+def test_what_another_run_publishes_between_the_look_and_the_start_is_taken(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    look, marker = execution.earlier_result, tmp_path / "marker"
+
+    def too_early(*given: object) -> object:
+        found = look(*given)  # type: ignore[arg-type]  # the same arguments
+        monkeypatch.setattr(execution, "earlier_result", look)
+        count(settings, marker, run_id="beside")
+        return found
+
+    monkeypatch.setattr(execution, "earlier_result", too_early)
+    assert count(settings, marker).cached
+    assert marker.read_text() == "x" and len(published(settings)) == 1
+
+
 def test_two_runs_of_one_stage_at_once_agree(settings: Settings) -> None:
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda n: count(settings, run_id=f"r{n}"), range(8)))
