@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from components.errors import BadInputError
 from components.rankers.config import RankerConfig
+from components.rankers.roomy import roomy_zeros
 from components.rankers.sequences.mean import masked_mean
 from components.rankers.touched import TouchedRows, gather
 from features.declaration import PADDING, FieldSpec
@@ -58,7 +59,7 @@ class FieldEmbedding(nn.Module):
     def __init__(self, fields: Sequence[FieldSpec], width: int, std: float = 0.01, shared: bool = True) -> None:
         super().__init__()
         rows = self.lay_out(fields, width, shared)
-        weight = torch.randn(rows, width).mul_(std)  # in place: a table may be most of the memory
+        weight = roomy_zeros(rows, width).normal_().mul_(std)  # in place: a table may be most of the memory
         weight[sorted(set(self.offsets.values()))] = 0.0
         self.weight = nn.Parameter(weight)
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from components.rankers.config import RankerConfig
 from components.rankers.embedding import FieldEmbedding
+from components.rankers.roomy import roomy_zeros
 from components.rankers.touched import gather
 from features.declaration import FieldSpec
 
@@ -48,7 +49,7 @@ class HashedEmbedding(FieldEmbedding):
         nn.Module.__init__(self)  # not the parent's, which would make the large table
         self.lay_out(fields, width, shared=True)
         self.buckets = buckets
-        self.weight = nn.Parameter(torch.randn(buckets, width).mul_(std / math.sqrt(len(FACTORS))))
+        self.weight = nn.Parameter(roomy_zeros(buckets, width).normal_().mul_(std / math.sqrt(len(FACTORS))))
 
     @classmethod
     def of(cls, fields: Sequence[FieldSpec], config: RankerConfig) -> HashedEmbedding:

@@ -12,6 +12,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from components.rankers.roomy import roomy_zeros
+
 EPSILON = 1e-8
 BETAS = (0.9, 0.999)
 
@@ -37,7 +39,7 @@ class RowwiseAdagrad:
 
     def __init__(self, weight: Tensor, learning_rate: float, decay: float) -> None:
         self.weight, self.rate, self.decay = weight.detach(), learning_rate, decay
-        self.squares = torch.zeros(weight.shape[0], device=weight.device)
+        self.squares = roomy_zeros(weight.shape[0]).to(weight.device)
 
     def state(self) -> dict[str, Tensor]:
         """Return the sums of squares, float32 ``[V]``."""
@@ -68,8 +70,8 @@ class RowwiseAdam:
 
     def __init__(self, weight: Tensor, learning_rate: float, decay: float) -> None:
         self.weight, self.rate, self.decay = weight.detach(), learning_rate, decay
-        self.moments = torch.zeros_like(self.weight)
-        self.squares = torch.zeros(weight.shape[0], device=weight.device)
+        self.moments = roomy_zeros(*weight.shape).to(weight.device)
+        self.squares = roomy_zeros(weight.shape[0]).to(weight.device)
         self.steps = torch.zeros((), dtype=torch.int64)
 
     def state(self) -> dict[str, Tensor]:
