@@ -13,29 +13,19 @@ from registry.memory.spec import ExactStore, KeyKind, KeySpec, Pool, ReadOut, Sk
 LAMBDAS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
-class MemorySettings(ComponentConfig):
-    """Store, keys and read-out (ReLoop2, Zhu et al., KDD 2023)."""
+class KeysAndAnswers(ComponentConfig):
+    """Keys and read-out of an error memory, whatever it stores (ReLoop2, Zhu et al., KDD 2023)."""
 
-    store: StoreChoice = SketchStore()
-    """Hashed buckets of fixed size (`kind: sketch`), or the rows themselves (`kind: exact`)."""
-    arrays: int | None = Field(None, ge=1, le=1024)
-    """Short for `store: {kind: sketch, arrays: …}`."""
-    bits: int | None = Field(None, ge=1, le=20)
-    """Short for `store: {kind: sketch, bits: …}`."""
     gamma: float = Field(1.0, ge=0, le=1)
     """1 compares the neighbours' labels with the query's own prediction; 0 takes the neighbours' errors."""
     lambdas: tuple[float, ...] = Field(LAMBDAS, min_length=1)
     """Weights of the compensation to choose from; each slot uses the best on earlier slots."""
-    temperature: float | None = Field(None, gt=0)
-    """τ of the attention over neighbours; left out, 1 for a sketch and 0.1 for an exact store."""
     pool: Pool = "softmax"
     """Attention over neighbours, or one ratio of sums."""
     centre: bool = True
     """Subtract the training mean of `hidden` from keys: ReLU activations split poorly otherwise."""
     shrinkage: float = Field(0.0, ge=0)
     """n₀ of λ·n/(n+n₀): fewer stored neighbours compensate less."""
-    decay: float = Field(1.0, gt=0, le=1)
-    """ρ: at the end of each slot, everything older counts this much of what it did; 1 forgets nothing."""
     key: KeyKind = "hidden_user"
     """`hidden`; `hidden_user` adds a fixed random code of the user id; `embedding` has codes of fields and user."""
     user_weight: float = Field(2.0, ge=0)
@@ -51,22 +41,8 @@ class MemorySettings(ComponentConfig):
             raise ValueError(f"λ is a share of the correction, between 0 and 1, not {outside[0]:g}")
         return lambdas
 
-    @model_validator(mode="after")
-    def _one_store(self) -> Self:
-        if (self.arrays or self.bits) and "store" in self.model_fields_set:
-            raise ValueError("arrays and bits are short for a sketch: put them into store, or leave store out")
-        self.chosen_store()
-        return self
-
-    def chosen_store(self) -> SketchStore | ExactStore:
-        """Return the store with `arrays` and `bits` in it."""
-        if isinstance(self.store, ExactStore) or not (self.arrays or self.bits):
-            return self.store
-        return SketchStore(arrays=self.arrays or self.store.arrays, bits=self.bits or self.store.bits)
-
-    def read_out(self) -> ReadOut:
-        """Return how neighbours become a correction."""
-        temperature = self.temperature or (0.1 if isinstance(self.store, ExactStore) else 1.0)
+    def read_out_at(self, temperature: float) -> ReadOut:
+        """Return how neighbours become a correction with this τ."""
         return ReadOut(gamma=self.gamma, temperature=temperature, pool=self.pool, shrinkage=self.shrinkage)
 
     def key_spec(self, declaration: Declaration, fields: tuple[FieldSpec, ...], hidden: int) -> KeySpec:
@@ -86,3 +62,40 @@ class MemorySettings(ComponentConfig):
             user_weight=self.user_weight,
             seed=self.seed,
         )
+
+
+def usual_temperature(store: SketchStore | ExactStore) -> float:
+    """Return the τ of a store that was given none: cosines of an exact store lie closer together than log-counts."""
+    return 0.1 if isinstance(store, ExactStore) else 1.0
+
+
+class MemorySettings(KeysAndAnswers):
+    """Store, keys and read-out of one memory."""
+
+    store: StoreChoice = SketchStore()
+    """Hashed buckets of fixed size (`kind: sketch`), or the rows themselves (`kind: exact`)."""
+    arrays: int | None = Field(None, ge=1, le=1024)
+    """Short for `store: {kind: sketch, arrays: …}`."""
+    bits: int | None = Field(None, ge=1, le=20)
+    """Short for `store: {kind: sketch, bits: …}`."""
+    temperature: float | None = Field(None, gt=0)
+    """τ of the attention over neighbours; left out, 1 for a sketch and 0.1 for an exact store."""
+    decay: float = Field(1.0, gt=0, le=1)
+    """ρ: at the end of each slot, everything older counts this much of what it did; 1 forgets nothing."""
+
+    @model_validator(mode="after")
+    def _one_store(self) -> Self:
+        if (self.arrays or self.bits) and "store" in self.model_fields_set:
+            raise ValueError("arrays and bits are short for a sketch: put them into store, or leave store out")
+        self.chosen_store()
+        return self
+
+    def chosen_store(self) -> SketchStore | ExactStore:
+        """Return the store with `arrays` and `bits` in it."""
+        if isinstance(self.store, ExactStore) or not (self.arrays or self.bits):
+            return self.store
+        return SketchStore(arrays=self.arrays or self.store.arrays, bits=self.bits or self.store.bits)
+
+    def read_out(self) -> ReadOut:
+        """Return how neighbours become a correction."""
+        return self.read_out_at(self.temperature or usual_temperature(self.chosen_store()))

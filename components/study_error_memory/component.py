@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from components.artifacts import MemoryStudy
 from components.contract import RunContext
 from components.errors import BadInputError
 from components.study_error_memory.config import Config, Inputs, Outputs
-from components.study_error_memory.report import RateTried, StudyReport
+from components.study_error_memory.report import MemoryChoice, StudyReport, Variant
 from components.training_set import SplitName, read_raw, read_schema
 
 if TYPE_CHECKING:
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 
     from components.rankers.base import RankerModule
     from components.training_set import EncodedSplit
-    from registry.memory.prequential import Stream
+    from registry.memory.prequential import Replay, Stream
 
+CHOOSES: SplitName = "validation"
+"""The split on which the learning rate and the memory are chosen."""
 SAMPLED = 10_000
 """Training rows behind the centre of the keys, as in the exported contract."""
 
@@ -35,37 +38,40 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     """
     from components.rankers.config import RankerConfig
     from components.rankers.files import CONFIG, load_ranker
+    from components.study_error_memory.choice import choose_memory, choose_rate, replayed
     from components.study_error_memory.figures import overall, slot_figures
+    from components.study_error_memory.incremental import learn_slot_by_slot
     from components.study_error_memory.page import write_page
-    from registry.memory.prequential import replay, span
-    from registry.memory.stores import empty_store
+    from registry.memory.prequential import span
 
     trained, dataset = context.local(inputs.ranker), context.local(inputs.dataset)
     _check_pair(trained, dataset)
     schema, ranker = read_schema(trained), load_ranker(trained)
-    feedback = schema.declaration.feedback
+    feedback, funnel = schema.declaration.feedback, schema.declaration.funnel
     centre = _centre(ranker, dataset, config)
-    tried, rate = _choose_rate(_stream(ranker, dataset, "validation", config, centre), ranker, config, context)
+    past, past_rows = _stream(ranker, dataset, CHOOSES, config, centre)
+    past_bounds = _slots(past.times, config)
+    rates, rate, past_learned = choose_rate(past, past_rows, past_bounds, ranker, config, context.progress)
 
     base, rows = _stream(ranker, dataset, "test", config, centre)
     bounds = _slots(base.times, config)
     context.progress(f"{len(base.times)} test rows in {len(bounds)} slots; learning rate {rate:g}")
-    learned = _learned(ranker, rows, bounds, config, feedback, rate)
-    predicted = {"base": dict(base.predicted), "incremental": learned}
-    replays = {}
-    for memory, learner in (("memory", "base"), ("both", "incremental")):
-        replays[memory] = replay(
-            dataclasses.replace(base, predicted=predicted[learner]),
-            empty_store(config.chosen_store(), base.keys.shape[1], config.seed, feedback),
-            feedback,
-            bounds=bounds,
-            read_out=config.read_out(),
-            grid=config.lambdas,
-            funnel=schema.declaration.funnel,
-            decay=config.decay,
+    learned = learn_slot_by_slot(
+        ranker, rows, bounds, feedback, rate=rate, batch_size=config.batch_size, seed=config.seed
+    )
+    predicted: dict[str, Mapping[str, Any]] = {"base": base.predicted, "incremental": learned}
+    choices: dict[Variant, MemoryChoice] = {}
+    replays: dict[str, Replay] = {}
+    learners: tuple[tuple[Variant, Mapping[str, Any], Mapping[str, Any]], ...] = (
+        ("memory", past.predicted, base.predicted),
+        ("both", past_learned, learned),
+    )
+    for variant, before, after in learners:
+        choice = choose_memory(
+            dataclasses.replace(past, predicted=before), past_bounds, config, funnel, context.progress
         )
-        predicted[memory] = replays[memory].compensated
-        context.progress(f"{memory}: every slot scored, then written")
+        replays[variant] = replayed(dataclasses.replace(base, predicted=after), bounds, choice.memory, config, funnel)
+        predicted[variant], choices[variant] = replays[variant].compensated, choice
     report = StudyReport(
         ranker=RankerConfig.model_validate_json((trained / CONFIG).read_text(encoding="utf-8")).name,
         ranker_digest=inputs.ranker.digest,
@@ -73,8 +79,9 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         rows=len(base.times),
         window=span(base.times),
         memory=_words(config),
+        choices=choices,
         learning_rate=rate,
-        learning_rates=tried,
+        learning_rates=rates,
         lambdas=config.lambdas,
         bootstrap=config.bootstrap,
         tasks=overall(base, predicted, feedback, bounds, config.bootstrap, config.seed),
@@ -83,6 +90,10 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     draft = context.draft("study")
     (draft / "report.json").write_text(report.model_dump_json(indent=2), encoding="utf-8")
     write_page(draft, report)
+    for variant, choice in choices.items():
+        if choice.helps is not None:
+            verdict = "better" if choice.helps else "no better"
+            context.note(f"{variant}, chosen on validation: {choice.memory}; {verdict} there than no memory")
     for task, variants in report.tasks.items():
         for variant, found in variants.items():
             figures = ", ".join(f"{m} {v:.4f}" for m, v in found.metrics.items() if v is not None)
@@ -155,42 +166,6 @@ def _slots(times: np.ndarray[Any, Any], config: Config) -> tuple[tuple[int, int]
     return timed_slots(times, timedelta(hours=config.slot_hours))
 
 
-def _learned(
-    ranker: RankerModule,
-    rows: EncodedSplit,
-    bounds: tuple[tuple[int, int], ...],
-    config: Config,
-    feedback: tuple[str, ...],
-    rate: float,
-) -> dict[str, np.ndarray[Any, Any]]:
-    from components.study_error_memory.incremental import learn_slot_by_slot
-
-    return learn_slot_by_slot(ranker, rows, bounds, feedback, rate=rate, batch_size=config.batch_size, seed=config.seed)
-
-
-def _choose_rate(
-    validation: tuple[Stream, EncodedSplit], ranker: RankerModule, config: Config, context: RunContext
-) -> tuple[tuple[RateTried, ...], float]:
-    """Return what each learning rate did on the slots of the validation split, and the best of them."""
-    from registry.metrics import log_loss
-
-    stream, rows = validation
-    bounds, feedback = _slots(stream.times, config), tuple(stream.labels)
-
-    def mean_loss(predicted: Any) -> float:
-        return sum(log_loss(stream.labels[task], predicted[task]) or 0.0 for task in feedback) / len(feedback)
-
-    tried = [RateTried(rate=0.0, log_loss=mean_loss(stream.predicted))]
-    for rate in config.learning_rates:
-        tried.append(RateTried(rate=rate, log_loss=mean_loss(_learned(ranker, rows, bounds, config, feedback, rate))))
-        context.progress(f"learning rate {rate:g}: log-loss {tried[-1].log_loss:.5f} on {len(bounds)} validation slots")
-    return tuple(tried), min(tried[1:], key=lambda found: (found.log_loss, found.rate)).rate
-
-
 def _words(config: Config) -> str:
-    read_out = config.read_out()
     user = "" if config.key == "hidden" else f", user weight {config.user_weight:g}"
-    return (
-        f"{config.chosen_store()}; key {config.key}{user}; γ {read_out.gamma:g}, τ {read_out.temperature:g}, "
-        f"pool {read_out.pool}, n₀ {read_out.shrinkage:g}, decay {config.decay:g}"
-    )
+    return f"key {config.key}{user}; γ {config.gamma:g}, pool {config.pool}, n₀ {config.shrinkage:g}"

@@ -33,12 +33,13 @@ NAMES: dict[Variant, str] = {
     "incremental": "incremental training",
     "both": "incremental + memory",
 }
-_STYLES: dict[Variant, tuple[str, str]] = {
-    "base": (SLATE, "--"),
-    "memory": (TEAL, "-"),
-    "incremental": (ORANGE, "-"),
-    "both": (BLUE, "-"),
+_STYLES: dict[Variant, tuple[str, str, float]] = {
+    "memory": (TEAL, "-", 2.8),
+    "incremental": (ORANGE, "-", 2.8),
+    "both": (BLUE, "-", 1.3),
+    "base": (SLATE, "--", 1.3),
 }
+"""Colour, dashes and width, in the order of drawing: a memory of weight 0 lies on its learner, which stays visible."""
 _AIM: dict[StudyMetric, str] = {
     "auc": " − base (higher is better)",
     "gauc": " − base (higher is better)",
@@ -69,13 +70,25 @@ label foretells the opposite of the rest: a learner that follows users tends to 
 rows that one state of the learner ranked.</p>
 <p><img alt="Metrics of the four learners per slot" src="{{ image }}"></p>
 <h2>How the settings were chosen</h2>
-<p>Memory: {{ report.memory }}. λ of each slot: least log-loss on earlier slots of this period, out of
-{{ report.lambdas | join(", ") }}. Learning rate {{ report.learning_rate }}: least log-loss when the validation split is
-replayed the same way. Nothing was chosen on the rows it is judged by.</p>
+<p>λ of each slot: least log-loss on earlier slots of this period, out of {{ report.lambdas | join(", ") }}. Learning
+rate {{ report.learning_rate }}: least log-loss when the validation split is replayed the same way. Nothing was chosen
+on the rows it is judged by.</p>
 <table><tr><th>learning rate</th><th>validation log-loss</th></tr>
 {% for tried in report.learning_rates %}<tr><td>{{ tried.rate or "base" }}</td>
 <td>{{ tried.log_loss | number }}</td></tr>
 {% endfor %}</table>
+<p>Memory: {{ report.memory }}.{% for variant, choice in report.choices.items() %} {{ names[variant] | capitalize }}:
+{{ choice.memory }}{% if choice.helps is not none %}, on validation {{ "better" if choice.helps else "no better" }} than
+no memory{% endif %}.{% endfor %}
+{% if report.choices["memory"].tried %}Chosen the same way, on a tie the plainer: less fading, then more neighbours or
+fewer bits, then higher τ.</p>
+<div class="wide"><table><tr><th class="l">validation log-loss of</th>
+{% for variant in report.choices %}<th>{{ names[variant] }}</th>{% endfor %}</tr>
+{% for first in report.choices["memory"].tried %}{% set at = loop.index0 %}
+<tr><td class="l">{{ first.memory or "no memory" }}</td>{% for choice in report.choices.values() %}
+{% set found = choice.tried[at] %}<td>{% if found.memory == choice.memory %}<b>{{ found.log_loss | fine }}</b>
+{% else %}{{ found.log_loss | fine }}{% endif %}</td>{% endfor %}</tr>
+{% endfor %}</table></div>{% else %}Given, not chosen.</p>{% endif %}
 <p>Incremental training is one pass of Adam over each finished slot, on a copy of the weights. The memory beside it
 holds that copy's own errors, under keys of the frozen base: keys of moving weights would not meet again.</p>
 {% for task in report.tasks %}<h2>{{ task }}, slot by slot</h2><div class="wide"><table>
@@ -100,7 +113,7 @@ def write_page(directory: Path, report: StudyReport) -> None:
     """Write ``slots.png`` and the self-contained ``report.html``; equal reports give equal bytes."""
     draw(directory / "slots.png", report)
     environment = Environment(autoescape=True, undefined=StrictUndefined)
-    environment.filters |= {"number": _number, "change": _change}
+    environment.filters |= {"number": _number, "fine": _fine, "change": _change}
     page = environment.from_string(_PAGE).render(
         report=report,
         titles=TITLES,
@@ -123,11 +136,10 @@ def draw(path: Path, report: StudyReport) -> None:
     for row, metric in enumerate(METRICS):
         for column, task in enumerate(report.tasks):
             panel = panels[row][column]
-            for variant in VARIANTS:
+            for variant, (colour, style, width) in _STYLES.items():
                 drawn = [_drawn(slot.tasks[task], variant, metric) for slot in report.slots]
-                colour, style = _STYLES[variant]
                 panel.plot(
-                    at, drawn, style, color=colour, marker="o", markersize=3, linewidth=1.3, label=NAMES[variant]
+                    at, drawn, style, color=colour, marker="o", markersize=3, linewidth=width, label=NAMES[variant]
                 )
             if metric == "pcoc":
                 panel.axhline(1.0, color="#d1d5db", linewidth=1, zorder=0)
@@ -145,6 +157,11 @@ def _drawn(found: SlotTask, variant: Variant, metric: StudyMetric) -> float:
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
+
+
+def _fine(value: float) -> str:
+    """Return a log-loss as finely as settings of one memory differ."""
+    return f"{value:.5f}"
 
 
 def _change(found: Interval) -> str:

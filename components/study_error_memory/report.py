@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from components.study_error_memory.memories import Memory
 from features.declaration import Frozen, Name, Window
 from registry.report import Interval
 
@@ -74,6 +75,32 @@ class RateTried(Frozen):
     log_loss: float
 
 
+class MemoryTried(Frozen):
+    """One memory over the validation split.
+
+    Attributes:
+        memory: store, τ and ρ; None is the learner without a memory.
+        log_loss: mean over rows and feedback, each slot scored with λ chosen on earlier slots and then written.
+    """
+
+    memory: Memory | None
+    log_loss: float
+
+
+class MemoryChoice(Frozen):
+    """The memory of one learner, and how it was chosen.
+
+    Attributes:
+        memory: what the test period is replayed with.
+        helps: whether its log-loss on validation is below that of no memory; None where one setting was given.
+        tried: on validation, no memory first, then the plainer first; empty where one setting was given.
+    """
+
+    memory: Memory
+    helps: bool | None
+    tried: tuple[MemoryTried, ...]
+
+
 class StudyReport(Frozen):
     """What four learners did on one test period, and how their settings were chosen.
 
@@ -83,7 +110,8 @@ class StudyReport(Frozen):
         dataset_digest: digest of the training set.
         rows: rows of the test period.
         window: ``[first row, just after the last row)``.
-        memory: store, key and read-out in words.
+        memory: key and read-out in words.
+        choices: memory of `memory` and of `both`.
         learning_rate: chosen on the validation split.
         learning_rates: what was tried there.
         lambdas: λ to choose from, on earlier slots of the test period.
@@ -98,6 +126,7 @@ class StudyReport(Frozen):
     rows: int
     window: Window
     memory: str
+    choices: dict[Variant, MemoryChoice]
     learning_rate: float
     learning_rates: tuple[RateTried, ...]
     lambdas: tuple[float, ...]

@@ -20,7 +20,7 @@ class Tables(ComponentConfig):
 
     @model_validator(mode="after")
     def _rate_is_read(self) -> Self:
-        if self.optimiser == "adam" and "learning_rate" in self.model_fields_set:
+        if self.optimiser == "adam" and self.learning_rate is not None:
             raise ValueError("tables with optimiser 'adam' take the stage's learning_rate: leave theirs out")
         return self
 

@@ -14,7 +14,8 @@ def describe_machine() -> str:
     memory = ""
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         memory = f", {os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB"
-    return f"{_processor()}, {cores} cores{memory}, {cores} threads per training worker; torch {version('torch')}"
+    s = "" if cores == 1 else "s"
+    return f"{_processor()}, {cores} core{s}{memory}, {cores} thread{s} per training worker; torch {version('torch')}"
 
 
 def _processor() -> str:

@@ -46,6 +46,12 @@ def test_tables_take_the_stages_learning_rate_unless_they_have_their_own() -> No
     assert Tables(optimiser="adam").learning_rate is None
 
 
+@pytest.mark.parametrize("optimiser", ["adam", "rowwise_adam", "rowwise_adagrad"])
+def test_knobs_come_back_from_the_job_file_of_the_training_process(optimiser: str) -> None:
+    knobs = Knobs.model_validate({"tables": {"optimiser": optimiser}})
+    assert Knobs.model_validate_json(knobs.model_dump_json()) == knobs
+
+
 @pytest.mark.parametrize(("loss", "healthy"), [(0.7, True), (-2.0, True), (2e4, False), (float("inf"), False)])
 def test_a_loss_that_explodes_or_is_no_number_is_not_healthy(loss: float, healthy: bool) -> None:
     assert is_healthy(loss) == healthy
