@@ -101,10 +101,21 @@ class Ranker(Artifact):
     `components.rankers.config.RankerConfig`. `schema.json`, `encoder.json`: as in `TrainingSet`.
     `history.json`: list of `components.train_ranker.config.EpochReport`. `curves.png`: the curves.
     Adapted by LoRA, also `adapter.safetensors`: what was trained, and `adapter.json`:
-    `components.rankers.lora_config.AdapterHeader`.
+    `components.rankers.lora_config.AdapterHeader`. Continued from a champion, also `continued.json`:
+    `components.continue_ranker.config.Continuation`, `last_seen.safetensors`: by table, int32 UTC day since 1970-01-01
+    of each value of the vocabulary, and `optimiser.safetensors`: its values at the best epoch.
     """
 
     kind: ClassVar[str] = "ranker"
+
+
+class Predecessor(Artifact):
+    """The ranker that training continues, or that there is none.
+
+    `predecessor.json`: `components.take_champion.config.Taken`. `ranker/`: the files of a `Ranker`, if there is one.
+    """
+
+    kind: ClassVar[str] = "predecessor"
 
 
 class OnnxModel(Artifact):

@@ -19,6 +19,7 @@ JOB = "job.json"
 PROGRESS = "progress.jsonl"
 FAILURE = "failure.json"
 SIZE = "size.json"
+OPTIMISER = "optimiser.safetensors"
 _CLASSES = {kind.__name__: kind for kind in (BadInputError, MissingError, RankmillError, RetryableError, StorageError)}
 
 
@@ -49,6 +50,9 @@ class TrainingJob(Frozen):
         ray_address: a cluster's address, or None to start a local one.
         ray_temp: folder of the local cluster's sockets and logs; its path must be short.
         adaptation: what to adapt, or None to train a new ranker on all rows.
+        continues: local directory of a `Ranker` whose rows and weights training starts from; every worker must see it.
+        carries_optimiser: whether its optimiser values go on too.
+        keeps_optimiser: whether the best epoch's optimiser values are kept beside its weights.
     """
 
     name: str
@@ -58,6 +62,9 @@ class TrainingJob(Frozen):
     ray_address: str | None = None
     ray_temp: Path | None = None
     adaptation: Adaptation | None = None
+    continues: Path | None = None
+    carries_optimiser: bool = False
+    keeps_optimiser: bool = False
 
     def write(self) -> Path:
         """Write the job into its directory and return the file."""

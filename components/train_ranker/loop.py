@@ -23,11 +23,12 @@ from components.rankers.files import WEIGHTS, write_weights
 from components.rankers.lora import merged, write_adapter
 from components.rankers.size import size_of
 from components.rankers.tasks import Task, tasks_of
+from components.train_ranker.carry import write_optimiser
 from components.train_ranker.checkpoints import Position, newest, put_back, save
 from components.train_ranker.config import EpochReport
 from components.train_ranker.diverged import diverged, is_healthy
 from components.train_ranker.feed import Batch, Plan, batches
-from components.train_ranker.job import Progress, TrainingJob, append_progress, read_progress, write_size
+from components.train_ranker.job import OPTIMISER, Progress, TrainingJob, append_progress, read_progress, write_size
 from components.train_ranker.optimiser import RankerOptimiser
 from components.train_ranker.start import Start, start_of
 from components.train_ranker.validation import Replica, judge, mean_loss, predict, score_of
@@ -57,10 +58,12 @@ def train(job: TrainingJob, replica: Replica) -> None:
         write_size(job.directory, size_of(start.ranker))
     found = newest(job.directory)
     at = found[0] if found else Position()
-    if start.base is not None and found is None:
-        at = _judge_base(job, start, tasks, feedback, replica)
     ranker = start.ranker.to(replica.device)
     optimiser = RankerOptimiser(ranker, config)
+    if start.optimiser is not None and found is None:
+        optimiser.load(start.optimiser)
+    if start.base is not None and found is None:
+        at = _judge_base(job, start, optimiser, tasks, feedback, replica)
     if found:
         _restore(ranker, optimiser, found[1])
         if first:
@@ -80,7 +83,7 @@ def train(job: TrainingJob, replica: Replica) -> None:
             better = at.best is None or score > at.best
             # 4. Keep the best.
             if better:
-                _keep(job, start, ranker)
+                _keep(job, start, ranker, optimiser)
             # 5. Report.
             metrics |= {f"routing/{name}": value for name, value in ranker.diagnostics().items()}
             report = EpochReport(epoch=epoch, train_loss=loss, metrics=metrics, best=better)
@@ -100,9 +103,14 @@ def train(job: TrainingJob, replica: Replica) -> None:
 
 
 def _judge_base(
-    job: TrainingJob, start: Start, tasks: tuple[Task, ...], feedback: tuple[str, ...], replica: Replica
+    job: TrainingJob,
+    start: Start,
+    optimiser: RankerOptimiser,
+    tasks: tuple[Task, ...],
+    feedback: tuple[str, ...],
+    replica: Replica,
 ) -> Position:
-    """Report the ranker before its adaptation as epoch 0, and return where adaptation starts."""
+    """Report the ranker that training starts from as epoch 0, and return where training starts."""
     started = time.monotonic()
     base = (start.base or start.ranker).to(replica.device)
     loss = mean_loss(base, start.training, replica)
@@ -111,16 +119,19 @@ def _judge_base(
         return Position()
     metrics = judge(predictions, start.validation, tasks)
     if start.keeps_base:
-        _keep(job, start, base)
+        _keep(job, start, base, optimiser)
+    put_back(job.directory, Position())  # what began and ended before its first checkpoint may have left this line
     report = EpochReport(epoch=0, train_loss=loss, metrics=metrics, best=start.keeps_base)
     append_progress(job.directory, Progress(report=report, seconds=time.monotonic() - started, train_seconds=0.0))
     best = score_of(metrics, feedback, loss) if start.keeps_base else None
     return Position(best=best, history=tuple(read_progress(job.directory)))
 
 
-def _keep(job: TrainingJob, start: Start, ranker: RankerModule) -> None:
-    """Write the weights as those of a plain ranker, and an adapter beside them."""
+def _keep(job: TrainingJob, start: Start, ranker: RankerModule, optimiser: RankerOptimiser) -> None:
+    """Write the weights as those of a plain ranker, and an adapter or the optimiser's values beside them."""
     write_weights(job.directory / WEIGHTS, merged(ranker))
+    if job.keeps_optimiser:
+        write_optimiser(job.directory / OPTIMISER, optimiser.state(), job.config)
     if start.adapter is not None:
         write_adapter(job.directory, ranker, start.adapter)
 

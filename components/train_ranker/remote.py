@@ -7,7 +7,6 @@ the job running, and its next try attaches to it instead of starting another.
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -142,10 +141,8 @@ class RemoteJob:
 
 
 def _environment() -> dict[str, str]:
-    """Return what the job needs of this process's environment."""
-    own = {name: value for name, value in os.environ.items() if name.startswith("RANKMILL_")}
-    own.pop("RANKMILL_RAY_ADDRESS", None)
-    return own | {
+    """Return what the job needs: no variable of this process's own, because Ray logs and shows them all."""
+    return {
         "PYTHONPATH": python_path(),
         "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",  # the driver says how many threads its workers take
     }

@@ -1,11 +1,13 @@
-"""From which weights, and on which rows, does training start? From none on all, or from a ranker's on a domain's."""
+"""From which weights, and on which rows, does training start? From none or a ranker's, on all rows or on a domain's."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from components.errors import BadInputError
 from components.rankers.base import RankerModule
@@ -14,9 +16,11 @@ from components.rankers.files import load_ranker
 from components.rankers.lora import attach
 from components.rankers.lora_config import AdapterHeader
 from components.train_ranker.batches import open_split
+from components.train_ranker.carry import carried_optimiser, carry_on
 from components.train_ranker.job import Adaptation, TrainingJob
 from components.training_set import EncodedSplit
 from features.declaration import RankerSchema
+from features.encode import Encoder
 
 
 @dataclass(frozen=True)
@@ -27,9 +31,10 @@ class Start:
         ranker: the module, on the CPU.
         training: rows it learns from.
         validation: rows that choose the epoch.
-        base: the ranker before any adaptation, judged as epoch 0; None when there is none.
+        base: the ranker before it learns anything here, judged as epoch 0; None when there is none.
         keeps_base: whether epoch 0 may be the best: the ranker that trains is then `base`.
         adapter: what is written beside the weights when an adapter trains.
+        optimiser: values that the optimiser starts with; None starts without any.
     """
 
     ranker: RankerModule
@@ -38,6 +43,7 @@ class Start:
     base: RankerModule | None = None
     keeps_base: bool = False
     adapter: AdapterHeader | None = None
+    optimiser: dict[str, Tensor] | None = None
 
 
 def start_of(job: TrainingJob, schema: RankerSchema) -> Start:
@@ -51,8 +57,20 @@ def start_of(job: TrainingJob, schema: RankerSchema) -> Start:
         if training.rows == 0:
             raise BadInputError("the training split has no rows: widen the window or change the split")
         torch.manual_seed(job.config.seed)
-        return Start(build_ranker(job.config.ranker, schema), training, validation)
+        ranker = build_ranker(job.config.ranker, schema)
+        if job.continues is None:
+            return Start(ranker, training, validation)
+        return _continued(job, job.continues, ranker, training, validation)
     return _adapted(job, job.adaptation, schema, training, validation)
+
+
+def _continued(
+    job: TrainingJob, before: Path, ranker: RankerModule, training: EncodedSplit, validation: EncodedSplit
+) -> Start:
+    encoder = Encoder.model_validate_json((job.dataset / "encoder.json").read_text(encoding="utf-8"))
+    sources = carry_on(ranker, encoder, before)
+    known = carried_optimiser(ranker, sources, before, job.config) if job.carries_optimiser else None
+    return Start(ranker, training, validation, ranker, keeps_base=True, optimiser=known)
 
 
 def _adapted(

@@ -1,0 +1,1 @@
+"""The `continue_ranker` component."""
