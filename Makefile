@@ -9,7 +9,7 @@ SEEDS ?=
 BENCHMARKS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install data run ui results bench test test-all lint format clean
+.PHONY: help install data run ui results bench test test-all test-editor test-services lint format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -48,10 +48,19 @@ bench: data .bench-venv/.installed  ## measure against peers and write docs/BENC
 	@$(BIN)/python -m tests.benchmarks $(BENCHMARKS)
 
 test: data  ## run the tests, two at a time, but for the long ones
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m 'not long'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m 'not long and not editor and not services'
 
 test-all: data  ## run all tests, the long ones too
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m 'not editor and not services'
+
+test-editor: install  ## check pipelines with a YAML language server, as an editor does (needs npm)
+	npm ci --prefix tests/editor --no-audit --no-fund
+	$(BIN)/python -m pytest -m editor tests/editor
+
+test-services: data  ## run a pipeline on PostgreSQL, Redis, an S3 store, an MLflow server and a Ray head, and break them
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,prod,services]'
+	@$(BIN)/python -m tests.services.packages
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m services tests/services
 
 lint: install  ## format, style, types, layers, pipelines, schema, stubs, reference
 	$(BIN)/ruff format --check .
@@ -69,4 +78,4 @@ format: install  ## format and fix what can be fixed
 	$(BIN)/ruff check --fix .
 
 clean:  ## remove .venv and the embedded engines' home with all artifacts
-	rm -rf $(VENV) .rankmill
+	rm -rf $(VENV) .rankmill tests/editor/node_modules

@@ -25,9 +25,11 @@ class Beside:
     Attributes:
         strict: whether the file must exist in that folder or below it; otherwise the path may also be absolute, a
             pattern or a URL, and need not exist before the stage runs.
+        suffix: end of the texts that are paths; others are names of something else. Every text is one when empty.
     """
 
     strict: bool
+    suffix: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def _found(annotation: Any, marks: list[Beside], value: Any, where: tuple[str | 
         for choice in inside:
             yield from _found(choice, marks, value, where)
     elif isinstance(value, str):
-        if annotation is str and marks:
+        if annotation is str and marks and value.endswith(marks[0].suffix):
             yield Marked(where, value, marks[0])
     elif isinstance(annotation, type) and issubclass(annotation, BaseModel) and isinstance(value, Mapping):
         yield from (Marked((*where, *m.where), m.text, m.mark) for m in marked(annotation, value))

@@ -1,4 +1,7 @@
-"""What does a suite of expectations say? `features/expectations/*.yaml` as typed values, without any engine."""
+"""What does a suite of expectations say? A YAML file as typed values, without any engine.
+
+Shipped suites lie in `features/expectations/`; one of your own lies below the folder of the pipeline that names it.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,14 @@ from features.yaml_text import Words, YamlText, parse
 
 FOLDER = Path(__file__).resolve().parent / "expectations"
 """Where suites live: one file each, named like the suite."""
+SUFFIX = ".yaml"
+"""End of a suite's file; a suite that is named so is a path."""
 
 REFERENCES = ("window.start", "window.end", "now")
 """Moments an argument may point at with ``{from: window.start}``; known only when the stage runs."""
+
+COLUMN_ARGUMENTS = ("column", "column_A", "column_B", "column_list", "column_set")
+"""Arguments that name columns of the table."""
 
 Action = Literal["fail", "warn", "quarantine"]
 
@@ -88,6 +96,13 @@ class Expectation(BaseModel):
         return self
 
     @property
+    def columns(self) -> list[str]:
+        """Columns that must be in the table for the rule to be checked, in the order in which they are written."""
+        given = [self.arguments[name] for name in COLUMN_ARGUMENTS if name in self.arguments]
+        named = [name for value in given for name in (value if isinstance(value, list) else [value])]
+        return [str(name) for name in named if isinstance(name, str)] + [one.column for one in self.where]
+
+    @property
     def arguments(self) -> dict[str, Any]:
         """Arguments of the expectation as written."""
         return dict(self.model_extra or {})
@@ -147,7 +162,34 @@ def load(name: str, folder: Path = FOLDER) -> Suite:
     path = folder / f"{name}.yaml"
     if name not in names(folder):
         raise MissingError(f"no suite {name!r} in {folder}{did_you_mean(name, names(folder))}")
-    text = parse(path.read_bytes(), _WORDS)
+    return read(path)
+
+
+def find(named: str) -> Suite:
+    """Return the suite that a pipeline names: one of ours by its name, or one of its own by an absolute path.
+
+    Raises:
+        MissingError: there is none.
+        BadInputError: see `read`, or the path is relative.
+    """
+    if not named.endswith(SUFFIX):
+        return load(named)
+    if not Path(named).is_absolute():
+        raise BadInputError(f"suite {named!r} is no absolute path: a pipeline names it itself and not by a param")
+    return read(Path(named))
+
+
+def read(path: Path) -> Suite:
+    """Return the suite in a file, named like the file.
+
+    Raises:
+        MissingError: it cannot be read.
+        BadInputError: it is not YAML or says something a suite cannot say.
+    """
+    try:
+        text = parse(path.read_bytes(), _WORDS)
+    except OSError as error:
+        raise MissingError(f"{path} cannot be read ({error.strerror}): put the suite there") from None
     if text.mistakes:
         at = text.inside(text.mistakes[0].span)
         raise BadInputError(f"{path}:{at.line}:{at.column}: {text.mistakes[0].message}; correct the suite")
@@ -155,7 +197,7 @@ def load(name: str, folder: Path = FOLDER) -> Suite:
         raise BadInputError(f"{path}:1: a suite is a mapping with `expectations`; correct the suite")
     prepared = _prepared(text)
     try:
-        return Suite(name, path, Contract.model_validate(prepared))
+        return Suite(path.stem, path, Contract.model_validate(prepared))
     except ValidationError as error:
         first = error.errors()[0]
         where = _place(prepared, text, first["loc"])

@@ -140,6 +140,7 @@ class StageOperator(BaseOperator):
         self._timed_out = False
         self._attempt: Attempt | None = None
         self._result: StageResult | None = None
+        self._error: RankmillError | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Run the stage, publish its references as Asset events, return its result as JSON.
@@ -148,7 +149,8 @@ class StageOperator(BaseOperator):
             AirflowFailException: the stage failed in a way that another try cannot help.
             AirflowException: another try may help.
         """
-        self._timed_out, self._attempt, self._result = False, None, None  # `dag.test()` tries again with this operator
+        # `dag.test()` tries again with this operator.
+        self._timed_out, self._attempt, self._result, self._error = False, None, None, None
         if process.observer is None:  # a run of this command line has done so already
             _use_profile()
         ti, run = context["ti"], context["dag_run"]
@@ -166,6 +168,7 @@ class StageOperator(BaseOperator):
         try:
             self._result = result = run_stage(attempt)
         except RankmillError as error:
+            self._error = error
             # One sentence for the reader of the log; the frames would only say where it was raised.
             raise (AirflowException if may_pass(error) else AirflowFailException)(sentence(error)) from None
         except Exception as error:
@@ -189,7 +192,7 @@ class StageOperator(BaseOperator):
         return result.model_dump(mode="json")
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
-        """Return what the stage read and made; Airflow's OpenLineage provider asks where a transport is configured."""
+        """Return what the stage read, made and judged; Airflow's provider asks where a transport is configured."""
         from airflow.providers.openlineage.extractors import OperatorLineage
 
         from pipelines.lineage import lineage_of
@@ -197,7 +200,8 @@ class StageOperator(BaseOperator):
 
         if self._attempt is None:
             return None
-        return OperatorLineage(**events(lineage_of(self._attempt, self._result, Settings.from_environment())))
+        told = lineage_of(self._attempt, self._result, Settings.from_environment(), self._error)
+        return OperatorLineage(**events(told))
 
     def on_kill(self) -> None:
         """End the stage with everything it started: Airflow got SIGTERM for it, or its time is up."""

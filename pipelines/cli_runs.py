@@ -79,13 +79,15 @@ def gc(
 ) -> None:
     """Delete artifacts that nothing refers to: no registered version, no kept run, no recent use.
 
-    Kept whatever their age: models and error memories of registered versions, all that a version behind
-    an alias was made from, and what pinned, running and each pipeline's last successful run made.
+    Checkpoints of trainings that failed and that nobody went on from in that time go too. Kept whatever
+    their age: models and error memories of registered versions, all that a version behind an alias was
+    made from, and what pinned, running and each pipeline's last successful run made.
     """
     import shutil
     from datetime import UTC, datetime, timedelta
 
     from components.collect import inventory, stale_copies, unused
+    from components.leftovers import leftovers, remove_leftover
     from components.settings import Settings
     from components.store import open_store
     from pipelines.references import references
@@ -99,9 +101,12 @@ def gc(
         show(unused_table(found))
     size = sum(stage.bytes for stage in found)
     copies = stale_copies(store.cache, since)
+    trainings = leftovers(settings, since)
     local = f"; {len(copies)} local copies of artifacts too" if copies else ""
     if dry_run:
         typer.echo(f"{len(found)} of {len(stages)} stages, {megabytes(size)}, would be deleted{local}; nothing was")
+        for one in trainings:
+            typer.echo(f"{one.folder}, {megabytes(one.bytes)}, an unfinished training, would be deleted too")
         return
     for copy in copies:
         shutil.rmtree(copy, ignore_errors=True)
@@ -109,6 +114,10 @@ def gc(
     freed = sum(stage.bytes for stage in gone)
     taken = f"; {len(found) - len(gone)} were taken by a run meanwhile and stay" if len(gone) < len(found) else ""
     typer.echo(f"{len(gone)} of {len(stages)} stages deleted, {megabytes(freed)}{taken}{local}")
+    ended = [one for one in trainings if remove_leftover(one.folder, since)]
+    if ended:
+        freed = sum(one.bytes for one in ended)
+        typer.echo(f"unfinished trainings deleted: {len(ended)}, {megabytes(freed)}")
 
 
 def runs_table(found: Sequence[RecordedRun]) -> Table:

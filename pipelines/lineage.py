@@ -17,9 +17,13 @@ from components.execute import StageResult
 from components.records import Manifest
 from components.settings import Settings
 from components.store import ArtifactRef, Store, open_store
+from pipelines.lineage_verdict import Answer, answer_of, readable
 from pipelines.task import Attempt, request_of
 from registry.contract import RegisteredVersion
 from registry.verdict import Verdict
+
+RAW = "raw_file"
+"""Kind of a data set that is a file from outside."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class DataSet:
 
     Attributes:
         name: ``pipeline.stage.output``, with the file's name for a raw file.
-        kind: kind of artifact, or ``raw_file``.
+        kind: kind of artifact, or `RAW`.
         version: digest of the content.
         uri: where it lies; empty for a raw file.
         columns: of its Parquet files.
@@ -66,14 +70,18 @@ class Lineage:
         inputs: what it read.
         outputs: what it made; none when it failed.
         facts: about the run of the stage: component, window, cache key, whether it came from the store.
+        answer: what its gate or check said, refusals too; None for a stage that judges nothing.
     """
 
     inputs: tuple[DataSet, ...]
     outputs: tuple[DataSet, ...]
     facts: Mapping[str, Any]
+    answer: Answer | None = None
 
 
-def lineage_of(attempt: Attempt, result: StageResult | None, settings: Settings) -> Lineage:
+def lineage_of(
+    attempt: Attempt, result: StageResult | None, settings: Settings, error: BaseException | None = None
+) -> Lineage:
     """Return what a stage read and made.
 
     What cannot be read is left out: lineage is told about a run, and never a reason to fail one.
@@ -82,6 +90,7 @@ def lineage_of(attempt: Attempt, result: StageResult | None, settings: Settings)
         attempt: the try at the stage.
         result: what it returned, or None when it failed.
         settings: where the artifacts live.
+        error: why it failed.
 
     Raises:
         BadInputError: the params of the run do not fit the pipeline.
@@ -95,11 +104,12 @@ def lineage_of(attempt: Attempt, result: StageResult | None, settings: Settings)
         "component": f"{attempt.stage.component.name}@{attempt.stage.component.version}",
         "window": str(request.window),
     }
+    answer = answer_of(attempt, result, settings, error)
     if result is None:
-        return Lineage(tuple(inputs), (), facts)
+        return Lineage(tuple(inputs), (), facts, answer)
     outputs = [_data_set(f"{pipeline}.{stage}.{name}", ref, store) for name, ref in sorted(result.outputs.items())]
     inputs += _raw_files(f"{pipeline}.{stage}", result, store)
-    return Lineage(tuple(inputs), tuple(outputs), facts | {"cached": result.cached, "key": result.key})
+    return Lineage(tuple(inputs), tuple(outputs), facts | {"cached": result.cached, "key": result.key}, answer)
 
 
 def _data_set(name: str, ref: ArtifactRef, store: Store) -> DataSet:
@@ -121,7 +131,7 @@ def _raw_files(stage: str, result: StageResult, store: Store) -> Iterator[DataSe
         found = manifest.annotations if manifest else {}
         for name, digest in sorted(found.items()):
             if name.startswith(ANNOTATION):
-                yield DataSet(f"{stage}.{name}", "raw_file", digest)
+                yield DataSet(f"{stage}.{name}", RAW, digest)
         return  # every output of a stage has the same annotations
 
 
@@ -143,7 +153,7 @@ def _of_file(uri: str) -> tuple[Column, ...]:
     import pyarrow.parquet as pq
 
     try:
-        with fsspec.open(uri, "rb") as stream:  # the footer only: fetching would copy and check all of it
+        with fsspec.open(readable(uri), "rb") as stream:  # the footer only: fetching would copy and check all of it
             schema = pq.read_schema(stream)
     except (OSError, ValueError):
         return ()
@@ -158,7 +168,7 @@ def _model(ref: ArtifactRef) -> dict[str, Any]:
     import fsspec
 
     try:
-        with fsspec.open(f"{ref.uri}/{files[ref.kind]}", "rb") as stream:
+        with fsspec.open(f"{readable(ref.uri)}/{files[ref.kind]}", "rb") as stream:
             text = stream.read()
         if ref.kind == ModelVersion.kind:
             return RegisteredVersion.model_validate_json(text).model_dump(mode="json")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pipelines.hiding import hidden, without_passwords
-from pipelines.lineage import Column, DataSet, Lineage
+from pipelines.lineage import RAW, Column, DataSet, Lineage
+from pipelines.lineage_verdict import Check
 
 NAMESPACE = "rankmill"
 """Namespace of the data sets."""
@@ -16,11 +18,38 @@ def events(lineage: Lineage) -> dict[str, Any]:
     from openlineage.client.event_v2 import InputDataset, OutputDataset
     from openlineage.client.facet_v2 import RunFacet
 
+    found = {"rankmill_stage": RunFacet().with_additional_properties(**lineage.facts)}
+    if lineage.answer is not None:
+        facts = {
+            name: hidden(value) if isinstance(value, str) else value for name, value in lineage.answer.facts.items()
+        }
+        found["rankmill_verdict"] = RunFacet().with_additional_properties(**facts)
+    checked = assertions(lineage.answer.checks if lineage.answer else ())
     return {
-        "inputs": [InputDataset(NAMESPACE, one.name, facets=facets(one)) for one in lineage.inputs],
+        "inputs": [
+            InputDataset(NAMESPACE, one.name, facets=facets(one), inputFacets=checked if one.kind != RAW else {})
+            for one in lineage.inputs
+        ],
         "outputs": [OutputDataset(NAMESPACE, one.name, facets=facets(one)) for one in lineage.outputs],
-        "run_facets": {"rankmill_stage": RunFacet().with_additional_properties(**lineage.facts)},
+        "run_facets": found,
     }
+
+
+def assertions(checks: Sequence[Check]) -> dict[str, Any]:
+    """Return OpenLineage's own facet about checks of a table that was read; none when nothing was checked."""
+    from openlineage.client.facet_v2 import data_quality_assertions_dataset as quality
+
+    made = [
+        quality.Assertion(
+            assertion=one.expectation,
+            success=one.passed,
+            column=one.column,
+            severity=one.severity,
+            actual=hidden(one.found) or None,
+        )
+        for one in checks
+    ]
+    return {"dataQualityAssertions": quality.DataQualityAssertionsDatasetFacet(assertions=made)} if made else {}
 
 
 def facets(one: DataSet) -> dict[str, Any]:

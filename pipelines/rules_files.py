@@ -18,6 +18,7 @@ from components.settings import ROOT
 from pipelines.places import PIPELINES, own_folder
 from pipelines.problems import Finding, KeyPath, quoted
 from pipelines.rules import Draft
+from pipelines.rules_suite import SUITE_RULES
 from pipelines.spec import StageSpec
 
 _SHIPPED = ROOT / "features" / "definitions"
@@ -41,19 +42,22 @@ def files_are_written_out(draft: Draft) -> Iterator[Finding]:
 
 
 def files_lie_beside_the_pipeline(draft: Draft) -> Iterator[Finding]:
-    """A file of definitions is in the pipeline's folder or below it, is there, and is Python."""
+    """A file of definitions or a suite is in the pipeline's folder or below it, is there, and can be read."""
     folder = draft.document.path.parent.resolve()
     for where, found in _marked(draft):
         path = folder / found.text
-        if not found.mark.strict or not found.text.endswith(".py") or "${" in found.text:
+        if not found.mark.strict or path.suffix not in (".py", ".yaml") or "${" in found.text:
             continue
         if not path.resolve().is_relative_to(folder):
             yield Finding(where, f"{quoted(found.text)} lies outside the pipeline's folder: put the file beside it")
+        elif path.suffix == ".yaml" and path.parent.resolve() == folder:
+            advice = f"put it into a folder below, such as expectations/{path.name}"
+            yield Finding(where, f"{quoted(found.text)} lies among the pipelines and would be read as one: {advice}")
         elif not path.is_file():
-            files = [file.relative_to(folder).as_posix() for file in folder.glob("*.py")]
+            files = [file.relative_to(folder).as_posix() for file in _alike(folder, path)]
             hint = did_you_mean(found.text, files) if files else ": write the file"
             yield Finding(where, f"there is no {quoted(found.text)} beside the pipeline{hint}")
-        elif fault := _fault(path):
+        elif path.suffix == ".py" and (fault := _fault(path)):
             yield Finding(where, f"{found.text}:{fault}: correct the file")
 
 
@@ -100,6 +104,11 @@ def _marked(draft: Draft) -> Iterator[tuple[KeyPath, Marked]]:
         if (component := draft.component(name)) is not None:
             for found in marked(component.config, stage.with_):
                 yield ("stages", name, "with", *found.where), found
+
+
+def _alike(folder: Path, path: Path) -> Iterator[Path]:
+    """Yield the files that may have been meant: Python beside the pipeline, suites in the folder that was named."""
+    return folder.glob("*.py") if path.suffix == ".py" else path.parent.resolve().glob("*.yaml")
 
 
 def _fault(path: Path) -> str | None:
@@ -151,5 +160,6 @@ FILE_RULES: tuple[Callable[[Draft], Iterator[Finding]], ...] = (
     files_lie_beside_the_pipeline,
     feature_services_exist,
     definitions_agree,
+    *SUITE_RULES,
 )
 """Every rule about files beside a pipeline, in the order in which a reader would check by hand."""

@@ -37,7 +37,8 @@ def pipeline_schema() -> Node:
     definitions["ParamReference"] = {
         "type": "string",
         "pattern": r"^\$\{params\.[a-z][a-z0-9_]*\}$",
-        "description": "Replaced by the value of the parameter, keeping its type.",
+        # No description: an editor would show it instead of the key's own.
+        "$comment": "Replaced by the value of the parameter, keeping its type.",
     }
     # Pydantic writes durations of defaults in ISO 8601, which the language does not read.
     usual = Defaults().model_dump(mode="json")
@@ -56,7 +57,6 @@ def pipeline_schema() -> Node:
         stage["allOf"].append(_stage_of(spec, config))
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
-        "title": "Rankmill pipeline",
         **root,
         "$defs": definitions,
     }

@@ -15,7 +15,6 @@ def profile_schema_text() -> str:
     """Return the schema (draft 7) as the text of its file."""
     root = {
         "$schema": "http://json-schema.org/draft-07/schema#",
-        "title": "Rankmill profile",
         **model_schema(ProfileSpec),
     }
     return json.dumps(root, indent=2, ensure_ascii=False) + "\n"

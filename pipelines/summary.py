@@ -34,7 +34,7 @@ KINDS = ("model_version", *(kind for kind, _, _ in PAGES))
 """Kinds of artifacts that the summary reads."""
 Folders = dict[str, list[tuple[str, Path]]]
 """Stage and local folder of artifacts, by kind."""
-_ANSWERS = {"promoted": "green", "refused": "red", "unchanged": "yellow"}
+_ANSWERS = {"promoted": "green", "refused": "red", "unchanged": "yellow", "older": "yellow"}
 
 
 def print_summary(outcome: RunOutcome, settings: Settings, console: Console, report: Path | None = None) -> None:

@@ -37,12 +37,12 @@ class Judgement(Frozen):
 
 
 class Verdict(Frozen):
-    """The gate's answer about one version."""
+    """The gate's answer about one version; ``older`` needs no gate, since its window ends before the champion's."""
 
     model: Name
     challenger: int
     champion: int | None
-    answer: Literal["promoted", "refused", "unchanged"]
+    answer: Literal["promoted", "refused", "unchanged", "older"]
     reason: str
     judgements: tuple[Judgement, ...]
     rows: int

@@ -100,7 +100,7 @@ body { margin: 0; padding: 2rem; background: var(--page); color: var(--ink);
 main { max-width: 1100px; margin: auto; }
 h1 { font-size: 1.5rem; margin: 0 0 .4rem; } h2 { font-size: 1.05rem; margin: 2rem 0 .6rem; }
 .answer { font-weight: 650; } .promoted, .passed { color: var(--good); } .refused { color: var(--bad); }
-.unchanged, .not-judged { color: var(--mute); }
+.unchanged, .older, .not-judged { color: var(--mute); }
 .reason { margin: 0; } .facts, small { color: var(--soft); }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; background: var(--card); border: 1px solid var(--line); }

@@ -131,17 +131,22 @@ class Config(ComponentConfig):
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
-        tables = [self.columns, *(table.columns for table in (self.users, self.items) if table)]
-        roles = [USER, ITEM, EVENT, CREATED]
-        given = {DOMAIN: self.domain, REQUEST: self.request, PROPENSITY: self.propensity}
-        roles += [name for name, column in given.items() if column]
-        names = Counter([*roles, *self.feedback, *(name for table in tables for name in table)])
+        names = Counter(self.published)
         if twice := sorted(name for name, count in names.items() if count > 1):
             raise ValueError(f"{', '.join(map(repr, twice))} would be published twice: give one of them another name")
         if self.created is None and (self.late_hours is not None or self.duplicates == "latest"):
             what = "late_hours" if self.late_hours is not None else "duplicates: latest"
             raise ValueError(f"{what} compares when rows were stored: name that column in created")
         return self
+
+    @property
+    def published(self) -> list[str]:
+        """Names of the columns of the events table."""
+        tables = [self.columns, *(table.columns for table in (self.users, self.items) if table)]
+        roles = [USER, ITEM, EVENT, CREATED]
+        given = {DOMAIN: self.domain, REQUEST: self.request, PROPENSITY: self.propensity}
+        roles += [name for name, column in given.items() if column]
+        return [*roles, *self.feedback, *(name for table in tables for name in table)]
 
     @property
     def user_key(self) -> Key:

@@ -14,13 +14,14 @@ from registry.client import Registry
 from registry.contract import RegisteredVersion
 from registry.decide import decide
 from registry.ledger import Evidence, Ledger
+from registry.older import older, window_end
 from registry.promotion import Promotions, Request
 from registry.verdict import Verdict
 from registry.verdict_page import render
 
 
 def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
-    """Promote the challenger when the gate agrees.
+    """Promote the challenger when the gate agrees; one of an older window than the champion's is left where it is.
 
     Raises:
         GateRefusedError: the gate refused, or the champion cannot answer these rows; the champion
@@ -46,6 +47,11 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         registry.tag(wanted.model, wanted.version, "rankmill.verdict", "refused")
         stays = f"v{champion.version} stays champion" if champion else "there is still no champion"
         raise GateRefusedError(f"{wanted.model} v{wanted.version} refused: {verdict.reason}; {stays}, see {page}")
+    if verdict.answer == "older":
+        promotions.refuse(wanted.model, wanted.version, request)
+        registry.tag(wanted.model, wanted.version, "rankmill.verdict", "older")
+        context.note(f"v{wanted.version} is {verdict.reason}; champion v{verdict.champion} stays")
+        return _publish(verdict, context)
     entry = promotions.promote(wanted.model, wanted.version, request, decided_on=champion.version if champion else None)
     if entry.action == "unchanged":
         verdict = verdict.model_copy(update={"answer": "unchanged"})
@@ -53,6 +59,10 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     else:
         registry.tag(wanted.model, wanted.version, "rankmill.verdict", "promoted")
         context.note(f"champion v{wanted.version} (was {f'v{champion.version}' if champion else 'none'})")
+    return _publish(verdict, context)
+
+
+def _publish(verdict: Verdict, context: RunContext) -> Outputs:
     draft = context.draft("promotion")
     _write(verdict, draft)
     return Outputs(promotion=Promotion(uri=str(draft)))
@@ -74,7 +84,7 @@ def _judge(
     wanted: RegisteredVersion,
     champion: RegisteredVersion | None,
 ) -> Verdict:
-    """Return the verdict; the champion's own content needs no judgement."""
+    """Return the verdict; the champion's own content and a ranker of an older window need no judgement."""
     verdict = Verdict(
         model=wanted.model,
         challenger=wanted.version,
@@ -88,6 +98,10 @@ def _judge(
     )
     if champion is not None and champion.digest == wanted.digest:
         return verdict
+    if champion is not None and not config.allow_older:
+        ends = {listed.version.version: window_end(listed.tags) for listed in registry.versions(wanted.model)}
+        if reason := older(ends.get(wanted.version), ends.get(champion.version)):
+            return verdict.model_copy(update={"answer": "older", "reason": reason})
     folder = context.scratch / "models"
     try:
         new = registry.download(wanted.model, wanted.version, folder / "challenger")

@@ -14,6 +14,9 @@ class Config(ComponentConfig):
 
     gate: GatePolicy = GatePolicy()
     """What the challenger must show against the champion."""
+    allow_older: bool = False
+    """Whether a ranker of a window that ends before the champion's may replace it; otherwise a run for a past day, such
+    as a backfill, ends well and leaves the champion."""
     provider: Literal["auto", "cpu", "cuda"] = "auto"
     """Execution provider that scores the rows."""
 

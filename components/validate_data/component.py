@@ -34,7 +34,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
 
     from components.validate_data.outcome import violation
 
-    suite = suites.load(config.suite)
+    suite = suites.find(config.suite)
     source = context.local(inputs.table)
     table = pq.read_table(source / "events.parquet")
     window = Window.model_validate_json((source / "window.json").read_text(encoding="utf-8"))

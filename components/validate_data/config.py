@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import field_validator
+from pydantic import AfterValidator, PlainSerializer
 
 from components.artifacts import DataDocs, EventsTable, QuarantinedRows, ValidatedEvents
+from components.beside import Beside, content_name
 from components.contract import ComponentConfig, ComponentSpec, Ports
 from features import suites
-from features.declaration import Frozen, Name
+from features.declaration import Frozen
 from features.errors import did_you_mean
+
+
+def _known(suite: str) -> str:
+    known = suites.names()
+    if not suite.endswith(suites.SUFFIX) and suite not in known:
+        raise ValueError(f"no suite {suite!r}{did_you_mean(suite, known)}")
+    return suite
+
+
+def _in_a_key(suite: str) -> str:
+    """Return what stands for a suite in a cache key; a shipped one is part of the component's source."""
+    return content_name(suite) if suite.endswith(suites.SUFFIX) else suite
+
+
+SuiteName = Annotated[
+    str,
+    Beside(strict=True, suffix=suites.SUFFIX),
+    AfterValidator(_known),
+    PlainSerializer(_in_a_key, return_type=str, when_used="json"),
+]
+"""Name of a suite, or a file that holds one below the pipeline's folder."""
 
 
 class Config(ComponentConfig):
     """Which suite of expectations the table must meet."""
 
-    suite: Name
-    """Name of a suite: `features/expectations/<suite>.yaml`."""
-
-    @field_validator("suite")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        known = suites.names()
-        if name not in known:
-            raise ValueError(f"no suite {name!r}{did_you_mean(name, known)}")
-        return name
+    suite: SuiteName
+    """Name of a suite in `features/expectations/`, or a file of your own below the pipeline's folder, such as
+    `expectations/shop_events.yaml`."""
 
 
 class Inputs(Ports):

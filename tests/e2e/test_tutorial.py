@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 TUTORIAL = ROOT / "docs" / "tutorial.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-FILE = re.compile(r"# ([\w.]+)\n")
+FILE = re.compile(r"# ([\w./]+)\n")
 PARSE = """
 import json, sys
 from airflow.dag_processing.dagbag import DagBag
@@ -34,7 +34,12 @@ def script(text: str) -> str:
         if kind in ("python", "yaml"):
             title = FILE.match(body)
             assert title, f"a file of the tutorial has no name in its first line: {body[:40]}"
-            lines += [f"cat > {title[1]} <<'END_OF_FILE'", body[title.end() :].rstrip("\n"), "END_OF_FILE"]
+            lines += [
+                f"mkdir -p $(dirname {title[1]})",
+                f"cat > {title[1]} <<'END_OF_FILE'",
+                body[title.end() :].rstrip("\n"),
+                "END_OF_FILE",
+            ]
         for command in re.findall(r"^\$ (.*)$", body, re.MULTILINE) if kind == "console" else ():
             lines += [f"echo '$ {command}'", "python parse_dags.py" if command == "rankmill ui" else command]
     return "\n".join(lines) + "\n"

@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -303,6 +303,7 @@ class Mill:
         self.settings = settings
         self.store = open_store(settings)
         self.training_set = training_set
+        self.window = WINDOW
         self.dataset = self.publish(TrainingSet, training_set, "dataset")
 
     def publish(self, kind: type[Artifact], source: Path, name: str) -> ArtifactRef:
@@ -336,7 +337,7 @@ class Mill:
 
     def run(self, component: str, config: dict[str, Any], run_id: str, **inputs: ArtifactRef) -> StageResult:
         request = StageRequest(
-            component=component, config=config, inputs=inputs, window=WINDOW, pipeline="nightly", stage=component,
+            component=component, config=config, inputs=inputs, window=self.window, pipeline="nightly", stage=component,
             run_id=run_id,
         )  # fmt: skip
         return execute(request, self.settings)
@@ -355,8 +356,10 @@ class Mill:
         assert record is not None
         return record.outputs[name]
 
-    def promote(self, version: ArtifactRef, run_id: str, gate: dict[str, Any] | None = None) -> StageResult:
-        config = {"gate": {"resamples": 100} | (gate or {}), "provider": "cpu"}
+    def promote(
+        self, version: ArtifactRef, run_id: str, gate: dict[str, Any] | None = None, **more: bool
+    ) -> StageResult:
+        config = {"gate": {"resamples": 100} | (gate or {}), "provider": "cpu", **more}
         return self.run("promote_model", config, run_id, version=version, dataset=self.dataset)
 
     def actions(self) -> list[tuple[str, int]]:
@@ -408,6 +411,35 @@ def test_a_week_of_nightly_runs(mill: Mill, registry: Registry, models: dict[str
     assert entry.evidence is not None
     assert entry.evidence.judged > 6
     assert registry.versions("tiny_ranker")[1].tags["rankmill.verdict"] == "refused"
+
+
+@pytest.mark.parametrize("allow", [False, True])
+def test_a_backfill_of_a_past_day_leaves_the_champion(
+    mill: Mill, registry: Registry, models: dict[str, Path], allow: bool
+) -> None:
+    lenient = {"auc_margin": 0.05, "domain_auc_margin": 0.1, "log_loss_margin": 0.2}
+    mill.promote(mill.register("similar", models["similar"]), "nightly")
+    mill.window = Window(start=WINDOW.start - timedelta(days=1), end=WINDOW.end - timedelta(days=1))
+    past = mill.register("good", models["good"])
+    done = mill.promote(past, "backfill", lenient, allow_older=allow)
+    folder = mill.store.fetch(done.outputs["promotion"].load())
+    verdict = Verdict.model_validate_json((folder / "verdict.json").read_text())
+    champion = registry.alias("tiny_ranker", CHAMPION)
+    assert champion is not None
+    if allow:  # the gate alone: the same models, and it promotes
+        assert (champion.version, verdict.answer, mill.actions()[-1]) == (2, "promoted", ("promoted", 2))
+        return
+    assert (champion.version, verdict.answer, verdict.rows) == (1, "older", 0)
+    said = "older than the champion's window, which ends 2024-02-01 (this one 2024-01-31): not promoted"
+    assert verdict.reason == said and done.notes == [f"v2 is {said}; champion v1 stays"]
+    assert "older" in (folder / "verdict.html").read_text()
+    assert mill.actions() == [("promoted", 1), ("refused", 2)]
+    assert registry.versions("tiny_ranker")[1].tags["rankmill.verdict"] == "older"
+
+    # The next night is newer than both, so the gate is asked again.
+    mill.window = Window(start=WINDOW.start + timedelta(days=1), end=WINDOW.end + timedelta(days=1))
+    with pytest.raises(GateRefusedError, match=r"tiny_ranker v3 refused: l.* auc"):
+        mill.promote(mill.register("bad", models["bad"]), "next night")
 
 
 def test_the_registered_version_holds_card_report_and_figures(

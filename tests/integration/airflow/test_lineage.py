@@ -34,6 +34,24 @@ STAGES = """
   second: {uses: shout_words, in: {words: first.words}}
   third: {uses: write_words, with: {outcome: mistake}, after: [second]}
 """
+JUDGED = """
+  ingest:
+    uses: ingest_table
+    with:
+      files: shown.csv
+      user: uid
+      item: article
+      timestamp: shown_at
+      feedback: {click: clicked}
+      columns: {price: float64}
+  contract: {uses: validate_data, in: {table: ingest.events}, with: {suite: expectations/cheap.yaml}}
+  gate: {uses: write_words, with: {outcome: refused}}
+"""
+CHEAP = """
+expectations:
+  - {expect: expect_column_values_to_be_between, column: price, max_value: 2}
+  - {expect: expect_column_values_to_not_be_null, column: user_id}
+"""
 ROWS = "uid,article,shown_at,clicked,price\nu1,a,2026-01-05 10:00:00,1,2.5\nu2,b,2026-01-05 11:00:00,0,1\n"
 
 
@@ -125,6 +143,32 @@ def test_a_stage_that_failed_made_nothing(told: tuple[World, Collector]) -> None
     failed = collector.of("told.third", "FAIL")
     assert failed["outputs"] == [] and failed["run"]["facets"]["rankmill_stage"]["component"] == "write_words@1"
     assert not [one for one in collector.events if one["job"]["name"] == "told.third" and one["outputs"]]
+
+
+def test_a_refusal_is_told_with_its_reason(tmp_path: Path, collector: Collector) -> None:
+    world = make_world(tmp_path)
+    (world.folder / "shown.csv").write_text(ROWS)
+    (world.folder / "expectations").mkdir()
+    (world.folder / "expectations" / "cheap.yaml").write_text(CHEAP)
+    file = world.pipeline("judged", JUDGED)
+    transport = json.dumps({"type": "http", "url": collector.url})
+    done = subprocess.run(
+        [*RANKMILL, "run", str(file)], cwd=world.folder, capture_output=True, text=True, check=False,
+        env=world.environment | {"AIRFLOW__OPENLINEAGE__TRANSPORT": transport},
+    )  # fmt: skip
+    assert done.returncode != 0, done.stdout
+
+    contract = collector.of("judged.contract", "FAIL")
+    said = contract["run"]["facets"]["rankmill_verdict"]
+    assert (said["kind"], said["answer"], said["suite"], said["rows"]) == ("contract", "refused", "cheap", 2)
+    assert said["broken"] == ["expect_column_values_to_be_between(price)"] and "'cheap' is broken" in said["reason"]
+    (read,) = contract["inputs"]
+    checks = read["inputFacets"]["dataQualityAssertions"]["assertions"]
+    assert [(one["column"], one["success"]) for one in checks] == [("price", False), ("user_id", True)]
+
+    gate = collector.of("judged.gate", "FAIL")["run"]["facets"]["rankmill_verdict"]
+    assert (gate["kind"], gate["answer"]) == ("gate", "refused") and "like lost 0.02 AUC" in gate["reason"]
+    assert "rankmill_verdict" not in collector.of("judged.ingest", "COMPLETE")["run"]["facets"]
 
 
 def test_a_server_that_does_not_answer_fails_no_stage(tmp_path: Path) -> None:

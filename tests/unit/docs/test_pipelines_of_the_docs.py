@@ -16,7 +16,7 @@ from pipelines.schema import schema_text
 
 ROOT = Path(__file__).resolve().parents[3]
 BLOCK = re.compile(r"^```(yaml|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)
-FILE = re.compile(r"# ([\w.]+)\n")
+FILE = re.compile(r"# ([\w./]+)\n")
 PAGES = [path for path in sorted((ROOT / "docs").glob("*.md")) if re.search(r"^stages:", path.read_text("utf-8"), re.M)]
 
 
@@ -40,7 +40,9 @@ def test_the_pipeline_of_the_tutorial_is_right(tmp_path: Path) -> None:
     for _, body in BLOCK.findall((ROOT / "docs" / "tutorial.md").read_text("utf-8")):
         title = FILE.match(body)
         assert title is not None
-        (tmp_path / title[1]).write_text(body, encoding="utf-8")
+        path = tmp_path / title[1]
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(body, encoding="utf-8")
     assert len(load_plan(tmp_path / "shop_daily.yaml").stages) == 9
 
 
@@ -53,7 +55,7 @@ def test_the_pipeline_of_the_tutorial_is_right(tmp_path: Path) -> None:
 )
 def test_the_schema_notices_a_wrong_table(old: str, new: str) -> None:
     text = (ROOT / "docs" / "tutorial.md").read_text("utf-8")
-    (body,) = [body for kind, body in BLOCK.findall(text) if kind == "yaml"]
+    (body,) = [body for kind, body in BLOCK.findall(text) if kind == "yaml" and "stages:" in body]
     assert old in body
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(yaml.safe_load(body.replace(old, new)), json.loads(schema_text()))

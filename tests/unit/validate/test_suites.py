@@ -100,3 +100,34 @@ def test_a_changed_suite_changes_the_source_of_the_component() -> None:
     for file in sorted(suites.FOLDER.glob("*.yaml")):
         expected.update(f"features.expectations/{file.name}\0".encode() + file.read_bytes())
     assert source_digest("features.expectations") == expected.hexdigest()
+
+
+def own(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "expectations" / "shop_events.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def test_a_suite_is_found_by_name_or_by_an_absolute_path_only(tmp_path: Path) -> None:
+    path = own(tmp_path, "expectations: [{expect: x, column_list: [a, b], where: {column: c, op: is null}}]")
+    suite = suites.find(str(path))
+    assert (suite.name, suite.path) == ("shop_events", path)
+    assert suite.contract.expectations[0].columns == ["a", "b", "c"]
+    assert suites.find("movielens_events") == suites.load("movielens_events")
+    with pytest.raises(
+        BadInputError, match=r"'expectations/shop_events.yaml' is no absolute path: a pipeline names it"
+    ):
+        suites.find("expectations/shop_events.yaml")
+    with pytest.raises(MissingError, match="put the suite there"):
+        suites.find(str(tmp_path / "gone.yaml"))
+
+
+def test_a_key_holds_the_content_of_an_own_suite_wherever_it_lies(tmp_path: Path) -> None:
+    keys = [
+        Config(suite=str(own(tmp_path / place, text))).model_dump(mode="json")["suite"]
+        for place, text in (("a", "x: 1"), ("b", "x: 1"), ("c", "x: 2"))
+    ]
+    assert keys[0] == keys[1] != keys[2]
+    assert keys[0].startswith("shop_events.yaml@") and str(tmp_path) not in keys[0]
+    assert Config(suite="movielens_events").model_dump(mode="json") == {"suite": "movielens_events"}
