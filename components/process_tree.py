@@ -42,7 +42,8 @@ class ProcessTree:
 
     Args:
         command: program and arguments; it runs in the application's root folder.
-        log: file that receives the command's output, or None to inherit the caller's.
+        log: file that receives the command's output, an open descriptor that is handed over, or None to inherit the
+            caller's.
         env: environment of the command; the caller's when None.
         grace: seconds between SIGTERM and SIGKILL when the tree is ended.
         cleanup: directories to delete once no process of the tree is left.
@@ -53,14 +54,15 @@ class ProcessTree:
         self,
         command: Sequence[str],
         *,
-        log: Path | None = None,
+        log: Path | int | None = None,
         env: Mapping[str, str] | None = None,
         grace: float = 2.0,
         cleanup: Sequence[Path] = (),
         subreaper: bool = True,
     ) -> None:
         self._grace = grace
-        self._log: IO[bytes] | None = log.open("ab") if log else None
+        opened = log.open("ab") if isinstance(log, Path) else os.fdopen(log, "wb") if log is not None else None
+        self._log: IO[bytes] | None = opened
         reading, self._lifeline = os.pipe()
         supervisor = [sys.executable, "-m", "components.process_tree", "--lifeline", str(reading)]
         supervisor += ["--caller", str(os.getpid()), "--grace", str(grace)]

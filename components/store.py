@@ -15,14 +15,14 @@ import shutil
 import socket
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlparse
 
 from components.artifacts import Artifact
-from components.errors import MissingError, StorageError
+from components.errors import BadInputError, MissingError, StorageError
 from components.records import (
     MANIFEST,
     ArtifactRef,
@@ -34,6 +34,7 @@ from components.records import (
 )
 from components.settings import Settings
 from features.files import is_gone, locked, sha256_file, write_durably
+from features.remote_files import LOCAL, open_files
 
 __all__ = [
     "MANIFEST",
@@ -73,13 +74,11 @@ class Store:
     """
 
     def __init__(self, root: str, cache: Path) -> None:
-        import fsspec
-
         self.root = root.rstrip("/")
         self.cache = cache
         parsed = urlparse(self.root)
-        self._local = parsed.scheme in ("", "file")
-        self._fs, self._base = fsspec.core.url_to_fs(self.root)
+        self._local = parsed.scheme in LOCAL
+        self._fs, self._base = open_files(self.root, "RANKMILL_ARTIFACTS", StorageError)
         if parsed.scheme == "file":
             self._base = unquote(parsed.path)  # fsspec leaves %20 as it is
 
@@ -271,7 +270,7 @@ class Store:
                 last = self.last_used(component, key)
                 if last is None or datetime.now(UTC) - last > USE_COUNTS_FOR:
                     self._fs.pipe_file(f"{path}/{USED}", datetime.now(UTC).isoformat().encode())
-        except PermissionError:  # whoever may only read the store cannot collect it either
+        except (PermissionError, BadInputError):  # whoever may only read the store cannot collect it either
             return self.find(component, key) is not None
         return True
 
@@ -378,27 +377,37 @@ class Store:
         manifest = self.manifest(artifact)
         remote = self._path(artifact.uri)
         directory = Path(remote) if self._local else self.cache / manifest.digest
-        if not self._local and not (directory / MANIFEST).exists():
-            incoming = self.cache / f".{manifest.digest}-{uuid.uuid4().hex}"
-            for name in manifest.files:
-                (incoming / name).parent.mkdir(parents=True, exist_ok=True)
-                self._fs.get_file(f"{remote}/{name}", str(incoming / name))
-            (incoming / MANIFEST).write_text(manifest.model_dump_json())
-            try:
-                incoming.rename(directory)
-            except OSError:
-                shutil.rmtree(incoming, ignore_errors=True)
+        fault = _fault(directory, manifest)
+        if fault and not self._local:
+            fault = self._copy(remote, directory, manifest)
+        if fault:
+            raise StorageError(
+                f"{fault[0]} of {artifact.kind} at {artifact.uri} is {fault[1]}; "
+                f"delete {self._parent(artifact.uri)} and run again to rebuild it"
+            )
         if not self._local:
             os.utime(directory)
-        for name, expected in manifest.files.items():
-            file = directory / name
-            if not file.exists() or sha256_file(file) != expected:
-                state = "changed since it was published" if file.exists() else "missing"
-                raise StorageError(
-                    f"{name} of {artifact.kind} at {artifact.uri} is {state}; "
-                    f"delete {self._parent(artifact.uri)} and run again to rebuild it"
-                )
         return directory
+
+    def _copy(self, remote: str, directory: Path, manifest: Manifest) -> tuple[str, str] | None:
+        """Fetch an artifact from an object store to `directory`, whole or not at all; return what `_fault` finds."""
+        incoming = self.cache / f".{manifest.digest}-{uuid.uuid4().hex}"
+        try:
+            for name in manifest.files:
+                (incoming / name).parent.mkdir(parents=True, exist_ok=True)
+                with suppress(FileNotFoundError):  # a fault, which is told with the others
+                    self._fs.get_file(f"{remote}/{name}", str(incoming / name))
+            if fault := _fault(incoming, manifest):
+                return fault
+            (incoming / MANIFEST).write_text(manifest.model_dump_json())
+            shutil.rmtree(directory, ignore_errors=True)
+            try:
+                incoming.rename(directory)
+            except OSError:  # another process was faster
+                return _fault(directory, manifest)
+            return None
+        finally:
+            shutil.rmtree(incoming, ignore_errors=True)
 
     def _path(self, uri: str) -> str:
         parsed = urlparse(uri)
@@ -416,6 +425,15 @@ class Store:
     @staticmethod
     def _parent(uri: str) -> str:
         return uri.rsplit("/", 1)[0]
+
+
+def _fault(directory: Path, manifest: Manifest) -> tuple[str, str] | None:
+    """Return the first file that is not what the manifest says, and in what state it is, or None."""
+    for name, expected in manifest.files.items():
+        file = directory / name
+        if not file.exists() or sha256_file(file) != expected:
+            return name, "changed since it was published" if file.exists() else "missing"
+    return None
 
 
 def _owner() -> str:

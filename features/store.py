@@ -36,6 +36,7 @@ __all__ = [
     "online_identity",
     "open_offline",
     "open_shared",
+    "views_without_values",
 ]
 
 PROJECT = "rankmill"
@@ -145,6 +146,45 @@ def materialize(
                 yield start, end
         finally:
             _release_engine()
+
+
+def views_without_values(feast: Path, directory: Path, snapshot: ServiceSnapshot) -> list[str]:
+    """Return the views of which the shared online store has nothing, though their feature tables have.
+
+    It is asked for the newest row of each table.
+
+    Args:
+        feast: folder of the embedded registry and online store.
+        directory: local folder of the `FeatureTables` artifact.
+        snapshot: its service.
+    """
+    import polars as pl
+    from feast import FeatureStore
+    from feast.errors import FeastObjectNotFoundException
+    from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
+
+    store = FeatureStore(config=_shared_config(feast))
+    without = []
+    for source in snapshot.sources:
+        table = pl.scan_parquet(directory / source.file).sort(ENTITY_TIME)
+        [row] = table.tail(1).collect().to_dicts()
+        names = [feature.name for feature in snapshot.features if feature.view == source.view]
+        held = [f"{source.view}:{name}" for name in names if row[name] is not None and row[name] == row[name]]
+        try:
+            if not held or not store.get_feature_view(source.view).online:
+                continue
+            with _silenced():
+                entity = {key: row[key] for key in source.keys}
+                answer = store.get_online_features(held, entity_rows=[entity], full_feature_names=True).proto
+        except FeastObjectNotFoundException:  # the registry has never heard of the view
+            without.append(source.view)
+            continue
+        answers = dict(zip(answer.metadata.feature_names.val, answer.results, strict=True))
+        values = [answers[name.replace(":", "__")] for name in held]
+        # A value that is there and too old to be served is not lost.
+        if not any(v.values[0].WhichOneof("val") or FieldStatus.OUTSIDE_MAX_AGE in v.statuses for v in values):
+            without.append(source.view)
+    return without
 
 
 def historical(

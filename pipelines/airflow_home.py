@@ -22,6 +22,7 @@ import psutil
 from components.errors import StorageError
 from components.settings import QUIET, ROOT, Settings
 from features.files import locked
+from pipelines.hiding import without_passwords
 from pipelines.places import own_folder
 
 AIRFLOW_PORT = 8080
@@ -151,6 +152,24 @@ def initialise(settings: Settings) -> None:
             initialise_registry(settings.tracking_uri)
 
 
+def migrate_server(settings: Settings) -> None:
+    """Prepare the database that ``AIRFLOW__DATABASE__SQL_ALCHEMY_CONN`` names, where that is none of our own files.
+
+    Airflow itself keeps two at once from doing so, and does nothing when it is done already.
+
+    Raises:
+        StorageError: it does not answer, or cannot be migrated.
+    """
+    database = os.environ.get(_DATABASE, "")
+    if not database or database.startswith("sqlite:"):
+        return
+    if problem := _migrate(settings, database):
+        raise StorageError(
+            f"cannot prepare Airflow's database {without_passwords(database)}: {problem}; "
+            f"start its server or correct {_DATABASE}, then run again"
+        )
+
+
 @contextmanager
 def writing_below(folder: Path) -> Iterator[None]:
     """Turn a failure to write into one sentence.
@@ -203,14 +222,22 @@ def _template(settings: Settings) -> Path:
     return settings.airflow_home / f"template-{version('apache-airflow')}.db"
 
 
-def _migrate(settings: Settings, database: Path) -> None:
-    env = environment(settings) | {_DATABASE: sqlite(database)}
+def _migrate(settings: Settings, database: str) -> str:
+    """Create or migrate the database of an SQLAlchemy URL; return why that was not possible, or nothing."""
+    env = environment(settings) | {_DATABASE: database}
     command = [sys.executable, "-m", "airflow", "db", "migrate"]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-    if done.returncode:
-        last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no output"]
+    if not done.returncode:
+        return ""
+    said = (done.stderr or done.stdout).strip().splitlines() or ["no output"]
+    # Of a driver's error the first line says what it is; what follows is SQLAlchemy's advice.
+    return without_passwords(next((line for line in reversed(said) if "Error) " in line), said[-1]).strip())
+
+
+def _migrate_file(settings: Settings, database: Path) -> None:
+    if problem := _migrate(settings, sqlite(database)):
         raise StorageError(
-            f"cannot create Airflow's database {database}: {last[0]}; "
+            f"cannot create Airflow's database {database}: {problem}; "
             "free the file or move AIRFLOW_HOME, then run again"
         )
 
@@ -220,14 +247,14 @@ def _initialise_airflow(settings: Settings, home: Path) -> None:
     if not template.exists():
         fresh = home / "fresh.db"
         fresh.unlink(missing_ok=True)
-        _migrate(settings, fresh)
+        _migrate_file(settings, fresh)
         fresh.replace(template)
     database, stamp = home / "airflow.db", home / f".migrated-{version('apache-airflow')}"
     if not database.exists():
         shutil.copyfile(template, home / "copy.db")
         (home / "copy.db").replace(database)
     elif not stamp.exists():
-        _migrate(settings, database)
+        _migrate_file(settings, database)
     stamp.touch()
 
 

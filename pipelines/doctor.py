@@ -204,13 +204,19 @@ def _tracking(settings: Settings) -> Iterator[Check]:
 
 
 def _reachable(name: str, address: str) -> Check:
+    from base64 import b64encode
     from urllib.error import URLError
-    from urllib.request import urlopen
+    from urllib.parse import unquote, urlsplit
+    from urllib.request import Request, urlopen
 
     if not address.startswith(("http://", "https://")):
         return Check(name, True, f"{address} (not tried)")
+    login, _, host = urlsplit(address).netloc.rpartition("@")
+    request = Request(f"{urlsplit(address)._replace(netloc=host).geturl().rstrip('/')}/health")  # noqa: S310  # http, https
+    if login:
+        request.add_header("Authorization", f"Basic {b64encode(unquote(login).encode()).decode()}")
     try:
-        with urlopen(f"{address.rstrip('/')}/health", timeout=3):  # noqa: S310  # http and https only, see above
+        with urlopen(request, timeout=3):  # noqa: S310  # http and https only, see above
             return Check(name, True, address)
     except (URLError, OSError) as error:
         return Check(name, False, f"{address} does not answer ({error}): start it or fix MLFLOW_TRACKING_URI")

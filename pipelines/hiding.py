@@ -11,6 +11,8 @@ from urllib.parse import unquote
 HIDDEN = "***"
 PASSWORD = re.compile(r"(?<=://)[^/@\s:]*:[^/@\s]+(?=@)")
 """User and password inside a URL."""
+_NAMED = re.compile(r"\bpassword=([^,;&\s]+)")
+"""Password in a connection string such as Redis' ``host:6379,password=…``."""
 _SHORTEST = 4
 """A shorter text would be found inside ordinary words."""
 _known: set[str] = set()
@@ -19,7 +21,7 @@ _known: set[str] = set()
 def remember(values: Iterable[str]) -> None:
     """Hide these texts from now on, and the passwords inside them."""
     for value in values:
-        inside = [part.partition(":")[2] for part in PASSWORD.findall(value)]
+        inside = [part.partition(":")[2] for part in PASSWORD.findall(value)] + _NAMED.findall(value)
         for text in (value, value.rstrip("/"), *inside, *map(unquote, inside)):
             if len(text) >= _SHORTEST:
                 _known.add(text)

@@ -19,7 +19,9 @@ from urllib.request import urlopen
 from components.errors import BadInputError, RetryableError
 from components.process_tree import ProcessTree
 from components.settings import Settings
-from pipelines.airflow_home import AIRFLOW_PORT, MLFLOW_PORT, bundles, environment, initialise
+from pipelines.airflow_home import AIRFLOW_PORT, MLFLOW_PORT, bundles, environment, initialise, migrate_server
+from pipelines.hiding import known
+from pipelines.terminal import filtered
 
 HOST = "127.0.0.1"
 PATIENCE = 180.0
@@ -98,10 +100,12 @@ def serve(
     Raises:
         BadInputError: a port is taken.
         RetryableError: a server ended, or did not become healthy in time; the message names its log.
+        StorageError: Airflow's database does not answer.
     """
     _refuse_busy({"--airflow-port": airflow_port, "--mlflow-port": mlflow_port})
     stop = _Stop()
     initialise(settings)
+    migrate_server(settings)
     env = environment(settings, api_port=airflow_port) | bundles() | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     logs = settings.home / "logs"
     logs.mkdir(parents=True, exist_ok=True)
@@ -180,9 +184,10 @@ def _refuse_busy(ports: Mapping[str, int]) -> None:
             raise BadInputError(f"port {port} on {HOST} is in use: stop what uses it, or choose another with {option}")
 
 
-def _fresh(log: Path) -> Path:
+def _fresh(log: Path) -> Path | int:
+    """Return an empty log; what a profile fetched is hidden in it, because Airflow hides it in its tasks' logs only."""
     log.write_bytes(b"")
-    return log
+    return filtered(log) if known() else log
 
 
 def _answers(url: str) -> bool:

@@ -40,7 +40,7 @@ def quiet_terminal(log: Path) -> Iterator[Console]:
     sys.stdout.flush()
     sys.stderr.flush()
     saved = {1: os.dup(1), 2: os.dup(2)}
-    target = _filtered(log) if known() else os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    target = filtered(log) if known() else os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for descriptor in saved:
         os.dup2(target, descriptor)
     stream = os.fdopen(os.dup(saved[1]), "w", encoding="utf-8", errors="replace", buffering=1)
@@ -61,7 +61,7 @@ def hide_secrets() -> None:
     sys.stdout, sys.stderr = hiding(sys.stdout), hiding(sys.stderr)
 
 
-def _filtered(log: Path) -> int:
+def filtered(log: Path) -> int:
     """Return a descriptor whose writings reach `log` without secrets, also from children that outlive this process."""
     command = [sys.executable, "-S", "-P", str(ROOT / "pipelines" / "log_filter.py"), str(log)]
     # Not in this process group: Ctrl-C would end it before the engines' last words.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import shutil
 import sqlite3
 import uuid
@@ -32,8 +33,12 @@ _QUIET = {
     "ALEMBIC_LOG_LEVEL": "WARNING",
     "GIT_PYTHON_REFRESH": "quiet",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # Its own seven tries take four and a half minutes; the stage is tried again anyway.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
 }
 _CREATE = "`rankmill run` creates it"
+_CAUSE = re.compile(r"(?:\[Errno -?\d+\] |ResponseError\(')([A-Za-z][^'\"()]+)")
+"""What was wrong, inside the several errors that wrap it."""
 _PATIENCE = 5.0
 """Seconds to wait for another program to let go of the file before saying so."""
 
@@ -160,7 +165,20 @@ def explained(tracking_uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
-        raise explain(error, tracking_uri) from error
+        raise explain(without_login(error, tracking_uri), tracking_uri) from error
+
+
+def shown(tracking_uri: str) -> str:
+    """Return a tracking URI as messages show it: without the user and password that it may hold."""
+    return re.sub(r"(?<=://)[^/@\s]+(?=@)", "***", tracking_uri)
+
+
+def without_login(error: Exception, tracking_uri: str) -> Exception:
+    """Return the error, its text changed to show the URI as messages do: logs print causes, and MLflow's name it."""
+    error.args = tuple(
+        arg.replace(tracking_uri, shown(tracking_uri)) if isinstance(arg, str) else arg for arg in error.args
+    )
+    return error
 
 
 def reason_of(error: Exception) -> str:
@@ -171,7 +189,7 @@ def reason_of(error: Exception) -> str:
 def explain(error: Exception, tracking_uri: str) -> RankmillError:
     """Return the sentence for an error that came out of MLflow or its database."""
     text = str(error)
-    where = sqlite_file(tracking_uri) or tracking_uri
+    where = sqlite_file(tracking_uri) or shown(tracking_uri)
     first = reason_of(error)[:300]
     if "database is locked" in text:
         return RetryableError(f"the MLflow database {where} is locked by another program: wait for it, then run again")
@@ -182,7 +200,10 @@ def explain(error: Exception, tracking_uri: str) -> RankmillError:
     if any(sign in text for sign in ("file is not a database", "malformed")):
         return BadInputError(f"{where} is not an SQLite database: move it away or restore it from a backup")
     if any(sign in text for sign in ("API request to", "Connection refused", "Max retries exceeded", "timed out")):
-        return RetryableError(f"the MLflow server {where} does not answer: {first}; start it and run again")
+        cause = _CAUSE.search(text)
+        return RetryableError(
+            f"the MLflow server {where} does not answer: {cause[1] if cause else first}; start it and run again"
+        )
     return BadInputError(f"MLflow at {where} refused: {first}")
 
 

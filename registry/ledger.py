@@ -22,6 +22,7 @@ from pydantic import AwareDatetime, ValidationError
 from features.declaration import Frozen, Name
 from features.errors import BadInputError, RetryableError
 from features.files import written
+from features.remote_files import LOCAL, open_files
 from registry.verdict import Verdict
 
 Action = Literal[
@@ -232,7 +233,7 @@ class Ledger:
             FileExistsError: there is one already.
         """
         fs = self._fs()
-        if urlparse(self.root).scheme not in ("", "file"):
+        if urlparse(self.root).scheme not in LOCAL:
             fs.pipe_file(path, text.encode(), mode="create")
             return
         target = Path(path)
@@ -241,14 +242,10 @@ class Ledger:
             os.link(partial, target)  # unlike a rename, a link fails where a file is
 
     def _fs(self) -> Any:
-        import fsspec
-
-        return fsspec.core.url_to_fs(self.root)[0]
+        return open_files(self.root, "RANKMILL_LEDGER")[0]
 
     def _folder(self, model: str) -> str:
-        import fsspec
-
-        return f"{str(fsspec.core.url_to_fs(self.root)[1]).rstrip('/')}/{model}"
+        return f"{open_files(self.root, 'RANKMILL_LEDGER')[1].rstrip('/')}/{model}"
 
 
 def pending(entries: Sequence[Entry]) -> Entry | None:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from components.errors import MissingError, RetryableError
-from registry.database import reason_of
+from registry.database import reason_of, shown, without_login
 from registry.report import ALL, Evaluation
 
 FOLDER = "evaluation"
@@ -45,8 +45,8 @@ def log_evaluation(tracking_uri: str, run_id: str, report: Evaluation, directory
     except (MlflowException, OSError) as error:
         if getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST":
             raise MissingError(
-                f"MLflow at {tracking_uri} has no run {run_id}, which trained this model: point MLFLOW_TRACKING_URI at "
-                "the tracker of the training, or train again without the cache"
+                f"MLflow at {shown(tracking_uri)} has no run {run_id}, which trained this model: "
+                "point MLFLOW_TRACKING_URI at the tracker of the training, or train again without the cache"
             ) from error
         raise _unreachable(tracking_uri, run_id, error) from error
 
@@ -62,6 +62,6 @@ def metric_values(report: Evaluation) -> dict[str, float]:
 
 def _unreachable(tracking_uri: str, run_id: str, error: Exception) -> RetryableError:
     return RetryableError(
-        f"cannot log the evaluation to run {run_id} of MLflow at {tracking_uri}: {reason_of(error)}; nothing was "
-        "published, bring MLflow back and run again"
+        f"cannot log the evaluation to run {run_id} of MLflow at {shown(tracking_uri)}: "
+        f"{reason_of(without_login(error, tracking_uri))}; nothing was published, bring MLflow back and run again"
     )

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from components.artifacts import FeatureTables
 from components.contract import RunContext
-from components.errors import BadInputError, RetryableError
+from components.errors import BadInputError
 from components.materialize_features.config import Config, Inputs, Outputs
 from components.materialize_features.marker import (
     OnlineMarker,
@@ -21,6 +18,7 @@ from components.materialize_features.marker import (
     refuse_foreign_views,
     write_marker,
 )
+from components.materialize_features.sentences import one_sentence
 from components.store import content_digest, file_digests
 from features.declaration import Window
 from features.files import locked
@@ -40,7 +38,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     Raises:
         BadInputError: the events lack a column, or none lies in the window.
         MissingError: there is no such feature service.
-        RetryableError: the online store is locked.
+        RetryableError: the online store is locked, or its server does not answer.
     """
     draft = context.draft("feature_tables")
     from features.own_definitions import definitions_of
@@ -119,7 +117,7 @@ def _write_online(
     feast = context.settings.feast
     online = online_identity(feast)
     hashes = file_digests(directory)
-    with locked(feast / "materialize.lock", LONGEST_WAIT), _one_sentence(online):
+    with locked(feast / "materialize.lock", LONGEST_WAIT), one_sentence(online):
         database = embedded_online_store(feast)
         # What markers say about a database that was deleted is no longer true.
         markers = read_markers(feast, online) if database is None or database.exists() else {}
@@ -146,22 +144,3 @@ def _write_online(
     skipped = sorted(set(snapshot.views) - set(views))
     later = f"; {', '.join(skipped)} left alone, they hold a later window" if skipped else ""
     return f"online store holds {', '.join(views)} as of {snapshot.window.end:%Y-%m-%d %H:%M} UTC{later}"
-
-
-@contextmanager
-def _one_sentence(online: str) -> Iterator[None]:
-    """Turn what SQLite says about the online store's file into one sentence that says what to do."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        if "locked" in str(error) or "busy" in str(error):
-            raise RetryableError(
-                f"online store {online} is locked by another process: close what writes to it and run again"
-            ) from error
-        raise RetryableError(
-            f"online store {online} cannot be written ({error}): check that its folder is writable and has space"
-        ) from error
-    except sqlite3.DatabaseError as error:
-        raise BadInputError(
-            f"online store {online} is damaged ({error}): delete the file and run again, which writes it anew"
-        ) from error

@@ -14,6 +14,8 @@ from registry.calibration import read_calibration
 from registry.card import Lineage, model_card
 from registry.client import CHALLENGER, Registry
 from registry.contract import ModelContract
+from registry.database import shown
+from registry.older import WINDOW_END
 from registry.report import Evaluation
 from registry.seal import check_parity
 
@@ -58,14 +60,14 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     settings = context.settings
     registry = Registry(settings.tracking_uri, settings.mlflow_artifacts)
     before = _versions(registry, config.model)
-    context.progress(f"registering {config.model} in MLflow at {settings.tracking_uri}")
+    context.progress(f"registering {config.model} in MLflow at {shown(settings.tracking_uri)}")
     version = registry.register(
         _folder(model, report, card, context.scratch / "version"),
         config.model,
         digest=inputs.model.digest,
         ranker_digest=contract.ranker_digest,
         report_digest=inputs.report.digest,
-        tags=_tags(contract, evaluation, lineage),
+        tags=_tags(contract, evaluation, lineage) | {WINDOW_END: context.window.end.isoformat()},
         description=card,
         run_id=run_id or None,
     )

@@ -245,3 +245,25 @@ def test_an_object_store_holds_the_same_artifacts(settings: Settings) -> None:
     assert execute(request, remote).notes == ["sum 3"]
     assert count(remote, run_id="r2").cached is True
     assert first.outputs["numbers"].digest == count(settings).outputs["numbers"].digest
+
+
+def test_an_object_that_was_lost_is_made_again(settings: Settings) -> None:
+    import fsspec
+
+    remote = replace(settings, artifacts="memory://rankmill-lost")
+    first = count(remote)
+    files = fsspec.filesystem("memory")
+    [lost] = [path for path in files.find(first.outputs["numbers"].uri) if not path.endswith("manifest.json")]
+    files.rm_file(lost)
+    assert count(remote, run_id="r2").cached is False
+    assert files.exists(lost) and count(remote, run_id="r3").cached is True
+
+
+def test_a_damaged_copy_of_an_object_is_fetched_again(settings: Settings) -> None:
+    remote = replace(settings, artifacts="memory://rankmill-copy")
+    count(remote)
+    assert count(remote, run_id="r2").cached is True
+    [copy] = (settings.home / "fetched").glob("*/numbers.txt")
+    copy.write_text("8")
+    assert count(remote, run_id="r3").cached is True, "what lies in the store is whole"
+    assert copy.read_text() != "8"

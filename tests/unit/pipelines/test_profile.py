@@ -146,6 +146,13 @@ def test_references_are_fetched_and_all_that_is_missing_is_told_at_once(place: s
     assert hiding.hidden(said) == "*** *** *** s3://bucket", "a place is no secret"
 
 
+def test_the_password_inside_a_connection_string_is_hidden_too() -> None:
+    hiding.remember(["redis:6379,password=h4mster,ssl=true"])
+    assert (
+        hiding.hidden("redis:6379,password=h4mster,ssl=true and h4mster at redis:6379") == "*** and *** at redis:6379"
+    )
+
+
 def test_a_connection_may_come_from_airflow_itself(place: str) -> None:
     environ = {"BUCKET": "s3://bucket", "S3_SECRET": "s3cr3t"}
     use_profile(place, environ, fetch={"mlflow": "http://mlflow:5000"}.get)

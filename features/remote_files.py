@@ -1,0 +1,97 @@
+"""How is a place given by an fsspec URI opened, and what does it mean when an object store refuses?
+
+Drivers raise what their client library raises, of any class. Whoever works with files through
+`open_files` sees only `FileNotFoundError`, `FileExistsError` and sentences.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlparse
+
+from features.errors import BadInputError, RankmillError, RetryableError
+
+LOCAL = ("", "file")
+"""Schemes of folders of this machine."""
+_TAKEN = ("PreconditionFailed", "ConditionalRequestConflict")
+"""What S3 answers to a write of a new object that is there, or that somebody else writes at the same moment."""
+
+
+def open_files(uri: str, setting: str, failure: type[RetryableError] = RetryableError) -> tuple[Any, str]:
+    """Return the file system of a URI, and the path that the URI has in it.
+
+    What is listed is never remembered: other processes write there too.
+
+    Args:
+        uri: fsspec URI, such as ``file:///var/rankmill/artifacts`` or ``s3://bucket/rankmill``.
+        setting: variable that holds it, for messages.
+        failure: error of a store that does not answer.
+
+    Raises:
+        BadInputError: no driver for this URI is installed. So does every later call that the store denies.
+    """
+    import fsspec
+
+    local = urlparse(uri).scheme in LOCAL
+    try:
+        system, path = fsspec.core.url_to_fs(uri, **({} if local else {"use_listings_cache": False}))
+    except (ImportError, ValueError) as error:
+        raise BadInputError(
+            f"{uri} cannot be opened ({_first_line(error)}): install its driver, as the extra `prod` does for s3, "
+            f"or correct {setting}"
+        ) from None
+    return (system if local else RemoteFiles(system, uri, setting, failure)), str(path)
+
+
+class RemoteFiles:
+    """A file system whose methods raise sentences.
+
+    Args:
+        system: the driver's file system.
+        uri: what it was opened for.
+        setting: variable that holds it.
+        failure: error of a store that does not answer.
+    """
+
+    def __init__(self, system: Any, uri: str, setting: str, failure: type[RetryableError]) -> None:
+        self._system, self._uri, self._setting, self._failure = system, uri, setting, failure
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        """Return a method of the file system that raises sentences."""
+        method = getattr(self._system, name)
+
+        @functools.wraps(method)
+        def explained(*args: Any, **options: Any) -> Any:
+            try:
+                return method(*args, **options)
+            except (FileNotFoundError, FileExistsError, RankmillError):
+                raise
+            except PermissionError as error:
+                raise BadInputError(
+                    f"{self._uri} refuses: {_first_line(error)}; correct the keys, what they allow, or {self._setting}"
+                ) from error
+            except Exception as error:  # whatever the driver's client raises: its classes are its own
+                if _was_there(error):
+                    raise FileExistsError(f"{self._uri} got the file from somebody else first") from error
+                raise self._failure(
+                    f"{self._uri} does not answer: {_first_line(error)}; start it, or correct {self._setting}"
+                ) from error
+
+        return explained
+
+
+def _was_there(error: BaseException | None) -> bool:
+    """Return whether a conditional write was refused because the object exists; s3fs calls that an invalid argument."""
+    while error is not None:
+        answer = getattr(error, "response", None)
+        if isinstance(answer, dict) and answer.get("Error", {}).get("Code") in _TAKEN:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _first_line(error: BaseException) -> str:
+    text = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    return text.rstrip(".")
