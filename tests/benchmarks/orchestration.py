@@ -21,7 +21,7 @@ RUN = [sys.executable, "-c", "from pipelines.cli import main; main()"]
 def run(lab: Lab) -> Report:
     """Parse every pipeline beside a plain DAG of as many tasks; run short and long chains of stages that do nothing."""
     parsing: dict[str, dict[str, list[float]]] = {OURS: {}, BARE: {}}
-    for number in range(lab.rounds(5)):
+    for number in range(lab.rounds(3)):
         lab.say(f"parsing, round {number + 1}")
         cost = lab.child(parse_all, home=str(lab.work / "parse"))
         assert cost is not None, "parsing took too long"
@@ -138,7 +138,7 @@ def _stages(lab: Lab) -> Series:
         return cost.seconds
 
     pipeline(1, 99)  # makes the home with its databases
-    for number in range(lab.rounds(3)):
+    for number in range(lab.rounds(2)):
         for who, way in ((OURS, pipeline), (BARE, plain), (ALONE, alone)):
             lab.say(f"stages, round {number + 1}: {who}")
             short, long = way(few, number), way(many, number)
