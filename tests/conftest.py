@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+COUNTED = "counted"
+"""Property of a test whose value is printed at the end."""
 
 
 def pytest_configure() -> None:
@@ -21,6 +23,14 @@ def pytest_configure() -> None:
 
     settings.register_profile("rankmill", deadline=None)
     settings.load_profile("rankmill")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests counted, wherever they ran: a worker's own output is not shown."""
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        for name, value in report.user_properties:
+            if name == COUNTED:
+                terminalreporter.write_line(f"{report.nodeid.rpartition('::')[2]}: {value}")
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +25,17 @@ def trials(folder: Path, seed: int, points: int, control: str = "") -> list[dict
 
 
 def test_a_killed_run_leaves_nothing_half_and_the_next_one_completes(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     found = trials(tmp_path, 20_261_123, POINTS)
     kinds = Counter(trial["kind"] for trial in found)
     beside = sum(trial["beside"] for trial in found)
     bad = [trial for trial in found if trial["wrong"]]
-    with capsys.disabled():
-        sys.stdout.write(
-            f"\n{len(found)} SIGKILLs: {kinds['boundary']} at stage boundaries, {kinds['publish']} while publishing, "
-            f"{kinds['other']} elsewhere; {beside} with another run beside; {len(bad)} with damage\n"
-        )
+    record_property(
+        "counted",
+        f"{len(found)} SIGKILLs: {kinds['boundary']} at stage boundaries, {kinds['publish']} while publishing, "
+        f"{kinds['other']} elsewhere; {beside} with another run beside; {len(bad)} with damage",
+    )
     assert bad == []
     assert len(found) == POINTS and kinds["boundary"] >= 4 and kinds["publish"] >= 48
     assert all(trial["killed"] for trial in found if not trial["beside"]), "beside another run there is less to do"

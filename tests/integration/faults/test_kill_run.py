@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -162,7 +162,7 @@ class Night:
         return wrong
 
 
-def test_a_killed_run_never_costs_the_champion(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_killed_run_never_costs_the_champion(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     chance = random.Random(20_261_123)
     night = Night(tmp_path)
     night.run(0.01)
@@ -205,10 +205,10 @@ def test_a_killed_run_never_costs_the_champion(tmp_path: Path, capsys: pytest.Ca
         assert night.half_artifacts() == []
         before = now
     listed = Counter(str(run["state"]) for run in night.runs())
-    with capsys.disabled():
-        sys.stdout.write(
-            f"\n{counts.total()} runs killed with {processes} processes ({', '.join(sorted(counts))}); "
-            f"champion kept each time, now version {before}; {listed['success']} runs succeeded, "
-            f"{listed['killed']} listed as killed\n"
-        )
+    record_property(
+        "counted",
+        f"{counts.total()} runs killed with {processes} processes ({', '.join(sorted(counts))}); "
+        f"champion kept each time, now version {before}; {listed['success']} runs succeeded, "
+        f"{listed['killed']} listed as killed",
+    )
     assert listed["success"] + listed["killed"] == 1 + 2 * len(STAGES) and counts.total() >= 5
