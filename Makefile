@@ -34,7 +34,7 @@ ui: install  ## start the Airflow and MLflow pages on loopback; Ctrl-C stops bot
 	@exec $(BIN)/rankmill ui
 
 results: data  ## run comparisons and write docs/RESULTS.md (COMPARISONS=names, all when empty; SEEDS=3)
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,results]'
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,results]'
 	@$(BIN)/rankmill compare $(COMPARISONS) $(if $(SEEDS),--seeds $(SEEDS))
 
 .bench-venv/.installed: tests/benchmarks/peers.txt $(VENV)/.installed
@@ -58,7 +58,7 @@ test-editor: install  ## check pipelines with a YAML language server, as an edit
 	$(BIN)/python -m pytest -m editor tests/editor
 
 test-services: data  ## run a pipeline on PostgreSQL, Redis, an S3 store, an MLflow server and a Ray head, and break them
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,prod,services]'
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,prod,services]'
 	@$(BIN)/python -m tests.services.packages
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m services tests/services
 
