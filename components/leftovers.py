@@ -13,10 +13,8 @@ from pathlib import Path
 
 from components.errors import RetryableError
 from components.settings import Settings
+from components.train_ranker.job import TRAININGS, lock_of
 from features.files import locked
-
-FOLDER = "training"
-LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ def leftovers(settings: Settings, since: datetime) -> tuple[Leftover, ...]:
         settings: where the home is.
         since: the moment, with a time zone.
     """
-    parent = settings.home / FOLDER
+    parent = settings.home / TRAININGS
     folders = sorted(path for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
     found = (_looked_at(folder) for folder in folders)
     return tuple(one for one in found if one.used < since and not _held(one.folder))
@@ -53,7 +51,7 @@ def remove_leftover(folder: Path, since: datetime) -> bool:
     The empty lock file stays: a run that waits for it would otherwise hold a lock that nobody else sees.
     """
     try:
-        with locked(folder.with_suffix(LOCK), wait_seconds=0.0):
+        with locked(lock_of(folder), wait_seconds=0.0):
             if not folder.is_dir() or _looked_at(folder).used >= since:
                 return False
             shutil.rmtree(folder, ignore_errors=True)
@@ -75,10 +73,10 @@ def _looked_at(folder: Path) -> Leftover:
 
 
 def _held(folder: Path) -> bool:
-    if not folder.with_suffix(LOCK).exists():
+    if not lock_of(folder).exists():
         return False
     try:
-        with locked(folder.with_suffix(LOCK), wait_seconds=0.0):
+        with locked(lock_of(folder), wait_seconds=0.0):
             return False
     except RetryableError:
         return True

@@ -13,7 +13,6 @@ from components.train_ranker.component import best_of, fill, new_job, run_job
 from components.train_ranker.config import Config as Training
 from components.train_ranker.config import EpochReport
 from components.train_ranker.job import Adaptation, read_size
-from components.train_ranker.knobs import Knobs
 from components.training_set import read_schema
 from features.declaration import RankerSchema
 
@@ -33,7 +32,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     schema = read_schema(dataset)
     _check(config.domain, schema, dataset, base)
     ranker = RankerConfig.model_validate_json((base / CONFIG).read_text(encoding="utf-8"))
-    training = Training(ranker=ranker, **{name: getattr(config, name) for name in Knobs.model_fields})
+    training = Training.of(ranker, config)
     adaptation = Adaptation(ranker=base, domain=config.domain, method=config.method, lora=config.lora)
     with new_job(context, dataset, training, adaptation) as job:
         history = run_job(job, context, config)

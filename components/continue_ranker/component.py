@@ -15,7 +15,6 @@ from components.train_ranker.component import best_of, fill, new_job, run_job
 from components.train_ranker.config import Config as Training
 from components.train_ranker.config import EpochReport
 from components.train_ranker.job import OPTIMISER
-from components.train_ranker.knobs import Knobs
 
 
 def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
@@ -34,7 +33,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     dataset, folder = context.local(inputs.dataset), context.local(inputs.before)
     taken = Taken.model_validate_json((folder / TAKEN).read_text(encoding="utf-8"))
     before, reason = _start(taken, folder / RANKER, dataset, config)
-    training = Training(**{name: getattr(config, name) for name in ("ranker", *Knobs.model_fields)})
+    training = Training.of(config.ranker, config)
     with new_job(context, dataset, training) as plain:
         plain.directory.mkdir(parents=True, exist_ok=True)
         grown = plain.directory / "training_set"

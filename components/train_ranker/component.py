@@ -17,7 +17,17 @@ from components.errors import RankmillError, RetryableError
 from components.process_tree import ProcessTree
 from components.train_ranker.checkpoints import rewind
 from components.train_ranker.config import EPOCH_SECONDS, PARAMETERS, Config, EpochReport, Inputs, Outputs
-from components.train_ranker.job import FAILURE, Adaptation, Failure, Progress, TrainingJob, read_progress, read_size
+from components.train_ranker.job import (
+    FAILURE,
+    TRAININGS,
+    Adaptation,
+    Failure,
+    Progress,
+    TrainingJob,
+    lock_of,
+    read_progress,
+    read_size,
+)
 from components.train_ranker.ray_launch import refuse_oversized, usable_cpus
 from components.train_ranker.remote import RemoteJob, takes_jobs
 from features.files import locked
@@ -60,9 +70,9 @@ def new_job(
     settings = context.settings
     if not settings.ray_address:
         refuse_oversized(config.least_workers, usable_cpus(), "CPUs", "this machine")
-    work = settings.home / "training" / context.key[:32]
+    work = settings.home / TRAININGS / context.key[:32]
     waits = partial(context.progress, "another run trains the same ranker; waiting for it to end")
-    with locked(work.with_suffix(".lock"), on_wait=waits):
+    with locked(lock_of(work), on_wait=waits):
         yield TrainingJob(
             name=f"train-{context.key[:16]}",
             dataset=dataset,

@@ -20,6 +20,11 @@ class Config(Knobs):
     ranker: RankerConfig
     """Which ranker."""
 
+    @classmethod
+    def of(cls, ranker: RankerConfig, knobs: Knobs) -> Config:
+        """Return how a ranker is trained by a stage that shares the knobs and has settings of its own."""
+        return cls(ranker=ranker, **{name: getattr(knobs, name) for name in Knobs.model_fields})
+
 
 class Inputs(Ports):
     """Encoded splits."""

@@ -19,8 +19,15 @@ JOB = "job.json"
 PROGRESS = "progress.jsonl"
 FAILURE = "failure.json"
 SIZE = "size.json"
+TRAININGS = "training"
+"""Folder of the home with one folder per training that runs or did not end well."""
 OPTIMISER = "optimiser.safetensors"
 _CLASSES = {kind.__name__: kind for kind in (BadInputError, MissingError, RankmillError, RetryableError, StorageError)}
+
+
+def lock_of(training: Path) -> Path:
+    """Return the file that is locked while a training's folder is in use."""
+    return training.with_suffix(".lock")
 
 
 class Adaptation(Frozen):

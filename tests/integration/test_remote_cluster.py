@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from components.execute import StageRequest, execute
 from components.settings import Settings
 from components.store import ArtifactRef, open_store
 from features.declaration import Window
+from tests.local_servers import free_port
 from tests.stages import start_stage
 from tests.trained import publish
 
@@ -38,12 +38,6 @@ CONFIG: dict[str, Any] = {
     "ranker": {"name": "esmm", "embedding_width": 8, "hidden": [32, 16]}, "epochs": 40, "patience": 400,
     "batch_size": 64,
 }  # fmt: skip
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 class Cluster:

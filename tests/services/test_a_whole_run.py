@@ -6,15 +6,16 @@ import json
 import os
 import re
 import subprocess
-import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.request import Request, urlopen
+from urllib.request import urlopen
 
 import polars as pl
 import pytest
 
+from tests.local_servers import ask_airflow, wait_for
 from tests.services.conftest import RANKMILL, World
 from tests.services.packages import program
 from tests.services.servers import BUCKET, HOST, Servers, free_port
@@ -61,12 +62,14 @@ def scheduled(world: World, second: str) -> Iterator[str]:
             command, env=world.environment, cwd=world.folder, stdout=stream, stderr=subprocess.STDOUT
         )
     try:
-        wait(lambda: "Ctrl-C" in output.read_text() or process.poll() is not None, 400)
+        assert wait_for(lambda: "Ctrl-C" in output.read_text() or process.poll() is not None, 400)
         assert process.poll() is None, output.read_text()
-        ask = airflow(port)
-        wait(lambda: "movielens_daily" in [dag["dag_id"] for dag in ask("GET", "/dags?limit=100")["dags"]], 240)
+        ask = partial(ask_airflow, port)
+        assert wait_for(
+            lambda: "movielens_daily" in [dag["dag_id"] for dag in ask("GET", "/dags?limit=100")["dags"]], 240
+        )
         ask("PATCH", "/dags/movielens_daily", {"is_paused": False})  # and the day's run begins
-        wait(lambda: world.servers.query("airflow", ENDED), 900)
+        assert wait_for(lambda: world.servers.query("airflow", ENDED), 900)
         yield output.read_text()
     finally:
         process.terminate()
@@ -193,30 +196,6 @@ def test_nothing_that_is_kept_holds_a_password(
         assert [key for key, body in servers.objects().items() if secret.encode() in body] == []
     logs = [path for path in paths if path.name == "run.log"]
     assert logs and all(path.stat().st_size for path in logs)
-
-
-def wait(what: Any, seconds: float) -> None:
-    until = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < until, "it did not come about in time"
-        time.sleep(1)
-
-
-def airflow(port: int) -> Any:
-    """A function that asks Airflow's API."""
-    address = f"http://{HOST}:{port}"
-    token = json.load(urlopen(f"{address}/auth/token", timeout=30))["access_token"]
-
-    def ask(method: str, path: str, body: Any = None) -> Any:
-        request = Request(
-            f"{address}/api/v2{path}",
-            method=method,
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
-        )
-        return json.load(urlopen(request, timeout=60))
-
-    return ask
 
 
 def ask_mlflow(servers: Servers, what: str) -> Any:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
-from urllib.request import Request, urlopen
 
 from tests.integration.airflow.conftest import RANKMILL, World
+from tests.local_servers import ask_airflow, free_port, wait_for
 
 STUB = """# Airflow DAG
 from pathlib import Path
@@ -33,14 +30,7 @@ class Stack:
     mlflow: int
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
-        token = json.load(urlopen(f"http://127.0.0.1:{self.airflow}/auth/token", timeout=20))["access_token"]
-        request = Request(
-            f"http://127.0.0.1:{self.airflow}/api/v2{path}",
-            method=method,
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
-        )
-        return json.load(urlopen(request, timeout=20))
+        return ask_airflow(self.airflow, method, path, body)
 
     def trigger(self, dag: str, conf: dict[str, Any]) -> str:
         run = self.ask("POST", f"/dags/{dag}/dagRuns", {"logical_date": None, "conf": conf})
@@ -48,19 +38,6 @@ class Stack:
 
     def state(self, dag: str, run: str) -> str:
         return str(self.ask("GET", f"/dags/{dag}/dagRuns/{quote(run)}")["state"])
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_for(what: Callable[[], Any], seconds: float = 90) -> Any:
-    until = time.monotonic() + seconds
-    while not (value := what()) and time.monotonic() < until:
-        time.sleep(0.5)
-    return value
 
 
 @contextmanager

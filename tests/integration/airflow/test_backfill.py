@@ -19,7 +19,8 @@ from pipelines.runs import recorded_runs
 from pipelines.spec import Schedule
 from pipelines.task import Attempt, run_stage
 from tests.integration.airflow.conftest import World, make_world
-from tests.integration.airflow.stack import Stack, serving, wait_for
+from tests.integration.airflow.stack import Stack, serving
+from tests.local_servers import wait_for
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(420)]
 

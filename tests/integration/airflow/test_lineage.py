@@ -20,7 +20,7 @@ from tests.integration.airflow.conftest import RANKMILL, World, make_world
 
 pytestmark = pytest.mark.engine
 
-STAGES = """
+INGEST = """
   ingest:
     uses: ingest_table
     with:
@@ -30,23 +30,22 @@ STAGES = """
       timestamp: shown_at
       feedback: {click: clicked}
       columns: {price: float64}
+"""
+STAGES = (
+    INGEST
+    + """\
   first: {uses: write_words, with: {text: hello}, after: [ingest]}
   second: {uses: shout_words, in: {words: first.words}}
   third: {uses: write_words, with: {outcome: mistake}, after: [second]}
 """
-JUDGED = """
-  ingest:
-    uses: ingest_table
-    with:
-      files: shown.csv
-      user: uid
-      item: article
-      timestamp: shown_at
-      feedback: {click: clicked}
-      columns: {price: float64}
+)
+JUDGED = (
+    INGEST
+    + """\
   contract: {uses: validate_data, in: {table: ingest.events}, with: {suite: expectations/cheap.yaml}}
   gate: {uses: write_words, with: {outcome: refused}}
 """
+)
 CHEAP = """
 expectations:
   - {expect: expect_column_values_to_be_between, column: price, max_value: 2}

@@ -16,7 +16,8 @@ import psutil
 import pytest
 
 from tests.integration.airflow.conftest import World
-from tests.integration.airflow.stack import Stack, free_port, serving, wait_for
+from tests.integration.airflow.stack import Stack, serving
+from tests.local_servers import free_port, wait_for
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(420)]
 

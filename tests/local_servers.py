@@ -1,0 +1,38 @@
+"""How do tests find a free port, wait for a server, and ask Airflow's API on this machine?"""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.request import Request, urlopen
+
+HOST = "127.0.0.1"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(what: Callable[[], Any], seconds: float = 90) -> Any:
+    """Return what came about, or the last empty answer when the time is over."""
+    until = time.monotonic() + seconds
+    while not (value := what()) and time.monotonic() < until:
+        time.sleep(0.5)
+    return value
+
+
+def ask_airflow(port: int, method: str, path: str, body: Any = None) -> Any:
+    """Return the answer of Airflow's API to a request by whoever is on this machine."""
+    token = json.load(urlopen(f"http://{HOST}:{port}/auth/token", timeout=30))["access_token"]
+    request = Request(
+        f"http://{HOST}:{port}/api/v2{path}",
+        method=method,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+    )
+    return json.load(urlopen(request, timeout=60))
