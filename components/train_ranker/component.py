@@ -28,7 +28,8 @@ from components.train_ranker.job import (
     read_progress,
     read_size,
 )
-from components.train_ranker.ray_launch import refuse_oversized, usable_cpus
+from components.train_ranker.machine import usable_cpus
+from components.train_ranker.ray_launch import refuse_oversized
 from components.train_ranker.remote import RemoteJob, takes_jobs
 from features.files import locked
 

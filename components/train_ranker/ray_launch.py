@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from components.errors import BadInputError, RankmillError, RetryableError
 from components.settings import python_path
 from components.train_ranker.job import Failure, TrainingJob
+from components.train_ranker.machine import keep_freed_memory, thread_environment, usable_cpus
 
 OBJECT_STORE_BYTES = 200 * 1024 * 1024
 """Rows are read from memory-mapped files, so Ray's object store carries next to nothing."""
@@ -30,11 +31,6 @@ SMALL_CLUSTER = {
 LOCAL_WORKERS = 1
 """Most workers that need no cluster: one talks to nobody, so it runs in the training process itself."""
 log = logging.getLogger("rankmill")
-
-
-def usable_cpus() -> int:
-    """Return the CPUs this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def refuse_oversized(workers: int, available: float, what: str, where: str) -> None:
@@ -58,11 +54,7 @@ def launch(job: TrainingJob) -> None:
         RetryableError: a worker or the cluster was lost.
     """
     workers = job.config.workers_for(usable_cpus()) if job.ray_address is None else job.config.least_workers
-    environment = {
-        "PYTHONPATH": python_path(),
-        "OMP_NUM_THREADS": str(max(1, usable_cpus() // workers)),
-        "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait must not burn the cores of other stages
-    }
+    environment = {"PYTHONPATH": python_path()} | thread_environment(usable_cpus() // workers)
     if workers <= LOCAL_WORKERS and job.ray_address is None:
         os.environ |= environment
         _launch_here(job)
@@ -213,6 +205,7 @@ def _worker(config: dict[str, str]) -> None:
     context = ray.train.get_context()
     device = torch.device(config["device"]) if "device" in config else get_device()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    keep_freed_memory()
     logging.basicConfig(level=logging.INFO)
     replica = Replica(rank=context.get_world_rank(), world=context.get_world_size(), device=device)
     try:

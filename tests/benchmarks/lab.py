@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import BadInputError
+from components.train_ranker.machine import keep_freed_memory, thread_environment, usable_cpus
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -92,3 +93,9 @@ class Lab:
         if done.returncode:
             raise BadInputError(f"{module}.{name} failed: {(done.stderr.strip() or 'no message').splitlines()[-1]}")
         return Cost(**json.loads(done.stdout.strip().splitlines()[-1]))
+
+
+def as_a_stage(threads: int | None = None) -> None:
+    """Set this process up as a training stage does, before torch is imported."""
+    os.environ |= thread_environment(threads or usable_cpus())
+    keep_freed_memory()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.contract import Benchmark, Goal, Report, Series
-from tests.benchmarks.lab import Lab
+from tests.benchmarks.lab import Lab, as_a_stage
 
 FIELDS, VOCABULARY, BATCH = 10, 50_000, 16_384
 LIMIT_MIB = 4096
@@ -80,6 +80,7 @@ def written(folder: str, rows: int) -> Iterator[None]:
 
 def trained(folder: str, window: int) -> Iterator[None]:
     """Train one epoch; the tables exist before memory is measured."""
+    as_a_stage()
     import torch
 
     from components.rankers.build import build_ranker

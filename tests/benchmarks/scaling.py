@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 
 from tests.benchmarks.contract import Benchmark, Report, Series, at_least, table_of
-from tests.benchmarks.lab import ROOT, Lab
+from tests.benchmarks.lab import ROOT, Lab, as_a_stage
 from tests.benchmarks.training_world import BATCH, write_rows
 
 VOCABULARY, ROUNDS = 100_000, 2
@@ -62,6 +62,7 @@ def workers(
 
 def part(path: str, meet: str, vocabulary: str, warm: str, world: str, threads: str, precision: str, rank: str) -> None:
     """Train as one worker, and print how many samples a second all of them trained."""
+    as_a_stage(int(threads))
     import torch
     import torch.distributed as dist
 

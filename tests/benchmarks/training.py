@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.benchmarks.contract import Benchmark, Goal, Report, Series, at_least, table_of
-from tests.benchmarks.lab import Lab
+from tests.benchmarks.lab import Lab, as_a_stage
 from tests.benchmarks.training_world import BATCH, FIELDS, HIDDEN, WIDTH, area, read_rows, write_rows
 
 OURS, EXACT, ROOFLINE = "rankmill", "rankmill float32", "roofline"
@@ -128,7 +128,8 @@ def _memory_goals(most: Series, allowed: dict[str, float]) -> Iterator[Goal]:
 
 
 def rankmill(path: str, vocabulary: int, steps: int, warm: int, held_out: int, precision: str) -> Iterator[None]:
-    """Train our ESMM through the training loop's own feed and step."""
+    """Train our ESMM through the training loop's own feed and step, in a process set up like a training stage's."""
+    as_a_stage()
     import torch
 
     from components.train_ranker.validation import Replica
@@ -151,6 +152,7 @@ def rankmill(path: str, vocabulary: int, steps: int, warm: int, held_out: int, p
 
 def floor(path: str, vocabulary: int, steps: int, warm: int) -> Iterator[None]:
     """Time the bare towers in bfloat16 and, apart, the bare gather, sum by row and row-wise update."""
+    as_a_stage()
     import torch
     from torch import nn
     from torch.nn import functional
