@@ -127,7 +127,8 @@ def run_job(job: TrainingJob, context: RunContext, params: ComponentConfig) -> l
                 if progress.report.epoch > 0:  # 0 is judged only
                     seconds.append(progress.train_seconds)
                 mlflow_run.log_epoch(progress)
-                mark = ", best so far" if progress.report.best else ""
+                mark = f", {progress.workers} workers" if progress.workers > 1 else ""
+                mark += ", best so far" if progress.report.best else ""
                 context.progress(
                     f"epoch {progress.report.epoch}/{job.config.epochs}: loss {progress.report.train_loss:.4f}, "
                     f"validation {areas(progress.report)} ({progress.seconds:.1f} s{mark})"

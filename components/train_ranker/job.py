@@ -81,11 +81,12 @@ class TrainingJob(Frozen):
 
 
 class Progress(Frozen):
-    """One line of the progress file: an epoch's report and its seconds."""
+    """One line of the progress file: an epoch's report, its seconds and how many workers ended it."""
 
     report: EpochReport
     seconds: float
     train_seconds: float
+    workers: int = 1
     warning: str | None = None
 
 
@@ -102,6 +103,11 @@ class Failure(Frozen):
         if not path.exists():
             kind = next((k.__name__ for k in type(error).__mro__ if k.__name__ in _CLASSES), RankmillError.__name__)
             write_durably(path, cls(kind=kind, message=str(error)).model_dump_json())
+
+    @classmethod
+    def forget(cls, directory: Path) -> None:
+        """Take back what was written before training started again."""
+        (directory / FAILURE).unlink(missing_ok=True)
 
     @classmethod
     def read(cls, directory: Path) -> RankmillError | None:

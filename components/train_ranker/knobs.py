@@ -35,7 +35,7 @@ class Checkpoints(ComponentConfig):
 
 
 class Elastic(ComponentConfig):
-    """As many workers as there is room for when training starts or starts again."""
+    """As many workers as there is room for: when training starts or starts again, on a Ray cluster at any time."""
 
     min: int = Field(ge=1, le=512)
     """Fewest workers to train with."""

@@ -88,7 +88,7 @@ def train(job: TrainingJob, replica: Replica) -> None:
             metrics |= {f"routing/{name}": value for name, value in ranker.diagnostics().items()}
             report = EpochReport(epoch=epoch, train_loss=loss, metrics=metrics, best=better)
             seconds = time.monotonic() - started
-            line = Progress(report=report, seconds=seconds, train_seconds=trained - started)
+            line = Progress(report=report, seconds=seconds, train_seconds=trained - started, workers=replica.world)
             at = at.model_copy(
                 update={
                     "best": score if better else at.best,

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from components.errors import BadInputError, RankmillError, RetryableError
 from components.settings import python_path
 from components.train_ranker.job import Failure, TrainingJob
+from components.train_ranker.knobs import Elastic
 from components.train_ranker.machine import keep_freed_memory, thread_environment, usable_cpus
 
 OBJECT_STORE_BYTES = 200 * 1024 * 1024
@@ -28,6 +29,8 @@ SMALL_CLUSTER = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
 }
 """A local cluster lives for one run on one machine: without the helpers of a shared one it starts in half the time."""
+RESIZE_SECONDS = 30.0
+"""How often a cluster is asked whether it has room for more workers, or for fewer."""
 LOCAL_WORKERS = 1
 """Most workers that need no cluster: one talks to nobody, so it runs in the training process itself."""
 log = logging.getLogger("rankmill")
@@ -70,14 +73,17 @@ def launch(job: TrainingJob) -> None:
         resources = ray.cluster_resources()
         refuse_oversized(job.config.least_workers, resources.get("CPU", 0), "CPUs", where)
         on_gpu = _use_gpu(job, resources.get("GPU", 0), where)
-        workers = job.config.workers_for(resources.get("GPU" if on_gpu else "CPU", 0))
-        log.info("starting %d workers, each with one %s", workers, "GPU" if on_gpu else "CPU")
+        room = resources.get("GPU" if on_gpu else "CPU", 0)
+        log.info("starting %d workers, each with one %s", job.config.workers_for(room), "GPU" if on_gpu else "CPU")
         trainer = TorchTrainer(
             _worker,
             train_loop_config={"job": job.model_dump_json()},
             torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
             scaling_config=ScalingConfig(
-                num_workers=workers, use_gpu=on_gpu, resources_per_worker={"CPU": 1} | ({"GPU": 1} if on_gpu else {})
+                num_workers=_group(job, room),
+                use_gpu=on_gpu,
+                resources_per_worker={"CPU": 1} | ({"GPU": 1} if on_gpu else {}),
+                elastic_resize_monitor_interval_s=RESIZE_SECONDS,
             ),
             # The folder is new in every process: what goes on from where is for checkpoints of our own to say.
             run_config=RunConfig(
@@ -89,6 +95,12 @@ def launch(job: TrainingJob) -> None:
     finally:
         ray.shutdown()
         log.info("Ray is down")
+
+
+def _group(job: TrainingJob, room: float) -> int | tuple[int, int]:
+    """Return how many workers to start, or the least and the most of a group whose size follows the cluster's."""
+    asked = job.config.workers
+    return (asked.min, asked.max) if isinstance(asked, Elastic) and job.ray_address else job.config.workers_for(room)
 
 
 def _launch_here(job: TrainingJob) -> None:
@@ -208,6 +220,9 @@ def _worker(config: dict[str, str]) -> None:
     keep_freed_memory()
     logging.basicConfig(level=logging.INFO)
     replica = Replica(rank=context.get_world_rank(), world=context.get_world_size(), device=device)
+    log.info("worker %d of %d", replica.rank + 1, replica.world)
+    if replica.rank == 0:
+        Failure.forget(job.directory)  # workers that are stopped to start a group of another size may complain
     try:
         if not job.dataset.is_dir():
             raise BadInputError(

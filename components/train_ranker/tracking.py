@@ -43,6 +43,7 @@ class TrackedRun:
 
         values = {name.replace("/", "_"): value for name, value in progress.report.metrics.items()}
         values |= {"train_loss": progress.report.train_loss, "epoch_seconds": progress.seconds}
+        values["workers"] = progress.workers
         now = int(time.time() * 1000)
         metrics = [Metric(name, value, now, progress.report.epoch) for name, value in sorted(values.items())]
         with explained(self.tracking_uri):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -17,11 +18,13 @@ from typing import Any
 
 import psutil
 import pytest
+from mlflow import MlflowClient
 from ray.job_submission import JobSubmissionClient
 
 from components.artifacts import TrainingSet
+from components.contract import MLFLOW_RUN_ID
 from components.errors import BadInputError, RetryableError
-from components.execute import StageRequest, execute
+from components.execute import StageRequest, StageResult, execute
 from components.settings import Settings
 from components.store import ArtifactRef, open_store
 from features.declaration import Window
@@ -35,15 +38,21 @@ ROOT = Path(__file__).resolve().parents[2]
 RAY = Path(sys.executable).with_name("ray")
 WINDOW = Window(start=datetime(2024, 1, 1, tzinfo=UTC), end=datetime(2024, 1, 31, tzinfo=UTC))
 CONFIG: dict[str, Any] = {
-    "ranker": {"name": "esmm", "embedding_width": 8, "hidden": [32, 16]}, "epochs": 40, "patience": 400,
+    "ranker": {"name": "esmm", "embedding_width": 8, "hidden": [32, 16]}, "epochs": 40, "patience": 220,
     "batch_size": 64,
 }  # fmt: skip
 
 
 class Cluster:
-    """A Ray head of its own, as an operator starts one."""
+    """A Ray head of its own, as an operator starts one.
 
-    def __init__(self) -> None:
+    Args:
+        cpus: of the head.
+    """
+
+    def __init__(self, cpus: int = 2) -> None:
+        self.cpus = cpus
+        self.node: subprocess.Popen[bytes] | None = None
         self.port, self.dashboard, self.folder = (
             free_port(),
             free_port(),
@@ -59,19 +68,13 @@ class Cluster:
             self.dashboard,
             "--include-dashboard=true",
             "--num-cpus",
-            2,
+            self.cpus,
             "--temp-dir",
             self.folder,
         ]
         command += ["--node-ip-address", "127.0.0.1", "--disable-usage-stats", "--object-store-memory", 200_000_000]
         command += ["--ray-client-server-port", free_port(), "--dashboard-agent-listen-port", free_port()]
-        self.process = subprocess.Popen(
-            list(map(str, command)),
-            cwd=ROOT,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        self.process = self._run(command)
         deadline = time.monotonic() + 90
         while True:
             try:
@@ -81,14 +84,26 @@ class Cluster:
                 assert time.monotonic() < deadline, "the cluster did not come up"
                 time.sleep(0.5)
 
+    def join(self, cpus: int) -> None:
+        """Let another node join, with so many CPUs."""
+        command = [RAY, "start", "--address", f"127.0.0.1:{self.port}", "--block", "--num-cpus", cpus]
+        command += ["--node-ip-address", "127.0.0.1", "--disable-usage-stats", "--object-store-memory", 100_000_000]
+        self.node = self._run([*command, "--dashboard-agent-listen-port", free_port()])
+
     def stop(self) -> None:
-        assert self.process is not None
-        tree = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
-        for process in tree:
-            if process.is_running():
-                process.kill()
-        psutil.wait_procs(tree, timeout=10)
-        self.process.wait(10)
+        for started in filter(None, (self.node, self.process)):
+            tree = [psutil.Process(started.pid), *psutil.Process(started.pid).children(recursive=True)]
+            for process in tree:
+                if process.is_running():
+                    process.kill()
+            psutil.wait_procs(tree, timeout=10)
+            started.wait(10)
+        self.node = None
+
+    @staticmethod
+    def _run(command: list[Any]) -> subprocess.Popen[bytes]:
+        silent: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        return subprocess.Popen(list(map(str, command)), cwd=ROOT, start_new_session=True, **silent)
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +139,12 @@ def quiet_digest(home: Settings, asked: StageRequest, key: str) -> str:
     assert record is not None
     store.discard(record)
     return execute(asked, settings=home).outputs["ranker"].digest
+
+
+def last_area(home: Settings, result: StageResult) -> float:
+    """The validation AUC of like after the last epoch."""
+    history = json.loads((open_store(home).fetch(result.outputs["ranker"]) / "history.json").read_text())
+    return float(history[-1]["metrics"]["validation/like/auc"])
 
 
 def started(home: Settings, cluster: Cluster, asked: StageRequest) -> subprocess.Popen[bytes]:
@@ -163,6 +184,32 @@ def test_a_cluster_that_restarts_costs_what_came_after_the_last_checkpoint(
     assert result.cached
     assert any(note.startswith("training starts again: the Ray cluster at") for note in result.notes)
     assert quiet_digest(home, asked, result.key) == result.outputs["ranker"].digest
+
+
+def test_a_group_grows_when_a_node_joins(home: Settings, dataset: ArtifactRef) -> None:
+    small = Cluster(cpus=1)
+    small.start()
+    try:
+        slowly: dict[str, Any] = {"seed": 4, "epochs": 220, "learning_rate": 1e-4}
+        asked = request(dataset, **slowly, workers={"min": 1, "max": 2})
+        stage = started(home, small, asked)
+        small.join(cpus=1)
+        assert stage.wait(300) == 0
+    finally:
+        small.stop()
+        shutil.rmtree(small.folder, ignore_errors=True)
+    result = execute(asked, settings=home)
+    assert result.cached
+    record = open_store(home).find("train_ranker", result.key)
+    assert record is not None
+    client, run = MlflowClient(tracking_uri=home.tracking_uri), record.annotations[MLFLOW_RUN_ID]
+    workers = {int(metric.step): int(metric.value) for metric in client.get_metric_history(run, "workers")}
+    assert sorted(workers) == list(range(1, 221)), "every epoch counts once"
+    assert workers[1] == 1
+    assert workers[220] == 2
+    alone = execute(request(dataset, **slowly), settings=home)
+    areas = [last_area(home, each) for each in (result, alone)]
+    assert areas[0] == pytest.approx(areas[1], abs=0.001)
 
 
 def test_a_bad_configuration_comes_back_as_its_sentence(home: Settings, cluster: Cluster, dataset: ArtifactRef) -> None:
