@@ -6,6 +6,7 @@ but the historical question (materialisation, saved data sets) stays Feast's.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,9 @@ from feast.infra.registry.base_registry import BaseRegistry
 from features.asof import CREATED, EVENT, MOMENT, TIME, known_rows
 from features.errors import BadInputError
 
-GATHER_ROWS = 1 << 20
-"""Entity rows per piece of the answer, so that no Arrow list or text outgrows its 32-bit offsets."""
+GATHER_ROWS = 1 << 17
+"""Entity rows per piece of the answer: a piece stays in the cache, and no Arrow list or text outgrows its 32-bit
+offsets."""
 
 
 class AsOfOfflineStoreConfig(DuckDBOfflineStoreConfig):
@@ -198,12 +200,19 @@ def _gathered(
     path: Path, group: list[str], rows: pl.Series, features: list[str], stored: dict[str, str]
 ) -> dict[str, pa.ChunkedArray]:
     table = pl.read_parquet(path, columns=group)
-    pieces = [
-        table.select(pl.all().gather(rows.slice(start, GATHER_ROWS)))
-        for start in range(0, max(len(rows), 1), GATHER_ROWS)
-    ]
+    columns = {old: table[old].rechunk().to_arrow(compat_level=pl.CompatLevel.oldest()) for old in group}
+    at = rows.rechunk().to_arrow()
+    del table
+
+    def piece(start: int) -> dict[str, pa.Array]:
+        here = at.slice(start, GATHER_ROWS)
+        return {old: values.take(here) for old, values in columns.items()}
+
+    # Arrow takes from one column on one processor.
+    with ThreadPoolExecutor(pl.thread_pool_size()) as pool:
+        pieces = list(pool.map(piece, range(0, max(len(rows), 1), GATHER_ROWS)))
     return {
-        name: pa.chunked_array([piece[old].to_arrow(compat_level=pl.CompatLevel.oldest()) for piece in pieces])
+        name: pa.chunked_array([each[old] for each in pieces])
         for name in features
         if (old := stored.get(name, name)) in group
     }
