@@ -9,6 +9,7 @@ by Feast.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import chain, repeat
@@ -26,7 +27,7 @@ from feast.infra.registry.base_registry import BaseRegistry
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.repo_config import RepoConfig
-from feast.type_map import python_values_to_proto_values
+from feast.type_map import PYTHON_LIST_VALUE_TYPE_TO_PROTO_VALUE, python_values_to_proto_values
 
 PLAIN: dict[ValueType, str] = {
     ValueType.INT32: "int32_val",
@@ -36,7 +37,15 @@ PLAIN: dict[ValueType, str] = {
     ValueType.STRING: "string_val",
     ValueType.BOOL: "bool_val",
 }
-LISTS = {ValueType.INT64_LIST, ValueType.FLOAT_LIST, ValueType.DOUBLE_LIST, ValueType.STRING_LIST}
+LISTS = {
+    ValueType.INT64_LIST: pa.int64(),
+    ValueType.FLOAT_LIST: pa.float32(),
+    ValueType.DOUBLE_LIST: pa.float64(),
+    ValueType.STRING_LIST: pa.string(),
+}
+"""Lists, and the type of what is in them."""
+FRACTIONS = {ValueType.FLOAT: pa.float32(), ValueType.DOUBLE: pa.float64()}
+"""Numbers that a message holds in as many bytes as a column does."""
 UPSERT = (
     'INSERT INTO "{}" (entity_key, feature_name, value, value_text, event_ts, created_ts) '
     "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT(entity_key, feature_name) DO UPDATE SET value = excluded.value, "
@@ -170,29 +179,53 @@ def _entity_keys(view: FeatureView, table: pa.Table, version: int) -> pa.Array:
         numbers = columns[0].to_numpy().astype("<i8")
         head = spelt((0,))[:-8]
         if spelt((int(numbers[-1]),)) == head + numbers[-1].tobytes():
-            written = np.empty((len(numbers), len(head) + 8), dtype=np.uint8)
-            written[:, :-8] = np.frombuffer(head, dtype=np.uint8)
-            written[:, -8:] = numbers.view(np.uint8).reshape(-1, 8)
-            return pa.FixedSizeBinaryArray.from_buffers(
-                pa.binary(written.shape[1]), len(numbers), [None, pa.py_buffer(written)]
-            ).cast(pa.binary())
+            return _after(head, numbers)
     return pa.array(
         [spelt(values) for values in zip(*(column.to_pylist() for column in columns), strict=True)], pa.binary()
     )
 
 
+def _after(head: bytes, numbers: np.ndarray[tuple[int], np.dtype[Any]]) -> pa.Array:
+    """Return for each number the bytes that are always the same, and the number's own."""
+    size = numbers.dtype.itemsize
+    written = np.empty((len(numbers), len(head) + size), dtype=np.uint8)
+    written[:, :-size] = np.frombuffer(head, dtype=np.uint8)
+    written[:, -size:] = numbers.view(np.uint8).reshape(-1, size)
+    kind = pa.binary(written.shape[1])
+    return pa.FixedSizeBinaryArray.from_buffers(kind, len(numbers), [None, pa.py_buffer(written)]).cast(pa.binary())
+
+
 def _encoded(column: pa.ChunkedArray, kind: ValueType) -> Encoded:
     """Return the messages and the texts that Feast stores for a column; nothing at all is an empty message."""
     if kind in LISTS:
-        values = python_values_to_proto_values(column.to_pylist(), kind)
-        return [value.SerializeToString() for value in values], [None] * len(values)
+        return _encoded_lists(column, kind), [None] * len(column)
     field = PLAIN[kind]
     plain = [None if value != value else value for value in column.to_pylist()]  # NaN is nothing, as for Feast
-    messages = [b"" if value is None else Value(**{field: value}).SerializeToString() for value in plain]
-    return messages, [None if value is None else str(value) for value in plain]
+    texts = [None if value is None else str(value) for value in plain]
+    if column.type == FRACTIONS.get(kind):
+        numbers = column.fill_null(0.0).to_numpy()
+        one: dict[str, Any] = {field: 1.0}
+        messages = _after(Value(**one).SerializeToString()[: -numbers.dtype.itemsize], numbers)
+        known = pc.and_(column.is_valid(), pc.invert(pc.is_nan(column))).fill_null(False)
+        return pc.if_else(known, messages, b"").to_pylist(), texts
+    return [b"" if value is None else Value(**{field: value}).SerializeToString() for value in plain], texts
+
+
+def _encoded_lists(column: pa.ChunkedArray, kind: ValueType) -> list[bytes]:
+    message, field, _ = PYTHON_LIST_VALUE_TYPE_TO_PROTO_VALUE[kind]
+    if getattr(column.type, "value_type", None) != LISTS[kind] or pc.list_flatten(column).null_count:
+        # Feast has words for types that do not fit, and values for those that are missing.
+        return [value.SerializeToString() for value in python_values_to_proto_values(column.to_pylist(), kind)]
+    return [
+        b"" if values is None else Value(**{field: message(val=values)}).SerializeToString()
+        for values in column.to_pylist()
+    ]
 
 
 def _epochs(column: pa.ChunkedArray) -> list[int | None]:
     """Return seconds as Feast's SQLite adapter makes them: of a time without zone, so in the zone of the machine."""
-    moments = column.cast(pa.timestamp("us")).to_pylist()  # the clock of UTC, without saying so
-    return [None if moment is None else int(moment.timestamp()) for moment in moments]
+    moments = column.cast(pa.timestamp("us"))  # the clock of UTC, without saying so
+    if time.tzname[0] == "UTC" and not time.daylight:
+        seconds: list[int | None] = pc.divide(moments.cast(pa.int64()), 1_000_000).to_pylist()  # towards zero, as int()
+        return seconds
+    return [None if moment is None else int(moment.timestamp()) for moment in moments.to_pylist()]
