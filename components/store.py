@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import socket
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -23,6 +22,7 @@ from urllib.parse import unquote, urlparse
 
 from components.artifacts import Artifact
 from components.errors import BadInputError, MissingError, StorageError
+from components.half_done import DISCARDED, INCOMING, half_done, sweep
 from components.records import (
     MANIFEST,
     ArtifactRef,
@@ -33,7 +33,7 @@ from components.records import (
     sha256_json,
 )
 from components.settings import Settings
-from features.files import is_gone, locked, sha256_file, write_durably
+from features.files import locked, sha256_file, write_durably
 from features.remote_files import LOCAL, open_files
 
 __all__ = [
@@ -50,9 +50,6 @@ __all__ = [
 
 STAGE = "stage.json"
 USED = "used"
-INCOMING = ".incoming"
-DISCARDED = ".discarded"
-"""Prefixes of folders that are not there yet and not there any more: no reader looks into them."""
 USE_COUNTS_FOR = timedelta(hours=1)
 """A use within this time of the last one is not written down again."""
 
@@ -200,8 +197,8 @@ class Store:
         target = Path(self._stage_path(record.component, record.key))
         target.parent.mkdir(parents=True, exist_ok=True)
         # The rename must not cross file systems, so stage a copy beside the target where it would.
-        self._sweep(Path(self._base))
-        incoming = target.parent / f"{INCOMING}-{record.key}-{_owner()}-{uuid.uuid4().hex}"
+        sweep(Path(self._base))
+        incoming = target.parent / half_done(INCOMING, record.key)
         try:
             try:
                 staged.rename(incoming)
@@ -238,15 +235,6 @@ class Store:
         for path in sorted(p for p in staged.rglob("*") if p.is_file() and p not in last) + last:
             self._fs.put_file(str(path), f"{target}/{path.relative_to(staged).as_posix()}")
         return record
-
-    @staticmethod
-    def _sweep(root: Path) -> None:
-        """Delete what killed processes of this machine left half published or half deleted."""
-        for left in root.glob("*/.*"):
-            kind, _, rest = left.name.partition("-")
-            owner = rest.split("-")[1:2]
-            if kind in (INCOMING, DISCARDED) and owner and _is_gone(owner[0]):
-                shutil.rmtree(left, ignore_errors=True)
 
     def supersede(self, component: str, key: str, record: StageRecord) -> None:
         """Let `key` lead to a newer stage that was made from the same parts; what lay there stays readable by URI."""
@@ -325,7 +313,7 @@ class Store:
         """Make a stage cease to exist at once, and return what is left to be deleted."""
         path = self._stage_path(component, key)
         if self._local:
-            aside = Path(path).with_name(f"{DISCARDED}-{key}-{_owner()}-{uuid.uuid4().hex}")
+            aside = Path(path).with_name(half_done(DISCARDED, key))
             if Path(path).exists():
                 Path(path).rename(aside)
             return str(aside)
@@ -434,18 +422,6 @@ def _fault(directory: Path, manifest: Manifest) -> tuple[str, str] | None:
         if not file.exists() or sha256_file(file) != expected:
             return name, "changed since it was published" if file.exists() else "missing"
     return None
-
-
-def _owner() -> str:
-    """Return this process in a name: its machine and number."""
-    return f"{socket.gethostname().replace('-', '_')}@{os.getpid()}"
-
-
-def _is_gone(owner: str) -> bool:
-    """Return whether a process of this machine, as `_owner` names it, has ended."""
-    machine, _, number = owner.partition("@")
-    here = _owner().partition("@")[0]
-    return machine == here and number.isdigit() and is_gone(int(number))
 
 
 def open_store(settings: Settings) -> Store:

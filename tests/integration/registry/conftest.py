@@ -1,0 +1,46 @@
+"""Where do the registry's tests find a ready MLflow database, models of known quality and the two stages?"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from components.settings import Settings
+from registry.client import Registry, initialise
+from tests.integration.registry.mill import Mill
+from tests.unit.registry.tiny_models import write_model
+
+
+@pytest.fixture(scope="module")
+def initialised(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """One home whose MLflow database exists; initialising costs seconds, so tests share it or copy it."""
+    settings = Settings.at(tmp_path_factory.mktemp("home"))
+    initialise(settings.tracking_uri, settings.mlflow_artifacts)
+    return settings
+
+
+@pytest.fixture
+def home(initialised: Settings, tmp_path: Path) -> Settings:
+    """A home of its own with an empty, ready database."""
+    shutil.copytree(initialised.home, tmp_path / "home")
+    return Settings.at(tmp_path / "home")
+
+
+@pytest.fixture
+def registry(home: Settings) -> Registry:
+    return Registry(home.tracking_uri, home.mlflow_artifacts)
+
+
+@pytest.fixture(scope="module")
+def models(training_set_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Models of known quality: good, much worse, as good as good, and one whose parity failed."""
+    root = tmp_path_factory.mktemp("models")
+    made = {"good": {}, "bad": {"quality": 0.1}, "similar": {"quality": 0.97, "seed": 5}, "broken": {"parity": False}}
+    return {name: write_model(root / name, training_set_dir, **how) for name, how in made.items()}  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def mill(home: Settings, training_set_dir: Path) -> Mill:
+    return Mill(home, training_set_dir)

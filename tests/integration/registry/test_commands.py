@@ -1,0 +1,84 @@
+"""Do the commands about models tell one story, and answer nonsense in one sentence?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from components.errors import (
+    BadInputError,
+    MissingError,
+)
+from components.settings import Settings
+from registry.client import CHAMPION, Registry
+from tests.integration.registry.mill import put
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture
+def rankmill(home: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
+    """Run one command in a home of its own and return what it printed; errors of Rankmill pass through."""
+    from pipelines.cli_models import add_commands
+
+    app = typer.Typer()
+    add_commands(app)
+    monkeypatch.setenv("RANKMILL_HOME", str(home.home))
+    monkeypatch.setenv("COLUMNS", "220")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+    def run(*words: str, answer: str = "") -> str:
+        result = CliRunner().invoke(app, list(words), input=answer)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result.output
+
+    yield run
+
+
+def test_the_commands_tell_one_story(rankmill: Callable[..., str], registry: Registry, models: dict[str, Path]) -> None:
+    assert "no model is registered yet" in rankmill("models")
+    for number, name in enumerate(("good", "similar", "bad"), start=1):
+        put(registry, models[name], f"digest-{number}")
+    assert "nothing has happened" in rankmill("history", "tiny_ranker")
+    assert "champion v1 (was none)" in rankmill("promote", "tiny_ranker", "1", "--yes")
+    assert "Aborted" in rankmill("promote", "tiny_ranker", "2", answer="n\n")
+    assert "champion v2 (was v1)" in rankmill("promote", "tiny_ranker", "2", "--reason", "demo", answer="y\n")
+    assert "champion v3 (was v2)" in rankmill("promote", "tiny_ranker", "3", "-y")
+    assert "nothing changed" in rankmill("promote", "tiny_ranker", "3")
+    [row] = [line for line in rankmill("models").splitlines() if "champion" in line]
+    assert " v3 " in row
+    assert "champion v2 (was v3), rolled back" in rankmill("rollback", "tiny_ranker")
+    assert "champion v1 (was v2), rolled back" in rankmill("rollback", "tiny_ranker", "--to", "1", "--reason", "worse")
+    assert registry.version("tiny_ranker", CHAMPION).version == 1
+    shown = rankmill("history", "tiny_ranker")
+    assert shown.count("rolled back") == 2
+    assert "promoting" not in shown
+    assert "gate overridden: demo" in shown
+    entries = json.loads(rankmill("history", "tiny_ranker", "--json"))
+    assert entries[-1]["action"] == "rolled back"
+    assert "UTC: v1" in rankmill("history", "tiny_ranker", "--at", "2100-01-01")
+    assert "UTC: none" in rankmill("history", "tiny_ranker", "--at", "2020-01-01")
+
+
+def test_the_commands_answer_nonsense_in_one_sentence(
+    rankmill: Callable[..., str], registry: Registry, home: Settings, models: dict[str, Path]
+) -> None:
+    put(registry, models["broken"], "d1")
+    for words, error, sentence in (
+        (("history", "nobody"), MissingError, "no registered model 'nobody'"),
+        (("promote", "tiny_ranker", "9", "-y"), MissingError, "no version 9"),
+        (("promote", "tiny_ranker", "1", "-y"), BadInputError, "parity of tiny_ranker v1 failed"),
+        (("rollback", "tiny_ranker"), MissingError, "no earlier champion than none"),
+    ):
+        with pytest.raises(error, match=sentence) as failure:
+            rankmill(*words)
+        assert "\n" not in str(failure.value)
+    (home.home / "mlflow" / "mlflow.db").unlink()
+    with pytest.raises(MissingError, match="rankmill run"):
+        rankmill("models")

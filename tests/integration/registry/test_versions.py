@@ -1,0 +1,126 @@
+"""Does a registered version come back byte for byte, or not at all?"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from components.errors import (
+    BadInputError,
+    MissingError,
+)
+from components.settings import Settings
+from components.training_set import read_raw
+from registry.client import CHALLENGER, Registry, experiment
+from registry.ledger import Ledger
+from registry.promotion import Promotions, Request
+from registry.served_model import ServedModel
+from tests.integration.registry.mill import put
+
+pytestmark = pytest.mark.engine
+ASK = Request(actor="ada", reason="test")
+
+
+def test_a_version_comes_back_byte_for_byte_and_answers_the_same(
+    registry: Registry, models: dict[str, Path], training_set_dir: Path, tmp_path: Path
+) -> None:
+    version = put(registry, models["good"], "d1")
+    registry.set_alias("tiny_ranker", CHALLENGER, version.version)
+    found = registry.download("tiny_ranker", CHALLENGER, tmp_path / "copy")
+    for path in models["good"].iterdir():
+        assert (found / path.name).read_bytes() == path.read_bytes()
+    rows = read_raw(training_set_dir, "test")
+    expected, got = (ServedModel.open(folder, "cpu").score(rows) for folder in (models["good"], found))
+    assert all(np.array_equal(expected.tasks[task], got.tasks[task]) for task in expected.tasks)
+    suffixes = {path.suffix for path in found.rglob("*") if path.is_file() and path.name != "MLmodel"}
+    assert suffixes <= {".onnx", ".json", ".yaml", ".txt"}  # nothing that is loaded is a pickle
+    assert b"pickle" not in (found / "MLmodel").read_bytes()
+
+
+def test_mlflow_itself_can_load_a_version(registry: Registry, models: dict[str, Path], training_set_dir: Path) -> None:
+    put(registry, models["good"], "d1")
+    import mlflow
+
+    rows = read_raw(training_set_dir, "test").slice(0, 5)
+    model = ServedModel.open(models["good"], "cpu")
+    [found] = registry.versions("tiny_ranker")
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    from registry.database import default_store
+
+    with default_store(registry.tracking_uri):
+        answers = mlflow.pyfunc.load_model(found.version.model_uri).predict(model.encoder.encode(rows))
+    assert os.environ.get("MLFLOW_TRACKING_URI") == before
+    np.testing.assert_allclose(answers["love"], model.score(rows).tasks["love"], atol=1e-6)
+
+
+def test_the_same_content_is_registered_once(registry: Registry, models: dict[str, Path]) -> None:
+    first = put(registry, models["good"], "d1")
+    assert put(registry, models["good"], "d1") == first
+    assert put(registry, models["bad"], "d2").version == 2
+    assert put(registry, models["good"], "d1", model="other_ranker").version == 1
+    assert registry.models() == ("other_ranker", "tiny_ranker")
+    assert [(v.version.digest, v.tags["a.tag"]) for v in registry.versions("tiny_ranker")] == [("d1", "1"), ("d2", "1")]
+
+
+def test_a_version_is_linked_to_its_training_run(registry: Registry, models: dict[str, Path]) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(registry.tracking_uri)
+    run = client.create_run(experiment(registry.tracking_uri, "training", registry.artifact_root))
+    common = {"digest": "d1", "ranker_digest": "r", "report_digest": "e"}
+    registry.register(models["good"], "tiny_ranker", run_id=run.info.run_id, **common)
+    registry.register(models["bad"], "tiny_ranker", run_id="0" * 32, **(common | {"digest": "d2"}))
+    assert [v.run_id for v in registry.versions("tiny_ranker")] == [run.info.run_id, ""]
+    [output] = client.get_run(run.info.run_id).outputs.model_outputs
+    assert registry.version("tiny_ranker", 1).model_uri == f"models:/{output.model_id}"
+
+
+def test_what_does_not_exist_is_answered_with_what_does(registry: Registry, models: dict[str, Path]) -> None:
+    put(registry, models["good"], "d1")
+    registry.set_alias("tiny_ranker", CHALLENGER, 1)
+    cases: list[tuple[Callable[[], object], str]] = [
+        (lambda: registry.version("tiny_ranker", "champion"), r"no alias 'champion' \(aliases: challenger → v1\)"),
+        (lambda: registry.version("tiny_ranker", 7), r"no version 7 \(versions: v1\)"),
+        (lambda: registry.set_alias("tiny_ranker", "champion", 7), r"no version 7"),
+        (lambda: registry.versions("it's"), r"no registered model \"it's\" \(models: tiny_ranker\)"),
+        (lambda: registry.download("nobody", 1, Path("/nowhere")), "no registered model 'nobody'"),
+    ]
+    for act, sentence in cases:
+        with pytest.raises(MissingError, match=sentence):
+            act()
+    assert registry.alias("tiny_ranker", "champion") is None
+    assert registry.alias("nobody", "champion") is None
+
+
+@pytest.mark.parametrize("alias", ["Champion", "v1", "latest", "1", "two words", "champion_2", ""])
+def test_aliases_are_lower_case_words(registry: Registry, alias: str) -> None:
+    with pytest.raises(BadInputError, match="lower-case words"):
+        registry.set_alias("tiny_ranker", alias, 1)
+
+
+def _files(home: Settings, name: str) -> Path:
+    [path] = (home.home / "mlflow" / "artifacts").rglob(name)
+    return path
+
+
+def test_files_that_were_changed_or_removed_in_the_store_do_not_go_live(
+    registry: Registry, home: Settings, models: dict[str, Path], tmp_path: Path
+) -> None:
+    promotions = Promotions(registry, Ledger(home.ledger))
+    put(registry, models["broken"], "d1")
+    with pytest.raises(BadInputError, match="parity of tiny_ranker v1 failed"):
+        promotions.promote("tiny_ranker", 1, ASK, decided_on=None)
+    report = _files(home, "parity.json")
+    report.write_text(report.read_text().replace('"passed":false', '"passed":true'))
+    with pytest.raises(BadInputError, match=r"parity\.json of tiny_ranker v1 was changed"):
+        promotions.promote("tiny_ranker", 1, ASK, decided_on=None)
+    shutil.rmtree(report.parent)
+    with pytest.raises(MissingError, match="files of tiny_ranker v1"):
+        promotions.promote("tiny_ranker", 1, ASK, decided_on=None)
+    assert promotions.champion("tiny_ranker") is None
+    assert promotions.ledger.entries("tiny_ranker") == ()
