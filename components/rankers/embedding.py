@@ -120,9 +120,11 @@ class FieldEmbedding(nn.Module):
         present = (ids != PADDING).to(vectors.dtype)
         if self.touched is None or not len(self.touched.silent):  # rows that never learn need no mask
             vectors = vectors * present.unsqueeze(2)
-        stacked = vectors[:, : len(narrow)]
-        parts = dict(zip(long, torch.split(vectors[:, len(narrow) :], widths[len(narrow) :], dim=1), strict=True))
-        masks = dict(zip(long, torch.split(present[:, len(narrow) :], widths[len(narrow) :], dim=1), strict=True))
+        # One split, not slices: the gradient of a slice is a table of zeros as large as all vectors.
+        sizes = [len(narrow), *widths[len(narrow) :]]
+        stacked, *encoded = torch.split(vectors, sizes, dim=1)
+        parts = dict(zip(long, encoded, strict=True))
+        masks = dict(zip(long, torch.split(present, sizes, dim=1)[1:], strict=True))
         categorical = {name: stacked[:, i] for i, name in enumerate(narrow)}
         return EmbeddedFields(stacked, categorical, parts, masks, numeric, elapsed)
 

@@ -50,4 +50,4 @@ class Gate(nn.Module):
             said: float32 ``[B, n, H]``, what each expert says.
         """
         weights = torch.softmax(self.choose(x), dim=1)
-        return (weights.unsqueeze(2) * said).sum(dim=1)
+        return torch.bmm(weights.unsqueeze(1), said).squeeze(1)

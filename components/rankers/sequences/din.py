@@ -11,6 +11,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from components.rankers.config import RankerConfig
 from components.rankers.parts import SequenceEncoder
@@ -22,7 +23,8 @@ _UNIT = 64
 class DinSequence(SequenceEncoder):
     """Sum of the events, each weighted by an activation unit that sees it next to the candidate.
 
-    The unit is ``[t, h, t − h, t ⊙ h] → linear → PReLU → linear → weight``. PReLU, the paper's alternative to
+    The unit is ``[t, h, t − h, t ⊙ h] → linear → PReLU → linear → weight``. Its first layer is multiplied out, so that
+    the candidate's share is taken once and not per event. PReLU, the paper's alternative to
     Dice, because Dice normalises by statistics of the batch: padding would count, and a row's answer would
     depend on its neighbours in training. A history that shares no table with a candidate is weighted against a
     learned query vector.
@@ -54,6 +56,10 @@ class DinSequence(SequenceEncoder):
             if self.query is None:
                 raise ValueError("a history without a candidate needs an encoder built with targeted=False")
             target = self.query.expand(vectors.shape[0], -1)
-        t = target.unsqueeze(1).expand_as(vectors)
-        weights = self.unit(torch.cat([t, vectors, t - vectors, t * vectors], dim=2)).squeeze(2)
+        first, activation, last = self.unit
+        of_target, of_event, of_difference, of_product = first.weight.split(self.out_features, dim=1)
+        own = functional.linear(target, of_target + of_difference, first.bias).unsqueeze(1)
+        per_event = torch.cat([vectors, target.unsqueeze(1) * vectors], dim=2)
+        hidden = own + functional.linear(per_event, torch.cat([of_event - of_difference, of_product], dim=1))
+        weights = last(activation(hidden)).squeeze(2)
         return ((weights * mask).unsqueeze(2) * vectors).sum(dim=1)
