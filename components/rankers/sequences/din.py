@@ -8,6 +8,7 @@ grows with the number of events that fit the candidate.
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -56,7 +57,7 @@ class DinSequence(SequenceEncoder):
             if self.query is None:
                 raise ValueError("a history without a candidate needs an encoder built with targeted=False")
             target = self.query.expand(vectors.shape[0], -1)
-        first, activation, last = self.unit
+        first, activation, last = cast("tuple[nn.Linear, nn.PReLU, nn.Linear]", tuple(self.unit))
         of_target, of_event, of_difference, of_product = first.weight.split(self.out_features, dim=1)
         own = functional.linear(target, of_target + of_difference, first.bias).unsqueeze(1)
         per_event = torch.cat([vectors, target.unsqueeze(1) * vectors], dim=2)
