@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from feast import FeatureView, OnDemandFeatureView, RepoConfig
 from feast.infra.offline_stores.duckdb import DuckDBOfflineStore, DuckDBOfflineStoreConfig
@@ -203,14 +204,16 @@ def _gathered(
     columns = {old: table[old].rechunk().to_arrow(compat_level=pl.CompatLevel.oldest()) for old in group}
     at = rows.rechunk().to_arrow()
     del table
+    # Arrow's usual one takes a third longer over some hundred MiB of lists.
+    pool = pa.jemalloc_memory_pool() if "jemalloc" in pa.supported_memory_backends() else None
 
     def piece(start: int) -> dict[str, pa.Array]:
         here = at.slice(start, GATHER_ROWS)
-        return {old: values.take(here) for old, values in columns.items()}
+        return {old: pc.take(values, here, memory_pool=pool) for old, values in columns.items()}
 
     # Arrow takes from one column on one processor.
-    with ThreadPoolExecutor(pl.thread_pool_size()) as pool:
-        pieces = list(pool.map(piece, range(0, max(len(rows), 1), GATHER_ROWS)))
+    with ThreadPoolExecutor(pl.thread_pool_size()) as threads:
+        pieces = list(threads.map(piece, range(0, max(len(rows), 1), GATHER_ROWS)))
     return {
         name: pa.chunked_array([each[old] for each in pieces])
         for name in features

@@ -216,7 +216,7 @@ def _worker(config: dict[str, str]) -> None:
     job = TrainingJob.model_validate_json(config["job"])
     context = ray.train.get_context()
     device = torch.device(config["device"]) if "device" in config else get_device()
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    torch.set_num_threads(max(1, usable_cpus() // context.get_local_world_size()))
     keep_freed_memory()
     logging.basicConfig(level=logging.INFO)
     replica = Replica(rank=context.get_world_rank(), world=context.get_world_size(), device=device)

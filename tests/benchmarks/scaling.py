@@ -87,7 +87,7 @@ BENCHMARK = Benchmark(
     notes=(
         f"The ESMM of the benchmark of training speed, {VOCABULARY:,} ids per field, batch 4,096 over all workers. "
         "Workers add up 1.6 MB of gradients of the towers and exchange those of the rows that they touched, through "
-        "gloo on one machine. A step in bfloat16 is short, so that costs nearly what the second core brings: on one "
+        "gloo on one machine. A step in bfloat16 is short, so that costs what the second core brings: on one "
         "machine one worker of more threads is the better use of cores, and more workers are for more machines.",
     ),
     order=11,
