@@ -106,7 +106,7 @@ class Failure(Frozen):
 
     @classmethod
     def forget(cls, directory: Path) -> None:
-        """Take back what was written before training started again."""
+        """Take back a failure that training outlived."""
         (directory / FAILURE).unlink(missing_ok=True)
 
     @classmethod

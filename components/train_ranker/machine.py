@@ -2,7 +2,7 @@
 
 Two defaults of the C libraries cost a step on a CPU a third of its time. Threads of OpenMP that wait for work either
 sleep at once, and are slow to wake some hundred times a step, or turn for so long that two trainings on the same
-processors take ten times as long as one after the other. And glibc gives freed blocks of some MiB back to the system,
+processors take five times as long as one after the other. And glibc gives freed blocks of some MiB back to the system,
 to ask for them again at the next step, one page of 4 KiB at a time.
 """
 

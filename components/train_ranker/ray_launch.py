@@ -194,6 +194,7 @@ def _fit(trainer: Any, job: TrainingJob) -> None:
         if causes and all(isinstance(cause, Exception) and _is_loss_of_worker(cause) for cause in causes):
             raise RetryableError(f"a training worker was lost: {reason}; run again") from error
         raise
+    Failure.forget(job.directory)  # of workers that were stopped to start a group of another size
 
 
 def _is_loss_of_worker(error: Exception) -> bool:
@@ -221,8 +222,6 @@ def _worker(config: dict[str, str]) -> None:
     logging.basicConfig(level=logging.INFO)
     replica = Replica(rank=context.get_world_rank(), world=context.get_world_size(), device=device)
     log.info("worker %d of %d", replica.rank + 1, replica.world)
-    if replica.rank == 0:
-        Failure.forget(job.directory)  # workers that are stopped to start a group of another size may complain
     try:
         if not job.dataset.is_dir():
             raise BadInputError(

@@ -38,7 +38,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RAY = Path(sys.executable).with_name("ray")
 WINDOW = Window(start=datetime(2024, 1, 1, tzinfo=UTC), end=datetime(2024, 1, 31, tzinfo=UTC))
 CONFIG: dict[str, Any] = {
-    "ranker": {"name": "esmm", "embedding_width": 8, "hidden": [32, 16]}, "epochs": 40, "patience": 220,
+    "ranker": {"name": "esmm", "embedding_width": 8, "hidden": [32, 16]}, "epochs": 40, "patience": 400,
     "batch_size": 64,
 }  # fmt: skip
 
