@@ -203,23 +203,20 @@ def _encoded(column: pa.ChunkedArray, kind: ValueType) -> Encoded:
     plain = [None if value != value else value for value in column.to_pylist()]  # NaN is nothing, as for Feast
     texts = [None if value is None else str(value) for value in plain]
     if column.type == FRACTIONS.get(kind):
-        numbers = column.fill_null(0.0).to_numpy()
+        numbers = column.fill_null(float("nan")).to_numpy()
         one: dict[str, Any] = {field: 1.0}
         messages = _after(Value(**one).SerializeToString()[: -numbers.dtype.itemsize], numbers)
-        known = pc.and_(column.is_valid(), pc.invert(pc.is_nan(column))).fill_null(False)
-        return pc.if_else(known, messages, b"").to_pylist(), texts
+        return pc.if_else(pa.array(np.isnan(numbers)), b"", messages).to_pylist(), texts
     return [b"" if value is None else Value(**{field: value}).SerializeToString() for value in plain], texts
 
 
 def _encoded_lists(column: pa.ChunkedArray, kind: ValueType) -> list[bytes]:
+    rows = column.to_pylist()
     message, field, _ = PYTHON_LIST_VALUE_TYPE_TO_PROTO_VALUE[kind]
     if getattr(column.type, "value_type", None) != LISTS[kind] or pc.list_flatten(column).null_count:
         # Feast has words for types that do not fit, and values for those that are missing.
-        return [value.SerializeToString() for value in python_values_to_proto_values(column.to_pylist(), kind)]
-    return [
-        b"" if values is None else Value(**{field: message(val=values)}).SerializeToString()
-        for values in column.to_pylist()
-    ]
+        return [value.SerializeToString() for value in python_values_to_proto_values(rows, kind)]
+    return [b"" if row is None else Value(**{field: message(val=row)}).SerializeToString() for row in rows]
 
 
 def _epochs(column: pa.ChunkedArray) -> list[int | None]:

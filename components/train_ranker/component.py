@@ -18,7 +18,6 @@ from components.process_tree import ProcessTree
 from components.train_ranker.checkpoints import rewind
 from components.train_ranker.config import EPOCH_SECONDS, PARAMETERS, Config, EpochReport, Inputs, Outputs
 from components.train_ranker.job import (
-    FAILURE,
     TRAININGS,
     Adaptation,
     Failure,
@@ -164,7 +163,7 @@ def _started(job: TrainingJob, context: RunContext) -> ProcessTree | RemoteJob:
 
     def prepare() -> None:
         job.directory.mkdir(parents=True, exist_ok=True)
-        (job.directory / FAILURE).unlink(missing_ok=True)
+        Failure.forget(job.directory)
         shutil.rmtree(job.directory / "ray", ignore_errors=True)
         if position := rewind(job.directory):
             context.progress(f"training goes on from epoch {position.epoch}, step {position.step}")

@@ -42,8 +42,9 @@ class TrackedRun:
         from mlflow.entities import Metric
 
         values = {name.replace("/", "_"): value for name, value in progress.report.metrics.items()}
-        values |= {"train_loss": progress.report.train_loss, "epoch_seconds": progress.seconds}
-        values["workers"] = progress.workers
+        values |= {
+            "train_loss": progress.report.train_loss, "epoch_seconds": progress.seconds, "workers": progress.workers,
+        }  # fmt: skip
         now = int(time.time() * 1000)
         metrics = [Metric(name, value, now, progress.report.epoch) for name, value in sorted(values.items())]
         with explained(self.tracking_uri):

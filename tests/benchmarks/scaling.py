@@ -63,13 +63,11 @@ def workers(
 def part(path: str, meet: str, vocabulary: str, warm: str, world: str, threads: str, precision: str, rank: str) -> None:
     """Train as one worker, and print how many samples a second all of them trained."""
     as_a_stage(int(threads))
-    import torch
     import torch.distributed as dist
 
     from components.train_ranker.validation import Replica
     from tests.benchmarks.training_ours import new_ranker, read_split, train
 
-    torch.set_num_threads(int(threads))
     if int(world) > 1:
         dist.init_process_group("gloo", init_method=f"file://{meet}", rank=int(rank), world_size=int(world))
     split = read_split(path)

@@ -10,10 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from components.errors import (
-    BadInputError,
-    MissingError,
-)
+from components.errors import BadInputError, MissingError
 from components.settings import Settings
 from registry.client import CHAMPION, Registry
 from tests.integration.registry.mill import put

@@ -10,10 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.errors import (
-    BadInputError,
-    MissingError,
-)
+from components.errors import BadInputError, MissingError
 from components.settings import Settings
 from components.training_set import read_raw
 from registry.client import CHALLENGER, Registry, experiment

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from features import online
@@ -168,3 +170,16 @@ def test_a_batch_is_a_transaction(definitions: Definitions, tmp_path: Path, monk
     connection = sqlite3.connect(tmp_path / "feast" / "online.db")
     assert connection.execute("SELECT count(*) FROM rankmill_by_text").fetchone() == (25,)
     connection.close()
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata", "America/New_York"])
+def test_seconds_are_those_of_a_clock_in_the_zone_of_the_machine(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [datetime(1969, 12, 30, 23, 59, 59, 500_000), datetime(2024, 7, 1, 12, 30, 0, 7), None]
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", zone)
+        time.tzset()
+        column = pa.chunked_array([pa.array(clock, pa.timestamp("us", "UTC"))])
+        found = online._epochs(column)
+        expected = [None if moment is None else int(moment.timestamp()) for moment in clock]
+    time.tzset()
+    assert found == expected
