@@ -18,6 +18,8 @@ LIBRARIES = {
     "polars", "pandas", "pyarrow", "pydantic", "yaml", "numpy", "sklearn", "typer", "rich",
     "onnx_model", "psutil", "jinja2",
 }  # fmt: skip
+PICKLERS = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
+CLOCKS = {"monotonic", "perf_counter", "process_time", "perf_counter_ns", "monotonic_ns", "thread_time"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -40,11 +42,76 @@ def test_nobody_else_provides_our_packages() -> None:
         assert set(owners.get(room, ["rankmill"])) <= {"rankmill"}
 
 
+def pickles_in(source: str) -> list[str]:
+    """Return what in a source can read or write a pickle: weights are safetensors, tables are Arrow."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        found += [name for name in modules if name.partition(".")[0] in PICKLERS]
+        if isinstance(node, ast.Constant) and node.value in PICKLERS:
+            found.append(f"{node.value!r} by name")
+        if isinstance(node, ast.ImportFrom) and node.module == "torch":
+            found += [f"torch.{alias.name}" for alias in node.names if alias.name in ("load", "save")]
+        if isinstance(node, ast.Attribute):
+            owner = node.value.id if isinstance(node.value, ast.Name) else ""
+            if (owner == "torch" and node.attr in ("load", "save")) or node.attr in ("read_pickle", "to_pickle"):
+                found.append(f"{owner}.{node.attr}")
+        if isinstance(node, ast.keyword) and node.arg == "allow_pickle" and ast.unparse(node.value) != "False":
+            found.append("allow_pickle")
+    return found
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "from pickle import loads",
+        "import os, cloudpickle as c",
+        "from joblib import load",
+        "import torch\ntorch.load('x')",
+        "from torch import load",
+        "importlib.import_module('pickle')",
+        "np.load(path, allow_pickle=True)",
+        "np.load(path, allow_pickle=flag)",
+        "pd.read_pickle('x')",
+        "import shelve",
+    ],
+)
+def test_a_pickle_is_noticed_however_it_is_written(source: str) -> None:
+    assert pickles_in(source)
+
+
 def test_nothing_loads_a_pickle() -> None:
     """No `pickle`, no `torch.load`, no `allow_pickle`: weights are safetensors, tables are Arrow."""
-    forbidden = ("import pickle", "torch.load(", "torch.save(", "allow_pickle=True", "cloudpickle", "joblib")
-    found = [(path.name, word) for path in FILES for word in forbidden if word in path.read_text(encoding="utf-8")]
-    assert found == []
+    assert pickles_in("import json\nnp.load(path, allow_pickle=False)\ntorch.loading(1)\nlog.info('pickles')") == []
+    found = {path.name: words for path in FILES if (words := pickles_in(path.read_text(encoding="utf-8")))}
+    assert found == {}
+
+
+def times_asserted_in(source: str) -> list[int]:
+    """Return the lines that assert how long something took; a `deadline` in a waiting loop is none."""
+    return [
+        node.lineno
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Assert)
+        and any(isinstance(part, ast.Attribute | ast.Name) and _called(part) in CLOCKS for part in ast.walk(node.test))
+        and not any(isinstance(part, ast.Name) and part.id == "deadline" for part in ast.walk(node.test))
+    ]
+
+
+def _called(node: ast.Attribute | ast.Name) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else node.id
+
+
+def test_no_test_asserts_a_time() -> None:
+    """A busy machine is no mistake: timings live in benchmarks, as ratios."""
+    assert times_asserted_in("began = time.monotonic()\nassert time.monotonic() - began < 5") == [2]
+    assert times_asserted_in("assert (perf_counter() - began) / 3 < 1") == [1]
+    assert times_asserted_in("assert time.monotonic() < deadline, 'it did not come up'") == []
+    tests = sorted((ROOT / "tests").rglob("*.py"))
+    found = {path.name: lines for path in tests if (lines := times_asserted_in(path.read_text(encoding="utf-8")))}
+    assert found == {}
 
 
 def test_the_layers_hold() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -162,4 +163,6 @@ def test_an_unknown_benchmark_is_refused_before_anything_runs(capsys: pytest.Cap
 
 def test_peers_are_pinned() -> None:
     lines = (ROOT / "tests" / "benchmarks" / "peers.txt").read_text().splitlines()
-    assert all("==" in line for line in lines if line and not line.startswith("#"))
+    peers = [line for line in lines if line and not line.startswith("#")]
+    assert peers, "no peer is named"
+    assert [peer for peer in peers if not re.match(r"[\w.\[\]-]+==[\d.]+", peer)] == []

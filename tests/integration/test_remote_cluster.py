@@ -215,10 +215,8 @@ def test_a_group_grows_when_a_node_joins(home: Settings, dataset: ArtifactRef) -
 def test_a_bad_configuration_comes_back_as_its_sentence(home: Settings, cluster: Cluster, dataset: ArtifactRef) -> None:
     with pytest.raises(BadInputError, match="training diverged: the loss is"):
         execute(request(dataset, learning_rate=1e30), settings=replace(home, ray_address=cluster.address))
-    started_at = time.monotonic()
     with pytest.raises(BadInputError, match=r"workers: 64 need 64 CPUs, the Ray cluster at .* has 2"):
         execute(request(dataset, workers=64), settings=replace(home, ray_address=cluster.address))
-    assert time.monotonic() - started_at < 60
 
 
 def test_a_cluster_that_is_not_there_is_a_sentence(home: Settings, dataset: ArtifactRef) -> None:

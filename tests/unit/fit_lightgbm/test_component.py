@@ -43,7 +43,6 @@ def test_without_lightgbm_it_says_what_to_install(
 
 
 def test_it_learns_and_reports_the_figures_of_its_predictions(tmp_path: Path, training_set_dir: Path) -> None:
-    pytest.importorskip("lightgbm")
     settings = Settings.at(tmp_path)
     result = fit(settings, training_set_dir)
     published = folder(settings, result)
@@ -66,7 +65,6 @@ def test_it_learns_and_reports_the_figures_of_its_predictions(tmp_path: Path, tr
 
 
 def test_its_seeds_are_recorded_and_decide_the_trees(tmp_path: Path, training_set_dir: Path) -> None:
-    pytest.importorskip("lightgbm")
     settings = Settings.at(tmp_path)
     again, other = (fit(settings, training_set_dir, seed=seed) for seed in (3, 4))
     settings_of = json.loads((folder(settings, again) / "trees.json").read_text())["settings"]

@@ -54,8 +54,10 @@ def test_the_verdict_page_shows_every_cell_and_the_one_that_decided() -> None:
 def test_names_from_data_are_escaped() -> None:
     pair = make_pair(800)
     domain = pair.domain.astype("<U40")
-    domain[domain == "west"] = "<script>alert(1)</script>"
-    Outline(render(verdict_of(replace(pair, domain=domain), GatePolicy(**FAST))))
+    domain[domain == "north"] = "<script>alert(1)</script>"
+    page = render(verdict_of(replace(pair, domain=domain), GatePolicy(**FAST)))
+    Outline(page)
+    assert "&lt;script&gt;alert(1)" in page, "the name is on the page"
 
 
 def test_a_verdict_without_judgements_is_a_page_too() -> None:
