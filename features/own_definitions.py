@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from features.definitions import Definitions, load_definitions, require_recipes
+from features.definitions import Definitions, load_definitions, require_whole
 from features.errors import BadInputError, MissingError
 
 
@@ -25,7 +25,8 @@ def definitions_of(file: str | Path | None) -> Definitions:
 
     Raises:
         MissingError: there is no such file.
-        BadInputError: running it fails, it has no `DEFINITIONS`, a source has no recipe, or it gives a name of
+        BadInputError: running it fails, it has no `DEFINITIONS`, a source has no recipe, it says
+            something that is not read, or it gives a name of
             `features/definitions/` to something else.
     """
     if file is None:
@@ -46,7 +47,10 @@ def _loaded(path: Path, digest: str) -> Definitions:
             f"{path} defines no DEFINITIONS: end it with DEFINITIONS = Definitions(entities=..., views=..., "
             "services=..., recipes=...) of features.definitions"
         )
-    require_recipes(found)
+    try:
+        require_whole(found)
+    except BadInputError as error:
+        raise BadInputError(f"{path}: {error}") from None
     _refuse_taken_names(path, found)
     return dataclasses.replace(found, origin=path.name)
 

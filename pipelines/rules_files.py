@@ -18,6 +18,7 @@ from components.settings import ROOT
 from pipelines.places import PIPELINES, own_folder
 from pipelines.problems import Finding, KeyPath, quoted
 from pipelines.rules import Draft
+from pipelines.rules_definitions import unread
 from pipelines.rules_suite import SUITE_RULES
 from pipelines.spec import StageSpec
 
@@ -59,6 +60,8 @@ def files_lie_beside_the_pipeline(draft: Draft) -> Iterator[Finding]:
             yield Finding(where, f"there is no {quoted(found.text)} beside the pipeline{hint}")
         elif path.suffix == ".py" and (fault := _fault(path)):
             yield Finding(where, f"{found.text}:{fault}: correct the file")
+        elif path.suffix == ".py" and where[-1] == _DEFINITIONS and (said := unread(path)):
+            yield Finding(where, f"{found.text}:{said[0]}: {said[1]}")
 
 
 def feature_services_exist(draft: Draft) -> Iterator[Finding]:

@@ -142,6 +142,7 @@ COMPONENT = ComponentSpec(
         "features.encode",
         "features.encoding",
         "features.own_definitions",
+        "features.readable",
         "features.service",
         "features.store",
     ),

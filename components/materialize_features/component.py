@@ -73,12 +73,16 @@ def write_tables(
 
     from features.definitions import load_definitions
     from features.definitions.recipe import IMPRESSIONS
-    from features.service import describe
+    from features.service import describe, dtype_name
     from features.tables import compute_table, write_table
 
     definitions = definitions or load_definitions()
     features, sources = describe(service, definitions)
-    schemas = {view.name: {f.name: f.dtype for f in features if f.view == view.name} for view in definitions.views}
+    # All features of a view, though the service may ask for some: its values in the online store are whole.
+    schemas = {
+        view.name: {field.name: dtype_name(field.dtype) for field in view.features}
+        for view in definitions.views_of(service)
+    }
     rows = {}
     for source in sources:
         recipe = definitions.recipes[source.name]

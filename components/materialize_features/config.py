@@ -37,7 +37,7 @@ class Outputs(Ports):
 
 COMPONENT = ComponentSpec(
     name="materialize_features",
-    version="1",
+    version="2",
     summary="Compute the tables behind a Feast feature service and materialise the window into the online store.",
     config=Config,
     inputs=Inputs,
@@ -50,6 +50,7 @@ COMPONENT = ComponentSpec(
         "features.tables",
         "features.definitions",
         "features.own_definitions",
+        "features.readable",
         "features.store",
         "features.service",
         "features.encoding",

@@ -15,6 +15,7 @@ from typing import Any
 
 from features.definitions.recipe import Recipe
 from features.errors import BadInputError, MissingError, did_you_mean
+from features.readable import require_readable
 
 
 @dataclass(frozen=True)
@@ -74,16 +75,17 @@ def load_definitions() -> Definitions:
         services=_distinct([service for part in found for service in part.services]),
         recipes={name: recipe for part in found for name, recipe in part.recipes.items()},
     )
-    require_recipes(merged)
+    require_whole(merged)
     return merged
 
 
-def require_recipes(definitions: Definitions) -> None:
-    """Check that the source of every view has a recipe.
+def require_whole(definitions: Definitions) -> None:
+    """Check that everything the objects say is read, and that the source of every view has a recipe.
 
     Raises:
-        BadInputError: one has none.
+        BadInputError: something is not read, or a source has no recipe.
     """
+    require_readable(definitions.entities, definitions.views, definitions.services)
     for view in definitions.views:
         if view.batch_source.name not in definitions.recipes:
             raise BadInputError(

@@ -27,7 +27,8 @@ SEMANTIC = {
     "wrong_file_name", "window_end_param_is_no_date", "window_end_is_no_date", "broken_rule_of_a_component",
     "misplaced_reference", "empty_schedule", "second_cron_field_missing", "column_published_twice", "data_by_param",
     "definitions_absent", "definitions_by_param", "definitions_disagree", "definitions_not_python",
-    "definitions_outside", "feature_service_unknown", "feature_services_differ", "rule_of_a_label", "time_zone_unknown",
+    "definitions_not_read", "definitions_outside", "feature_service_unknown", "feature_services_differ",
+    "rule_of_a_label", "time_zone_unknown",
 } | {path.stem for kind in ("ranker", "suite") for path in GOLDEN.glob(f"{kind}_*.yaml")}  # fmt: skip
 """Mistakes that no schema can see: they are about names, sums and graphs, and about what a ranker's parts go with."""
 SYNTAX = {
