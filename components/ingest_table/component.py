@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,69 +72,97 @@ def read_events(
     """
     import polars as pl
 
-    from components.ingest_table.entities import join_entities, read_entities
+    from components.ingest_table.entities import join_entities, read_entities, require_somewhere
+    from components.ingest_table.matching import tell_unmatched
+    from components.ingest_table.remarks import contradictions, null_words
 
-    parts: list[pl.DataFrame] = []
-    spans: list[tuple[datetime, datetime]] = []
-    late = 0
+    parts: list[_Part] = []
     for number, source in enumerate(found["events"], start=1):
         report(f"reading {source.shown} ({number}/{len(found['events'])})")
-        part, span, left_out = _impressions(source, config, window, scratch)
-        parts.append(part)
-        spans += [span] if span else []
-        late += left_out
-    rows = pl.concat(parts)
+        parts.append(_impressions(source, config, window, scratch))
+    require_somewhere([part.absent for part in parts], config.files)
+    rows = pl.concat([part.rows for part in parts])
+    late = sum(part.late for part in parts)
     if rows.is_empty():
-        raise BadInputError(_nothing(config, window, spans, late))
+        raise BadInputError(_nothing(config, window, [part.span for part in parts if part.span], late))
     once, repeated = _without_duplicates(rows, config)
-    notes = {f"rows stored at {_stored_until(config, window)} or later left out": late}
-    notes[f"repeated rows {'replaced by the latest' if config.duplicates == 'latest' else 'dropped'}"] = repeated
+    counts = {"rows outside the window left out": sum(part.outside for part in parts)}
+    counts[f"rows stored at {_stored_until(config, window)} or later left out"] = late
+    counts[f"repeated rows {'replaced by the latest' if config.duplicates == 'latest' else 'dropped'}"] = repeated
+    counts |= contradictions(once, config)
+    lacking = [part.absent for part in parts]
+    counts |= {
+        f"of {len(lacking):,} files lack {name!r}": sum(name in one for one in lacking) for name in _any(lacking)
+    }
+    told = [f"{count:,} {what}" for what, count in counts.items() if count]
+    told += null_words(once, config.null_values, "impressions")
     for role, table, key, name in (
         ("users", config.users, config.user_key, USER),
         ("items", config.items, config.item_key, ITEM),
     ):
         if table is not None:
-            once, missing = join_entities(once, read_entities(found[role], table, key, name, scratch), name)
-            notes[f"impressions of {role} without a row in their table"] = missing
+            entities = read_entities(found[role], table, key, name, scratch)
+            told += null_words(entities, table.null_values, role)
+            once, unmatched = join_entities(once, entities, name)
+            line = tell_unmatched(unmatched, len(once), entities, table, role)
+            told += [line] if line else []
     schema = events_schema(config)
     order = [EVENT, USER, ITEM, *(name for name in schema.names if name not in (EVENT, USER, ITEM))]
     frame = once.select(schema.names).sort(order, maintain_order=True)
-    return frame, [_summary(frame, config), *(f"{count:,} {what}" for what, count in notes.items() if count)]
+    return frame, [_summary(frame, config), *told]
 
 
-def _impressions(
-    source: Source, config: Config, window: Window, scratch: Path
-) -> tuple[pl.DataFrame, tuple[datetime, datetime] | None, int]:
-    """Return one file's rows in the window, the time that the file covers, and how many rows came too late."""
+@dataclass(frozen=True)
+class _Part:
+    """What one file gives.
+
+    Attributes:
+        rows: published columns of its impressions in the window that were not stored too late.
+        span: first and last time in the file, or None when it has no rows.
+        outside: how many rows lie outside the window.
+        late: how many rows of the window were stored too late.
+        absent: optional columns that it lacks.
+    """
+
+    rows: pl.DataFrame
+    span: tuple[datetime, datetime] | None
+    outside: int
+    late: int
+    absent: frozenset[str]
+
+
+def _any(lacking: Sequence[frozenset[str]]) -> list[str]:
+    return sorted(frozenset().union(*lacking))
+
+
+def _impressions(source: Source, config: Config, window: Window, scratch: Path) -> _Part:
     import polars as pl
 
+    from components.ingest_table.entities import optional_columns
     from components.ingest_table.scan import scan
     from components.ingest_table.typed import moment, refuse
 
-    file = scan(source, _read_columns(config), config.delimiter, scratch)
+    file = scan(source, _read_columns(config), config, scratch, optional_columns(as_columns(config.columns)))
     time = moment(EVENT, as_time(config.timestamp), file)
     created = moment(CREATED, as_time(config.created), file) if config.created is not None else None
-    first, last, wrong = (
-        file.rows.select(
-            time.value.min().alias("first"), time.value.max().alias("last"), time.wrong.sum().alias("wrong")
-        )
-        .collect()
-        .row(0)
-    )
+    whole = file.rows.select(
+        time.value.min().alias("first"), time.value.max().alias("last"), time.wrong.sum().alias("wrong"),
+        pl.len().alias("rows"),
+    )  # fmt: skip
+    first, last, wrong, total = file.collect(whole).row(0)
     if wrong:
         refuse(file, [time], file.rows)
     inside = time.value.is_between(window.start, window.end, closed="left")
-    found = file.rows.filter(inside).collect().lazy()
+    found = file.collect(file.rows.filter(inside))
     checks = [*_columns(config, file), *([created] if created else [])]
-    refuse(file, checks, found, inside)
+    refuse(file, checks, found.lazy(), inside)
     stored = created.value if created else time.value.alias(CREATED)
     published = [time.value, stored, *(one.value for one in checks if one.name and one is not created)]
-    rows = found.select(published).collect()
-    covered = (first, last) if first is not None else None
-    if (until := _stored_until(config, window)) is None:
-        return rows, covered, 0
-    in_time = rows.filter(pl.col(CREATED) < until)
-    return in_time, covered, len(rows) - len(in_time)
+    rows = file.collect(found.lazy().select(published))
+    until = _stored_until(config, window)
+    in_time = rows if until is None else rows.filter(pl.col(CREATED) < until)
+    span = (first, last) if first is not None else None
+    return _Part(in_time, span, total - len(rows), len(rows) - len(in_time), file.absent)
 
 
 def _stored_until(config: Config, window: Window) -> datetime | None:

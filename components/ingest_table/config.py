@@ -71,33 +71,75 @@ class Column(ComponentConfig):
     """Whether an empty field is an error rather than a missing value."""
     separator: str = Field("|", min_length=1, max_length=1)
     """Between the values of an array in a text."""
+    optional: bool = False
+    """Whether files may lack the column, such as those written before it came; their rows miss the value."""
+
+    @model_validator(mode="after")
+    def _one_wish(self) -> Self:
+        if self.optional and self.required:
+            raise ValueError("a file that lacks an optional column misses every value of it: leave required out")
+        return self
 
 
 Columns = dict[Name, ColumnType | Column]
 """Published name → type, or a block when the file has another name for it."""
 
 
-class Entities(ComponentConfig):
-    """A table with attributes of users or of items: one row per id, or one per id and time."""
+def _a_delimiter(sign: str) -> str:
+    if not sign.isascii() or sign in '"\n\r\0':
+        raise ValueError("must be one ASCII character other than a quote or a line break")
+    return sign
+
+
+class Table(ComponentConfig):
+    """Where a table lies, and how its texts are written."""
 
     files: DataFiles
-    """CSV or Parquet files, as for `files` above."""
+    """CSV (`.csv`, `.csv.gz`) or Parquet files, one pattern such as `impressions/*.csv`: relative to the pipeline's
+    file, absolute, `data://…` below the data folder, or any fsspec URL."""
+    delimiter: Annotated[str, AfterValidator(_a_delimiter)] = Field(",", min_length=1, max_length=1)
+    """Between the fields of a CSV file."""
+    names: tuple[ColumnName, ...] | None = Field(None, min_length=1)
+    """Names of the columns, in order, of CSV files whose first line is a row already."""
+    null_values: tuple[str, ...] | None = None
+    """Texts that mean missing, as an empty field does, such as NULL or \\N. Left out, a note tells of such words in
+    ids and texts; an empty list says that they are meant."""
+    multiline: bool = False
+    """Whether a text in quotes may go on in the next line of a CSV file. Otherwise that is an error, because a quote
+    that is never closed looks the same."""
+
+    @model_validator(mode="after")
+    def _each_name_once(self) -> Self:
+        if twice := sorted(name for name, count in Counter(self.names or ()).items() if count > 1):
+            raise ValueError(f"names holds {twice[0]!r} twice: give one column another name")
+        return self
+
+
+class Unmatched(ComponentConfig):
+    """How many impressions may lack their row of a table."""
+
+    warn_above: float = Field(0.1, ge=0, le=1)
+    """Share of the impressions above which the note about them is a warning."""
+    at_most: float | None = Field(None, ge=0, le=1)
+    """Share above which the stage fails. Left out, it fails when not one impression finds its row."""
+
+
+class Entities(Table):
+    """A table with attributes of users or of items: one row per id, or one per id and time."""
+
     key: ColumnName
     """Column of the ids, in the type of the impressions' ids."""
     valid_from: ColumnName | Time | None = None
     """Since when a row holds; an impression gets the newest row before it. Left out, a row holds from the beginning."""
     columns: Columns = Field(min_length=1)
     """Attributes: published name → type."""
-    delimiter: str = Field(",", min_length=1, max_length=1)
-    """Between the fields of a CSV file."""
+    unmatched: Unmatched = Field(default_factory=Unmatched)
+    """How many impressions may lack their row of this table."""
 
 
-class Config(ComponentConfig):
+class Config(Table):
     """Where the tables lie, and which column means what."""
 
-    files: DataFiles
-    """CSV (`.csv`, `.csv.gz`) or Parquet files of impressions, one pattern such as `impressions/*.csv`: relative to
-    the pipeline's file, absolute, `data://…` below the data folder, or any fsspec URL."""
     user: ColumnName | Key
     """Column of the user's id, published as `user_id`."""
     item: ColumnName | Key
@@ -126,8 +168,6 @@ class Config(ComponentConfig):
     late_hours: float | None = Field(None, ge=0)
     """Leave out rows stored later than this after the window's end. Where a cron expression starts the pipeline and
     the window ends with the day of the run, those stored at that day's first run or later are left out anyway."""
-    delimiter: str = Field(",", min_length=1, max_length=1)
-    """Between the fields of a CSV file."""
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
@@ -177,13 +217,13 @@ class Outputs(Ports):
 
 COMPONENT = ComponentSpec(
     name="ingest_table",
-    version="1",
+    version="2",
     summary="Turn your own CSV or Parquet tables of impressions, users and items into a typed table of impressions.",
     config=Config,
     inputs=NoInputs,
     outputs=Outputs,
     entrypoint="components.ingest_table.component:run",
     windowed=True,
-    sources=("components.beside", "components.csv_table", "components.events_table"),
+    sources=("components.beside", "components.csv_lines", "components.csv_table", "components.events_table"),
     recheck="components.ingest_table.recheck:files_are_unchanged",
 )

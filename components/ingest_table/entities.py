@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -36,18 +36,17 @@ def read_entities(found: Sequence[Source], table: Entities, key: Key, name: str,
     since = as_time(table.valid_from) if table.valid_from is not None else None
     named = [table.key, *(column.column or given for given, column in columns.items())]
     parts = []
+    absent: list[frozenset[str]] = []
     for source in found:
-        file = scan(source, [*named, *([since.column] if since else [])], table.delimiter, scratch)
+        file = scan(source, [*named, *([since.column] if since else [])], table, scratch, optional_columns(columns))
+        absent.append(file.absent)
         checks = [typed(name, Column(type=key.type, column=table.key, required=True), file)]
         checks += [typed(given, column, file) for given, column in columns.items()]
         checks += [moment(_SINCE, since, file)] if since else []
         refuse(file, checks, file.rows)
-        part = (
-            file.rows.with_row_index(_ROW)
-            .select(*(one.value for one in checks), _ROW, __file=pl.lit(file.shown))
-            .collect()
-        )
-        parts.append(part)
+        published = [*(one.value for one in checks), pl.lit(file.shown).alias("__file")]
+        parts.append(file.collect(file.rows.select(published).with_row_index(_ROW)))
+    require_somewhere(absent, table.files)
     whole = pl.concat(parts)
     unique = [name, *([_SINCE] if since else [])]
     again = whole.filter(~pl.struct(unique).is_first_distinct())
@@ -59,8 +58,27 @@ def read_entities(found: Sequence[Source], table: Entities, key: Key, name: str,
     return whole.drop(_ROW, "__file")
 
 
-def join_entities(events: pl.DataFrame, entities: pl.DataFrame, name: str) -> tuple[pl.DataFrame, int]:
-    """Return the impressions with attributes, and how many of them found none.
+def optional_columns(columns: Mapping[str, Column]) -> set[str]:
+    """Return the names, as files have them, of columns that a file may lack."""
+    return {column.column or given for given, column in columns.items() if column.optional}
+
+
+def require_somewhere(absent: Sequence[frozenset[str]], files: str) -> None:
+    """Check that no column is absent from every file.
+
+    Args:
+        absent: per file, the optional columns that it lacks.
+        files: pattern of the files.
+
+    Raises:
+        BadInputError: one is, so that its name is probably wrong.
+    """
+    for name in sorted(frozenset.intersection(*absent)):
+        raise BadInputError(f"no file of {files} has the optional column {name!r}: correct its name, or leave it out")
+
+
+def join_entities(events: pl.DataFrame, entities: pl.DataFrame, name: str) -> tuple[pl.DataFrame, pl.Series]:
+    """Return the impressions with attributes, and the ids of those that found none.
 
     A row with a time reaches impressions later than that time only, so that nothing written at the moment of an
     impression, perhaps because of it, reaches the impression itself.
@@ -82,5 +100,5 @@ def join_entities(events: pl.DataFrame, entities: pl.DataFrame, name: str) -> tu
         )
     else:
         joined = events.join(marked, on=name, how="left")
-    missing = int(joined[_FOUND].null_count())
+    missing = joined[name].filter(joined[_FOUND].is_null())
     return joined.drop(_FOUND, *([_SINCE] if _SINCE in joined.columns else [])), missing

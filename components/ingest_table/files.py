@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote
 
 from components.errors import BadInputError, MissingError, RetryableError
 from components.ingest_table.config import Config
@@ -15,6 +16,7 @@ from features.files import sha256_file
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
 _DATA = "data://"
+_NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,13 @@ class Source:
     def is_text(self) -> bool:
         """Whether it is CSV rather than Parquet."""
         return not self.place.endswith(".parquet")
+
+    @property
+    def partitions(self) -> dict[str, str | None]:
+        """Columns that stand in the path, as Hive and Spark write them: ``dt=2026-01-01/country=DE/part-0.parquet``."""
+        pairs = (folder.partition("=") for folder in PurePosixPath(self.place).parts[:-1])
+        texts = {unquote(name): unquote(text) for name, sign, text in pairs if sign and name}
+        return {name: None if text == _NULL_PARTITION else text for name, text in texts.items()}
 
     def mark(self) -> str:
         """Return what changes with the content: the sha256 of a local file, the store's own mark of a remote one."""

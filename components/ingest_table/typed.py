@@ -57,7 +57,7 @@ def typed(name: str, column: Column, scan: Scan) -> Typed:
         BadInputError: the file's type cannot become that type at all.
     """
     source = column.column or name
-    value, wrong, wanted = _VALUES[column.type](pl.col(source), scan.schema[source], column)
+    value, wrong, wanted = _VALUES[column.type](scan.column(source), scan.schema[source], column)
     if value is None:
         raise BadInputError(
             f"{scan.shown}: column {source!r} is {_said(scan.schema[source])}, which is no {column.type}: change the "
@@ -85,7 +85,7 @@ def moment(name: str, time: Time, scan: Scan) -> Typed:
     Raises:
         BadInputError: the file's type is no time in the unit that the config says.
     """
-    column, dtype = pl.col(time.column), scan.schema[time.column]
+    column, dtype = scan.column(time.column), scan.schema[time.column]
     if time.unit != "iso":
         number = typed(name, Column(type="int64", column=time.column, required=True), scan)
         least, most = _EARLIEST[time.unit], _LATEST * _PER_SECOND[time.unit]
@@ -120,15 +120,16 @@ def refuse(scan: Scan, checks: Sequence[Typed], rows: pl.LazyFrame, inside: pl.E
     Raises:
         BadInputError: one is wrong; the message holds the first row, its field and what was expected.
     """
-    counts = rows.select(one.wrong.sum().alias(str(index)) for index, one in enumerate(checks)).collect().row(0)
+    sums = rows.select(one.wrong.sum().alias(str(index)) for index, one in enumerate(checks))
+    counts = scan.collect(sums).row(0)
     broken = [(one, count) for one, count in zip(checks, counts, strict=True) if count]
     if not broken:
         return
     one, count = broken[0]
     # Only now, because a scan that numbers its rows reads all of them.
-    numbered = scan.rows.with_row_index(_ROW)
     where = one.wrong if inside is None else one.wrong & inside
-    row, found = numbered.filter(where).select(_ROW, one.column).head(1).collect().row(0)
+    looked_at = scan.rows.select(scan.column(one.column).alias("found"), where.alias("where")).with_row_index(_ROW)
+    row, found = scan.collect(looked_at.filter("where").select(_ROW, "found").head(1)).row(0)
     more = f" (and {count - 1:,} more rows)" if count > 1 else ""
     said = "empty" if found in (None, "") else repr(found)
     raise BadInputError(
@@ -194,7 +195,7 @@ def _truth(column: pl.Expr, dtype: pl.DataType, asked: Column) -> _Value:
 
 def _texts(column: pl.Expr, dtype: pl.DataType, asked: Column) -> _Value:
     if dtype == pl.String:
-        return _split(column, asked), _FINE, "values in a text"
+        return _split(column, asked), _bracketed(column), f"values separated by {asked.separator!r}, without brackets"
     if isinstance(dtype, pl.List) and dtype.inner == pl.String:
         return column, column.list.eval(pl.element().is_null()).list.any().fill_null(False), "an array without nulls"
     return None, _FINE, ""
@@ -237,6 +238,11 @@ def _filled(text: pl.Expr) -> pl.Expr:
 def _split(column: pl.Expr, asked: Column) -> pl.Expr:
     parts = column.str.split(asked.separator).list.eval(pl.element().str.strip_chars())
     return parts.list.eval(pl.element().filter(pl.element() != ""))
+
+
+def _bracketed(column: pl.Expr) -> pl.Expr:
+    """Return whether a text is a list as Python or JSON writes it, which would be read as one value."""
+    return column.str.contains(r"^\s*\[.*\]\s*$").fill_null(False)
 
 
 def _parsed(column: pl.Expr, zone: str) -> pl.Expr:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def read(tmp_path: Path) -> Read:
             "timestamp": "shown_at",
             "feedback": {"click": "clicked"},
         }
-        given = {key: value for key, value in (base | changes).items() if value is not None}
+        given = {key: value for key, value in deepcopy(base | changes).items() if value is not None}
         for table in (given, given.get("users", {}), given.get("items", {})):
             if "files" in table and "://" not in table["files"]:
                 table["files"] = str(tmp_path / table["files"])

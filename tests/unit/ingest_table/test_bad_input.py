@@ -57,6 +57,8 @@ FIELDS = [
     ),
     ("status", "maybe", {"columns": {"status": "bool"}}, r"column 'status' is 'maybe', expected true or false"),
     ("status", "1|b", {"columns": {"status": "array<int64>"}}, r"'1\|b', expected whole numbers separated by '\|'"),
+    ("status", "['a' 'b']", {"columns": {"status": "array<string>"}}, r"expected values separated by '\|', without"),
+    ("status", "[]", {"columns": {"status": "array<string>"}}, r"'\[\]', expected values separated by '\|', without"),
     ("price", "0", {"propensity": "price"}, r"column 'price' is '0', expected a chance above 0 and at most 1"),
     ("price", "1.01", {"propensity": "price"}, r"'1.01', expected a chance above 0"),
     ("status", "", {"domain": "status"}, r"column 'status' is empty, expected a text"),
@@ -75,7 +77,7 @@ def harmless(config: dict[str, Any]) -> dict[str, str]:
     if "created" in config:
         found["status"] = "2026-01-02"
     kind = config.get("columns", {}).get("status")
-    return found | ({"status": {"bool": "true", "array<int64>": "1|2"}[kind]} if kind else {})
+    return found | ({"status": {"bool": "true", "array<int64>": "1|2", "array<string>": "[a]|b"}[kind]} if kind else {})
 
 
 @pytest.mark.parametrize(("column", "value", "config", "sentence"), FIELDS)

@@ -211,8 +211,8 @@ def test_attributes_that_hold_from_the_beginning(read: Read) -> None:
     assert frame["age"].to_list() == [30, None, None]
     assert frame["tags"].to_list() == [["a", "b"], None, ["a", "b"]]
     assert notes[1:] == [
-        "2 impressions of users without a row in their table",
-        "1 impressions of items without a row in their table",
+        "warning: 2 impressions (66.7%) of users without a row in their table, such as user_id 'u2'",
+        "warning: 1 impressions (33.3%) of items without a row in their table, such as item_id 8",
     ]
 
 
@@ -238,7 +238,13 @@ def test_the_join_is_the_newest_row_strictly_before(read: Read, events: Any, row
     users = csv(*(f"u{user},{hour},{at(hour)}" for user, hour in sorted(rows)), header="uid,age,since")
     frame, _ = read(
         {"events.csv": log, "users.csv": users},
-        users={"files": "users.csv", "key": "uid", "valid_from": "since", "columns": {"age": "int64"}},
+        users={
+            "files": "users.csv",
+            "key": "uid",
+            "valid_from": "since",
+            "columns": {"age": "int64"},
+            "unmatched": {"at_most": 1},
+        },
     )
     for row in frame.iter_rows(named=True):
         user, hour = events[row["item_id"]]
