@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal
 
 from components.contract import ComponentSpec
 from components.records import StageRecord, sha256_json
+from components.sources import digest_of, modules_of, source_digest
 from features.declaration import Window
 
 CacheMode = Literal["all", "inputs", "off"]
@@ -55,67 +51,12 @@ class Change:
         return f"{label}: {_cut(self.old)} → {_cut(self.new)}"
 
 
-@cache
-def source_files(*modules: str) -> Mapping[str, str]:
-    """Return the sha256 of every Python and YAML source of packages and modules, found without importing them.
-
-    Returns:
-        ``<module>/<file>`` → 64 hex digits, in the order of the modules' and files' names.
-
-    Raises:
-        ModuleNotFoundError: a name is not importable.
-    """
-    return MappingProxyType({name: hashlib.sha256(data).hexdigest() for name, data in _sources(modules)})
-
-
-@cache
-def source_digest(*modules: str) -> str:
-    """Return a sha256 over the sources of packages and modules; see `source_files`."""
-    digest = hashlib.sha256()
-    for name, data in _sources(modules):
-        digest.update(f"{name}\0".encode())
-        digest.update(data)
-    return digest.hexdigest()
-
-
-def _sources(modules: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    for module in sorted(modules):
-        place = _place(module)
-        root = place if place.is_dir() else place.parent
-        files = [place] if place.is_file() else sorted(root.rglob("*.py")) + sorted(root.rglob("*.yaml"))
-        for file in files:
-            yield f"{module}/{file.relative_to(root).as_posix()}", file.read_bytes()
-
-
-def _place(module: str) -> Path:
-    """Return the folder of a package or the file of a module.
-
-    `find_spec` of a dotted name would import the packages around it, and with them what they import.
-    """
-    top, *inner = module.split(".")
-    spec = importlib.util.find_spec(top)
-    if spec is not None and not inner and not spec.submodule_search_locations:
-        return Path(str(spec.origin))
-    for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
-        place = Path(folder).joinpath(*inner)
-        if place.is_dir():
-            return place
-        if (file := place.with_suffix(".py")).is_file():
-            return file
-    raise ModuleNotFoundError(f"no module named {module!r}")
-
-
-def modules_of(spec: ComponentSpec) -> tuple[str, ...]:
-    """Return the packages and modules whose source belongs to a component."""
-    named = (spec.entrypoint.partition(":")[0].rpartition(".")[0], *spec.sources)
-    if not spec.package:
-        return named
-    # The whole package is among them: what lies inside it would be told twice.
-    return tuple(dict.fromkeys(name for name in named if not any(name.startswith(f"{other}.") for other in named)))
-
-
 def key_parts(
-    spec: ComponentSpec, config: Mapping[str, Any], inputs: Mapping[str, str], window: Window | None
+    spec: ComponentSpec,
+    config: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    window: Window | None,
+    sources: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Return the named parts of a stage's cache key.
 
@@ -124,6 +65,7 @@ def key_parts(
         config: canonical JSON value of its validated config.
         inputs: digest of each input.
         window: the run's window; it counts only for windowed components.
+        sources: digest of each source file that the result depends on; of those on disk when None.
 
     Returns:
         ``component``, ``source``, ``config.<key>`` per config key, ``input.<name>`` per input, and
@@ -131,7 +73,7 @@ def key_parts(
     """
     parts = {
         "component": spec.identity,
-        SOURCE: source_digest(*modules_of(spec))[:16],
+        SOURCE: (source_digest(*modules_of(spec)) if sources is None else digest_of(sources))[:16],
     }
     parts |= {f"config.{name}": sha256_json(value)[:16] for name, value in sorted(config.items())}
     parts |= {f"input.{name}": digest for name, digest in sorted(inputs.items())}

@@ -19,12 +19,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.artifacts import Artifact
-from components.cache import RUN, CacheMode, cache_key, key_parts, modules_of, source_files
+from components.cache import RUN, CacheMode, cache_key, key_parts
 from components.catalog import component
 from components.contract import ComponentSpec, Ports, RunContext
 from components.errors import BadInputError, MissingError, RankmillError, StorageError
 from components.reuse import Start, earlier_result, looks_back
 from components.settings import Settings, quiet_engines
+from components.sources import modules_of, source_files
 from components.store import ArtifactRef, StageRecord, Store, open_store, sha256_json
 from features.declaration import Window
 from features.files import is_gone, write_durably

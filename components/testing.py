@@ -33,10 +33,11 @@ import yaml
 
 from components import execute
 from components.artifacts import Artifact
-from components.cache import key_parts, modules_of, source_digest
+from components.cache import key_parts
 from components.contract import ComponentSpec, Ports
 from components.records import MANIFEST
 from components.settings import ROOT, Settings
+from components.sources import modules_of, source_files
 from components.store import ArtifactRef, Store, open_store
 from features.declaration import Window
 
@@ -171,10 +172,15 @@ class ComponentDeclaration:
                 _require(callable(execute.load_function(entrypoint)), f"{name} {entrypoint!r} is no function")
 
     def test_its_key_changes_with_its_source_and_config(self) -> None:
-        """Its sources are found, and a key of the config is a part of the cache key."""
+        """Every file that its code imports of this tree and of its package, and every key of its config, count."""
         spec = self.component
-        _require(source_digest(*modules_of(spec)), "its source is not found")
+        files = source_files(*modules_of(spec))
+        entry = f"{spec.entrypoint.partition(':')[0].replace('.', '/')}.py"
+        _require(entry in files, f"its source {entry} is not found")
         one, other = key_parts(spec, {"a": 1}, {}, None), key_parts(spec, {"a": 2}, {}, None)
+        for name in files:
+            edited = key_parts(spec, {"a": 1}, {}, None, files | {name: "another"})
+            _require(edited != one, f"its source {name} is not in the cache key")
         _require(one != other, "the config is not in the cache key")
         edition = key_parts(replace(spec, version=f"{spec.version}x"), {"a": 1}, {}, None)
         _require(one != edition, "the version is not in the cache key")

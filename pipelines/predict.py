@@ -7,12 +7,13 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from components.cache import RUN, Change, cache_key, changes, key_parts, modules_of, source_files, told, without
+from components.cache import RUN, Change, cache_key, changes, key_parts, told, without
 from components.errors import RankmillError
 from components.execute import load_function, validated_config
 from components.records import StageRecord
 from components.reuse import earlier_result
 from components.settings import Settings
+from components.sources import modules_of, source_files
 from components.store import Store, open_store
 from features.declaration import Window
 from pipelines.params import resolve_config, resolve_window

@@ -9,9 +9,9 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from typing import Any
 
-from components.cache import source_digest
 from components.errors import BadInputError
 from components.offers import Offers, read_offers
+from components.sources import own_digest
 
 ENTRY_POINTS = "rankmill.rankers"
 """Entry-point group of rankers of other packages: name = ``package.module:RANKER``, a `RankerSpec`."""
@@ -38,7 +38,7 @@ class RankerSpec:
     @property
     def code(self) -> str:
         """What stands for its code in a cache key and beside its weights: package, version and source digest."""
-        return f"{self.package or 'no package'} {source_digest(self.module.partition('.')[0])[:16]}"
+        return f"{self.package or 'no package'} {own_digest(self.module.partition('.')[0])[:16]}"
 
 
 @cache

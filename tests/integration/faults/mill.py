@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from components import catalog
-from components.cache import modules_of, source_digest, source_files
 from components.errors import RankmillError, RetryableError
 from components.execute import StageResult
 from components.settings import Settings
+from components.sources import modules_of, source_digest, source_files
 from components.store import DISCARDED, INCOMING, STAGE, Store, open_store
 from pipelines.check import load_plan
 from pipelines.plan import Plan

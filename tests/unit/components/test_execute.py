@@ -15,11 +15,12 @@ import pytest
 
 import components.execute as execution
 import components.store as storage
-from components.cache import cache_key, key_parts, source_files
+from components.cache import cache_key, key_parts
 from components.contract import ComponentSpec
 from components.errors import BadInputError, MissingError, StorageError
 from components.execute import StageRequest, StageResult, execute
 from components.settings import Settings
+from components.sources import source_files
 from components.store import Store, open_store
 from features.declaration import Window
 from tests.example_component import ADD, COUNT
@@ -207,7 +208,7 @@ def test_a_key_covers_component_config_inputs_and_where_it_counts_the_window() -
         key_parts(COUNT, {"count": 2}, {}, WINDOW),
         key_parts(COUNT, {"count": 1}, {"table": "abc"}, WINDOW),
         key_parts(replace(COUNT, windowed=True), {"count": 1}, {}, WINDOW),
-        key_parts(replace(COUNT, sources=("components.cache",)), {"count": 1}, {}, WINDOW),
+        key_parts(replace(COUNT, sources=("this",)), {"count": 1}, {}, WINDOW),
     ]
     assert len({cache_key(parts) for parts in (old, *variants)}) == 6
     assert "window" not in old

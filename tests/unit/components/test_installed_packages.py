@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from components import cache
-from components.cache import key_parts, modules_of
+from components import sources
+from components.cache import key_parts
 from components.catalog import BUILTIN, catalog, component
 from components.errors import BadInputError, MissingError
 from components.rankers.config import RANKERS, RankerConfig, class_of, offered, ranker_names
 from components.rankers.offered import offered_rankers
 from components.settings import Settings
+from components.sources import modules_of
 from pipelines.doctor import examine
 from tests.installed import install
 
@@ -41,8 +42,9 @@ Installer = Callable[..., None]
 
 
 def forget() -> None:
-    for cached in (catalog, offered_rankers, cache.source_digest, cache.source_files):
+    for cached in (catalog, offered_rankers):
         cached.cache_clear()
+    sources.forget()
     for name in [name for name in sys.modules if name.startswith("zz_")]:
         del sys.modules[name]
 

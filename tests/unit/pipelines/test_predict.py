@@ -11,11 +11,11 @@ import pytest
 
 from components import cache
 from components import execute as execution
-from components.cache import source_files
 from components.contract import ComponentSpec
 from components.errors import MissingError
 from components.execute import StageRequest, StageResult, execute
 from components.settings import Settings
+from components.sources import source_files
 from pipelines import predict as predicting
 from pipelines.check import resolve_config, resolve_window
 from pipelines.plan import Plan, PlannedStage, Prediction, Wire
