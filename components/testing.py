@@ -179,7 +179,7 @@ class ComponentDeclaration:
         _require(entry in files, f"its source {entry} is not found")
         one, other = key_parts(spec, {"a": 1}, {}, None), key_parts(spec, {"a": 2}, {}, None)
         for name in files:
-            edited = key_parts(spec, {"a": 1}, {}, None, files | {name: "another"})
+            edited = key_parts(spec, {"a": 1}, {}, None, {**files, name: "another"})
             _require(edited != one, f"its source {name} is not in the cache key")
         _require(one != other, "the config is not in the cache key")
         edition = key_parts(replace(spec, version=f"{spec.version}x"), {"a": 1}, {}, None)

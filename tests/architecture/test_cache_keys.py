@@ -131,7 +131,8 @@ def loaded_by_name(file: str) -> tuple[set[str], list[str]]:
     computed = []
     for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and DOTTED.fullmatch(node.value):
-            named |= {found for found, _ in _files_of_import(node.value.partition(":")[0])}
+            found = {name for name, _ in _files_of_import(node.value.partition(":")[0])}
+            named |= found if len(found) > 1 else set()  # `registry.db` names no module
         if isinstance(node, ast.Call):
             word = getattr(node.func, "attr", getattr(node.func, "id", ""))
             if word in LOADERS and not (node.args and isinstance(node.args[0], ast.Constant)):
