@@ -7,7 +7,6 @@ follow from 2 in sorted order.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -18,6 +17,7 @@ import pyarrow.compute as pc
 from features.declaration import FIRST, PADDING, UNKNOWN, FieldSpec, Frozen, Name
 from features.encoding import FieldEncoding
 from features.errors import BadInputError
+from features.moments import moments
 
 Kind = Literal["vocabulary", "hash", "normalise", "bin", "sequence", "bag", "elapsed", "vector"]
 LISTS = ("sequence", "bag", "elapsed", "vector")
@@ -40,8 +40,8 @@ class FittedField(Frozen):
         length: longest history kept; width of a vector.
         timed_by: feature with the times of this history.
         request_time: column with the time of the request, of which an elapsed time is counted back.
-        mean: training mean of a normalised number.
-        scale: training standard deviation of a normalised number, 1 where it is constant.
+        mean: training mean of a normalised number, without values far from the others: see `features.moments`.
+        scale: training standard deviation of the same, 1 where it is constant.
         edges: inner edges of a binned number.
     """
 
@@ -118,7 +118,7 @@ class Encoder(Frozen):
             elif kind == "vector":
                 _check_width(name, column, option.length)
             elif kind == "normalise":
-                mean, scale = _moments(_numbers(column))
+                mean, scale = moments(_numbers(column))
                 field = field.model_copy(update={"mean": mean, "scale": scale})
             else:
                 edges = _quantiles(_numbers(column), option.buckets)
@@ -354,15 +354,6 @@ def _vocabulary(owner: str, arrays: list[pa.Array], min_count: int) -> tuple[int
             f"feature {owner!r} has no value in the training split that occurs {min_count} times: drop it"
         )
     return tuple(sorted(kept.to_pylist()))
-
-
-def _moments(values: np.ndarray[Any, Any]) -> tuple[float, float]:
-    finite = values[np.isfinite(values)]
-    if finite.size == 0:
-        return 0.0, 1.0
-    mean, scale = float(finite.mean()), float(finite.std())
-    # A constant has a tiny spread of rounding errors only; dividing by it would blow up.
-    return mean, scale if scale > 1e-12 * max(1.0, abs(mean)) and math.isfinite(scale) else 1.0
 
 
 def _quantiles(values: np.ndarray[Any, Any], buckets: int) -> tuple[float, ...]:

@@ -14,10 +14,10 @@ class FieldEncoding(Frozen):
 
     Attributes:
         kind: `vocabulary` indexes the values of the training split; `hash` maps any value to one of
-            `buckets` rows; `normalise` is (x − mean) / std; `bin` cuts at training quantiles into
-            `buckets` embedded rows; `sequence` is an ordered history; `bag` an unordered set; `elapsed` turns
-            the times of a history (int64 µs since 1970 UTC) into seconds before the request; `vector` passes
-            `length` numbers on as they are, for a vector that another model computed.
+            `buckets` rows; `normalise` is (x − mean) / std, without sentinels far from all other values;
+            `bin` cuts at training quantiles into `buckets` embedded rows; `sequence` is an ordered history; `bag` an
+            unordered set; `elapsed` turns the times of a history (int64 µs since 1970 UTC) into seconds before the
+            request; `vector` passes `length` numbers on as they are, for a vector that another model computed.
         buckets: rows of a hash or bin encoding.
         min_count: values rarer than this in the training split count as unknown.
         shares: feature whose vocabulary and embedding table this one uses.

@@ -17,6 +17,7 @@ from components.artifacts import TrainingSet
 from components.build_training_set.config import Config, Inputs, Outputs, SplitPart, SplitReport
 from components.build_training_set.rows import join_features, joined_names, missing_shares, read_impressions
 from components.build_training_set.split import split_rows, trained_until
+from components.build_training_set.unknown import unknown_notes, unknown_shares
 from components.contract import RunContext
 from components.errors import BadInputError, MissingError, did_you_mean
 from components.training_set import SPLITS, EncodedSplit, SplitName, write_encoded
@@ -58,13 +59,15 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         trained_from=times[int(parts["train"][0])],
         trained_until=trained_until(times, parts, config.split),
     )
-    report = _report(len(impressions), table, splits, config, snapshot)
     draft = context.draft("training_set")
-    _write(draft, splits, encoder, schema, table)
+    unknown = _write(draft, splits, encoder, schema, table)
+    report = _report(len(impressions), table, splits, config, snapshot, unknown)
     (draft / "schema.json").write_text(schema.model_dump_json(indent=2), encoding="utf-8")
     (draft / "encoder.json").write_text(encoder.model_dump_json(indent=2), encoding="utf-8")
     (draft / "report.json").write_text(report.model_dump_json(indent=2), encoding="utf-8")
-    for line in _notes(report, splits, config, schema):
+    ids = (config.user, config.item)
+    odd = unknown_notes(encoder, schema.rows, report.validation.unknown, report.test.unknown, ids)
+    for line in [*_notes(report, splits, config, schema), *odd]:
         context.note(line)
     return Outputs(training_set=TrainingSet(uri=str(draft)))
 
@@ -191,7 +194,9 @@ def _dtype(name: str, arrow: pa.DataType) -> str:
 
 def _write(
     draft: Path, splits: Mapping[SplitName, pa.Table], encoder: Encoder, schema: RankerSchema, table: pa.Table
-) -> None:
+) -> dict[SplitName, dict[str, float]]:
+    """Write the splits raw and encoded, and return `unknown_shares` of each."""
+    unknown: dict[SplitName, dict[str, float]] = {}
     declaration = schema.declaration
     users = pc.unique(table.column(declaration.user).combine_chunks())
     known = pa.array(schema.domains, pa.string())
@@ -210,21 +215,28 @@ def _write(
             user=pc.index_in(part.column(declaration.user), value_set=users).to_numpy().astype(np.int64),
         )
         write_encoded(draft / "encoded" / f"{name}.arrow", split)
+        unknown[name] = unknown_shares(encoder, split.features)
+    return unknown
 
 
 def _report(
-    rows_in: int, table: pa.Table, splits: Mapping[SplitName, pa.Table], config: Config, snapshot: ServiceSnapshot
+    rows_in: int,
+    table: pa.Table,
+    splits: Mapping[SplitName, pa.Table],
+    config: Config,
+    snapshot: ServiceSnapshot,
+    unknown: Mapping[SplitName, dict[str, float]],
 ) -> SplitReport:
     names = {*joined_names(config, snapshot), *config.context}
     return SplitReport(
         rows_in=rows_in,
         rows_out=table.num_rows,
         missing=missing_shares(table, names),
-        **{name: _part(splits[name], splits["train"], config) for name in SPLITS},
+        **{name: _part(splits[name], splits["train"], config, unknown[name]) for name in SPLITS},
     )
 
 
-def _part(part: pa.Table, train: pa.Table, config: Config) -> SplitPart:
+def _part(part: pa.Table, train: pa.Table, config: Config, unknown: dict[str, float]) -> SplitPart:
     times = pc.min_max(part.column(config.declaration().time)).as_py()
 
     def unseen(column: str) -> float:
@@ -238,6 +250,7 @@ def _part(part: pa.Table, train: pa.Table, config: Config) -> SplitPart:
         users=len(pc.unique(part.column(config.user))),
         unseen_users=unseen(config.user),
         unseen_items=unseen(config.item),
+        unknown=unknown,
     )
 
 

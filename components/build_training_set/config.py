@@ -112,6 +112,8 @@ class SplitPart(Frozen):
     users: int
     unseen_users: float
     unseen_items: float
+    unknown: dict[str, float] = Field(default_factory=dict)
+    """By field with a vocabulary: share of rows whose value the training split never held."""
 
 
 class SplitReport(Frozen):
@@ -127,7 +129,7 @@ class SplitReport(Frozen):
 
 COMPONENT = ComponentSpec(
     name="build_training_set",
-    version="1",
+    version="2",
     summary="Join features as of just before each impression, split and encode with the training split's encoder.",
     config=Config,
     inputs=Inputs,
@@ -140,6 +142,7 @@ COMPONENT = ComponentSpec(
         "features.declaration",
         "features.definitions",
         "features.encode",
+        "features.moments",
         "features.encoding",
         "features.own_definitions",
         "features.readable",

@@ -65,5 +65,6 @@ COMPONENT = ComponentSpec(
         "registry.value",
         "features.declaration",
         "features.encode",
+        "features.moments",
     ),
 )

@@ -111,6 +111,7 @@ COMPONENT = ComponentSpec(
         "components.process_tree",
         "features.declaration",
         "features.encode",
+        "features.moments",
         "features.encoding",
         "registry.metrics",
     ),

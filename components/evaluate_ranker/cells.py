@@ -13,6 +13,10 @@ from components.rankers.tasks import Task
 from registry.metrics import bootstrap_all, calibration_bins
 from registry.report import ALL, CalibrationBin, Cell
 
+KNOWS = 0.999
+"""Above this AUC a column knows the label: what people do is not that certain."""
+BOTH = 10
+"""Of fewer positive or negative rows a perfect order may be luck."""
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
 
@@ -69,12 +73,20 @@ def judge(
 
 
 def remarks(cells: Sequence[Cell]) -> tuple[str, ...]:
-    """Return a line for each cell whose ranking cannot be judged, and why."""
-    return tuple(
-        f"{cell.task} in {cell.domain}: {cell.positives} of {cell.rows} rows are positive, so its AUC is undefined"
-        for cell in cells
-        if cell.metrics["auc"].value is None
-    )
+    """Return a line for each cell whose ranking cannot be judged or believed, and why."""
+    lines = []
+    known: set[str] = set()
+    for cell in cells:  # all rows of a task before its domains
+        area, where = cell.metrics["auc"].value, f"{cell.task} in {cell.domain}"
+        if area is None:
+            lines.append(f"{where}: {cell.positives} of {cell.rows} rows are positive, so its AUC is undefined")
+        elif area > KNOWS and min(cell.positives, cell.rows - cell.positives) >= BOTH and cell.task not in known:
+            known |= {cell.task} if cell.domain == ALL else set()
+            lines.append(
+                f"{where}: an AUC of {area:.5g} is hardly ever real; does a column know the label, such as a copy of "
+                "it or a value of after the impression? Leave it out of context and of the features"
+            )
+    return tuple(lines)
 
 
 def headline(cell: Cell) -> str:

@@ -42,7 +42,7 @@ class Outputs(Ports):
 
 COMPONENT = ComponentSpec(
     name="evaluate_ranker",
-    version="1",
+    version="2",
     summary="Score the test split through the ONNX file: ranking and calibration per task and domain, with intervals.",
     config=Config,
     inputs=Inputs,
@@ -63,5 +63,6 @@ COMPONENT = ComponentSpec(
         "registry.session",
         "registry.metrics.weighted",
         "features.encode",
+        "features.moments",
     ),
 )

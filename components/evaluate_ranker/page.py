@@ -94,7 +94,7 @@ def render(report: Evaluation, name: str, remarks: Sequence[str], plots: Sequenc
     Args:
         report: the figures.
         name: what was evaluated.
-        remarks: lines about what could not be judged.
+        remarks: lines about what could not be judged or believed.
         plots: PNG files to put inside.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)

@@ -61,6 +61,7 @@ COMPONENT = ComponentSpec(
         "registry.served_model",
         "registry.session",
         "features.encode",
+        "features.moments",
         "features.declaration",
     ),
 )

@@ -69,6 +69,7 @@ COMPONENT = ComponentSpec(
         "components.rankers.tasks",
         "components.training_set",
         "features.encode",
+        "features.moments",
         "registry.metrics",
         "registry.report",
     ),

@@ -117,6 +117,7 @@ COMPONENT = ComponentSpec(
         "components.training_set",
         "features.declaration",
         "features.encode",
+        "features.moments",
         "registry.axes",
         "registry.calibration",
         "registry.domains",

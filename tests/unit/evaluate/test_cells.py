@@ -129,3 +129,26 @@ def test_wrong_columns_are_named(column: str, values: pa.Array, says: str) -> No
 def test_a_missing_column_is_named(column: str) -> None:
     with pytest.raises(BadInputError, match=f"no column '{column}'"):
         judged(_table().drop_columns([column]), DECLARATION)
+
+
+def _known(copied: int) -> tuple[Cell, ...]:
+    """Return the cells of scores that are the label in `copied` of 300 rows and below the others elsewhere."""
+    table = _table()
+    scores = _scores()
+    label = table["like"].to_numpy().astype(float)
+    scores["like"] = np.where(np.arange(300) < copied, label, 1 - label)
+    return judge(judged(table, DECLARATION), scores, tasks_of(DECLARATION), ("a",), Config(bootstrap=0))[0]
+
+
+def test_an_auc_that_only_a_copy_of_the_label_gives_is_remarked() -> None:
+    (line,) = (line for line in remarks(_known(copied=300)) if "does a column know the label" in line)
+    assert line.startswith(f"like in {ALL}: an AUC of 1 ")
+    assert not any("know the label" in line for line in remarks(_known(copied=290)))
+
+
+def test_a_perfect_order_of_few_rows_is_not_remarked() -> None:
+    rows = _table().slice(0, 12)
+    scores = {name: rows["like"].to_numpy().astype(float) for name in ("like", "love", "love_given_like")}
+    cells = judge(judged(rows, DECLARATION), scores, tasks_of(DECLARATION), (), Config(bootstrap=0))[0]
+    assert next(cell for cell in cells if cell.task == "like").metrics["auc"].value == 1
+    assert not any("know the label" in line for line in remarks(cells))

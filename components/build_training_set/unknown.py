@@ -1,0 +1,67 @@
+"""Which values of later rows did the training split never hold? Counted per field, with what to write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from features.declaration import UNKNOWN
+from features.encode import INTEGERS, Encoder, FittedField
+
+MANY = 0.5
+"""A vocabulary with more values than this share of the training rows learns hardly anything about each of them."""
+_LISTED = 8
+"""Fields of a note."""
+
+
+def unknown_shares(encoder: Encoder, encoded: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, float]:
+    """Return by field with a vocabulary the share of rows whose value the training split never held.
+
+    Args:
+        encoder: fitted on the training split.
+        encoded: what it made of the rows.
+    """
+    return {
+        field.name: float((encoded[field.name] == UNKNOWN).mean()) if len(encoded[field.name]) else 0.0
+        for field in encoder.fitted
+        if field.kind == "vocabulary"
+    }
+
+
+def unknown_notes(
+    encoder: Encoder, rows: int, validation: Mapping[str, float], test: Mapping[str, float], ids: tuple[str, str]
+) -> list[str]:
+    """Return one line with the shares of both splits, and one per field whose values are nearly all different.
+
+    Args:
+        encoder: fitted on the training split.
+        rows: training rows.
+        validation: `unknown_shares` of that split.
+        test: the same of the other.
+        ids: columns of user and item, which are ids whatever their type.
+    """
+    shown = sorted((n for n in test if max(validation[n], test[n]) >= 0.005), key=lambda n: (-test[n], n))
+    lines = []
+    if shown:
+        parts = ", ".join(f"{name} {validation[name]:.0%} / {test[name]:.0%}" for name in shown[:_LISTED])
+        more = f" and {len(shown) - _LISTED} more fields" if len(shown) > _LISTED else ""
+        lines.append(f"rows whose value training never held (validation / test): {parts}{more}")
+    for field in encoder.fitted:
+        values = len(encoder.vocabularies.get(field.name, ()))
+        if field.kind == "vocabulary" and field.table == field.name and values > MANY * rows:
+            lines.append(
+                f"{field.name}: {values:,} values in {rows:,} training rows, {test[field.name]:.0%} of the test rows "
+                f"hold none of them: {_advice(field, ids)}"
+            )
+    return lines
+
+
+def _advice(field: FittedField, ids: tuple[str, str]) -> str:
+    if field.dtype in INTEGERS and field.name not in ids:
+        return f"if it is an amount and no id, write `encode: {{{field.name}: {{kind: normalise}}}}` (or kind: bin)"
+    return (
+        f"gather its rare values with `encode: {{{field.name}: {{min_count: 3}}}}`, or leave it out with "
+        f"`drop: [{field.name}]`"
+    )

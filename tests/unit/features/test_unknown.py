@@ -1,0 +1,49 @@
+"""Is it said when a field has values that training never held, and which encoding would help?"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from components.build_training_set.unknown import unknown_notes, unknown_shares
+from features.encode import Encoder
+
+IDS = ("user_id", "item_id")
+
+
+def table(cents: list[int], users: list[str], price: list[float]) -> pa.Table:
+    return pa.table({"cents": cents, "user_id": users, "price": price})
+
+
+TRAIN = table([101, 102, 103, 104, 105, 106], ["a", "a", "b", "b", "c", "c"], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+LATER = table([101, 999, 998, 997], ["a", "b", "c", "new"], [9.0, 9.0, 9.0, 9.0])
+
+
+@pytest.fixture
+def encoder() -> Encoder:
+    return Encoder.fit(TRAIN, {"cents": "int64", "user_id": "string", "price": "float64"})
+
+
+def test_the_share_of_unknown_values_is_counted_per_vocabulary(encoder: Encoder) -> None:
+    assert unknown_shares(encoder, encoder.encode(LATER)) == {"cents": 0.75, "user_id": 0.25}
+    assert unknown_shares(encoder, encoder.encode(LATER.slice(0, 0))) == {"cents": 0.0, "user_id": 0.0}
+
+
+def test_an_amount_that_became_a_vocabulary_is_named_with_what_to_write(encoder: Encoder) -> None:
+    later = unknown_shares(encoder, encoder.encode(LATER))
+    known = unknown_shares(encoder, encoder.encode(TRAIN))
+    first, second = unknown_notes(encoder, 6, known, later, IDS)
+    assert first == "rows whose value training never held (validation / test): cents 0% / 75%, user_id 0% / 25%"
+    assert second.startswith("cents: 6 values in 6 training rows, 75% of the test rows hold none of them")
+    assert "encode: {cents: {kind: normalise}}" in second
+
+
+def test_an_id_with_nearly_only_new_values_is_told_to_gather_them() -> None:
+    encoder = Encoder.fit(TRAIN.set_column(1, "user_id", pa.array(list("abcdef"))), {"user_id": "string"})
+    (line,) = unknown_notes(encoder, 6, {"user_id": 0.0}, {"user_id": 0.0}, IDS)
+    assert "min_count: 3" in line and "drop: [user_id]" in line
+
+
+def test_nothing_is_said_where_training_held_every_value(encoder: Encoder) -> None:
+    known = {"cents": 0.0, "user_id": 0.0}
+    assert unknown_notes(encoder, 100, known, known, IDS) == []
