@@ -143,7 +143,8 @@ def _impressions(source: Source, config: Config, window: Window, scratch: Path) 
     from components.ingest_table.typed import moment, refuse
 
     file = scan(source, _read_columns(config), config, scratch, optional_columns(as_columns(config.columns)))
-    time = moment(EVENT, as_time(config.timestamp), file)
+    # A clock that was never set is no mistake of the file: such a row lies outside the window.
+    time = moment(EVENT, as_time(config.timestamp), file, early=True)
     created = moment(CREATED, as_time(config.created), file) if config.created is not None else None
     whole = file.rows.select(
         time.value.min().alias("first"), time.value.max().alias("last"), time.wrong.sum().alias("wrong"),

@@ -13,6 +13,7 @@ from components.beside import DataFiles
 from components.contract import ComponentConfig, ComponentSpec, NoInputs, Ports
 from components.errors import did_you_mean
 from components.ingest_table.rule import parse
+from components.ingest_table.time_format import checked
 from features.declaration import Name
 
 ColumnType = Literal["string", "int64", "float64", "bool", "array<string>", "array<int64>"]
@@ -27,7 +28,7 @@ def _a_rule(text: str) -> str:
 
 
 Rule = Annotated[str, AfterValidator(_a_rule)]
-"""Name of a 0/1 column, or comparisons joined by `and`."""
+"""Name of a 0/1 column, or comparisons joined by `and` and `or`."""
 ColumnName = Annotated[str, Field(min_length=1)]
 """A column's name as the file has it."""
 
@@ -46,8 +47,10 @@ class Time(ComponentConfig):
 
     column: ColumnName
     """Name in the file."""
-    unit: Literal["iso", "s", "ms", "us"] = "iso"
+    unit: Literal["iso", "s", "ms", "us", "ns"] = "iso"
     """`iso` is text such as 2026-01-31 23:59:00, or a timestamp of a Parquet file; the others count from 1970 UTC."""
+    format: str | None = None
+    """Form of a text that is not ISO, such as %d.%m.%Y %H:%M; of %Y %y %m %b %B %d %e %H %I %p %M %S %f %z %T %F."""
     zone: str = "UTC"
     """Time zone of `iso` times that carry none, such as Europe/Berlin."""
 
@@ -58,6 +61,14 @@ class Time(ComponentConfig):
             near = did_you_mean(zone, zones) if zone else ""
             raise ValueError(f"must be a time zone such as Europe/Berlin{near if len(near) < 60 else ''}")
         return zone
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        if self.format is not None:
+            if self.unit != "iso":
+                raise ValueError(f"format reads texts and unit: {self.unit} numbers: leave one of them out")
+            checked(self.format)
+        return self
 
 
 class Column(ComponentConfig):
@@ -147,7 +158,8 @@ class Config(Table):
     timestamp: ColumnName | Time
     """When the item was shown, published as `event_timestamp` in UTC."""
     feedback: dict[Name, Rule] = Field(min_length=1)
-    """Label → when it is 1: the name of a 0/1 column, or comparisons such as `rating >= 4 and status == 'paid'`."""
+    """Label → when it is 1: the name of a 0/1 column, or comparisons such as `rating >= 4 and status == 'paid'`
+    or `kind in ('buy', 'order')`, joined by `and` and `or`."""
     created: ColumnName | Time | None = None
     """When the row was stored, published as `created_timestamp`; left out, the moment of the impression."""
     domain: ColumnName | None = None
@@ -217,7 +229,7 @@ class Outputs(Ports):
 
 COMPONENT = ComponentSpec(
     name="ingest_table",
-    version="2",
+    version="3",
     summary="Turn your own CSV or Parquet tables of impressions, users and items into a typed table of impressions.",
     config=Config,
     inputs=NoInputs,

@@ -1,21 +1,26 @@
-"""When is a row a positive? `rating >= 4 and status == 'paid'` as data: parsed, never evaluated."""
+"""When is a row a positive? `rating >= 4 and status in ('paid', 'sent')` as data: parsed, never evaluated."""
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
-from typing import Literal, get_args
+from fractions import Fraction
+from typing import Literal, cast
 
-Operator = Literal["==", "!=", "<=", ">=", "<", ">"]
-_OPERATORS: dict[str, Operator] = {op: op for op in get_args(Operator)}
+Operator = Literal["==", "!=", "<=", ">=", "<", ">", "in", "not in"]
+Scalar = int | float | str
+_NUMBER = r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?"
+_VALUE = rf"""(?:{_NUMBER}|'[^']*'|"[^"]*")"""
 _CONDITION = re.compile(
-    r"""\s*(?:`(?P<quoted>[^`]+)`|(?P<column>[A-Za-z_][A-Za-z0-9_.]*))
-        (?:\s*(?P<op>==|!=|<=|>=|<|>)\s*
-           (?:(?P<number>-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)|'(?P<single>[^']*)'|"(?P<double>[^"]*)"))?\s*""",
+    rf"""\s*(?:`(?P<quoted>[^`]+)`|(?P<column>[A-Za-z_][A-Za-z0-9_.]*))
+        (?:\s*(?P<op>==|!=|<=|>=|<|>)\s*(?P<value>{_VALUE})
+         |\s+(?P<member>in|not\s+in)\s*\(\s*(?P<values>{_VALUE}(?:\s*,\s*{_VALUE})*)\s*,?\s*\))?\s*""",
     re.VERBOSE,
 )
-_AND = re.compile(r"and\b")
-EXAMPLES = "the name of a 0/1 column, or comparisons such as rating >= 4 and status == 'paid'"
+_JOINED = re.compile(r"(and|or)\b")
+_LARGEST = 1e30
+EXAMPLES = "the name of a 0/1 column, or comparisons such as rating >= 4 and status in ('paid', 'sent')"
 
 
 @dataclass(frozen=True)
@@ -25,64 +30,92 @@ class Condition:
     Attributes:
         column: column of the file.
         op: comparison.
-        value: number or text to compare with.
+        value: number or text to compare with; several of one kind for `in` and `not in`.
     """
 
     column: str
     op: Operator
-    value: float | str
+    value: Scalar | tuple[Scalar, ...]
+
+    @property
+    def values(self) -> tuple[Scalar, ...]:
+        """What is compared with, as a tuple."""
+        return self.value if isinstance(self.value, tuple) else (self.value,)
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A positive meets every condition; without conditions, `flag` names a column of 0 and 1.
+    """A positive meets every condition of one alternative; without any, `flag` names a column of 0 and 1.
 
     Attributes:
         flag: column of 0 and 1, or None.
-        conditions: comparisons that must all hold.
+        alternatives: what `or` joins: comparisons that must all hold.
     """
 
     flag: str | None
-    conditions: tuple[Condition, ...] = ()
+    alternatives: tuple[tuple[Condition, ...], ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns of the file that the rule reads, each once."""
-        return (self.flag,) if self.flag else tuple(dict.fromkeys(one.column for one in self.conditions))
+        if self.flag:
+            return (self.flag,)
+        return tuple(dict.fromkeys(one.column for every in self.alternatives for one in every))
 
 
 def parse(text: str) -> Rule:
-    """Return the rule that `text` writes.
+    """Return the rule that `text` writes; `and` binds closer than `or`.
 
     Raises:
         ValueError: it is none; the message says what it must be.
     """
-    found: list[tuple[str, re.Match[str]]] = []
+    alternatives: list[list[re.Match[str]]] = [[]]
     at = 0
     while True:
         match = _CONDITION.match(text, at)
         if match is None:
             raise ValueError(f"must be {EXAMPLES}; {text[at:].strip() or 'the end'!r} is no comparison")
-        found.append((match["quoted"] or match["column"], match))
+        alternatives[-1].append(match)
         at = match.end()
         if at == len(text):
             break
-        joined = _AND.match(text, at)
+        joined = _JOINED.match(text, at)
         if joined is None:
             raise ValueError(f"must be {EXAMPLES}; {text[at:]!r} cannot be read (texts stand in quotes)")
+        if joined[1] == "or":
+            alternatives.append([])
         at = joined.end()
-    if len(found) == 1 and found[0][1]["op"] is None:
-        return Rule(flag=found[0][0])
-    return Rule(flag=None, conditions=tuple(_condition(column, match) for column, match in found))
+    first = alternatives[0][0]
+    if len(alternatives) == len(alternatives[0]) == 1 and first["op"] is first["member"] is None:
+        return Rule(flag=first["quoted"] or first["column"])
+    return Rule(None, tuple(tuple(map(_condition, every)) for every in alternatives))
 
 
-def _condition(column: str, match: re.Match[str]) -> Condition:
-    op = _OPERATORS.get(match["op"])
-    if op is None:
+def _condition(match: re.Match[str]) -> Condition:
+    column = match["quoted"] or match["column"]
+    if match["member"] is not None:
+        values = tuple(_scalar(one) for one in re.findall(_VALUE, match["values"]))
+        if len({isinstance(one, str) for one in values}) > 1:
+            raise ValueError(f"must be {EXAMPLES}; ({match['values']}) holds numbers and texts: quote all or none")
+        return Condition(column, "in" if match["member"] == "in" else "not in", values)
+    if match["op"] is None:
         raise ValueError(f"must be {EXAMPLES}; compare {column!r} with something, such as {column} == 1")
-    if match["number"] is not None:
-        return Condition(column, op, float(match["number"]))
-    text = match["single"] if match["single"] is not None else match["double"]
-    if op not in ("==", "!="):
-        raise ValueError(f"must be {EXAMPLES}; a text such as {text!r} is compared with == or !=")
-    return Condition(column, op, text)
+    value = _scalar(match["value"])
+    if isinstance(value, str) and match["op"] not in ("==", "!="):
+        raise ValueError(f"must be {EXAMPLES}; a text such as {value!r} is compared with ==, != or in")
+    return Condition(column, cast("Operator", match["op"]), value)
+
+
+def _scalar(text: str) -> Scalar:
+    """Return a quoted text, a whole number exactly as it is written, or another number."""
+    if text[0] in "'\"":
+        return text[1:-1]
+    number = float(text)
+    if not math.isfinite(number) or abs(number) > _LARGEST:
+        raise ValueError(f"must be {EXAMPLES}; {text} is too large for a comparison")
+    exact = Fraction(text)
+    if exact.denominator == 1:
+        return int(exact)
+    if number == int(number):
+        raise ValueError(f"must be {EXAMPLES}; {text} has more digits than a comparison holds")
+    return number

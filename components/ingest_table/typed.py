@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from typing import Any
 
 import polars as pl
 
 from components.errors import BadInputError
+from components.ingest_table.compared import compared
 from components.ingest_table.config import Column, Time
 from components.ingest_table.rule import Condition, Rule
 from components.ingest_table.scan import Scan
+from components.ingest_table.times import moments
+from components.ingest_table.values import value_of
 
-_LATEST = 1 << 33
-"""Unix seconds in the year 2242."""
-_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}
-_EARLIEST = {"s": 0, "ms": 10**12, "us": 10**15}
-"""September 2001 in ms and us: what lies before was written in another unit."""
-_UNIT_WORDS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds"}
-_COMPARE: dict[str, Callable[[pl.Expr, float | str], pl.Expr]] = {
-    "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
-}  # fmt: skip
-_ROW = "__row"
-_OFFSET = r"[+-]\d{2}:\d{2}$"
+_ROW, _WRONG, _FOUND, _WHY = "__row", "__wrong", "__found", "__why"
 
 
 @dataclass(frozen=True)
@@ -36,6 +31,7 @@ class Typed:
         value: its value, null where it is missing.
         wrong: whether a field is not what is wanted; never null.
         wanted: what it should be.
+        why: for fields of a kind, a closer word on what they should be.
     """
 
     name: str
@@ -43,6 +39,7 @@ class Typed:
     value: pl.Expr
     wrong: pl.Expr
     wanted: str
+    why: tuple[tuple[pl.Expr, str], ...] = ()
 
 
 def typed(name: str, column: Column, scan: Scan) -> Typed:
@@ -57,55 +54,51 @@ def typed(name: str, column: Column, scan: Scan) -> Typed:
         BadInputError: the file's type cannot become that type at all.
     """
     source = column.column or name
-    value, wrong, wanted = _VALUES[column.type](scan.column(source), scan.schema[source], column)
-    if value is None:
-        raise BadInputError(
-            f"{scan.shown}: column {source!r} is {_said(scan.schema[source])}, which is no {column.type}: change the "
-            "type in the pipeline, or the file"
-        )
-    empty = value.is_null()
-    return Typed(name, source, value.alias(name), (wrong | empty) if column.required else wrong, wanted)
+    found = value_of(scan.column(source), scan.schema[source], column)
+    if found.value is None:
+        raise _no_such_type(scan, source, f"which is no {column.type}")
+    wrong = (found.wrong | found.value.is_null()) if column.required else found.wrong
+    return Typed(name, source, found.value.alias(name), wrong, found.wanted, found.why)
 
 
 def label(name: str, rule: Rule, scan: Scan) -> list[Typed]:
-    """Return a 0/1 label, after one check per further column that its rule reads."""
+    """Return a 0/1 label, after one check per further column that its rule reads.
+
+    Raises:
+        BadInputError: the file's type of a column cannot be compared as the rule does.
+    """
     if rule.flag is not None:
         flag = typed(name, Column(type="int64", column=rule.flag, required=True), scan)
         wrong = flag.wrong | ~flag.value.is_in([0, 1]).fill_null(True)
         return [Typed(name, rule.flag, flag.value.cast(pl.Int8).alias(name), wrong, "0 or 1")]
-    parts = [_compared(condition, scan) for condition in rule.conditions]
-    met = pl.all_horizontal(part.value for part in parts).cast(pl.Int8).alias(name)
-    checks = [Typed("", part.column, part.value, part.wrong, part.wanted) for part in parts[1:]]
-    return [*checks, Typed(name, parts[0].column, met, parts[0].wrong, parts[0].wanted)]
+    parts = [[_compared(condition, scan) for condition in every] for every in rule.alternatives]
+    met = pl.any_horizontal(pl.all_horizontal(part.value for part in every) for every in parts)
+    first, *checks = (part for every in parts for part in every)
+    return [*checks, Typed(name, first.column, met.cast(pl.Int8).alias(name), first.wrong, first.wanted, first.why)]
 
 
-def moment(name: str, time: Time, scan: Scan) -> Typed:
+def moment(name: str, time: Time, scan: Scan, *, early: bool = False) -> Typed:
     """Return a column of times as ``datetime[us, UTC]``.
+
+    Args:
+        name: published name.
+        time: what the config says of the column.
+        scan: the file.
+        early: whether times of the first days of 1970 are let through.
 
     Raises:
         BadInputError: the file's type is no time in the unit that the config says.
     """
-    column, dtype = scan.column(time.column), scan.schema[time.column]
+    dtype = scan.schema[time.column]
+    found = moments(scan.column(time.column), dtype, time, early=early)
+    if found.value is not None:
+        return Typed(name, time.column, found.value.alias(name), found.wrong, found.wanted, found.why)
     if time.unit != "iso":
-        number = typed(name, Column(type="int64", column=time.column, required=True), scan)
-        least, most = _EARLIEST[time.unit], _LATEST * _PER_SECOND[time.unit]
-        wrong = number.wrong | ~number.value.is_between(least, most, closed="left").fill_null(True)
-        scale = 1_000_000 // _PER_SECOND[time.unit]
-        # A number far out of range is no date at all.
-        value = pl.when(~wrong).then(number.value * scale).cast(pl.Datetime("us", "UTC"))
-        return Typed(name, time.column, value.alias(name), wrong, f"a time in {_UNIT_WORDS[time.unit]} since 1970 UTC")
-    if dtype == pl.String:
-        value = _parsed(column, time.zone)
-    elif isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
-        value = column.dt.convert_time_zone("UTC").dt.cast_time_unit("us")
-    elif isinstance(dtype, pl.Datetime) or dtype == pl.Date:
-        value = _placed(column.cast(pl.Datetime("us")), time.zone)
-    else:
-        raise BadInputError(
-            f"{scan.shown}: column {time.column!r} is {_said(dtype)}, no time in text: say its unit, {time.column}: "
-            "{column: ..., unit: s} for seconds since 1970, ms or us"
-        )
-    return Typed(name, time.column, value.alias(name), value.is_null(), "a time such as 2026-01-31T23:59:00")
+        raise _no_such_type(scan, time.column, f"no number since 1970 in unit: {time.unit}")
+    raise BadInputError(
+        f"{scan.shown}: column {time.column!r} is {_said(dtype)}, no time in text: say its unit, {time.column}: "
+        "{column: ..., unit: s} for seconds since 1970, ms, us or ns"
+    )
 
 
 def refuse(scan: Scan, checks: Sequence[Typed], rows: pl.LazyFrame, inside: pl.Expr | None = None) -> None:
@@ -128,138 +121,56 @@ def refuse(scan: Scan, checks: Sequence[Typed], rows: pl.LazyFrame, inside: pl.E
     one, count = broken[0]
     # Only now, because a scan that numbers its rows reads all of them.
     where = one.wrong if inside is None else one.wrong & inside
-    looked_at = scan.rows.select(scan.column(one.column).alias("found"), where.alias("where")).with_row_index(_ROW)
-    row, found = scan.collect(looked_at.filter("where").select(_ROW, "found").head(1)).row(0)
+    reasons = [reason.alias(f"{_WHY}{index}") for index, (reason, _) in enumerate(one.why)]
+    shown = _shown(one.column, scan).alias(_FOUND)
+    looked_at = scan.rows.select(where.alias(_WRONG), shown, *reasons).with_row_index(_ROW)
+    row, _, found, *whys = scan.collect(looked_at.filter(_WRONG).head(1)).row(0)
+    wanted = next((words for given, (_, words) in zip(whys, one.why, strict=True) if given), one.wanted)
     more = f" (and {count - 1:,} more rows)" if count > 1 else ""
-    said = "empty" if found in (None, "") else repr(found)
     raise BadInputError(
-        f"{scan.shown}, row {row + 1}: column {one.column!r} is {said}{more}, expected {one.wanted}; correct the file "
-        "or what the pipeline says of the column"
+        f"{scan.shown}, row {row + 1}: column {one.column!r} is {_field(found)}{more}, expected {wanted}; correct the "
+        "file or what the pipeline says of the column"
     )
-
-
-_Value = tuple[pl.Expr | None, pl.Expr, str]
-_FINE = pl.lit(False)
-
-
-def _text(column: pl.Expr, dtype: pl.DataType, asked: Column) -> _Value:
-    if not (dtype == pl.String or dtype.is_integer() or dtype in (pl.Boolean, pl.Date, pl.Categorical, pl.Enum)):
-        return None, _FINE, ""
-    return _filled(column.cast(pl.String)), _FINE, "a text"
-
-
-def _whole(column: pl.Expr, dtype: pl.DataType, asked: Column) -> _Value:
-    wanted = "a whole number"
-    if dtype.is_integer() or dtype == pl.Boolean:
-        value = column.cast(pl.Int64, strict=False)
-        return value, value.is_null() & column.is_not_null(), wanted
-    if dtype.is_float():
-        whole = (column.is_finite() & (column == column.floor())).fill_null(True)
-        return pl.when(whole).then(column).cast(pl.Int64, strict=False), ~whole, wanted
-    if dtype != pl.String:
-        return None, _FINE, wanted
-    text = _filled(column.str.strip_chars())
-    # 4.0 is a whole number, too; beyond 2^53 only digits are exact.
-    number = text.cast(pl.Float64, strict=False)
-    floated = pl.when(number.is_finite() & (number == number.floor())).then(number).cast(pl.Int64, strict=False)
-    value = pl.coalesce(text.cast(pl.Int64, strict=False), floated)
-    return value, text.is_not_null() & value.is_null(), wanted
-
-
-def _number(column: pl.Expr, dtype: pl.DataType, asked: Column) -> _Value:
-    wanted = "a finite number"
-    if dtype.is_numeric() or dtype == pl.Boolean:
-        value = column.cast(pl.Float64)
-        return value, ~value.is_finite().fill_null(True), wanted
-    if dtype != pl.String:
-        return None, _FINE, wanted
-    text = _filled(column.str.strip_chars())
-    value = text.cast(pl.Float64, strict=False)
-    return value, text.is_not_null() & ~value.is_finite().fill_null(False), wanted
-
-
-def _truth(column: pl.Expr, dtype: pl.DataType, asked: Column) -> _Value:
-    wanted = "true or false"
-    if dtype == pl.Boolean:
-        return column, _FINE, wanted
-    if dtype.is_integer():
-        return column.cast(pl.Boolean), ~column.is_in([0, 1]).fill_null(True), wanted
-    if dtype != pl.String:
-        return None, _FINE, wanted
-    text = _filled(column.str.strip_chars().str.to_lowercase())
-    value = text.replace_strict(
-        ["true", "1", "false", "0"], [True, True, False, False], default=None, return_dtype=pl.Boolean
-    )
-    return value, text.is_not_null() & value.is_null(), wanted
-
-
-def _texts(column: pl.Expr, dtype: pl.DataType, asked: Column) -> _Value:
-    if dtype == pl.String:
-        return _split(column, asked), _bracketed(column), f"values separated by {asked.separator!r}, without brackets"
-    if isinstance(dtype, pl.List) and dtype.inner == pl.String:
-        return column, column.list.eval(pl.element().is_null()).list.any().fill_null(False), "an array without nulls"
-    return None, _FINE, ""
-
-
-def _wholes(column: pl.Expr, dtype: pl.DataType, asked: Column) -> _Value:
-    wanted = f"whole numbers separated by {asked.separator!r}" if dtype == pl.String else "an array without nulls"
-    if dtype == pl.String:
-        value = _split(column, asked).list.eval(pl.element().cast(pl.Int64, strict=False))
-    elif isinstance(dtype, pl.List) and dtype.inner.is_integer():
-        value = column.cast(pl.List(pl.Int64))
-    else:
-        return None, _FINE, wanted
-    return value, value.list.eval(pl.element().is_null()).list.any().fill_null(False), wanted
-
-
-_VALUES: dict[str, Callable[[pl.Expr, pl.DataType, Column], _Value]] = {
-    "string": _text,
-    "int64": _whole,
-    "float64": _number,
-    "bool": _truth,
-    "array<string>": _texts,
-    "array<int64>": _wholes,
-}
 
 
 def _compared(condition: Condition, scan: Scan) -> Typed:
-    kind = Column(type="string" if isinstance(condition.value, str) else "float64", column=condition.column)
-    found = typed("", kind.model_copy(update={"required": True}), scan)
-    wanted = "a text" if isinstance(condition.value, str) else "a finite number"
-    met = _COMPARE[condition.op](found.value, condition.value)
-    return Typed("", condition.column, met, found.wrong, wanted)
+    column = condition.column
+    found = compared(condition, scan.column(column), scan.schema[column])
+    if found.met is None:
+        raise _no_such_type(scan, column, f"which is not compared as {found.wanted}")
+    return Typed("", column, found.met, found.wrong, found.wanted, found.why)
 
 
-def _filled(text: pl.Expr) -> pl.Expr:
-    """Return a text, null where it is empty."""
-    return pl.when(text != "").then(text)
+def _no_such_type(scan: Scan, column: str, told: str) -> BadInputError:
+    return BadInputError(
+        f"{scan.shown}: column {column!r} is {_said(scan.schema[column])}, {told}: change the type in the pipeline, "
+        "or the file"
+    )
 
 
-def _split(column: pl.Expr, asked: Column) -> pl.Expr:
-    parts = column.str.split(asked.separator).list.eval(pl.element().str.strip_chars())
-    return parts.list.eval(pl.element().filter(pl.element() != ""))
+def _shown(column: str, scan: Scan) -> pl.Expr:
+    """Return a field that Python can hold: of a time beyond its calendar the number behind it."""
+    dtype, given = scan.schema[column], scan.column(column)
+    if isinstance(dtype, pl.Datetime):
+        days = given.to_physical() // _UNITS_A_DAY[dtype.time_unit]
+    elif dtype == pl.Date:
+        days = given.to_physical()
+    else:
+        return given
+    fine = days.is_between(-719_000, 2_932_000)
+    return pl.when(fine).then(pl.when(fine).then(given).cast(pl.String)).otherwise(given.to_physical().cast(pl.String))
 
 
-def _bracketed(column: pl.Expr) -> pl.Expr:
-    """Return whether a text is a list as Python or JSON writes it, which would be read as one value."""
-    return column.str.contains(r"^\s*\[.*\]\s*$").fill_null(False)
+_UNITS_A_DAY = {"ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
 
 
-def _parsed(column: pl.Expr, zone: str) -> pl.Expr:
-    """Return ISO times in UTC: a date, or `T` or a space and minutes or more, with an offset or without; else null."""
-    text = column.str.strip_chars().str.replace(r"^(\d{4}-\d{2}-\d{2})$", "${1}T00:00:00")
-    text = text.str.replace(r"^(\d{4}-\d{2}-\d{2}) ", "${1}T").str.replace(r"(Z|z| UTC)$", "+00:00")
-    text = text.str.replace(r"([+-]\d{2})(\d{2})$", "${1}:${2}").str.replace(r"(T\d{2}:\d{2})([+-]|$)", "${1}:00${2}")
-    # A zone of text without one is looked up, so both ways are tried on the texts that they are for.
-    with_offset = text.str.contains(_OFFSET)
-    aware = pl.when(with_offset).then(text).str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%:z", time_unit="us", strict=False)
-    naive = pl.when(~with_offset).then(text).str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_unit="us", strict=False)
-    return pl.coalesce(aware.dt.convert_time_zone("UTC"), _placed(naive, zone))
-
-
-def _placed(naive: pl.Expr, zone: str) -> pl.Expr:
-    """Return local times in UTC; of an hour that comes twice the first, null in one that never comes."""
-    return naive.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null").dt.convert_time_zone("UTC")
+def _field(found: Any) -> str:
+    """Return a field as it is read in a sentence."""
+    if found is None or (isinstance(found, str) and not found):
+        return "empty"
+    if isinstance(found, pl.Series):
+        return repr(found.to_list())
+    return str(found) if isinstance(found, date | Decimal) else repr(found)
 
 
 def _said(dtype: pl.DataType) -> str:
