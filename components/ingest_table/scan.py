@@ -18,6 +18,7 @@ from components.csv_table import reason
 from components.errors import BadInputError, did_you_mean
 from components.ingest_table.config import Table
 from components.ingest_table.files import Source
+from components.ingest_table.zones import with_known_zones
 
 _HEADER_BYTES = 1 << 20
 _BLOCK_BYTES = 4 << 20
@@ -85,9 +86,11 @@ def scan(source: Source, columns: Iterable[str], table: Table, scratch: Path, op
     if source.is_text:
         path = _texts(path, source, names, read, table, scratch / "texts" / f"{source.name}.parquet")
     try:
+        if not source.is_text:
+            path = with_known_zones(path, read, scratch / "zones" / source.name)
         lazy = pl.scan_parquet(path, glob=False, hive_partitioning=False).select(cs.by_name(*read))
         schema = lazy.collect_schema()
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException, OSError) as error:
         raise BadInputError(f"{source.shown} is no Parquet file ({_first(error)}); write it again") from None
     values = [_plain(name, schema[name], table.null_values or (), source.is_text) for name in read]
     added = [pl.lit(partitions.get(name), pl.String).alias(name) for name in wanted if name not in names]

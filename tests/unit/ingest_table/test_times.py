@@ -9,6 +9,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -279,3 +281,21 @@ def test_dates_without_a_midnight_are_impressions(read: Read) -> None:
     rows = csv("u1,1,2026-04-23,1,1,1,x", "u2,2,2026-04-24,0,1,1,x")
     frame, _ = read({"events.csv": rows}, window, timestamp={"column": "shown_at", "zone": "Africa/Cairo"})
     assert frame["event_timestamp"].to_list() == [at("2026-04-22T22:00:00+00:00"), at("2026-04-23T22:00:00+00:00")]
+
+
+@pytest.mark.parametrize("zone", ["+05:30", "-03:30", "+02:00", "Asia/Kolkata", "dateutil/local"])
+@pytest.mark.parametrize("unit", ["ms", "us", "ns"])
+def test_a_parquet_zone_without_a_name_is_an_offset_like_others(read: Read, zone: str, unit: str) -> None:
+    stamps = pa.array([NOON, NOON + timedelta(days=1)], pa.timestamp("us", "UTC"))
+    odd = stamps.cast(pa.timestamp(unit, "UTC")).cast(pa.timestamp(unit, zone))
+    nested = pa.StructArray.from_arrays([odd], ["at"])
+    lists = pa.ListArray.from_arrays([0, 1, 2], odd)
+    plain = {"uid": ["a", "b"], "article": [1, 2], "clicked": [1, 0]}
+    for unread in ({"other": odd}, {"other": nested}, {"other": lists}, {}):
+        # Read, and beside what is read.
+        for shown in (odd, pa.array(["2026-01-01T12:00Z", "2026-01-02T12:00Z"])):
+            sink = pa.BufferOutputStream()
+            pq.write_table(pa.table({"shown_at": shown, **plain, **unread}), sink)
+            frame, _ = read({"events.parquet": sink.getvalue().to_pybytes()})
+            assert frame["event_timestamp"].to_list() == [NOON, NOON + timedelta(days=1)]
+            assert frame["user_id"].to_list() == ["a", "b"]
