@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from components.artifacts import Artifact, artifact_fields
+from components.columns import UNKNOWN, Flow
 from features.declaration import Window
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class ComponentSpec:
             outputs exist in the store, also when they came from the cache: it tells the outside world
             where they are (a pointer in a registry), so that no pointer can name what was never
             published. It must give the same result when called again. Light imports.
+        flow: which columns it publishes and asks for, as far as its config tells; by default nothing is known.
         package: name and version of the installed package that it comes from, which the catalogue fills in and
             which belong to the cache key; empty for a component of ours.
     """
@@ -78,6 +80,7 @@ class ComponentSpec:
     sources: tuple[str, ...] = ()
     recheck: str = ""
     after_publish: str = ""
+    flow: Flow = UNKNOWN
     package: str = ""
 
     @property

@@ -25,6 +25,22 @@ ANNOTATION = "raw."
 TIME = "event_timestamp"
 
 
+def schema_of(columns: Mapping[str, str]) -> pa.Schema:
+    """Return the Arrow schema of columns by name, in their order.
+
+    Args:
+        columns: name → Arrow's word for a type, ``timestamp`` for UTC microseconds, ``array<...>`` for a list.
+    """
+    import pyarrow as pa
+
+    def arrow(word: str) -> pa.DataType:
+        if word.startswith("array<"):
+            return pa.list_(arrow(word.removeprefix("array<").removesuffix(">")))
+        return pa.timestamp("us", "UTC") if word == "timestamp" else pa.type_for_alias(word)
+
+    return pa.schema([(name, arrow(word)) for name, word in columns.items()])
+
+
 def inside(
     window: Window, frame: pl.DataFrame, *, what: str, where: str, remedy: str = "move the window of the pipeline there"
 ) -> pl.DataFrame:

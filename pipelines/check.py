@@ -14,6 +14,7 @@ from components.beside import rooted
 from components.catalog import catalog
 from components.errors import MissingError, did_you_mean
 from pipelines import shape
+from pipelines.columns import COLUMN_RULES
 from pipelines.load import Document, read
 from pipelines.params import check_params, parse_params, resolve_config, resolve_window
 from pipelines.places import PIPELINES, names_file, pipeline_files
@@ -96,7 +97,7 @@ def examine(document: Document, profile: Profile | None = None) -> tuple[Plan | 
     sound, spec, findings = _salvage(document)
     if spec is not None:
         draft = Draft(document, sound, spec)
-        findings += [finding for rule in (*RULES, *RANKER_RULES, *FILE_RULES) for finding in rule(draft)]
+        findings += [finding for rule in (*RULES, *COLUMN_RULES, *RANKER_RULES, *FILE_RULES) for finding in rule(draft)]
         if profile is not None:
             findings += gpus_are_there(draft, profile.spec, profile.document)
     problems += [

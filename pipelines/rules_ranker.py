@@ -19,6 +19,7 @@ from components.rankers import refusals
 from components.rankers.config import RankerConfig
 from features.declaration import Declaration
 from pipelines import shape
+from pipelines.columns import columns_of
 from pipelines.params import misfit, references, substitute
 from pipelines.problems import Finding, KeyPath, quoted
 from pipelines.rules import Draft
@@ -105,6 +106,17 @@ def click_space_has_a_step(draft: Draft) -> Iterator[Finding]:
     for training in trainings(draft):
         if training.ranker.cvr_space == "click" and (reason := refusals.no_clicks(training.declaration)):
             yield training.at(training.stage, ("ranker", "cvr_space"), reason)
+
+
+def fintrec_has_times(draft: Draft) -> Iterator[Finding]:
+    """Ranker `fintrec` reads events with their times, so the training set holds the times of a history."""
+    read = [training for training in trainings(draft) if training.ranker.name == "fintrec"]
+    known = columns_of(draft) if read else {}
+    for training in read:
+        for columns in known.get(training.stage, {}).values():
+            timed = [c for c in columns.known.values() if c.kind == "elapsed" and not c.auxiliary]
+            if columns.tasks and columns.whole and not timed:
+                yield training.at(training.stage, ("ranker", "name"), refusals.no_times())
 
 
 def star_has_a_domain(draft: Draft) -> Iterator[Finding]:
@@ -201,6 +213,7 @@ def _fitted(draft: Draft, stage: str, model: type[BaseModel], *below: str) -> Ba
 RANKER_RULES: tuple[Callable[[Draft], Iterator[Finding]], ...] = (
     esmm_has_a_funnel,
     click_space_has_a_step,
+    fintrec_has_times,
     star_has_a_domain,
     star_reads_the_domain,
     gamma_counts_the_feedback,

@@ -14,10 +14,9 @@ from typing import Any
 
 from components.contract import ComponentSpec
 from components.errors import RankmillError, did_you_mean
-from components.ingest_table.config import Config as Table
 from components.validate_data.config import Config as Checks
 from features import suites
-from pipelines import shape
+from pipelines.columns import columns_of
 from pipelines.params import misfit, substitute
 from pipelines.problems import Finding, quoted
 from pipelines.rules import Draft
@@ -47,7 +46,8 @@ def suites_can_be_checked(draft: Draft) -> Iterator[Finding]:
         except RankmillError as error:
             yield Finding(("stages", name, "with", "suite"), str(error).replace(str(path), named, 1))
             return
-        faults = [*_unknown(suite), *_absent(suite, _columns(draft, name))]
+        table = columns_of(draft).get(name, {}).get("table")
+        faults = [*_unknown(suite), *_absent(suite, table.known if table is not None and table.whole else None)]
         shown = named if named.endswith(suites.SUFFIX) else path.name
         for line, fault in sorted(faults):
             yield Finding(("stages", name, "with", "suite"), f"{shown}:{line}: {fault}")
@@ -85,25 +85,6 @@ def _absent(suite: suites.Suite, columns: Collection[str] | None) -> Iterator[tu
         others = {name for name, _ in absent} - {first}
         more = f", nor {len(others)} more that the suite names" if others else ""
         yield line, f"the table has no column {quoted(first)}{more}{did_you_mean(first, columns)}"
-
-
-def _columns(draft: Draft, stage: str) -> frozenset[str] | None:
-    """Return the columns of the table that is wired to a stage, or None where the file does not tell."""
-    seen = {stage}
-    while True:
-        wires = [wire for wire in draft.wires() if wire.stage == stage and wire.input == "table"]
-        producer = wires[0].producer if wires else ""
-        component = draft.component(producer)
-        if component is None or producer in seen or producer not in draft.spec.stages:
-            return None
-        if component.config is Table:
-            break
-        if component.config is not Checks:  # which gives on what it was given
-            return None
-        seen.add(producer)
-        stage = producer
-    config, _ = shape.fit(Table, substitute(draft.spec.stages[producer].with_, _usual(draft)))
-    return frozenset(config.published) if config else None
 
 
 def _usual(draft: Draft) -> dict[str, Any]:

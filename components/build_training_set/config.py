@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, Field, field_validator, model_validator
 
 from components.artifacts import EventsTable, FeatureTables, TrainingSet
 from components.beside import DefinitionsFile
+from components.build_training_set.columns import FLOW
 from components.contract import ComponentConfig, ComponentSpec, Ports
 from features.declaration import Declaration, Frozen, Name, Window
 from features.encoding import FieldEncoding
@@ -134,6 +135,7 @@ COMPONENT = ComponentSpec(
     config=Config,
     inputs=Inputs,
     outputs=Outputs,
+    flow=FLOW,
     entrypoint="components.build_training_set.component:run",
     sources=(
         "components.training_set",

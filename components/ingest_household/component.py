@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from components.contract import NoInputs, RunContext
 from components.errors import BadInputError
-from components.events_table import inside, raw_annotations, write_events
+from components.events_table import inside, raw_annotations, schema_of, write_events
 from components.ingest_household import logs
 from components.ingest_household.clock import covered, day_starts
-from components.ingest_household.config import Config, Outputs
-from components.ingest_household.raw_files import ATTRIBUTES, once, scan
+from components.ingest_household.config import COLUMNS, Config, Outputs
+from components.ingest_household.raw_files import once, scan
 from components.ingest_household.release import RELEASE
 from components.wheel_files import ensure_files
 from features.declaration import Window
@@ -161,25 +161,7 @@ def _coupons(folder: Path) -> pl.DataFrame:
 
 def events_schema() -> pa.Schema:
     """Return the columns of `events.parquet`, in order."""
-    import pyarrow as pa
-
-    time = pa.timestamp("us", "UTC")
-    return pa.schema(
-        [
-            ("household_id", pa.int64()),
-            ("campaign_id", pa.int64()),
-            (TIME, time),
-            (CREATED, time),
-            ("campaign_type", pa.string()),
-            ("redeem", pa.int8()),
-            ("observed", pa.float64()),
-            ("duration_days", pa.int64()),
-            ("coupons", pa.int64()),
-            ("products", pa.int64()),
-            ("departments", pa.list_(pa.string())),
-            *((name, pa.string()) for name in ATTRIBUTES),
-        ]
-    )
+    return schema_of(COLUMNS)
 
 
 def _summary(tables: Tables) -> list[str]:

@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydantic import Field
 
 from components.artifacts import EventsTable
+from components.columns import Columns, Flow, Role, published
 from components.contract import ComponentConfig, ComponentSpec, NoInputs, Ports
+
+ATTRIBUTES = ("age", "income", "home_ownership", "marital_status", "household_size", "household_comp", "kids_count")
+COLUMNS: dict[str, str] = {
+    **{"household_id": "int64", "campaign_id": "int64"},
+    **{"event_timestamp": "timestamp", "created_timestamp": "timestamp"},
+    **{"campaign_type": "string", "redeem": "int8", "observed": "float64"},
+    **{"duration_days": "int64", "coupons": "int64", "products": "int64", "departments": "array<string>"},
+    **dict.fromkeys(ATTRIBUTES, "string"),
+}
+"""Columns of `events.parquet` in order, with their types."""
+ROLES: dict[str, Role] = {
+    **{"household_id": "user", "campaign_id": "item", "campaign_type": "domain", "redeem": "feedback"},
+    **{"event_timestamp": "timestamp", "created_timestamp": "timestamp"},
+}
+"""What columns are for; a label, or what it is made of, is known only after the impression."""
 
 
 class Config(ComponentConfig):
@@ -25,6 +43,10 @@ class Outputs(Ports):
     events: EventsTable
 
 
+def _gives(config: Config, inputs: Mapping[str, Columns]) -> Mapping[str, Columns]:
+    return {"events": published(COLUMNS, ROLES)}
+
+
 COMPONENT = ComponentSpec(
     name="ingest_household",
     version="1",
@@ -34,6 +56,7 @@ COMPONENT = ComponentSpec(
     outputs=Outputs,
     entrypoint="components.ingest_household.component:run",
     windowed=True,
+    flow=Flow(gives=_gives),
     sources=("components.events_table", "components.wheel_files"),
     recheck="components.ingest_household.recheck:raw_files_are_unchanged",
 )

@@ -8,12 +8,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from components.errors import BadInputError, MissingError, did_you_mean
+from components.ingest_household.config import ATTRIBUTES
 
 if TYPE_CHECKING:
     import polars as pl
 
 WHOLE, NUMBER, WORD, TIME = "whole number", "number", "word", "time"
-ATTRIBUTES = ("age", "income", "home_ownership", "marital_status", "household_size", "household_comp", "kids_count")
 COLUMNS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         "campaign_descriptions": {"campaign_id": WHOLE, "campaign_type": WORD, "start_date": TIME, "end_date": TIME},

@@ -7,8 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.contract import NoInputs, RunContext
-from components.events_table import inside, raw_annotations, write_events
-from components.ingest_kuairand.config import Config, Outputs
+from components.events_table import inside, raw_annotations, schema_of, write_events
+from components.ingest_kuairand.config import (
+    COLUMNS,
+    LABELS,
+    USER_CODES,
+    USER_NUMBERS,
+    VIDEO_NUMBERS,
+    VIDEO_WORDS,
+    Config,
+    Outputs,
+)
 from components.ingest_kuairand.files import USERS, VIDEOS, find, log_name, needed
 from features.declaration import Window
 
@@ -18,22 +27,8 @@ if TYPE_CHECKING:
 
 LOCAL = "Asia/Shanghai"
 """The zone of the data set's own days and hours; it has no daylight saving time."""
-LABELS = {
-    "is_click": "click",
-    "long_view": "long_view",
-    "is_like": "like",
-    "is_follow": "follow",
-    "is_comment": "comment",
-    "is_forward": "forward",
-    "is_hate": "hate",
-}
-"""Official name → name of the 0/1 column."""
 DELIVERY = ("date", "hourmin")
 """When a row was delivered: one impression may be delivered twice, in two hours."""
-USER_NUMBERS = ("follow_user_num", "fans_user_num", "friend_user_num", "register_days")
-USER_CODES = ("is_live_streamer", "is_video_author", *(f"onehot_feat{i}" for i in range(18)))
-VIDEO_WORDS = ("video_type", "upload_type")
-VIDEO_NUMBERS = ("author_id", "music_id", "music_type", "video_duration", "server_width", "server_height")
 
 
 @dataclass(frozen=True)
@@ -176,28 +171,7 @@ def _videos(path: Path) -> pl.DataFrame:
 
 def events_schema() -> pa.Schema:
     """Return the columns of `events.parquet`, in order."""
-    import pyarrow as pa
-
-    time = pa.timestamp("us", "UTC")
-    return pa.schema(
-        [
-            ("user_id", pa.int64()),
-            ("video_id", pa.int64()),
-            ("event_timestamp", time),
-            ("created_timestamp", time),
-            ("tab", pa.string()),
-            ("hour", pa.int8()),
-            ("weekday", pa.int8()),
-            *((name, pa.int8()) for name in LABELS.values()),
-            ("play_time_ms", pa.int64()),
-            ("duration_ms", pa.int64()),
-            ("user_active_degree", pa.string()),
-            *((name, pa.int64()) for name in (*USER_NUMBERS, *USER_CODES)),
-            *((name, pa.string()) for name in VIDEO_WORDS),
-            *((name, pa.int64()) for name in VIDEO_NUMBERS),
-            ("tags", pa.list_(pa.string())),
-        ]
-    )
+    return schema_of(COLUMNS)
 
 
 def _summary(frame: pl.DataFrame, repairs: Repairs, config: Config) -> list[str]:

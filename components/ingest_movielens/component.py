@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.contract import NoInputs, RunContext
-from components.events_table import inside, raw_annotations, write_events
-from components.ingest_movielens.config import Config, Outputs
+from components.events_table import inside, raw_annotations, schema_of, write_events
+from components.ingest_movielens.config import COLUMNS, Config, Outputs
 from components.ingest_movielens.download import ensure
 from components.ingest_movielens.releases import Layout, Release, release
 from features.declaration import Window
@@ -131,28 +131,7 @@ def _items(raw: RawTable, layout: Layout) -> pl.DataFrame:
 
 def events_schema() -> pa.Schema:
     """Return the columns of `events.parquet`, in order."""
-    import pyarrow as pa
-
-    time = pa.timestamp("us", "UTC")
-    return pa.schema(
-        [
-            ("user_id", pa.int64()),
-            ("item_id", pa.int64()),
-            ("event_timestamp", time),
-            ("created_timestamp", time),
-            ("rating", pa.int8()),
-            ("like", pa.int8()),
-            ("love", pa.int8()),
-            ("age", pa.int16()),
-            ("age_band", pa.string()),
-            ("gender", pa.string()),
-            ("occupation", pa.string()),
-            ("zip_code", pa.string()),
-            ("title", pa.string()),
-            ("release_year", pa.int16()),
-            ("genres", pa.list_(pa.string())),
-        ]
-    )
+    return schema_of(COLUMNS)
 
 
 def _summary(frame: pl.DataFrame) -> list[str]:

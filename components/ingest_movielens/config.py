@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from components.artifacts import EventsTable
+from components.columns import Columns, Flow, Role, published
 from components.contract import ComponentConfig, ComponentSpec, NoInputs, Ports
+
+COLUMNS: dict[str, str] = {
+    **{"user_id": "int64", "item_id": "int64", "event_timestamp": "timestamp", "created_timestamp": "timestamp"},
+    **{"rating": "int8", "like": "int8", "love": "int8"},
+    **{"age": "int16", "age_band": "string", "gender": "string", "occupation": "string", "zip_code": "string"},
+    **{"title": "string", "release_year": "int16", "genres": "array<string>"},
+}
+"""Columns of `events.parquet` in order, with their types."""
+ROLES: dict[str, Role] = {
+    **{"user_id": "user", "item_id": "item", "event_timestamp": "timestamp", "created_timestamp": "timestamp"},
+    **{"rating": "feedback", "like": "feedback", "love": "feedback"},
+}
+"""What columns are for; a label, or what it is made of, is known only after the impression."""
 
 
 class Config(ComponentConfig):
@@ -40,6 +55,10 @@ class Outputs(Ports):
     events: EventsTable
 
 
+def _gives(config: Config, inputs: Mapping[str, Columns]) -> Mapping[str, Columns]:
+    return {"events": published(COLUMNS, ROLES)}
+
+
 COMPONENT = ComponentSpec(
     name="ingest_movielens",
     version="1",
@@ -49,6 +68,7 @@ COMPONENT = ComponentSpec(
     outputs=Outputs,
     entrypoint="components.ingest_movielens.component:run",
     windowed=True,
+    flow=Flow(gives=_gives),
     sources=("components.events_table", "components.raw_table", "components.wheel_files"),
     recheck="components.ingest_movielens.recheck:raw_files_are_unchanged",
 )

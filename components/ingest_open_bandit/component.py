@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.contract import NoInputs, RunContext
-from components.events_table import inside, raw_annotations, write_events
-from components.ingest_open_bandit.config import Config, Outputs
+from components.events_table import inside, raw_annotations, schema_of, write_events
+from components.ingest_open_bandit.config import COLUMNS, PRODUCT_CODES, USER_CODES, Config, Outputs
 from components.ingest_open_bandit.release import RELEASE, log_name, needed, products_name
 from components.wheel_files import ensure_files
 from features.declaration import Window
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 CAMPAIGN = {"all": "everyone"}
 """Names of campaigns that reports would misread: they say ``all`` for every domain together."""
-USER_CODES = tuple(f"user_feature_{i}" for i in range(4))
-PRODUCT_CODES = tuple(f"item_feature_{i}" for i in range(1, 4))
 HASH = 8
 """Characters of a hashed attribute that tell its values apart."""
 
@@ -116,25 +114,7 @@ def _products(path: Path, campaign: str) -> pl.DataFrame:
 
 def events_schema() -> pa.Schema:
     """Return the columns of `events.parquet`, in order."""
-    import pyarrow as pa
-
-    time = pa.timestamp("us", "UTC")
-    return pa.schema(
-        [
-            ("segment", pa.string()),
-            ("product_id", pa.string()),
-            ("event_timestamp", time),
-            ("created_timestamp", time),
-            ("campaign", pa.string()),
-            ("policy", pa.string()),
-            ("position", pa.int8()),
-            ("click", pa.int8()),
-            ("propensity", pa.float64()),
-            *((name, pa.string()) for name in USER_CODES),
-            ("product_feature_0", pa.float64()),
-            *((name.replace("item", "product"), pa.string()) for name in PRODUCT_CODES),
-        ]
-    )
+    return schema_of(COLUMNS)
 
 
 def _summary(frame: pl.DataFrame) -> list[str]:

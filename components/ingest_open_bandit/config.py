@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field
 
 from components.artifacts import EventsTable
+from components.columns import Columns, Flow, Role, published
 from components.contract import ComponentConfig, ComponentSpec, NoInputs, Ports
+
+USER_CODES = tuple(f"user_feature_{i}" for i in range(4))
+PRODUCT_CODES = tuple(f"item_feature_{i}" for i in range(1, 4))
+COLUMNS: dict[str, str] = {
+    **{"segment": "string", "product_id": "string", "event_timestamp": "timestamp", "created_timestamp": "timestamp"},
+    **{"campaign": "string", "policy": "string", "position": "int8", "click": "int8", "propensity": "float64"},
+    **dict.fromkeys(USER_CODES, "string"),
+    "product_feature_0": "float64",
+    **{name.replace("item", "product"): "string" for name in PRODUCT_CODES},
+}
+"""Columns of `events.parquet` in order, with their types."""
+ROLES: dict[str, Role] = {
+    **{"segment": "user", "product_id": "item", "event_timestamp": "timestamp", "created_timestamp": "timestamp"},
+    **{"campaign": "domain", "click": "feedback"},
+}
+"""What columns are for; a label, or what it is made of, is known only after the impression."""
 
 
 class Config(ComponentConfig):
@@ -29,6 +47,10 @@ class Outputs(Ports):
     events: EventsTable
 
 
+def _gives(config: Config, inputs: Mapping[str, Columns]) -> Mapping[str, Columns]:
+    return {"events": published(COLUMNS, ROLES)}
+
+
 COMPONENT = ComponentSpec(
     name="ingest_open_bandit",
     version="1",
@@ -38,6 +60,7 @@ COMPONENT = ComponentSpec(
     outputs=Outputs,
     entrypoint="components.ingest_open_bandit.component:run",
     windowed=True,
+    flow=Flow(gives=_gives),
     sources=("components.csv_table", "components.events_table", "components.raw_table", "components.wheel_files"),
     recheck="components.ingest_open_bandit.recheck:raw_files_are_unchanged",
 )

@@ -12,6 +12,7 @@ from components.artifacts import EventsTable
 from components.beside import DataFiles
 from components.contract import ComponentConfig, ComponentSpec, NoInputs, Ports
 from components.errors import did_you_mean
+from components.ingest_table.columns import FLOW
 from components.ingest_table.rule import parse
 from components.ingest_table.time_format import checked
 from features.declaration import Name
@@ -236,6 +237,7 @@ COMPONENT = ComponentSpec(
     outputs=Outputs,
     entrypoint="components.ingest_table.component:run",
     windowed=True,
+    flow=FLOW,
     sources=("components.beside", "components.csv_lines", "components.csv_table", "components.events_table"),
     recheck="components.ingest_table.recheck:files_are_unchanged",
 )

@@ -7,6 +7,7 @@ from pydantic import Field
 from components.artifacts import EventsTable, FeatureTables
 from components.beside import DefinitionsFile
 from components.contract import ComponentConfig, ComponentSpec, Ports
+from components.materialize_features.columns import FLOW
 from features.declaration import Name
 
 
@@ -44,6 +45,7 @@ COMPONENT = ComponentSpec(
     outputs=Outputs,
     entrypoint="components.materialize_features.component:run",
     windowed=True,
+    flow=FLOW,
     sources=(
         "features.asof_store",
         "features.online",

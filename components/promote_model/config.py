@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from components.artifacts import ModelVersion, Promotion, TrainingSet
+from components.columns import Columns, Fault, Flow
 from components.contract import ComponentConfig, ComponentSpec, Ports
+from components.errors import did_you_mean
 from registry.policy import GatePolicy
 
 
@@ -34,6 +37,14 @@ class Outputs(Ports):
     promotion: Promotion
 
 
+def _asks(config: Config, inputs: Mapping[str, Columns]) -> Iterator[Fault]:
+    tasks = inputs["dataset"].tasks if "dataset" in inputs else ()
+    for name in config.gate.floors if tasks else ():
+        if name not in tasks:
+            message = f"a floor for {name!r}, which the model does not predict{did_you_mean(name, tasks)}"
+            yield Fault(("gate", "floors", name), message, "key")
+
+
 COMPONENT = ComponentSpec(
     name="promote_model",
     version="1",
@@ -41,6 +52,7 @@ COMPONENT = ComponentSpec(
     config=Config,
     inputs=Inputs,
     outputs=Outputs,
+    flow=Flow(asks=_asks),
     entrypoint="components.promote_model.component:run",
     cacheable=False,
 )

@@ -35,6 +35,14 @@ def no_clicks(declaration: Declaration) -> str | None:
     )
 
 
+def no_times() -> str:
+    """Return why `fintrec` has no events to read."""
+    return (
+        "ranker 'fintrec' reads events with their times, and the training set has no field of elapsed times: "
+        "include the times of a history in build_training_set, or choose another ranker"
+    )
+
+
 def no_domain(declaration: Declaration) -> str | None:
     """Return why domain part `star` has nothing to keep weights for, or None when it has."""
     if declaration.domain is not None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from components.artifacts import EventsTable, OnnxModel, PolicyReport, TrainingSet
+from components.columns import Columns, Fault, Flow
 from components.contract import ComponentConfig, ComponentSpec, Ports
 from features.declaration import Name
 
@@ -102,6 +104,16 @@ class Outputs(Ports):
     report: PolicyReport
 
 
+def _asks(config: Config, inputs: Mapping[str, Columns]) -> Iterator[Fault]:
+    places = {"dataset": ("feedback", "propensity", "candidates_per", "slot"), "reference": ("policy_column",)}
+    for port, keys in places.items():
+        columns = inputs.get(port)
+        for key in keys if columns is not None else ():
+            name = getattr(config, key)
+            if name is not None and columns is not None and (absent := columns.absent(name)):
+                yield Fault((key,), f"the {port} has {absent}")
+
+
 COMPONENT = ComponentSpec(
     name="simulate_policy",
     version="1",
@@ -109,6 +121,7 @@ COMPONENT = ComponentSpec(
     config=Config,
     inputs=Inputs,
     outputs=Outputs,
+    flow=Flow(asks=_asks),
     entrypoint="components.simulate_policy.component:run",
     sources=(
         "components.pages",

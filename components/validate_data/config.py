@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, PlainSerializer
 
 from components.artifacts import DataDocs, EventsTable, QuarantinedRows, ValidatedEvents
 from components.beside import Beside, content_name
+from components.columns import Columns, Flow
 from components.contract import ComponentConfig, ComponentSpec, Ports
 from features import suites
 from features.declaration import Frozen
@@ -114,6 +116,10 @@ class SuiteResult(Frozen):
     expectations: tuple[ExpectationResult, ...]
 
 
+def _gives(config: Config, inputs: Mapping[str, Columns]) -> Mapping[str, Columns]:
+    return {"table": inputs["table"]} if "table" in inputs else {}
+
+
 COMPONENT = ComponentSpec(
     name="validate_data",
     version="1",
@@ -121,6 +127,7 @@ COMPONENT = ComponentSpec(
     config=Config,
     inputs=Inputs,
     outputs=Outputs,
+    flow=Flow(gives=_gives),
     entrypoint="components.validate_data.component:run",
     sources=("features.expectations", "features.suites", "features.yaml_text"),
 )

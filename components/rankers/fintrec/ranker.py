@@ -21,7 +21,7 @@ from components.rankers.fintrec.attention import Encoder
 from components.rankers.fintrec.tokens import DatedVector, Events, Fuse, Layout
 from components.rankers.funnel import chain, funnel_loss, logit, stage_rates
 from components.rankers.heads.towers import answers, entropy_loss
-from components.rankers.refusals import no_clicks
+from components.rankers.refusals import no_clicks, no_times
 from components.rankers.tasks import HIDDEN, LOGIT, tasks_of
 from components.rankers.tower import Tower
 from features.declaration import RankerSchema, conditional_name
@@ -57,10 +57,7 @@ class Fintrec(RankerModule):
             raise BadInputError(reason)
         self.layout = Layout.of(schema)
         if not self.layout.streams:
-            raise BadInputError(
-                "ranker 'fintrec' reads events with their times, and the training set has no field of elapsed times: "
-                "include the times of a history in build_training_set, or choose another ranker"
-            )
+            raise BadInputError(no_times())
         width, timed = int(config.embedding_width or 0), config.time == "decay"
         std, dropout = float(config.embedding_std or 0.0), config.dropout or 0.0
         self.embedding = FieldEmbedding(schema.fields, width, std)

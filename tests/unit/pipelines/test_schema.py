@@ -25,11 +25,11 @@ SEMANTIC = {
     "param_default_of_wrong_type", "param_default_out_of_bounds", "unknown_asset_output", "unknown_asset_pipeline",
     "unknown_asset_stage", "unknown_output", "unknown_param", "unknown_stage", "unused_param", "wrong_artifact",
     "wrong_file_name", "window_end_param_is_no_date", "window_end_is_no_date", "broken_rule_of_a_component",
-    "misplaced_reference", "empty_schedule", "second_cron_field_missing", "column_published_twice", "data_by_param",
+    "misplaced_reference", "empty_schedule", "second_cron_field_missing", "data_by_param",
     "definitions_absent", "definitions_by_param", "definitions_disagree", "definitions_not_python",
     "definitions_not_read", "definitions_outside", "feature_service_unknown", "feature_services_differ",
     "rule_of_a_label", "time_zone_unknown",
-} | {path.stem for kind in ("ranker", "suite") for path in GOLDEN.glob(f"{kind}_*.yaml")}  # fmt: skip
+} | {path.stem for kind in ("column", "ranker", "suite") for path in GOLDEN.glob(f"{kind}_*.yaml")}  # fmt: skip
 """Mistakes that no schema can see: they are about names, sums and graphs, and about what a ranker's parts go with."""
 SYNTAX = {
     "tab", "unclosed_bracket", "unclosed_quote", "indentation", "two_documents", "unquoted_reference",

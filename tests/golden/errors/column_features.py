@@ -1,0 +1,58 @@
+"""Feast definitions that golden pipelines name; read, never run."""
+
+from feast import Entity, FeatureService, FeatureView, Field, ValueType
+from feast.types import Float64, Int64, String
+
+from features.definitions import Definitions
+from features.definitions.common import NEVER, source
+from features.definitions.recipe import Profile
+
+user = Entity(name="shopper", join_keys=["user_id"], value_type=ValueType.STRING)
+item = Entity(name="article", join_keys=["item_id"], value_type=ValueType.INT64)
+request = Entity(name="shelf", join_keys=["request_id"], value_type=ValueType.STRING)
+
+RECIPES = {
+    "shopper_profile": Profile(key="user_id", columns=("taste",)),
+    "article_profile": Profile(key="item_id", columns=("price",)),
+    "shelf_profile": Profile(key="request_id", columns=("device",)),
+    "shelf_misspelt": Profile(key="user_id", columns=("tast",)),
+}
+shopper_profile = FeatureView(
+    name="shopper_profile",
+    entities=[user],
+    ttl=NEVER,
+    source=source("shopper_profile", "Shoppers."),
+    schema=[Field(name="user_id", dtype=String), Field(name="taste", dtype=String)],
+)
+article_profile = FeatureView(
+    name="article_profile",
+    entities=[item],
+    ttl=NEVER,
+    source=source("article_profile", "Articles."),
+    schema=[Field(name="item_id", dtype=Int64), Field(name="price", dtype=Float64)],
+)
+shelf_profile = FeatureView(
+    name="shelf_profile",
+    entities=[request],
+    ttl=NEVER,
+    source=source("shelf_profile", "Requests."),
+    schema=[Field(name="request_id", dtype=String), Field(name="device", dtype=String)],
+)
+shelf_misspelt = FeatureView(
+    name="shelf_misspelt",
+    entities=[user],
+    ttl=NEVER,
+    source=source("shelf_misspelt", "Shoppers by a misspelt column."),
+    schema=[Field(name="user_id", dtype=String), Field(name="tast", dtype=String)],
+)
+
+shop = FeatureService(name="shop", features=[shopper_profile, article_profile])
+shop_by_request = FeatureService(name="shop_by_request", features=[shopper_profile, shelf_profile])
+shop_misspelt = FeatureService(name="shop_misspelt", features=[shelf_misspelt])
+
+DEFINITIONS = Definitions(
+    entities=(user, item, request),
+    views=(shopper_profile, article_profile, shelf_profile, shelf_misspelt),
+    services=(shop, shop_by_request, shop_misspelt),
+    recipes=RECIPES,
+)
