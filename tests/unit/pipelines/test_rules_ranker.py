@@ -34,7 +34,8 @@ ROLES: list[dict[str, Any]] = [
 
 
 def write(folder: Path, ranker: dict[str, Any], roles: dict[str, Any], wired: bool = True) -> Path:
-    dataset = {"feature_service": "movielens_ranker", **roles}
+    # Times of a history, which `fintrec` needs.
+    dataset = {"feature_service": "movielens_ranker", "include": ["recent_times"], **roles}
     stages = {
         "ingest": {"uses": "ingest_movielens"},
         "features": {
@@ -85,7 +86,7 @@ def test_what_cannot_be_built_is_refused_from_the_file_in_the_same_words(
 @pytest.mark.parametrize(
     ("block", "roles"),
     [
-        ({"name": "gnolr"}, {"feedback": ["like", "follow"], "funnel": False}),
+        ({"name": "gnolr"}, {"feedback": ["love", "like"], "funnel": False}),
         ({"name": "adaptdhm"}, {"feedback": ["like"]}),
         ({"name": "mmoe"}, {"feedback": ["like"]}),
         ({"name": "ple"}, {"feedback": ["like"]}),
