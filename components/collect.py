@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
-from urllib.parse import urlparse
 
 from components.records import StageRecord
 from components.store import Store
@@ -143,5 +142,5 @@ def _inputs(record: StageRecord | None) -> Iterable[str]:
 
 def _place(uri: str) -> Place:
     """Return component and key of an artifact's URI, ``…/component/key/output``."""
-    component, key, _ = PurePosixPath(urlparse(uri).path).parts[-3:]
+    component, key, _ = PurePosixPath(uri).parts[-3:]
     return component, key

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from features.errors import BadInputError
+from features.remote_files import sqlite_uri
 
 ROOT = Path(__file__).resolve().parent.parent
 """The application's tree: what Airflow bundles and Ray ships."""
@@ -75,7 +76,7 @@ class Settings:
             home=home,
             data=home / "data",
             artifacts=(home / "artifacts").as_uri(),
-            tracking_uri=f"sqlite:///{home / 'mlflow' / 'mlflow.db'}",
+            tracking_uri=sqlite_uri(home / "mlflow" / "mlflow.db"),
             mlflow_artifacts=(home / "mlflow" / "artifacts").as_uri(),
             feast=home / "feast",
             ledger=(home / "ledger").as_uri(),

@@ -18,7 +18,6 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import unquote, urlparse
 
 from components.artifacts import Artifact
 from components.errors import BadInputError, MissingError, StorageError
@@ -34,7 +33,7 @@ from components.records import (
 )
 from components.settings import Settings
 from features.files import locked, sha256_file, write_durably
-from features.remote_files import LOCAL, open_files
+from features.remote_files import local_path, open_files
 
 __all__ = [
     "MANIFEST",
@@ -73,11 +72,8 @@ class Store:
     def __init__(self, root: str, cache: Path) -> None:
         self.root = root.rstrip("/")
         self.cache = cache
-        parsed = urlparse(self.root)
-        self._local = parsed.scheme in LOCAL
+        self._local = local_path(self.root) is not None
         self._fs, self._base = open_files(self.root, "RANKMILL_ARTIFACTS", StorageError)
-        if parsed.scheme == "file":
-            self._base = unquote(parsed.path)  # fsspec leaves %20 as it is
 
     def _stage_path(self, component: str, key: str) -> str:
         return str(PurePosixPath(self._base) / component / key)
@@ -398,9 +394,8 @@ class Store:
             shutil.rmtree(incoming, ignore_errors=True)
 
     def _path(self, uri: str) -> str:
-        parsed = urlparse(uri)
         if self._local:
-            path = Path(unquote(parsed.path) if parsed.scheme else uri)
+            path = Path(local_path(uri) or "")
             if not path.is_relative_to(self._base):
                 raise MissingError(
                     f"artifact {uri} lies outside the store {self.root}: point RANKMILL_ARTIFACTS at its store"

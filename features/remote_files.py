@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
+from urllib.parse import unquote, urlparse
 
 from features.errors import BadInputError, RankmillError, RetryableError
 
@@ -17,6 +18,25 @@ LOCAL = ("", "file")
 """Schemes of folders of this machine."""
 _TAKEN = ("PreconditionFailed", "ConditionalRequestConflict")
 """What S3 answers to a write of a new object that is there, or that somebody else writes at the same moment."""
+
+
+def local_path(uri: str) -> str | None:
+    """Return the path of a folder of this machine, or None for another store.
+
+    A ``file:`` URI writes a space as ``%20``, and fsspec leaves it so; a plain path is taken as it stands.
+
+    Args:
+        uri: fsspec URI or path, such as ``file:///var/my%20home/ledger`` or ``/var/my home/ledger``.
+    """
+    if uri.startswith("file:"):
+        rest = uri.removeprefix("file:")
+        return unquote(rest.removeprefix("//").removeprefix("localhost") if rest.startswith("//") else rest)
+    return uri if urlparse(uri).scheme in LOCAL else None
+
+
+def sqlite_uri(path: Path) -> str:
+    """Return the SQLAlchemy URL of an SQLite file, which reads ``%20`` as a space and ``?`` as the end of the path."""
+    return f"sqlite:///{str(path).replace('%', '%25').replace('?', '%3F')}"
 
 
 def open_files(uri: str, setting: str, failure: type[RetryableError] = RetryableError) -> tuple[Any, str]:
@@ -34,15 +54,17 @@ def open_files(uri: str, setting: str, failure: type[RetryableError] = Retryable
     """
     import fsspec
 
-    local = urlparse(uri).scheme in LOCAL
+    local = local_path(uri)
+    if local is not None:
+        return fsspec.filesystem("file"), str(Path(local).absolute())
     try:
-        system, path = fsspec.core.url_to_fs(uri, **({} if local else {"use_listings_cache": False}))
+        system, path = fsspec.core.url_to_fs(uri, use_listings_cache=False)
     except (ImportError, ValueError) as error:
         raise BadInputError(
             f"{uri} cannot be opened ({_first_line(error)}): install its driver, as the extra `prod` does for s3, "
             f"or correct {setting}"
         ) from None
-    return (system if local else RemoteFiles(system, uri, setting, failure)), str(path)
+    return RemoteFiles(system, uri, setting, failure), str(path)
 
 
 class RemoteFiles:

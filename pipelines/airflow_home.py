@@ -22,6 +22,7 @@ import psutil
 from components.errors import StorageError
 from components.settings import QUIET, ROOT, Settings
 from features.files import locked
+from features.remote_files import sqlite_uri
 from pipelines.hiding import without_passwords
 from pipelines.places import own_folder
 
@@ -215,7 +216,7 @@ def secret(path: Path) -> str:
 
 def sqlite(path: Path) -> str:
     """Return the SQLAlchemy URL of an SQLite file; four slashes make the path absolute."""
-    return f"sqlite:///{path.resolve()}"
+    return sqlite_uri(path.resolve())
 
 
 def _template(settings: Settings) -> Path:

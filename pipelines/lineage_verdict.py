@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import unquote, urlparse
 
 from components.artifacts import DataDocs, OnnxModel, Promotion
 from components.errors import ContractViolationError, GateRefusedError, ParityError
 from components.execute import StageResult, run_folder
 from components.settings import Settings
 from components.validate_data.config import ExpectationResult, SuiteResult
+from features.remote_files import local_path
 from pipelines.task import Attempt
 from registry.contract import ParityReport
 from registry.verdict import Verdict
@@ -84,7 +84,7 @@ def answer_of(
 
 def readable(uri: str) -> str:
     """Return what fsspec opens for an artifact's URI: of a local one the path, since fsspec leaves %20 as it is."""
-    return unquote(urlparse(uri).path) if uri.startswith("file:") else uri
+    return local_path(uri) or uri
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pydantic import ValidationError
+
 from components.collect import References
 from components.errors import MissingError
 from components.refresh_error_memory.pointer import TAG, MemoryPointer
@@ -55,4 +57,12 @@ def _versions(settings: Settings) -> Iterator[tuple[set[str], bool, MemoryPointe
             version = listed.version
             digests = {version.digest, version.ranker_digest, version.report_digest} - {""}
             tag = listed.tags.get(TAG)
-            yield digests, bool(listed.aliases), MemoryPointer.model_validate_json(tag) if tag else None
+            yield digests, bool(listed.aliases), _pointer(tag)
+
+
+def _pointer(tag: str | None) -> MemoryPointer | None:
+    """Return the memory that a tag names; one that cannot be read names none, as when a row is scored."""
+    try:
+        return MemoryPointer.model_validate_json(tag) if tag else None
+    except ValidationError:
+        return None

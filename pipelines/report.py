@@ -252,8 +252,9 @@ done, {{ cached }} from the store</dd>
 {% if run.again %}<p>Continue with: <code class="again">{{ run.again }}</code></p>{% endif %}
 {% for stage, verdict in verdicts %}
 <p>{{ stage }}: <span class="state {{ verdict.answer }}">{{ verdict.answer }}</span> version {{ verdict.challenger }}
-{{ "against champion %s" | format(verdict.champion) if verdict.champion is not none else "with no champion yet" }},
-{{ "{:,}".format(verdict.rows) }} rows: {{ verdict.reason }}</p>
+{{ "against champion %s" | format(verdict.champion) if verdict.champion is not none else "with no champion yet" }}
+{%- if verdict.rows %}, {{ "{:,}".format(verdict.rows) }} rows{% endif %}: {{ verdict.reason }}
+{%- for warning in verdict.warnings %}; <span class="fault">{{ warning }}</span>{% endfor %}</p>
 {% endfor %}
 {% for stage, report in evaluations %}
 <h2>{{ stage }} <small>{{ "{:,}".format(report.rows) }} rows of the {{ report.split }} split, all domains</small></h2>

@@ -34,7 +34,7 @@ KINDS = ("model_version", *(kind for kind, _, _ in PAGES))
 """Kinds of artifacts that the summary reads."""
 Folders = dict[str, list[tuple[str, Path]]]
 """Stage and local folder of artifacts, by kind."""
-_ANSWERS = {"promoted": "green", "refused": "red", "unchanged": "yellow", "older": "yellow"}
+_ANSWERS = {"promoted": "green", "refused": "red", "unchanged": "yellow", "older": "yellow", "held": "yellow"}
 
 
 def print_summary(outcome: RunOutcome, settings: Settings, console: Console, report: Path | None = None) -> None:
@@ -130,7 +130,7 @@ def verdict_line(verdict: Verdict) -> str:
     colour = _ANSWERS[verdict.answer]
     return (
         f"[bold]verdict[/bold]    [{colour}]{verdict.answer}[/{colour}]: version {verdict.challenger} against {against}"
-        f" on {verdict.rows:,} rows; {escape(verdict.reason)}"
+        f"{f' on {verdict.rows:,} rows' if verdict.rows else ''}; {escape(verdict.reason)}"
     )
 
 

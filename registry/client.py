@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlparse
 
 from pydantic import Field
 
 from features.declaration import Frozen
 from features.errors import BadInputError, MissingError, RetryableError
+from features.remote_files import local_path
 from registry.contract import RegisteredVersion
 from registry.database import default_store, explained, initialise, locked, quiet, reason_of, require
 from registry.packing import pack
@@ -221,11 +221,36 @@ class Registry:
             return _registered(_find(client, model, which))
 
     def alias(self, model: str, alias: str) -> RegisteredVersion | None:
-        """Return the version behind an alias, or None when the model or the alias does not exist."""
+        """Return the version behind an alias, or None when the model, the alias or its version does not exist.
+
+        Older MLflow servers keep the alias of a version that was deleted: see `dangling`.
+        """
         check_alias(alias)
         with self._reading() as client:
             number = _aliases(client, model).get(alias) if model in _models(client) else None
-            return _registered(client.get_model_version(model, str(number))) if number is not None else None
+            found = {int(found.version): found for found in _search(client, model)} if number is not None else {}
+            return _registered(found[number]) if number in found else None
+
+    def dangling(self, model: str) -> dict[str, int]:
+        """Return the aliases whose version was deleted, with its number, sorted.
+
+        Raises:
+            MissingError: there is no such model.
+        """
+        with self._reading() as client:
+            return _dangling(client, model)
+
+    def remove_dangling(self, model: str) -> dict[str, int]:
+        """Remove the aliases whose version was deleted and return them.
+
+        Raises:
+            MissingError: there is no such model.
+        """
+        with self._reading() as client:
+            found = _dangling(client, model)
+            for alias in found:
+                client.delete_registered_model_alias(model, alias)
+            return found
 
     def set_alias(self, model: str, alias: str, version: int) -> None:
         """Point an alias at a version. The champion moves through `registry.promotion` only.
@@ -273,7 +298,7 @@ class Registry:
                 copied = download_artifacts(artifact_uri=source, dst_path=str(incoming), tracking_uri=self.tracking_uri)
                 Path(copied).rename(to)
             except (OSError, MlflowException) as error:
-                if source.startswith("file:") and not Path(unquote(urlparse(source).path)).exists():
+                if (local := local_path(source)) is not None and not Path(local).exists():
                     raise MissingError(
                         f"files of {what} are gone from {source}: restore them or register the model again"
                     ) from error
@@ -308,7 +333,7 @@ def _registered(found: ModelVersion) -> RegisteredVersion:
         model=found.name,
         version=int(found.version),
         digest=found.tags.get(_DIGEST, ""),
-        model_uri=found.source,
+        model_uri=found.source or "",
         ranker_digest=found.tags.get(_RANKER, ""),
         report_digest=found.tags.get(_REPORT, ""),
         created_at=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC),
@@ -329,7 +354,16 @@ def _models(client: MlflowClient) -> list[str]:
 
 
 def _search(client: MlflowClient, model: str) -> list[ModelVersion]:
-    return _pages(client.search_model_versions, f"name = '{model}'")
+    """Return the versions of a model of any name that MLflow allows."""
+    plain = "'" not in model and "\\" not in model
+    where = f"name = '{model}'" if plain else None  # MLflow's filters know no escape for a quote
+    return [found for found in _pages(client.search_model_versions, where) if found.name == model]
+
+
+def _dangling(client: MlflowClient, model: str) -> dict[str, int]:
+    aliases = _aliases(client, model)
+    known = {int(found.version) for found in _search(client, model)} if aliases else set()
+    return {alias: number for alias, number in sorted(aliases.items()) if number not in known}
 
 
 def _pages(search: Any, where: str | None) -> list[Any]:
@@ -357,7 +391,12 @@ def _find(client: MlflowClient, model: str, which: str | int) -> ModelVersion:
         if check_alias(which) not in aliases:
             known = ", ".join(f"{alias} → v{number}" for alias, number in sorted(aliases.items())) or "none yet"
             raise MissingError(f"model {model!r} has no alias {which!r} (aliases: {known})")
-        which = aliases[which]
+        alias, which = which, aliases[which]
+        if all(int(found.version) != which for found in _search(client, model)):
+            raise MissingError(
+                f"alias {alias!r} of {model!r} points at v{which}, which was deleted: move it, as with `rankmill "
+                f"rollback {model}`, or remove it with `rankmill models {model} --repair`"
+            )
     versions = {int(found.version): found for found in _search(client, model)}
     if int(which) not in versions:
         known = ", ".join(f"v{number}" for number in sorted(versions)[-10:]) or "none yet"
@@ -376,13 +415,17 @@ def _create_model(client: MlflowClient, model: str) -> None:
 
 
 def _known_run(client: MlflowClient, run_id: str | None) -> str | None:
-    """Return `run_id` if this tracking store holds that run; a cached artifact may come from another one."""
+    """Return `run_id` if this tracking store holds that run; a cached artifact may come from another one.
+
+    A run that somebody deleted takes no more notes, so it counts as absent.
+    """
     from mlflow.exceptions import MlflowException
 
     if not run_id:
         return None
     try:
-        return str(client.get_run(run_id).info.run_id)
+        info = client.get_run(run_id).info
+        return str(info.run_id) if info.lifecycle_stage == "active" else None
     except MlflowException as error:
         if "RESOURCE_DOES_NOT_EXIST" in str(error.error_code):
             return None

@@ -56,10 +56,11 @@ class ParityReport(Frozen):
 class RegisteredVersion(Frozen):
     """A version in the registry, by name, number and content."""
 
-    model: Name
+    model: str
+    """Any name that MLflow allows: others register models in the same MLflow."""
     version: int
     digest: str
-    """Digest of the `OnnxModel` artifact."""
+    """Digest of the `OnnxModel` artifact, empty when somebody else registered the version."""
     model_uri: str
     ranker_digest: str
     report_digest: str

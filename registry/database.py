@@ -24,6 +24,7 @@ from urllib.parse import unquote
 from features.errors import BadInputError, MissingError, RankmillError, RetryableError
 from features.files import locked as exclusive
 from features.files import write_durably
+from features.remote_files import sqlite_uri
 
 log = logging.getLogger("rankmill")
 
@@ -215,9 +216,9 @@ def _revision(path: Path) -> str:
     except sqlite3.OperationalError as error:
         if "no such table" in str(error):
             return ""
-        raise explain(error, f"sqlite:///{path}") from error
+        raise explain(error, sqlite_uri(path)) from error
     except sqlite3.DatabaseError as error:
-        raise explain(error, f"sqlite:///{path}") from error
+        raise explain(error, sqlite_uri(path)) from error
     return str(row[0]) if row else ""
 
 
@@ -241,7 +242,7 @@ def _mark(path: Path) -> None:
 def _create(path: Path, tracking_uri: str, artifact_root: str | None) -> None:
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        _upgrade(f"sqlite:///{partial}", tracking_uri, artifact_root)
+        _upgrade(sqlite_uri(partial), tracking_uri, artifact_root)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

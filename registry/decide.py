@@ -16,13 +16,21 @@ from numpy.typing import NDArray
 
 from features.declaration import conditional_name
 from features.errors import BadInputError
-from registry.metrics import auc, log_loss, paired_bootstrap, pcoc
+from registry.metrics import auc, log_loss, pcoc, stable_paired_bootstrap
 from registry.policy import GatePolicy
 from registry.report import ALL, Interval
 from registry.verdict import Judgement, Verdict
 
 Array = NDArray[Any]
 Outcome = Literal["passed", "refused", "not judged"]
+_STABLE = 0.1
+"""Share of the margin by which more resamples may still move a bound."""
+_SMALLEST_MARGIN = 0.002
+"""Margin whose tenth counts for smaller ones: no number of resamples is stable to a tenth of nothing."""
+_BLIND = 5.0
+"""A cell whose smallest refusable loss is more margins than this does not guard the champion."""
+_LEAST_BLIND = 0.01
+"""AUC, or relative log-loss, below which a loss may stay unseen without a warning."""
 UNKNOWN_DOMAIN = "unknown"
 """Domain shown for rows whose domain value is missing."""
 
@@ -93,8 +101,7 @@ def judge(pair: PairedPredictions, policy: GatePolicy) -> tuple[Judgement, ...]:
     """Return every comparison the policy asks for.
 
     Per task over all rows: floors, AUC and log-loss against the champion; per domain: AUC. A cell is
-    refused when the loss exceeds the margin with the policy's confidence. The order of the rows
-    changes nothing.
+    refused by the policy's rule. The order of the rows changes nothing.
 
     Raises:
         BadInputError: a floor names a task that the challenger does not predict.
@@ -144,20 +151,54 @@ def decide(
     """
     judgements = judge(pair, policy)
     worst = worst_of(judgements)
-    judged = sum(j.outcome != "not judged" for j in judgements)
-    against = (
-        f"not worse than v{champion} within the margins" if champion is not None else "no champion yet, floors hold"
-    )
     return Verdict(
         model=model,
         challenger=challenger,
         champion=champion,
         answer="refused" if worst else "promoted",
-        reason=describe(worst) if worst else f"{against} ({judged} cells judged)",
+        reason=describe(worst) if worst else _agreed(judgements, policy, champion),
         judgements=judgements,
         rows=pair.rows,
         dataset_digest=dataset_digest,
         decided_at=decided_at,
+        warnings=_warnings(judgements) if champion is not None else (),
+        rule=policy.rule,
+    )
+
+
+def _agreed(judgements: tuple[Judgement, ...], policy: GatePolicy, champion: int | None) -> str:
+    """Return why nothing was refused, and no more than the intervals show."""
+    judged = [j for j in judgements if j.outcome != "not judged"]
+    if champion is None:
+        return (
+            f"no champion yet, floors hold ({len(judged)} judged)"
+            if judged
+            else "no champion yet and no floors: unjudged"
+        )
+    compared = [j for j in judged if j.difference is not None]
+    if not compared:
+        return f"not compared with v{champion}: none of its cells could be judged, so unjudged"
+    shown = sum(_within(j.difference, j.limit, j.metric == "log_loss") for j in compared)
+    if shown == len(compared):
+        return f"not worse than v{champion} within the margins ({len(judged)} cells judged)"
+    rest = f"{shown} of {len(compared)} comparisons lie within the margins, the others are open"
+    return f"not shown to be worse than v{champion} ({rest})"
+
+
+def _warnings(judgements: tuple[Judgement, ...]) -> tuple[str, ...]:
+    """Return what the rows could not have refused; nothing when one comparison over all rows guards the champion."""
+    whole = [j for j in judgements if j.domain == ALL and j.smallest_loss is not None and j.outcome != "not judged"]
+    if not whole:
+        unread = any(j.domain == ALL and j.difference is not None for j in judgements)
+        return ("the test split is too small for any comparison: the gate could not refuse anything",) if unread else ()
+    blind = [j for j in whole if (j.smallest_loss or 0) > max(_BLIND * abs(j.limit), _LEAST_BLIND)]
+    if len(blind) < len(whole):
+        return ()
+    least = min(blind, key=lambda j: (j.smallest_loss or 0) / max(abs(j.limit), 1e-4))
+    unit = "relative log-loss" if least.metric == "log_loss" else "AUC"
+    return (
+        f"the test split is too small to guard the champion: the smallest loss that it can refuse is {unit} "
+        f"{least.smallest_loss:.3f} ({least.task}), the margin is {abs(least.limit):g}; judge on more rows",
     )
 
 
@@ -222,16 +263,33 @@ def _compared(cell: _Cell, policy: GatePolicy, metric: Literal["auc", "log_loss"
     old = None if cell.champion is None else measure(cell.label, cell.champion)
     new = measure(cell.label, cell.challenger)
     difference: Interval | None = None
+    drawn = 0
     if cell.champion is not None and cell.label.size:
-        difference = paired_bootstrap(
+        difference, drawn = stable_paired_bootstrap(
             cell.label, cell.challenger, cell.champion, cell.user, metric,
-            resamples=policy.resamples, seed=policy.seed, confidence=policy.confidence, relative=relative,
+            tolerance=_STABLE * max(margin, _SMALLEST_MARGIN), least=policy.resamples, most=policy.most_resamples,
+            seed=policy.seed, confidence=policy.confidence, relative=relative,
         )  # fmt: skip
     outcome, reason = _outcome(cell, policy, difference, limit, relative)
     return Judgement(
         task=cell.task, domain=cell.domain, metric=metric, champion=old, challenger=new,
-        difference=difference, limit=limit, outcome=outcome, reason=reason,
+        difference=difference, limit=limit, outcome=outcome, reason=reason, resamples=drawn,
+        smallest_loss=_smallest_loss(difference, margin, relative),
     )  # fmt: skip
+
+
+def _smallest_loss(difference: Interval | None, margin: float, relative: bool) -> float | None:
+    """Return the loss from which on an interval as wide as this one lies wholly beyond the margin."""
+    if difference is None or difference.value is None or difference.low is None or difference.high is None:
+        return None
+    return margin + (difference.value - difference.low if relative else difference.high - difference.value)
+
+
+def _within(difference: Interval | None, limit: float, relative: bool) -> bool:
+    """Return whether the whole interval lies within the margin: that is what shows that nothing is lost."""
+    if difference is None or difference.low is None or difference.high is None:
+        return False
+    return difference.high <= limit if relative else difference.low >= limit
 
 
 def _outcome(
@@ -241,14 +299,19 @@ def _outcome(
         return "not judged", "the champion has no such task"
     if cell.domain != ALL and cell.rarer < policy.min_positives:
         return "not judged", f"{cell.rarer} rows of the rarer class, {policy.min_positives} are needed"
+    strict = policy.rule == "non_inferior"
     if difference is None or difference.low is None or difference.high is None:
+        if strict and cell.domain == ALL:
+            return "refused", "no interval, too few users: not shown to be as good"
         return "not judged", "no interval, too few users"
     lost = difference.low > limit if relative else difference.high < limit
     unit = "relative difference" if relative else "difference"
     interval = f"{unit} in [{difference.low:+.4f}, {difference.high:+.4f}]"
-    return ("refused", f"{interval} lies beyond the limit {limit:+.4f}") if lost else (
-        "passed", f"{interval}, limit {limit:+.4f}"
-    )  # fmt: skip
+    if lost:
+        return "refused", f"{interval} lies beyond the limit {limit:+.4f}"
+    if strict and not _within(difference, limit, relative):
+        return "refused", f"{interval} reaches beyond the limit {limit:+.4f}: not shown to be as good"
+    return "passed", f"{interval}, limit {limit:+.4f}"
 
 
 def _missing(task: str) -> Judgement:
@@ -263,7 +326,8 @@ def _excess(judgement: Judgement) -> float:
     size = max(abs(judgement.limit), 1e-4)
     difference = judgement.difference
     if difference is not None and difference.value is not None:
-        return (abs(difference.value) - abs(judgement.limit)) / size
+        loss = difference.value if judgement.metric == "log_loss" else -difference.value
+        return (loss - abs(judgement.limit)) / size
     if judgement.challenger is None:
         return float("inf")
     distance = (

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlparse
+from urllib.parse import quote
 
 from pydantic import AwareDatetime, ValidationError
 
 from features.declaration import Frozen, Name
 from features.errors import BadInputError, RetryableError
 from features.files import written
-from features.remote_files import LOCAL, open_files
+from features.remote_files import local_path, open_files
 from registry.verdict import Verdict
 
 Action = Literal[
@@ -35,9 +35,11 @@ Action = Literal[
     "removed outside",
     "refused",
     "unchanged",
+    "lifted",
 ]
 """`promoting` and `rolling back` announce a move of the alias; a later entry that names them says how it
-ended. `moved outside` and `removed outside` record what somebody did in MLflow without Rankmill."""
+ended. `moved outside` and `removed outside` record what somebody did in MLflow without Rankmill.
+`lifted` ends what a rollback began: pipelines may promote the version again."""
 INTENTS: tuple[Action, ...] = ("promoting", "rolling back")
 MOVES: tuple[Action, ...] = ("promoted", "rolled back", "moved outside", "removed outside")
 """Actions after which the champion is another one, or none."""
@@ -106,6 +108,8 @@ class Note(Frozen):
         effective_at: since when the alias points where the entry says; None for entries that move nothing.
         settles: number of the announcement that this entry ends.
         holder: process behind an announcement.
+        registry: tracking URI of the registry that counts these versions, without a login; empty in entries of older
+            releases. Another registry, or the same one made anew, may give the number to other content.
     """
 
     action: Action
@@ -121,6 +125,7 @@ class Note(Frozen):
     effective_at: AwareDatetime | None = None
     settles: int | None = None
     holder: Holder | None = None
+    registry: str = ""
 
 
 class Entry(Note):
@@ -140,6 +145,33 @@ class Entry(Note):
     def champion(self) -> int | None:
         """Version that is champion after this move."""
         return None if self.action == "removed outside" else self.version
+
+    @property
+    def held(self) -> str:
+        """What is said about a version that this entry took back."""
+        moment = f"{self.effective_at or self.at:%Y-%m-%d %H:%M} UTC"
+        return f"taken back in MLflow, seen {moment}" if self.action == "moved outside" else (
+            f"rolled back on {moment} by {self.actor}"
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Former:
+    """A champion of the past.
+
+    Attributes:
+        version: its number in the registry of that time.
+        digest: its content; empty when somebody else registered it.
+        registry: that registry, empty when the entry does not say.
+    """
+
+    version: int
+    digest: str
+    registry: str = ""
+
+    def is_same(self, other: Former) -> bool:
+        """Return whether both are the same content; versions without a digest have their number alone."""
+        return self.digest == other.digest and (bool(self.digest) or self.version == other.version)
 
 
 class LostRaceError(RetryableError):
@@ -199,6 +231,7 @@ class Ledger:
     def _read(self, model: str) -> list[tuple[Entry, str]]:
         """Return the entries with the sha256 of their files."""
         fs, folder = self._fs(), self._folder(model)
+        self._check_moved(folder)
         try:
             paths = sorted(p for p in fs.ls(folder, detail=False, refresh=True) if _FILE.fullmatch(Path(p).name))
             contents: dict[str, bytes] = fs.cat(paths) if paths else {}
@@ -226,6 +259,17 @@ class Ledger:
             found.append((entry, chain))
         return found
 
+    def _check_moved(self, folder: str) -> None:
+        """Raise when the ledger lies where releases before this one put that of a folder with a space or umlaut."""
+        if local_path(self.root) is None:
+            return
+        before = Path(quote(folder))
+        if before != Path(folder) and before.is_dir() and not Path(folder).exists():
+            raise BadInputError(
+                f"the ledger lies at {before.parent}, where an earlier release put it: move that folder to "
+                f"{Path(folder).parent}"
+            )
+
     def _create(self, path: str, text: str) -> None:
         """Create a file with all of its content or not at all.
 
@@ -233,7 +277,7 @@ class Ledger:
             FileExistsError: there is one already.
         """
         fs = self._fs()
-        if urlparse(self.root).scheme not in LOCAL:
+        if local_path(self.root) is None:
             fs.pipe_file(path, text.encode(), mode="create")
             return
         target = Path(path)
@@ -264,15 +308,39 @@ def champion_at(entries: Sequence[Entry], moment: datetime) -> Entry | None:
     return next((e for e in reversed(entries) if e.action in MOVES and (e.effective_at or e.at) <= moment), None)
 
 
-def predecessors(entries: Sequence[Entry]) -> tuple[int, ...]:
-    """Return the versions to roll back to, nearest first; a second rollback goes further back, not forth."""
-    line: list[int] = []
+def predecessors(entries: Sequence[Entry]) -> tuple[Former, ...]:
+    """Return the champions to roll back to, nearest first; a second rollback goes further back, not forth."""
+    line: list[Former] = []
     for entry in entries:
-        if entry.action == "rolled back" and entry.version in line:
-            del line[len(line) - line[::-1].index(entry.version) :]
-        elif entry.action in MOVES and entry.champion is not None:
-            if not line and entry.previous is not None:
-                line.append(entry.previous)
-            line.append(entry.version)
+        if entry.action not in MOVES or entry.champion is None:
+            continue
+        live = Former(entry.version, entry.digest, entry.registry)
+        places = [place for place, former in enumerate(line) if former.is_same(live)]
+        if entry.action == "rolled back" and places:
+            del line[places[-1] :]
+        elif not line and entry.previous is not None:
+            line.append(Former(entry.previous, entry.previous_digest))
+        line.append(live)
     present = champion(entries)
     return tuple(reversed(line[:-1] if present and present.champion is not None else line))
+
+
+def taken_back(entries: Sequence[Entry]) -> dict[str, Entry]:
+    """Return, by digest, the entry that took a version back; pipelines leave it alone until a person lifts that.
+
+    A version is taken back by a rollback, or by a move to an earlier champion in MLflow. Whoever makes it champion
+    again has lifted it too.
+    """
+    held: dict[str, Entry] = {}
+    former: Entry | None = None
+    for place, entry in enumerate(entries):
+        if entry.action in ("promoted", "rolled back", "moved outside", "lifted"):
+            held.pop(entry.digest, None)
+        back = entry.action == "rolled back" or (
+            entry.action == "moved outside" and any(f.digest == entry.digest for f in predecessors(entries[:place]))
+        )
+        # The last champion counts even when its alias or version is gone: it may be registered again.
+        if back and former is not None and former.digest and former.digest != entry.digest:
+            held[former.digest] = entry
+        former = entry if entry.action in MOVES else former
+    return held

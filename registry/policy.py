@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from features.declaration import Frozen, Name
@@ -20,16 +22,20 @@ class Floor(Frozen):
 
 
 class GatePolicy(Frozen):
-    """Non-inferiority of the challenger against the champion on the same rows.
+    """What the challenger must show against the champion on the same rows.
 
     Attributes:
         floors: absolute limits per task.
         auc_margin: AUC that the challenger may lose over all rows of a task before it is refused.
         domain_auc_margin: the same within each domain.
         log_loss_margin: relative log-loss it may lose over all rows of a task.
-        confidence: coverage of the paired bootstrap intervals. A cell is refused when the loss exceeds
-            the margin with this confidence, that is when the interval lies wholly beyond it.
-        resamples: bootstrap resamples of users.
+        rule: ``not_shown_worse`` refuses a cell when its whole interval lies beyond the margin: the loss is proven.
+            ``non_inferior`` also refuses when the interval reaches beyond it: that nothing is lost must be proven,
+            which a small test split cannot.
+        confidence: coverage of the paired bootstrap intervals.
+        resamples: bootstrap resamples of users, at least; more are drawn until the bounds are stable to a tenth of
+            the margin.
+        most_resamples: resamples that are never exceeded.
         min_positives: a domain with fewer positives or negatives than this is shown, not judged.
         seed: seed of the resampling.
     """
@@ -38,7 +44,9 @@ class GatePolicy(Frozen):
     auc_margin: float = Field(0.002, ge=0, le=0.5)
     domain_auc_margin: float = Field(0.01, ge=0, le=0.5)
     log_loss_margin: float = Field(0.005, ge=0, le=1)
+    rule: Literal["not_shown_worse", "non_inferior"] = "not_shown_worse"
     confidence: float = Field(0.95, gt=0.5, lt=1)
     resamples: int = Field(200, ge=50, le=100_000)
+    most_resamples: int = Field(5_000, ge=50, le=1_000_000)
     min_positives: int = Field(50, ge=2)
     seed: int = 0

@@ -23,6 +23,9 @@ class Judgement(Frozen):
         limit: what it was held against.
         outcome: ``passed``, ``refused`` or ``not judged``.
         reason: one clause.
+        resamples: bootstrap resamples behind the interval; 0 without one, or when an older release did not say.
+        smallest_loss: smallest loss of these rows that would have been refused, in units of the limit's metric; None
+            when nothing was compared.
     """
 
     task: Name
@@ -34,17 +37,26 @@ class Judgement(Frozen):
     limit: float
     outcome: Literal["passed", "refused", "not judged"]
     reason: str
+    resamples: int = 0
+    smallest_loss: float | None = None
 
 
 class Verdict(Frozen):
-    """The gate's answer about one version; ``older`` needs no gate, since its window ends before the champion's."""
+    """The gate's answer about one version.
+
+    ``older`` needs no gate, since its window ends before the champion's; nor does ``held``, since a person took the
+    version back. `warnings` say what the rows could not have shown,
+    `rule` is the policy's.
+    """
 
     model: Name
     challenger: int
     champion: int | None
-    answer: Literal["promoted", "refused", "unchanged", "older"]
+    answer: Literal["promoted", "refused", "unchanged", "older", "held"]
     reason: str
     judgements: tuple[Judgement, ...]
     rows: int
     dataset_digest: str
     decided_at: AwareDatetime
+    warnings: tuple[str, ...] = ()
+    rule: Literal["not_shown_worse", "non_inferior"] = "not_shown_worse"

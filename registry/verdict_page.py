@@ -45,8 +45,20 @@ def render(verdict: Verdict) -> str:
     environment.filters["signed"] = lambda value: "–" if value is None else f"{value:+.4f}"
     environment.filters["plain"] = lambda value: "–" if value is None else f"{value:.4f}"
     worst = worst_of(verdict.judgements)
+    grids = _grids(verdict.judgements)
+    bars = [cell[1] for grid in grids for _, cells in grid.rows for cell in cells if cell is not None]
+    resamples = [j.resamples for j in verdict.judgements if j.resamples]
     return environment.from_string(_PAGE).render(
-        verdict=verdict, grids=_grids(verdict.judgements), worst=worst, all=ALL, style=_STYLE
+        verdict=verdict,
+        grids=grids,
+        worst=worst,
+        all=ALL,
+        style=_STYLE,
+        drawn=any(bars),
+        compared=any(j.champion is not None for j in verdict.judgements),
+        fewest=min(resamples, default=0),
+        most=max(resamples, default=0),
+        strict=verdict.rule == "non_inferior",
     )
 
 
@@ -100,8 +112,8 @@ body { margin: 0; padding: 2rem; background: var(--page); color: var(--ink);
 main { max-width: 1100px; margin: auto; }
 h1 { font-size: 1.5rem; margin: 0 0 .4rem; } h2 { font-size: 1.05rem; margin: 2rem 0 .6rem; }
 .answer { font-weight: 650; } .promoted, .passed { color: var(--good); } .refused { color: var(--bad); }
-.unchanged, .older, .not-judged { color: var(--mute); }
-.reason { margin: 0; } .facts, small { color: var(--soft); }
+.unchanged, .older, .held, .not-judged { color: var(--mute); }
+.reason { margin: 0; } .warning { margin: .3rem 0 0; color: var(--bad); } .facts, small { color: var(--soft); }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; background: var(--card); border: 1px solid var(--line); }
 th, td { border: 1px solid var(--line); padding: .5rem .6rem; text-align: left; vertical-align: top; }
@@ -124,7 +136,12 @@ _PAGE = """<!doctype html>
   {%- if verdict.champion is not none %} against champion v{{ verdict.champion }}{% endif %}:
   <span class="answer {{ verdict.answer }}">{{ verdict.answer }}</span></h1>
 <p class="reason">{{ verdict.reason }}</p>
-<p class="facts">{{ "{:,}".format(verdict.rows) }} rows scored by both models ·
+{% for warning in verdict.warnings %}
+<p class="warning">{{ warning }}</p>
+{% endfor %}
+<p class="facts">
+{%- if verdict.rows %}{{ "{:,}".format(verdict.rows) }} rows scored{% if compared %} by both models{% endif %} ·
+  {% endif %}
   decided {{ verdict.decided_at.strftime("%Y-%m-%d %H:%M:%S") }} UTC ·
   training set {{ verdict.dataset_digest[:12] }}</p>
 {% for grid in grids %}
@@ -152,7 +169,10 @@ _PAGE = """<!doctype html>
 {% endfor %}
 </table></div>
 {% endfor %}
-{% if grids %}<p class="facts">Dot: difference. Bar: paired bootstrap interval over users. Grey line: no difference.
-Red line: the limit; a cell refuses when its whole bar lies beyond it.</p>{% endif %}
+{% if drawn %}<p class="facts">Dot: difference. Bar: paired bootstrap interval over users
+{%- if most %}, {{ "{:,}".format(fewest) }}
+{%- if most != fewest %} to {{ "{:,}".format(most) }}{% endif %} resamples{% endif %}. Grey line: no difference.
+Red line: the limit; a cell refuses when {{ "any part of its bar" if strict else "its whole bar" }} lies beyond it.</p>
+{% endif %}
 </main></body></html>
 """

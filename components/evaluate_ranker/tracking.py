@@ -27,7 +27,7 @@ def log_evaluation(tracking_uri: str, run_id: str, report: Evaluation, directory
         directory: folder with `report.html` and `plots`.
 
     Raises:
-        MissingError: the run does not exist.
+        MissingError: the run does not exist, or was deleted.
         RetryableError: MLflow could not be reached or written.
     """
     from mlflow import MlflowClient
@@ -38,6 +38,11 @@ def log_evaluation(tracking_uri: str, run_id: str, report: Evaluation, directory
     metrics = [Metric(name, value, now, 0) for name, value in metric_values(report).items()]
     try:
         client = MlflowClient(tracking_uri=tracking_uri)
+        if client.get_run(run_id).info.lifecycle_stage != "active":
+            raise MissingError(
+                f"run {run_id} of MLflow at {shown(tracking_uri)}, which trained this model, was deleted: restore it "
+                "there and run again to have the figures in it"
+            )
         for start in range(0, len(metrics), _BATCH):
             client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
         client.log_artifact(run_id, str(directory / "report.html"), FOLDER)

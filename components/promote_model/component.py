@@ -19,9 +19,14 @@ from registry.promotion import Promotions, Request
 from registry.verdict import Verdict
 from registry.verdict_page import render
 
+VERDICT = "rankmill.verdict"
+"""Tag of a version with the last answer of a gate."""
+
 
 def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
-    """Promote the challenger when the gate agrees; one of an older window than the champion's is left where it is.
+    """Promote the challenger when the gate agrees.
+
+    One of an older window than the champion's, or one that a person took back, is left where it is.
 
     Raises:
         GateRefusedError: the gate refused, or the champion cannot answer these rows; the champion
@@ -34,7 +39,9 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     promotions = Promotions(registry, Ledger(context.settings.ledger))
     _check_same(wanted, registry.version(wanted.model, wanted.version))
     champion = promotions.champion(wanted.model)
-    verdict = _judge(inputs, config, context, registry, wanted, champion)
+    verdict = _judge(inputs, config, context, promotions, wanted, champion)
+    for warning in verdict.warnings:
+        context.note(warning)
     request = Request(
         actor=f"pipeline:{context.pipeline}",
         reason=verdict.reason,
@@ -44,22 +51,32 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     if verdict.answer == "refused":
         page = _write(verdict, context.kept)
         promotions.refuse(wanted.model, wanted.version, request)
-        registry.tag(wanted.model, wanted.version, "rankmill.verdict", "refused")
+        registry.tag(wanted.model, wanted.version, VERDICT, "refused")
         stays = f"v{champion.version} stays champion" if champion else "there is still no champion"
         raise GateRefusedError(f"{wanted.model} v{wanted.version} refused: {verdict.reason}; {stays}, see {page}")
-    if verdict.answer == "older":
+    if verdict.answer in ("older", "held"):
         promotions.refuse(wanted.model, wanted.version, request)
-        registry.tag(wanted.model, wanted.version, "rankmill.verdict", "older")
-        context.note(f"v{wanted.version} is {verdict.reason}; champion v{verdict.champion} stays")
+        _tag_unless_promoted(registry, wanted, verdict.answer)
+        stays = f"champion v{verdict.champion} stays" if champion else "there is still no champion"
+        said = "is " if verdict.answer == "older" else "was "
+        context.note(f"v{wanted.version} {said}{verdict.reason}; {stays}")
         return _publish(verdict, context)
-    entry = promotions.promote(wanted.model, wanted.version, request, decided_on=champion.version if champion else None)
+    entry = promotions.promote(wanted.model, wanted.version, request, decided_on=champion)
     if entry.action == "unchanged":
         verdict = verdict.model_copy(update={"answer": "unchanged"})
         context.note(f"champion v{champion.version if champion else wanted.version} unchanged")
     else:
-        registry.tag(wanted.model, wanted.version, "rankmill.verdict", "promoted")
+        registry.tag(wanted.model, wanted.version, VERDICT, "promoted")
         context.note(f"champion v{wanted.version} (was {f'v{champion.version}' if champion else 'none'})")
+        context.note(verdict.reason)
     return _publish(verdict, context)
+
+
+def _tag_unless_promoted(registry: Registry, wanted: RegisteredVersion, answer: str) -> None:
+    """Note an answer that no gate gave; what a gate said about the version before stays."""
+    known = next(listed for listed in registry.versions(wanted.model) if listed.version.version == wanted.version)
+    if known.tags.get(VERDICT) != "promoted":
+        registry.tag(wanted.model, wanted.version, VERDICT, answer)
 
 
 def _publish(verdict: Verdict, context: RunContext) -> Outputs:
@@ -80,11 +97,12 @@ def _judge(
     inputs: Inputs,
     config: Config,
     context: RunContext,
-    registry: Registry,
+    promotions: Promotions,
     wanted: RegisteredVersion,
     champion: RegisteredVersion | None,
 ) -> Verdict:
-    """Return the verdict; the champion's own content and a ranker of an older window need no judgement."""
+    """Return the verdict; the champion's own content, a version taken back and an older window need no judgement."""
+    registry = promotions.registry
     verdict = Verdict(
         model=wanted.model,
         challenger=wanted.version,
@@ -98,6 +116,15 @@ def _judge(
     )
     if champion is not None and champion.digest == wanted.digest:
         return verdict
+    if back := promotions.taken_back(wanted.model).get(wanted.digest):
+        lift = f"until `rankmill promote {wanted.model} {wanted.version} --lift`"
+        return verdict.model_copy(update={"answer": "held", "reason": f"{back.held}: not promoted {lift}"})
+    if champion is not None and not champion.digest:
+        theirs = (
+            f"the champion v{champion.version} was not registered by Rankmill, so nothing can be compared with it: "
+            f"promote by hand with `rankmill promote {wanted.model} {wanted.version}`"
+        )
+        return verdict.model_copy(update={"answer": "refused", "reason": theirs})
     if champion is not None and not config.allow_older:
         ends = {listed.version.version: window_end(listed.tags) for listed in registry.versions(wanted.model)}
         if reason := older(ends.get(wanted.version), ends.get(champion.version)):

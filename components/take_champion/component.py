@@ -16,7 +16,7 @@ from components.artifacts import Predecessor, Ranker
 from components.build_training_set.config import SplitReport
 from components.catalog import catalog
 from components.contract import RunContext
-from components.errors import BadInputError, MissingError
+from components.errors import BadInputError
 from components.records import MANIFEST
 from components.store import Store, open_store
 from components.take_champion.config import MODEL_VERSION, RANKER, TAKEN, Config, Inputs, Outputs, Taken
@@ -75,23 +75,26 @@ def find(model: str, until: datetime, registry: Registry, ledger: Ledger, store:
         ledger: knows who was champion before.
         store: has the rankers.
     """
-    numbers = list(_champions(model, registry, ledger))
-    for number in numbers:
-        try:
-            version = registry.version(model, number)
-        except MissingError:  # somebody deleted it in MLflow
-            continue
+    champions = list(_champions(model, registry, ledger))
+    for version in champions:
+        if not version.digest:
+            reason = (
+                f"the champion {model} v{version.version} was not registered by Rankmill: promote one of Rankmill's "
+                "versions to continue it"
+            )
+            return Taken(reason=reason, as_expected=False)
         ranker = find_ranker(store, version.ranker_digest)
         if ranker is None:
             reason = (
-                f"the artifact store does not have the ranker {version.ranker_digest[:12]} of {model} v{number}: point "
-                "RANKMILL_ARTIFACTS at its store, or promote a version of train_ranker or continue_ranker"
+                f"the artifact store does not have the ranker {version.ranker_digest[:12]} of {model} "
+                f"v{version.version}: point RANKMILL_ARTIFACTS at its store, or promote a version of train_ranker or "
+                "continue_ranker"
             )
             return Taken(reason=reason, as_expected=False)
         ended = read_schema(store.fetch(ranker)).trained_until
         if ended is not None and ended < until:
             return Found(version, ranker)
-    if numbers:
+    if champions:
         return Taken(reason=f"no champion of {model!r} learned from earlier rows only")
     return Taken(reason=f"{model!r} has no champion yet")
 
@@ -109,17 +112,19 @@ def find_ranker(store: Store, digest: str) -> Ranker | None:
     return None
 
 
-def _champions(model: str, registry: Registry, ledger: Ledger) -> Iterator[int]:
-    """Yield each version that is or was champion once, latest first."""
+def _champions(model: str, registry: Registry, ledger: Ledger) -> Iterator[RegisteredVersion]:
+    """Yield each version that is or was champion once and still exists, latest first; the ledger is read by digest."""
     present = registry.alias(model, CHAMPION)
     if present is None:
         return  # whoever removed the champion wants a start from nothing
-    seen = [present.version]
-    yield present.version
+    seen = {present.digest}
+    yield present
+    by_digest = {listed.version.digest: listed.version for listed in registry.versions(model)}
     for entry in reversed(ledger.entries(model)):
-        if entry.action in MOVES and entry.champion is not None and entry.champion not in seen:
-            seen.append(entry.champion)
-            yield entry.champion
+        if entry.action in MOVES and entry.champion is not None and entry.digest not in seen:
+            seen.add(entry.digest)
+            if entry.digest in by_digest:  # somebody may have deleted it in MLflow
+                yield by_digest[entry.digest]
 
 
 def _trained_until(dataset: Path) -> datetime:

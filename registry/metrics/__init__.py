@@ -11,7 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from registry.metrics.resampling import bootstrap, bootstrap_all, paired_bootstrap
+from registry.metrics.resampling import (
+    bootstrap,
+    bootstrap_all,
+    paired_bootstrap,
+    stable_paired_bootstrap,
+)
 from registry.metrics.weighted import (
     BINS,
     METRICS,
@@ -40,6 +45,7 @@ __all__ = [
     "normalised_entropy",
     "paired_bootstrap",
     "pcoc",
+    "stable_paired_bootstrap",
 ]
 
 

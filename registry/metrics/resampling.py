@@ -33,6 +33,8 @@ LEAST_DEFINED = 0.9
 """Share of resamples in which a metric must be defined before bounds are given."""
 _ELEMENTS = 2_000_000
 """Rows × resamples worked on at a time: 16 MB per array."""
+_MOST_WORK = 100_000_000
+"""Rows × resamples after which one interval gets no more resamples than it must have: seconds."""
 
 
 def bootstrap(
@@ -146,6 +148,75 @@ def paired_bootstrap(
     return _interval(float(difference), drawn, confidence)
 
 
+def stable_paired_bootstrap(
+    labels: ArrayLike,
+    a: ArrayLike,
+    b: ArrayLike,
+    users: ArrayLike,
+    metric: Metric,
+    tolerance: float,
+    least: int = 200,
+    most: int = 5_000,
+    seed: int = 0,
+    confidence: float = CONFIDENCE,
+    *,
+    relative: bool = False,
+) -> tuple[Interval, int]:
+    """Return what `paired_bootstrap` gives once more resamples would hardly move the bounds, and how many it took.
+
+    Resamples are added, up to twice as many at a time, until the standard error of either bound (from the order
+    statistics around it) is at most `tolerance`; the first `least` are those of `paired_bootstrap`.
+
+    Args:
+        labels: ``[rows]``, 0 or 1.
+        a: ``[rows]`` scores of one model (the challenger).
+        b: ``[rows]`` scores of the other (the champion).
+        users: ``[rows]``, equal for rows of the same user.
+        metric: which metric.
+        tolerance: largest standard error of a bound, in units of the difference.
+        least: resamples that are always drawn.
+        most: resamples that are never exceeded; large tables stop earlier, at `_MOST_WORK` rows × resamples.
+        seed: seed of the draws.
+        confidence: coverage of the interval.
+        relative: divide each difference by metric(b) of the same resample.
+
+    Raises:
+        BadInputError: as for `bootstrap`.
+    """
+    y, first = checked(labels, a)
+    _, second = checked(labels, b)
+    codes, size = group_codes(users, y.size)
+    pair = [statistic(metric, y, scores, codes, size) for scores in (first, second)]
+    values = [float(of(np.ones((size, 1)))[0]) for of in pair]
+    rng = np.random.default_rng(seed)
+    bound = max(least, min(most, _MOST_WORK // max(1, y.size)))
+    drawn = np.zeros(0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        difference = (values[0] - values[1]) / (values[1] if relative else 1.0)
+        due = least if size > 1 else 0
+        while due:
+            blocks = [np.stack([of(counts) for of in pair]) for counts in _drawn(rng, y.size, size, due)]
+            one, other = np.concatenate(blocks, axis=1)
+            drawn = np.concatenate([drawn, (one - other) / (other if relative else 1.0)])
+            needed = _needed(drawn, tolerance, confidence)
+            due = max(0, min(bound, needed, 2 * drawn.size) - drawn.size)
+    return _interval(difference, drawn, confidence), int(drawn.size)
+
+
+def _needed(draws: Floats, tolerance: float, confidence: float) -> int:
+    """Return how many draws make the standard error of both bounds at most `tolerance`, as far as these can tell."""
+    finite = np.sort(draws[np.isfinite(draws)])
+    if finite.size < LEAST_DEFINED * draws.size or not finite.size:
+        return draws.size  # there will be no bounds
+    tail = (1 - confidence) / 2
+    spread = np.sqrt(finite.size * tail * (1 - tail))
+    errors = []
+    for place in (tail * finite.size, (1 - tail) * finite.size):
+        low, high = (int(np.clip(round(at), 0, finite.size - 1)) for at in (place - spread, place + spread))
+        errors.append((finite[high] - finite[low]) / 2)
+    return int(np.ceil(draws.size * (max(errors) / tolerance) ** 2))
+
+
 def bootstrap_ratios(
     ratios: Mapping[str, tuple[Floats, Floats]],
     groups: ArrayLike,
@@ -188,7 +259,11 @@ def _evaluate(
 
 def _counts(rows: int, users: int, resamples: int, seed: int) -> Iterator[Floats]:
     """Yield ``[users, block]`` counts of how often each user was drawn; memory stays bounded."""
-    rng = np.random.default_rng(seed)
+    yield from _drawn(np.random.default_rng(seed), rows, users, resamples)
+
+
+def _drawn(rng: np.random.Generator, rows: int, users: int, resamples: int) -> Iterator[Floats]:
+    """Yield the next counts of a generator, which does not care how they are divided into blocks."""
     block = max(1, min(resamples, _ELEMENTS // max(1, rows)))
     for start in range(0, resamples, block):
         width = min(block, resamples - start)

@@ -98,7 +98,7 @@ class Shop:
             MODEL,
             version.version,
             Request(actor="test", reason="test"),
-            decided_on=present.version if present else None,
+            decided_on=present,
         )
 
     def files(self, result: StageResult, output: str) -> Path:

@@ -21,6 +21,7 @@ class Shelf:
 
     def __init__(self, file: Path) -> None:
         self.file = file
+        self.tracking_uri = f"sqlite:///{file}"
 
     def _ask(self, statement: str, *values: object) -> list[tuple[int]]:
         with closing(sqlite3.connect(self.file)) as database, database:
@@ -57,7 +58,7 @@ def promote(inputs: SumInputs, config: CountConfig, context: RunContext) -> Coun
     """Make version `count` the champion, as `promote_model` does."""
     moves = promotions(context.settings.home)
     present = moves.champion(MODEL)
-    moves.promote(MODEL, config.count, Request("pipeline:toy", "test"), decided_on=present.version if present else None)
+    moves.promote(MODEL, config.count, Request("pipeline:toy", "test"), decided_on=present)
     draft = context.draft("numbers")
     (draft / "champion.txt").write_text(str(config.count))
     (draft / "numbers.txt").write_bytes((context.local(inputs.numbers) / "numbers.txt").read_bytes())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,8 @@ def test_the_commands_tell_one_story(rankmill: Callable[..., str], registry: Reg
     assert "champion v1 (was v2), rolled back" in rankmill("rollback", "tiny_ranker", "--to", "1", "--reason", "worse")
     assert registry.version("tiny_ranker", CHAMPION).version == 1
     shown = rankmill("history", "tiny_ranker")
-    assert shown.count("rolled back") == 2
+    assert shown.count("rolled back  ") == 2
+    assert shown.count("stays out of promotion by pipelines until lifted") == 2
     assert "promoting" not in shown
     assert "gate overridden: demo" in shown
     entries = json.loads(rankmill("history", "tiny_ranker", "--json"))
@@ -79,3 +81,39 @@ def test_the_commands_answer_nonsense_in_one_sentence(
     (home.home / "mlflow" / "mlflow.db").unlink()
     with pytest.raises(MissingError, match="rankmill run"):
         rankmill("models")
+
+
+def test_history_knows_offsets_and_what_mlflow_says_now(
+    rankmill: Callable[..., str], registry: Registry, models: dict[str, Path]
+) -> None:
+    from mlflow import MlflowClient
+
+    for number, name in enumerate(("good", "similar"), start=1):
+        put(registry, models[name], f"digest-{number}")
+        rankmill("promote", "tiny_ranker", str(number), "-y")
+    since = datetime.fromisoformat(json.loads(rankmill("history", "tiny_ranker", "--json"))[1]["effective_at"])
+    east = timezone(timedelta(hours=2))
+    before, after = ((since + timedelta(minutes=step)).astimezone(east).isoformat() for step in (-30, 30))
+    assert "UTC: none" in rankmill("history", "tiny_ranker", "--at", before)
+    assert "UTC: v2" in rankmill("history", "tiny_ranker", "--at", after)
+    client = MlflowClient(registry.tracking_uri, registry.tracking_uri)
+    client.set_registered_model_alias("tiny_ranker", CHAMPION, "1")
+    for words in ((), ("--at", "2100-01-01")):
+        said = rankmill("history", "tiny_ranker", *words)
+        assert "the champion in MLflow is v1 now, the ledger's last is v2: the alias was changed in MLflow" in said
+    client.delete_registered_model_alias("tiny_ranker", CHAMPION)
+    assert "the champion in MLflow is none now, the ledger's last is v2" in rankmill("history", "tiny_ranker")
+
+
+def test_a_rollback_is_shown_until_it_is_lifted(
+    rankmill: Callable[..., str], registry: Registry, models: dict[str, Path]
+) -> None:
+    for number, name in enumerate(("good", "similar"), start=1):
+        put(registry, models[name], f"digest-{number}")
+        rankmill("promote", "tiny_ranker", str(number), "-y")
+    assert "until `rankmill promote tiny_ranker 2 --lift`" in rankmill("rollback", "tiny_ranker")
+    for words in (("models",), ("history", "tiny_ranker")):
+        assert "rolled back on " in rankmill(*words)
+    assert "pipelines may promote v2 again" in rankmill("promote", "tiny_ranker", "2", "--lift")
+    assert "rolled back on" not in rankmill("models")
+    assert "lifted" in rankmill("history", "tiny_ranker")

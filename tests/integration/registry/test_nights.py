@@ -21,6 +21,7 @@ from features.declaration import Window
 from registry.client import CHALLENGER, CHAMPION, Registry
 from registry.contract import RegisteredVersion
 from registry.ledger import Ledger
+from registry.promotion import Promotions, Request
 from registry.report import ALL, Evaluation
 from registry.verdict import Verdict
 from tests.integration.registry.mill import WINDOW, Mill
@@ -175,3 +176,38 @@ def _drop_input(model: Path, name: str) -> None:
         key = "fitted" if file == "encoder.json" else "fields"
         holder[key] = [field for field in holder[key] if field["name"] != name]
         (model / file).write_text(json.dumps(content))
+
+
+def test_a_version_that_a_person_took_back_is_not_promoted_until_it_is_lifted(
+    mill: Mill, registry: Registry, models: dict[str, Path]
+) -> None:
+    lenient = {"auc_margin": 0.05, "domain_auc_margin": 0.1, "log_loss_margin": 0.2}
+    first = mill.promote(mill.register("similar", models["similar"]), "monday")
+    assert "no champion yet and no floors: unjudged" in first.notes
+    mill.promote(mill.register("good", models["good"]), "tuesday", lenient)
+    promotions = Promotions(registry, Ledger(mill.settings.ledger))
+    promotions.rollback("tiny_ranker", Request(actor="ada", reason="incident"))
+    done = mill.promote(mill.register("good", models["good"]), "wednesday", lenient)
+    folder = mill.store.fetch(done.outputs["promotion"].load())
+    verdict = Verdict.model_validate_json((folder / "verdict.json").read_text())
+    assert verdict.answer == "held"
+    assert verdict.reason.startswith("rolled back on ") and " by ada: not promoted until " in verdict.reason
+    assert "`rankmill promote tiny_ranker 2 --lift`" in verdict.reason
+    assert mill.actions()[-1] == ("refused", 2)
+    assert registry.version("tiny_ranker", CHAMPION).version == 1
+    assert registry.versions("tiny_ranker")[1].tags["rankmill.verdict"] == "promoted"
+    promotions.lift("tiny_ranker", 2, Request(actor="ada", reason="fixed"))
+    mill.promote(mill.register("good", models["good"]), "thursday", lenient)
+    assert registry.version("tiny_ranker", CHAMPION).version == 2
+
+
+def test_a_champion_of_somebody_else_is_told_as_such(mill: Mill, registry: Registry, models: dict[str, Path]) -> None:
+    from mlflow import MlflowClient
+
+    version = mill.register("good", models["good"])
+    client = MlflowClient(registry.tracking_uri, registry.tracking_uri)
+    client.create_model_version("tiny_ranker", "s3://elsewhere/model")
+    client.set_registered_model_alias("tiny_ranker", CHAMPION, "2")
+    with pytest.raises(GateRefusedError, match=r"champion v2 was not registered by Rankmill.*promote tiny_ranker 1"):
+        mill.promote(version, "monday")
+    assert "v2 was not registered by Rankmill" in Ledger(mill.settings.ledger).entries("tiny_ranker")[0].reason

@@ -121,3 +121,98 @@ def test_files_that_were_changed_or_removed_in_the_store_do_not_go_live(
         promotions.promote("tiny_ranker", 1, ASK, decided_on=None)
     assert promotions.champion("tiny_ranker") is None
     assert promotions.ledger.entries("tiny_ranker") == ()
+
+
+@pytest.mark.parametrize("name", ["churn-model", "Churn", "bob's model", 'say "hi"', "a.b", "[bold]x", "näme"])
+def test_models_of_others_break_no_list_and_are_not_ours(
+    registry: Registry, home: Settings, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    from mlflow import MlflowClient
+    from typer.testing import CliRunner
+
+    from pipelines.cli import app
+    from pipelines.references import references
+
+    put(registry, models["good"], "d1")
+    client = MlflowClient(registry.tracking_uri, registry.tracking_uri)
+    client.create_registered_model(name)
+    client.create_model_version(name, "s3://elsewhere/model", tags={"rankmill.memory": "no JSON"})
+    client.set_registered_model_alias(name, "Champion", "1")
+    [theirs] = registry.versions(name)
+    assert (theirs.version.model, theirs.version.digest, theirs.aliases) == (name, "", ("Champion",))
+    references(home)
+    monkeypatch.setenv("RANKMILL_HOME", str(home.home))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+    def said(*words: str) -> str:
+        result = CliRunner().invoke(app, list(words))
+        assert result.exception is None or isinstance(result.exception, SystemExit | BadInputError), result.exception
+        return f"{result.output}{result.exception or ''}"
+
+    listing = said("models")
+    assert name in listing and "not ours" in listing and "tiny_ranker" in listing
+    assert "not ours" in said("history", name)
+    assert "not registered by Rankmill" in said("promote", name, "1", "-y")
+    assert "has no version that Rankmill registered" in said("rollback", name)
+    assert not (home.home / "ledger").exists()
+
+
+def test_an_alias_of_a_deleted_version_is_told_and_repaired(registry: Registry, models: dict[str, Path]) -> None:
+    """Older MLflow servers keep the alias when its version goes."""
+    put(registry, models["good"], "d1")
+    put(registry, models["bad"], "d2")
+    for alias in ("champion", "shadow"):
+        _dangle(registry, alias, 9)
+    assert registry.alias("tiny_ranker", "champion") is None
+    with pytest.raises(
+        MissingError, match=r"points at v9, which was deleted: move it, .*rollback tiny_ranker.*--repair"
+    ):
+        registry.version("tiny_ranker", "champion")
+    assert registry.dangling("tiny_ranker") == {"champion": 9, "shadow": 9}
+    registry.set_alias("tiny_ranker", "champion", 1)
+    assert registry.remove_dangling("tiny_ranker") == {"shadow": 9}
+    assert registry.dangling("tiny_ranker") == {}
+    assert registry.alias("tiny_ranker", "champion") == registry.version("tiny_ranker", 1)
+
+
+def _dangle(registry: Registry, alias: str, number: int) -> None:
+    import sqlite3
+    from contextlib import closing
+
+    from registry.database import sqlite_file
+
+    file = sqlite_file(registry.tracking_uri)
+    assert file is not None
+    with closing(sqlite3.connect(file)) as database, database:
+        columns = [row[1] for row in database.execute("pragma table_info(registered_model_aliases)")]
+        known = {"name": "tiny_ranker", "alias": alias, "version": number, "workspace": "default"}
+        values = [known[column] for column in columns]
+        database.execute(f"insert into registered_model_aliases values ({', '.join('?' * len(values))})", values)
+
+
+def test_a_deleted_training_run_is_left_out(registry: Registry, models: dict[str, Path]) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(registry.tracking_uri)
+    run = client.create_run(experiment(registry.tracking_uri, "training", registry.artifact_root))
+    client.delete_run(run.info.run_id)
+    common = {"digest": "d1", "ranker_digest": "r", "report_digest": "e"}
+    registry.register(models["good"], "tiny_ranker", run_id=run.info.run_id, **common)
+    assert [v.run_id for v in registry.versions("tiny_ranker")] == [""]
+
+
+@pytest.mark.parametrize("name", ["my home", "hömé", "c#x", "p%20x", "q?x"])
+def test_the_database_lies_in_the_folder_of_its_name(tmp_path: Path, name: str) -> None:
+    from mlflow import MlflowClient
+
+    from registry.client import initialise
+
+    settings = Settings.at(tmp_path / name)
+    initialise(settings.tracking_uri, settings.mlflow_artifacts)
+    where = experiment(settings.tracking_uri, "training", settings.mlflow_artifacts)
+    client = MlflowClient(settings.tracking_uri)
+    (tmp_path / "note.txt").write_text("x")
+    client.log_artifact(client.create_run(where).info.run_id, str(tmp_path / "note.txt"))
+    assert [path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("mlflow.db")] == [name]
+    assert {path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("note.txt")} == {name, "note.txt"}

@@ -17,7 +17,7 @@ from registry.policy import Floor, GatePolicy
 from registry.report import ALL
 from registry.verdict import Judgement, Verdict
 
-FAST = {"resamples": 60, "min_positives": 20}
+FAST = {"resamples": 60, "most_resamples": 60, "min_positives": 20}
 DOMAINS = ("east", "north", "west")
 
 
@@ -73,7 +73,12 @@ def cells(judgements: tuple[Judgement, ...], metric: str) -> dict[tuple[str, str
 def test_a_model_is_never_refused_against_itself(seed: int, rows: int, margin: float) -> None:
     pair = make_pair(rows, seed, champion_noise=0.5)
     policy = GatePolicy(
-        auc_margin=margin, domain_auc_margin=margin, log_loss_margin=margin, resamples=50, min_positives=2
+        auc_margin=margin,
+        domain_auc_margin=margin,
+        log_loss_margin=margin,
+        resamples=50,
+        most_resamples=50,
+        min_positives=2,
     )
     assert verdict_of(replace(pair, challenger=pair.champion), policy).answer == "promoted"  # type: ignore[arg-type]
 
@@ -97,7 +102,9 @@ def test_a_wider_margin_never_refuses_more(seed: int, noise: float, small: float
     pair = make_pair(600, seed, challenger_noise=noise)
 
     def refused(margin: float) -> set[tuple[str, str, str]]:
-        policy = GatePolicy(auc_margin=margin, domain_auc_margin=margin, log_loss_margin=margin, resamples=50)
+        policy = GatePolicy(
+            auc_margin=margin, domain_auc_margin=margin, log_loss_margin=margin, resamples=50, most_resamples=50
+        )
         return {(j.task, j.domain, j.metric) for j in judge(pair, policy) if j.outcome == "refused"}
 
     assert refused(small + more) <= refused(small)
@@ -170,7 +177,9 @@ def test_a_domain_with_few_positives_is_shown_and_not_judged() -> None:
     pair = make_pair(3000, challenger_noise=4.0, hurt="north")
     few = (pair.domain == "north") & (np.cumsum(pair.domain == "north") > 25)
     thin = replace(pair, domain=np.where(few, "east", pair.domain))
-    policy = GatePolicy(resamples=60, min_positives=50, domain_auc_margin=0.0, auc_margin=0.5, log_loss_margin=1)
+    policy = GatePolicy(
+        resamples=60, most_resamples=60, min_positives=50, domain_auc_margin=0.0, auc_margin=0.5, log_loss_margin=1
+    )
     found = cells(judge(thin, policy), "auc")["like", "north"]
     assert found.outcome == "not judged"
     assert found.challenger is not None
@@ -221,3 +230,52 @@ def test_a_challenger_that_drops_a_feedback_is_refused_and_a_new_task_is_not_jud
     added = replace(pair, champion={"like": pair.champion["like"]})
     assert {j.outcome for j in judge(added, GatePolicy(**FAST)) if j.task != "like"} == {"not judged"}
     assert "love" in describe(worst)
+
+
+def test_no_more_is_said_than_the_intervals_show() -> None:
+    """Nothing lost was shown only where every interval lies within the margin."""
+    wide = GatePolicy(auc_margin=0.3, domain_auc_margin=0.4, log_loss_margin=0.9, **FAST)
+    pair = make_pair(1500, challenger_noise=0.3)
+    assert verdict_of(pair, wide).reason.startswith("not worse than v1 within the margins")
+    narrow = GatePolicy(auc_margin=0.05, domain_auc_margin=0.1, log_loss_margin=0.1, **FAST)
+    few = make_pair(200, challenger_noise=0.9, champion_noise=0.9)
+    open_ = verdict_of(few, narrow)
+    assert open_.answer == "promoted"
+    assert open_.reason.startswith("not shown to be worse than v1 (") and "the others are open" in open_.reason
+    strict = verdict_of(few, narrow.model_copy(update={"rule": "non_inferior"}))
+    assert strict.answer == "refused" and "reaches beyond the limit" in strict.reason
+    assert strict.reason.endswith("not shown to be as good")
+    assert verdict_of(pair, wide.model_copy(update={"rule": "non_inferior"})).answer == "promoted"
+
+
+def test_rows_that_could_not_refuse_are_warned_about() -> None:
+    policy = GatePolicy(auc_margin=0.002, log_loss_margin=0.005, **FAST)
+    [warning] = verdict_of(make_pair(200, challenger_noise=0.5, champion_noise=0.5), policy).warnings
+    assert "too small to guard the champion: the smallest loss that it can refuse is" in warning
+    lenient = GatePolicy(auc_margin=0.1, log_loss_margin=0.2, **FAST)
+    assert verdict_of(make_pair(1500, challenger_noise=0.1), lenient).warnings == ()
+    alone = replace(make_pair(200), champion=None)
+    assert verdict_of(alone, policy, champion=None).warnings == ()
+
+
+def test_a_first_champion_without_floors_is_called_unjudged() -> None:
+    alone = replace(make_pair(300), champion=None)
+    verdict = verdict_of(alone, GatePolicy(**FAST), champion=None)
+    assert (verdict.answer, verdict.reason) == ("promoted", "no champion yet and no floors: unjudged")
+    other = replace(make_pair(300), champion={"view": np.zeros(300)}, feedback=("like", "love"))
+    assert verdict_of(other, GatePolicy(**FAST)).reason.startswith("not compared with v1")
+
+
+def test_resamples_are_raised_until_the_bounds_are_stable() -> None:
+    pair = make_pair(400, challenger_noise=0.5)
+    few = GatePolicy(auc_margin=0.02, resamples=50, most_resamples=4000, min_positives=20)
+    found = cells(judge(pair, few), "auc")["like", ALL]
+    assert 50 < found.resamples < 4000
+    assert found.difference is not None and found.difference.low is not None and found.difference.high is not None
+    for seed in range(1, 6):
+        again = cells(judge(pair, few.model_copy(update={"seed": seed})), "auc")["like", ALL].difference
+        assert again is not None and again.low is not None and again.high is not None
+        assert abs(again.low - found.difference.low) < 0.008  # four standard errors of a tenth of the margin
+        assert abs(again.high - found.difference.high) < 0.008
+    bounded = GatePolicy(auc_margin=0.0, resamples=50, most_resamples=60, min_positives=20)
+    assert cells(judge(pair, bounded), "auc")["like", ALL].resamples == 60

@@ -174,7 +174,7 @@ def test_the_champion_of_any_day_is_known() -> None:
     ],
 )
 def test_where_a_rollback_leads(moves: tuple[tuple[Action, int], ...], line: tuple[int, ...]) -> None:
-    assert predecessors(_chain(*moves)) == line
+    assert tuple(former.version for former in predecessors(_chain(*moves))) == line
 
 
 @given(st.lists(st.booleans(), max_size=30))
@@ -186,10 +186,10 @@ def test_rolling_back_always_ends_at_the_first_champion(steps: list[bool]) -> No
         if promote:
             moves.append(("promoted", number))
         elif line:
-            moves.append(("rolled back", line[0]))
+            moves.append(("rolled back", line[0].version))
             assert predecessors(_chain(*moves)) == line[1:]
     line = predecessors(_chain(*moves))
-    assert not line or line[-1] == 1
+    assert not line or line[-1].version == 1
 
 
 def test_an_announcement_is_pending_until_an_entry_names_it() -> None:
@@ -198,3 +198,18 @@ def test_an_announcement_is_pending_until_an_entry_names_it() -> None:
     assert pending(settled[:1]) == settled[0]
     assert pending(settled[:2]) is None
     assert pending(settled) == settled[2]
+
+
+@pytest.mark.parametrize("name", ["my home", "hömé", "c#x", "p%20x", "q?x"])
+def test_the_ledger_lies_in_the_folder_of_its_name(tmp_path: Path, name: str) -> None:
+    home = tmp_path / name
+    Ledger(home.as_uri()).append(note())
+    assert (home / "ranker" / "00000001.json").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert Ledger(str(home)).entries("ranker") == Ledger(home.as_uri()).entries("ranker") != ()
+
+
+def test_a_ledger_where_an_earlier_release_put_it_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
+    Ledger(str(tmp_path / "my%20home")).append(note())
+    with pytest.raises(BadInputError, match=r"lies at .*my%20home, where an earlier release put it: move"):
+        Ledger((tmp_path / "my home").as_uri()).entries("ranker")

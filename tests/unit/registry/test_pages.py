@@ -109,3 +109,23 @@ def test_the_card_holds_window_inputs_figures_parity_and_lineage(good_model: Pat
         assert f"`{digest}`" in card
     widths = {line.count("|") for line in rows}
     assert len(widths) == 1
+
+
+def test_the_page_tells_of_nothing_that_is_not_on_it() -> None:
+    """No rows of both models and no legend without a comparison, no interval without one."""
+    pair = make_pair(300)
+    both = render(verdict_of(pair, GatePolicy(**FAST)))
+    assert "300 rows scored by both models" in both and "Dot: difference" in both and "60 resamples" in both
+    alone = render(verdict_of(replace(pair, champion=None), GatePolicy(**FAST), champion=None))
+    assert "300 rows scored" in alone and "both models" not in alone and "Dot: difference" not in alone
+    floors = GatePolicy(floors={"like": Floor(auc=0.1)}, **FAST)
+    judged = render(verdict_of(replace(pair, champion=None), floors, champion=None))
+    assert "AUC floor" in judged and "Dot: difference" not in judged
+    none = verdict_of(pair, GatePolicy(**FAST)).model_copy(update={"judgements": (), "answer": "held", "rows": 0})
+    assert "rows scored" not in render(none) and "Dot:" not in render(none)
+
+
+def test_the_page_shows_warnings_and_the_rule() -> None:
+    policy = GatePolicy(rule="non_inferior", **FAST)
+    page = render(verdict_of(make_pair(200, challenger_noise=0.5, champion_noise=0.5), policy))
+    assert "too small to guard the champion" in page and "any part of its bar" in page

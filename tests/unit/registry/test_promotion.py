@@ -17,6 +17,7 @@ import pytest
 
 from features.errors import BadInputError, MissingError, RankmillError, RetryableError
 from registry import promotion
+from registry.client import ListedVersion
 from registry.contract import ParityCase, ParityReport, RegisteredVersion
 from registry.ledger import MOVES, Ledger, Note, champion, pending
 from registry.promotion import Promotions, Request
@@ -53,7 +54,9 @@ class Memory:
     """The part of `Registry` that promotions use, in memory."""
 
     def __init__(self, versions: int) -> None:
+        self.tracking_uri = "sqlite:////one/mlflow.db"
         self.aliases: dict[str, int] = {}
+        self.digests: dict[int, str] = {}
         self.parity = {number: True for number in range(1, versions + 1)}
         self.faults = Faults()
 
@@ -61,13 +64,17 @@ class Memory:
         if which not in self.parity:
             raise MissingError(f"model {model!r} has no version {which}")
         return RegisteredVersion(
-            model=model, version=which, digest=f"d{which}", model_uri="", ranker_digest="r", report_digest="e",
+            model=model, version=which, digest=self.digests.get(which, f"d{which}"),
+            model_uri="", ranker_digest="r", report_digest="e",
             created_at=datetime(2026, 1, 1, tzinfo=UTC),
         )  # fmt: skip
 
     def alias(self, model: str, alias: str) -> RegisteredVersion | None:
         number = self.faults.around(lambda: self.aliases.get(alias))
-        return self.version(model, number) if number is not None else None
+        return self.version(model, number) if number in self.parity else None
+
+    def versions(self, model: str) -> tuple[ListedVersion, ...]:
+        return tuple(ListedVersion(version=self.version(model, number), aliases=()) for number in sorted(self.parity))
 
     def set_alias(self, model: str, alias: str, version: int) -> None:
         self.faults.around(lambda: self.aliases.__setitem__(alias, version))
@@ -111,8 +118,8 @@ def consistent(registry: Memory, ledger: Ledger) -> None:
 def test_promote_promote_rollback_rollback(world: tuple[Memory, Promotions]) -> None:
     registry, promotions = world
     assert promotions.promote("m", 1, ASK, decided_on=None).action == "promoted"
-    assert promotions.promote("m", 2, ASK, decided_on=1).previous == 1
-    assert promotions.promote("m", 3, ASK, decided_on=2).version == 3
+    assert promotions.promote("m", 2, ASK, decided_on=registry.version("m", 1)).previous == 1
+    assert promotions.promote("m", 3, ASK, decided_on=registry.version("m", 2)).version == 3
     assert promotions.rollback("m", ASK).version == 2
     entry = promotions.rollback("m", ASK)
     assert (entry.action, entry.version, entry.previous) == ("rolled back", 1, 2)
@@ -133,9 +140,9 @@ def test_promoting_the_champion_again_changes_nothing(world: tuple[Memory, Promo
 def test_a_decision_about_another_champion_does_not_count(world: tuple[Memory, Promotions]) -> None:
     registry, promotions = world
     promotions.promote("m", 1, ASK, decided_on=None)
-    promotions.promote("m", 2, ASK, decided_on=1)
+    promotions.promote("m", 2, ASK, decided_on=registry.version("m", 1))
     with pytest.raises(RetryableError, match=r"champion of 'm' is v2 and was v1 when v3 was judged"):
-        promotions.promote("m", 3, ASK, decided_on=1)
+        promotions.promote("m", 3, ASK, decided_on=registry.version("m", 1))
     assert registry.aliases == {"champion": 2}
 
 
@@ -144,7 +151,7 @@ def test_failed_parity_never_goes_live(world: tuple[Memory, Promotions]) -> None
     promotions.promote("m", 1, ASK, decided_on=None)
     registry.parity[2] = False
     with pytest.raises(BadInputError, match="parity of m v2 failed"):
-        promotions.promote("m", 2, ASK, decided_on=1)
+        promotions.promote("m", 2, ASK, decided_on=registry.version("m", 1))
     with pytest.raises(BadInputError, match="parity of m v2 failed"):
         promotions.rollback("m", ASK, to=2)
     assert registry.aliases == {"champion": 1}
@@ -177,7 +184,9 @@ def _steps(tmp_path: Path) -> int:
     promotions = Promotions(registry, Ledger(tmp_path.as_uri()))  # type: ignore[arg-type]
     promotions.champion("m")
     registry.faults = Faults()
-    Promotions(registry, FaultyLedger(promotions.ledger.root, registry.faults)).promote("m", 2, ASK, decided_on=1)  # type: ignore[arg-type]
+    Promotions(registry, FaultyLedger(promotions.ledger.root, registry.faults)).promote(
+        "m", 2, ASK, decided_on=registry.version("m", 1)
+    )  # type: ignore[arg-type]
     return registry.faults.seen
 
 
@@ -195,7 +204,7 @@ def test_whatever_step_fails_the_next_call_finds_the_truth(tmp_path: Path, after
         registry.faults = Faults(at=at, after=after, error=error)
         faulty = Promotions(registry, FaultyLedger(ledger.root, registry.faults))  # type: ignore[arg-type]
         with pytest.raises((Killed, RankmillError)):
-            faulty.promote("m", 2, ASK, decided_on=1)
+            faulty.promote("m", 2, ASK, decided_on=registry.version("m", 1))
             raise Killed  # an error that the promotion survived is no failure
         registry.faults = Faults()
         found = plain.champion("m")
@@ -203,7 +212,7 @@ def test_whatever_step_fails_the_next_call_finds_the_truth(tmp_path: Path, after
         consistent(registry, ledger)
         assert "moved outside" not in {entry.action for entry in ledger.entries("m")}  # no move goes unannounced
         outcomes.add(found.version)
-        plain.promote("m", 2, ASK, decided_on=found.version)
+        plain.promote("m", 2, ASK, decided_on=found)
         assert registry.aliases == {"champion": 2}
         assert plain.rollback("m", ASK).version == 1
         consistent(registry, ledger)
@@ -238,10 +247,10 @@ def test_another_process_in_the_middle_of_a_move_is_left_alone(tmp_path: Path) -
             Note(action="promoting", model="m", version=2, digest="d2", previous=1, actor="bob", holder=holder)
         )
         with pytest.raises(RetryableError, match="bob is promoting 'm' to v2"):
-            promotions.promote("m", 3, ASK, decided_on=1)
+            promotions.promote("m", 3, ASK, decided_on=registry.version("m", 1))
     finally:
         child.communicate(b"\n")
-    assert promotions.promote("m", 3, ASK, decided_on=1).action == "promoted"
+    assert promotions.promote("m", 3, ASK, decided_on=registry.version("m", 1)).action == "promoted"
     assert [e.action for e in ledger.entries("m")][2:] == ["promoting", "abandoned", "promoting", "promoted"]
     consistent(registry, ledger)
 
@@ -260,3 +269,98 @@ def test_an_announcement_from_another_machine_runs_out(tmp_path: Path, monkeypat
     assert (entry.action, entry.settles) == ("promoted", 1)
     assert entry.effective_at == promotions.ledger.entries("m")[0].at
     assert "completed after an interruption" in entry.reason
+
+
+def _champions(promotions: Promotions, registry: Memory, *numbers: int) -> None:
+    for number in numbers:
+        promotions.promote("m", number, ASK, decided_on=promotions.champion("m"))
+
+
+def test_a_registry_made_anew_does_not_make_other_content_champion_by_its_number(
+    world: tuple[Memory, Promotions],
+) -> None:
+    registry, promotions = world
+    _champions(promotions, registry, 1, 2)
+    registry.tracking_uri = "sqlite:////two/mlflow.db"
+    registry.digests = {1: "refused", 2: "new"}
+    with pytest.raises(MissingError, match=r"sqlite:////two/mlflow.db has none of the earlier champions .*v1 \(d1\)"):
+        promotions.rollback("m", ASK)
+    with pytest.raises(BadInputError, match=r"m v1 has digest refused, .* v1 of sqlite:////one/mlflow\.db .* had d1"):
+        promotions.rollback("m", ASK, to=1)
+    assert registry.aliases == {"champion": 2}
+    last = promotions.ledger.entries("m")[-1]
+    assert (last.action, last.digest, last.previous_digest) == ("moved outside", "new", "d2")
+    assert last.registry == "sqlite:////two/mlflow.db" and "/one/mlflow.db" in last.reason
+
+
+def test_a_rollback_finds_a_champion_by_its_content_whatever_its_number_is_now(
+    world: tuple[Memory, Promotions],
+) -> None:
+    registry, promotions = world
+    _champions(promotions, registry, 1, 2)
+    registry.digests = {1: "x", 2: "d2", 3: "d1"}
+    assert promotions.rollback("m", ASK).version == 3
+
+
+@pytest.mark.parametrize("gone", [2, 3])
+def test_a_rollback_goes_to_the_nearest_champion_that_exists(world: tuple[Memory, Promotions], gone: int) -> None:
+    registry, promotions = world
+    _champions(promotions, registry, 1, 2, 3)
+    del registry.parity[gone]  # the alias of a deleted champion dangles, as on older servers
+    assert promotions.rollback("m", ASK).version == (1 if gone == 2 else 2)
+    consistent(registry, promotions.ledger)
+
+
+def test_a_version_taken_back_stays_out_until_a_person_lifts_it(world: tuple[Memory, Promotions]) -> None:
+    registry, promotions = world
+    _champions(promotions, registry, 1, 2)
+    with pytest.raises(BadInputError, match="m v2 is not taken back"):
+        promotions.lift("m", 2, ASK)
+    promotions.rollback("m", ASK)
+    [(digest, entry)] = promotions.taken_back("m").items()
+    assert digest == "d2" and entry.held.startswith("rolled back on ") and entry.held.endswith(" by ada")
+    _champions(promotions, registry, 3)
+    assert set(promotions.taken_back("m")) == {"d2"}
+    assert promotions.lift("m", 2, ASK).action == "lifted"
+    assert promotions.taken_back("m") == {}
+    assert registry.aliases == {"champion": 3}
+
+
+def test_promoting_by_hand_lifts_and_a_move_back_in_mlflow_takes_back(world: tuple[Memory, Promotions]) -> None:
+    registry, promotions = world
+    _champions(promotions, registry, 1, 2)
+    registry.aliases["champion"] = 1
+    promotions.champion("m")
+    assert promotions.taken_back("m")["d2"].held.startswith("taken back in MLflow, seen ")
+    _champions(promotions, registry, 2)
+    assert promotions.taken_back("m") == {}
+
+
+def test_a_version_of_somebody_else_is_neither_promoted_nor_written_down(world: tuple[Memory, Promotions]) -> None:
+    registry, promotions = world
+    registry.digests = {1: "", 2: "", 3: "", 4: ""}
+    registry.aliases["champion"] = 1
+    for act in (
+        lambda: promotions.promote("m", 2, ASK, decided_on=None),
+        lambda: promotions.rollback("m", ASK),
+        lambda: promotions.rollback("m", ASK, to=2),
+    ):
+        with pytest.raises(BadInputError, match="Rankmill"):
+            act()
+    assert promotions.ledger.entries("m") == ()
+
+
+def test_a_ledger_of_an_older_release_is_read(world: tuple[Memory, Promotions], tmp_path: Path) -> None:
+    """Its entries have no field `registry`."""
+    registry, promotions = world
+    _champions(promotions, registry, 1)
+    [first, second] = sorted((tmp_path / "m").iterdir())
+    old = [Note(action="promoted", model="m", version=1, digest="d1", effective_at=datetime.now(UTC))]
+    for path in (first, second):
+        path.unlink()
+    entry = promotions.ledger.append(old[0])
+    path = tmp_path / "m" / "00000001.json"
+    lines = [line for line in path.read_text().splitlines() if '"registry"' not in line]
+    path.write_text("\n".join(lines).replace('"holder": null,', '"holder": null,'))
+    assert promotions.champion("m") == registry.version("m", 1)
+    assert promotions.ledger.entries("m")[0] == entry

@@ -20,6 +20,7 @@ from components.store import Store, open_store
 from components.take_champion.component import Found, _trained_until, find, find_ranker
 from components.take_champion.config import Taken
 from components.training_set import read_schema
+from registry.client import ListedVersion
 from registry.contract import RegisteredVersion
 from registry.ledger import Ledger, Note
 from tests.trained import publish
@@ -44,6 +45,9 @@ class Versions:
 
     def alias(self, model: str, alias: str) -> RegisteredVersion | None:
         return self.version(model, self.present) if self.present is not None else None
+
+    def versions(self, model: str) -> tuple[ListedVersion, ...]:
+        return tuple(ListedVersion(version=self.version(model, number), aliases=()) for number in sorted(self.rankers))
 
 
 @dataclass
