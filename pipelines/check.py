@@ -17,7 +17,7 @@ from pipelines import shape
 from pipelines.columns import COLUMN_RULES
 from pipelines.load import Document, read
 from pipelines.params import check_params, parse_params, resolve_config, resolve_window
-from pipelines.places import PIPELINES, names_file, pipeline_files
+from pipelines.places import PIPELINES, hidden_files, names_file, pipeline_files
 from pipelines.plan import Plan, PlannedStage, Wire
 from pipelines.problems import Finding, PipelineError, Problem
 from pipelines.profile import Profile
@@ -53,6 +53,8 @@ def pipeline_path(name: str) -> Path:
     """
     files = pipeline_files()
     if name not in files:
+        if other := next((path for path in hidden_files() if path.stem == name), None):
+            raise MissingError(f"no pipeline {name!r}: {other} is no .yaml file, rename it to {name}.yaml")
         raise MissingError(f"no pipeline {name!r}{did_you_mean(name, files)}")
     return files[name]
 

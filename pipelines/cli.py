@@ -72,10 +72,11 @@ def validate(
     With a profile also whether it has the GPUs that they ask for; without a pipeline also every profile.
     """
     from pipelines.check import load_plan, pipeline_file, pipeline_names
+    from pipelines.places import hidden_files
     from pipelines.profile import active_profile, load_profile, profile_file, profile_files
 
     failed: list[RankmillError] = []
-    names = pipelines or list(pipeline_names())
+    names = pipelines or [*pipeline_names(), *map(str, hidden_files())]
     place = load_profile(profile_file(profile)) if profile else active_profile()
     for name in names:
         try:

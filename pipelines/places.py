@@ -34,6 +34,19 @@ def own_folder(environ: Mapping[str, str] | None = None) -> Path | None:
     return Path(given)
 
 
+def hidden_files() -> tuple[Path, ...]:
+    """Return the files of your own folder that no name leads to: one of this tree has it, or it ends with ``.yml``.
+
+    Raises:
+        BadInputError: see `own_folder`.
+    """
+    own = own_folder()
+    if own is None:
+        return ()
+    taken = [path for path in own.glob("*.yaml") if (PIPELINES / path.name).exists()]
+    return tuple(sorted([*taken, *own.glob("*.yml")]))
+
+
 def pipeline_files() -> dict[str, Path]:
     """Return every pipeline file by name; one of this tree hides an own one of the same name.
 

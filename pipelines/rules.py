@@ -101,6 +101,13 @@ def named_like_its_file(draft: Draft) -> Iterator[Finding]:
         yield Finding(("name",), f"the pipeline is named {quoted(name)} in a file named {quoted(stem)}: rename either")
 
 
+def ends_with_yaml(draft: Draft) -> Iterator[Finding]:
+    """Pipelines are found by the end of their file's name."""
+    name = draft.document.path.name
+    if name.endswith(".yml"):
+        yield Finding(("name",), f"{name} is found by no command and no scheduler: rename it to {name[:-4]}.yaml")
+
+
 def component_exists(draft: Draft) -> Iterator[Finding]:
     """`uses:` names a registered component."""
     for name in draft.written("stages"):
@@ -185,12 +192,7 @@ def after_names_stages(draft: Draft) -> Iterator[Finding]:
 
 def no_stage_waits_for_itself(draft: Draft) -> Iterator[Finding]:
     """Wires and `after:` lead from earlier to later stages; each circle is told once."""
-    waits: dict[str, dict[str, KeyPath]] = {name: {} for name in draft.spec.stages}
-    for wire in draft.wires():
-        waits[wire.stage].setdefault(wire.producer, wire.where)
-    for name, stage in draft.spec.stages.items():
-        for index, earlier in enumerate(stage.after):
-            waits[name].setdefault(earlier, ("stages", name, "after", index))
+    waits = _waits(draft)
     done: set[str] = set()
     for start in waits:
         circle = _circle(waits, start, done)
@@ -199,6 +201,38 @@ def no_stage_waits_for_itself(draft: Draft) -> Iterator[Finding]:
                 waits[circle[0]][circle[1]],
                 f"stages wait for each other ({' ← '.join(circle)}): remove one of these wires",
             )
+
+
+def groups_hold_together(draft: Draft) -> Iterator[Finding]:
+    """Nothing waits for one stage of a group and comes before another one: Airflow draws a group as one node."""
+    if next(no_stage_waits_for_itself(draft), None) is not None:
+        return
+    waits = _waits(draft)
+    group = {name: stage.group for name, stage in draft.spec.stages.items()}
+    unit = {name: f"group {group[name]}" if group[name] else name for name in waits}
+    drawn: dict[str, dict[str, KeyPath]] = {node: {} for node in unit.values()}
+    for name, earlier in waits.items():
+        for other in earlier:
+            if other in unit and unit[other] != unit[name]:
+                drawn[unit[name]].setdefault(unit[other], ("stages", name))
+    done: set[str] = set()
+    for start in drawn:
+        if circle := _circle(drawn, start, done):
+            named = next(node for node in circle if node.startswith("group "))
+            place = next(name for name in waits if unit[name] == named)
+            message = f"stages outside of {named} lie between its stages ({' ← '.join(circle)}): "
+            yield Finding(("stages", place, "group"), f"{message}put them into the group, or leave some out of it")
+
+
+def _waits(draft: Draft) -> dict[str, dict[str, KeyPath]]:
+    """Return by stage what it waits for, and where the file says so."""
+    waits: dict[str, dict[str, KeyPath]] = {name: {} for name in draft.spec.stages}
+    for wire in draft.wires():
+        waits[wire.stage].setdefault(wire.producer, wire.where)
+    for name, stage in draft.spec.stages.items():
+        for index, earlier in enumerate(stage.after):
+            waits[name].setdefault(earlier, ("stages", name, "after", index))
+    return waits
 
 
 def _circle(waits: dict[str, dict[str, KeyPath]], start: str, done: set[str]) -> list[str]:
@@ -313,6 +347,25 @@ def config_fits(draft: Draft) -> Iterator[Finding]:
     return draft.stages_with(rule)
 
 
+def enum_choices_fit(draft: Draft) -> Iterator[Finding]:
+    """Every choice that the trigger form offers is one that the configs take."""
+    defaults = {name: param.default for name, param in draft.spec.params.items() if not misfit(param, param.default)}
+    for param, declared in draft.spec.params.items():
+        for index, choice in enumerate(declared.enum):
+            if param not in defaults or choice == defaults[param] or misfit(declared, choice):
+                continue
+            for name, stage in draft.spec.stages.items():
+                component = draft.component(name)
+                used = [where for where, named in references(stage.with_).items() if named == param]
+                if component is None or not used or shape.fit(component.config, substitute(stage.with_, defaults))[1]:
+                    continue
+                _, findings = shape.fit(component.config, substitute(stage.with_, defaults | {param: choice}))
+                if findings:
+                    said = f"stage {quoted(name)} refuses this choice: {findings[0].message}"
+                    yield Finding(("params", param, "enum", index), said)
+                    break
+
+
 def cron_is_valid(draft: Draft) -> Iterator[Finding]:
     """A cron expression has five fields that Airflow understands."""
     cron, _ = schedule_parts(draft.spec)
@@ -357,6 +410,7 @@ def _asset_exists(where: KeyPath, asset: str, other: Any, stage: str, output: st
 
 RULES: tuple[Callable[[Draft], Iterator[Finding]], ...] = (
     named_like_its_file,
+    ends_with_yaml,
     component_exists,
     inputs_are_known,
     inputs_are_wired,
@@ -365,12 +419,14 @@ RULES: tuple[Callable[[Draft], Iterator[Finding]], ...] = (
     after_names_stages,
     no_stage_waits_for_itself,
     groups_are_not_stages,
+    groups_hold_together,
     param_limits_make_sense,
     param_defaults_fit,
     references_are_whole_and_known,
     params_are_used,
     window_end_is_a_date,
     config_fits,
+    enum_choices_fit,
     cron_is_valid,
     assets_exist,
 )

@@ -149,6 +149,8 @@ def run_pipeline(
             failure = Failure("", f"the run was stopped by {told}", 128 + process.stopped_by)
         elif state != "success" and failure is None:
             failure = Failure("", "Airflow ended the run before a stage failed, see the log", 1)
+        elif failure is None:
+            failure = _unfinished(plan, progress.results)
     results = tuple(progress.results[stage.name] for stage in plan.stages if stage.name in progress.results)
     seconds = time.monotonic() - started
     again = ""
@@ -164,6 +166,15 @@ def run_pipeline(
         end = runs.RunEnd(state=ended, seconds=seconds, failed=stage, message=message, again=again)
         runs.write_end(settings, start, end)
     return RunOutcome(plan, run_id, folder, seconds, results, failure, again)
+
+
+def _unfinished(plan: Plan, results: Mapping[str, StageResult]) -> Failure | None:
+    """Return what is wrong with a run that Airflow calls a success although a stage gave no result."""
+    missing = [stage.name for stage in plan.stages if stage.name not in results]
+    if not missing:
+        return None
+    what = "no stage" if len(missing) == len(plan.stages) else f"all stages but {', '.join(missing)}"
+    return Failure("", f"Airflow ended the run as a success and ran {what}: the log says why", 1)
 
 
 def exit_code_of(error: BaseException) -> int:

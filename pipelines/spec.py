@@ -145,7 +145,7 @@ class PipelineSpec(SpecModel):
     """One or two sentences for the DAG list."""
     owner: str = Field("rankmill", pattern=r"^[A-Za-z0-9_.@ -]{1,100}$")
     """Who answers for it."""
-    tags: tuple[str, ...] = ()
+    tags: tuple[Annotated[str, StringConstraints(min_length=1, max_length=100)], ...] = ()
     """Words to filter DAGs by."""
     schedule: str | Schedule | None = None
     """Cron expression or preset, or a block with `cron` and `assets`; null runs by hand only."""

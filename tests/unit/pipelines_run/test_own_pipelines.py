@@ -10,11 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from components.errors import BadInputError, MissingError
 from pipelines.airflow_home import bundles
 from pipelines.check import load_plan, pipeline_names, pipeline_path
-from pipelines.places import OWN, PIPELINES, own_folder
+from pipelines.cli import app
+from pipelines.places import OWN, PIPELINES, hidden_files, own_folder
 from pipelines.problems import PipelineError
 from pipelines.stubs import DAGS, every_stale_stub, write_every_stub
 
@@ -153,3 +155,16 @@ def test_a_link_out_of_the_folder_is_outside(own: Path, tmp_path: Path) -> None:
     (own / "shop_features.py").symlink_to(tmp_path / "elsewhere.py")
     with pytest.raises(PipelineError, match="lies outside the pipeline's folder"):
         load_plan(path)
+
+
+def test_validation_names_own_files_that_no_name_leads_to(own: Path) -> None:
+    (own / "movielens_daily.yaml").write_text(TEXT.format(name="movielens_daily"))
+    (own / "shop_weekly.yml").write_text(TEXT.format(name="shop_weekly"))
+    assert [path.name for path in hidden_files()] == ["movielens_daily.yaml", "shop_weekly.yml"]
+    with pytest.raises(MissingError, match=r"shop_weekly.yml is no .yaml file, rename it to shop_weekly.yaml"):
+        pipeline_path("shop_weekly")
+    for path, said in zip(hidden_files(), ("is the name of a shipped pipeline", "rename it to"), strict=True):
+        with pytest.raises(PipelineError, match=said):
+            load_plan(path)
+    run = CliRunner().invoke(app, ["validate"])
+    assert run.exit_code == 2 and "shipped pipeline" in run.output
