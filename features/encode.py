@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from features.casts import FLOATS, INTEGERS, as_dtype
 from features.declaration import FIRST, PADDING, UNKNOWN, FieldSpec, Frozen, Name
 from features.encoding import FieldEncoding
 from features.errors import BadInputError
@@ -22,8 +23,6 @@ from features.moments import moments
 Kind = Literal["vocabulary", "hash", "normalise", "bin", "sequence", "bag", "elapsed", "vector"]
 LISTS = ("sequence", "bag", "elapsed", "vector")
 """Kinds of features with several values per row."""
-INTEGERS = ("bool", "int8", "int16", "int32", "int64")
-FLOATS = ("float32", "float64")
 LARGEST = 10.0
 """Normalised values are clipped to ±LARGEST standard deviations, so that one outlier cannot rule a batch."""
 
@@ -43,6 +42,7 @@ class FittedField(Frozen):
         mean: training mean of a normalised number, without values far from the others: see `features.moments`.
         scale: training standard deviation of the same, 1 where it is constant.
         edges: inner edges of a binned number.
+        time: whether the column held times, which are read as seconds since 1970 UTC.
     """
 
     name: Name
@@ -56,6 +56,7 @@ class FittedField(Frozen):
     mean: float = 0.0
     scale: float = 1.0
     edges: tuple[float, ...] = ()
+    time: bool = False
 
 
 class Encoder(Frozen):
@@ -100,7 +101,7 @@ class Encoder(Frozen):
         for name, kind in plans.items():
             option = overrides.get(name, FieldEncoding())
             column = _column(table, name, dtypes[name])
-            field = FittedField(name=name, kind=kind, dtype=dtypes[name])
+            field = FittedField(name=name, kind=kind, dtype=dtypes[name], time=pa.types.is_timestamp(column.type))
             if kind in LISTS:
                 field = field.model_copy(update={"length": option.length, "timed_by": option.timed_by})
             owner = owners[name]
@@ -178,7 +179,8 @@ class Encoder(Frozen):
             BadInputError: a column is missing or cannot be read as its dtype, or a vector has another width.
         """
         made = {
-            field.name: self._encode(field, _column(table, field.name, field.dtype), table) for field in self.fitted
+            field.name: self._encode(field, _column(table, field.name, field.dtype, field.time), table)
+            for field in self.fitted
         }
         for field in self.fitted:
             if field.timed_by is not None:  # an event after the request is not there, whoever reads the history
@@ -303,30 +305,10 @@ def _elapsed(column: pa.Array, requests: np.ndarray[Any, Any], length: int) -> n
     return _pad(column, seconds, length, -1.0)
 
 
-def _column(table: pa.Table, name: str, dtype: str) -> pa.Array:
+def _column(table: pa.Table, name: str, dtype: str, time: bool = False) -> pa.Array:
     if name not in table.column_names:
         raise BadInputError(f"feature {name!r} is missing from the rows: add the column ({dtype})")
-    column = table.column(name)
-    try:
-        column = column.cast(_arrow_type(dtype, column.type))
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise BadInputError(f"feature {name!r} is {column.type}, not {dtype}: {error}") from None
-    combined = column.combine_chunks()
-    return combined.combine_chunks() if isinstance(combined, pa.ChunkedArray) else combined
-
-
-def _arrow_type(dtype: str, found: pa.DataType) -> pa.DataType:
-    if dtype.startswith("array<"):
-        inner = dtype[6:-1]
-        if inner in FLOATS:
-            return pa.list_(pa.float64())
-        return pa.list_(pa.string() if inner == "string" else pa.int64())
-    if dtype == "string":
-        return pa.string()
-    if dtype in INTEGERS:
-        return pa.int64()
-    # Times become seconds in `_numbers`; casting them here would lose their unit.
-    return found if pa.types.is_timestamp(found) else pa.float64()
+    return as_dtype(table.column(name), name, dtype, time)
 
 
 def _numbers(column: pa.Array) -> np.ndarray[Any, Any]:

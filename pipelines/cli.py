@@ -58,6 +58,16 @@ def main() -> None:
         else:
             typer.echo(str(error), err=True)
         sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.exit(1)  # whoever read the output has gone
+    except Exception as error:
+        # What a user's file or disk does to a library that reads it; anything else is a fault of ours and is shown.
+        engine = type(error).__module__.partition(".")[0] in ("pyarrow", "polars")
+        if os.environ.get("RANKMILL_TRACEBACK") == "1" or not (engine or isinstance(error, OSError)):
+            raise
+        said = " ".join(str(error).split())
+        typer.echo(f"{said or type(error).__name__}: check the file that was named, its rights and the disk", err=True)
+        sys.exit(2)
 
 
 @app.command()

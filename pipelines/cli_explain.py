@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.cli_score import ROWS, id_columns, opened
+from pipelines.cli_score import ROWS, check_out, id_columns, opened
 from pipelines.terminal import show
 
 if TYPE_CHECKING:
@@ -44,14 +45,18 @@ def explain(
 ) -> None:
     """Say which groups of inputs raised or lowered each row's logit most, by leaving each group out."""
     from features.errors import BadInputError
+    from registry.incoming import describe_unknown
     from registry.value import deepest
 
     if out is not None and out.suffix not in FORMATS:
         raise BadInputError(f"--out is {out}: give it the suffix {' or '.join(FORMATS)}")
+    if out is not None:
+        check_out(out)
+    unknown = Counter[str]()
     with opened(model, which, rows, provider) as (served, version):
         chosen = task or deepest(served.contract.schema_.declaration, served.contract.tasks)
         groups = chosen_groups(served, by or [])
-        found = explain_file(served, rows, chosen, groups, top)
+        found = explain_file(served, rows, chosen, groups, top, unknown)
     if out is not None:
         write(found, out)
     if shown:
@@ -60,6 +65,7 @@ def explain(
         f"{found.num_rows:,} answers of {model} v{version} for {chosen} explained by {len(groups)} groups"
         + (f": {out}" if out is not None else "")
     )
+    typer.echo(describe_unknown(unknown, found.num_rows))
 
 
 def chosen_groups(served: ServedModel, by: Sequence[str]) -> tuple[Group, ...]:
@@ -81,8 +87,17 @@ def chosen_groups(served: ServedModel, by: Sequence[str]) -> tuple[Group, ...]:
     return groups
 
 
-def explain_file(served: ServedModel, rows: Path, task: str, groups: Sequence[Group], top: int) -> pa.Table:
+def explain_file(
+    served: ServedModel,
+    rows: Path,
+    task: str,
+    groups: Sequence[Group],
+    top: int,
+    unknown: Counter[str] | None = None,
+) -> pa.Table:
     """Return ids, the served probability and the top reasons of every row of a Parquet file.
+
+    `unknown` counts values that training never held, by field.
 
     Raises:
         BadInputError: `rows` is not Parquet, a feature is missing, or there is no such task.
@@ -97,8 +112,8 @@ def explain_file(served: ServedModel, rows: Path, task: str, groups: Sequence[Gr
     except pa.ArrowInvalid as error:
         raise BadInputError(f"{rows} is not a Parquet file ({error}): write the rows as Parquet") from None
     batches = [pa.Table.from_batches([batch]) for batch in source.iter_batches(batch_size=ROWS)]
-    parts = [_explained(served, table, task, groups, top) for table in batches]
-    return pa.concat_tables(parts or [_explained(served, source.read(), task, groups, top)])
+    parts = [_explained(served, table, task, groups, top, unknown) for table in batches]
+    return pa.concat_tables(parts or [_explained(served, source.read(), task, groups, top, unknown)])
 
 
 def write(found: pa.Table, out: Path) -> None:
@@ -134,13 +149,18 @@ def reasons_table(found: pa.Table) -> Table:
     return table
 
 
-def _explained(served: ServedModel, table: pa.Table, task: str, groups: Sequence[Group], top: int) -> pa.Table:
+def _explained(
+    served: ServedModel, table: pa.Table, task: str, groups: Sequence[Group], top: int, unknown: Counter[str] | None
+) -> pa.Table:
     import pyarrow as pa
 
     from registry.reasons import effects_of, top_reasons
 
     effects = effects_of(served, table, task, groups)  # first: it names a task that is not there
-    probability = served.score(table).tasks[task]
+    scores = served.score(table)
+    probability = scores.tasks[task]
+    if unknown is not None:
+        unknown.update(scores.unknown)
     found = top_reasons(effects, top)
     columns = {name: table[name] for name in id_columns(served, table)} | {PROBABILITY: pa.array(probability)}
     return pa.table(columns | {name: found[name] for name in found.column_names})

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.cli_score import opened
+from pipelines.cli_score import check_out, opened
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,11 +34,15 @@ def retrieve(
     import pyarrow.parquet as pq
 
     from features.errors import MissingError
+    from registry.incoming import describe_unknown
 
     if not items.is_file():
         raise MissingError(f"no file {items}: name a Parquet file of items")
+    check_out(out)
+    new_users, new_items = Counter[str](), Counter[str]()
     with opened(model, which, users, provider) as (served, version):
-        found = nearest_items(served, _read(users), _read(items), k)
+        rows, catalogue = _read(users), _read(items)
+        found = nearest_items(served, rows, catalogue, k, new_users, new_items)
     partial = out.with_name(f".{out.name}.partial")
     try:
         pq.write_table(found, partial)
@@ -45,9 +50,18 @@ def retrieve(
     finally:
         partial.unlink(missing_ok=True)
     typer.echo(f"{found.num_rows:,} rows, {k} items per user, by {model} v{version} on {served.provider}: {out}")
+    typer.echo(f"users: {describe_unknown(new_users, rows.num_rows)}")
+    typer.echo(f"items: {describe_unknown(new_items, catalogue.num_rows)}")
 
 
-def nearest_items(served: ServedModel, users: pa.Table, items: pa.Table, k: int) -> pa.Table:
+def nearest_items(
+    served: ServedModel,
+    users: pa.Table,
+    items: pa.Table,
+    k: int,
+    new_users: Counter[str] | None = None,
+    new_items: Counter[str] | None = None,
+) -> pa.Table:
     """Return one row per user and rank: both ids, `rank` from 1, and the inner product that decides.
 
     Args:
@@ -55,6 +69,8 @@ def nearest_items(served: ServedModel, users: pa.Table, items: pa.Table, k: int)
         users: see `registry.retrieval.side_vectors`.
         items: the same of items.
         k: items per user, at most as many as there are.
+        new_users: counts values of users that training never held, by field.
+        new_items: the same of items.
 
     Raises:
         BadInputError: an id column or a feature is missing, or `k` is larger than the catalogue.
@@ -62,15 +78,13 @@ def nearest_items(served: ServedModel, users: pa.Table, items: pa.Table, k: int)
     import numpy as np
     import pyarrow as pa
 
-    from features.errors import BadInputError
     from registry import retrieval
 
     declaration = served.contract.schema_.declaration
-    for rows, name in ((users, declaration.user), (items, declaration.item)):
-        if name not in rows.column_names:
-            raise BadInputError(f"rows have no column {name!r}, which tells them apart: add it")
     found = retrieval.retrieve(
-        retrieval.side_vectors(served, users, "user"), retrieval.side_vectors(served, items, "item"), k
+        retrieval.side_vectors(served, users, "user", new_users),
+        retrieval.side_vectors(served, items, "item", new_items),
+        k,
     )
     asked = np.repeat(np.arange(users.num_rows), k)
     return pa.table(
@@ -90,6 +104,6 @@ def _read(path: Path) -> pa.Table:
     from features.errors import BadInputError
 
     try:
-        return pq.read_table(path)
+        return pq.ParquetFile(path).read()
     except pa.ArrowInvalid as error:
         raise BadInputError(f"{path} is not a Parquet file ({error}): write the rows as Parquet") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,14 +44,33 @@ def score(
     """Score a Parquet file with a registered version: its graph, encoder, calibration, error memory, values."""
     from components.refresh_error_memory.pointer import find_memory
     from components.settings import Settings
+    from registry.incoming import describe_unknown
 
+    check_out(out)
+    unknown = Counter[str]()
     with opened(model, which, rows, provider) as (served, version):
         table = chosen_value(served, value or [], default_value)
         held = find_memory(Settings.from_environment(), model, version) if memory else None
-        count = write_scores(served, held, rows, out, table)
+        count = write_scores(served, held, rows, out, table, unknown)
     calibrated = "calibrated, " if served.calibration and served.calibration.stages else ""
     state = "with its error memory" if held and held.header.enabled else "without error memory"
     typer.echo(f"{count:,} rows scored by {model} v{version} on {served.provider}, {calibrated}{state}: {out}")
+    typer.echo(describe_unknown(unknown, count))
+
+
+def check_out(out: Path) -> None:
+    """Check that a file can be written there, before any work.
+
+    Raises:
+        MissingError: its folder does not exist.
+        BadInputError: it is a folder.
+    """
+    from features.errors import BadInputError, MissingError
+
+    if out.is_dir():
+        raise BadInputError(f"{out} is a folder: name a file to write")
+    if not out.parent.is_dir():
+        raise MissingError(f"there is no folder {out.parent} to write {out.name} in: create it, or name another file")
 
 
 @contextmanager
@@ -62,6 +82,7 @@ def opened(model: str, which: str, rows: Path, provider: str) -> Iterator[tuple[
         MissingError: there is no such file, model or version.
     """
     import tempfile
+    from dataclasses import replace
 
     from components.settings import Settings, quiet_engines
     from features.errors import BadInputError, MissingError
@@ -78,7 +99,8 @@ def opened(model: str, which: str, rows: Path, provider: str) -> Iterator[tuple[
     version = registry.version(model, int(which) if which.isdigit() else which)
     with tempfile.TemporaryDirectory(prefix="rankmill-") as folder:
         directory = registry.download(model, version.version, Path(folder) / "model")
-        yield ServedModel.open(directory, provider), version.version  # type: ignore[arg-type]  # checked above
+        served = ServedModel.open(directory, provider)  # type: ignore[arg-type]  # checked above
+        yield replace(served, label=f"model {model} v{version.version}"), version.version
 
 
 def chosen_value(served: ServedModel, written: Sequence[str], default: float | None) -> ValueTable | None:
@@ -119,9 +141,14 @@ def chosen_value(served: ServedModel, written: Sequence[str], default: float | N
 
 
 def write_scores(
-    served: ServedModel, memory: Memory | None, rows: Path, out: Path, value: ValueTable | None = None
+    served: ServedModel,
+    memory: Memory | None,
+    rows: Path,
+    out: Path,
+    value: ValueTable | None = None,
+    unknown: Counter[str] | None = None,
 ) -> int:
-    """Score `rows` in batches and write `score_table` of each.
+    """Score `rows` in batches and write `score_table` of each; `unknown` counts as there.
 
     Returns:
         The number of rows. `out` appears when all are written, or not at all.
@@ -142,11 +169,11 @@ def write_scores(
     writer: pq.ParquetWriter | None = None
     try:
         for batch in source.iter_batches(batch_size=ROWS):
-            table = score_table(served, memory, pa.Table.from_batches([batch]), value)
+            table = score_table(served, memory, pa.Table.from_batches([batch]), value, unknown)
             writer = writer or pq.ParquetWriter(partial, table.schema)
             writer.write_table(table)
         if writer is None:
-            pq.write_table(score_table(served, memory, source.read(), value), partial)
+            pq.write_table(score_table(served, memory, source.read(), value, unknown), partial)
         else:
             writer.close()
         partial.replace(out)
@@ -156,7 +183,11 @@ def write_scores(
 
 
 def score_table(
-    served: ServedModel, memory: Memory | None, table: pa.Table, value: ValueTable | None = None
+    served: ServedModel,
+    memory: Memory | None,
+    table: pa.Table,
+    value: ValueTable | None = None,
+    unknown: Counter[str] | None = None,
 ) -> pa.Table:
     """Return ids, one float64 column per task, with a memory the corrected probabilities, and `expected_value`.
 
@@ -165,6 +196,7 @@ def score_table(
         memory: corrects them; the value is multiplied in last.
         table: raw rows.
         value: replaces the value per conversion that the model carries.
+        unknown: counts values that training never held, by field.
 
     Raises:
         BadInputError: a feature is missing, the user column that the memory's key needs, or a product's value.
@@ -176,6 +208,8 @@ def score_table(
 
     declaration = served.contract.schema_.declaration
     scores = served.score(table)
+    if unknown is not None:
+        unknown.update(scores.unknown)
     tasks = scores.tasks
     if memory is not None:
         if declaration.user not in table.column_names:

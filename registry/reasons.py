@@ -180,10 +180,7 @@ def effects_of(model: ServedModel, table: pa.Table, task: str, groups: Sequence[
     """
     if task not in model.contract.tasks:
         raise BadInputError(f"the model predicts no {task!r}{did_you_mean(task, model.contract.tasks)}")
-    for name in model.encoder.columns:
-        if name not in table.column_names:
-            raise BadInputError(f"rows have no column {name!r}, which model {model.directory} needs: add it")
-    inputs = table.select(model.encoder.columns)
+    inputs = model.rows(table)
     fields = model.contract.fields
     logits, deltas = [np.zeros(0)], [np.zeros((0, len(groups)))]
     for start in range(0, inputs.num_rows, chunk):

@@ -6,6 +6,7 @@ one nearest-neighbour search, and finds what it would have ranked highest.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from features.errors import BadInputError
+from registry.incoming import check_identity
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -85,7 +87,9 @@ def unified_halves(hidden: Vectors) -> tuple[Vectors, Vectors]:
     return user, item
 
 
-def side_vectors(model: ServedModel, rows: pa.Table, side: Literal["user", "item"]) -> Vectors:
+def side_vectors(
+    model: ServedModel, rows: pa.Table, side: Literal["user", "item"], unknown: Counter[str] | None = None
+) -> Vectors:
     """Return what a served model places one side of each row at, float32 ``[rows, D]``.
 
     A vector depends on its own side only, so columns of the other side may be absent.
@@ -94,9 +98,11 @@ def side_vectors(model: ServedModel, rows: pa.Table, side: Literal["user", "item
         model: of a ranker in `SEPARABLE`.
         rows: one row per user (with the columns of users and of the request), or one per item.
         side: which side the rows describe.
+        unknown: counts values that training never held, by field of this side.
 
     Raises:
-        BadInputError: the ranker is no such ranker, or a column of this side is missing.
+        BadInputError: the ranker is no such ranker, a column of this side is missing, or an id is missing or comes
+            twice.
     """
     import pyarrow as pa
 
@@ -111,6 +117,8 @@ def side_vectors(model: ServedModel, rows: pa.Table, side: Literal["user", "item
         for field in contract.fields
         if field.kind == "elapsed" or (contract.schema_.sides.get(field.name) == "item") != (side == "item")
     }
+    own = contract.schema_.declaration
+    absent = []
     for name in model.encoder.columns:
         if name in rows.column_names:
             continue
@@ -121,8 +129,17 @@ def side_vectors(model: ServedModel, rows: pa.Table, side: Literal["user", "item
             moments = [datetime.fromtimestamp(0, UTC)] * rows.num_rows
             rows = rows.append_column(name, pa.array(moments, pa.timestamp("us", "UTC")))
         else:
-            raise BadInputError(f"{side} rows have no column {name!r}, which model {model.directory} needs: add it")
-    user, item = unified_halves(model.score(rows).hidden)
+            absent.append(name)
+    if absent:
+        raise BadInputError(
+            f"{side} rows have no column {', '.join(map(repr, absent))}, which {model.label or 'the model'} needs: add "
+            "what is missing"
+        )
+    check_identity(rows, own.user if side == "user" else own.item, side)
+    scores = model.score(rows)
+    if unknown is not None:
+        unknown.update({name: count for name, count in scores.unknown.items() if name not in others})
+    user, item = unified_halves(scores.hidden)
     return user if side == "user" else item
 
 

@@ -7,8 +7,9 @@ calibrated probabilities, and corrects them after calibration.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,6 +24,7 @@ from registry.axes import axes_of, sequence_axes
 from registry.calibration import Calibration, read_calibration
 from registry.contract import ModelContract
 from registry.domains import ELSEWHERE, domain_codes, domain_column
+from registry.incoming import checked, count_unknown
 from registry.session import Provider, open_session, provider_name
 from registry.value import ValueTable, expected_value
 
@@ -50,10 +52,12 @@ class Scores:
     Attributes:
         tasks: float64 ``[B]`` probabilities by task, in the contract's order.
         hidden: float32 ``[B, H]`` representation.
+        unknown: by field with a vocabulary, how many rows hold a value that training never held.
     """
 
     tasks: dict[str, Probabilities]
     hidden: np.ndarray[Any, np.dtype[np.float32]]
+    unknown: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ class ServedModel:
         session: open onnxruntime session.
         directory: where the files lie.
         calibration: curves by domain, and the value of a conversion; None answers as the graph does.
+        label: what messages about rows call it, such as ``model shop v3``; where it lies when empty.
     """
 
     contract: ModelContract
@@ -73,6 +78,7 @@ class ServedModel:
     session: onnxruntime.InferenceSession
     directory: Path
     calibration: Calibration | None = None
+    label: str = ""
 
     @classmethod
     def open(cls, directory: Path, provider: Provider = "auto", threads: int | None = None) -> ServedModel:
@@ -145,15 +151,19 @@ class ServedModel:
         Raises:
             BadInputError: a feature's column is missing or cannot be read, or an answer is not a number.
         """
-        for name in self.encoder.columns:
-            if name not in table.column_names:
-                raise BadInputError(f"rows have no column {name!r}, which model {self.directory} needs: add it")
-        inputs = table.select(self.encoder.columns)
-        parts = [
-            self.run(self.encoder.encode(inputs.slice(start, chunk))) for start in range(0, inputs.num_rows, chunk)
-        ]
+        inputs = self.rows(table)
+        parts, unknown = [], Counter[str]()
+        for start in range(0, inputs.num_rows, chunk):
+            batch = self.encoder.encode(inputs.slice(start, chunk))
+            unknown.update(count_unknown(self.encoder, batch))
+            parts.append(self.run(batch))
         scores = _joined(parts, self.contract)
-        return replace(scores, tasks=self.calibrated(scores.tasks, table))
+        return replace(scores, tasks=self.calibrated(scores.tasks, table), unknown=unknown)
+
+    def rows(self, table: pa.Table) -> pa.Table:
+        """Return the columns that the encoder reads, checked as `registry.incoming.checked` says."""
+        called = self.label or f"model at {self.directory}"
+        return checked(table, self.encoder.columns, self.contract.schema_.declaration.time, called)
 
     def expected_value(
         self, tasks: Mapping[str, Probabilities], table: pa.Table, value: ValueTable | None = None
@@ -220,8 +230,8 @@ def trimmed(batch: Batch, contract: ModelContract) -> dict[str, np.ndarray[Any, 
     for fields in sequence_axes(contract.fields).values():
         filled = np.logical_or.reduce([_present(field, feed[field.name]).any(axis=0) for field in fields])
         longest = int(filled.nonzero()[0].max(initial=0)) + 1
-        for field in fields:
-            feed[field.name] = np.ascontiguousarray(feed[field.name][:, :longest])
+        for one in fields:
+            feed[one.name] = np.ascontiguousarray(feed[one.name][:, :longest])
     return feed
 
 

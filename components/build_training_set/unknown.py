@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from features.casts import INTEGERS
 from features.declaration import UNKNOWN
-from features.encode import INTEGERS, Encoder, FittedField
+from features.encode import Encoder, FittedField
 
 MANY = 0.5
 """A vocabulary with more values than this share of the training rows learns hardly anything about each of them."""

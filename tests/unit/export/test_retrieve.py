@@ -51,7 +51,7 @@ def test_the_best_items_are_those_that_scoring_every_pair_finds(
 def test_a_ranker_of_pairs_and_a_missing_column_are_one_sentence(
     exporter: Callable[[str], Exported], rows: pa.Table
 ) -> None:
-    items = rows.select(ITEM_SIDE)
+    rows, items = distinct(rows, "user_id"), distinct(rows, "item_id").select(ITEM_SIDE)
     with pytest.raises(BadInputError, match=r"ranker 'esmm' scores pairs.*retrieve with a model of 'gnolr'"):
         nearest_items(ServedModel.open(exporter("esmm").directory, "cpu"), rows, items, k=1)
     model = ServedModel.open(exporter("gnolr").directory, "cpu")
