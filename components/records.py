@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from components.artifacts import Artifact, artifact_kinds
 from components.errors import MissingError
 from features.files import sha256_file
+from features.plain_names import FileName, FolderName
 
 MANIFEST = "manifest.json"
 
@@ -58,7 +59,7 @@ class Manifest(BaseModel):
     kind: str
     schema_version: int
     digest: str
-    files: dict[str, str]
+    files: dict[FileName, str]
     sizes: dict[str, int]
     component: str
     component_version: str
@@ -78,10 +79,10 @@ class StageRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    component: str
+    component: FolderName
     component_version: str
-    key: str
-    outputs: dict[str, ArtifactRef]
+    key: FolderName
+    outputs: dict[FolderName, ArtifactRef]
     seconds: float
     notes: list[str]
     annotations: dict[str, str]

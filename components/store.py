@@ -18,6 +18,9 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote
+
+from pydantic import ValidationError
 
 from components.artifacts import Artifact
 from components.errors import BadInputError, MissingError, StorageError
@@ -29,10 +32,12 @@ from components.records import (
     StageRecord,
     content_digest,
     file_digests,
+    files_below,
     sha256_json,
 )
 from components.settings import Settings
 from features.files import locked, sha256_file, write_durably
+from features.plain_names import is_plain
 from features.remote_files import local_path, open_files
 
 __all__ = [
@@ -76,6 +81,8 @@ class Store:
         self._fs, self._base = open_files(self.root, "RANKMILL_ARTIFACTS", StorageError)
 
     def _stage_path(self, component: str, key: str) -> str:
+        if not is_plain(f"{component}/{key}"):
+            raise MissingError(f"{component}/{key} names no stage of a store: give a component and a key")
         return str(PurePosixPath(self._base) / component / key)
 
     def stage_uri(self, component: str, key: str) -> str:
@@ -331,7 +338,7 @@ class Store:
 
         Raises:
             MissingError: there is no artifact at this URI.
-            StorageError: its manifest is not the one the reference was made from.
+            StorageError: its manifest is not the one the reference was made from, or contradicts itself.
         """
         path = f"{self._path(artifact.uri)}/{MANIFEST}"
         try:
@@ -342,8 +349,13 @@ class Store:
             ) from None
         except ValueError as error:
             raise StorageError(
-                f"the {MANIFEST} at {artifact.uri} cannot be read: {error}; delete the folder and run again"
+                f"the {MANIFEST} at {artifact.uri} cannot be read: {_reason(error)}; delete the folder and run again"
             ) from error
+        if manifest.digest != content_digest(manifest.kind, manifest.schema_version, manifest.files):
+            raise StorageError(
+                f"the {MANIFEST} at {artifact.uri} was changed: its digest is not that of its files; "
+                f"delete {self._parent(artifact.uri)} and run again to rebuild it"
+            )
         if artifact.digest and manifest.digest != artifact.digest:
             raise StorageError(
                 f"{artifact.kind} at {artifact.uri} has digest {manifest.digest[:12]}, "
@@ -393,17 +405,38 @@ class Store:
         finally:
             shutil.rmtree(incoming, ignore_errors=True)
 
-    def _path(self, uri: str) -> str:
-        if self._local:
-            path = Path(local_path(uri) or "")
-            if not path.is_relative_to(self._base):
-                raise MissingError(
-                    f"artifact {uri} lies outside the store {self.root}: point RANKMILL_ARTIFACTS at its store"
-                )
-            return str(path)
-        import fsspec
+    def open_file(self, artifact: Artifact | ArtifactRef, name: str) -> Any:
+        """Open one file of an artifact for reading, unchecked: for who looks at a footer and does not compute with it.
 
-        return str(fsspec.core.url_to_fs(uri)[1])
+        Raises:
+            MissingError: the artifact lies outside this store, or the name leads out of the artifact.
+        """
+        if not is_plain(name):
+            raise MissingError(f"{name!r} names no file of {artifact.uri}: give a plain relative name")
+        return self._fs.open(f"{self._path(artifact.uri)}/{name}", "rb")
+
+    def _path(self, uri: str) -> str:
+        """Return the path of an artifact in this store's file system.
+
+        A URI comes from a record, a tag or a message, which others may have written: whatever it says, nothing is
+        opened outside the store, and no driver but the store's own is asked.
+
+        Raises:
+            MissingError: it does not lie below the root.
+        """
+        inside = self._inside(uri)
+        if inside is None or "::" in uri or not is_plain(unquote(inside)):
+            raise MissingError(
+                f"artifact {uri} lies outside the store {self.root}: point RANKMILL_ARTIFACTS at its store"
+            )
+        return f"{self._base.rstrip('/')}/{inside}"
+
+    def _inside(self, uri: str) -> str | None:
+        """Return what follows the root in a URI, or None where it does not begin with it."""
+        if not self._local:
+            return uri.removeprefix(f"{self.root}/") if uri.startswith(f"{self.root}/") else None
+        path, base = local_path(uri), f"{self._base.rstrip('/')}/"
+        return path.removeprefix(base) if path is not None and path.startswith(base) else None
 
     @staticmethod
     def _parent(uri: str) -> str:
@@ -416,7 +449,15 @@ def _fault(directory: Path, manifest: Manifest) -> tuple[str, str] | None:
         file = directory / name
         if not file.exists() or sha256_file(file) != expected:
             return name, "changed since it was published" if file.exists() else "missing"
+    present = {file.relative_to(directory).as_posix() for file in files_below(directory)}
+    if added := sorted(present - {*manifest.files}):
+        return added[0], "not among the files that were published"
     return None
+
+
+def _reason(error: ValueError) -> str:
+    """Return why a manifest cannot be read, in one line."""
+    return str(error.errors()[0]["msg"]) if isinstance(error, ValidationError) else str(error).splitlines()[0]
 
 
 def open_store(settings: Settings) -> Store:

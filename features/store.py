@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from features.definitions import Definitions, load_definitions
 from features.errors import BadInputError, MissingError
@@ -280,7 +280,14 @@ def _shared_config(feast: Path, registry: Path | None = None) -> RepoConfig:
     path = Path(custom).resolve() if custom else DEFAULT_YAML
     if not path.exists():
         raise MissingError(f"{CUSTOM_STORE} names {path}, which does not exist; point it at a feature_store.yaml")
-    raw = yaml.safe_load(os.path.expandvars(path.read_text(encoding="utf-8")))
+    try:
+        raw = _expanded(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise BadInputError(
+            f"{path}{line} is no YAML: {getattr(error, 'problem', None) or 'it cannot be read'}"
+        ) from None
     if not isinstance(raw, dict):
         raise BadInputError(f"{path} is no Feast configuration: it must be a mapping with project, registry and stores")
     if not custom:
@@ -290,10 +297,35 @@ def _shared_config(feast: Path, registry: Path | None = None) -> RepoConfig:
         raw["registry"] = str(registry)
     try:
         config = RepoConfig(**(raw | {"offline_store": OFFLINE_STORE}))
-    except ValueError as error:
-        raise BadInputError(f"{path} is no valid Feast configuration: {str(error).splitlines()[-1]}") from None
+    except Exception as error:  # Feast's errors are of any class
+        raise BadInputError(f"{path} is no valid Feast configuration: {_fault(error)}; correct it") from None
     config.repo_path = path.parent
     return config
+
+
+def _expanded(value: Any) -> Any:
+    """Return parsed YAML with ``$NAME`` and ``${NAME}`` replaced inside its texts.
+
+    After parsing, because a password may hold what YAML reads: `` #``, ``: `` or a brace. What is put in stays a text.
+    """
+    if isinstance(value, dict):
+        return {key: _expanded(inside) for key, inside in value.items()}
+    if isinstance(value, list):
+        return [_expanded(inside) for inside in value]
+    return os.path.expandvars(value) if isinstance(value, str) else value
+
+
+def _fault(error: Exception) -> str:
+    """Return what is wrong with a configuration and where, and never a value: it may be a password."""
+    from pydantic import ValidationError
+
+    if not isinstance(error, ValidationError):
+        return f"Feast refuses it ({type(error).__name__})"
+    first = error.errors(include_input=False, include_context=False, include_url=False)[0]
+    where = ".".join(map(str, first["loc"])) or "the file"
+    # A validator of Feast's own says what it likes, values included; of the others the kind says enough.
+    said = "its value is refused by Feast" if first["type"] in ("value_error", "assertion_error") else first["msg"]
+    return f"{where}: {said}"
 
 
 def _release_engine() -> None:

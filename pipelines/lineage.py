@@ -17,7 +17,7 @@ from components.execute import StageResult
 from components.records import Manifest
 from components.settings import Settings
 from components.store import ArtifactRef, Store, open_store
-from pipelines.lineage_verdict import Answer, answer_of, readable
+from pipelines.lineage_verdict import Answer, answer_of
 from pipelines.task import Attempt, request_of
 from registry.contract import RegisteredVersion
 from registry.verdict import Verdict
@@ -114,8 +114,8 @@ def lineage_of(
 
 def _data_set(name: str, ref: ArtifactRef, store: Store) -> DataSet:
     manifest = _manifest(ref, store)
-    columns = tuple(_columns(ref, manifest)) if manifest else ()
-    return DataSet(name, ref.kind, ref.digest, ref.uri, columns, _model(ref))
+    columns = tuple(_columns(ref, manifest, store)) if manifest else ()
+    return DataSet(name, ref.kind, ref.digest, ref.uri, columns, _model(ref, store))
 
 
 def _manifest(ref: ArtifactRef, store: Store) -> Manifest | None:
@@ -135,12 +135,12 @@ def _raw_files(stage: str, result: StageResult, store: Store) -> Iterator[DataSe
         return  # every output of a stage has the same annotations
 
 
-def _columns(ref: ArtifactRef, manifest: Manifest) -> Iterator[Column]:
+def _columns(ref: ArtifactRef, manifest: Manifest, store: Store) -> Iterator[Column]:
     """Yield the columns of an artifact's Parquet files; of several with other columns, one table each."""
     tables = {
         name.removesuffix(".parquet"): columns
         for name in sorted(manifest.files)
-        if name.endswith(".parquet") and (columns := _of_file(f"{ref.uri}/{name}"))
+        if name.endswith(".parquet") and (columns := _of_file(ref, name, store))
     }
     if len(set(tables.values())) == 1:
         yield from next(iter(tables.values()))
@@ -148,31 +148,28 @@ def _columns(ref: ArtifactRef, manifest: Manifest) -> Iterator[Column]:
         yield from (Column(name, "struct", columns) for name, columns in tables.items())
 
 
-def _of_file(uri: str) -> tuple[Column, ...]:
-    import fsspec
+def _of_file(ref: ArtifactRef, name: str, store: Store) -> tuple[Column, ...]:
     import pyarrow.parquet as pq
 
     try:
-        with fsspec.open(readable(uri), "rb") as stream:  # the footer only: fetching would copy and check all of it
+        with store.open_file(ref, name) as stream:  # the footer only: fetching would copy and check all of it
             schema = pq.read_schema(stream)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RankmillError):
         return ()
     return tuple(Column(column.name, str(column.type)) for column in schema)
 
 
-def _model(ref: ArtifactRef) -> dict[str, Any]:
+def _model(ref: ArtifactRef, store: Store) -> dict[str, Any]:
     """Return what the registry or the gate said about a model, as JSON values."""
     files = {ModelVersion.kind: "version.json", Promotion.kind: "verdict.json"}
     if ref.kind not in files:
         return {}
-    import fsspec
-
     try:
-        with fsspec.open(f"{readable(ref.uri)}/{files[ref.kind]}", "rb") as stream:
+        with store.open_file(ref, files[ref.kind]) as stream:
             text = stream.read()
         if ref.kind == ModelVersion.kind:
             return RegisteredVersion.model_validate_json(text).model_dump(mode="json")
         verdict = Verdict.model_validate_json(text).model_dump(mode="json", exclude={"judgements"})
-    except (OSError, ValueError):
+    except (OSError, ValueError, RankmillError):
         return {}
     return {"version": verdict.pop("challenger"), **verdict}

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, Literal
 
 from components.artifacts import DataDocs, OnnxModel, Promotion
-from components.errors import ContractViolationError, GateRefusedError, ParityError
+from components.errors import ContractViolationError, GateRefusedError, ParityError, RankmillError
 from components.execute import StageResult, run_folder
 from components.settings import Settings
+from components.store import open_store
 from components.validate_data.config import ExpectationResult, SuiteResult
-from features.remote_files import local_path
 from pipelines.task import Attempt
 from registry.contract import ParityReport
 from registry.verdict import Verdict
@@ -64,27 +66,28 @@ def answer_of(
     Args:
         attempt: the try at the stage.
         result: what it returned, or None when it failed.
-        settings: where run folders lie.
+        settings: where run folders and artifacts lie.
         error: why it failed.
     """
     if result is not None:
-        found = {ref.kind: ref.uri for ref in result.outputs.values()}
+        found = {ref.kind: ref for ref in result.outputs.values()}
         for judge in _JUDGES:
             if judge.artifact in found:
-                return judge.read(found[judge.artifact]) or Answer({"kind": judge.kind, "answer": "passed"})
+                return judge.read(partial(open_store(settings).open_file, found[judge.artifact])) or Answer(
+                    {"kind": judge.kind, "answer": "passed"}
+                )
         return None
     for judge in _JUDGES:
         if isinstance(error, judge.refusal):
             kept = run_folder(settings, attempt.plan.name, attempt.run_id) / attempt.stage.name
-            known = judge.read(str(kept)) or Answer({})
+            known = judge.read(partial(_open_kept, kept)) or Answer({})
             said = {"kind": judge.kind, "answer": "refused", "reason": str(error)}
             return Answer(dict(known.facts) | said, known.checks)
     return None
 
 
-def readable(uri: str) -> str:
-    """Return what fsspec opens for an artifact's URI: of a local one the path, since fsspec leaves %20 as it is."""
-    return local_path(uri) or uri
+def _open_kept(folder: Path, name: str) -> IO[bytes]:
+    return (folder / name).open("rb")
 
 
 @dataclass(frozen=True)
@@ -97,13 +100,11 @@ class _Judge:
     file: str
     told: Callable[[bytes], Answer]
 
-    def read(self, folder: str) -> Answer | None:
-        import fsspec
-
+    def read(self, open_file: Callable[[str], IO[bytes]]) -> Answer | None:
         try:
-            with fsspec.open(f"{readable(folder)}/{self.file}", "rb") as stream:
+            with open_file(self.file) as stream:
                 return self.told(stream.read())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RankmillError):
             return None
 
 

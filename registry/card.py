@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
 from features.declaration import FieldSpec, Frozen, RankerSchema
 from registry.calibration import Calibration
 from registry.contract import ModelContract, ParityReport
+from registry.markdown import code, table, text
 from registry.report import ALL, Evaluation, Interval, Metric
 
 _SHOWN: tuple[Metric, ...] = ("auc", "gauc", "log_loss", "ece", "pcoc")
@@ -52,8 +51,8 @@ def model_card(
     """
     schema = contract.schema_
     sections = [
-        f"# {lineage.model}",
-        f"Ranker `{contract.ranker}`, {len(contract.tasks)} tasks, {len(contract.fields)} inputs, "
+        f"# {text(lineage.model)}",
+        f"Ranker {code(contract.ranker)}, {len(contract.tasks)} tasks, {len(contract.fields)} inputs, "
         f"{len(schema.domains) or 'no'} domains. Probabilities per impression; `deep_given_shallow` tasks are "
         "conditional on the shallower feedback, all others hold for every impression.",
         "## Data",
@@ -79,16 +78,11 @@ def _calibrated(calibration: Calibration | None) -> str:
     """Return what stands between the graph's answers and the probabilities above."""
     if calibration is None or not calibration.stages:
         return "Probabilities are the graph's own answers, uncalibrated."
-    own = ", ".join(calibration.domains) or "none"
+    own = ", ".join(map(text, calibration.domains)) or "none"
     return (
         f"Probabilities go through `{calibration.method}` curves fitted on the validation split, one per stage; "
         f"domains with curves of their own: {own}."
     )
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
 
 def _data(schema: RankerSchema, evaluation: Evaluation) -> str:
@@ -99,13 +93,16 @@ def _data(schema: RankerSchema, evaluation: Evaluation) -> str:
     tested = f"{evaluation.window_start:%Y-%m-%d %H:%M} to {evaluation.window_end:%Y-%m-%d %H:%M} UTC" if (
         evaluation.window_start and evaluation.window_end
     ) else "unknown"  # fmt: skip
-    rates = ", ".join(f"{name} {rate:.4f}" for name, rate in schema.base_rates.items())
+    funnel = " → ".join(map(text, roles.feedback)) + (" (funnel)" if roles.funnel else "")
+    rates = ", ".join(f"{text(name)} {rate:.4f}" for name, rate in schema.base_rates.items())
     return "\n".join(
         [
             f"* Training rows: {schema.rows:,}, {trained} (end exclusive).",
             f"* Test rows: {evaluation.rows:,}, {tested}.",
-            f"* Feedback: {' → '.join(roles.feedback)}{' (funnel)' if roles.funnel else ''}; base rates {rates}.",
-            f"* Domain: `{roles.domain}` ({', '.join(schema.domains)})." if roles.domain else "* Domain: none.",
+            f"* Feedback: {funnel}; base rates {rates}.",
+            f"* Domain: {code(roles.domain)} ({', '.join(map(text, schema.domains))})."
+            if roles.domain
+            else "* Domain: none.",
         ]
     )
 
@@ -117,23 +114,23 @@ def _inputs(fields: tuple[FieldSpec, ...]) -> str:
         return f"{field.kind}, {field.length}" if field.wide else field.kind
 
     rows = [
-        [f"`{f.name}`", shape(f), f"{f.size:,}" if f.size else "–", f"`{f.table}`" if f.table else "–"] for f in fields
+        [code(f.name), shape(f), f"{f.size:,}" if f.size else "–", code(f.table) if f.table else "–"] for f in fields
     ]
-    return _table(["input", "kind", "embedding rows", "table"], rows)
+    return table(["input", "kind", "embedding rows", "table"], rows)
 
 
 def _quality(evaluation: Evaluation) -> str:
     rows = [
         [
-            f"`{cell.task}`",
-            "all rows" if cell.domain == ALL else cell.domain,
+            code(cell.task),
+            "all rows" if cell.domain == ALL else text(cell.domain),
             f"{cell.rows:,}",
             f"{cell.positives:,}",
             *(_interval(cell.metrics.get(metric)) for metric in _SHOWN),
         ]
         for cell in evaluation.cells
     ]
-    return _table(["task", "domain", "rows", "positives", *(metric.replace("_", "-") for metric in _SHOWN)], rows)
+    return table(["task", "domain", "rows", "positives", *(metric.replace("_", "-") for metric in _SHOWN)], rows)
 
 
 def _interval(interval: Interval | None) -> str:
@@ -145,7 +142,7 @@ def _interval(interval: Interval | None) -> str:
 
 def _parity(parity: ParityReport, contract: ModelContract) -> str:
     worst = max(parity.cases, key=lambda case: case.max_abs_difference, default=None)
-    largest = f"largest difference {worst.max_abs_difference:.1e} (`{worst.output}`)" if worst else "no case"
+    largest = f"largest difference {worst.max_abs_difference:.1e} ({code(worst.output)})" if worst else "no case"
     return (
         f"{'Passed' if parity.passed else 'Failed'}: torch against onnxruntime on {parity.provider}, "
         f"{len(parity.cases)} comparisons, {largest}, tolerance {parity.tolerance:.1e}, opset {contract.opset}."
@@ -154,7 +151,7 @@ def _parity(parity: ParityReport, contract: ModelContract) -> str:
 
 def _limits(contract: ModelContract, evaluation: Evaluation) -> str:
     thin = [
-        f"`{cell.task}` in {cell.domain}"
+        f"{code(cell.task)} in {text(cell.domain)}"
         for cell in evaluation.cells
         if cell.domain != ALL and min(cell.positives, cell.rows - cell.positives) < _SMALL
     ]
@@ -174,11 +171,11 @@ def _limits(contract: ModelContract, evaluation: Evaluation) -> str:
 
 def _lineage(contract: ModelContract, evaluation: Evaluation, lineage: Lineage) -> str:
     rows = [
-        ["pipeline", f"`{lineage.pipeline}`, run `{lineage.run_id}`"],
-        ["MLflow run", f"`{lineage.mlflow_run_id}`" if lineage.mlflow_run_id else "–"],
-        ["ONNX model", f"`{lineage.model_digest}`"],
-        ["ranker", f"`{contract.ranker_digest}`"],
-        ["training set", f"`{evaluation.dataset_digest}`"],
-        ["report", f"`{lineage.report_digest}`"],
+        ["pipeline", f"{code(lineage.pipeline)}, run {code(lineage.run_id)}"],
+        ["MLflow run", code(lineage.mlflow_run_id) if lineage.mlflow_run_id else "–"],
+        ["ONNX model", code(lineage.model_digest)],
+        ["ranker", code(contract.ranker_digest)],
+        ["training set", code(evaluation.dataset_digest)],
+        ["report", code(lineage.report_digest)],
     ]
-    return _table(["what", "digest or id"], rows)
+    return table(["what", "digest or id"], rows)

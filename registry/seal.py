@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from features.declaration import Frozen
 from features.errors import BadInputError
 from features.files import sha256_file
+from features.plain_names import FileName
 from registry.contract import ParityReport
 
 SEAL = "seal.json"
@@ -24,12 +25,14 @@ READABLE = frozenset(
     {".onnx", ".json", ".html", ".md", ".png", ".svg", ".txt", ".yaml", ".yml", ".safetensors", ".parquet"}
 )
 """Suffixes of formats that run no code when they are read; nothing else enters the registry."""
+OF_MLFLOW = frozenset({"MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt", "registered_model_meta"})
+"""Files that MLflow puts beside ours, which nothing of ours reads."""
 
 
 class Seal(Frozen):
     """sha256 by relative name of every registered file."""
 
-    files: dict[str, str]
+    files: dict[FileName, str]
 
     @classmethod
     def of(cls, directory: Path) -> Seal:
@@ -67,7 +70,7 @@ def check_seal(directory: Path, digest: str, what: str) -> None:
         what: name of the version for the message, such as ``movielens_ranker v3``.
 
     Raises:
-        BadInputError: the seal or a file is missing or differs.
+        BadInputError: the seal or a file is missing or differs, or a file was added.
     """
     again = "register the model again from its pipeline"
     try:
@@ -81,6 +84,9 @@ def check_seal(directory: Path, digest: str, what: str) -> None:
         if not path.is_file() or sha256_file(path) != expected:
             state = "was changed after registration" if path.is_file() else "is missing"
             raise BadInputError(f"{name} of {what} {state}: {again}")
+    present = {path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()}
+    if added := sorted(present - {*seal.files, *OF_MLFLOW, SEAL}):
+        raise BadInputError(f"{added[0]} of {what} was added after registration: {again}")
 
 
 def check_parity(directory: Path, what: str) -> ParityReport:

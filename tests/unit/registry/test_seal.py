@@ -75,3 +75,11 @@ def test_parity_must_have_been_compared_and_passed(tmp_path: Path, content: str 
         (tmp_path / "parity.json").write_text(content)
     with pytest.raises(BadInputError, match=sentence):
         check_parity(tmp_path, "m v1")
+
+
+def test_a_file_that_was_added_is_named(sealed: tuple[Path, str]) -> None:
+    """Curves that nobody registered would change every answer."""
+    folder, digest = sealed
+    (folder / "calibration.json").write_text("{}")
+    with pytest.raises(BadInputError, match=r"calibration\.json of m v1 was added after registration"):
+        check_seal(folder, digest, "m v1")
