@@ -30,6 +30,8 @@ AIRFLOW_PORT = 8080
 """Default port of Airflow's UI and API."""
 MLFLOW_PORT = 5000
 """Default port of MLflow's UI."""
+USER = "admin"
+"""Who logs in to the embedded Airflow."""
 _DATABASE = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 _BUNDLES = "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"
 _CHATTER = " ".join(
@@ -67,7 +69,8 @@ def environment(
         "AIRFLOW__CORE__AUTH_MANAGER": (
             "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager"
         ),
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(password_file(settings)),
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{address}/execution/",
         "AIRFLOW__API__HOST": "127.0.0.1",
         "AIRFLOW__API__PORT": str(api_port),
@@ -212,6 +215,27 @@ def secret(path: Path) -> str:
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
                 stream.write(secrets.token_hex(64))
         return path.read_text().strip()
+
+
+def password_file(settings: Settings) -> Path:
+    """Return the file in which the embedded Airflow finds its passwords by user."""
+    return settings.airflow_home / "passwords.json"
+
+
+def password(settings: Settings) -> tuple[str, bool]:
+    """Return the password of `USER` and whether it is new: made on the first call, readable by its owner only.
+
+    Airflow could let everybody in without one, but whoever reaches the port would be admin: other users of the machine,
+    and a page of the web whose name leads to 127.0.0.1.
+    """
+    path = password_file(settings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path.with_name(f".{path.name}.lock")):
+        fresh = not path.exists()
+        if fresh:
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+                json.dump({USER: secrets.token_urlsafe(18)}, stream)
+        return str(json.loads(path.read_text())[USER]), fresh
 
 
 def sqlite(path: Path) -> str:

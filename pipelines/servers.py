@@ -19,7 +19,17 @@ from urllib.request import urlopen
 from components.errors import BadInputError, RetryableError
 from components.process_tree import ProcessTree
 from components.settings import Settings
-from pipelines.airflow_home import AIRFLOW_PORT, MLFLOW_PORT, bundles, environment, initialise, migrate_server
+from pipelines.airflow_home import (
+    AIRFLOW_PORT,
+    MLFLOW_PORT,
+    USER,
+    bundles,
+    environment,
+    initialise,
+    migrate_server,
+    password,
+    password_file,
+)
 from pipelines.hiding import known
 from pipelines.terminal import filtered
 
@@ -71,6 +81,8 @@ def plan_servers(settings: Settings, airflow_port: int, mlflow_port: int) -> lis
             *(sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(mlflow_port)),
             *("--backend-store-uri", settings.tracking_uri, "--artifacts-destination", settings.mlflow_artifacts),
             *("--workers", "1"),
+            # A page of the web whose name leads to 127.0.0.1 sends its own name as the host.
+            *("--allowed-hosts", "localhost,localhost:*,127.0.0.1,127.0.0.1:*"),
         )
         servers.append(Server("mlflow", command, lambda: _answers(f"http://{HOST}:{mlflow_port}/health")))
     return servers
@@ -107,6 +119,7 @@ def serve(
     initialise(settings)
     migrate_server(settings)
     env = environment(settings, api_port=airflow_port) | bundles() | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    login = _login(settings, env)  # before Airflow starts, which would make and log a password of its own
     logs = settings.home / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     servers = plan_servers(settings, airflow_port, mlflow_port)
@@ -121,7 +134,7 @@ def serve(
         _await_health(servers, trees, logs, stop)
         if stop.number is None:
             mlflow = f"http://{HOST}:{mlflow_port}" if "mlflow" in trees else settings.tracking_uri
-            say(f"Airflow  http://{HOST}:{airflow_port}  (no login: whoever reaches this address is admin)")
+            say(f"Airflow  http://{HOST}:{airflow_port}  ({login})")
             say(f"MLflow   {mlflow}  (no login)")
             say("both listen on this machine only; Ctrl-C stops them")
         while stop.number is None:
@@ -132,6 +145,15 @@ def serve(
             list(pool.map(ProcessTree.end, trees.values()))
     say("stopped")
     return 128 + stop.number
+
+
+def _login(settings: Settings, env: Mapping[str, str]) -> str:
+    """Return how to log in to Airflow; the password is said once, when it is made, and stays in its file."""
+    file = password_file(settings)
+    if env["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"] != str(file):
+        return "its login is the one that you have set"
+    word, fresh = password(settings)
+    return f"user {USER}, password {word}, kept in {file}" if fresh else f"user {USER}, password in {file}"
 
 
 def port_is_busy(port: int) -> bool:

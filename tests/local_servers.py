@@ -6,6 +6,7 @@ import json
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -26,9 +27,12 @@ def wait_for(what: Callable[[], Any], seconds: float = 90) -> Any:
     return value
 
 
-def ask_airflow(port: int, method: str, path: str, body: Any = None) -> Any:
-    """Return the answer of Airflow's API to a request by whoever is on this machine."""
-    token = json.load(urlopen(f"http://{HOST}:{port}/auth/token", timeout=30))["access_token"]
+def ask_airflow(port: int, passwords: Path, method: str, path: str, body: Any = None) -> Any:
+    """Return the answer of Airflow's API to a request by who can read the file with its passwords."""
+    [(user, password)] = json.loads(passwords.read_text()).items()
+    login = json.dumps({"username": user, "password": password}).encode()
+    asked = Request(f"http://{HOST}:{port}/auth/token", data=login, headers={"Content-Type": "application/json"})
+    token = json.load(urlopen(asked, timeout=30))["access_token"]
     request = Request(
         f"http://{HOST}:{port}/api/v2{path}",
         method=method,

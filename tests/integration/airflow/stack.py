@@ -26,11 +26,12 @@ class Stack:
 
     process: subprocess.Popen[str]
     output: Path
+    passwords: Path
     airflow: int
     mlflow: int
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
-        return ask_airflow(self.airflow, method, path, body)
+        return ask_airflow(self.airflow, self.passwords, method, path, body)
 
     def trigger(self, dag: str, conf: dict[str, Any]) -> str:
         run = self.ask("POST", f"/dags/{dag}/dagRuns", {"logical_date": None, "conf": conf})
@@ -60,7 +61,7 @@ def serving(world: World, files: Mapping[str, Path], **environment: str) -> Iter
     try:
         wait_for(lambda: "Ctrl-C" in output.read_text() or process.poll() is not None, 200)
         assert process.poll() is None, output.read_text()
-        yield Stack(process, output, *ports)
+        yield Stack(process, output, world.home / "airflow" / "passwords.json", *ports)
     finally:
         process.terminate()
         process.wait(60)

@@ -9,8 +9,9 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import quote
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import psutil
 import pytest
@@ -45,8 +46,29 @@ def stack(world: World) -> Iterator[Stack]:
 def test_it_says_where_the_pages_are_and_how_to_log_in(stack: Stack) -> None:
     said = stack.output.read_text()
     assert f"http://127.0.0.1:{stack.airflow}" in said and f"http://127.0.0.1:{stack.mlflow}" in said
-    assert "no login" in said
+    [(user, password)] = json.loads(stack.passwords.read_text()).items()
+    assert stack.passwords.stat().st_mode & 0o777 == 0o600
+    assert f"user {user}, password {password}, kept in {stack.passwords}" in said
     assert urlopen(f"http://127.0.0.1:{stack.mlflow}/", timeout=20).status == 200
+
+
+def refused(url: str, host: str) -> int:
+    """The status of an answer to a request without a login that names `host`."""
+    with pytest.raises(HTTPError) as caught:
+        urlopen(Request(url, headers={"Host": host}), timeout=20)
+    return caught.value.code
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost"])
+def test_a_page_of_the_web_gets_no_token_and_no_answer(stack: Stack, host: str) -> None:
+    """A name of the web may lead to 127.0.0.1: who has no password is nobody, whatever the request names."""
+    airflow, mlflow = f"http://127.0.0.1:{stack.airflow}", f"http://127.0.0.1:{stack.mlflow}"
+    assert refused(f"{airflow}/auth/token", host) == 403
+    for path in ("/api/v2/dags", "/api/v2/connections", "/api/v2/variables"):
+        assert refused(airflow + path, host) == 401
+    if host != "localhost":
+        assert refused(f"{mlflow}/ajax-api/2.0/mlflow/experiments/search?max_results=1", host) == 403
+        assert refused(f"{mlflow}/api/2.0/mlflow/experiments/search?max_results=1", host) == 403
 
 
 def test_a_triggered_run_succeeds_and_an_unknown_param_does_not(stack: Stack) -> None:

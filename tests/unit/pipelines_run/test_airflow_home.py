@@ -19,6 +19,8 @@ from pipelines.airflow_home import (
     in_process_environment,
     initialise,
     of_settings,
+    password,
+    password_file,
     private_home,
     secret,
 )
@@ -47,7 +49,7 @@ def test_what_the_user_has_set_stays(tmp_path: Path) -> None:
         "AIRFLOW__CORE__PARALLELISM": "64",
         DATABASE: "postgresql://db/airflow",
         "PYTHONPATH": f"/mine:{ROOT}",
-        "RAY_AUTH_MODE": "token",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "me:viewer",
     }
     env = environment(Settings.at(tmp_path), own)
     assert {name: env[name] for name in own if name != "PYTHONPATH"} == {
@@ -69,6 +71,18 @@ def test_the_secret_is_made_once_is_long_and_is_nobody_elses(tmp_path: Path) -> 
     assert len(made) == 1
     assert len(bytes.fromhex(made.pop())) == 64
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_airflows_password_is_made_once_and_nobody_is_admin_without_it(tmp_path: Path) -> None:
+    settings = Settings.at(tmp_path)
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: password(settings), range(8)))
+    assert len({word for word, _ in made}) == 1 and len(made[0][0]) >= 20
+    assert [fresh for _, fresh in made].count(True) == 1
+    assert password_file(settings).stat().st_mode & 0o777 == 0o600
+    env = environment(settings, {})
+    assert env["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"] == str(password_file(settings))
+    assert "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS" not in env
 
 
 @pytest.mark.engine
