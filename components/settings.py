@@ -25,14 +25,13 @@ QUIET = {
     "DO_NOT_TRACK": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DISABLE_IMPORT_WARNING": "1",
-    "RAY_AUTH_MODE": "disabled",
     "RAY_TRAIN_V2_ENABLED": "1",
     "ORT_DISABLE_TELEMETRY": "1",
     "ALEMBIC_LOG_LEVEL": "WARNING",
     "GIT_PYTHON_REFRESH": "quiet",
     "TQDM_DISABLE": "1",
 }
-"""Telemetry and chatter that every engine starts with and Rankmill turns off."""
+"""Telemetry and chatter that every engine starts with and Rankmill turns off; never what protects an engine."""
 
 
 def python_path() -> str:

@@ -20,7 +20,7 @@ from pipelines.hiding import PASSWORD, remember, without_passwords
 from pipelines.load import Document, read, shown
 from pipelines.places import PIPELINES, names_file, own_folder
 from pipelines.problems import Finding, KeyPath, PipelineError, Problem
-from pipelines.profile_spec import PATHS, PLACES, REFERENCE, VARIABLES, ProfileSpec
+from pipelines.profile_spec import PATHS, PLACES, REFERENCE, SECRETS, VARIABLES, ProfileSpec
 from pipelines.rules_profile import PROFILE_RULES, SECRET_NAME, value_at
 
 ACTIVE = "RANKMILL_PROFILE"
@@ -188,7 +188,8 @@ def _place(profile: Profile, where: KeyPath) -> str:
 def _discreet(finding: Finding) -> str:
     """Return a finding's message without what may be a secret."""
     where: Any = finding.where
-    if where[:1] == ("environment",) and len(where) > 1 and SECRET_NAME.search(str(where[1])) and finding.at == "value":
+    named = len(where) > 1 and where[0] == "environment" and SECRET_NAME.search(str(where[1]))
+    if (where in SECRETS or named) and finding.at == "value":
         return f"{where[1]} is a secret: write ${{env:NAME}} or ${{connection:ID}} as the value"
     return finding.message
 

@@ -40,6 +40,8 @@ class Ray(SpecModel):
 
     address: Text | None = None
     """Address of a cluster, `RANKMILL_RAY_ADDRESS`; left out, a local one that ends with its stage."""
+    token: Text | None = None
+    """Token that the cluster asks for, by reference, `RAY_AUTH_TOKEN`; a local one has its own."""
 
 
 class Airflow(SpecModel):
@@ -108,11 +110,14 @@ VARIABLES: dict[KeyPath, str] = {
     ("feast", "folder"): "RANKMILL_FEAST",
     ("feast", "config"): "RANKMILL_FEATURE_STORE",
     ("ray", "address"): "RANKMILL_RAY_ADDRESS",
+    ("ray", "token"): "RAY_AUTH_TOKEN",
     ("airflow", "home"): "AIRFLOW_HOME",
     ("airflow", "database"): "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
     ("resources", "threads"): "OMP_NUM_THREADS",
 }
 """Which environment variable each key of a profile sets."""
+SECRETS: tuple[KeyPath, ...] = (("ray", "token"),)
+"""Keys that hold a secret, which no file may hold."""
 PATHS: tuple[KeyPath, ...] = (
     ("home",), ("data",), ("runs",), ("feast", "folder"), ("feast", "config"), ("airflow", "home"),
 )  # fmt: skip

@@ -10,7 +10,7 @@ from pipelines.hiding import PASSWORD
 from pipelines.load import Document, shown
 from pipelines.params import misfit, references, substitute, texts
 from pipelines.problems import Finding, KeyPath, quoted
-from pipelines.profile_spec import PATHS, REFERENCE, VARIABLES, ProfileSpec
+from pipelines.profile_spec import PATHS, REFERENCE, SECRETS, VARIABLES, ProfileSpec
 from pipelines.rules import Draft
 
 SECRET_NAME = re.compile(r"SECRET|PASSWORD|PASSWD|TOKEN|CREDENTIAL|PRIVATE|(^|_)KEY(_ID)?$")
@@ -49,7 +49,7 @@ def secrets_are_references(document: Document, profile: ProfileSpec) -> Iterator
             continue
         if PASSWORD.search(text):
             yield Finding(where, "a password stands in the file: write ${env:NAME} or ${connection:ID} as the value")
-        elif where[:1] == ("environment",) and SECRET_NAME.search(str(where[-1])):
+        elif where in SECRETS or (where[:1] == ("environment",) and SECRET_NAME.search(str(where[-1]))):
             yield Finding(where, f"{where[-1]} is a secret: write ${{env:NAME}} or ${{connection:ID}} as the value")
 
 

@@ -73,6 +73,17 @@ class TrainingJob(Frozen):
     carries_optimiser: bool = False
     keeps_optimiser: bool = False
 
+    @property
+    def private(self) -> Path:
+        """Folder of the local cluster, which only this user may enter.
+
+        Raises:
+            RankmillError: the job has none.
+        """
+        if self.ray_temp is None:
+            raise RankmillError(f"job {self.name} has no ray_temp: a cluster on this machine needs a folder of its own")
+        return self.ray_temp
+
     def write(self) -> Path:
         """Write the job into its directory and return the file."""
         path = self.directory / JOB

@@ -10,7 +10,7 @@ import os
 import socket
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from components.errors import BadInputError, RankmillError, RetryableError
@@ -18,6 +18,10 @@ from components.settings import python_path
 from components.train_ranker.job import Failure, TrainingJob
 from components.train_ranker.knobs import Elastic
 from components.train_ranker.machine import keep_freed_memory, thread_environment, usable_cpus
+from components.train_ranker.ray_access import close_to_others, show_token
+
+if TYPE_CHECKING:
+    from ray.train.torch import TorchConfig
 
 OBJECT_STORE_BYTES = 200 * 1024 * 1024
 """Rows are read from memory-mapped files, so Ray's object store carries next to nothing."""
@@ -29,6 +33,8 @@ SMALL_CLUSTER = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
 }
 """A local cluster lives for one run on one machine: without the helpers of a shared one it starts in half the time."""
+SESSIONS = "r"
+"""Folder of Ray's sockets and logs, which Ray opens to everybody, inside one that nobody else may enter."""
 RESIZE_SECONDS = 30.0
 """How often a cluster is asked whether it has room for more workers, or for fewer."""
 LOCAL_WORKERS = 1
@@ -62,9 +68,10 @@ def launch(job: TrainingJob) -> None:
         os.environ |= environment
         _launch_here(job)
         return
+    _set_access(job)
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchTrainer
 
     _connect(job, environment)
     log.info("Ray is up")
@@ -78,7 +85,7 @@ def launch(job: TrainingJob) -> None:
         trainer = TorchTrainer(
             _worker,
             train_loop_config={"job": job.model_dump_json()},
-            torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
+            torch_config=_meeting(job, "nccl" if on_gpu else "gloo"),
             scaling_config=ScalingConfig(
                 num_workers=_group(job, room),
                 use_gpu=on_gpu,
@@ -95,6 +102,25 @@ def launch(job: TrainingJob) -> None:
     finally:
         ray.shutdown()
         log.info("Ray is down")
+
+
+def _set_access(job: TrainingJob) -> None:
+    """Say who may speak to the cluster; Ray reads it once, when it is imported."""
+    if job.ray_address:
+        show_token()
+        return
+    close_to_others(job.private)
+
+
+def _meeting(job: TrainingJob, backend: str) -> TorchConfig:
+    """Return how the workers find each other: on one machine through a file, where a server would be open to all."""
+    from ray.train.torch import TorchConfig
+
+    if job.ray_address:
+        return TorchConfig(backend=backend)
+    from components.train_ranker.file_meeting import FileMeeting
+
+    return FileMeeting(backend, job.private)
 
 
 def _group(job: TrainingJob, room: float) -> int | tuple[int, int]:
@@ -155,7 +181,7 @@ def _connect(job: TrainingJob, environment: dict[str, str]) -> None:
         include_dashboard=False,
         object_store_memory=OBJECT_STORE_BYTES,
         _node_ip_address="127.0.0.1",
-        _temp_dir=str(job.ray_temp),
+        _temp_dir=str(job.private / SESSIONS),
         **common,
     )
 

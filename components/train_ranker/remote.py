@@ -7,6 +7,7 @@ the job running, and its next try attaches to it instead of starting another.
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Self
 from components.errors import RetryableError
 from components.settings import python_path
 from components.train_ranker.job import TrainingJob
+from components.train_ranker.ray_access import show_token
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -67,7 +69,7 @@ class RemoteJob:
             self.prepare()
             file = self.job.model_copy(update={"ray_address": "auto"}).write()
             client.submit_job(
-                entrypoint=f"{sys.executable} -m components.train_ranker.ray_launch {file}",
+                entrypoint=shlex.join([sys.executable, "-m", "components.train_ranker.ray_launch", str(file)]),
                 submission_id=self.id,
                 runtime_env={"env_vars": _environment()},
             )
@@ -98,6 +100,7 @@ class RemoteJob:
     @cached_property
     def _client(self) -> JobSubmissionClient:
         """The job server; making it asks for its version, so it fails where nobody answers."""
+        show_token()
         from ray.job_submission import JobSubmissionClient
 
         return JobSubmissionClient(str(self.job.ray_address))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from importlib.metadata import packages_distributions
@@ -129,3 +130,22 @@ def test_only_the_compiler_imports_airflow() -> None:
             if any(name.partition(".")[0] == "airflow" for name in names):
                 importers.append(path.relative_to(ROOT).as_posix())
     assert set(importers) == {"pipelines/airflow_dag.py"}
+
+
+WEAKENING = re.compile(
+    r"RAY_AUTH_MODE\W+disabled|ALL_ADMINS\W+true|ALLOWED_HOSTS\W+\*|CORS_ALLOWED_ORIGINS\W+\*|DISABLE_SECURITY\w*\W+true"
+    r"|allowed-hosts\W+\*|disable-security|INSECURE_TLS\W+true|PYTHONHTTPSVERIFY\W+0|VERIFY_SSL\W+false"
+    r"|ALLOW_PICKLE\w*\W+true|EXPOSE_CONFIG\W+true|verify=False|TRUST_REMOTE_CODE\W+true",
+    re.IGNORECASE,
+)
+"""What would switch a protection of an engine off, in Python, YAML or a shell."""
+
+
+def test_no_protection_of_an_engine_is_switched_off() -> None:
+    told = ("*.py", "*.yaml", "*.env", "*.sh", "Containerfile", "Makefile")
+    places = [ROOT / room for room in (*ROOMS, "docs", "tests/services")]
+    files = [*(path for place in places for kind in told for path in place.rglob(kind)), ROOT / "Makefile"]
+    found = [(path.name, hit.group()) for path in files for hit in WEAKENING.finditer(path.read_text(encoding="utf-8"))]
+    assert found == []
+    assert WEAKENING.search('"RAY_AUTH_MODE": "disabled"') and WEAKENING.search("RAY_AUTH_MODE: disabled")
+    assert WEAKENING.search('SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True"') and WEAKENING.search('"--allowed-hosts", "*"')

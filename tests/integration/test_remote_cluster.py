@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from components.errors import BadInputError, RetryableError
 from components.execute import StageRequest, StageResult, execute
 from components.settings import Settings
 from components.store import ArtifactRef, open_store
+from components.train_ranker.ray_access import MODE, TOKEN, show_token
 from features.declaration import Window
 from tests.local_servers import free_port
 from tests.stages import start_stage
@@ -108,11 +110,16 @@ class Cluster:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    made = Cluster()
-    made.start()
-    yield made
-    made.stop()
-    shutil.rmtree(made.folder, ignore_errors=True)
+    with pytest.MonkeyPatch.context() as patch:
+        # Nodes ask for it, and so does the job server.
+        patch.setenv(TOKEN, secrets.token_hex(32))
+        patch.setenv(MODE, "token")
+        show_token()
+        made = Cluster()
+        made.start()
+        yield made
+        made.stop()
+        shutil.rmtree(made.folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +217,15 @@ def test_a_group_grows_when_a_node_joins(home: Settings, dataset: ArtifactRef) -
     alone = execute(request(dataset, **slowly), settings=home)
     areas = [last_area(home, each) for each in (result, alone)]
     assert areas[0] == pytest.approx(areas[1], abs=0.001)
+
+
+def test_without_its_token_the_cluster_takes_no_job(
+    home: Settings, cluster: Cluster, dataset: ArtifactRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(TOKEN, "0" * 64)
+    stage = start_stage(replace(home, ray_address=cluster.address), request(dataset, seed=6))
+    assert stage.wait(100) != 0
+    assert not [job for job in JobSubmissionClient(cluster.address).list_jobs() if not job.status.is_terminal()]
 
 
 def test_a_bad_configuration_comes_back_as_its_sentence(home: Settings, cluster: Cluster, dataset: ArtifactRef) -> None:

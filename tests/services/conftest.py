@@ -45,7 +45,7 @@ class World:
     @property
     def environment(self) -> dict[str, str]:
         """What an operator sets: references of the profile, and nothing that the profile sets itself."""
-        own = ("AIRFLOW", "RANKMILL", "MLFLOW", "AWS", "FEAST")
+        own = ("AIRFLOW", "RANKMILL", "MLFLOW", "AWS", "FEAST", "RAY_AUTH")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
         servers = self.servers
         bucket = f"s3://{BUCKET}/rankmill"
@@ -58,6 +58,7 @@ class World:
                 "RANKMILL_PROD_ARTIFACTS": f"{bucket}/artifacts",
                 "RANKMILL_PROD_LEDGER": f"{bucket}/ledger",
                 "RANKMILL_PROD_RAY": servers.ray_url,
+                "RANKMILL_PROD_RAY_TOKEN": servers.token,
                 "RANKMILL_PROD_AIRFLOW_DATABASE": servers.postgres_url("airflow"),
                 "RANKMILL_PROD_FEAST_REGISTRY": servers.postgres_url("feast"),
                 "RANKMILL_PROD_REDIS": f"{HOST}:{servers.port['redis']},password={servers.password}",

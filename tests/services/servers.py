@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 from components.process_tree import ProcessTree
 from tests.services.packages import program
@@ -59,6 +59,7 @@ class Servers:
         password: of PostgreSQL, Redis and, as part of its address, MLflow.
         key: access key of the object store's only identity that may do anything.
         secret: its secret.
+        token: of the Ray head.
         port: of each server, by its name.
     """
 
@@ -66,6 +67,7 @@ class Servers:
     password: str = field(default_factory=lambda: f"pw{secrets.token_hex(12)}")
     key: str = field(default_factory=lambda: f"AK{secrets.token_hex(8)}")
     secret: str = field(default_factory=lambda: f"sk{secrets.token_hex(16)}")
+    token: str = field(default_factory=lambda: f"tk{secrets.token_hex(16)}")
     port: dict[str, int] = field(default_factory=dict)
     _trees: dict[str, ProcessTree] = field(default_factory=dict)
 
@@ -88,7 +90,7 @@ class Servers:
     @property
     def secrets(self) -> tuple[str, ...]:
         """What must be found nowhere."""
-        return self.password, self.secret
+        return self.password, self.secret, self.token
 
     def stop(self, name: str) -> None:
         """End a server, its data kept."""
@@ -252,11 +254,16 @@ class Servers:
             "ray-client-server-port": free_port(), "dashboard-agent-listen-port": free_port(),
         }  # fmt: skip
         command = [str(TOOLS / "ray"), "start", "--head", "--block", "--disable-usage-stats"]
-        environment = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+        environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token, "RAY_USAGE_STATS_ENABLED": "0"}
         self._start("ray", [*command, *(f"--{k}={v}" for k, v in options.items())], self._takes_jobs, environment)
 
     def _takes_jobs(self) -> bool:
-        return bool(json.load(urlopen(f"{self.ray_url}/api/jobs/", timeout=5)) is not None)
+        return self.ray_jobs() is not None
+
+    def ray_jobs(self) -> Any:
+        """What the head says about its jobs, to who has the token."""
+        asked = Request(f"{self.ray_url}/api/jobs/", headers={"Authorization": f"Bearer {self.token}"})
+        return json.load(urlopen(asked, timeout=20))
 
     def log(self, name: str) -> Path:
         return self.folder / f"{name}.log"

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import polars as pl
@@ -64,7 +65,7 @@ def scheduled(world: World, second: str) -> Iterator[str]:
     try:
         assert wait_for(lambda: "Ctrl-C" in output.read_text() or process.poll() is not None, 400)
         assert process.poll() is None, output.read_text()
-        ask = partial(ask_airflow, port)
+        ask = partial(ask_airflow, port, world.home / "airflow" / "passwords.json")
         assert wait_for(
             lambda: "movielens_daily" in [dag["dag_id"] for dag in ask("GET", "/dags?limit=100")["dags"]], 240
         )
@@ -162,7 +163,9 @@ def test_redis_serves_what_the_feature_tables_hold(
 
 
 def test_training_was_a_job_of_the_ray_head(servers: Servers, second: str) -> None:
-    jobs = json.load(urlopen(f"{servers.ray_url}/api/jobs/", timeout=20))
+    jobs = servers.ray_jobs()
+    with pytest.raises(HTTPError, match="401"):
+        urlopen(f"{servers.ray_url}/api/jobs/", timeout=20)
     assert [(job["submission_id"][:15], job["status"]) for job in jobs] == [("rankmill-train-", "SUCCEEDED")]
 
 

@@ -103,12 +103,20 @@ def test_a_secret_comes_from_the_environment_and_has_no_default() -> None:
     assert all(text.count("${") == text.count(":?}") for text in texts(SERVICES)), "an empty secret is an error"
     for service in SERVICES.values():
         for variable, value in service.get("environment", {}).items():
-            if re.search(r"PASSWORD|SECRET|_KEY|AUTH$", variable):
+            if re.search(r"PASSWORD|SECRET|_KEY|AUTH$|TOKEN", variable):
                 assert re.fullmatch(r"\$\{\w+:\?\}", value), variable
         for value in texts(service):
             for password in re.findall(r"://[^/@\s]*?:([^/@\s]+(?:\}\S*?)?)@|password=(\S+)", value):
                 assert re.fullmatch(r"\$\{\w+:\?\}", "".join(password)), value
     assert "/docs/deploy/.env" in (ROOT / ".gitignore").read_text(encoding="utf-8").split()
+
+
+def test_ray_asks_for_a_token() -> None:
+    assert SERVICES["ray"]["environment"]["RAY_AUTH_MODE"] == "token"
+    assert (
+        SERVICES["ray"]["environment"]["RAY_AUTH_TOKEN"]
+        == SERVICES["scheduler"]["environment"]["RANKMILL_PROD_RAY_TOKEN"]
+    )
 
 
 def test_what_the_image_copies_is_there_and_nothing_of_it_is_ignored() -> None:
