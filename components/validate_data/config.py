@@ -122,7 +122,7 @@ def _gives(config: Config, inputs: Mapping[str, Columns]) -> Mapping[str, Column
 
 COMPONENT = ComponentSpec(
     name="validate_data",
-    version="1",
+    version="2",
     summary="Check a table against a Great Expectations suite; stop on a broken contract, quarantine single rows.",
     config=Config,
     inputs=Inputs,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 from components.errors import BadInputError, did_you_mean
@@ -30,6 +30,8 @@ _NEIGHBOURS = {
     "expect_column_values_to_be_of_type", "expect_column_values_to_be_in_type_list",
 }  # fmt: skip
 """Row expectations whose answer for one row changes when others are taken away, or that answer for the type."""
+_VALUES = ("min_value", "max_value", "value_set")
+"""Arguments that are compared with a column's values."""
 _SHOWN = 5
 """Missing or unexpected values of a set that are told."""
 _OPERATORS = {"in": "IN", "not in": "NOT_IN"}
@@ -87,7 +89,7 @@ def check(
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
     logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)
-    built = [_build(suite, rule, position, moments) for position, rule in enumerate(rules)]
+    built = [_build(suite, rule, position, moments, table.schema) for position, rule in enumerate(rules)]
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     # Arrow-backed columns keep nulls, 64-bit ids and exact types, which numpy-backed ones turn into floats.
@@ -102,7 +104,7 @@ def check(
     return [_finding(rule, by_position[position], table.num_rows) for position, rule in enumerate(rules)]
 
 
-def _build(suite: Suite, rule: Expectation, position: int, moments: Mapping[str, datetime]) -> Any:
+def _build(suite: Suite, rule: Expectation, position: int, moments: Mapping[str, datetime], schema: pa.Schema) -> Any:
     """Return the engine's expectation for a rule."""
     from great_expectations.compatibility.pydantic import ValidationError
     from great_expectations.expectations import registry
@@ -122,14 +124,23 @@ def _build(suite: Suite, rule: Expectation, position: int, moments: Mapping[str,
         if name not in names:
             raise BadInputError(f"{where}: no argument {name!r}{did_you_mean(name, names | _OURS)}; correct the suite")
     try:
+        times = {one.name: one.type for one in schema if str(one.type).startswith("timestamp")}
         arguments = rule.resolved(moments)
+        if (column := rule.arguments.get("column")) in times:
+            values = {name: as_times(arguments[name], times[column]) for name in _VALUES if name in arguments}
+            arguments |= values
         if rule.expect == "expect_column_type_to_be":
             arguments["type_"] = f"{arguments['type_']}[pyarrow]"
         if issubclass(kind, ColumnPairMapExpectation):
             # Comparing with a null raises; whether a null may be there is another expectation's question.
             arguments.setdefault("ignore_row_if", "either_value_is_missing")
         if rule.where:
-            arguments["row_condition"] = _condition(rule.where)
+            arguments["row_condition"] = _condition(
+                [
+                    (one, as_times(one.value, times[one.column]) if one.column in times else one.value)
+                    for one in rule.where
+                ]
+            )
         return kind(meta={"position": position}, **arguments)
     except ValidationError as error:
         first = error.errors()[0]
@@ -146,7 +157,32 @@ def _answers_per_row(name: str, kind: type[Any]) -> bool:
     return issubclass(kind, maps) and name not in _NEIGHBOURS
 
 
-def _condition(where: tuple[Where, ...]) -> Any:
+def as_times(value: Any, dtype: pa.DataType) -> Any:
+    """Return texts such as 2026-01-01 as what a column of timestamps is compared with; other values as they are.
+
+    Args:
+        value: an argument of a rule, or a list of such.
+        dtype: the column's timestamp type; a time without an offset is in UTC, or like a column without a zone.
+
+    Raises:
+        ValueError: a text is no time.
+    """
+    if isinstance(value, list):
+        return [as_times(one, dtype) for one in value]
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = value.isoformat()
+    if not isinstance(value, str):
+        return value
+    try:
+        time = datetime.fromisoformat(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is no time such as 2026-01-01 or 2026-01-01T23:59:00+00:00") from None
+    if dtype.tz is None:
+        return time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _condition(where: Sequence[tuple[Where, Any]]) -> Any:
     """Return typed conditions: a condition in text would be evaluated as code."""
     from great_expectations.expectations.row_conditions import (
         AndCondition,
@@ -160,9 +196,9 @@ def _condition(where: tuple[Where, ...]) -> Any:
         NullityCondition(column=Column(one.column), is_null=one.op == "is null")
         if one.value is None
         else ComparisonCondition(
-            column=Column(one.column), operator=Operator(_OPERATORS.get(one.op, one.op)), parameter=one.value
+            column=Column(one.column), operator=Operator(_OPERATORS.get(one.op, one.op)), parameter=value
         )
-        for one in where
+        for one, value in where
     ]
     return parts[0] if len(parts) == 1 else AndCondition(conditions=parts)
 
