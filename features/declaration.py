@@ -108,6 +108,10 @@ class FieldSpec(Frozen):
         return self.kind in ("sequence", "elapsed", "vector")
 
 
+MISSING_ELEMENT: dict[str, str | int | float] = {
+    "string": "", "int32": -(1 << 31), "int64": -(1 << 63), "float32": float("nan"), "float64": float("nan"),
+}  # fmt: skip
+"""By type of its elements, what stands in a list where something is missing: no online store keeps a null there."""
 PADDING = 0
 """Index of padding and of a missing categorical value: its embedding row is zero and never trained."""
 UNKNOWN = 1

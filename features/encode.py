@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.casts import FLOATS, INTEGERS, as_dtype
-from features.declaration import FIRST, PADDING, UNKNOWN, FieldSpec, Frozen, Name
+from features.declaration import FIRST, MISSING_ELEMENT, PADDING, UNKNOWN, FieldSpec, Frozen, Name
 from features.encoding import FieldEncoding
 from features.errors import BadInputError
 from features.moments import moments
@@ -108,7 +108,7 @@ class Encoder(Frozen):
             if owner is not None:
                 field = field.model_copy(update={"table": owner})
                 if kind in LISTS:
-                    column = _flatten(column)
+                    column = _elements(column, dtypes[name])
                 if plans[owner] == "hash":
                     owner_option = overrides.get(owner, FieldEncoding())
                     field = field.model_copy(update={"buckets": owner_option.buckets})
@@ -203,7 +203,7 @@ class Encoder(Frozen):
             bins = np.searchsorted(np.asarray(field.edges), np.where(np.isfinite(values), values, 0.0), side="right")
             return np.where(np.isfinite(values), bins + FIRST, PADDING).astype(np.int64)
         if field.kind in ("sequence", "bag"):
-            return _pad(column, self._indices(field, _flatten(column)), field.length, PADDING)
+            return _pad(column, self._indices(field, _elements(column, field.dtype)), field.length, PADDING)
         return self._indices(field, column)
 
     def _indices(self, field: FittedField, column: pa.Array) -> np.ndarray[Any, Any]:
@@ -296,7 +296,7 @@ def _request_times(table: pa.Table, name: str, wanted_by: str) -> np.ndarray[Any
 def _elapsed(column: pa.Array, requests: np.ndarray[Any, Any], length: int) -> np.ndarray[Any, Any]:
     """Return float32 ``[rows, length]`` seconds from each event to its row's request, −1 where there is none."""
     lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
-    flat = _flatten(column)
+    flat = _elements(column, "array<int64>")
     missing = pc.is_null(flat).to_numpy(zero_copy_only=False)
     # Subtracted as whole microseconds: a float32 holds no time since 1970 to the second.
     since = np.repeat(requests, lengths) - flat.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
@@ -325,6 +325,15 @@ def _vocabulary_values(column: pa.Array) -> pa.Array:
 
 def _flatten(column: pa.Array) -> pa.Array:
     return column.flatten()
+
+
+def _elements(column: pa.Array, dtype: str) -> pa.Array:
+    """Return what the lists hold, one after the other; what stands for a missing element is null again."""
+    flat = _flatten(column)
+    missing = MISSING_ELEMENT.get(dtype[6:-1])
+    if missing is None or isinstance(missing, float):  # a vector reads NaN as it reads null
+        return flat
+    return pc.if_else(pc.equal(flat, pa.scalar(missing, flat.type)), pa.scalar(None, flat.type), flat)
 
 
 def _vocabulary(owner: str, arrays: list[pa.Array], min_count: int) -> tuple[int, ...] | tuple[str, ...]:

@@ -5,25 +5,31 @@ own. Here a column is encoded in one pass, and a batch is written by one prepare
 database's index. What ends up in the database is the same, byte for byte, but for whole numbers above 2**53 in a column
 with gaps, which Feast rounds. Other online stores, and views with types that `can_encode` does not know, are written
 by Feast.
+
+Whatever the online store is, the provider answers no value that is older than its view's TTL, as training sees none.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from feast import FeatureView, ValueType
+from feast import FeatureService, FeatureView, ValueType
 from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.infra.online_stores.helpers import compute_table_id
 from feast.infra.online_stores.sqlite import SqliteOnlineStore, SqliteOnlineStoreConfig
 from feast.infra.passthrough_provider import PassthroughProvider
 from feast.infra.registry.base_registry import BaseRegistry
+from feast.online_response import OnlineResponse
+from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.repo_config import RepoConfig
@@ -51,6 +57,8 @@ UPSERT = (
     "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT(entity_key, feature_name) DO UPDATE SET value = excluded.value, "
     "value_text = excluded.value_text, event_ts = excluded.event_ts, created_ts = excluded.created_ts"
 )
+COUNT_GONE = 'SELECT COUNT(DISTINCT entity_key) FROM "{}" WHERE entity_key NOT IN (SELECT entity_key FROM kept)'
+DELETE_GONE = 'DELETE FROM "{}" WHERE entity_key NOT IN (SELECT entity_key FROM kept)'
 CACHE_KIB = 65_536
 """Memory for the database's pages while it is written; SQLite's own 2 MiB spill them to the disk again and again."""
 Encoded = tuple[list[bytes], list[str | None]]
@@ -93,9 +101,76 @@ class BulkSqliteOnlineStore(SqliteOnlineStore):
             with connection:
                 connection.executemany(statement, _rows(view, keys.take(here).to_pylist(), table.take(here)))
 
+    def keep_only(self, config: RepoConfig, view: FeatureView, table: pa.Table) -> int:
+        """Delete the values of keys that a table does not hold, and return how many keys that were.
+
+        Args:
+            config: of the repository.
+            view: what the table holds.
+            table: the key columns of every row that was written.
+        """
+        name = compute_table_id(config.project, view, config.registry.enable_online_feature_view_versioning)
+        escaped = name.replace('"', '""')
+        kept = _entity_keys(view, table, config.entity_key_serialization_version).to_pylist()
+        connection = self._get_conn(config)
+        with connection:
+            connection.execute("CREATE TEMP TABLE kept (entity_key BLOB PRIMARY KEY) WITHOUT ROWID")
+            connection.executemany("INSERT OR IGNORE INTO kept VALUES (?)", ((key,) for key in kept))
+            [keys] = connection.execute(COUNT_GONE.format(escaped)).fetchone()
+            connection.execute(DELETE_GONE.format(escaped))
+            connection.execute("DROP TABLE kept")
+        return int(keys)
+
+
+_ASKED_AT: ContextVar[datetime | None] = ContextVar("asked_at", default=None)
+
+
+@contextmanager
+def asked_at(moment: datetime) -> Iterator[None]:
+    """Answer online questions in the block as of a moment, such as the end of the window, instead of now."""
+    token = _ASKED_AT.set(moment)
+    try:
+        yield
+    finally:
+        _ASKED_AT.reset(token)
+
 
 class BulkProvider(PassthroughProvider):
-    """Feast's local provider that materialises into `BulkSqliteOnlineStore` by columns."""
+    """Feast's local provider that materialises into `BulkSqliteOnlineStore` by columns and applies TTLs when asked."""
+
+    def get_online_features(
+        self,
+        config: RepoConfig,
+        features: list[str] | FeatureService,
+        entity_rows: Any,
+        registry: BaseRegistry,
+        project: str,
+        full_feature_names: bool = False,
+        include_feature_view_version_metadata: bool = False,
+    ) -> OnlineResponse:
+        """Return the newest values, none that are older than their view's TTL; see `Provider` of Feast."""
+        answer = super().get_online_features(
+            config, features, entity_rows, registry, project, full_feature_names, include_feature_view_version_metadata
+        )
+        _drop_expired(answer, _lifetimes(features, registry, project, full_feature_names))
+        return answer
+
+    async def get_online_features_async(
+        self,
+        config: RepoConfig,
+        features: list[str] | FeatureService,
+        entity_rows: Any,
+        registry: BaseRegistry,
+        project: str,
+        full_feature_names: bool = False,
+        include_feature_view_version_metadata: bool = False,
+    ) -> OnlineResponse:
+        """Return the newest values, none that are older than their view's TTL; see `Provider` of Feast."""
+        answer = await super().get_online_features_async(
+            config, features, entity_rows, registry, project, full_feature_names, include_feature_view_version_metadata
+        )
+        _drop_expired(answer, _lifetimes(features, registry, project, full_feature_names))
+        return answer
 
     def materialize_single_feature_view(
         self,
@@ -135,6 +210,35 @@ class BulkProvider(PassthroughProvider):
             store.write_table(config, feature_view, table)
 
 
+def _lifetimes(
+    features: list[str] | FeatureService, registry: BaseRegistry, project: str, full_names: bool
+) -> dict[str, timedelta]:
+    """Return the TTL by feature, as the answer names it, where its view has one."""
+    if isinstance(features, FeatureService):
+        asked = [(view.name, field.name) for view in features.feature_view_projections for field in view.features]
+    else:
+        asked = [(view, name) for view, _, name in (reference.partition(":") for reference in features)]
+    lives = {
+        view: getattr(registry.get_any_feature_view(view, project, allow_cache=True), "ttl", None)
+        for view in dict(asked)
+    }
+    return {f"{view}__{name}" if full_names else name: life for view, name in asked if (life := lives[view])}
+
+
+def _drop_expired(answer: OnlineResponse, lifetimes: dict[str, timedelta]) -> None:
+    """Turn values that are too old at the moment asked into nothing, with Feast's status for it."""
+    moment = (_ASKED_AT.get() or datetime.now(UTC)).timestamp()
+    proto = answer.proto
+    for name, vector in zip(proto.metadata.feature_names.val, proto.results, strict=True):
+        if (life := lifetimes.get(name)) is None:
+            continue
+        oldest = moment - life.total_seconds()
+        for row, event in enumerate(vector.event_timestamps):
+            if vector.statuses[row] == FieldStatus.PRESENT and event.seconds + event.nanos / 1e9 < oldest:
+                vector.values[row].Clear()
+                vector.statuses[row] = FieldStatus.OUTSIDE_MAX_AGE
+
+
 def can_encode(config: RepoConfig, view: FeatureView) -> bool:
     """Return whether a view is a plain one whose types are encoded here and whose columns keep their names."""
     types = {feature.dtype.to_value_type() for feature in view.features}
@@ -147,8 +251,13 @@ def can_encode(config: RepoConfig, view: FeatureView) -> bool:
         and not config.online_store.vector_enabled
         and not getattr(config.online_store, "enable_openai_compatible_store", False)
         and types <= {*PLAIN, *LISTS}
-        and {column.dtype.to_value_type() for column in view.entity_columns} <= set(PLAIN)
+        and can_spell_keys(view)
     )
+
+
+def can_spell_keys(view: FeatureView) -> bool:
+    """Return whether the key types of a view are known here."""
+    return {column.dtype.to_value_type() for column in view.entity_columns} <= set(PLAIN)
 
 
 def _rows(view: FeatureView, keys: list[bytes], table: pa.Table) -> Iterator[tuple[Any, ...]]:

@@ -44,6 +44,7 @@ ROW_ID, ENTITY_TIME = "__row_id", "event_timestamp"
 CUSTOM_STORE = "RANKMILL_FEATURE_STORE"
 """Environment variable with the path of a `feature_store.yaml` that replaces the embedded stores."""
 DEFAULT_YAML = Path(__file__).with_name("feature_store.yaml")
+PROVIDER, FEAST_PROVIDERS = "features.online.BulkProvider", ("local", "gcp", "aws", "azure")
 OFFLINE_STORE = {"type": "features.asof_store.AsOfOfflineStore"}
 
 
@@ -144,8 +145,28 @@ def materialize(
                     if (start, last) not in view.materialization_intervals:
                         shared.registry.apply_materialization(view, shared.project, start, last)
                 yield start, end
+            _forget_absent_keys(reader, directory, views)
         finally:
             _release_engine()
+
+
+def _forget_absent_keys(reader: FeatureStore, directory: Path, views: list[str]) -> None:
+    """Delete from SQLite what the tables no longer hold: offline such a key has no values either.
+
+    Feast only ever replaces values; other online stores keep those of a key that is gone until their TTL ends.
+    """
+    import pyarrow.parquet as pq
+
+    from features.online import BulkProvider, BulkSqliteOnlineStore, can_spell_keys
+
+    provider = reader._get_provider()
+    if not isinstance(provider, BulkProvider) or not isinstance(provider.online_store, BulkSqliteOnlineStore):
+        return
+    for name in views:
+        view = reader.get_feature_view(name)
+        if view.online and can_spell_keys(view):
+            keys = pq.read_table(directory / view.batch_source.path, columns=list(view.join_keys))
+            provider.online_store.keep_only(reader.config, view, keys.group_by(view.join_keys).aggregate([]))
 
 
 def views_without_values(feast: Path, directory: Path, snapshot: ServiceSnapshot) -> list[str]:
@@ -296,7 +317,9 @@ def _shared_config(feast: Path, registry: Path | None = None) -> RepoConfig:
     if registry is not None:
         raw["registry"] = str(registry)
     try:
-        config = RepoConfig(**(raw | {"offline_store": OFFLINE_STORE}))
+        # Feast's own provider knows no TTL when it answers; ours hands other online stores what they are asked.
+        ours = {"provider": PROVIDER} if raw.get("provider", "local") in FEAST_PROVIDERS else {}
+        config = RepoConfig(**(raw | ours | {"offline_store": OFFLINE_STORE}))
     except Exception as error:  # Feast's errors are of any class
         raise BadInputError(f"{path} is no valid Feast configuration: {_fault(error)}; correct it") from None
     config.repo_path = path.parent

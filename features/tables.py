@@ -14,6 +14,7 @@ import pyarrow as pa
 from features.declaration import Window
 from features.definitions.recipe import Activity, History, Profile, Recipe
 from features.errors import BadInputError
+from features.table_types import cast, filled
 
 EVENT_TIME, CREATED = "event_timestamp", "created_timestamp"
 TICK = timedelta(microseconds=1)
@@ -50,16 +51,17 @@ def compute_table(recipe: Recipe, events: pl.LazyFrame, window: Window) -> pl.Da
     return _activity(recipe, inside)
 
 
-def write_table(frame: pl.DataFrame, columns: dict[str, str], path: Path) -> None:
+def write_table(frame: pl.DataFrame, columns: dict[str, str], path: Path, keys: Collection[str] = ()) -> None:
     """Write a source's file with the dtypes its feature view declares.
 
     Args:
         frame: rows of `compute_table`.
         columns: Feast dtype by column, keys of the view included.
         path: Parquet file to write; times are ``timestamp[us, UTC]``, which Feast's offline engine needs.
+        keys: columns that tell a row in an error, besides its time.
 
     Raises:
-        BadInputError: a declared column is not made by the recipe, or has values of another type.
+        BadInputError: a declared column is not made by the recipe, or its dtype would change a value.
     """
     absent = sorted(set(columns) - set(frame.columns))
     if absent:
@@ -67,30 +69,9 @@ def write_table(frame: pl.DataFrame, columns: dict[str, str], path: Path) -> Non
             f"{path.stem}: the recipe gives no {', '.join(map(repr, absent))}, only "
             f"{', '.join(sorted(frame.columns))}; make the view's schema and the recipe agree"
         )
-    typed = [pl.col(EVENT_TIME), pl.col(CREATED)]
-    try:
-        frame.select(*(pl.col(name).cast(polars_type(dtype)) for name, dtype in columns.items()), *typed).write_parquet(
-            path, compression="zstd", statistics=True
-        )
-    except pl.exceptions.InvalidOperationError as error:
-        raise BadInputError(
-            f"{path.stem}: {str(error).splitlines()[0]}; change the dtype in the feature view"
-        ) from None
-
-
-def polars_type(dtype: str) -> Any:
-    """Return the polars type of a Feast dtype such as ``int64`` or ``array<string>``."""
-    if dtype.startswith("array<"):
-        return pl.List(polars_type(dtype[6:-1]))
-    return {
-        "int32": pl.Int32,
-        "int64": pl.Int64,
-        "float32": pl.Float32,
-        "float64": pl.Float64,
-        "string": pl.String,
-        "bool": pl.Boolean,
-        "unix_timestamp": pl.Datetime("us", "UTC"),
-    }[dtype]
+    where = {name: frame[name] for name in columns if name in keys} | {EVENT_TIME: frame[EVENT_TIME]}
+    typed = [filled(cast(frame[name], dtype, path.stem, where), dtype, path.stem) for name, dtype in columns.items()]
+    pl.DataFrame([*typed, frame[EVENT_TIME], frame[CREATED]]).write_parquet(path, compression="zstd", statistics=True)
 
 
 def _columns(recipe: Recipe) -> set[str]:

@@ -47,9 +47,8 @@ def unread(path: Path) -> tuple[int, str] | None:
 
 def _unread(tree: ast.Module) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
-        if isinstance(node, ast.keyword) and isinstance(node.value, ast.Name) and node.arg == "dtype":
-            if said := _NAMES.get(node.value.id):
-                yield node.value.lineno, said
+        if isinstance(node, ast.keyword) and isinstance(node.value, ast.Name) and node.value.id in _NAMES:
+            yield node.value.lineno, _NAMES[node.value.id]
         if isinstance(node, ast.FunctionDef):
             for decorator in node.decorator_list:
                 if isinstance(decorator, ast.Name) and decorator.id in _CALLS:

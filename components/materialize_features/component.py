@@ -98,7 +98,7 @@ def write_tables(
             raise BadInputError(
                 f"no {what} lies in the window {window}: move the window of the pipeline, or ingest those days"
             )
-        write_table(frame, source.keys | schemas[source.view], directory / source.file)
+        write_table(frame, source.keys | schemas[source.view], directory / source.file, source.keys)
         rows[source.name] = len(frame)
     return ServiceSnapshot(service=service, features=tuple(features), sources=tuple(sources), window=window, rows=rows)
 

@@ -50,6 +50,7 @@ COMPONENT = ComponentSpec(
         "features.asof_store",
         "features.online",
         "features.tables",
+        "features.table_types",
         "features.definitions",
         "features.own_definitions",
         "features.readable",

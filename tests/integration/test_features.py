@@ -30,6 +30,7 @@ from features.declaration import UNKNOWN, Window
 from features.definitions import load_definitions
 from features.encode import Encoder
 from features.files import locked
+from features.online import asked_at
 from features.store import ENTITY_TIME, ROW_ID, historical, open_offline, open_shared
 
 pytestmark = pytest.mark.engine
@@ -333,13 +334,14 @@ def test_a_window_without_impressions_is_one_sentence(bench: Bench) -> None:
 
 
 def online_values(
-    bench: Bench, users: list[int], items: list[int], service: str = "movielens_ranker"
+    bench: Bench, users: list[int], items: list[int], service: str = "movielens_ranker", at: datetime = WINDOW.end
 ) -> list[dict[str, Any]]:
     store = open_shared(bench.settings.feast)
-    answer = store.get_online_features(
-        features=store.get_feature_service(service),
-        entity_rows=[{"user_id": u, "item_id": i} for u, i in zip(users, items, strict=True)],
-    ).to_dict()
+    with asked_at(at):
+        answer = store.get_online_features(
+            features=store.get_feature_service(service),
+            entity_rows=[{"user_id": u, "item_id": i} for u, i in zip(users, items, strict=True)],
+        ).to_dict()
     return [
         dict(zip(sorted(answer), row, strict=True)) for row in zip(*(answer[k] for k in sorted(answer)), strict=True)
     ]
@@ -387,6 +389,26 @@ def test_a_newer_window_replaces_older_values(bench: Bench) -> None:
     old = online_values(bench, [1], [1])
     rewritten(bench, ref)
     assert online_values(bench, [1], [1])[0]["user_impressions"] > old[0]["user_impressions"]
+
+
+def test_a_value_older_than_its_ttl_is_missing_online_as_it_is_offline(bench: Bench) -> None:
+    rewritten(bench, bench.publish(make_events()))
+    life = timedelta(days=180)
+    [young] = online_values(bench, [1], [1], at=WINDOW.start + life)
+    [old] = online_values(bench, [1], [1], at=WINDOW.end + life + timedelta(seconds=1))
+    assert young["user_impressions"] is not None and young["age"] == old["age"] == 21
+    assert old["user_impressions"] is None and old["recent_items"] is None
+
+
+def test_a_key_that_is_gone_from_the_events_is_gone_online(bench: Bench) -> None:
+    """Rows are removed by a bot filter, or because a person asks for it."""
+    events = make_events()
+    rewritten(bench, bench.publish(events))
+    assert online_values(bench, [1], [1])[0]["age"] == 21
+    rewritten(bench, bench.publish(events.filter(pl.col("user_id") != 1), key="g" * 32))
+    [gone] = online_values(bench, [1], [1])
+    assert gone["age"] is None and gone["user_impressions"] is None and gone["item_impressions"] is not None
+    assert online_values(bench, [2], [1])[0]["age"] == 22
 
 
 def test_a_cached_result_is_written_again_when_the_online_store_is_gone(bench: Bench) -> None:

@@ -138,6 +138,7 @@ def test_of_writers_of_the_ledger_in_the_bucket_one_wins(servers: Servers, monke
 def test_redis_serves_what_the_feature_tables_hold(
     world: World, second: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    from features.online import asked_at
     from features.store import open_shared
 
     servers = world.servers
@@ -153,10 +154,11 @@ def test_redis_serves_what_the_feature_tables_hold(
     monkeypatch.setenv("RANKMILL_FEAST_REDIS", environment["RANKMILL_PROD_REDIS"])
     monkeypatch.setenv("RANKMILL_FEAST_REGISTRY", environment["RANKMILL_PROD_FEAST_REGISTRY"])
     store = open_shared(tmp_path / "feast")
-    answer = store.get_online_features(
-        features=[f"user_activity:{name}" for name in names],
-        entity_rows=[{"user_id": user} for user in newest["user_id"].to_list()],
-    ).to_dict()
+    with asked_at(frame["event_timestamp"].max()):  # by now they are older than the view's TTL
+        answer = store.get_online_features(
+            features=[f"user_activity:{name}" for name in names],
+            entity_rows=[{"user_id": user} for user in newest["user_id"].to_list()],
+        ).to_dict()
     assert names and [answer[name] for name in names] == [newest[name].to_list() for name in names]
     assert servers.redis().dbsize() >= frame["user_id"].n_unique()
     assert servers.query("feast", "select count(*) from feature_views")[0][0] > 0, "the registry is PostgreSQL's"
