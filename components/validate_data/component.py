@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from components.validate_data.gx_adapter import Finding
 
 log = logging.getLogger("rankmill")
+REQUEST = "request_id"
+"""Column that says which rows were shown together."""
 
 
 def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
@@ -41,6 +43,8 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     context.progress(f"checking {len(suite.contract.expectations)} expectations on {table.num_rows:,} rows")
     result, kept, aside = check_table(table, suite, window, now=datetime.now(UTC))
     _tell(result, context)
+    if line := cut_requests(kept, aside):
+        context.note(line)
     if not result.passed:
         page = context.kept / "index.html"
         _write_docs(context.kept, result, suite, table)
@@ -98,6 +102,20 @@ def _tell(result: SuiteResult, context: RunContext) -> None:
     )
     for one in warned:
         context.note(warning(one))
+
+
+def cut_requests(kept: pa.Table, aside: pa.Table) -> str | None:
+    """Return a line about requests of which some rows are set aside and others kept, or None without any.
+
+    A ranker then sees another slate than was shown, so that lists and positions of these requests have holes.
+    """
+    import pyarrow.compute as pc
+
+    if REQUEST not in aside.column_names or not aside.num_rows:
+        return None
+    lost = aside[REQUEST].filter(pc.is_in(aside[REQUEST], value_set=pc.unique(kept[REQUEST].drop_null())))
+    requests = pc.count_distinct(lost).as_py()
+    return f"warning: {requests:,} requests keep rows and lost {len(lost):,} to the quarantine" if requests else None
 
 
 def _write_kept(directory: Path, source: Path, kept: pa.Table, aside: pa.Table) -> Path:
