@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.csv
 
+from components.csv_lines import open_quote
 from components.errors import BadInputError, MissingError, did_you_mean
 from components.raw_table import RawTable
 
@@ -60,6 +61,8 @@ def _parse(path: Path, body: bytes, header: list[str]) -> pl.DataFrame:
     options = pyarrow.csv.ConvertOptions(
         column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=False, check_utf8=True
     )
+    if found := open_quote(io.BytesIO(body), ","):
+        raise BadInputError(f"{path}, row {found.row}: a quote is opened and not closed in its line; {AGAIN}")
     try:
         table = pyarrow.csv.read_csv(
             io.BytesIO(body),

@@ -66,6 +66,27 @@ def inside(
     return rows
 
 
+def with_attributes(rows: pl.DataFrame, table: pl.DataFrame, on: str, where: Path) -> pl.DataFrame:
+    """Return impressions with the attributes of `table`, null where an id has no row.
+
+    Args:
+        rows: impressions.
+        table: at most one row per id.
+        on: column of the ids, of one type in both.
+        where: file of the table, for the error.
+
+    Raises:
+        BadInputError: not one impression finds its row; a model would be trained on nothing but nulls.
+    """
+    if rows.is_empty() or rows[on].is_in(table[on].implode()).any():
+        return rows.join(table, on=on, how="left")
+    there = f"{table[on][0]!r} there" if len(table) else "the table holds no rows"
+    raise BadInputError(
+        f"{where}: not one of {len(rows):,} impressions finds its row, {on} is such as {rows[on][0]!r} in the log and "
+        f"{there}; put the files of one release together"
+    )
+
+
 def write_events(draft: Path, frame: pl.DataFrame, schema: pa.Schema, window: Window) -> EventsTable:
     """Write the two files of an events table and return its draft.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from components.contract import NoInputs, RunContext
 from components.errors import BadInputError
-from components.events_table import inside, raw_annotations, schema_of, write_events
+from components.events_table import inside, raw_annotations, schema_of, with_attributes, write_events
 from components.ingest_household import logs
 from components.ingest_household.clock import covered, day_starts
 from components.ingest_household.config import COLUMNS, Config, Outputs
@@ -99,12 +99,12 @@ def read_tables(folder: Path, config: Config, window: Window) -> Tables:
             f"no campaign of the window {window} was observed for {config.min_observed:g} of its days: {where.parent} "
             f"covers {first:%Y-%m-%d} to {last:%Y-%m-%d} of them; lower min_observed or move the window of the pipeline"
         )
-    people = once(scan(folder, "demographics").collect(), ["household_id"], folder / "demographics.parquet")
+    demographics = folder / "demographics.parquet"
+    people = once(scan(folder, "demographics").collect(), ["household_id"], demographics)
+    described = with_attributes(counted, people, "household_id", demographics)
+    described = with_attributes(described, _coupons(folder), "campaign_id", folder / "coupons.parquet")
     return Tables(
-        events=counted.join(people, on="household_id", how="left")
-        .join(_coupons(folder), on="campaign_id", how="left")
-        .with_columns(pl.col("ends").alias(CREATED))
-        .sort(TIME, "household_id", "campaign_id"),
+        events=described.with_columns(pl.col("ends").alias(CREATED)).sort(TIME, "household_id", "campaign_id"),
         logs={
             "transactions": logs.transactions(folder, window),
             "actions": logs.actions(shown, redeemed, counted, window),

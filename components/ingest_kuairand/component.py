@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.contract import NoInputs, RunContext
-from components.events_table import inside, raw_annotations, schema_of, write_events
+from components.events_table import inside, raw_annotations, schema_of, with_attributes, write_events
 from components.ingest_kuairand.config import (
     COLUMNS,
     LABELS,
@@ -100,12 +100,11 @@ def read_events(data: Path, config: Config, window: Window) -> tuple[pl.DataFram
         impressions = impressions.filter(~broken)
     elif config.funnel == "force_click":
         impressions = impressions.with_columns(pl.when(broken).then(1).otherwise("click").cast(pl.Int8).alias("click"))
-    return (
-        impressions.join(_users(find(data, USERS)), on="user_id", how="left")
-        .join(_videos(find(data, VIDEOS)), on="video_id", how="left")
-        .sort("event_timestamp", "user_id", "video_id", "tab", *LABELS.values(), "play_time_ms", maintain_order=True)
-        .select(events_schema().names)
-    ), repairs
+    users, videos = find(data, USERS), find(data, VIDEOS)
+    impressions = with_attributes(impressions, _users(users), "user_id", users)
+    impressions = with_attributes(impressions, _videos(videos), "video_id", videos)
+    order = ("event_timestamp", "user_id", "video_id", "tab", *LABELS.values(), "play_time_ms")
+    return impressions.sort(order, maintain_order=True).select(events_schema().names), repairs
 
 
 def _log(path: Path) -> pl.DataFrame:

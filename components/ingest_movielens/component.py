@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.contract import NoInputs, RunContext
-from components.events_table import inside, raw_annotations, schema_of, write_events
+from components.events_table import inside, raw_annotations, schema_of, with_attributes, write_events
 from components.ingest_movielens.config import COLUMNS, Config, Outputs
 from components.ingest_movielens.download import ensure
 from components.ingest_movielens.releases import Layout, Release, release
@@ -69,12 +69,11 @@ def read_events(folder: Path, source: Release, config: Config, window: Window) -
         else ratings.integers("item_id", pl.Int64)
     )
     rows = inside(window, _ratings(ratings, item_id, layout, config), what="rating", where=str(ratings.path))
-    return (
-        rows.join(_users(raw_files.read(folder / source.users, layout.users), layout), on="user_id", how="left")
-        .join(_items(items, layout), on="item_id", how="left")
-        .sort("event_timestamp", "user_id", "item_id", "rating", maintain_order=True)
-        .select(events_schema().names)
-    )
+    users = raw_files.read(folder / source.users, layout.users)
+    rows = with_attributes(rows, _users(users, layout), "user_id", users.path)
+    rows = with_attributes(rows, _items(items, layout), "item_id", items.path)
+    order = ("event_timestamp", "user_id", "item_id", "rating")
+    return rows.sort(order, maintain_order=True).select(events_schema().names)
 
 
 def _ratings(raw: RawTable, item_id: pl.Series, layout: Layout, config: Config) -> pl.DataFrame:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.contract import NoInputs, RunContext
-from components.events_table import inside, raw_annotations, schema_of, write_events
+from components.events_table import inside, raw_annotations, schema_of, with_attributes, write_events
 from components.ingest_open_bandit.config import COLUMNS, PRODUCT_CODES, USER_CODES, Config, Outputs
 from components.ingest_open_bandit.release import RELEASE, log_name, needed, products_name
 from components.wheel_files import ensure_files
@@ -66,7 +66,7 @@ def read_events(folder: Path, config: Config, window: Window) -> pl.DataFrame:
     )
     rows = inside(window, shown, what="impression", where=", ".join(map(str, logs)))
     return (
-        rows.join(known, on="product_id", how="left")
+        with_attributes(rows, known, "product_id", products[0])
         .sort("event_timestamp", "segment", "product_id", "position", "click", "propensity", maintain_order=True)
         .select(events_schema().names)
     )
