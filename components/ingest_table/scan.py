@@ -85,6 +85,8 @@ def scan(source: Source, columns: Iterable[str], table: Table, scratch: Path, op
         raise BadInputError(f"{source.shown} holds none of the pipeline's columns, only its path does: correct either")
     if source.is_text:
         path = _texts(path, source, names, read, table, scratch / "texts" / f"{source.name}.parquet")
+    else:
+        _check_pages(path, source, read)
     try:
         if not source.is_text:
             path = with_known_zones(path, read, scratch / "zones" / source.name)
@@ -209,6 +211,25 @@ def _parquet_names(path: Path, source: Source) -> list[str]:
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise BadInputError(f"{source.shown} has column {twice!r} twice: remove one")
     return names
+
+
+def _check_pages(path: Path, source: Source, columns: list[str]) -> None:
+    """Check that every page of some columns of a Parquet file can be read.
+
+    polars takes the lengths in a damaged page for true and ends the process when it cannot get that much memory;
+    Arrow checks them first.
+
+    Raises:
+        BadInputError: a page is damaged.
+    """
+    try:
+        with pq.ParquetFile(path, memory_map=False) as file:
+            for _ in file.iter_batches(columns=columns, use_threads=False):
+                pass
+    except pa.ArrowNotImplementedError:
+        return  # a type that Arrow does not know; polars may
+    except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
+        raise BadInputError(f"{source.shown} is damaged ({_first(error)}); write it again") from None
 
 
 def _require(wanted: list[str], names: list[str], source: Source) -> None:

@@ -50,6 +50,11 @@ def test_few_damaged_files(tmp_path: Path) -> None:
     assert read + told == FEW and min(read, told) > FEW / 20
 
 
+def test_a_page_whose_length_would_take_all_memory(tmp_path: Path) -> None:
+    # polars alone ends the process on this file: "memory allocation of 2305843009213693944 bytes failed".
+    assert read_all(tmp_path, 6878, 6879) == (0, 1)
+
+
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("first", range(0, MANY, BATCH))
