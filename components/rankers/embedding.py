@@ -13,7 +13,7 @@ from components.rankers.config import RankerConfig
 from components.rankers.roomy import roomy_zeros
 from components.rankers.sequences.mean import masked_mean
 from components.rankers.touched import TouchedRows, gather
-from features.declaration import PADDING, FieldSpec
+from features.declaration import FIRST, PADDING, UNKNOWN, FieldSpec
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ class FieldEmbedding(nn.Module):
     """The embedding tables of all fields, kept as one.
 
     Each table is a block of rows of the fused table, starting at its offset. Row 0 of a block stands
-    for padding and missing values: it is zero and never learns.
+    for padding and missing values: it is zero and never learns. Row 1 stands for unknown values: it starts at zero,
+    so that where it never learns an unknown value says nothing, instead of something random.
 
     Args:
         fields: inputs of the ranker.
@@ -60,7 +61,8 @@ class FieldEmbedding(nn.Module):
         super().__init__()
         rows = self.lay_out(fields, width, shared)
         weight = roomy_zeros(rows, width).normal_().mul_(std)  # in place: a table may be most of the memory
-        weight[sorted(set(self.offsets.values()))] = 0.0
+        for first in set(self.offsets.values()):
+            weight[first + PADDING] = weight[first + UNKNOWN : first + FIRST] = 0.0
         self.weight = nn.Parameter(weight)
 
     @classmethod

@@ -10,6 +10,8 @@ from features.declaration import Frozen
 
 EPOCH_SECONDS = "epoch_seconds"
 """Annotation of the ranker: mean seconds that one pass over the training split took, evaluation left out."""
+LEARN_UNKNOWN = {"gnolr": 0.02}
+"""Share of ids shown as unknown by ranker; where vectors start near zero, one that says nothing is the better guess."""
 PARAMETERS = "parameters"
 """Annotations `embedding_parameters` and `dense_parameters` of the ranker: how many numbers it learned."""
 
@@ -19,6 +21,11 @@ class Config(Knobs):
 
     ranker: RankerConfig
     """Which ranker."""
+
+    @property
+    def shown_unknown(self) -> float:
+        """Return the share of ids that a step sees as unknown."""
+        return LEARN_UNKNOWN.get(self.ranker.name, 0.0) if self.unknown_share is None else self.unknown_share
 
     @classmethod
     def of(cls, ranker: RankerConfig, knobs: Knobs) -> Config:
@@ -54,7 +61,7 @@ class EpochReport(Frozen):
 
 COMPONENT = ComponentSpec(
     name="train_ranker",
-    version="1",
+    version="2",
     summary="Train a ranker with Ray Train and keep the epoch with the best validation AUC.",
     config=Config,
     inputs=Inputs,

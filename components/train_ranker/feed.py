@@ -15,6 +15,7 @@ from torch import Tensor
 from components.train_ranker.batches import features_at, labels_at
 from components.train_ranker.order import Window, share, shuffled, windows
 from components.training_set import EncodedSplit
+from features.declaration import UNKNOWN
 
 AHEAD = 2
 """Batches that may wait: one is enough for a steady reader, the second covers a change of window."""
@@ -50,6 +51,8 @@ class Plan:
         rank: this worker.
         world: workers.
         device: where batches go.
+        unknown: share of ids shown as unknown.
+        ids: fields whose ids are.
     """
 
     batch: int
@@ -58,6 +61,8 @@ class Plan:
     rank: int
     world: int
     device: torch.device
+    unknown: float = 0.0
+    ids: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -112,11 +117,37 @@ def _fill(split: EncodedSplit, plan: Plan, epoch: int, after: int, put: Callable
         order = shuffled(window, plan.seed, epoch)
         for number in range(max(0, after - window.first_step), window.steps):
             batch = order[number * window.batch : (number + 1) * window.batch]
-            mine = batch[share(len(batch), plan.rank, plan.world)]
+            part = share(len(batch), plan.rank, plan.world)
+            mine = batch[part]
+            step = window.first_step + number + 1
             features = features_at(rows, mine, plan.device) if len(mine) else {}
             labels = labels_at(rows, mine, plan.device) if len(mine) else {}
-            if not put(Batch(window.first_step + number + 1, len(batch), len(mine), features, labels)):
+            if len(mine) and plan.unknown:
+                _forget(features, plan, (epoch, step), len(batch), part)
+            if not put(Batch(step, len(batch), len(mine), features, labels)):
                 return
+
+
+def _forget(features: dict[str, Tensor], plan: Plan, at: tuple[int, int], rows: int, part: slice) -> None:
+    """Show some ids as unknown, in place, so that the rows that stand for unknown ids learn what is left without one.
+
+    Which ones follows from seed, epoch and step alone: they are drawn for the whole batch, of which each worker takes
+    its part, and a draw costs what it changes.
+
+    Args:
+        features: this worker's part of a batch.
+        plan: which fields, how many ids, and the seed.
+        at: epoch and step.
+        rows: of the batch over all workers.
+        part: this worker's rows of it.
+    """
+    draw = np.random.default_rng([plan.seed % 2**63, *at])
+    for name in plan.ids:
+        values = features[name].view(-1)
+        wide = len(values) // (part.stop - part.start)
+        chosen = draw.integers(rows * wide, size=draw.binomial(rows * wide, plan.unknown)) - part.start * wide
+        mine = torch.from_numpy(chosen[(chosen >= 0) & (chosen < len(values))]).to(plan.device)
+        values[mine] = values[mine].clamp(max=UNKNOWN)  # padding stays padding
 
 
 def _in_memory(split: EncodedSplit, window: Window) -> EncodedSplit:

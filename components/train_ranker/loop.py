@@ -147,7 +147,16 @@ def _train_epoch(
 ) -> float:
     """Take one pass over the rows, or what is left of it, and return the mean loss per row."""
     config, epoch = job.config, at.epoch
-    plan = Plan(config.batch_size, config.seed, config.shuffle_rows, replica.rank, replica.world, replica.device)
+    plan = Plan(
+        config.batch_size,
+        config.seed,
+        config.shuffle_rows,
+        replica.rank,
+        replica.world,
+        replica.device,
+        config.shown_unknown,
+        start.ids,
+    )
     ranker.train()
     total = at.loss
     with batches(start.training, plan, epoch, after=at.step) as steps:

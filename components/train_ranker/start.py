@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,7 @@ class Start:
         keeps_base: whether epoch 0 may be the best: the ranker that trains is then `base`.
         adapter: what is written beside the weights when an adapter trains.
         optimiser: values that the optimiser starts with; None starts without any.
+        ids: fields whose values have a row of their own, so that others are unknown.
     """
 
     ranker: RankerModule
@@ -44,6 +45,7 @@ class Start:
     keeps_base: bool = False
     adapter: AdapterHeader | None = None
     optimiser: dict[str, Tensor] | None = None
+    ids: tuple[str, ...] = ()
 
 
 def start_of(job: TrainingJob, schema: RankerSchema) -> Start:
@@ -53,21 +55,27 @@ def start_of(job: TrainingJob, schema: RankerSchema) -> Start:
         BadInputError: there is no row to train on, or the ranker cannot be built or adapted.
     """
     training, validation = (open_split(job.dataset, split, schema) for split in ("train", "validation"))
-    if job.adaptation is None:
-        if training.rows == 0:
-            raise BadInputError("the training split has no rows: widen the window or change the split")
-        torch.manual_seed(job.config.seed)
-        ranker = build_ranker(job.config.ranker, schema)
-        if job.continues is None:
-            return Start(ranker, training, validation)
-        return _continued(job, job.continues, ranker, training, validation)
-    return _adapted(job, job.adaptation, schema, training, validation)
+    encoder = Encoder.model_validate_json((job.dataset / "encoder.json").read_text(encoding="utf-8"))
+    ids = tuple(field.name for field in encoder.fitted if field.table in encoder.vocabularies)
+    if job.adaptation is not None:
+        return replace(_adapted(job, job.adaptation, schema, training, validation), ids=ids)
+    if training.rows == 0:
+        raise BadInputError("the training split has no rows: widen the window or change the split")
+    torch.manual_seed(job.config.seed)
+    ranker = build_ranker(job.config.ranker, schema)
+    if job.continues is None:
+        return Start(ranker, training, validation, ids=ids)
+    return replace(_continued(job, job.continues, encoder, ranker, training, validation), ids=ids)
 
 
 def _continued(
-    job: TrainingJob, before: Path, ranker: RankerModule, training: EncodedSplit, validation: EncodedSplit
+    job: TrainingJob,
+    before: Path,
+    encoder: Encoder,
+    ranker: RankerModule,
+    training: EncodedSplit,
+    validation: EncodedSplit,
 ) -> Start:
-    encoder = Encoder.model_validate_json((job.dataset / "encoder.json").read_text(encoding="utf-8"))
     sources = carry_on(ranker, encoder, before)
     known = carried_optimiser(ranker, sources, before, job.config) if job.carries_optimiser else None
     return Start(ranker, training, validation, ranker, keeps_base=True, optimiser=known)

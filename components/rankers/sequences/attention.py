@@ -1,4 +1,4 @@
-"""How is attention shared among the events that exist?"""
+"""How is attention shared among the events that exist, and by vectors of which size?"""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from torch import Tensor
 
 _NEVER = -1e30
 """Score of what must not be attended to: finite, so that a row without any event has no NaN."""
+_LEAST_SQUARE = 1e-12
+"""Far below the mean square of a fresh embedding, so that vectors of any trained size count by their direction."""
 
 
 def masked_softmax(scores: Tensor, allowed: Tensor) -> Tensor:
@@ -19,3 +21,12 @@ def masked_softmax(scores: Tensor, allowed: Tensor) -> Tensor:
     """
     weights = torch.softmax(scores.masked_fill(allowed == 0, _NEVER), dim=-1)
     return weights * allowed
+
+
+def of_size_one(vectors: Tensor) -> Tensor:
+    """Return float32 ``[..., d]`` divided by their root mean square; zero stays zero.
+
+    Products of such vectors differ by what they mean and not by how far training has moved them from zero, so that a
+    softmax of their products is neither flat at the start nor one-hot later.
+    """
+    return vectors * torch.rsqrt(vectors.square().mean(dim=-1, keepdim=True) + _LEAST_SQUARE)

@@ -5,7 +5,9 @@ temporal encoding ``e_j = h_j + p_j`` and ``v = t + p_0``:
 
     α = softmax_j( e_j · v / √d ),    output = Σ_j α_j (e_j ⊙ v)
 
-Meaning and time of both sides meet in the weight and in the value: four-way interaction.
+Meaning and time of both sides meet in the weight and in the value: four-way interaction. Here e_j and v are divided by
+their root mean square first. Embeddings start near zero, where products of two of them would leave the softmax flat,
+and the four-way interaction silent, for longer than most trainings last.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from torch import Tensor, nn
 
 from components.rankers.config import RankerConfig
 from components.rankers.parts import SequenceEncoder
-from components.rankers.sequences.attention import masked_softmax
+from components.rankers.sequences.attention import masked_softmax, of_size_one
 
 
 class TinSequence(SequenceEncoder):
@@ -27,6 +29,9 @@ class TinSequence(SequenceEncoder):
     the candidate, which is a field of its own here. Positions count back from the candidate (0), the most
     recent event is 1; events beyond the longest history share the last position. A history that shares no
     table with a candidate is read with ``v = p_0``: a learned query vector.
+
+    Both are scaled by a learned gain, which starts as large as an embedding: vectors of size 1 would drown the other
+    fields at the start.
 
     Args:
         width: d, width of the vectors.
@@ -39,14 +44,16 @@ class TinSequence(SequenceEncoder):
         super().__init__()
         self.out_features = 2 * width
         self.length = length
-        self.positions = nn.Parameter(torch.randn(length + 1, width) * (config.embedding_std or 0.01))
+        std = config.embedding_std or 0.01
+        self.positions = nn.Parameter(torch.randn(length + 1, width) * std)
+        self.gain = nn.Parameter(torch.full((self.out_features,), std))
 
     def forward(self, vectors: Tensor, mask: Tensor, target: Tensor | None) -> Tensor:
         """Return float32 ``[B, 2d]``, zero where the history is empty; see `SequenceEncoder.forward`."""
         now = self.positions[0]
-        v = now.expand(vectors.shape[0], -1) if target is None else target + now
+        v = of_size_one(now.expand(vectors.shape[0], -1) if target is None else target + now)
         ago = torch.arange(1, vectors.shape[1] + 1, device=vectors.device).clamp(max=self.length)
-        events = vectors + self.positions[ago]
+        events = of_size_one(vectors + self.positions[ago])
         scores = (events * v.unsqueeze(1)).sum(dim=2) / math.sqrt(vectors.shape[2])
         u = (masked_softmax(scores, mask).unsqueeze(2) * events).sum(dim=1)
-        return torch.cat([u, u * v], dim=1)
+        return torch.cat([u, u * v], dim=1) * self.gain

@@ -63,15 +63,19 @@ def softmax(scores: list[float]) -> list[float]:
     return [e / sum(exps) for e in exps]
 
 
+def of_size_one(x: Array) -> Array:
+    return x / math.sqrt((x**2).mean())
+
+
 def tin_by_hand(w: dict[str, Array], history: Array, t: Array) -> Array:
-    v = t + w["positions"][0]
-    encoded = [h + w["positions"][j] for j, h in enumerate(history, start=1)]
+    v = of_size_one(t + w["positions"][0])
+    encoded = [of_size_one(h + w["positions"][j]) for j, h in enumerate(history, start=1)]
     if not encoded:
         return np.zeros(2 * WIDTH)
     alphas = softmax([float(e @ v) / math.sqrt(WIDTH) for e in encoded])
     u = sum(a * e for a, e in zip(alphas, encoded, strict=True))
     four_way = sum(a * (e * v) for a, e in zip(alphas, encoded, strict=True))
-    return np.concatenate([u, four_way])
+    return w["gain"] * np.concatenate([u, four_way])
 
 
 def norm_by_hand(x: Array, gain: Array, shift: Array) -> Array:
