@@ -77,7 +77,7 @@ def digest_of(files: Mapping[str, str]) -> str:
 
 def own_files(*modules: str) -> dict[str, Path]:
     """Return the Python and YAML files of packages and modules by their path from the folder of the top package."""
-    found = {}
+    found: dict[str, Path] = {}
     for module in modules:
         root, inner = _top(module), module.partition(".")[2]
         place = _place(root, inner) if root.is_dir() else root
