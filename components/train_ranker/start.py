@@ -35,7 +35,7 @@ class Start:
         keeps_base: whether epoch 0 may be the best: the ranker that trains is then `base`.
         adapter: what is written beside the weights when an adapter trains.
         optimiser: values that the optimiser starts with; None starts without any.
-        ids: fields whose values have a row of their own, so that others are unknown.
+        ids: fields whose values have a row of their own, so that others are unknown; read where some are shown so.
     """
 
     ranker: RankerModule
@@ -55,8 +55,7 @@ def start_of(job: TrainingJob, schema: RankerSchema) -> Start:
         BadInputError: there is no row to train on, or the ranker cannot be built or adapted.
     """
     training, validation = (open_split(job.dataset, split, schema) for split in ("train", "validation"))
-    encoder = Encoder.model_validate_json((job.dataset / "encoder.json").read_text(encoding="utf-8"))
-    ids = tuple(field.name for field in encoder.fitted if field.table in encoder.vocabularies)
+    ids = _ids(_encoder(job)) if job.config.shown_unknown else ()
     if job.adaptation is not None:
         return replace(_adapted(job, job.adaptation, schema, training, validation), ids=ids)
     if training.rows == 0:
@@ -65,18 +64,21 @@ def start_of(job: TrainingJob, schema: RankerSchema) -> Start:
     ranker = build_ranker(job.config.ranker, schema)
     if job.continues is None:
         return Start(ranker, training, validation, ids=ids)
-    return replace(_continued(job, job.continues, encoder, ranker, training, validation), ids=ids)
+    return replace(_continued(job, job.continues, ranker, training, validation), ids=ids)
+
+
+def _encoder(job: TrainingJob) -> Encoder:
+    return Encoder.model_validate_json((job.dataset / "encoder.json").read_text(encoding="utf-8"))
+
+
+def _ids(encoder: Encoder) -> tuple[str, ...]:
+    return tuple(field.name for field in encoder.fitted if field.table in encoder.vocabularies)
 
 
 def _continued(
-    job: TrainingJob,
-    before: Path,
-    encoder: Encoder,
-    ranker: RankerModule,
-    training: EncodedSplit,
-    validation: EncodedSplit,
+    job: TrainingJob, before: Path, ranker: RankerModule, training: EncodedSplit, validation: EncodedSplit
 ) -> Start:
-    sources = carry_on(ranker, encoder, before)
+    sources = carry_on(ranker, _encoder(job), before)
     known = carried_optimiser(ranker, sources, before, job.config) if job.carries_optimiser else None
     return Start(ranker, training, validation, ranker, keeps_base=True, optimiser=known)
 
