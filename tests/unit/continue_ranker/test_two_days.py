@@ -26,6 +26,7 @@ from components.train_ranker.loop import train
 from components.train_ranker.validation import Replica
 from components.training_set import read_encoded, read_schema
 from features.encode import Encoder
+from registry.client import ListedVersion
 from registry.contract import RegisteredVersion
 from tests.stages import run_stage
 from tests.trained import publish
@@ -53,6 +54,9 @@ class Night:
             model=model, version=which, digest="d", model_uri="", ranker_digest=self.champion, report_digest="",
             created_at="2026-01-01T00:00:00Z",
         )  # fmt: skip
+
+    def versions(self, model: str) -> tuple[ListedVersion, ...]:
+        return (ListedVersion(version=self.version(model, 7), aliases=("champion",), tags={}, run_id=""),)
 
     def take(self, day: int) -> ArtifactRef:
         result = run_stage(self.settings, "take_champion", {"model": "shop"}, dataset=self.datasets[day])

@@ -25,6 +25,7 @@ def custom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path.write_text(YAML)
     monkeypatch.setenv(store.CUSTOM_STORE, str(path))
     monkeypatch.setenv("SHOP_REGISTRY", "sqlite:///r.db")
+    monkeypatch.chdir(tmp_path)  # where a relative registry would appear
     return path
 
 

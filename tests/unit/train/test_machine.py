@@ -21,7 +21,8 @@ def step():
     held = [torch.ones(1_000_000) for _ in range(4)]
     return [part + 1 for part in held]
 
-step()
+for _ in range(5):  # until the heap has the size that a step needs
+    step()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range({STEPS}):
     step()
@@ -35,5 +36,5 @@ def test_a_step_does_not_ask_the_system_for_memory_that_the_last_one_freed() -> 
         done = subprocess.run([sys.executable, "-c", _FAULTS, how], capture_output=True, text=True, check=True)
         return int(done.stdout)
 
-    # 32 MB a step are 8,000 pages. Without the setting most of them are asked for again, with it none should be.
-    assert pages_of_a_step("kept") < 100 < 1000 < pages_of_a_step("not")
+    # 32 MB a step are 8,000 pages. Without the setting hundreds or all are asked for again, as glibc's thresholds move.
+    assert pages_of_a_step("kept") < 10 < 100 < pages_of_a_step("not")
