@@ -14,6 +14,9 @@ from components.contract import ComponentConfig, ComponentSpec, Ports
 from features.declaration import Declaration, Frozen, Name, Window
 from features.encoding import FieldEncoding
 
+ROW = "row_id"
+"""Column of a training set's raw rows: their number, in the order of time."""
+
 
 class Split(ComponentConfig):
     """How rows are divided."""
@@ -83,6 +86,17 @@ class Config(ComponentConfig):
     """How rows are divided."""
     encode: dict[Name, FieldEncoding] = Field(default_factory=dict)
     """Encodings that replace the default of a feature's dtype."""
+
+    @model_validator(mode="after")
+    def _own_name(self) -> Self:
+        for key in ("user", "item", "domain", "context", "carry", "feedback"):
+            value = getattr(self, key)
+            if ROW in (value if isinstance(value, tuple) else (value,)):
+                raise ValueError(
+                    f"{key} names {ROW!r}, which is the number of a row in a training set: publish the column under "
+                    "another name"
+                )
+        return self
 
     def declaration(self) -> Declaration:
         """Return the roles of the columns."""

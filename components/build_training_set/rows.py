@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 
-from components.build_training_set.config import Config
+from components.build_training_set.config import ROW, Config
 from components.errors import BadInputError, ContractViolationError, MissingError, did_you_mean
 from features.declaration import Declaration
 from features.definitions import Definitions
@@ -53,11 +53,7 @@ def read_impressions(path: Path, config: Config) -> pl.DataFrame:
                 "so that they go to quarantine"
             )
     check_labels(frame, declaration)
-    return (
-        frame.with_columns(pl.col(list(config.feedback)).cast(pl.Int8))
-        .with_row_index("row_id")
-        .cast({"row_id": pl.Int64})
-    )
+    return frame.with_columns(pl.col(list(config.feedback)).cast(pl.Int8)).with_row_index(ROW).cast({ROW: pl.Int64})
 
 
 def check_labels(frame: pl.DataFrame, declaration: Declaration) -> None:
@@ -108,7 +104,7 @@ def join_features(
     """
     time = config.declaration().time
     names = {feature.name for feature in snapshot.features}
-    taken = sorted(names & {"row_id", *impressions.columns})
+    taken = sorted(names & {ROW, *impressions.columns})
     if taken:
         raise BadInputError(
             f"{', '.join(map(repr, taken))} is a feature of service {snapshot.service!r} and a column of the "
@@ -117,9 +113,7 @@ def join_features(
     for key in snapshot.keys:
         if key not in impressions.columns:
             raise BadInputError(f"service {snapshot.service!r} is keyed by {key!r}, which the impressions do not have")
-    entities = impressions.select(
-        pl.col("row_id").alias(ROW_ID), *snapshot.keys, (pl.col(time) - TICK).alias(ENTITY_TIME)
-    )
+    entities = impressions.select(pl.col(ROW).alias(ROW_ID), *snapshot.keys, (pl.col(time) - TICK).alias(ENTITY_TIME))
     with open_offline(tables, definitions) as store:
         joined = historical(
             store, to_arrow(entities), snapshot.service, definitions, names=joined_names(config, snapshot)
@@ -151,7 +145,16 @@ def missing_shares(table: pa.Table, names: Iterable[str]) -> dict[str, float]:
 
 def to_arrow(frame: pl.DataFrame) -> pa.Table:
     """Return an Arrow table with plain strings and lists, as every reader knows them."""
-    return frame.to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
+    table = frame.to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
+    plain = pa.schema([(field.name, _plain(field.type)) for field in table.schema])
+    return table if plain == table.schema else table.cast(plain)
+
+
+def _plain(dtype: pa.DataType) -> pa.DataType:
+    """Return the type with lists whose offsets have 32 bits, and no width of their own."""
+    if pa.types.is_large_list(dtype) or pa.types.is_fixed_size_list(dtype) or pa.types.is_list(dtype):
+        return pa.list_(_plain(dtype.value_type))
+    return pa.string() if pa.types.is_large_string(dtype) else dtype
 
 
 def _examples(rows: pl.DataFrame, declaration: Declaration, labels: list[str]) -> str:

@@ -8,6 +8,11 @@ from contextlib import contextmanager
 
 from components.errors import BadInputError, RankmillError, RetryableError
 
+CLIENTS = frozenset(
+    {"redis", "psycopg", "psycopg2", "asyncpg", "sqlalchemy", "botocore", "google", "azure", "grpc", "pymysql"}
+)
+"""Packages whose errors say that a server was asked; any other library's is about what it was given."""
+
 
 @contextmanager
 def one_sentence(online: str) -> Iterator[None]:
@@ -31,8 +36,23 @@ def one_sentence(online: str) -> Iterator[None]:
             type(error).__module__ == "builtins" and not isinstance(error, OSError)
         ):
             raise
-        # Classes of a client library, such as Redis' for the values or SQLAlchemy's for the registry.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:300]
-        raise RetryableError(
-            f"a server of the online store {online} does not answer: {reason}; start it, or correct where it is"
+        if _of_a_server(error):
+            raise RetryableError(
+                f"a server of the online store {online} does not answer: {reason}; start it, or correct where it is"
+            ) from error
+        library = type(error).__module__.partition(".")[0]
+        raise BadInputError(
+            f"{library} cannot write the features into the online store {online}: {reason}; correct the definitions "
+            "or the store's configuration"
         ) from error
+
+
+def _of_a_server(error: BaseException) -> bool:
+    """Return whether an error comes from a connection: of the system, or a client library's, perhaps wrapped."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) or type(seen).__module__.partition(".")[0] in CLIENTS:
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False

@@ -228,6 +228,25 @@ def test_context_and_drop_and_encode_change_what_the_ranker_sees(bench: Bench) -
     assert set(read_encoded(folder, "train", read_schema(folder)).domain.tolist()) == {0}
 
 
+@pytest.mark.parametrize(
+    "dtype", [pl.List(pl.Int64), pl.Array(pl.Int64, 2), pl.List(pl.String)], ids=["ints", "two ints", "texts"]
+)
+def test_a_list_of_the_impression_is_a_history(bench: Bench, dtype: pl.DataType) -> None:
+    """Whichever of the list types a Parquet file holds."""
+    items = pl.col("item_id")
+    events = make_events(120).with_columns(pl.concat_list(items, items % 3).cast(dtype).alias("seen"))
+    ref = bench.publish(events)
+    config: dict[str, Any] = {"context": ["seen"], "domain": None, "encode": {"seen": {"kind": "sequence"}}}
+    if dtype != pl.List(pl.String):
+        config["encode"]["seen"]["shares"] = "item_id"
+    folder = bench.folder(bench.dataset(ref, bench.features(ref), **config).outputs["training_set"])
+    schema = read_schema(folder)
+    seen = read_encoded(folder, "train", schema).features["seen"]
+    assert (seen[:, :2] > 0).all() and not seen[:, 2:].any()
+    if dtype != pl.List(pl.String):
+        assert (seen[:, 0] == read_encoded(folder, "train", schema).features["item_id"]).all()
+
+
 # --- the canary -----------------------------------------------------------------------------------
 
 SHOCK = 123_456
@@ -309,6 +328,7 @@ def test_a_broken_funnel_names_five_rows(bench: Bench) -> None:
         ({"user_id": pl.lit(None, pl.Int64)}, {}, "100 impressions have no 'user_id'"),
         ({}, {"feedback": ["like", "lov"]}, "no column 'lov' .did you mean 'love'"),
         ({}, {"drop": ["gendr"]}, "no feature 'gendr' .did you mean 'gender'"),
+        ({}, {"context": ["row_id"]}, "context names 'row_id', which is the number of a row in a training set"),
         ({}, {"context": ["gender"]}, "'gender' is a feature of service 'movielens_ranker' and a column"),
         ({}, {"feature_service": "movielens_profile"}, "made for service 'movielens_ranker', not 'movielens_profile'"),
     ],
