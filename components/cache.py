@@ -87,6 +87,26 @@ def cache_key(parts: Mapping[str, str]) -> str:
     return sha256_json(dict(parts))[:32]
 
 
+def nearest_run(parts: Mapping[str, str], records: Sequence[StageRecord], made_by: str) -> StageRecord | None:
+    """Return the run of the same pipeline that differs least; of equals one of the same stage, of those the first.
+
+    Args:
+        parts: named parts of the key now.
+        records: earlier results of the component, newest first, of any pipeline: what another pipeline did says
+            nothing about why this one runs.
+        made_by: ``pipeline.stage`` that asks.
+    """
+    parts = without(parts, RUN)
+    pipeline = made_by.partition(".")[0]
+
+    def differences(record: StageRecord) -> tuple[int, bool]:
+        old = without(record.explanation, RUN)
+        return sum(old.get(name) != parts.get(name) for name in {*old, *parts}), record.made_by != made_by
+
+    own = (record for record in records if record.made_by.partition(".")[0] == pipeline)
+    return min(own, key=differences, default=None)
+
+
 def without(parts: Mapping[str, str], *names: str) -> dict[str, str]:
     """Return the parts of a key but for some."""
     return {name: value for name, value in parts.items() if name not in names}

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from components.cache import RUN, Change, cache_key, changes, key_parts, told, without
+from components.cache import Change, cache_key, changes, key_parts, nearest_run, told
 from components.errors import RankmillError
 from components.execute import load_function, validated_config
 from components.records import StageRecord
@@ -63,7 +63,7 @@ def _predict(
     inputs = {port: digests[source] for port, source in sources.items() if source in digests}
     unknown = [source for port, source in sources.items() if port not in inputs]
     parts = key_parts(spec, canonical, inputs, window)
-    similar = _most_similar(parts, store.records(spec.name), f"{pipeline}.{stage.name}")
+    similar = nearest_run(parts, store.records(spec.name), f"{pipeline}.{stage.name}")
     found: tuple[Change, ...] = ()
     if similar is not None and not unknown:
         found = changes(similar, parts, canonical, source_files(*modules_of(spec)))
@@ -110,13 +110,3 @@ def _recheck(stage: PlannedStage, record: StageRecord, config: Any, settings: Se
     except RankmillError as error:
         return str(error)
     return reason
-
-
-def _most_similar(parts: Mapping[str, str], records: Sequence[StageRecord], stage: str) -> StageRecord | None:
-    """Return the record with the fewest other parts; of equals one of this stage, of those the newest."""
-
-    def differences(record: StageRecord) -> tuple[int, bool]:
-        old = without(record.explanation, RUN)
-        return sum(old.get(name) != parts.get(name) for name in {*old, *parts}), record.made_by != stage
-
-    return min(records, key=differences, default=None)

@@ -8,11 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.cache import RUN, changes, told, without
+from components.cache import RUN, changes, nearest_run, told
 from components.errors import RankmillError
 from components.execute import StageResult, run_folder
 from components.pages import REPORT_STYLE, picture
-from components.records import StageRecord
 from components.settings import Settings
 from components.store import ArtifactRef, Store, open_store
 from features.files import write_durably
@@ -162,15 +161,10 @@ def reason(result: StageResult, store: Store) -> str:
     if RUN in record.explanation:
         return "its result is never taken from the store"
     earlier = [other for other in store.records(result.component) if other.created_at < record.created_at]
-    if not earlier:
+    near = nearest_run(record.explanation, earlier, record.made_by)
+    if near is None:
         return "it had never run"
-
-    def differences(other: StageRecord) -> tuple[int, bool]:
-        old = without(other.explanation, RUN)
-        names = {*old, *record.explanation}
-        return sum(old.get(name) != record.explanation.get(name) for name in names), other.made_by != record.made_by
-
-    found = changes(min(earlier, key=differences), record.explanation, record.config, record.sources)
+    found = changes(near, record.explanation, record.config, record.sources)
     return told(found) if found else "it was asked to run again, or its earlier result no longer held"
 
 

@@ -112,6 +112,12 @@ def test_a_miss_says_what_changed_and_how_long_it_took(settings: Settings) -> No
     assert second.why == "it reads make.numbers, made anew before it"
 
 
+def test_what_another_pipeline_did_is_no_reason(settings: Settings) -> None:
+    run(replace(CHAIN, spec=CHAIN.spec.model_copy(update={"name": "another"})), {"count": 3}, settings)
+    first, *_ = foretell(CHAIN, {"count": 9}, settings)
+    assert (first.why, first.seconds) == ("it has never run", None)
+
+
 def test_a_changed_input_is_told_by_its_digests(settings: Settings) -> None:
     results = run(CHAIN, {"count": 3}, settings)
     other = run(plan_of(CHAIN.stages[0]), {"count": 4}, settings)
