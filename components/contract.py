@@ -56,7 +56,8 @@ class ComponentSpec:
         entrypoint: ``package.module:function`` of `run`, imported only when the stage runs.
         cacheable: False when the result depends on state outside the artifacts (a registry, a store).
         windowed: whether the run's window is part of the input.
-        sources: more packages or modules whose source belongs to the cache key.
+        sources: packages whose source belongs to the cache key besides what the code imports of this tree: those it
+            loads by name, or reads data files from.
         recheck: ``package.module:function`` called on a cache hit as ``(outputs, config, settings)``;
             it returns why the cached result no longer holds outside the store, or None. Light imports.
         after_publish: ``package.module:function`` called as ``(outputs, config, settings)`` once the

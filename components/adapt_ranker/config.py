@@ -55,11 +55,5 @@ COMPONENT = ComponentSpec(
     inputs=Inputs,
     outputs=Outputs,
     entrypoint="components.adapt_ranker.component:run",
-    sources=(
-        "components.rankers",
-        "components.train_ranker",
-        "components.training_set",
-        "components.process_tree",
-        "registry.metrics",
-    ),
+    sources=("components.rankers",),
 )

@@ -103,16 +103,5 @@ COMPONENT = ComponentSpec(
     inputs=Inputs,
     outputs=Outputs,
     entrypoint="components.continue_ranker.component:run",
-    sources=(
-        "components.rankers",
-        "components.take_champion.config",
-        "components.train_ranker",
-        "components.training_set",
-        "components.process_tree",
-        "features.declaration",
-        "features.encode",
-        "features.moments",
-        "features.encoding",
-        "registry.metrics",
-    ),
+    sources=("components.rankers",),
 )

@@ -52,16 +52,5 @@ COMPONENT = ComponentSpec(
     inputs=Inputs,
     outputs=Outputs,
     entrypoint="components.export_onnx.component:run",
-    sources=(
-        "components.rankers",
-        "components.training_set",
-        "registry.axes",
-        "registry.contract",
-        "registry.request",
-        "registry.served_model",
-        "registry.session",
-        "features.encode",
-        "features.moments",
-        "features.declaration",
-    ),
+    sources=("components.rankers",),
 )

@@ -62,15 +62,4 @@ COMPONENT = ComponentSpec(
     inputs=Inputs,
     outputs=Outputs,
     entrypoint="components.fit_lightgbm.component:run",
-    sources=(
-        "components.evaluate_ranker",
-        "components.pages",
-        "components.plots",
-        "components.rankers.tasks",
-        "components.training_set",
-        "features.encode",
-        "features.moments",
-        "registry.metrics",
-        "registry.report",
-    ),
 )

@@ -57,6 +57,5 @@ COMPONENT = ComponentSpec(
     entrypoint="components.ingest_household.component:run",
     windowed=True,
     flow=Flow(gives=_gives),
-    sources=("components.events_table", "components.wheel_files"),
     recheck="components.ingest_household.recheck:raw_files_are_unchanged",
 )

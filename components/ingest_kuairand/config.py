@@ -74,6 +74,5 @@ COMPONENT = ComponentSpec(
     entrypoint="components.ingest_kuairand.component:run",
     windowed=True,
     flow=Flow(gives=_gives),
-    sources=("components.csv_table", "components.events_table", "components.raw_table"),
     recheck="components.ingest_kuairand.recheck:raw_files_are_unchanged",
 )

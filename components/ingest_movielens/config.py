@@ -69,6 +69,5 @@ COMPONENT = ComponentSpec(
     entrypoint="components.ingest_movielens.component:run",
     windowed=True,
     flow=Flow(gives=_gives),
-    sources=("components.events_table", "components.raw_table", "components.wheel_files"),
     recheck="components.ingest_movielens.recheck:raw_files_are_unchanged",
 )

@@ -61,6 +61,5 @@ COMPONENT = ComponentSpec(
     entrypoint="components.ingest_open_bandit.component:run",
     windowed=True,
     flow=Flow(gives=_gives),
-    sources=("components.csv_table", "components.events_table", "components.raw_table", "components.wheel_files"),
     recheck="components.ingest_open_bandit.recheck:raw_files_are_unchanged",
 )

@@ -238,6 +238,5 @@ COMPONENT = ComponentSpec(
     entrypoint="components.ingest_table.component:run",
     windowed=True,
     flow=FLOW,
-    sources=("components.beside", "components.csv_lines", "components.csv_table", "components.events_table"),
     recheck="components.ingest_table.recheck:files_are_unchanged",
 )

@@ -46,17 +46,6 @@ COMPONENT = ComponentSpec(
     entrypoint="components.materialize_features.component:run",
     windowed=True,
     flow=FLOW,
-    sources=(
-        "features.asof_store",
-        "features.online",
-        "features.tables",
-        "features.table_types",
-        "features.definitions",
-        "features.own_definitions",
-        "features.readable",
-        "features.store",
-        "features.service",
-        "features.encoding",
-    ),
+    sources=("features.asof_store", "features.definitions"),
     recheck="components.materialize_features.recheck:online_store_is_current",
 )

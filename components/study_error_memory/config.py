@@ -83,15 +83,5 @@ COMPONENT = ComponentSpec(
     inputs=Inputs,
     outputs=Outputs,
     entrypoint="components.study_error_memory.component:run",
-    sources=(
-        "components.pages",
-        "components.plots",
-        "components.rankers",
-        "components.refresh_error_memory",
-        "components.train_ranker.batches",
-        "components.training_set",
-        "registry.memory",
-        "registry.metrics",
-        "registry.report",
-    ),
+    sources=("components.rankers",),
 )

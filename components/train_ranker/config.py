@@ -67,5 +67,5 @@ COMPONENT = ComponentSpec(
     inputs=Inputs,
     outputs=Outputs,
     entrypoint="components.train_ranker.component:run",
-    sources=("components.rankers", "components.training_set", "components.process_tree", "registry.metrics"),
+    sources=("components.rankers",),
 )

@@ -129,5 +129,5 @@ COMPONENT = ComponentSpec(
     outputs=Outputs,
     flow=Flow(gives=_gives),
     entrypoint="components.validate_data.component:run",
-    sources=("features.expectations", "features.suites", "features.yaml_text"),
+    sources=("features.expectations",),
 )
