@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from components.artifacts import Artifact
 from components.catalog import catalog
 from components.contract import ComponentSpec
-from components.errors import BadInputError, did_you_mean, nearest
+from components.errors import BadInputError, MissingError, did_you_mean, nearest
 from pipelines import shape
 from pipelines.load import Document, read
 from pipelines.params import REFERENCE, misfit, references, substitute, texts
@@ -408,6 +409,38 @@ def _asset_exists(where: KeyPath, asset: str, other: Any, stage: str, output: st
         yield Finding(where, f"stage {quoted(stage)} of {quoted(pipeline)} has no output {quoted(output)}{hint}")
 
 
+def assets_form_no_circle(draft: Draft) -> Iterator[Finding]:
+    """No pipeline waits, through others, for what is made from its own outputs."""
+    own, folder = draft.document.path.stem, draft.document.path.parent
+    for index, asset in enumerate(schedule_parts(draft.spec)[1]):
+        chains = [(asset.partition(".")[0],)]
+        seen: set[str] = {own}  # a circle among others is theirs, and a pipeline's own outputs have a rule of their own
+        while chains:
+            chain = chains.pop(0)
+            if chain[-1] in seen:
+                continue
+            seen.add(chain[-1])
+            following = _waits_for(folder / f"{chain[-1]}.yaml")
+            if own in following:
+                path = " waits for ".join([own, *chain, own])
+                message = f"pipelines wait for each other in a circle ({path}): schedule one of them otherwise"
+                yield Finding(("schedule", "assets", index), message)
+                break
+            chains += [(*chain, name) for name in following]
+
+
+def _waits_for(file: Path) -> list[str]:
+    """Return the pipelines whose assets start a pipeline, as its file says; none where it cannot be read."""
+    try:
+        value = read(file).value
+    except (BadInputError, MissingError):  # a pipeline that cannot be read breaks its own DAG, not this one
+        return []
+    schedule = value.get("schedule") if isinstance(value, dict) else None
+    assets = schedule.get("assets") if isinstance(schedule, dict) else None
+    names = [asset.partition(".")[0] for asset in assets if isinstance(asset, str)] if isinstance(assets, list) else []
+    return list(dict.fromkeys(names))
+
+
 RULES: tuple[Callable[[Draft], Iterator[Finding]], ...] = (
     named_like_its_file,
     ends_with_yaml,
@@ -429,5 +462,6 @@ RULES: tuple[Callable[[Draft], Iterator[Finding]], ...] = (
     enum_choices_fit,
     cron_is_valid,
     assets_exist,
+    assets_form_no_circle,
 )
 """Every rule, in the order in which a reader would check by hand."""
