@@ -84,6 +84,7 @@ def validate(
     from pipelines.check import load_plan, pipeline_file, pipeline_names
     from pipelines.places import hidden_files
     from pipelines.profile import active_profile, load_profile, profile_file, profile_files
+    from pipelines.schedule import without_news
 
     failed: list[RankmillError] = []
     names = pipelines or [*pipeline_names(), *map(str, hidden_files())]
@@ -96,6 +97,8 @@ def validate(
             typer.echo(str(error), err=True)
         else:
             typer.echo(f"{plan.name}: {len(plan.stages)} stages, no problems")
+            if remark := without_news(plan.spec):
+                typer.echo(f"{plan.name}: warning: {remark}")
     if failed:
         typer.echo(f"{len(failed)} of {len(names)} pipelines have problems", err=True)
     if not pipelines:

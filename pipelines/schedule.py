@@ -50,6 +50,39 @@ def first_run(cron: str, moment: datetime) -> datetime:
     return found
 
 
+def without_news(spec: PipelineSpec) -> str | None:
+    """Return in one sentence why scheduled runs of a valid pipeline read the same rows again, or None.
+
+    That is allowed, for a published data set does not grow; but a pipeline over a log that should follow it never does.
+    """
+    from croniter import croniter
+
+    cron, assets = schedule_parts(spec)
+    if cron is None or "${" in cron:
+        return None
+    if spec.window.end is not None:
+        return (
+            f"every run of schedule {quoted(cron)} reads the same window, which ends on {_end(spec)}: leave window.end "
+            "out for the days up to the day of a run, or set schedule: null"
+        )
+    ticks = croniter(PRESETS.get(cron, " ".join(cron.split())), datetime(2024, 1, 1, tzinfo=UTC) - timedelta(seconds=1))
+    first, second = ticks.get_next(datetime), ticks.get_next(datetime)
+    if assets or first.date() != second.date():
+        return None
+    return (
+        f"schedule {quoted(cron)} starts several runs a day, and a window is whole days: all of a day read the same "
+        "rows; schedule one a day"
+    )
+
+
+def _end(spec: PipelineSpec) -> str:
+    end = spec.window.end
+    if not isinstance(end, str):
+        return str(end)
+    name = end.removeprefix("${params.").removesuffix("}")
+    return f"{spec.params[name].default}, the default of {name}" if name in spec.params else end
+
+
 def moment_of(run: ScheduledRun) -> datetime:
     """Return the time that a run is for: its window ends with the day of it.
 

@@ -41,7 +41,10 @@ def test_validate_passes_all_shipped_pipelines() -> None:
     result = ask("validate")
     assert result.exit_code == 0
     profiles = [f"profile {name}" for name in sorted(profile_files())]
-    assert [line.split(":")[0] for line in result.output.splitlines()] == [*pipeline_names(), *profiles]
+    lines = result.output.splitlines()
+    told = [line for line in lines if ": warning: " in line]
+    assert [line.split(":")[0] for line in lines if line not in told] == [*pipeline_names(), *profiles]
+    assert [line.split(":")[0] for line in told] == ["movielens_continued", "movielens_daily", "movielens_memory"]
 
 
 def test_validate_reports_every_problem_of_every_file() -> None:

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.errors import BadInputError
-from pipelines.schedule import PRESETS, cron_fault, first_run, moment_of
-from pipelines.spec import Schedule
+from pipelines.schedule import PRESETS, cron_fault, first_run, moment_of, without_news
+from pipelines.spec import PipelineSpec, Schedule
 
 FIELD = st.sampled_from(
     ["*", "0", "1", "5", "*/5", "1-5", "1,2", "60", "24", "31", "mon", "jan", "a", "*/0", "-", "7", "L", "1#2"]
@@ -54,6 +54,33 @@ def test_the_first_run_is_the_earliest_tick_that_is_not_before(cron: str, moment
     assert found >= moment and first_run(cron, found) == found
     between = first_run(cron, moment + (found - moment) / 2)
     assert between == found, "no run lies between"
+
+
+PARAMS = {"as_of": {"type": "string", "default": "2026-01-15", "format": "date"}}
+
+
+@pytest.mark.parametrize(
+    ("schedule", "end", "told"),
+    [
+        ("0 3 * * *", "2026-01-15", "reads the same window, which ends on 2026-01-15: leave"),
+        ("0 3 * * *", "${params.as_of}", "which ends on 2026-01-15, the default of as_of: leave"),
+        ({"cron": "@weekly"}, "2026-01-15", "reads the same window"),
+        ("@hourly", None, "starts several runs a day"),
+        ("0 3,15 * * *", None, "starts several runs a day"),
+        ("0 3 * * *", None, None),
+        ("0 3 * * mon", None, None),
+        (None, "2026-01-15", None),
+        ({"assets": ["a.train.ranker"]}, "2026-01-15", None),
+        ({"cron": "*/30 * * * *", "assets": ["a.train.ranker"]}, None, None),
+    ],
+)
+def test_a_schedule_that_never_brings_news_is_remarked(schedule: object, end: str | None, told: str | None) -> None:
+    window = {"days": 14} | ({"end": end} if end else {})
+    stages = {"one": {"uses": "ingest_table"}}
+    spec = PipelineSpec.model_validate(
+        {"name": "p", "schedule": schedule, "window": window, "params": PARAMS, "stages": stages}
+    )
+    assert told in said if (said := without_news(spec)) and told else said == told
 
 
 @dataclass
