@@ -40,6 +40,18 @@ def test_a_second_run_takes_every_stage_from_the_store(world: World) -> None:
     assert not list((world.home / "airflow" / "in_process").iterdir())
 
 
+def test_a_run_is_for_any_day(world: World) -> None:
+    """Also for one long before this program was written, whose rows are as good as others."""
+    trace = world.folder / "early.trace"
+    text = world.pipeline("early", TWO.format(trace=trace, outcome="fine"), PARAMS)
+    text.write_text(text.read_text().replace(", end: '2026-01-08'", ""))
+
+    done = world.rankmill("run", str(text), "--at", "1999-01-05")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1998-12-29T00:00:00Z, 1999-01-05T00:00:00Z" in trace.read_text()
+
+
 def test_a_refused_gate_fails_at_once_with_its_sentence_and_status(world: World) -> None:
     trace = world.folder / "gate.trace"
     head = f"{PARAMS}\ndefaults: {{retries: 3, retry_delay: 5m}}"
