@@ -413,7 +413,7 @@ def assets_form_no_circle(draft: Draft) -> Iterator[Finding]:
     """No pipeline waits, through others, for what is made from its own outputs."""
     own, folder = draft.document.path.stem, draft.document.path.parent
     for index, asset in enumerate(schedule_parts(draft.spec)[1]):
-        chains = [(asset.partition(".")[0],)]
+        chains: list[tuple[str, ...]] = [(asset.partition(".")[0],)]
         seen: set[str] = {own}  # a circle among others is theirs, and a pipeline's own outputs have a rule of their own
         while chains:
             chain = chains.pop(0)
