@@ -316,6 +316,9 @@ def _shared_config(feast: Path, registry: Path | None = None) -> RepoConfig:
         raw["online_store"]["path"] = str(embedded_online_store(feast))
     if registry is not None:
         raw["registry"] = str(registry)
+    elif isinstance(raw.get("registry"), str) and "://" not in raw["registry"]:
+        # Feast would make a relative one where the process happens to run, too.
+        raw["registry"] = str(path.parent / raw["registry"])
     try:
         # Feast's own provider knows no TTL when it answers; ours hands other online stores what they are asked.
         ours = {"provider": PROVIDER} if raw.get("provider", "local") in FEAST_PROVIDERS else {}

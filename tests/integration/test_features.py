@@ -482,6 +482,7 @@ def test_two_runs_take_turns_and_a_user_may_bring_an_own_store(
     monkeypatch.setenv("RANKMILL_FEATURE_STORE", str(own))
     assert not bench.features(ref, online=True).cached
     assert {path.name for path in own.parent.iterdir()} == {"feature_store.yaml", "r.db", "o.db"}
+    assert not Path("r.db").exists(), "a relative registry lies beside its file, not where the process runs"
     assert online_values(bench, [1], [1])[0]["user_id"] == 1
 
 

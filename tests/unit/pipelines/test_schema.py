@@ -21,7 +21,8 @@ from pipelines.schema import SCHEMA_FILE, pipeline_schema, schema_is_fresh, walk
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "errors"
 SEMANTIC = {
     "after_unknown_stage", "bad_cron", "bad_preset", "cron_that_never_comes", "cycle", "long_cycle", "duplicate_key",
-    "asset_circle_one", "asset_circle_two", "duplicate_stage", "group_named_like_a_stage", "own_asset", "param_default_not_in_enum", "param_misfits_config",
+    "asset_circle_one", "asset_circle_two",
+    "duplicate_stage", "group_named_like_a_stage", "own_asset", "param_default_not_in_enum", "param_misfits_config",
     "param_default_of_wrong_type", "param_default_out_of_bounds", "unknown_asset_output", "unknown_asset_pipeline",
     "unknown_asset_stage", "unknown_output", "unknown_param", "unknown_stage", "unused_param", "wrong_artifact",
     "wrong_file_name", "window_end_param_is_no_date", "window_end_is_no_date", "broken_rule_of_a_component",
