@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from features.casts import FLOATS, INTEGERS, as_dtype
 from features.declaration import FIRST, MISSING_ELEMENT, PADDING, UNKNOWN, FieldSpec, Frozen, Name
-from features.encoding import FieldEncoding
+from features.encoding import ORDERED, FieldEncoding
 from features.errors import BadInputError
 from features.moments import moments
 
@@ -37,6 +37,7 @@ class FittedField(Frozen):
         table: feature whose vocabulary, and so whose embedding table, is used; None for numbers.
         buckets: rows of a hash encoding.
         length: longest history kept; width of a vector.
+        order: how the column lists a history, see `features.encoding.FieldEncoding`.
         timed_by: feature with the times of this history.
         request_time: column with the time of the request, of which an elapsed time is counted back.
         mean: training mean of a normalised number, without values far from the others: see `features.moments`.
@@ -51,6 +52,7 @@ class FittedField(Frozen):
     table: Name | None = None
     buckets: int = 0
     length: int = 0
+    order: Literal["newest_first", "oldest_first"] = "newest_first"
     timed_by: Name | None = None
     request_time: Name | None = None
     mean: float = 0.0
@@ -103,7 +105,8 @@ class Encoder(Frozen):
             column = _column(table, name, dtypes[name])
             field = FittedField(name=name, kind=kind, dtype=dtypes[name], time=pa.types.is_timestamp(column.type))
             if kind in LISTS:
-                field = field.model_copy(update={"length": option.length, "timed_by": option.timed_by})
+                read = {"length": option.length, "timed_by": option.timed_by, "order": option.order}
+                field = field.model_copy(update=read)
             owner = owners[name]
             if owner is not None:
                 field = field.model_copy(update={"table": owner})
@@ -172,16 +175,13 @@ class Encoder(Frozen):
 
         Returns:
             By field: int64 ``[rows]`` for categorical, float32 ``[rows]`` for numeric, int64
-            ``[rows, length]`` for sequences, kept from the front and padded at the end with 0, float32
+            ``[rows, length]`` for sequences, the newest values first and padded at the end with 0, float32
             ``[rows, length]`` for elapsed times, padded with −1, and for vectors; see `FieldSpec`.
 
         Raises:
             BadInputError: a column is missing or cannot be read as its dtype, or a vector has another width.
         """
-        made = {
-            field.name: self._encode(field, _column(table, field.name, field.dtype, field.time), table)
-            for field in self.fitted
-        }
+        made = {field.name: self._encode(field, _raw(field, table), table) for field in self.fitted}
         for field in self.fitted:
             if field.timed_by is not None:  # an event after the request is not there, whoever reads the history
                 made[field.name] = np.where(made[field.timed_by] < 0, PADDING, made[field.name])
@@ -234,6 +234,8 @@ def _kind(name: str, dtype: str, option: FieldEncoding | None) -> Kind:
     kind = option.kind if option is not None and option.kind is not None else default
     real = array and dtype[6:-1] in FLOATS
     fits = array == (kind in LISTS) and not (kind in ("normalise", "bin") and dtype == "string")
+    if option is not None and option.order == "oldest_first" and kind not in ORDERED:
+        raise BadInputError(f"encode: {name!r} is {dtype}, of which order says nothing: leave it out")
     if not fits or real != (kind == "vector") or (kind == "elapsed" and dtype != "array<int64>"):
         raise BadInputError(f"encode: {name!r} is {dtype} and cannot be encoded as {kind!r}")
     if kind == "vocabulary" and dtype in FLOATS:
@@ -268,6 +270,10 @@ def _check_times(plans: Mapping[str, Kind], overrides: Mapping[str, FieldEncodin
             raise BadInputError(
                 f"encode: {name!r} keeps {option.length} events and its times {times!r} keep {other}: give both "
                 "the same length"
+            )
+        if (order := overrides[times].order) != option.order:
+            raise BadInputError(
+                f"encode: {name!r} is read {option.order} and its times {times!r} {order}: give both the same order"
             )
 
 
@@ -309,6 +315,20 @@ def _column(table: pa.Table, name: str, dtype: str, time: bool = False) -> pa.Ar
     if name not in table.column_names:
         raise BadInputError(f"feature {name!r} is missing from the rows: add the column ({dtype})")
     return as_dtype(table.column(name), name, dtype, time)
+
+
+def _raw(field: FittedField, table: pa.Table) -> pa.Array:
+    """Return a field's column, its lists with their newest value first whatever their order in the rows."""
+    column = _column(table, field.name, field.dtype, field.time)
+    if field.order == "newest_first":
+        return column
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    offsets = np.concatenate(([0], np.cumsum(lengths)))
+    # Value i of all lists of a row lies as far from the row's end as it lay from its beginning.
+    mirrored = np.repeat(offsets[:-1] + offsets[1:] - 1, lengths) - np.arange(offsets[-1])
+    values = _flatten(column).take(pa.array(mirrored))
+    missing = column.is_null() if column.null_count else None
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values, type=column.type, mask=missing)
 
 
 def _numbers(column: pa.Array) -> np.ndarray[Any, Any]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from features.declaration import Frozen, Name
+
+ORDERED = ("sequence", "bag", "elapsed")
+"""Kinds whose values have an order, of which the newest are kept."""
 
 
 class FieldEncoding(Frozen):
@@ -21,7 +24,9 @@ class FieldEncoding(Frozen):
         buckets: rows of a hash or bin encoding.
         min_count: values rarer than this in the training split count as unknown.
         shares: feature whose vocabulary and embedding table this one uses.
-        length: longest history kept; width of a vector.
+        length: longest history kept, its newest end; width of a vector.
+        order: how the column lists a history: its newest value first, as recipes do, or its oldest. The ranker reads
+            it newest first either way.
         timed_by: the `elapsed` feature with the times of this history.
     """
 
@@ -30,4 +35,11 @@ class FieldEncoding(Frozen):
     min_count: int = Field(1, ge=1)
     shares: Name | None = None
     length: int = Field(50, ge=1, le=1000)
+    order: Literal["newest_first", "oldest_first"] = "newest_first"
     timed_by: Name | None = None
+
+    @model_validator(mode="after")
+    def _an_order_of_values(self) -> Self:
+        if self.order == "oldest_first" and self.kind not in (None, *ORDERED):
+            raise ValueError(f"order says how a list of values is read, and {self.kind!r} reads none: leave it out")
+        return self

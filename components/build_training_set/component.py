@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from components.artifacts import TrainingSet
 from components.build_training_set.config import Config, Inputs, Outputs, SplitPart, SplitReport
+from components.build_training_set.cut import cut_notes
 from components.build_training_set.rows import join_features, joined_names, missing_shares, read_impressions
 from components.build_training_set.split import split_rows, trained_until
 from components.build_training_set.unknown import unknown_notes, unknown_shares
@@ -67,7 +68,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     (draft / "report.json").write_text(report.model_dump_json(indent=2), encoding="utf-8")
     ids = (config.user, config.item)
     odd = unknown_notes(encoder, schema.rows, report.validation.unknown, report.test.unknown, ids)
-    for line in [*_notes(report, splits, config, schema), *odd]:
+    for line in [*_notes(report, splits, config, schema), *odd, *cut_notes(encoder, table)]:
         context.note(line)
     return Outputs(training_set=TrainingSet(uri=str(draft)))
 

@@ -144,7 +144,7 @@ class SplitReport(Frozen):
 
 COMPONENT = ComponentSpec(
     name="build_training_set",
-    version="2",
+    version="3",
     summary="Join features as of just before each impression, split and encode with the training split's encoder.",
     config=Config,
     inputs=Inputs,

@@ -35,8 +35,8 @@ class Columns:
 def columns_of(encoder: Encoder, splits: Mapping[str, pa.Table]) -> Columns:
     """Return what trees see of each split; categories and frequencies are those of the split ``train``.
 
-    A number is itself, a value with a vocabulary a category or its frequency. A list becomes its length and its first
-    (newest) value, the times of a history the seconds since its newest event, a vector its numbers.
+    A number is itself, a value with a vocabulary a category or its frequency. A list becomes its length and its
+    newest value, the times of a history the seconds since its newest event, a vector its numbers.
     """
     numbers: dict[str, dict[str, Matrix]] = {name: {} for name in splits}
     words: dict[str, dict[str, pl.Series]] = {name: {} for name in splits}
@@ -76,7 +76,11 @@ def _spread(field: FittedField, column: pl.Series, numbers: dict[str, Matrix], w
         words[field.name] = column
     elif field.kind in ("sequence", "bag"):
         numbers[f"{field.name}_length"] = _floats(column.list.len())
-        words[f"{field.name}_first"] = column.list.first()
+        words[f"{field.name}_first"] = _newest(field, column)
+
+
+def _newest(field: FittedField, column: pl.Series) -> pl.Series:
+    return column.list.last() if field.order == "oldest_first" else column.list.first()
 
 
 def _encoded(encoder: Encoder, table: pa.Table) -> dict[str, Matrix]:

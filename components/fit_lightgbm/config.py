@@ -56,7 +56,7 @@ VALIDATION = "validation/{task}/auc"
 
 COMPONENT = ComponentSpec(
     name="fit_lightgbm",
-    version="1",
+    version="2",
     summary="Fit boosted trees per task on the rows of a training set and judge them as a ranker is judged.",
     config=Config,
     inputs=Inputs,

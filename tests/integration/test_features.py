@@ -305,6 +305,25 @@ def test_the_canary_dies_when_a_safeguard_is_off(
     assert canaries_that_arrive(tmp_path, plant) == 10
 
 
+def test_an_own_history_keeps_its_newest_end_and_the_cut_is_told(bench: Bench) -> None:
+    """Each impression brings what its user saw before, oldest first; a ranker must see the last two of them."""
+    events = make_events(100).with_columns(seen=pl.int_ranges(0, pl.int_range(pl.len()) % 5))
+    ref = bench.publish(events)
+    result = bench.dataset(
+        ref, bench.features(ref), context=["seen"], encode={"seen": {"length": 2, "order": "oldest_first"}}
+    )
+    assert (
+        "seen: 40.0% of the rows list more than 2 values and keep 2, 30.0% of all values are cut, at the beginning of "
+        "the list, which is its oldest end"
+    ) in result.notes
+    folder = bench.folder(result.outputs["training_set"])
+    known = Encoder.model_validate_json((folder / "encoder.json").read_text()).vocabularies["seen"]
+    raw, encoded = read_raw(folder, "train"), read_encoded(folder, "train", read_schema(folder))
+    for history, kept in zip(raw["seen"].to_pylist(), encoded.features["seen"].tolist(), strict=True):
+        newest = history[::-1][:2]
+        assert kept == [2 + known.index(value) for value in newest] + [0] * (2 - len(newest))
+
+
 # --- what goes wrong ------------------------------------------------------------------------------
 
 

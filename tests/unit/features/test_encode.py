@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -232,3 +233,53 @@ def test_a_vector_passes_and_a_missing_one_is_zero() -> None:
     assert encoder.fields[0].kind == "vector"
     with pytest.raises(BadInputError, match="vectors of width 3, its encoding says 2"):
         encoder.encode(pa.table({"v": pa.array([[1.0, 2.0, 3.0]], pa.list_(pa.float32()))}))
+
+
+HISTORIES = st.lists(
+    st.none() | st.lists(st.none() | st.integers(1, 9), max_size=6), min_size=1, max_size=12
+).filter(lambda rows: any(value for row in rows for value in row or ()))  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["sequence", "bag"])
+@given(HISTORIES, st.integers(1, 4))
+def test_the_newest_values_are_kept_in_either_order(
+    kind: Literal["sequence", "bag"], histories: list[list[int | None] | None], length: int
+) -> None:
+    """The lists of `histories` are newest first; turned round and told so they mean the same."""
+    turned = [None if history is None else history[::-1] for history in histories]
+    newest, oldest = (pa.table({"h": pa.array(rows, pa.list_(pa.int64()))}) for rows in (histories, turned))
+    known = sorted({value for history in histories for value in history or () if value is not None})
+
+    def index(value: int | None) -> int:
+        return PADDING if value is None else FIRST + known.index(value)
+
+    expected = [[*map(index, (h or [])[:length]), *[PADDING] * length][:length] for h in histories]
+    for rows, order in ((newest, "newest_first"), (oldest, "oldest_first")):
+        option = FieldEncoding.model_validate({"kind": kind, "length": length, "order": order})
+        encoder = Encoder.fit(rows, {"h": "array<int64>"}, {"h": option})
+        assert encoder.encode(rows)["h"].tolist() == expected
+        half = len(histories) // 2
+        assert encoder.encode(rows.slice(half))["h"].tolist() == expected[half:]
+
+
+def test_times_are_turned_with_their_history() -> None:
+    """What happened after the request is not there, also where it stands at the end of a list."""
+    hour = timedelta(hours=1)
+    times = micros(NOW - 9 * hour, NOW - 3 * hour, NOW - 2 * hour, NOW - hour, NOW + hour)
+    rows = timed_rows(times).set_column(1, "seen", pa.array([[5, 6, 7, 8, 9]], pa.list_(pa.int64())))
+    options = {name: one.model_copy(update={"order": "oldest_first"}) for name, one in TIMED.items()}
+    encoder = Encoder.fit(rows, {"at": "array<int64>", "seen": "array<int64>"}, options)
+    made = Encoder.model_validate_json(encoder.model_dump_json()).encode(rows)
+    assert made["at"].tolist() == [[-1.0, 3600.0, 7200.0]]
+    assert made["seen"].tolist() == [[PADDING, FIRST + 3, FIRST + 2]]
+    with pytest.raises(BadInputError, match="'seen' is read newest_first and its times 'at' oldest_first"):
+        Encoder.fit(rows, {"at": "array<int64>", "seen": "array<int64>"}, options | {"seen": TIMED["seen"]})
+
+
+def test_an_order_of_what_is_no_history_is_refused() -> None:
+    with pytest.raises(ValueError, match="'normalise' reads none"):
+        FieldEncoding(kind="normalise", order="oldest_first")
+    with pytest.raises(BadInputError, match="'v' is array<float64>, of which order says nothing"):
+        Encoder.fit(
+            pa.table({"v": pa.array([[1.0]])}), {"v": "array<float64>"}, {"v": FieldEncoding(order="oldest_first")}
+        )

@@ -92,3 +92,16 @@ def test_order_of_rows_is_kept(training_set_dir: Path) -> None:
     found = columns_of(encoder, tables)
     for split in SPLITS:
         assert np.array_equal(column(found, split, "popularity"), np.asarray(tables[split]["popularity"]))
+
+
+def test_the_newest_value_of_a_history_given_oldest_first_is_its_last() -> None:
+    rows = table(
+        ("rome", 1.0, [1, 7], [micros(90), micros(60)], [0.0, 0.0]),
+        ("rome", 2.0, [2, 7], [micros(9), micros(5)], [0.0, 0.0]),
+        ("oslo", 3.0, [7, 8], [micros(9), micros(5)], [0.0, 0.0]),
+    )
+    turned = {name: ENCODE[name].model_copy(update={"order": "oldest_first"}) for name in ("seen", "times")}
+    encoder = Encoder.fit(rows, DTYPES, ENCODE | turned)
+    told = columns_of(encoder, dict.fromkeys(("train", "validation", "test"), rows))
+    assert column(told, "train", "seen_first") == [0.0, 0.0, 1.0], "two rows end with 7"
+    assert column(told, "train", "times_first") == [60.0, 5.0, 5.0]
