@@ -18,7 +18,6 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import unquote
 
 from pydantic import ValidationError
 
@@ -38,7 +37,7 @@ from components.records import (
 from components.settings import Settings
 from features.files import locked, sha256_file, write_durably
 from features.plain_names import is_plain
-from features.remote_files import local_path, open_files
+from features.remote_files import local_path, name_below, open_files
 
 __all__ = [
     "MANIFEST",
@@ -418,25 +417,15 @@ class Store:
     def _path(self, uri: str) -> str:
         """Return the path of an artifact in this store's file system.
 
-        A URI comes from a record, a tag or a message, which others may have written: whatever it says, nothing is
-        opened outside the store, and no driver but the store's own is asked.
-
         Raises:
             MissingError: it does not lie below the root.
         """
-        inside = self._inside(uri)
-        if inside is None or "::" in uri or not is_plain(unquote(inside)):
+        name = name_below(self.root, uri)
+        if name is None:
             raise MissingError(
                 f"artifact {uri} lies outside the store {self.root}: point RANKMILL_ARTIFACTS at its store"
             )
-        return f"{self._base.rstrip('/')}/{inside}"
-
-    def _inside(self, uri: str) -> str | None:
-        """Return what follows the root in a URI, or None where it does not begin with it."""
-        if not self._local:
-            return uri.removeprefix(f"{self.root}/") if uri.startswith(f"{self.root}/") else None
-        path, base = local_path(uri), f"{self._base.rstrip('/')}/"
-        return path.removeprefix(base) if path is not None and path.startswith(base) else None
+        return f"{self._base.rstrip('/')}/{name}"
 
     @staticmethod
     def _parent(uri: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 from features.errors import BadInputError, RankmillError, RetryableError
+from features.plain_names import is_plain
 
 LOCAL = ("", "file")
 """Schemes of folders of this machine."""
@@ -32,6 +33,25 @@ def local_path(uri: str) -> str | None:
         rest = uri.removeprefix("file:")
         return unquote(rest.removeprefix("//").removeprefix("localhost") if rest.startswith("//") else rest)
     return uri if urlparse(uri).scheme in LOCAL else None
+
+
+def name_below(root: str, uri: str) -> str | None:
+    """Return the name that a URI has below a root, or None where it leads anywhere else.
+
+    A URI comes from a record, a tag or a message, which others may have written: whatever it says, nothing is
+    opened outside the root, and no driver but the root's own is asked.
+
+    Args:
+        root: fsspec URI or path of a folder.
+        uri: fsspec URI or path, such as ``s3://bucket/rankmill/train_ranker/1f0c/ranker``.
+    """
+    base = local_path(root)
+    place = uri if base is None else local_path(uri)
+    if place is None or "::" in uri:
+        return None
+    top = f"{(root if base is None else str(Path(base).absolute())).rstrip('/')}/"
+    name = place.removeprefix(top)
+    return name if place.startswith(top) and is_plain(unquote(name)) else None
 
 
 def sqlite_uri(path: Path) -> str:

@@ -23,7 +23,8 @@ class Mlflow(SpecModel):
     tracking_uri: Text | None = None
     """URI of the MLflow server, `MLFLOW_TRACKING_URI`."""
     artifacts: Text | None = None
-    """Where an embedded MLflow keeps files, `RANKMILL_MLFLOW_ARTIFACTS`; a server has its own place."""
+    """Where an embedded MLflow keeps files, `RANKMILL_MLFLOW_ARTIFACTS`; for a server, needed only where it gives its
+    clients places such as `s3://bucket/…` instead of handing the files out: versions elsewhere are not opened."""
 
 
 class Feast(SpecModel):

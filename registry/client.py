@@ -22,6 +22,7 @@ from registry.contract import RegisteredVersion
 from registry.database import default_store, explained, initialise, locked, quiet, reason_of, require
 from registry.packing import pack
 from registry.seal import Seal, check_seal
+from registry.version_files import location, without_secrets
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -279,7 +280,7 @@ class Registry:
 
         Raises:
             MissingError: there is no such model, version or alias, or its files are gone.
-            BadInputError: a file differs from what was registered.
+            BadInputError: a file differs from what was registered, or the files lie outside the configured roots.
             RetryableError: the files cannot be reached, or `to` cannot be written.
         """
         with self._reading() as client:
@@ -291,20 +292,21 @@ class Registry:
             from mlflow.artifacts import download_artifacts
             from mlflow.exceptions import MlflowException
 
-            source = client.get_model_version_download_uri(model, str(found.version))
+            source = location(client, found, self.tracking_uri, self.artifact_root)
             incoming = to.with_name(f".{to.name}.{uuid.uuid4().hex}")
             try:
                 incoming.mkdir(parents=True)
                 copied = download_artifacts(artifact_uri=source, dst_path=str(incoming), tracking_uri=self.tracking_uri)
                 Path(copied).rename(to)
             except (OSError, MlflowException) as error:
+                place = without_secrets(source)
                 if (local := local_path(source)) is not None and not Path(local).exists():
                     raise MissingError(
-                        f"files of {what} are gone from {source}: restore them or register the model again"
+                        f"files of {what} are gone from {place}: restore them or register the model again"
                     ) from error
-                reason = reason_of(error)
+                reason = reason_of(error).replace(source, place)
                 raise RetryableError(
-                    f"files of {what} cannot be copied from {source} to {to}: {reason}; fix it and run again"
+                    f"files of {what} cannot be copied from {place} to {to}: {reason}; fix it and run again"
                 ) from error
             finally:
                 shutil.rmtree(incoming, ignore_errors=True)
