@@ -28,6 +28,9 @@ REFERENCES = ("window.start", "window.end", "now")
 COLUMN_ARGUMENTS = ("column", "column_A", "column_B", "column_list", "column_set")
 """Arguments that name columns of the table."""
 
+COMPARED = ("value_set", "value_pairs_set", "min_value", "max_value")
+"""Arguments that a column's values are compared with."""
+
 Action = Literal["fail", "warn", "quarantine"]
 
 _LINE = "line of the rule"
@@ -95,6 +98,19 @@ class Expectation(BaseModel):
             raise ValueError("quarantine takes every broken row, so leave `mostly` out; `max_quarantined` is the limit")
         return self
 
+    @model_validator(mode="after")
+    def _texts_can_be_met(self) -> Self:
+        given = {name: self.arguments[name] for name in COMPARED if name in self.arguments}
+        given |= {f"where, {one.column}": one.value for one in self.where}
+        for name, value in given.items():
+            for text in _texts(value):
+                if text != text.strip():
+                    raise ValueError(
+                        f"{name} holds {text!r}, but texts are read without white space at their ends: write "
+                        f"{text.strip()!r}"
+                    )
+        return self
+
     @property
     def columns(self) -> list[str]:
         """Columns that must be in the table for the rule to be checked, in the order in which they are written."""
@@ -122,6 +138,14 @@ def _resolve(value: Any, references: Mapping[str, datetime]) -> Any:
             raise ValueError(f"no reference {value['from']!r}{did_you_mean(str(value['from']), REFERENCES)}")
         return references[value["from"]]
     return value
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for one in value:
+            yield from _texts(one)
 
 
 class Contract(Frozen):

@@ -13,7 +13,7 @@ from components.beside import DataFiles
 from components.contract import ComponentConfig, ComponentSpec, NoInputs, Ports
 from components.errors import did_you_mean
 from components.ingest_table.columns import FLOW
-from components.ingest_table.rule import parse
+from components.ingest_table.rule import parse, stripped
 from components.ingest_table.time_format import checked
 from features.declaration import Name
 
@@ -119,6 +119,11 @@ class Table(ComponentConfig):
     multiline: bool = False
     """Whether a text in quotes may go on in the next line of a CSV file. Otherwise that is an error, because a quote
     that is never closed looks the same."""
+
+    @field_validator("null_values")
+    @classmethod
+    def _as_fields_are_read(cls, words: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return words and tuple(dict.fromkeys(stripped(word) for word in words))
 
     @model_validator(mode="after")
     def _each_name_once(self) -> Self:
@@ -230,7 +235,7 @@ class Outputs(Ports):
 
 COMPONENT = ComponentSpec(
     name="ingest_table",
-    version="3",
+    version="4",
     summary="Turn your own CSV or Parquet tables of impressions, users and items into a typed table of impressions.",
     config=Config,
     inputs=NoInputs,

@@ -20,6 +20,8 @@ _CONDITION = re.compile(
 )
 _JOINED = re.compile(r"(and|or)\b")
 _LARGEST = 1e30
+BLANKS = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
+"""White space as the engine strips it from the ends of every text of a file."""
 EXAMPLES = "the name of a 0/1 column, or comparisons such as rating >= 4 and status in ('paid', 'sent')"
 
 
@@ -30,7 +32,8 @@ class Condition:
     Attributes:
         column: column of the file.
         op: comparison.
-        value: number or text to compare with; several of one kind for `in` and `not in`.
+        value: number or text to compare with, without white space at its ends, as the file's texts are; several of
+            one kind for `in` and `not in`.
     """
 
     column: str
@@ -91,6 +94,11 @@ def parse(text: str) -> Rule:
     return Rule(None, tuple(tuple(map(_condition, every)) for every in alternatives))
 
 
+def stripped(text: str) -> str:
+    """Return a text of the config as a text of a file is read: without white space at its ends."""
+    return text.strip(BLANKS)
+
+
 def _condition(match: re.Match[str]) -> Condition:
     column = match["quoted"] or match["column"]
     if match["member"] is not None:
@@ -109,7 +117,9 @@ def _condition(match: re.Match[str]) -> Condition:
 def _scalar(text: str) -> Scalar:
     """Return a quoted text, a whole number exactly as it is written, or another number."""
     if text[0] in "'\"":
-        return text[1:-1]
+        if not (bare := stripped(text[1:-1])):
+            raise ValueError(f"must be {EXAMPLES}; {text} is an empty field, which no comparison takes for a value")
+        return bare
     number = float(text)
     if not math.isfinite(number) or abs(number) > _LARGEST:
         raise ValueError(f"must be {EXAMPLES}; {text} is too large for a comparison")

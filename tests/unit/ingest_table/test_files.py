@@ -106,7 +106,7 @@ def test_null_values_hold_for_numbers_and_for_both_kinds_of_file(read: Read, kin
     rows = [row.split(",") for row in (*ROWS[:2], ROWS[2].replace(",5,,", ",5, NULL ,"))]
     table = pl.DataFrame(dict(zip(HEADER.split(","), map(list, zip(*rows, strict=True)), strict=True)))
     files: dict[str, Any] = {"events.parquet": table} if kind == "parquet" else {"events.csv": table.write_csv()}
-    frame, _ = read(files, columns={"price": "float64"}, null_values=["NULL"])
+    frame, _ = read(files, columns={"price": "float64"}, null_values=[" NULL\t"])
     assert frame["price"].to_list() == [9.5, 1.0, None]
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.errors import BadInputError
-from components.ingest_table.rule import Condition, Rule, parse
+from components.ingest_table.rule import BLANKS, Condition, Rule, parse
 from components.ingest_table.scan import Scan
 from components.ingest_table.typed import label
 from tests.unit.ingest_table.conftest import Read
@@ -43,6 +43,10 @@ from tests.unit.ingest_table.conftest import Read
                 ),
             ),
         ),
+        (
+            "status == 'paid ' or kind in (' buy', '\tcart and\u3000')",
+            Rule(None, ((Condition("status", "==", "paid"),), (Condition("kind", "in", ("buy", "cart and")),))),
+        ),
         ("in in ('in')", Rule(None, ((Condition("in", "in", ("in",)),),))),
     ],
 )
@@ -73,6 +77,8 @@ def test_a_rule_is_what_is_written(text: str, rule: Rule) -> None:
         ("status > 'a'", "compared with ==, != or in"),
         ("__import__('os')", "\"('os')\""),
         ("a == 1 and2 b == 1", "and2"),
+        ("status != ''", "is an empty field"),
+        ("status in ('paid', ' ')", "is an empty field"),
         ("nan >= nan", "'>= nan'"),
     ],
 )
@@ -80,6 +86,12 @@ def test_what_is_no_rule_is_refused_with_its_place(text: str, about: str) -> Non
     with pytest.raises(ValueError, match="must be the name of a 0/1 column") as caught:
         parse(text)
     assert about in str(caught.value)
+
+
+def test_the_config_s_texts_lose_the_blanks_that_a_file_s_lose() -> None:
+    signs = [chr(code) for code in range(0x11_0000) if not 0xD800 <= code < 0xE000]
+    left = pl.Series(signs).str.strip_chars()
+    assert [sign for sign, rest in zip(signs, left, strict=True) if not rest] == sorted(BLANKS)
 
 
 @given(st.text())
@@ -114,6 +126,7 @@ TABLE = pl.DataFrame(
     [
         ("kind == 'buy' or kind in ('cart', 'wish')", "abd"),
         ("kind not in ('cart', 'wish')", "ac"),
+        ("kind == 'buy ' or kind in (' wish')", "ad"),
         ("kind == 'view' or kind == 'buy' and flag == 0", "c"),
         ("whole == 9007199254740992", "b"),
         ("whole == 9007199254740993", "c"),

@@ -71,6 +71,11 @@ expectations:
         ("expectations:\n- {expect: x, action: quarantine, mostly: 0.9}\n", "mine.yaml:2: x: quarantine takes every"),
         ("expectations:\n- {expect: x, where: {column: a, op: is null, value: 1}}\n", "'is null' takes no value"),
         ("expectations:\n- {expect: x, where: {column: a, op: in, value: 1}}\n", "'in' takes a list"),
+        (
+            "expectations:\n- {expect: x, column: a, value_set: [open, 'paid ']}\n",
+            "2: x: value_set holds 'paid ', but texts are read without white space at their ends: write 'paid'",
+        ),
+        ("expectations:\n- {expect: x, where: {column: a, op: in, value: [' b']}}\n", "where, a holds ' b'"),
         ("expectations:\n- just a text\n", "mine.yaml:1: rule 1: Input should be"),
         ("expectations: {a: b}\n", "mine.yaml:1: expectations:"),
     ],
