@@ -13,6 +13,7 @@ from components.build_training_set.config import ROW, Config
 from components.errors import BadInputError, ContractViolationError, MissingError, did_you_mean
 from features.declaration import Declaration
 from features.definitions import Definitions
+from features.library_errors import library_in_words
 from features.service import ServiceSnapshot
 from features.store import ENTITY_TIME, ROW_ID, historical, open_offline
 
@@ -114,7 +115,7 @@ def join_features(
         if key not in impressions.columns:
             raise BadInputError(f"service {snapshot.service!r} is keyed by {key!r}, which the impressions do not have")
     entities = impressions.select(pl.col(ROW).alias(ROW_ID), *snapshot.keys, (pl.col(time) - TICK).alias(ENTITY_TIME))
-    with open_offline(tables, definitions) as store:
+    with library_in_words("join the features", "correct the definitions"), open_offline(tables, definitions) as store:
         joined = historical(
             store, to_arrow(entities), snapshot.service, definitions, names=joined_names(config, snapshot)
         )

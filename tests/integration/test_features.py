@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 
@@ -503,6 +504,42 @@ def test_two_runs_take_turns_and_a_user_may_bring_an_own_store(
     assert {path.name for path in own.parent.iterdir()} == {"feature_store.yaml", "r.db", "o.db"}
     assert not Path("r.db").exists(), "a relative registry lies beside its file, not where the process runs"
     assert online_values(bench, [1], [1])[0]["user_id"] == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        (
+            "online_store",
+            "{type: redis, connection_string: 'localhost:port'}",
+            "redis cannot write .* with base 10: 'port'",
+        ),
+        ("registry", "/etc/hostname", r"google\.protobuf cannot write .* Error parsing message"),
+        ("registry", "{registry_type: sql, path: 'nosuch://x'}", "sqlalchemy cannot write .* Can't load plugin"),
+    ],
+)
+def test_a_library_under_an_own_store_says_the_cause_in_one_sentence(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, value: str, said: str
+) -> None:
+    own = {"project": "shop", "provider": "local", "registry": "r.db", "online_store": "{type: sqlite, path: o.db}"}
+    lines = (own | {"entity_key_serialization_version": "3", key: value}).items()
+    path = tmp_path / "feature_store.yaml"
+    path.write_text("".join(f"{name}: {text}\n" for name, text in lines))
+    monkeypatch.setenv("RANKMILL_FEATURE_STORE", str(path))
+    with pytest.raises(BadInputError, match=said) as caught:
+        bench.features(bench.publish(make_events(60)), online=True)
+    assert "\n" not in str(caught.value) and "does not answer" not in str(caught.value)
+    assert "ValueError" not in str(caught.value)
+
+
+def test_a_library_that_fails_in_the_join_says_so_in_one_sentence(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ref = bench.publish(make_events(60))
+    features = bench.features(ref)
+    monkeypatch.setattr(training_rows, "historical", lambda *given, **options: pd.DataFrame({"age": [1]})["taste"])
+    with pytest.raises(BadInputError, match=r"^pandas cannot join the features: there is no 'taste'; correct the def"):
+        bench.dataset(ref, features)
 
 
 def test_spans_cover_the_window_once() -> None:

@@ -1,15 +1,23 @@
-"""Is a server blamed only when one was asked?"""
+"""Is a server blamed only when one was asked, and does every library say what is wrong in one sentence?"""
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Callable
+
 import pytest
 import redis
+import sqlalchemy
 import sqlalchemy.exc
 from feast.errors import FeastObjectNotFoundException
+from feast.type_map import python_values_to_proto_values
+from feast.value_type import ValueType
+from google.protobuf.message import DecodeError
 from pyarrow import ArrowInvalid
 
 from components.errors import BadInputError, RetryableError
 from components.materialize_features.sentences import one_sentence
+from features.library_errors import library_in_words
 
 
 @pytest.mark.parametrize(
@@ -18,6 +26,9 @@ from components.materialize_features.sentences import one_sentence
         redis.exceptions.ConnectionError("Error 111 connecting to 127.0.0.1:1. Connection refused."),
         sqlalchemy.exc.OperationalError("select 1", {}, Exception("connection refused")),
         ConnectionRefusedError(111, "Connection refused"),
+        TimeoutError("timed out"),
+        socket.gaierror(-2, "Name or service not known"),
+        OSError(113, "No route to host"),
     ],
 )
 def test_a_connection_that_fails_is_tried_again(error: Exception) -> None:
@@ -35,9 +46,69 @@ def test_a_client_s_error_that_a_library_wraps_is_a_server_s() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [FeastObjectNotFoundException("no view 'x'"), ArrowInvalid("Column 'taste' is absent")]
+    "error",
+    [
+        FeastObjectNotFoundException("no view 'x'"),
+        ArrowInvalid("Column 'taste' is absent"),
+        redis.exceptions.AuthenticationError("invalid username-password pair"),
+        redis.exceptions.ResponseError("WRONGTYPE Operation against a key"),
+        DecodeError("Error parsing message with type 'feast.core.Registry'"),
+        sqlalchemy.exc.ArgumentError("Could not parse SQLAlchemy URL"),
+    ],
 )
 def test_what_a_library_says_of_the_definitions_is_no_server(error: Exception) -> None:
-    said = rf"^{type(error).__module__.partition('.')[0]} cannot write the features into the online store o\.db: "
+    library = "google.protobuf" if isinstance(error, DecodeError) else type(error).__module__.partition(".")[0]
+    said = rf"^{library} cannot write the features into the online store o\.db: "
     with pytest.raises(BadInputError, match=said), one_sentence("o.db"):
         raise error
+
+
+def wrong_value() -> None:
+    python_values_to_proto_values(["a text"], ValueType.INT64_LIST)
+
+
+def absent_name() -> None:
+    import pandas as pd
+
+    pd.DataFrame({"age": [1]})["taste"]
+
+
+def wrong_argument() -> None:
+    sqlalchemy.create_engine("sqlite://", nonsense=1)
+
+
+@pytest.mark.parametrize(
+    ("call", "library", "cause"),
+    [
+        (absent_name, "pandas", "there is no 'taste'; correct"),
+        (wrong_argument, "sqlalchemy", "Invalid argument(s) 'nonsense' sent to create_engine()"),
+        (wrong_value, "feast", "Value \"a\" is of type <class 'str'> not of type <class 'numpy.int64'>"),
+    ],
+)
+def test_python_s_own_errors_in_a_library_say_the_cause(call: Callable[[], None], library: str, cause: str) -> None:
+    with pytest.raises(BadInputError) as caught, one_sentence("o.db"):
+        call()
+    said = str(caught.value)
+    assert said.startswith(f"{library} cannot write the features into the online store o.db: ")
+    assert cause in said
+    assert type(caught.value.__cause__).__module__ == "builtins"
+    assert type(caught.value.__cause__).__name__ not in said and "\n" not in said
+
+
+def test_a_file_that_cannot_be_used_is_no_server() -> None:
+    with pytest.raises(RetryableError) as caught, one_sentence("feature_store.yaml"):
+        raise PermissionError(13, "Permission denied", "/etc/registry.db")
+    assert str(caught.value) == (
+        "online store feature_store.yaml cannot be used (/etc/registry.db: Permission denied): check the file, its "
+        "rights and the disk"
+    )
+
+
+def test_a_fault_of_ours_stays_what_it_is() -> None:
+    with pytest.raises(KeyError), one_sentence("o.db"):
+        raise KeyError("ours")
+
+
+def test_what_keeps_a_process_from_working_is_no_bad_input() -> None:
+    with pytest.raises(MemoryError), library_in_words("join the features", "correct the definitions"):
+        raise MemoryError
