@@ -74,6 +74,28 @@ def told(service: str, file: Path | None = None) -> TextService | None:
     return None
 
 
+def keys_without_field(file: Path) -> Iterator[tuple[int, str, str]]:
+    """Yield line, view and key where a view's schema has no Field for a key of its entities, as far as that is told.
+
+    Args:
+        file: Python file of definitions.
+
+    Raises:
+        SyntaxError: it is no Python.
+    """
+    scope = _Scope(file)
+    for call in scope.calls("FeatureView"):
+        view = scope.quiet(call)
+        if not isinstance(view, _Made) or not isinstance(view.given.get("schema"), tuple):
+            continue
+        fields = [one.given.get("name") for one in view.given["schema"] if isinstance(one, _Made)]
+        if None in fields or len(fields) != len(view.given["schema"]):
+            continue  # the text does not tell every name
+        for key in _keys(view) or ():
+            if key not in fields:
+                yield call.lineno, str(view.given.get("name", "")), key
+
+
 @lru_cache(maxsize=64)
 def _services(path: Path, changed: int) -> Mapping[str, TextService]:
     """Return the services of a file; `changed` only makes an edited file another one."""

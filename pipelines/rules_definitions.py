@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from components.errors import did_you_mean
+from features.service_text import keys_without_field
 
 _CALLS = {
     "with_join_key_map": "with_join_key_map is not read: write a view of its own with its own entity and recipe",
@@ -42,18 +43,24 @@ def unread(path: Path) -> tuple[int, str] | None:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError, RecursionError, OSError):
         return None
-    return next(iter(sorted([*_unread(tree), *_left_out(tree)])), None)
+    return next(iter(sorted([*_unread(tree), *_left_out(tree), *_keyless(path)])), None)
+
+
+def _keyless(path: Path) -> Iterator[tuple[int, str]]:
+    for line, view, key in keys_without_field(path):
+        yield line, f"view {view!r} has no Field for its key {key!r}: add Field(name={key!r}, dtype=...) to its schema"
 
 
 def _unread(tree: ast.Module) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
-        if isinstance(node, ast.keyword) and isinstance(node.value, ast.Name) and node.value.id in _NAMES:
-            yield node.value.lineno, _NAMES[node.value.id]
         if isinstance(node, ast.FunctionDef):
             for decorator in node.decorator_list:
                 if isinstance(decorator, ast.Name) and decorator.id in _CALLS:
                     yield decorator.lineno, _CALLS[decorator.id]
         if isinstance(node, ast.Call):
+            for value in [*node.args, *(keyword.value for keyword in node.keywords)]:
+                if isinstance(value, ast.Name) and value.id in _NAMES:
+                    yield value.lineno, _NAMES[value.id]
             called = _called(node)
             if called in _CALLS:
                 yield node.lineno, _CALLS[called]
