@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,7 @@ def test_of_writers_of_the_ledger_in_the_bucket_one_wins(servers: Servers, monke
 def test_redis_serves_what_the_feature_tables_hold(
     world: World, second: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    from features.definitions.movielens import ACTIVITY_LIFE
     from features.online import asked_at
     from features.store import open_shared
 
@@ -154,12 +156,17 @@ def test_redis_serves_what_the_feature_tables_hold(
     monkeypatch.setenv("RANKMILL_FEAST_REDIS", environment["RANKMILL_PROD_REDIS"])
     monkeypatch.setenv("RANKMILL_FEAST_REGISTRY", environment["RANKMILL_PROD_FEAST_REGISTRY"])
     store = open_shared(tmp_path / "feast")
-    with asked_at(frame["event_timestamp"].max()):  # by now they are older than the view's TTL
+    end = frame["event_timestamp"].max()
+    assert isinstance(end, datetime)
+    with asked_at(end):  # by now all are older than the view's TTL
         answer = store.get_online_features(
             features=[f"user_activity:{name}" for name in names],
             entity_rows=[{"user_id": user} for user in newest["user_id"].to_list()],
         ).to_dict()
-    assert names and [answer[name] for name in names] == [newest[name].to_list() for name in names]
+    expired = pl.col("event_timestamp") < end - ACTIVITY_LIFE
+    assert 0 < newest.filter(expired).height < newest.height
+    served = newest.select(pl.when(~expired).then(pl.col(name)).alias(name) for name in names)
+    assert [answer[name] for name in names] == [served[name].to_list() for name in names]
     assert servers.redis().dbsize() >= frame["user_id"].n_unique()
     assert servers.query("feast", "select count(*) from feature_views")[0][0] > 0, "the registry is PostgreSQL's"
 
