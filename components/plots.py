@@ -15,9 +15,11 @@ SLATE, TEAL = "#6b7280", "#0f766e"
 
 def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure that is drawn into a PNG file; sizes in inches."""
+    import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    matplotlib.rcParams["text.parse_math"] = False  # a domain named "$x$" is no formula
     figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     return figure

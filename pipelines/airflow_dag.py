@@ -28,6 +28,7 @@ from components.errors import RankmillError
 from components.execute import StageResult
 from components.settings import Settings
 from pipelines.check import load_plan, pipeline_path
+from pipelines.dag_doc import dag_doc, stage_doc
 from pipelines.doctor import rooms_problem
 from pipelines.hiding import known
 from pipelines.plan import Plan, PlannedStage
@@ -84,7 +85,7 @@ def build_dag(name_or_path: str | Path, selection: Selection = ALL) -> DAG:
         params={name: _param(param) for name, param in spec.params.items()},
         tags=sorted({*spec.tags, "rankmill"}),
         default_args={"owner": spec.owner},
-        doc_md=_dag_doc(plan),
+        doc_md=dag_doc(plan),
     )
     groups: dict[str, TaskGroup] = {}
     tasks: dict[str, StageOperator] = {}
@@ -101,7 +102,7 @@ def build_dag(name_or_path: str | Path, selection: Selection = ALL) -> DAG:
             retry_delay=stage.retry_delay,
             execution_timeout=stage.timeout,
             outlets=[asset(f"{plan.name}.{stage.name}.{output}") for output in sorted(stage.component.output_types)],
-            doc_md=_stage_doc(plan, stage),
+            doc_md=stage_doc(plan, stage),
         )
         for name in stage.upstream:
             tasks[name] >> tasks[stage.name]
@@ -250,37 +251,3 @@ def _param(spec: ParamSpec) -> Param:
 
 def _number(spec: ParamSpec, value: float) -> float | int:
     return int(value) if spec.type == "integer" else value
-
-
-def _place(path: Path) -> str:
-    return f"{path.resolve().parent.name}/{path.name}"
-
-
-def _dag_doc(plan: Plan) -> str:
-    rows = [f"| `{stage.name}` | `{stage.component.name}` | {stage.component.summary} |" for stage in plan.stages]
-    window = plan.spec.window
-    return "\n".join(
-        [
-            plan.spec.description,
-            "",
-            f"Compiled from `{_place(plan.path)}`. A run reads {window.days} days of events"
-            f" up to {window.end or 'the day it is for'}, exclusive, UTC.",
-            "",
-            "| stage | component | what it does |",
-            "|---|---|---|",
-            *rows,
-        ]
-    )
-
-
-def _stage_doc(plan: Plan, stage: PlannedStage) -> str:
-    lines = plan.path.read_text(encoding="utf-8").splitlines()[stage.line - 1 :]
-    indent = len(lines[0]) - len(lines[0].lstrip())
-    block = [lines[0]]
-    for line in lines[1:]:
-        if line.strip() and len(line) - len(line.lstrip()) <= indent:
-            break
-        block.append(line)
-    yaml = "\n".join(line[indent:] for line in block).rstrip()
-    where = f"`{stage.component.name}@{stage.component.version}` · `{_place(plan.path)}:{stage.line}`"
-    return f"{stage.component.summary}\n\n{where}\n\n```yaml\n{yaml}\n```"

@@ -6,6 +6,7 @@ from components.catalog import BUILTIN, component
 from components.contract import ComponentSpec
 from components.settings import ROOT
 from pipelines.describe import config_rows
+from registry.markdown import code, prose, table, text
 
 PAGE = ROOT / "docs" / "components.md"
 """Where the page lies."""
@@ -14,7 +15,7 @@ PAGE = ROOT / "docs" / "components.md"
 def page() -> str:
     """Return the page about the components of this tree as Markdown."""
     specs = [component(name) for name in BUILTIN]
-    listed = [f"| [`{spec.name}`](#{spec.name}) | {_kinds(spec)} | {spec.summary} |" for spec in specs]
+    listed = [(f"[`{spec.name}`](#{spec.name})", _kinds(spec), prose(spec.summary)) for spec in specs]
     return "\n".join(
         [
             "# Components",
@@ -22,35 +23,34 @@ def page() -> str:
             "What `uses:` may name, generated from the configs by `rankmill reference --write`. In a terminal",
             "`rankmill components NAME` shows the same with a YAML example, also for components of other packages.",
             "",
-            "| component | reads → makes | what it does |",
-            "|---|---|---|",
-            *listed,
-            *(line for spec in specs for line in _section(spec)),
+            table(["component", "reads → makes", "what it does"], listed),
+            *(line for spec in specs for line in component_section(spec)),
             "",
         ]
     )
 
 
-def _section(spec: ComponentSpec) -> list[str]:
-    lines = ["", f"## {spec.name}", "", f"{spec.summary} [More](../components/{spec.name}/README.md)", ""]
+def component_section(spec: ComponentSpec) -> list[str]:
+    """Return the lines about one component."""
+    lines = ["", f"## {spec.name}", "", f"{prose(spec.summary)} [More](../components/{spec.name}/README.md)", ""]
     ports = [("`in`", name, kind) for name, kind in spec.input_types.items()]
     ports += [("output", name, kind) for name, kind in spec.output_types.items()]
-    lines += ["| | name | type | what it is |", "|---|---|---|---|"]
-    lines += [f"| {side} | `{name}` | {kind.kind} | {_cell(kind.describe())} |" for side, name, kind in ports]
-    rows = config_rows(spec)
+    cells = [(side, code(name), kind.kind, prose(kind.describe())) for side, name, kind in ports]
+    lines.append(table(["", "name", "type", "what it is"], cells))
+    rows = [
+        (
+            code(row.key),
+            text(row.type),
+            "required" if row.default is None else code(row.default),
+            prose(row.description),
+        )
+        for row in config_rows(spec)
+    ]
     if rows:
-        lines += ["", "| `with` | takes | default | meaning |", "|---|---|---|---|"]
-    for row in rows:
-        default = "required" if row.default is None else f"`{_cell(row.default)}`"
-        takes = _cell(row.type).replace("<", "\\<")  # outside of code it would be HTML
-        lines.append(f"| `{row.key}` | {takes} | {default} | {_cell(row.description)} |")
+        lines += ["", table(["`with`", "takes", "default", "meaning"], rows)]
     return lines
 
 
 def _kinds(spec: ComponentSpec) -> str:
     reads, makes = (", ".join(kind.kind for kind in kinds.values()) for kinds in (spec.input_types, spec.output_types))
     return f"{reads or '–'} → {makes}"
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")

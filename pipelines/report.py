@@ -15,6 +15,7 @@ from components.pages import REPORT_STYLE, picture
 from components.settings import Settings
 from components.store import ArtifactRef, Store, open_store
 from features.files import write_durably
+from features.remote_files import name_below
 from pipelines.check import load_plan, pipeline_path
 from pipelines.diagram import Mark, svg
 from pipelines.hiding import hidden
@@ -114,6 +115,7 @@ def render(run: RecordedRun, plan: Plan | None, store: Store) -> str:
     shown = list(shown_by(run.results, store))
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["minute"] = lambda moment: f"{moment:%Y-%m-%d %H:%M} UTC"
+    environment.tests["of_the_store"] = lambda uri: name_below(store.root, uri) is not None
     # The picture escapes its texts itself.
     graph = Markup(svg(plan, marks(run, plan))) if plan is not None else ""  # noqa: S704  # made by `diagram` alone
     return environment.from_string(_PAGE).render(
@@ -275,7 +277,8 @@ done, {{ cached }} from the store</dd>
 <td>{% for note in line.notes %}
 <div{{ ' class=fault' if line.mark.state == "failed" else "" }}>{{ note }}</div>{% endfor %}
 {% for name, ref in line.outputs.items() %}
-<small><a href="{{ ref.uri }}">{{ name }}</a> {{ ref.kind }} <code>{{ ref.digest[:12] }}</code></small>
+<small>{% if ref.uri is of_the_store %}<a href="{{ ref.uri }}">{{ name }}</a>{% else %}{{ name }}{% endif %}
+ {{ ref.kind }} <code>{{ ref.digest[:12] }}</code></small>
 {% endfor %}</td></tr>
 {% endfor %}
 </tbody></table>

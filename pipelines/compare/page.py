@@ -9,6 +9,7 @@ from typing import Any
 from pipelines.compare.record import Record, Row
 from pipelines.compare.spec import ComparisonSpec
 from pipelines.compare.table import figures, mark, mean_of, spread
+from registry.markdown import code, prose, table, text
 
 COLUMNS = (("auc", "AUC", 4), ("gauc", "GAUC", 4), ("log_loss", "log-loss", 4), ("pcoc", "PCOC", 2))
 """Metric, heading, digits."""
@@ -26,19 +27,19 @@ def section(spec: ComparisonSpec, record: Record, picture: str) -> str:
     """
     rows = {name: record.rows[name] for name in spec.entries if name in record.rows}
     absent = [name for name in spec.entries if name not in rows]
-    lines = [f"## {spec.title}", "", f"`rankmill compare {spec.name}`", "", *_facts(spec, record, rows), ""]
+    lines = [f"## {text(spec.title)}", "", f"`rankmill compare {spec.name}`", "", *_facts(spec, record, rows), ""]
     for task in record.data.tasks:
         lines += [*_table(spec, rows, task), ""]
     if spec.against in rows:
         lines += [
-            f"**Bold**: better than `{spec.against}`, *italic*: worse, by more than two standard errors of the "
+            f"**Bold**: better than {code(spec.against)}, *italic*: worse, by more than two standard errors of the "
             "differences over seeds.",
             "",
         ]
     if absent:
-        lines += [f"Not measured yet: {', '.join(f'`{name}`' for name in absent)}.", ""]
+        lines += [f"Not measured yet: {', '.join(map(code, absent))}.", ""]
     lines += [f"![AUC of each entry, mean and standard deviation over seeds]({picture})", ""]
-    if notes := [f"* `{name}`: {spec.entries[name].note}" for name in rows if spec.entries[name].note]:
+    if notes := [f"* {code(name)}: {prose(spec.entries[name].note)}" for name in rows if spec.entries[name].note]:
         lines += [*notes, ""]
     if spec.notes:
         lines += [spec.notes.strip(), ""]
@@ -48,43 +49,43 @@ def section(spec: ComparisonSpec, record: Record, picture: str) -> str:
 
 def _facts(spec: ComparisonSpec, record: Record, rows: dict[str, Row]) -> Iterator[str]:
     data = record.data
-    counts = ", ".join(f"{rows_:,} {name}" for name, rows_ in data.rows.items())
-    rates = ", ".join(f"{name} {rate:.1%}" for name, rate in data.rates.get("test", {}).items())
+    counts = ", ".join(f"{rows_:,} {text(name)}" for name, rows_ in data.rows.items())
+    rates = ", ".join(f"{text(name)} {rate:.1%}" for name, rate in data.rates.get("test", {}).items())
     seeds = sorted({run.seed for row in rows.values() for run in row.runs})
-    yield f"* Labels: {spec.labels}"
-    yield f"* Split: {data.split}; rows: {counts}; {data.unseen_users:.0%} of the test rows are of unseen users."
+    yield f"* Labels: {prose(spec.labels)}"
+    yield f"* Split: {prose(data.split)}; rows: {counts}; {data.unseen_users:.0%} of the test rows are of unseen users."
     yield f"* Positives in test: {rates}. Inputs: {data.fields} fields, the same for every row of the tables."
     yield f"* Seeds: {', '.join(map(str, seeds))}; figures are mean ± standard deviation over them."
     for machine in dict.fromkeys(row.machine for row in rows.values()):
-        yield f"* Machine: {machine}."
+        yield f"* Machine: {text(machine)}."
 
 
 def _table(spec: ComparisonSpec, rows: dict[str, Row], task: str) -> Iterator[str]:
     headings = ["entry", "parameters", "s/epoch", *(heading for _, heading, _ in COLUMNS), "validation AUC"]
-    yield f"### `{task}`"
+    yield f"### {code(task)}"
     yield ""
-    yield f"| {' | '.join(headings)} |"
-    yield f"|{'---|' * len(headings)}"
+    lines = []
     for name, row in rows.items():
-        cells = [f"`{name}`", _parameters(row), _seconds(row)]
+        cells = [code(name), _parameters(row), _seconds(row)]
         for metric, _, digits in COLUMNS:
             compared = spec.against in rows and spec.against != name
             stars = _MARKS[mark(row, rows[str(spec.against)], task, metric)] if compared else ""
             cells.append(_figure(figures(row, task, metric), digits, stars))
         cells.append(_figure([run.validation.get(task) for run in row.runs], 4))
-        yield f"| {' | '.join(cells)} |"
+        lines.append(cells)
+    yield table(headings, lines)
     told = [reference for reference in spec.references if reference.task == task]
     if told:
         yield ""
     for reference in told:
-        yield f"* Published: {_NAMES[reference.metric]} {_number(reference.value, 4)}: {reference.source}"
+        yield f"* Published: {_NAMES[reference.metric]} {_number(reference.value, 4)}: {prose(reference.source)}"
 
 
 def _choices(rows: dict[str, Row]) -> Iterator[str]:
     yield "<details><summary>Configs, epochs kept, and what was tried on validation</summary>"
     yield ""
     for name, row in rows.items():
-        yield f"* `{name}`: {_yaml(row.config)}{_epochs(row)}"
+        yield f"* {code(name)}: {_yaml(row.config)}{_epochs(row)}"
         best = max((tried.score for tried in row.tried), default=None)
         for tried in row.tried:
             chosen = ", chosen" if tried.score == best else ""
@@ -128,4 +129,4 @@ def _number(value: float, digits: int) -> str:
 
 def _yaml(value: Any) -> str:
     """Return a config as one line of YAML's flow style, as code."""
-    return f"`{json.dumps(value, ensure_ascii=False, sort_keys=True)}`".replace('"', "")
+    return code(json.dumps(value, ensure_ascii=False, sort_keys=True).replace('"', ""))

@@ -1,0 +1,337 @@
+"""Does a text from data, a file or a plugin stand on every page as what it is? No page gets markup from it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass, replace
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from pydantic import BaseModel
+
+from components.evaluate_ranker.page import render as evaluation_page
+from components.execute import StageResult
+from components.plots import new_figure, save
+from components.records import ArtifactRef
+from components.settings import ROOT
+from components.simulate_policy.page import render as simulation_page
+from components.simulate_policy.report import PolicyValue, Simulation
+from components.store import Store
+from components.validate_data.config import ExpectationResult, SuiteResult
+from components.validate_data.page import render as contract_page
+from components.validate_data.profile import ColumnProfile
+from features.declaration import Window
+from pipelines.check import load_plan, pipeline_path
+from pipelines.compare.page import section
+from pipelines.compare.record import Data, Measured, Record, Row, Tried
+from pipelines.compare.spec import ComparisonSpec, EntrySpec, Reference
+from pipelines.components_page import component_section
+from pipelines.dag_doc import dag_doc, stage_doc
+from pipelines.diagram import Mark
+from pipelines.graph_page import page as graph_page
+from pipelines.plan import Plan
+from pipelines.report import render as run_page
+from pipelines.runs import RecordedRun, RunStart, StageFailure
+from registry.card import Lineage, model_card
+from registry.contract import ModelContract, ParityReport
+from registry.report import ALL, Cell, Evaluation, Interval
+from registry.verdict import Judgement, Verdict
+from registry.verdict_page import render as verdict_page
+
+WORD = "hostile"
+"""What each text from elsewhere is, before it is exchanged for something worse."""
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+SOME = Interval(value=0.7, low=0.6, high=0.8)
+HOSTILE = [
+    "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "' onload='alert(1)", "a|b", "a\n\n# b", "`a", "``",
+    "```\n<b>", "[x](javascript:alert(1))", "![x](http://evil.example/x.png)", "</style><b>", "a\r\n| c | d |", "- a",
+    "1. a", "---", "{{ 7 * 7 }}", "{% raw %}", "&lt;b&gt;", "\u2028# x", "~~~\n<b>", "    <b>", "javascript:alert(1)",
+    "<details>", "*b*",
+]  # fmt: skip
+PLAN = load_plan(pipeline_path("movielens_daily"))
+TEXTS = st.text(alphabet=st.sampled_from("<>|`*_[]()!#\\&'\"\n\r \t~$-.1abc{}%="), min_size=1, max_size=14).filter(
+    str.strip
+)
+
+
+def poisoned(value: Any, text: str) -> Any:
+    """Return a value with `WORD` exchanged in every text that it holds, however deep."""
+    if isinstance(value, str):
+        return value.replace(WORD, text)
+    if isinstance(value, BaseModel):
+        return value.model_copy(
+            update={name: poisoned(getattr(value, name), text) for name in type(value).model_fields}
+        )
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{field.name: poisoned(getattr(value, field.name), text) for field in fields(value)})
+    if isinstance(value, dict):
+        return {poisoned(key, text): poisoned(held, text) for key, held in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(poisoned(held, text) for held in value)
+    return value
+
+
+class Outline(HTMLParser):
+    """Tags with the names of their attributes, and where addresses lead."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, ...]] = []
+        self.addresses: list[str] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, *(name for name, _ in attrs)))
+        self.addresses += [value or "" for name, value in attrs if name in ("href", "src")]
+
+    def handle_endtag(self, tag: str) -> None:
+        self.tags.append((f"/{tag}",))
+
+
+def _verdict(text: str) -> str:
+    judged = Judgement(
+        task=WORD, domain=WORD, metric="auc", champion=0.5, challenger=0.6, difference=SOME, limit=-0.01,
+        outcome="passed", reason=WORD,
+    )  # fmt: skip
+    verdict = Verdict(
+        model=WORD, challenger=2, champion=1, answer="promoted", reason=WORD, judgements=(judged,), rows=9,
+        dataset_digest=WORD, decided_at=NOW, warnings=(WORD,),
+    )  # fmt: skip
+    return verdict_page(poisoned(verdict, text))
+
+
+def _report() -> Evaluation:
+    cells = tuple(
+        Cell(task=WORD, domain=domain, space="every impression", rows=9, positives=4,
+             metrics=dict.fromkeys(("auc", "gauc", "log_loss", "normalised_entropy", "ece", "pcoc"), SOME))
+        for domain in (ALL, WORD)
+    )  # fmt: skip
+    return Evaluation(
+        model_digest=WORD, dataset_digest=WORD, split="test", rows=9, window_start=NOW, window_end=NOW, confidence=0.95,
+        resamples=10, provider="cpu", tasks=(WORD,), domains=(WORD,), cells=cells, calibration=(),
+    )  # fmt: skip
+
+
+def _evaluation(text: str) -> str:
+    return evaluation_page(poisoned(_report(), text), text, (text,), ())
+
+
+def _contract(text: str) -> str:
+    found = ExpectationResult(
+        expectation=WORD, column=WORD, arguments={WORD: WORD}, action="fail", passed=False, checked=9, broken=1,
+        examples=(WORD,), observed=WORD, problem=WORD, why=WORD, line=1,
+    )  # fmt: skip
+    result = SuiteResult(suite=WORD, rows=9, kept=8, max_quarantined=0.1, passed=False, expectations=(found,))
+    column = ColumnProfile(name=WORD, kind=WORD, nulls=0.0, smallest=WORD, largest=WORD, distinct=1)
+    return contract_page(poisoned(result, text), text, [poisoned(column, text)])
+
+
+def _simulation(text: str, picture: Path) -> str:
+    value = PolicyValue(
+        policy=WORD, group=WORD, rows=9, positives=1, candidates=3, logged=SOME, mean_weight=SOME, effective_rows=5.0,
+        largest_weight=2.0, clipped=0.0, estimates={WORD: SOME}, corrections={}, on_policy=SOME,
+    )  # fmt: skip
+    report = Simulation(
+        model_digest=WORD, dataset_digest=WORD, reference_digest=WORD, reward=WORD, rows=9, held_out=True, unit=WORD,
+        window=Window(start=NOW, end=NOW.replace(day=2)), clip=None, confidence=0.95, resamples=10, values=(value,),
+    )  # fmt: skip
+    return simulation_page(poisoned(report, text), text, (text,), (picture,))
+
+
+def _plan(text: str) -> Plan:
+    """A pipeline whose description and last stage come from elsewhere."""
+    last = PLAN.stages[-1]
+    assert all(last.name not in stage.upstream for stage in PLAN.stages)
+    theirs = replace(last, name=text, component=replace(last.component, name=text, summary=text))
+    return replace(
+        PLAN,
+        spec=PLAN.spec.model_copy(update={"description": text}),
+        stages=(*PLAN.stages[:-1], theirs),
+        predictions=(),
+    )
+
+
+def _graph(text: str) -> str:
+    return graph_page(_plan(text), {text: Mark("done", text)}, text)
+
+
+def _run(text: str, tmp_path: Path) -> str:
+    ref = ArtifactRef(kind=WORD, uri=WORD, digest=WORD)
+    result = StageResult(
+        stage=WORD, component="count_numbers", key="k", cached=False, seconds=1.0, outputs={WORD: ref}, notes=[WORD]
+    )
+    start = RunStart(
+        pipeline=WORD, run_id=WORD, moment=NOW, started_at=NOW, stages=(WORD, "other"), params={WORD: WORD},
+        options=(WORD,), host=WORD,
+    )  # fmt: skip
+    run = RecordedRun(
+        start=start, folder=tmp_path, results=(result,), state="failed", seconds=1.0, told=WORD, pinned=False,
+        failures=(StageFailure(failed="other", message=WORD, at=NOW),), again=WORD,
+    )  # fmt: skip
+    return run_page(poisoned(run, text), _plan(text), Store((tmp_path / "store").as_uri(), tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def html(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Callable[[str], str]]:
+    folder = tmp_path_factory.mktemp("pages")
+    picture = save(new_figure(1, 1), folder / "picture.png")
+    return {
+        "registry/verdict_page.py": _verdict,
+        "components/evaluate_ranker/page.py": _evaluation,
+        "components/validate_data/page.py": _contract,
+        "components/simulate_policy/page.py": lambda text: _simulation(text, picture),
+        "pipelines/graph_page.py": _graph,
+        "pipelines/report.py": lambda text: _run(text, folder),
+    }
+
+
+PAGES_OF_NAMES = {"components/refresh_error_memory/page.py", "components/study_error_memory/page.py"}
+"""Pages whose texts are names of tasks and models, which hold lower-case letters only."""
+
+
+def _hostile(test: Callable[..., None]) -> Callable[..., None]:
+    for text in HOSTILE:
+        test = example(text=text)(test)
+    keep = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+    return keep(given(text=TEXTS)(test))
+
+
+@_hostile
+def test_no_page_gets_a_tag_or_an_address_from_a_text(html: dict[str, Callable[[str], str]], text: str) -> None:
+    for name, build in html.items():
+        usual, page = Outline(build(WORD)), Outline(build(text))
+        assert page.tags == usual.tags, name
+        assert all(address.startswith(("data:image/png;base64,", "file:///")) for address in page.addresses), name
+
+
+def test_every_builder_of_html_is_tried(html: dict[str, Callable[[str], str]]) -> None:
+    builders = {path for path, tree in _modules() if _calls(tree, "Environment") or _imports(tree, "html")}
+    assert builders - {"pipelines/diagram.py"} == {*html} | PAGES_OF_NAMES
+
+
+def test_every_template_escapes_by_itself() -> None:
+    for path, tree in _modules():
+        for call in _calls(tree, "Environment"):
+            escaped = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}.get("autoescape")
+            assert escaped == "True", path
+        texts = [
+            node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        ]
+        for template in (text for text in texts if "{{" in text and "<" in text):
+            assert set(re.findall(r"\{\{\s*([^{}]*?)\s*\|\s*safe", template)) <= {"style"}, path
+            bare = re.findall(r"""\w=\{\{""", template)
+            assert not bare, f"{path}: an attribute without quotes: {bare}"
+
+
+FILES_OF_YAML = {"pipelines/scaffold.py"}
+"""Templates of files that are no pages."""
+
+
+def _modules() -> list[tuple[str, ast.Module]]:
+    rooms = ("components", "features", "pipelines", "registry")
+    files = [path for room in rooms for path in sorted((ROOT / room).rglob("*.py"))]
+    names = {path.relative_to(ROOT).as_posix(): path for path in files}
+    return [(name, ast.parse(names[name].read_text(encoding="utf-8"))) for name in names if name not in FILES_OF_YAML]
+
+
+def _calls(tree: ast.Module, name: str) -> list[ast.Call]:
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == name]
+
+
+def _imports(tree: ast.Module, module: str) -> bool:
+    return any(isinstance(node, ast.ImportFrom) and node.module == module for node in ast.walk(tree))
+
+
+READ = MarkdownIt("commonmark", {"html": True, "linkify": False}).enable("table")
+WORDS = {"text", "text_special", "code_inline", "softbreak", "inline"}
+
+
+def structure(markdown: str) -> list[str]:
+    """Everything in a page that is not words, in order."""
+    found = []
+    for token in READ.parse(markdown):
+        found += [one.type for one in (token, *(token.children or ())) if one.type not in WORDS]
+    return found
+
+
+def _card(text: str, folder: Path) -> str:
+    contract = ModelContract.model_validate_json((folder / "contract.json").read_text())
+    field = contract.fields[0].model_copy(update={"name": text, "table": text})
+    changes = {"domains": (text,), "base_rates": {text: 0.5}, "fields": (field,)}
+    theirs = contract.model_copy(update={"schema_": contract.schema_.model_copy(update=changes), "ranker": text})
+    parity = ParityReport.model_validate_json((folder / "parity.json").read_text())
+    lineage = Lineage(model=text, pipeline=text, run_id=text, mlflow_run_id=text, model_digest=text, report_digest=text)
+    return model_card(theirs, poisoned(_report(), text), parity, lineage)
+
+
+def _comparison(text: str) -> str:
+    spec = ComparisonSpec(
+        name="shop", title=WORD, labels=WORD, pipeline="shop", dataset="dataset", against="dnn",
+        entries={name: EntrySpec(ranker={"name": name}, note=WORD) for name in ("lr", "dnn", "absent")},
+        references=(Reference(task=WORD, metric="auc", value=0.7, source=f"by {WORD} and others"),),
+    )  # fmt: skip
+    row = Row(
+        config={WORD: WORD}, tried=(Tried(change={WORD: WORD}, score=0.5),), machine=WORD,
+        runs=(Measured(seed=0, key="k", test={WORD: {"auc": 0.7}}, validation={WORD: 0.7}),),
+    )  # fmt: skip
+    data = Data(
+        feedback=(WORD,), tasks=(WORD,), split=WORD, rows={WORD: 9}, rates={"test": {WORD: 0.5}}, unseen_users=0.5,
+        fields=3,
+    )  # fmt: skip
+    record = Record(name="shop", data=data, rows={"lr": row, "dnn": row})
+    return section(poisoned(spec, text), poisoned(record, text), "images/shop.svg")
+
+
+def _component(text: str) -> str:
+    spec = PLAN.stages[0].component
+    return "\n".join(component_section(replace(spec, summary=text)))
+
+
+def _task(text: str, folder: Path) -> str:
+    file = folder / "theirs.yaml"
+    file.write_text(
+        f"stages:\n  last:\n    # {'    '.join(text.splitlines(keepends=True))}\n    uses: x\n  other: {{}}\n"
+    )
+    plan = replace(_plan(text), path=file)
+    return stage_doc(plan, replace(plan.stages[-1], line=2))
+
+
+@_hostile
+def test_no_markdown_gets_markup_from_a_text(
+    good_model: Path, tmp_path_factory: pytest.TempPathFactory, text: str
+) -> None:
+    folder = tmp_path_factory.mktemp("yaml")
+    builders: dict[str, Callable[[str], str]] = {
+        "registry/card.py": lambda text: _card(text, good_model),
+        "pipelines/compare/page.py": _comparison,
+        "pipelines/components_page.py": _component,
+        "pipelines/dag_doc.py dag": lambda text: dag_doc(_plan(text)),
+        "pipelines/dag_doc.py stage": lambda text: _task(text, folder),
+    }
+    for name, build in builders.items():
+        assert structure(build(text)) == structure(build(WORD)), name
+
+
+def test_every_builder_of_markdown_is_tried() -> None:
+    builders = {path for path, tree in _modules() if _imports(tree, "registry.markdown")}
+    assert builders == {
+        "registry/card.py", "pipelines/compare/page.py", "pipelines/components_page.py", "pipelines/dag_doc.py"
+    }  # fmt: skip
+    tables = {path for path, _ in _modules() if "|---" in (ROOT / path).read_text(encoding="utf-8")}
+    assert not tables, "a table of Markdown by hand: use registry.markdown.table"
+
+
+def test_a_name_is_no_formula_of_a_picture(tmp_path: Path) -> None:
+    figure = new_figure(2, 2)
+    figure.add_subplot().set_title(r"$\frac{$")
+    assert save(figure, tmp_path / "x.png").exists()
