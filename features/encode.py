@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from features.casts import FLOATS, INTEGERS, as_dtype
 from features.declaration import FIRST, MISSING_ELEMENT, PADDING, UNKNOWN, FieldSpec, Frozen, Name
 from features.encoding import ORDERED, FieldEncoding
-from features.errors import BadInputError
+from features.errors import BadInputError, did_you_mean
 from features.moments import moments
 
 Kind = Literal["vocabulary", "hash", "normalise", "bin", "sequence", "bag", "elapsed", "vector"]
@@ -94,7 +94,7 @@ class Encoder(Frozen):
         overrides = overrides or {}
         for name in overrides:
             if name not in dtypes:
-                raise BadInputError(f"encode: {name!r} is not a feature; features are {', '.join(sorted(dtypes))}")
+                raise BadInputError(f"encode: {name!r} is not a feature{did_you_mean(name, dtypes)}")
         plans = {name: _kind(name, dtypes[name], overrides.get(name)) for name in sorted(dtypes)}
         owners = {name: _owner(name, plans, overrides) for name in plans}
         _check_times(plans, overrides)

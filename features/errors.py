@@ -6,8 +6,11 @@ imports them from `components.errors`, which adds the errors of stages.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+
+LISTED = 8
+"""Names that a sentence lists: a table may have a thousand columns."""
 
 
 class RankmillError(Exception):
@@ -43,9 +46,16 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return `` (did you mean 'x'?)`` for the nearest valid name, or the list of names when none is near."""
+    """Return `` (did you mean 'x'?)`` for the nearest valid name, or the first names of all when none is near."""
     names = sorted(known)
     near = nearest(name, names)
     if near:
         return f" (did you mean {near!r}?)"
-    return f" (known: {', '.join(names)})" if names else ""
+    return f" (known: {listed(names)})" if names else ""
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names with commas between them, of many the first and how many more there are."""
+    if len(names) <= LISTED + 1:  # "and 1 more" would save nothing
+        return ", ".join(names)
+    return f"{', '.join(names[:LISTED])} and {len(names) - LISTED:,} more"

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from features.declaration import Window
 from features.definitions.recipe import Activity, History, Profile, Recipe
-from features.errors import BadInputError
+from features.errors import BadInputError, listed
 from features.table_types import cast, filled
 
 EVENT_TIME, CREATED = "event_timestamp", "created_timestamp"
@@ -67,7 +67,7 @@ def write_table(frame: pl.DataFrame, columns: dict[str, str], path: Path, keys: 
     if absent:
         raise BadInputError(
             f"{path.stem}: the recipe gives no {', '.join(map(repr, absent))}, only "
-            f"{', '.join(sorted(frame.columns))}; make the view's schema and the recipe agree"
+            f"{listed(sorted(frame.columns))}; make the view's schema and the recipe agree"
         )
     where = {name: frame[name] for name in columns if name in keys} | {EVENT_TIME: frame[EVENT_TIME]}
     typed = [filled(cast(frame[name], dtype, path.stem, where), dtype, path.stem) for name, dtype in columns.items()]

@@ -82,7 +82,6 @@ def opened(model: str, which: str, rows: Path, provider: str) -> Iterator[tuple[
         MissingError: there is no such file, model or version.
     """
     import tempfile
-    from dataclasses import replace
 
     from components.settings import Settings, quiet_engines
     from features.errors import BadInputError, MissingError
@@ -99,8 +98,9 @@ def opened(model: str, which: str, rows: Path, provider: str) -> Iterator[tuple[
     version = registry.version(model, int(which) if which.isdigit() else which)
     with tempfile.TemporaryDirectory(prefix="rankmill-") as folder:
         directory = registry.download(model, version.version, Path(folder) / "model")
-        served = ServedModel.open(directory, provider)  # type: ignore[arg-type]  # checked above
-        yield replace(served, label=f"model {model} v{version.version}"), version.version
+        label = f"model {model} v{version.version}"
+        served = ServedModel.open(directory, provider, label=label)  # type: ignore[arg-type]  # checked above
+        yield served, version.version
 
 
 def chosen_value(served: ServedModel, written: Sequence[str], default: float | None) -> ValueTable | None:

@@ -163,27 +163,39 @@ def stages_of(declaration: Declaration) -> tuple[Name, ...]:
     return (feedback[0], *(conditional_name(deep, shallow) for shallow, deep in pairwise(feedback)))
 
 
-def read_calibration(directory: Path, ranker_digest: str, declaration: Declaration) -> Calibration | None:
+def read_calibration(
+    directory: Path, ranker_digest: str, declaration: Declaration, model: str = ""
+) -> Calibration | None:
     """Return the calibration of a model's folder, or None when it has none.
+
+    Args:
+        directory: files of the model.
+        ranker_digest: of the ranker that the model holds.
+        declaration: its roles.
+        model: what messages call the model; the file's path when empty.
 
     Raises:
         BadInputError: the file cannot be read, or it belongs to another ranker or to other tasks.
     """
-    path, again = directory / CALIBRATION, "run calibrate_ranker again"
+    path, called, again = (
+        directory / CALIBRATION,
+        f"{CALIBRATION} of {model}" if model else str(directory / CALIBRATION),
+        "run calibrate_ranker again",
+    )
     if not path.is_file():
         return None
     try:
         found = Calibration.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise BadInputError(f"{path} cannot be read ({error.errors()[0]['msg']}): {again}") from error
+        raise BadInputError(f"{called} cannot be read ({error.errors()[0]['msg']}): {again}") from error
     if found.ranker_digest != ranker_digest:
         raise BadInputError(
-            f"{path} calibrates ranker {found.ranker_digest[:12]}, but the model holds {ranker_digest[:12]}: {again}"
+            f"{called} calibrates ranker {found.ranker_digest[:12]}, but the model holds {ranker_digest[:12]}: {again}"
         )
     stages = tuple(stage.task for stage in found.stages)
     if stages and stages != stages_of(declaration):
         raise BadInputError(
-            f"{path} calibrates {', '.join(stages)}, but the model's stages are {', '.join(stages_of(declaration))}: "
+            f"{called} calibrates {', '.join(stages)}, but the model's stages are {', '.join(stages_of(declaration))}: "
             f"{again}"
         )
     return found

@@ -65,21 +65,19 @@ class RequestGraph:
         """
         for name in (REQUEST, REQUEST_CONTRACT):
             if not (model.directory / name).is_file():
-                raise MissingError(f"model at {model.directory} has no {name}: export it with shape: request")
+                raise MissingError(f"{model.called} has no {name}: export it with shape: request")
         try:
             contract = RequestContract.model_validate_json((model.directory / REQUEST_CONTRACT).read_bytes())
         except ValidationError as error:
             reason = error.errors()[0]["msg"]
             raise BadInputError(
-                f"{REQUEST_CONTRACT} of the model at {model.directory} cannot be read ({reason}): export the "
-                "model again"
+                f"{REQUEST_CONTRACT} of {model.called} cannot be read ({reason}): export the model again"
             ) from error
-        session = open_session(model.directory / REQUEST, provider, threads)
+        session = open_session(model.directory / REQUEST, provider, threads, f"{REQUEST} of {model.called}")
         promised = {name: [*axes] for name, axes in axes_of(model.contract.fields, contract.once).items()}
         if promised != {x.name: list(x.shape) for x in session.get_inputs()}:
             raise BadInputError(
-                f"{REQUEST} at {model.directory} has other inputs than {REQUEST_CONTRACT} promises: export the "
-                "model again"
+                f"{REQUEST} of {model.called} has other inputs than {REQUEST_CONTRACT} promises: export the model again"
             )
         return cls(model, contract.once, session)
 
@@ -106,7 +104,6 @@ class RequestGraph:
         for name, values in answers.items():
             if not np.isfinite(values).all():
                 raise BadInputError(
-                    f"{REQUEST} at {self.model.directory} answers {name} with no number: train and export the "
-                    "model again"
+                    f"{REQUEST} of {self.model.called} answers {name} with no number: train and export the model again"
                 )
         return answers

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 MODEL = "model.onnx"
 CONTRACT = "contract.json"
 ENCODER = "encoder.json"
+_FILES = {"ModelContract": CONTRACT, "Encoder": ENCODER}
+"""Files by the class that reads them."""
 HIDDEN = "hidden"
 """Name of the graph output that is a representation, not a probability."""
 CHUNK = 8192
@@ -70,7 +72,7 @@ class ServedModel:
         session: open onnxruntime session.
         directory: where the files lie.
         calibration: curves by domain, and the value of a conversion; None answers as the graph does.
-        label: what messages about rows call it, such as ``model shop v3``; where it lies when empty.
+        label: what messages call it, such as ``model shop v3``; where it lies when empty.
     """
 
     contract: ModelContract
@@ -81,33 +83,43 @@ class ServedModel:
     label: str = ""
 
     @classmethod
-    def open(cls, directory: Path, provider: Provider = "auto", threads: int | None = None) -> ServedModel:
+    def open(
+        cls, directory: Path, provider: Provider = "auto", threads: int | None = None, label: str = ""
+    ) -> ServedModel:
         """Open a model from `model.onnx`, `contract.json`, `encoder.json` and, if any, `calibration.json`.
 
         Args:
             directory: an `OnnxModel` artifact or the downloaded files of a registered version.
             provider: see `registry.session.open_session`.
             threads: threads of one operator.
+            label: see `ServedModel`.
 
         Raises:
             MissingError: a file is missing, or the requested provider did not load.
             BadInputError: a file cannot be read, or graph, contract and encoder disagree.
         """
+        called = label or _at(directory)
         for name in (MODEL, CONTRACT, ENCODER):
             if not (directory / name).is_file():
-                raise MissingError(f"model at {directory} has no {name}: export or register the model again")
+                raise MissingError(f"{called} has no {name}: export or register the model again")
         try:
             contract = ModelContract.model_validate_json((directory / CONTRACT).read_bytes())
             encoder = Encoder.model_validate_json((directory / ENCODER).read_bytes())
         except ValidationError as error:
             reason = error.errors()[0]["msg"]
             raise BadInputError(
-                f"{error.title} of the model at {directory} cannot be read ({reason}): export the model again"
+                f"{_FILES[error.title]} of {called} cannot be read ({reason}): export the model again"
             ) from error
-        calibration = read_calibration(directory, contract.ranker_digest, contract.schema_.declaration)
-        model = cls(contract, encoder, open_session(directory / MODEL, provider, threads), directory, calibration)
+        calibration = read_calibration(directory, contract.ranker_digest, contract.schema_.declaration, called)
+        session = open_session(directory / MODEL, provider, threads, f"{MODEL} of {called}")
+        model = cls(contract, encoder, session, directory, calibration, label)
         model.check()
         return model
+
+    @property
+    def called(self) -> str:
+        """What messages call it: its label, or where it lies."""
+        return self.label or _at(self.directory)
 
     @property
     def provider(self) -> Literal["cpu", "cuda"]:
@@ -132,12 +144,12 @@ class ServedModel:
         for name in sorted(promised.keys() | found.keys()):
             if promised.get(name) != found.get(name):
                 raise BadInputError(
-                    f"{MODEL} at {self.directory} does not keep its contract: {name} is "
+                    f"{MODEL} of {self.called} does not keep its contract: {name} is "
                     f"{_described(found.get(name))}, promised {_described(promised.get(name))}; export the model again"
                 )
         if self.encoder.fields != self.contract.fields:
             raise BadInputError(
-                f"{ENCODER} at {self.directory} makes other inputs than {CONTRACT} promises: export the model again"
+                f"{ENCODER} of {self.called} makes other inputs than {CONTRACT} promises: export the model again"
             )
 
     def score(self, table: pa.Table, chunk: int = CHUNK) -> Scores:
@@ -162,8 +174,7 @@ class ServedModel:
 
     def rows(self, table: pa.Table) -> pa.Table:
         """Return the columns that the encoder reads, checked as `registry.incoming.checked` says."""
-        called = self.label or f"model at {self.directory}"
-        return checked(table, self.encoder.columns, self.contract.schema_.declaration.time, called)
+        return checked(table, self.encoder.columns, self.contract.schema_.declaration.time, self.called)
 
     def expected_value(
         self, tasks: Mapping[str, Probabilities], table: pa.Table, value: ValueTable | None = None
@@ -218,10 +229,14 @@ class ServedModel:
             if wrong.any():
                 rows = int(np.count_nonzero(wrong.reshape(len(values), -1).any(axis=1)))
                 raise BadInputError(
-                    f"model at {self.directory} answers {name} of {rows} of {len(values)} rows with no number: "
+                    f"{self.called} answers {name} of {rows} of {len(values)} rows with no number: "
                     "train and export it again"
                 )
         return answers
+
+
+def _at(directory: Path) -> str:
+    return f"the model at {directory}"
 
 
 def trimmed(batch: Batch, contract: ModelContract) -> dict[str, np.ndarray[Any, Any]]:

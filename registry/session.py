@@ -28,7 +28,9 @@ _WARNING, _FATAL = 2, 4
 _logging = threading.Lock()
 
 
-def open_session(path: Path, provider: Provider = "auto", threads: int | None = None) -> onnxruntime.InferenceSession:
+def open_session(
+    path: Path, provider: Provider = "auto", threads: int | None = None, called: str = ""
+) -> onnxruntime.InferenceSession:
     """Open an ONNX file for inference.
 
     Args:
@@ -36,6 +38,7 @@ def open_session(path: Path, provider: Provider = "auto", threads: int | None = 
         provider: ``cpu``, ``cuda``, or ``auto`` for CUDA where it loads and the CPU elsewhere; ask
             `provider_name` which one it became.
         threads: threads of one operator; None leaves it to onnxruntime.
+        called: what messages call the file; its path when empty.
 
     Raises:
         MissingError: the file does not exist, or `provider` is ``cuda`` and CUDA did not load.
@@ -54,8 +57,10 @@ def open_session(path: Path, provider: Provider = "auto", threads: int | None = 
         with _quiet_fallback(provider != "cpu"):
             session = onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # onnxruntime's own exceptions share no base class below Exception
-        first = str(error).strip().splitlines()[0]
-        raise BadInputError(f"{path} is not a readable ONNX graph ({first}): export the ranker again") from error
+        first = str(error).strip().splitlines()[0].replace(str(path), path.name)
+        raise BadInputError(
+            f"{called or path} is not a readable ONNX graph ({first}): export the ranker again"
+        ) from error
     if provider == "cuda" and provider_name(session) != "cuda":
         raise MissingError(
             f"provider 'cuda' was asked for and {', '.join(session.get_providers())} loaded: install a GPU driver with "

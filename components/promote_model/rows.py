@@ -46,13 +46,13 @@ def score_both(
     roles = read_schema(dataset).declaration
     if rows.num_rows == 0:
         raise BadInputError(f"the {SPLIT} split of the training set has no rows: the gate needs some, change the split")
-    model = ServedModel.open(challenger, provider)
+    model = ServedModel.open(challenger, provider, label="the challenger")
     new = model.score(rows).tasks
     old: dict[str, Any] | None = None
     remarks: list[str] = []
     if champion is not None:
         try:
-            served = ServedModel.open(champion, provider)
+            served = ServedModel.open(champion, provider, label=champion_name)
             old = served.score(rows).tasks
         except RankmillError as error:
             raise CannotScoreError(

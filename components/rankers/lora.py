@@ -25,6 +25,7 @@ from components.rankers.base import RankerModule
 from components.rankers.embedding import FieldEmbedding
 from components.rankers.lora_config import AdapterHeader, LoraConfig
 from features.declaration import RankerSchema
+from features.errors import listed
 from features.files import write_durably
 
 ADAPTER = "adapter.safetensors"
@@ -228,9 +229,7 @@ def _rows(ranker: nn.Module, config: LoraConfig, schema: RankerSchema) -> tuple[
         return tuple(sorted(name for name in wanted if name))
     for name in config.rows:
         if name not in known:
-            raise BadInputError(
-                f"rows: {name!r} is no field with embedding rows: name some of {', '.join(sorted(known))}"
-            )
+            raise BadInputError(f"rows: {name!r} is no field with embedding rows: name some of {listed(sorted(known))}")
     return tuple(sorted(set(config.rows)))
 
 

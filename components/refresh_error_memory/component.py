@@ -108,4 +108,5 @@ def _champion(config: Config, context: RunContext) -> tuple[RegisteredVersion, S
         )
     # By number: the alias may move while the files are on their way.
     directory = registry.download(config.model, version.version, context.scratch / "champion")
-    return version, ServedModel.open(directory, config.provider)
+    label = f"model {config.model} v{version.version}"
+    return version, ServedModel.open(directory, config.provider, label=label)

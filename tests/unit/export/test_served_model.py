@@ -13,6 +13,7 @@ import torch
 
 from components.training_set import read_raw
 from features.errors import BadInputError, MissingError
+from registry.request import RequestGraph
 from registry.served_model import ServedModel
 from tests.unit.export.conftest import Exported
 
@@ -124,6 +125,31 @@ def test_an_encoder_of_another_model_is_refused(copy: Path) -> None:
     (copy / "encoder.json").write_text(json.dumps(encoder))
     with pytest.raises(BadInputError, match="makes other inputs"):
         ServedModel.open(copy, "cpu")
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "contract.json", "encoder.json", "calibration.json"])
+def test_a_broken_file_of_a_version_is_told_by_name_and_version(copy: Path, name: str) -> None:
+    """The folder is a temporary one that is gone when the sentence is read."""
+    path = copy / name
+    path.write_bytes(path.read_bytes()[:40] if path.exists() else b"{")
+    with pytest.raises(BadInputError, match=rf"{name} of model shop v3 (cannot be read|is not a readable)") as error:
+        ServedModel.open(copy, "cpu", label="model shop v3")
+    assert str(copy) not in str(error.value) and "\n" not in str(error.value)
+    if name != "calibration.json":
+        path.unlink()
+        with pytest.raises(MissingError, match=f"^model shop v3 has no {name}: "):
+            ServedModel.open(copy, "cpu", label="model shop v3")
+
+
+def test_a_version_that_disagrees_with_itself_or_with_rows_is_told_by_name(copy: Path, rows: pa.Table) -> None:
+    model = ServedModel.open(copy, "cpu", label="model shop v3")
+    with pytest.raises(BadInputError, match="which model shop v3 needs"):
+        model.score(rows.drop_columns(["recent_items"]))
+    with pytest.raises(MissingError, match=r"^model shop v3 has no request\.onnx"):
+        RequestGraph.open(model)
+    (copy / "contract.json").write_text(json.dumps(json.loads((copy / "contract.json").read_text()) | {"hidden": 99}))
+    with pytest.raises(BadInputError, match=r"^model\.onnx of model shop v3 does not keep its contract: output hidden"):
+        ServedModel.open(copy, "cpu", label="model shop v3")
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "contract.json", "encoder.json"])

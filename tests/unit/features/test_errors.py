@@ -1,0 +1,37 @@
+"""Does a hint name the nearest name, and stay short where there are a thousand?"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from features.errors import LISTED, did_you_mean, listed
+
+NAMES = [f"column_{number:04}" for number in range(1_000)]
+
+
+def test_the_nearest_name_is_told_and_few_are_listed() -> None:
+    assert did_you_mean("citty", ["city", "age"]) == " (did you mean 'city'?)"
+    assert did_you_mean("x", ["city", "age"]) == " (known: age, city)"
+    assert did_you_mean("x", []) == ""
+
+
+def test_of_many_names_the_first_are_listed() -> None:
+    assert did_you_mean("x", NAMES) == (
+        " (known: column_0000, column_0001, column_0002, column_0003, column_0004, column_0005, column_0006, "
+        "column_0007 and 992 more)"
+    )
+
+
+@pytest.mark.parametrize("many", [1, LISTED, LISTED + 1])
+def test_a_list_that_would_hardly_be_shorter_is_whole(many: int) -> None:
+    assert listed(NAMES[:many]) == ", ".join(NAMES[:many])
+
+
+@given(st.integers(0, 1_000))
+def test_every_name_is_listed_or_counted(many: int) -> None:
+    first, _, more = listed(NAMES[:many]).partition(" and ")
+    shown = [name for name in first.split(", ") if name]
+    assert shown == NAMES[: len(shown)] and len(shown) + int(more.removesuffix(" more") or 0) == many
+    assert len(shown) <= LISTED + 1
