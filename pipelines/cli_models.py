@@ -206,7 +206,7 @@ def versions_table(
     from rich.text import Text
 
     table = _table(
-        Column("model", no_wrap=True),
+        Column("model", overflow="fold", min_width=20),
         Column("", no_wrap=True),
         Column("aliases", no_wrap=True),
         Column("created", no_wrap=True),

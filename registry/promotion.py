@@ -186,6 +186,12 @@ class Promotions:
             # `--to` may have gone past a champion that was taken back: going back must not lead to it again.
             if former.digest in by_digest and former.digest not in held:
                 return by_digest[former.digest]
+        if back := [by_digest[former.digest] for former in earlier if former.digest in by_digest]:
+            names = ", ".join(f"v{version.version}" for version in back[:3])
+            raise MissingError(
+                f"every earlier champion of {model!r} that there is was taken back ({names}): name a version with --to "
+                f"({self._known(model)}), or lift one with `rankmill promote {model} {back[0].version} --lift`"
+            )
         if earlier:
             gone = ", ".join(f"v{former.version} ({former.digest[:12] or 'not ours'})" for former in earlier[:3])
             raise MissingError(

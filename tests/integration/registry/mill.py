@@ -37,12 +37,13 @@ class Mill:
         self.window = WINDOW
         self.dataset = self.publish(TrainingSet, training_set, "dataset")
 
-    def publish(self, kind: type[Artifact], source: Path, name: str) -> ArtifactRef:
+    def publish(self, kind: type[Artifact], source: Path, name: str, **annotations: str) -> ArtifactRef:
         staged = self.settings.home / "staged" / name
         shutil.copytree(source, staged / name)
         record = self.store.publish(
             staged, {name: kind(uri=str(staged / name))}, component="made_by_hand", component_version="1", key=name,
-            config_digest="", inputs={}, explanation={}, seconds=0.0, notes=[], annotations={},
+            config_digest="", inputs={}, explanation={}, seconds=0.0, notes=[],
+            annotations=annotations,
         )  # fmt: skip
         return record.outputs[name]
 

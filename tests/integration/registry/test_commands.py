@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -63,6 +66,50 @@ def test_the_commands_tell_one_story(rankmill: Callable[..., str], registry: Reg
     assert entries[-1]["action"] == "rolled back"
     assert "UTC: v1" in rankmill("history", "tiny_ranker", "--at", "2100-01-01")
     assert "UTC: none" in rankmill("history", "tiny_ranker", "--at", "2020-01-01")
+
+
+FOREIGN = (
+    "churn-model", "Churn", "bob's model", 'say "hi"', "a.b", "[bold]x", "näme", "模型", "a\\b", "%41 %",
+    " x ", "<b>|`x`", "--help", "x" * 256, "'; drop table model_versions; --", "line\nbreak", "tiny-ranker", "1",
+)  # fmt: skip
+"""Names that MLflow allows."""
+
+
+def test_models_of_others_stop_no_command(registry: Registry, home: Settings, models: dict[str, Path]) -> None:
+    """The commands themselves, in processes of their own, on a database with models of every name."""
+    from mlflow import MlflowClient
+
+    put(registry, models["good"], "d1")
+    client = MlflowClient(registry.tracking_uri, registry.tracking_uri)
+    for name in FOREIGN:
+        client.create_registered_model(name)
+        client.create_model_version(name, "s3://elsewhere/model", tags={"rankmill.memory": "no JSON"})
+        client.set_registered_model_alias(name, CHAMPION, "1")
+    client.create_registered_model("empty one")
+
+    def said(*words: str) -> tuple[int, str]:
+        command = [str(Path(sys.executable).parent / "rankmill"), *words]
+        variables = {"RANKMILL_HOME": str(home.home), "COLUMNS": "400"}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("RANKMILL_", "MLFLOW_"))}
+        done = subprocess.run(command, env=kept | variables, capture_output=True, text=True, check=False)
+        assert "Traceback" not in done.stdout + done.stderr
+        return done.returncode, done.stdout + done.stderr
+
+    code, listing = said("models")
+    assert code == 0
+    assert listing.count("not ours") == len(FOREIGN)
+    longest = max(FOREIGN, key=len)
+    assert [name for name in FOREIGN if name.splitlines()[0].strip() not in listing and name != longest] == []
+    assert listing.count("x") > len(longest), "a name is folded, not cut"
+    assert said("models", "bob's model")[0] == 0
+    code, listing = said("gc", "--dry-run")
+    assert code == 0 and "would be deleted; nothing was" in listing
+    for name in ("bob's model", "%41 %", "x" * 256, "line\nbreak"):
+        code, listing = said("history", name)
+        assert code == 0 and "has no version that Rankmill registered: it is not ours" in listing
+    assert said("history", "empty one")[0] == 0
+    assert "nothing has happened to tiny_ranker yet" in said("history", "tiny_ranker")[1]
+    assert not (home.home / "ledger").exists()
 
 
 def test_the_commands_answer_nonsense_in_one_sentence(

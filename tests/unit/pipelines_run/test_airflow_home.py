@@ -111,6 +111,38 @@ def test_two_first_users_at_once_get_one_working_database(tmp_path: Path) -> Non
     assert not one.exists() and not other.exists()
 
 
+@pytest.mark.parametrize("name", ["my home", "hömé", "c#x", "p%20x", "q?x", "50%"])
+def test_a_database_lies_in_the_folder_of_its_name(tmp_path: Path, name: str) -> None:
+    from sqlalchemy import create_engine
+
+    (tmp_path / name).mkdir()
+    settings = Settings.at(tmp_path / name)
+    settings.airflow_home.mkdir()
+    for url in (environment(settings, {})[DATABASE], in_process_environment(settings, settings.airflow_home)[DATABASE]):
+        create_engine(url).connect().close()
+        assert [path.name for path in tmp_path.iterdir()] == [name]
+        assert (settings.airflow_home / "airflow.db").exists()
+
+
+@pytest.mark.engine
+def test_airflow_and_mlflow_start_in_a_home_of_any_name(tmp_path: Path) -> None:
+    """Airflow reads its configuration with ``%`` as a sign of its own, SQLAlchemy its URLs, MLflow its URIs."""
+    settings = Settings.at(tmp_path / "my hömé p%20x #1 ?")
+    initialise(settings)
+    # MLflow makes the folder of its URL too, as it is written there; it stays empty.
+    files = [path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("*") if path.is_file()]
+    assert set(files) == {settings.home.name}
+    for file, table in (
+        (settings.airflow_home / "airflow.db", "dag_run"),
+        (settings.home / "mlflow/mlflow.db", "runs"),
+    ):
+        with closing(sqlite3.connect(file)) as database:
+            assert database.execute(f"select count(*) from {table}").fetchone() == (0,)
+    asked = [sys.executable, "-m", "airflow", "config", "get-value", "database", "sql_alchemy_conn"]
+    said = subprocess.run(asked, env=environment(settings), capture_output=True, text=True, check=True).stdout
+    assert said.strip().endswith(environment(settings)[DATABASE])
+
+
 def test_a_home_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match=r"cannot write .*file/home/airflow: Not a directory; free space or move"):

@@ -311,6 +311,28 @@ def test_a_rollback_goes_to_the_nearest_champion_that_exists(world: tuple[Memory
     consistent(registry, promotions.ledger)
 
 
+def test_going_back_does_not_lead_to_what_was_taken_back(world: tuple[Memory, Promotions]) -> None:
+    registry, promotions = world
+    _champions(promotions, registry, 1, 2, 3)
+    promotions.rollback("m", ASK, to=2)
+    promotions.rollback("m", ASK, to=3)
+    assert set(promotions.taken_back("m")) == {"d2"}
+    assert promotions.rollback("m", ASK).version == 1
+    consistent(registry, promotions.ledger)
+
+
+def test_where_every_earlier_champion_was_taken_back_a_person_names_one(world: tuple[Memory, Promotions]) -> None:
+    registry, promotions = world
+    _champions(promotions, registry, 1, 2)
+    promotions.rollback("m", ASK)
+    promotions.rollback("m", ASK, to=2)
+    with pytest.raises(MissingError, match=r"was taken back \(v1\): name a version with --to .*promote m 1 --lift"):
+        promotions.rollback("m", ASK)
+    assert registry.aliases == {"champion": 2}
+    promotions.lift("m", 1, ASK)
+    assert promotions.rollback("m", ASK).version == 1
+
+
 def test_a_version_taken_back_stays_out_until_a_person_lifts_it(world: tuple[Memory, Promotions]) -> None:
     registry, promotions = world
     _champions(promotions, registry, 1, 2)
