@@ -63,7 +63,9 @@ class ComponentSpec:
         after_publish: ``package.module:function`` called as ``(outputs, config, settings)`` once the
             outputs exist in the store, also when they came from the cache: it tells the outside world
             where they are (a pointer in a registry), so that no pointer can name what was never
-            published. It must give the same result when called again. Light imports.
+            published, or what they hold (an online store). It must give the same result when called again, and may
+            return a line for the run's notes. Not called for a stage that a run only takes from the store. Light
+            imports.
         flow: which columns it publishes and asks for, as far as its config tells; by default nothing is known.
         package: name and version of the installed package that it comes from, which the catalogue fills in and
             which belong to the cache key; empty for a component of ours.
@@ -118,6 +120,7 @@ class RunContext:
         notes: lines about what was produced; the run's table shows them. Append through `note`.
         annotations: facts about this run (an MLflow run id) that travel in the outputs' manifests
             but are not part of their digest. Add through `annotate`.
+        no_news: outputs that say the same as before, though they are made anew. Add through `says_no_news`.
     """
 
     settings: Settings
@@ -132,6 +135,7 @@ class RunContext:
     read_annotations: Callable[[Artifact], dict[str, str]]
     notes: list[str] = field(default_factory=list)
     annotations: dict[str, str] = field(default_factory=dict)
+    no_news: set[str] = field(default_factory=set)
 
     def draft(self, name: str) -> Path:
         """Return a new empty local directory for the output `name`."""
@@ -160,6 +164,10 @@ class RunContext:
     def annotate(self, name: str, value: str) -> None:
         """Attach a fact about this run to every output of the stage."""
         self.annotations[name] = value
+
+    def says_no_news(self, output: str) -> None:
+        """Keep pipelines that wait for an output from starting: nothing changed that they would act upon."""
+        self.no_news.add(output)
 
     def progress(self, message: str) -> None:
         """Tell the reader of the log how far a long stage is."""

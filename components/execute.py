@@ -50,7 +50,11 @@ class StageRequest(BaseModel):
 
 
 class StageResult(BaseModel):
-    """What a stage did: references, not bytes. This is what XCom carries."""
+    """What a stage did: references, not bytes. This is what XCom carries.
+
+    Attributes:
+        no_news: outputs that a pipeline which waits for them need not start for.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -61,6 +65,7 @@ class StageResult(BaseModel):
     seconds: float
     outputs: dict[str, ArtifactRef]
     notes: list[str]
+    no_news: tuple[str, ...] = ()
 
 
 def execute(request: StageRequest, settings: Settings | None = None) -> StageResult:
@@ -92,6 +97,7 @@ def execute(request: StageRequest, settings: Settings | None = None) -> StageRes
         # Another run published it between the two questions.
         record = _reuse(store, spec, parts, request, config, settings)
     cached = record is not None
+    no_news: set[str] = set()
     if record is None:
         if old is not None or not keyed:
             # What lies under the key stays as it is: another run may be reading it.
@@ -114,6 +120,7 @@ def execute(request: StageRequest, settings: Settings | None = None) -> StageRes
                 read_annotations=lambda artifact: store.manifest(artifact).annotations,
             )
             outputs = _run(spec, inputs, config, context)
+            no_news = context.no_news
             record = store.publish(
                 scratch / "outputs",
                 outputs,
@@ -132,9 +139,11 @@ def execute(request: StageRequest, settings: Settings | None = None) -> StageRes
             )
         if old is not None:
             store.supersede(spec.name, key, record)
-    if spec.after_publish:
+    notes = record.notes
+    if spec.after_publish and request.start != "taken":
         published = spec.outputs(**{name: ref.load() for name, ref in record.outputs.items()})
-        load_function(spec.after_publish)(published, config, settings)
+        said: str | None = load_function(spec.after_publish)(published, config, settings)
+        notes = [*notes, *([said] if said else [])]
     result = StageResult(
         stage=request.stage,
         component=spec.name,
@@ -142,7 +151,8 @@ def execute(request: StageRequest, settings: Settings | None = None) -> StageRes
         cached=cached,
         seconds=round(time.monotonic() - started, 3),
         outputs=record.outputs,
-        notes=record.notes,
+        notes=notes,
+        no_news=tuple(sorted(no_news)),
     )
     _record(settings, request, result)
     return result

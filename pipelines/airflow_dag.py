@@ -21,7 +21,13 @@ from airflow.sdk import (
     PartitionedAssetTimetable,
     TaskGroup,
 )
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowFailException,
+    AirflowRuntimeError,
+    AirflowTaskTimeout,
+)
+from airflow.sdk.execution_time.context import InletEventsAccessor
 from airflow.sdk.log import mask_secret
 
 from components.errors import RankmillError
@@ -44,6 +50,8 @@ START = datetime(1, 1, 2, tzinfo=UTC)
 
 With ``catchup=False`` nothing is made up for. A day's room is left for other time zones.
 """
+EVENTS = 1000
+"""How many of the newest events of an asset are looked through for a content."""
 
 
 def dag_of_stub(stub: str) -> DAG:
@@ -190,8 +198,11 @@ class StageOperator(BaseOperator):
         finally:
             if process.observer is None:
                 report_when_ended(self._plan, run.run_id, Settings.from_environment())
-        for name, ref in result.outputs.items():
-            outlet = asset(f"{self._plan.name}.{self._stage.name}.{name}")
+        # Airflow publishes an event for each outlet that the task has when it ends.
+        self.outlets = []
+        for name in sorted(_news(self._plan, result, run.partition_key)):
+            outlet, ref = asset(f"{self._plan.name}.{self._stage.name}.{name}"), result.outputs[name]
+            self.outlets.append(outlet)
             context["outlet_events"][outlet].extra = {"uri": ref.uri, "digest": ref.digest}
         return result.model_dump(mode="json")
 
@@ -213,6 +224,34 @@ class StageOperator(BaseOperator):
             end_children()  # the stage itself has been ended already
         else:
             process.stop(signal.SIGTERM)
+
+
+def _news(plan: Plan, result: StageResult, partition: str | None) -> set[str]:
+    """Return the outputs that a waiting pipeline starts for.
+
+    What comes from the store is none where Airflow knows it already. It may not: this run made it and was interrupted,
+    another pipeline with the same stage made it, or a pipeline downstream still waits for it under this partition.
+    """
+    news = {*result.outputs} - {*result.no_news}
+    if not result.cached:
+        return news
+    if process.observer is not None:
+        return set()  # nothing waits in the database of a single run
+    return {
+        name
+        for name in news
+        if not _is_told(asset(f"{plan.name}.{result.stage}.{name}"), result.outputs[name].digest, partition)
+    }
+
+
+def _is_told(outlet: Asset, digest: str, partition: str | None) -> bool:
+    """Return whether an event of this asset had this content, for this partition where the run has one."""
+    told = InletEventsAccessor(asset_name=outlet.name, asset_uri=outlet.uri).ascending(False).limit(EVENTS)
+    try:
+        return any(event.partition_key == partition and (event.extra or {}).get("digest") == digest for event in told)
+    except AirflowRuntimeError:
+        # Better told twice than never: what starts for it finds everything in the store.
+        return False
 
 
 def _use_profile() -> None:

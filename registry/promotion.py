@@ -81,6 +81,19 @@ class Promotions:
         """Return, by digest, the entry that took a version back and is not lifted; see `registry.ledger.taken_back`."""
         return taken_back(self.ledger.entries(model))
 
+    def moved_by(self, model: str, request: Request) -> bool:
+        """Return whether the present champion was promoted by an earlier try of the run that asks."""
+        entry = champion(self.ledger.entries(model))
+        return (
+            entry is not None
+            and bool(request.run_id)
+            and (entry.actor, entry.run_id)
+            == (
+                request.actor,
+                request.run_id,
+            )
+        )
+
     def promote(self, model: str, version: int, request: Request, *, decided_on: RegisteredVersion | None) -> Entry:
         """Make `version` the champion.
 

@@ -47,5 +47,5 @@ COMPONENT = ComponentSpec(
     windowed=True,
     flow=FLOW,
     sources=("features.asof_store", "features.definitions"),
-    recheck="components.materialize_features.recheck:online_store_is_current",
+    after_publish="components.materialize_features.publish_online:publish_online",
 )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
-from pydantic import AwareDatetime, ValidationError
+from pydantic import AwareDatetime, Field, ValidationError
 
 from features.declaration import Frozen, Name, Window
 from features.errors import BadInputError
@@ -19,7 +19,9 @@ class OnlineMarker(Frozen):
         service: feature service.
         digest: digest of the `FeatureTables` that the values come from.
         window: impressions that they were computed from.
-        views: feature views written.
+        views: feature views that hold the values of these tables.
+        values: sha256 of the table behind each of them. A view that lacks it is written again: one whose tables are
+            being computed, or that an earlier release wrote.
         online: identity of the online store, see `features.store.online_identity`.
         finished_at: when the write ended.
         definitions: name of the file that defines the service; empty for `features/definitions/`.
@@ -29,6 +31,7 @@ class OnlineMarker(Frozen):
     digest: str
     window: Window
     views: tuple[str, ...]
+    values: dict[str, str] = Field(default_factory=dict)
     online: str
     finished_at: AwareDatetime
     definitions: str = ""
@@ -57,6 +60,13 @@ def read_markers(feast: Path, online: str) -> dict[str, OnlineMarker]:
     return found
 
 
+def distrust(feast: Path, online: str, service: str) -> None:
+    """Forget which values a service wrote, though not of which window: they are written again."""
+    marker = read_markers(feast, online).get(service)
+    if marker is not None:
+        write_marker(feast, marker.model_copy(update={"values": {}}))
+
+
 def refuse_foreign_views(markers: dict[str, OnlineMarker], views: tuple[str, ...], definitions: str) -> None:
     """Check that no view was written by another file's definitions, which would give one name two meanings.
 
@@ -72,12 +82,26 @@ def refuse_foreign_views(markers: dict[str, OnlineMarker], views: tuple[str, ...
             )
 
 
-def newest_end(markers: dict[str, OnlineMarker], view: str) -> datetime | None:
-    """Return the end of the latest window that a view holds values of, whichever service wrote them."""
-    return max((marker.window.end for marker in markers.values() if view in marker.views), default=None)
+def standing(
+    markers: dict[str, OnlineMarker], view: str, values: str, window: Window
+) -> Literal["held", "later", "outdated"]:
+    """Return how a view in the online store stands to a table of a window.
 
+    Args:
+        markers: of the online store.
+        view: feature view.
+        values: sha256 of the table.
+        window: its window.
 
-def outdated_views(markers: dict[str, OnlineMarker], views: tuple[str, ...], window: Window) -> list[str]:
-    """Return the views that this window may write: those without values of a later window."""
-    ends = {view: newest_end(markers, view) for view in views}
-    return [view for view, end in ends.items() if end is None or end <= window.end]
+    Returns:
+        `later`: it holds values of a later window, whichever service wrote them; `held`: it holds these values;
+        `outdated`: it holds older ones, other ones or none.
+    """
+    writers = [marker for marker in markers.values() if view in marker.views]
+    if not writers:
+        return "outdated"
+    if max(marker.window.end for marker in writers) > window.end:
+        return "later"
+    # Services share views: what counts is who wrote this one last.
+    last = max(writers, key=lambda marker: marker.finished_at)
+    return "held" if last.values.get(view) == values else "outdated"

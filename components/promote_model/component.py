@@ -58,12 +58,15 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         promotions.refuse(wanted.model, wanted.version, request)
         _tag_unless_promoted(registry, wanted, verdict.answer)
         stays = f"champion v{verdict.champion} stays" if champion else "there is still no champion"
+        context.says_no_news("promotion")
         said = "is " if verdict.answer == "older" else "was "
         context.note(f"v{wanted.version} {said}{verdict.reason}; {stays}")
         return _publish(verdict, context)
     entry = promotions.promote(wanted.model, wanted.version, request, decided_on=champion)
     if entry.action == "unchanged":
         verdict = verdict.model_copy(update={"answer": "unchanged"})
+        if not promotions.moved_by(wanted.model, request):
+            context.says_no_news("promotion")
         context.note(f"champion v{champion.version if champion else wanted.version} unchanged")
     else:
         registry.tag(wanted.model, wanted.version, VERDICT, "promoted")

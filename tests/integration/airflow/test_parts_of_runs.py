@@ -22,7 +22,7 @@ THREE = """
   second: {{uses: shout_words, in: {{words: first.words}}}}
   third: {{uses: write_words, with: {{text: third, outcome: "${{params.outcome}}"}}, cache: 'off', after: [second]}}
 """
-PARAMS = "params: {text: {type: string, default: hello}, outcome: {type: string, default: fine}}"
+PARAMS = "params: {text: {type: string, default: twice}, outcome: {type: string, default: fine}}"
 
 
 def words(world: World, name: str, stage: str) -> str:
@@ -35,7 +35,7 @@ def words(world: World, name: str, stage: str) -> str:
 def test_two_runs_of_one_pipeline_at_once(world: World) -> None:
     file = world.pipeline("twice", THREE.format(trace=world.folder / "twice.trace"), PARAMS)
     settings = Settings.at(world.home)
-    commands = [["run", str(file)], ["run", str(file), "-p", "text=hello"]]
+    commands = [["run", str(file)], ["run", str(file), "-p", "text=twice"]]
     running = [
         subprocess.Popen(
             [*RANKMILL, *command], env=world.environment, cwd=world.folder, text=True,

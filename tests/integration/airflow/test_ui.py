@@ -37,6 +37,7 @@ def stack(world: World) -> Iterator[Stack]:
             "  first: {uses: write_words}\n",
             "schedule: {cron: '0 2 1 1 *', assets: [talk.second.words]}",
         ),
+        "twin": world.pipeline("twin", "  first: {uses: write_words, with: {text: rest}}\n"),
         "broken": world.pipeline("broken", "  first: {uses: write_word}\n"),
     }
     with serving(world, files) as stack:
@@ -72,7 +73,7 @@ def test_a_page_of_the_web_gets_no_token_and_no_answer(stack: Stack, host: str) 
 
 
 def test_a_triggered_run_succeeds_and_an_unknown_param_does_not(stack: Stack) -> None:
-    assert wait_for(lambda: [d["dag_id"] for d in stack.ask("GET", "/dags")["dags"]] == ["echo", "talk"])
+    assert wait_for(lambda: [d["dag_id"] for d in stack.ask("GET", "/dags")["dags"]] == ["echo", "talk", "twin"])
     stack.ask("PATCH", "/dags/talk", {"is_paused": False})
 
     good = stack.trigger("talk", {"text": "rest"})
@@ -83,6 +84,20 @@ def test_a_triggered_run_succeeds_and_an_unknown_param_does_not(stack: Stack) ->
     events = {event["name"]: event["extra"] for event in stack.ask("GET", "/assets/events")["asset_events"]}
     assert set(events) == {"talk.first.words", "talk.second.words"}
     assert events["talk.second.words"]["uri"].endswith("/words") and len(events["talk.second.words"]["digest"]) == 64
+
+    again = stack.trigger("talk", {"text": "rest"})
+    assert wait_for(lambda: stack.state("talk", again) in ("success", "failed"))
+    assert stack.state("talk", again) == "success"
+    assert stack.ask("GET", "/assets/events")["total_entries"] == 2, "what comes from the store is no news"
+
+    stack.ask("PATCH", "/dags/twin", {"is_paused": False})
+    for _ in range(2):
+        same = stack.trigger("twin", {})
+        assert wait_for(lambda run=same: stack.state("twin", run) in ("success", "failed"))
+    events = stack.ask("GET", "/assets/events")["asset_events"]
+    assert [event["name"] for event in events].count("twin.first.words") == 1, (
+        "its asset is new, whoever made the words"
+    )
 
     bad = stack.trigger("talk", {"txt": "rest"})
     assert wait_for(lambda: stack.state("talk", bad) in ("success", "failed"))

@@ -36,8 +36,12 @@ def test_a_week_of_nightly_runs(mill: Mill, registry: Registry, models: dict[str
     assert registry.alias("tiny_ranker", CHAMPION) is None
     done = mill.promote(first, "monday", {"floors": {"like": {"auc": 0.6}}})
     assert "champion v1 (was none)" in done.notes
+    lost = mill.promote(first, "monday")
+    assert lost.notes == ["champion v1 unchanged"]
+    assert lost.no_news == (), "the try that moved the champion may have been interrupted before it was told"
     again = mill.promote(first, "monday, retried")
     assert again.notes == ["champion v1 unchanged"]
+    assert again.no_news == ("promotion",), "nobody starts because the champion stayed"
 
     bad = mill.register("bad", models["bad"])
     with pytest.raises(
@@ -53,7 +57,7 @@ def test_a_week_of_nightly_runs(mill: Mill, registry: Registry, models: dict[str
     similar = mill.register("similar", models["similar"])
     lenient = {"auc_margin": 0.05, "domain_auc_margin": 0.1, "log_loss_margin": 0.2}
     done = mill.promote(similar, "wednesday", lenient)
-    assert "champion v3 (was v1)" in done.notes
+    assert "champion v3 (was v1)" in done.notes and done.no_news == ()
     folder = mill.store.fetch(done.outputs["promotion"].load())
     verdict = Verdict.model_validate_json((folder / "verdict.json").read_text())
     assert (verdict.answer, verdict.challenger, verdict.champion) == ("promoted", 3, 1)
@@ -62,7 +66,7 @@ def test_a_week_of_nightly_runs(mill: Mill, registry: Registry, models: dict[str
 
     assert mill.register("good", models["good"]) != first  # the stage is not cached: it moves an alias
     assert len(registry.versions("tiny_ranker")) == 3
-    assert mill.actions() == [("promoted", 1), ("unchanged", 1), ("refused", 2), ("promoted", 3)]
+    assert mill.actions() == [("promoted", 1), ("unchanged", 1), ("unchanged", 1), ("refused", 2), ("promoted", 3)]
     entry = Ledger(mill.settings.ledger).entries("tiny_ranker")[-1]
     assert (entry.run_id, entry.actor, entry.previous) == ("wednesday", "pipeline:nightly", 1)
     assert entry.evidence is not None
@@ -87,6 +91,7 @@ def test_a_backfill_of_a_past_day_leaves_the_champion(
         assert (champion.version, verdict.answer, mill.actions()[-1]) == (2, "promoted", ("promoted", 2))
         return
     assert (champion.version, verdict.answer, verdict.rows) == (1, "older", 0)
+    assert done.no_news == ("promotion",)
     said = "older than the champion's window, which ends 2024-02-01 (this one 2024-01-31): not promoted"
     assert verdict.reason == said and done.notes == [f"v2 is {said}; champion v1 stays"]
     assert "older" in (folder / "verdict.html").read_text()

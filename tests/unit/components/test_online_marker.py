@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
-from components.materialize_features.marker import OnlineMarker, refuse_foreign_views
+from components.materialize_features.marker import (
+    OnlineMarker,
+    distrust,
+    read_markers,
+    refuse_foreign_views,
+    standing,
+    write_marker,
+)
 from features.declaration import Window
 from features.errors import BadInputError
 
@@ -52,6 +60,38 @@ def test_a_view_of_another_file_is_refused(views: tuple[str, ...], definitions: 
         BadInputError, match=f"feature view '{views[-1]}' of .* in the online store by {by} .*rename one"
     ):
         refuse_foreign_views(WRITTEN, views, definitions)
+
+
+LATER = Window(start=START, end=START + timedelta(days=2))
+
+
+@pytest.mark.parametrize(
+    ("view", "values", "window", "found"),
+    [
+        ("taste", "other", LATER, "held"),
+        ("taste", "own", LATER, "outdated"),  # another service wrote it last
+        ("city", "own", LATER, "held"),
+        ("city", "own", WRITTEN["shop_ranker"].window, "later"),
+        ("unwritten", "own", LATER, "outdated"),
+    ],
+)
+def test_what_counts_is_who_wrote_a_view_last(view: str, values: str, window: Window, found: str) -> None:
+    first = marker("shop", ("taste", "city")).model_copy(
+        update={"values": {"taste": "own", "city": "own"}, "window": LATER}
+    )
+    second = marker("tastes", ("taste",)).model_copy(
+        update={"values": {"taste": "other"}, "finished_at": START + timedelta(hours=1)}
+    )
+    assert standing({"shop": first, "tastes": second}, view, values, window) == found
+
+
+def test_values_that_are_computed_anew_are_not_taken_for_written(tmp_path: Path) -> None:
+    write_marker(tmp_path, marker("shop", ("taste",)).model_copy(update={"values": {"taste": "own"}}))
+    distrust(tmp_path, "another online store", "shop")
+    assert read_markers(tmp_path, "online.db")["shop"].values == {"taste": "own"}
+    distrust(tmp_path, "online.db", "shop")
+    assert read_markers(tmp_path, "online.db")["shop"].values == {}
+    assert read_markers(tmp_path, "online.db")["shop"].window.end == START + timedelta(days=1)
 
 
 def test_a_marker_of_before_means_the_shipped_definitions() -> None:
