@@ -302,6 +302,14 @@ def references_are_whole_and_known(draft: Draft) -> Iterator[Finding]:
             yield Finding(where, f"no param {quoted(match[1])}{did_you_mean(match[1], declared)}")
 
 
+def texts_can_be_stored(draft: Draft) -> Iterator[Finding]:
+    """No text holds a character NUL, which neither PostgreSQL under Airflow nor an environment variable can hold."""
+    for where, text in texts(draft.sound):
+        if "\0" in text:
+            key = next((part for part in reversed(where) if isinstance(part, str)), "")
+            yield Finding(where, f"the text of {key} holds a character NUL, which no database stores: remove it")
+
+
 def params_are_used(draft: Draft) -> Iterator[Finding]:
     """A parameter that nothing reads would be a field of the form that does nothing."""
     declared = draft.written("params")
@@ -456,6 +464,7 @@ RULES: tuple[Callable[[Draft], Iterator[Finding]], ...] = (
     param_limits_make_sense,
     param_defaults_fit,
     references_are_whole_and_known,
+    texts_can_be_stored,
     params_are_used,
     window_end_is_a_date,
     config_fits,

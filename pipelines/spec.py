@@ -6,21 +6,34 @@ import re
 from datetime import date, timedelta
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    model_validator,
+)
 
 from components.cache import CacheMode
 from features.declaration import Frozen, Name
 
 _DURATION = re.compile(r"^(?P<count>[1-9][0-9]{0,5})(?P<unit>[smhd])$")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+LONGEST = timedelta(days=36_500)
+"""Longest duration; the timer that ends a task takes no more than about 290 years."""
 
 
 def _duration(value: Any) -> Any:
-    if isinstance(value, str) and (match := _DURATION.match(value)):
-        return timedelta(**{_UNITS[match["unit"]]: int(match["count"])})
-    if isinstance(value, timedelta):
-        return value
-    raise ValueError("must be a duration such as 30s, 5m, 2h or 1d")
+    found = value
+    if isinstance(value, str) and (match := _DURATION.fullmatch(value)):
+        found = timedelta(**{_UNITS[match["unit"]]: int(match["count"])})
+    if not isinstance(found, timedelta):
+        raise ValueError("must be a duration such as 30s, 5m, 2h or 1d")
+    if found > LONGEST:
+        raise ValueError(f"must be at most {LONGEST.days}d")
+    return found
 
 
 def _written(value: timedelta) -> str:
@@ -44,6 +57,16 @@ OutputReference = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*\.[
 """`stage.output`."""
 AssetReference = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$")]
 """`pipeline.stage.output`."""
+
+
+def _tag(value: str) -> str:
+    if not value.strip() or not value.isprintable():
+        raise ValueError("must be a text of visible characters")
+    return value
+
+
+Tag = Annotated[str, StringConstraints(min_length=1, max_length=100), AfterValidator(_tag)]
+"""A word on a DAG; Airflow's database holds no more of it."""
 
 
 class SpecModel(Frozen):
@@ -145,8 +168,8 @@ class PipelineSpec(SpecModel):
     """One or two sentences for the DAG list."""
     owner: str = Field("rankmill", pattern=r"^[A-Za-z0-9_.@ -]{1,100}$")
     """Who answers for it."""
-    tags: tuple[Annotated[str, StringConstraints(min_length=1, max_length=100)], ...] = ()
-    """Words to filter DAGs by."""
+    tags: tuple[Tag, ...] = ()
+    """Words to filter DAGs by, at most 100 characters each."""
     schedule: str | Schedule | None = None
     """Cron expression or preset, or a block with `cron` and `assets`; null runs by hand only."""
     window: WindowSpec

@@ -13,7 +13,7 @@ from components.catalog import catalog
 from components.contract import ComponentSpec
 from components.rankers.config import RANKERS
 from pipelines import shape
-from pipelines.check import pipeline_names, pipeline_path
+from pipelines.check import load_plan, pipeline_names, pipeline_path
 from pipelines.describe import config_rows, sample_yaml
 from pipelines.load import parse, read
 from pipelines.schema import SCHEMA_FILE, pipeline_schema, schema_is_fresh, walk
@@ -21,7 +21,7 @@ from pipelines.schema import SCHEMA_FILE, pipeline_schema, schema_is_fresh, walk
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "errors"
 SEMANTIC = {
     "after_unknown_stage", "bad_cron", "bad_preset", "cron_that_never_comes", "cycle", "long_cycle", "duplicate_key",
-    "asset_circle_one", "asset_circle_two",
+    "asset_circle_one", "asset_circle_two", "character_nul", "duration_too_long",
     "duplicate_stage", "group_named_like_a_stage", "own_asset", "param_default_not_in_enum", "param_misfits_config",
     "param_default_of_wrong_type", "param_default_out_of_bounds", "unknown_asset_output", "unknown_asset_pipeline",
     "unknown_asset_stage", "unknown_output", "unknown_param", "unknown_stage", "unused_param", "wrong_artifact",
@@ -58,6 +58,12 @@ def test_every_shipped_pipeline_passes_and_names_the_schema(name: str, validator
     assert [error.message for error in validator.iter_errors(read(path).value)] == []
     first = path.read_text(encoding="utf-8").splitlines()[0]
     assert first == f"# yaml-language-server: $schema={SCHEMA_FILE.relative_to(path.parent).as_posix()}"
+
+
+@pytest.mark.parametrize("path", sorted((GOLDEN.parent / "accepted").glob("*.yaml")), ids=lambda path: path.stem[:30])
+def test_a_pipeline_that_is_accepted_passes(path: Path, validator: Any) -> None:
+    load_plan(path)
+    assert [error.message for error in validator.iter_errors(read(path).value)] == []
 
 
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.yaml")), ids=lambda path: path.stem)

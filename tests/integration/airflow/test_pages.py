@@ -1,0 +1,108 @@
+"""Does Airflow take every pipeline that `validate` takes, and do its pages show what the YAML says?"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.check import PIPELINES, load_plan
+from pipelines.plan import Plan
+from tests.integration.airflow.conftest import ROOT
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(420)]
+
+GOLDEN = ROOT / "tests" / "golden"
+FILES = [*sorted(PIPELINES.glob("*.yaml")), *sorted((GOLDEN / "accepted").glob("*.yaml"))]
+REFUSED = GOLDEN / "errors" / "group_not_convex.yaml"
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What Airflow says about all files, asked once in one process."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "RANKMILL"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.integration.airflow.pages", tmp_path_factory.mktemp("pages"), *FILES, REFUSED],
+        env=kept | {"PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    answers: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answers
+
+
+def page(airflow: dict[str, Any], dag: str, part: str) -> Any:
+    """Return the JSON of the one page whose address holds `part`."""
+    (found,) = (answer["body"] for address, answer in airflow[dag].items() if part in address)
+    return found
+
+
+def test_only_what_validate_refuses_is_an_import_error(airflow: dict[str, Any]) -> None:
+    assert set(airflow["errors"]) == {REFUSED.stem}
+    assert "put them into the group" in airflow["errors"][REFUSED.stem]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem[:30])
+def test_every_page_of_a_pipeline_opens(airflow: dict[str, Any], path: Path) -> None:
+    assert {
+        address: answer["status"] for address, answer in airflow[path.stem].items() if answer["status"] != 200
+    } == {}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem[:30])
+def test_tasks_and_groups_are_those_of_the_file(airflow: dict[str, Any], path: Path) -> None:
+    plan = load_plan(path)
+    told = {task["task_id"]: task for task in page(airflow, path.stem, "/tasks")["tasks"]}
+    assert {*told} == {stage.name for stage in plan.stages}
+    for stage in plan.stages:
+        later = {other.name for other in plan.stages if stage.name in other.upstream}
+        assert {*told[stage.name]["downstream_task_ids"]} == later
+        assert told[stage.name]["retries"] == stage.retries
+        assert seconds(told[stage.name]["execution_timeout"]) == (
+            stage.timeout.total_seconds() if stage.timeout else None
+        )
+        assert seconds(told[stage.name]["retry_delay"]) == stage.retry_delay.total_seconds()
+    assert drawn(page(airflow, path.stem, "/ui/grid/structure")) == wanted(plan)
+    assert drawn(page(airflow, path.stem, "external_dependencies")["nodes"]) == wanted(plan)
+
+
+def seconds(told: dict[str, Any] | None) -> float | None:
+    return told["days"] * 86_400 + told["seconds"] if told else None
+
+
+def wanted(plan: Plan) -> set[tuple[str, str]]:
+    """Each stage with the group it is drawn in, empty for none."""
+    return {(stage.name, stage.group or "") for stage in plan.stages}
+
+
+def drawn(nodes: list[dict[str, Any]], group: str = "") -> set[tuple[str, str]]:
+    """The tasks of a page's tree of nodes, each with its group; what is no task is left out."""
+
+    def walk() -> Iterator[tuple[str, str]]:
+        for node in nodes:
+            if node.get("children"):
+                yield from drawn(node["children"], node["id"])
+            elif node.get("type", "task") in ("task", None) and not node["id"].endswith("_join_id"):
+                yield node["id"], group
+
+    return {*walk()}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem[:30])
+def test_the_dag_says_what_the_file_says(airflow: dict[str, Any], path: Path) -> None:
+    spec = load_plan(path).spec
+    dag = page(airflow, path.stem, "/details")
+    assert {tag["name"] for tag in dag["tags"]} == {*spec.tags, "rankmill"}
+    assert (dag["description"] or "", dag["owners"]) == (spec.description, [spec.owner])
+    assert {name: param["value"] for name, param in dag["params"].items()} == {
+        name: param.default for name, param in spec.params.items()
+    }
