@@ -6,7 +6,15 @@ gates fail at once, environment failures are retried.
 
 from __future__ import annotations
 
-from features.errors import BadInputError, MissingError, RankmillError, RetryableError, did_you_mean, nearest
+from features.errors import (
+    BadInputError,
+    MissingError,
+    RankmillError,
+    RetryableError,
+    did_you_mean,
+    nearest,
+    no_columns,
+)
 
 __all__ = [
     "BadInputError",
@@ -19,6 +27,7 @@ __all__ = [
     "StorageError",
     "did_you_mean",
     "nearest",
+    "no_columns",
 ]
 
 

@@ -54,6 +54,21 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" (known: {listed(names)})" if names else ""
 
 
+def no_columns(absent: Sequence[str], known: Iterable[str]) -> str:
+    """Return ``no column 'x' (did you mean 'y'?)``, or the same of several in one go.
+
+    Args:
+        absent: columns that are not there, at least one.
+        known: columns that are there.
+    """
+    names = sorted(known)
+    if len(absent) == 1:
+        return f"no column {absent[0]!r}{did_you_mean(absent[0], names)}"
+    near = {name: nearest(name, names) for name in absent}
+    told = [repr(name) + (f" (did you mean {near[name]!r}?)" if near[name] else "") for name in absent]
+    return f"no columns {listed(told)}" + ("" if any(near.values()) or not names else f" (known: {listed(names)})")
+
+
 def listed(names: Sequence[str]) -> str:
     """Return names with commas between them, of many the first and how many more there are."""
     if len(names) <= LISTED + 1:  # "and 1 more" would save nothing

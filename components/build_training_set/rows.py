@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 
 from components.build_training_set.config import ROW, Config
-from components.errors import BadInputError, ContractViolationError, MissingError, did_you_mean
+from components.errors import BadInputError, ContractViolationError, MissingError, did_you_mean, no_columns
 from features.declaration import Declaration
 from features.definitions import Definitions
 from features.library_errors import library_in_words
@@ -36,9 +36,8 @@ def read_impressions(path: Path, config: Config) -> pl.DataFrame:
     roles = [config.user, config.item, declaration.time, *([config.domain] if config.domain else [])]
     wanted = list(dict.fromkeys([*roles, *config.context, *config.carry, *config.feedback]))
     found = pl.scan_parquet(path).collect_schema()
-    for name in wanted:
-        if name not in found:
-            raise BadInputError(f"the events have no column {name!r}{did_you_mean(name, found.names())}")
+    if absent := [name for name in wanted if name not in found]:
+        raise BadInputError(f"the events have {no_columns(absent, found.names())}: correct the names, or ingest them")
     if found[declaration.time] != pl.Datetime("us", "UTC"):
         raise BadInputError(f"column {declaration.time!r} is {found[declaration.time]}, must be a timestamp in us, UTC")
     # Every column takes part in the order, so that a row's id does not depend on the file's order.

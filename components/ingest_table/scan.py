@@ -15,14 +15,15 @@ import pyarrow.parquet as pq
 
 from components.csv_lines import header_lines, open_quote
 from components.csv_table import reason
-from components.errors import BadInputError, did_you_mean
+from components.errors import BadInputError, no_columns
 from components.ingest_table.config import Table
 from components.ingest_table.files import Source
 from components.ingest_table.zones import with_known_zones
 
 _HEADER_BYTES = 1 << 20
 _BLOCK_BYTES = 4 << 20
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_OTHER_CODES = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+"""What a file that begins so is written in; the longer beginnings first."""
 
 
 @dataclass(frozen=True)
@@ -161,8 +162,10 @@ def _check_text(path: Path, source: Source, table: Table) -> None:
     """
     try:
         with pa.input_stream(str(path), compression="detect") as stream:
-            if stream.read(2) in _UTF16:
-                raise BadInputError(f"{source.shown} is UTF-16; write it again as UTF-8")
+            start = stream.read(4)
+        for mark, code in _OTHER_CODES.items():
+            if start.startswith(mark):
+                raise BadInputError(f"{source.shown} is {code}; write it again as UTF-8")
         with pa.input_stream(str(path), compression="detect") as stream:
             found = open_quote(_Text(stream, source.shown), table.delimiter, multiline=table.multiline)
     except OSError as error:
@@ -195,6 +198,8 @@ def _header(path: Path, source: Source, table: Table) -> list[str]:
         raise BadInputError(f"{source.shown} is empty: its first line names the columns; write it again") from None
     except (OSError, UnicodeDecodeError) as error:
         raise BadInputError(f"{source.shown} is no CSV file ({_first(error)}); write it again") from None
+    if not any(name.strip() for name in names):
+        raise BadInputError(f"{source.shown}: the first line is blank and names no column; remove it")
     return list(names)
 
 
@@ -234,11 +239,9 @@ def _check_pages(path: Path, source: Source, columns: list[str]) -> None:
 
 def _require(wanted: list[str], names: list[str], source: Source) -> None:
     known = [*names, *source.partitions]
+    if absent := [name for name in wanted if name not in known]:
+        raise BadInputError(f"{source.shown} has {no_columns(absent, known)}: correct the file or the pipeline")
     for name in wanted:
-        if name not in known:
-            raise BadInputError(
-                f"{source.shown} has no column {name!r}{did_you_mean(name, known)}: correct the file or the pipeline"
-            )
         if names.count(name) > 1:
             raise BadInputError(f"{source.shown} has column {name!r} twice: remove one")
 

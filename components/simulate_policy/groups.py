@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.errors import BadInputError, did_you_mean
+from components.errors import BadInputError, did_you_mean, no_columns
 from components.simulate_policy.config import Config
 from components.simulate_policy.contexts import Candidates
 from components.simulate_policy.estimators import Floats, Integers
@@ -49,11 +49,10 @@ def require(names: Sequence[str], found: Sequence[str], what: str, advice: str) 
     """Check that every column is there.
 
     Raises:
-        BadInputError: one is not; the message holds the nearest name.
+        BadInputError: one is not; the message names every one that is absent.
     """
-    for name in names:
-        if name not in found:
-            raise BadInputError(f"{what} has no column {name!r}{did_you_mean(name, found)}: {advice}")
+    if absent := [name for name in names if name not in found]:
+        raise BadInputError(f"{what} has {no_columns(absent, found)}: {advice}")
 
 
 def read_reference(path: Path, config: Config, declaration: Declaration, reward: str, window: Window) -> pl.DataFrame:

@@ -348,6 +348,11 @@ def test_a_broken_funnel_names_five_rows(bench: Bench) -> None:
         ),
         ({"user_id": pl.lit(None, pl.Int64)}, {}, "100 impressions have no 'user_id'"),
         ({}, {"feedback": ["like", "lov"]}, "no column 'lov' .did you mean 'love'"),
+        (
+            {},
+            {"context": ["agee", "x"], "carry": ["y"]},
+            r"no columns 'agee' \(did you mean 'age'\?\), 'x', 'y': correct",
+        ),
         ({}, {"drop": ["gendr"]}, "no feature 'gendr' .did you mean 'gender'"),
         ({}, {"context": ["row_id"]}, "context names 'row_id', which is the number of a row in a training set"),
         ({}, {"context": ["gender"]}, "'gender' is a feature of service 'movielens_ranker' and a column"),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.errors import LISTED, did_you_mean, listed
+from features.errors import LISTED, did_you_mean, listed, no_columns
 
 NAMES = [f"column_{number:04}" for number in range(1_000)]
 
@@ -27,6 +27,14 @@ def test_of_many_names_the_first_are_listed() -> None:
 @pytest.mark.parametrize("many", [1, LISTED, LISTED + 1])
 def test_a_list_that_would_hardly_be_shorter_is_whole(many: int) -> None:
     assert listed(NAMES[:many]) == ", ".join(NAMES[:many])
+
+
+def test_all_columns_that_are_absent_are_told_at_once() -> None:
+    assert no_columns(["citty"], ["city", "age"]) == "no column 'citty' (did you mean 'city'?)"
+    assert no_columns(["citty", "x"], ["city", "age"]) == "no columns 'citty' (did you mean 'city'?), 'x'"
+    assert no_columns(["x", "y"], ["city", "age"]) == "no columns 'x', 'y' (known: age, city)"
+    assert no_columns(["x", "y"], []) == "no columns 'x', 'y'"
+    assert no_columns(NAMES[:20], ["price"]).endswith("'column_0007' and 12 more (known: price)")
 
 
 @given(st.integers(0, 1_000))

@@ -105,6 +105,11 @@ def test_the_first_wrong_row_stands_for_all(read: Read) -> None:
         ("", r"events.csv is empty"),
         (csv(), r"events\* holds no rows"),
         (csv(header="uid,artikel,shown_at,clicked"), r"no column 'article' \(did you mean 'artikel'\?\)"),
+        (
+            csv(header="user,artikel,shown_at"),
+            r"events.csv has no columns 'uid', 'article' \(did you mean 'artikel'\?\), 'clicked': correct the file",
+        ),
+        (csv(header="  ").replace("\n", "\n" + csv(*ROWS), 1), r"the first line is blank and names no column; remove"),
         (csv("u1,7,8,2026-01-01,1", header="uid,article,article,shown_at,clicked"), r"has column 'article' twice"),
         (csv(*ROWS, "u1,7"), r"events.csv, row 4: 2 fields, expected 7"),
         (csv(*ROWS, ROWS[0] + ",more"), r"events.csv, row 4: 8 fields, expected 7"),

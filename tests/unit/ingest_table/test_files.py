@@ -165,9 +165,12 @@ def test_empty_lines_and_line_breaks_in_the_header(read: Read) -> None:
     assert frame["state"].to_list() == ["paid", "open", "paid"]
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
-def test_another_encoding_is_told(read: Read, encoding: str) -> None:
-    with pytest.raises(BadInputError, match=r"events.csv (is UTF-16; write it again as UTF-8|holds a zero byte)"):
+@pytest.mark.parametrize(
+    ("encoding", "said"),
+    [("utf-16", "is UTF-16; write"), ("utf-32", "is UTF-32; write"), ("utf-16-le", "holds a zero byte")],
+)
+def test_another_encoding_is_told(read: Read, encoding: str, said: str) -> None:
+    with pytest.raises(BadInputError, match=rf"events.csv {said}.* as UTF-8"):
         read({"events.csv": csv(*ROWS).encode(encoding)})
 
 
