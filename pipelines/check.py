@@ -12,7 +12,7 @@ from typing import Any
 
 from components.beside import rooted
 from components.catalog import catalog
-from components.errors import MissingError, did_you_mean
+from components.errors import BadInputError, MissingError, did_you_mean
 from pipelines import shape
 from pipelines.columns import COLUMN_RULES
 from pipelines.load import Document, read
@@ -64,8 +64,16 @@ def pipeline_file(name: str) -> Path:
 
     Raises:
         MissingError: there is no pipeline of this name.
+        BadInputError: there are two; the scheduler goes on with the one of this tree.
     """
-    return Path(name) if names_file(name) else pipeline_path(name)
+    if names_file(name):
+        return Path(name)
+    path = pipeline_path(name)
+    if other := next((file for file in hidden_files() if file.name == path.name), None):
+        raise BadInputError(
+            f"there are two pipelines {name!r}, {other} and the shipped {path}: rename yours, or give one as a file"
+        )
+    return path
 
 
 def load_plan(path: Path, profile: Profile | None = None) -> Plan:

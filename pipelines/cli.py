@@ -81,13 +81,13 @@ def validate(
 
     With a profile also whether it has the GPUs that they ask for; without a pipeline also every profile.
     """
-    from pipelines.check import load_plan, pipeline_file, pipeline_names
-    from pipelines.places import hidden_files
+    from pipelines.check import load_plan, pipeline_file
+    from pipelines.places import hidden_files, pipeline_files
     from pipelines.profile import active_profile, load_profile, profile_file, profile_files
     from pipelines.schedule import without_news
 
     failed: list[RankmillError] = []
-    names = pipelines or [*pipeline_names(), *map(str, hidden_files())]
+    names = pipelines or [str(path) for _, path in sorted(pipeline_files().items())] + [*map(str, hidden_files())]
     place = load_profile(profile_file(profile)) if profile else active_profile()
     for name in names:
         try:

@@ -51,13 +51,16 @@ def doctor(
 def stubs(
     write: Annotated[bool, typer.Option("--write/--check", help="Write them, or only compare.")] = False,
 ) -> None:
-    """Compare the stubs in dags/ with the pipelines, or write them."""
-    from pipelines.stubs import every_stale_stub, write_every_stub
+    """Compare the stubs in dags/ with the pipelines, or write them; exit status 2 when a pipeline can have none."""
+    from pipelines.stubs import every_stale_stub, left_out, write_every_stub
 
     found = write_every_stub() if write else every_stale_stub()
     for line in found:
         typer.echo(line)
     if found and not write:
         typer.echo("run `rankmill stubs --write`")
-        raise typer.Exit(1)
+    for sentence in (without := left_out()):
+        typer.echo(sentence, err=True)
+    if without or (found and not write):
+        raise typer.Exit(2 if without else 1)
     typer.echo("stubs are up to date")

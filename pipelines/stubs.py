@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from components.settings import ROOT
-from pipelines.places import PIPELINES, own_folder
+from pipelines.places import PIPELINES, hidden_files, own_folder
 
 DAGS = ROOT / "dags"
 """What Airflow sees."""
@@ -50,8 +50,23 @@ def _folders() -> list[tuple[Path, list[str], str]]:
     """Return each folder of stubs, the names of its pipelines and the text of a stub."""
     found = [(DAGS, sorted(path.stem for path in PIPELINES.glob("*.yaml")), _STUB)]
     if (own := own_folder()) is not None:
-        found.append((own / "dags", sorted(path.stem for path in own.glob("*.yaml")), _OWN_STUB))
+        hidden = hidden_files()
+        names = sorted(path.stem for path in own.glob("*.yaml") if path not in hidden)
+        found.append((own / "dags", names, _OWN_STUB))
     return found
+
+
+def left_out() -> list[str]:
+    """Return one sentence per own pipeline that gets no stub, since no name leads to it."""
+    return [
+        f"{path} gets no stub: "
+        + (
+            f"it is no .yaml file, rename it to {path.stem}.yaml"
+            if path.suffix == ".yml"
+            else f"a shipped pipeline is named {path.stem!r} and two DAGs cannot share a name, rename it"
+        )
+        for path in hidden_files()
+    ]
 
 
 def stub_of(name: str, text: str = _STUB) -> str:

@@ -18,7 +18,7 @@ from pipelines.check import load_plan, pipeline_names, pipeline_path
 from pipelines.cli import app
 from pipelines.places import OWN, PIPELINES, hidden_files, own_folder
 from pipelines.problems import PipelineError
-from pipelines.stubs import DAGS, every_stale_stub, write_every_stub
+from pipelines.stubs import DAGS, every_stale_stub, stub_of, write_every_stub
 
 TEXT = """name: {name}
 window: {{days: 7}}
@@ -59,6 +59,26 @@ def test_a_shipped_pipeline_keeps_its_name(own: Path) -> None:
     with pytest.raises(PipelineError, match="'movielens_daily' is the name of a shipped pipeline"):
         load_plan(own / "movielens_daily.yaml")
     load_plan(PIPELINES / "movielens_daily.yaml")
+
+
+def test_a_name_of_two_pipelines_is_refused_on_the_command_line_and_gets_no_stub(own: Path) -> None:
+    mine, theirs = own / "movielens_daily.yaml", PIPELINES / "movielens_daily.yaml"
+    mine.write_text(TEXT.format(name="movielens_daily"))
+    (own / "dags").mkdir()
+    (own / "dags" / "movielens_daily.py").write_text(stub_of("movielens_daily", "# {name}, {mark}"))
+    for command in (["plan", "movielens_daily"], ["run", "movielens_daily"], ["validate", "movielens_daily"]):
+        run = CliRunner().invoke(app, command)
+        said = str(run.exception) if isinstance(run.exception, BadInputError) else run.output
+        assert run.exit_code != 0
+        assert f"there are two pipelines 'movielens_daily', {mine} and the shipped {theirs}: rename yours" in said
+    assert CliRunner().invoke(app, ["validate", str(theirs)]).exit_code == 0
+
+    run = CliRunner().invoke(app, ["stubs", "--write"])
+    assert run.exit_code == 2
+    assert f"{mine} gets no stub: a shipped pipeline is named 'movielens_daily'" in run.output
+    assert [file.name for file in (own / "dags").iterdir()] == ["shop_daily.py"], "the scheduler sees no second DAG"
+    mine.unlink()
+    assert CliRunner().invoke(app, ["stubs", "--check"]).exit_code == 0
 
 
 @pytest.mark.parametrize("value", ["shop", "/no/such/folder"])
