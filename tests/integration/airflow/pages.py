@@ -30,6 +30,12 @@ PAGES = (
 
 def answers(folder: Path, files: list[Path]) -> dict[str, Any]:
     """Return `errors` by file and, by DAG, the status and JSON of each of `PAGES` and of a run by hand."""
+    errors = prepare(folder, files)
+    return {"errors": errors} | _ask([path.stem for path in files if path.stem not in errors])
+
+
+def prepare(folder: Path, files: list[Path]) -> dict[str, str]:
+    """Make an Airflow in an empty folder that knows the DAGs of these files; return its import errors by name."""
     dags = folder / "dags"
     dags.mkdir()
     for path in files:
@@ -48,8 +54,7 @@ def answers(folder: Path, files: list[Path]) -> dict[str, Any]:
 
     with create_session() as session:
         initdb(session=session)
-    errors = _store(dags)
-    return {"errors": errors} | _ask([path.stem for path in files if path.stem not in errors])
+    return _store(dags)
 
 
 def _store(dags: Path) -> dict[str, str]:

@@ -23,12 +23,11 @@ FILES = [*sorted(PIPELINES.glob("*.yaml")), *sorted((GOLDEN / "accepted").glob("
 REFUSED = GOLDEN / "errors" / "group_not_convex.yaml"
 
 
-@pytest.fixture(scope="module")
-def airflow(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What Airflow says about all files, asked once in one process."""
+def say(program: str, *arguments: Path) -> Any:
+    """Return what a program of this folder says, asked in a process of its own."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "RANKMILL"))}
     done = subprocess.run(
-        [sys.executable, "-m", "tests.integration.airflow.pages", tmp_path_factory.mktemp("pages"), *FILES, REFUSED],
+        [sys.executable, "-m", f"tests.integration.airflow.{program}", *arguments],
         env=kept | {"PYTHONPATH": str(ROOT)},
         cwd=ROOT,
         capture_output=True,
@@ -36,7 +35,13 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    answers: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What Airflow says about all files, asked once."""
+    answers: dict[str, Any] = say("pages", tmp_path_factory.mktemp("pages"), *FILES, REFUSED)
     return answers
 
 
@@ -106,3 +111,14 @@ def test_the_dag_says_what_the_file_says(airflow: dict[str, Any], path: Path) ->
     assert {name: param["value"] for name, param in dag["params"].items()} == {
         name: param.default for name, param in spec.params.items()
     }
+
+
+def test_what_comes_while_a_run_is_active_starts_one_that_sees_it_all(tmp_path: Path) -> None:
+    """Airflow lists only the oldest event with the second run, which begins after the last: see the documentation."""
+    home = tmp_path / "airflow"
+    home.mkdir()
+    file = tmp_path / "waits.yaml"
+    shortest = (GOLDEN / "accepted" / "shortest.yaml").read_text()
+    file.write_text(f"schedule: {{assets: [shortest.i.events]}}\n{shortest.replace('name: shortest', 'name: waits')}")
+    (tmp_path / "shortest.yaml").write_text(shortest)
+    assert say("waiting", home, file) == [[[1], 1], [[2], 4]]
