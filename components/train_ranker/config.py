@@ -61,7 +61,7 @@ class EpochReport(Frozen):
 
 COMPONENT = ComponentSpec(
     name="train_ranker",
-    version="2",
+    version="3",
     summary="Train a ranker with Ray Train and keep the epoch with the best validation AUC.",
     config=Config,
     inputs=Inputs,

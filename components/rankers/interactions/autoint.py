@@ -2,23 +2,30 @@
 
 Song et al., "AutoInt: Automatic Feature Interaction Learning via Self-Attentive Neural Networks", CIKM 2019:
 every field, a number too, is an embedding, and interacting layers let fields attend to each other.
+
+Here queries and keys read fields divided by their root mean square, and their products are scaled by 1/√d. Embeddings
+start near zero, where products of two of them leave the softmax flat for longer than most trainings last; values and
+the residual read the fields as they are, and a vector as small as a fresh one asks less: rare values stay quiet.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
 
 from components.rankers.config import RankerConfig
 from components.rankers.parts import FieldVectors, Interaction
+from components.rankers.sequences.attention import of_size_one
 
 
 class InteractingLayer(nn.Module):
-    """Multi-head attention among fields: ``ReLU(concat_h softmax(q kᵀ) v + W_res e)``, without scaling by 1/√d.
+    """Multi-head attention among fields: ``ReLU(concat_h softmax(q kᵀ / √d) v + W_res e)``; q, k of fields of one size.
 
     Args:
         in_features: width of a field before.
-        width: width of one head.
+        width: d, width of one head.
         heads: number of heads; a field is ``heads · width`` wide after.
     """
 
@@ -32,17 +39,27 @@ class InteractingLayer(nn.Module):
         for linear in (self.query, self.key, self.value, self.residual):
             nn.init.xavier_uniform_(linear.weight)
 
-    def forward(self, e: Tensor) -> Tensor:
-        """Return float32 ``[B, F, heads · width]`` of ``[B, F, in_features]``."""
-        query, key, value = (
-            linear(e).unflatten(2, (self.heads, -1)).transpose(1, 2) for linear in (self.query, self.key, self.value)
-        )
-        attended = torch.softmax(query @ key.transpose(2, 3), dim=3) @ value
+    def forward(self, e: Tensor, sized: Tensor) -> Tensor:
+        """Return float32 ``[B, F, heads · width]``.
+
+        Args:
+            e: float32 ``[B, F, in_features]``, the fields.
+            sized: float32 ``[B, F, in_features]``, the fields brought to one size: what attention is decided by.
+        """
+        query, key = (self._split(linear(sized)) for linear in (self.query, self.key))
+        scores = query @ key.transpose(2, 3) / math.sqrt(query.shape[3])
+        attended = torch.softmax(scores, dim=3) @ self._split(self.value(e))
         return torch.relu(attended.transpose(1, 2).flatten(start_dim=2) + self.residual(e))
+
+    def _split(self, x: Tensor) -> Tensor:
+        """Return ``[B, heads, F, width]`` of ``[B, F, heads · width]``."""
+        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
 
 class AutoInt(Interaction):
     """`layers` interacting layers over the fields; a number x is the field ``x · v`` with a learned v.
+
+    Of a number, v is what is brought to size one: twice the number asks twice as loudly, and at 0 it is silent.
 
     The towers read the fields after attention next to the raw ones: the joint network that the paper
     calls AutoInt+, except that the two halves meet before the deep layers.
@@ -54,20 +71,31 @@ class AutoInt(Interaction):
         config: completed config: `layers`, `heads`.
     """
 
+    least: Tensor
+
     def __init__(self, fields: int, width: int, extra: int, config: RankerConfig) -> None:
         super().__init__()
         self.fields = fields
         heads = config.heads or 1
-        slopes = torch.randn(extra, width) * (config.embedding_std or 0.01)
+        std = config.embedding_std or 0.01
+        # Kept beside the weights, so that those of another formula do not load.
+        self.register_buffer("least", torch.tensor(std))
+        slopes = torch.randn(extra, width) * std
         self.slopes = nn.Parameter(slopes) if extra else None
         widths = [width, *[heads * width] * (config.layers or 1)]
-        self.layers = nn.Sequential(*(InteractingLayer(narrow, width, heads) for narrow in widths[:-1]))
+        self.layers = nn.ModuleList(InteractingLayer(narrow, width, heads) for narrow in widths[:-1])
         self.out_features = (fields + extra) * widths[-1] + fields * width + extra
 
     def forward(self, fields: FieldVectors) -> Tensor:
         """Return float32 ``[B, (F + N)·heads·d + F·d + N]``: after attention, then raw."""
         tokens = [fields.vectors] if self.fields else []
+        sized = [of_size_one(fields.vectors, self.least)] if self.fields else []
         if self.slopes is not None:
-            tokens.append(fields.extra.unsqueeze(2) * self.slopes)
-        attended = self.layers(torch.cat(tokens, dim=1)).flatten(start_dim=1)
-        return torch.cat([attended, fields.vectors.flatten(start_dim=1), fields.extra], dim=1)
+            numbers = fields.extra.unsqueeze(2)
+            tokens.append(numbers * self.slopes)
+            sized.append(numbers * of_size_one(self.slopes, self.least))
+        e, by = torch.cat(tokens, dim=1), torch.cat(sized, dim=1)
+        for layer in self.layers:
+            e = layer(e, by)
+            by = of_size_one(e, self.least)
+        return torch.cat([e.flatten(start_dim=1), fields.vectors.flatten(start_dim=1), fields.extra], dim=1)

@@ -7,8 +7,8 @@ from torch import Tensor
 
 _NEVER = -1e30
 """Score of what must not be attended to: finite, so that a row without any event has no NaN."""
-_LEAST_SQUARE = 1e-12
-"""Far below the mean square of a fresh embedding, so that vectors of any trained size count by their direction."""
+_LEAST = 1e-6
+"""Far below the size of a fresh embedding, so that vectors of any trained size count by their direction."""
 
 
 def masked_softmax(scores: Tensor, allowed: Tensor) -> Tensor:
@@ -23,10 +23,14 @@ def masked_softmax(scores: Tensor, allowed: Tensor) -> Tensor:
     return weights * allowed
 
 
-def of_size_one(vectors: Tensor) -> Tensor:
+def of_size_one(vectors: Tensor, least: float | Tensor = _LEAST) -> Tensor:
     """Return float32 ``[..., d]`` divided by their root mean square; zero stays zero.
 
     Products of such vectors differ by what they mean and not by how far training has moved them from zero, so that a
     softmax of their products is neither flat at the start nor one-hot later.
+
+    Args:
+        vectors: float32 ``[..., d]``.
+        least: size below which a vector stays small in proportion, so that rare values stay quiet.
     """
-    return vectors * torch.rsqrt(vectors.square().mean(dim=-1, keepdim=True) + _LEAST_SQUARE)
+    return vectors * torch.rsqrt(vectors.square().mean(dim=-1, keepdim=True) + least**2)

@@ -1,65 +1,148 @@
-"""Does each history encoder learn what only it can, with the scales that are shipped? Planted worlds, default configs.
+"""Does each part and each ranker learn what only it can, with the scales that are shipped? Planted worlds.
 
 A part whose products are too small to start with is its own control, however right its formula is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cache
+from statistics import mean
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from components.rankers.build import build_ranker
-from components.rankers.config import RankerConfig
+from components.rankers.config import (
+    DOMAINS,
+    EMBEDDINGS,
+    HEADS,
+    INTERACTIONS,
+    RANKERS,
+    SEQUENCES,
+    RankerConfig,
+    defaults_of,
+    options_of,
+)
 from components.train_ranker.knobs import Knobs
 from components.train_ranker.optimiser import RankerOptimiser
-from features.declaration import FIRST, Declaration, FieldSpec, RankerSchema
+from tests import part_worlds as worlds
 from tests.known_truth import excess_loss
 
-ITEMS, EVENTS, ROWS = 12, 6, 40_000
-SCHEMA = RankerSchema(
-    declaration=Declaration(feedback=("like",)),
-    fields=(
-        FieldSpec(name="item_id", kind="categorical", size=FIRST + ITEMS, table="item_id"),
-        FieldSpec(name="recent", kind="sequence", size=FIRST + ITEMS, table="item_id", length=EVENTS),
-    ),
-    base_rates={"like": 0.5},
-)
+BATCH = 256
+PARTS = {
+    "embedding": EMBEDDINGS,
+    "sequence": SEQUENCES,
+    "interaction": INTERACTIONS,
+    "domain": DOMAINS,
+    "head": HEADS,
+}
 
 
-def order_world(rows: int, seed: int) -> tuple[dict[str, Tensor], Tensor]:
-    """Return impressions liked at 0.9 when the candidate is among the last two events, else at 0.1."""
-    g = torch.Generator().manual_seed(seed)
-    kept = torch.randint(2, EVENTS + 1, (rows, 1), generator=g)
-    ids = FIRST + torch.randint(ITEMS, (rows, EVENTS), generator=g)
-    history = torch.where(torch.arange(EVENTS) < kept, ids, 0)
-    seen = history.gather(1, (torch.rand(rows, 1, generator=g) * kept).long())[:, 0]
-    other = FIRST + torch.randint(ITEMS, (rows,), generator=g)
-    item = torch.where(torch.rand(rows, generator=g) < 0.7, seen, other)
-    recent = (history[:, :2] == item[:, None]).any(dim=1)
-    return {"item_id": item, "recent": history}, torch.where(recent, 0.9, 0.1)
+@dataclass(frozen=True)
+class Case:
+    """A ranker as shipped, and what it has to beat in one world.
+
+    Attributes:
+        world: where its mechanism matters.
+        task: what is predicted.
+        ranker: nothing set but the part.
+        control: the same with the plain part, or the plainest ranker.
+        steps: of 256 fresh rows each.
+        share: of the control's excess loss that it has to stay below.
+        seeds: how many trainings are averaged.
+    """
+
+    world: Callable[[], worlds.PartWorld]
+    task: str
+    ranker: RankerConfig
+    control: RankerConfig
+    steps: int
+    share: float
+    seeds: int = 1
+
+
+def case(
+    world: Callable[[], worlds.PartWorld],
+    task: str,
+    ranker: dict[str, Any],
+    control: dict[str, Any],
+    steps: int,
+    share: float,
+    seeds: int = 1,
+) -> Case:
+    """Return the case of two `ranker:` blocks; what the control leaves out is as in the ranker."""
+    ours = RankerConfig.model_validate(ranker)
+    return Case(world, task, ours, RankerConfig.model_validate(ranker | control), steps, share, seeds)
+
+
+PLAIN = {"name": "dnn"}
+CASES = [
+    case(worlds.effects, "like", {"name": "dnn", "embedding": "hashed"}, {"buckets": 16}, 100, 0.25),
+    case(worlds.counts, "like", {"name": "din"}, {"sequence": "mean"}, 100, 0.5),
+    case(worlds.order, "like", PLAIN | {"sequence": "tin"}, {"sequence": "mean"}, 150, 0.2),
+    case(worlds.order, "like", PLAIN | {"sequence": "tin"}, {"sequence": "din"}, 150, 0.2),
+    case(worlds.order, "like", PLAIN | {"sequence": "transformer"}, {"sequence": "mean"}, 150, 0.2),
+    case(worlds.order, "like", PLAIN | {"sequence": "transformer"}, {"sequence": "din"}, 150, 0.2),
+    case(worlds.match, "like", {"name": "dcnv2"}, {"interaction": "none"}, 100, 0.6),
+    case(worlds.which_counts, "like", {"name": "dcnv2"}, {"interaction": "none"}, 100, 0.3),
+    case(worlds.match, "like", {"name": "autoint"}, {"interaction": "none"}, 200, 0.7),
+    case(worlds.which_counts, "like", {"name": "autoint"}, {"interaction": "none"}, 200, 0.65, 3),
+    case(worlds.rare_beside_frequent, "love", PLAIN | {"interaction": "mlp"}, {"interaction": "none"}, 250, 0.5),
+    case(worlds.rare_beside_frequent, "love", {"name": "shared_bottom"}, {"head": "single"}, 250, 0.75),
+    case(worlds.rare_beside_frequent, "love", {"name": "mmoe"}, {"head": "single"}, 250, 0.5),
+    case(worlds.rare_beside_frequent, "love", {"name": "ple"}, {"head": "single"}, 250, 0.5),
+    case(worlds.funnel, "order", {"name": "esmm"}, {"head": "single"}, 200, 0.5),
+    case(worlds.domains, "like", {"name": "star"}, {"domain": "none"}, 75, 0.7),
+    case(worlds.kinds, "like", {"name": "adaptdhm"}, {"domain": "none"}, 100, 0.87, 3),
+    case(worlds.match, "like", {"name": "gnolr"}, {"name": "lr"}, 200, 0.6),
+    case(worlds.recency, "click", {"name": "fintrec"}, {"time": "none"}, 100, 0.25),
+    case(worlds.recency, "click", {"name": "fintrec"}, PLAIN, 100, 0.25),
+    case(worlds.tastes, "like", PLAIN, {"name": "lr"}, 75, 0.2),
+]
+"""The plain parts are those of a `dnn`: it has to beat the ranker that has none, and is the control of others."""
+
+
+def parts(config: RankerConfig) -> set[tuple[str, str]]:
+    """Return kind and name of every part of a ranker; none of one that is a module of its own."""
+    if "embedding" not in options_of(config.name):
+        return set()
+    return {(kind, str(getattr(config, kind) or defaults_of(config.name)[kind])) for kind in PARTS}
 
 
 @cache
-def excess(sequence: str) -> float:
-    """Return the log-loss above the truth's own after a short training of a `dnn` with nothing set but the encoder."""
-    torch.manual_seed(0)
-    ranker = build_ranker(RankerConfig(name="dnn", sequence=sequence), SCHEMA).train()
-    batch, truth = order_world(ROWS, seed=1)
-    g = torch.Generator().manual_seed(0)
-    likes = (torch.rand(ROWS, generator=g) < truth).float()
+def excess(
+    world: Callable[[], worlds.PartWorld], task: str, block: str, steps: int, seed: int = 0, blind: bool = False
+) -> float:
+    """Return the log-loss above the truth's own on fresh rows, after one pass over `steps` batches.
+
+    Args:
+        world: see `Case`.
+        task: see `Case`.
+        block: the ranker's block as JSON.
+        steps: see `Case`.
+        seed: of the weights and of the rows.
+        blind: whether histories are kept from the ranker.
+    """
+    truth = worlds.without(world(), ["recent"]) if blind else world()
+    torch.manual_seed(seed)
+    ranker = build_ranker(RankerConfig.model_validate_json(block), truth.schema).train()
+    rows, fresh = truth.draw(BATCH * steps, 1 + 10 * seed), truth.draw(4000, 2)
     optimiser = RankerOptimiser(ranker, Knobs(learning_rate=0.003))
-    for _ in range(250):
-        rows = torch.randint(ROWS, (512,), generator=g)
+    for step in range(steps):
+        part = slice(step * BATCH, (step + 1) * BATCH)
+        outputs = ranker({name: values[part] for name, values in rows.batch.items()})
         optimiser.clear()
-        ranker.loss(ranker({name: values[rows] for name, values in batch.items()}), {"like": likes[rows]}).backward()  # type: ignore[no-untyped-call]  # torch does not type it
+        ranker.loss(outputs, {name: values[part] for name, values in rows.labels.items()}).backward()  # type: ignore[no-untyped-call]  # torch does not type it
         optimiser.step()
-    unseen, truth = order_world(4000, seed=2)
     with torch.no_grad():
-        return excess_loss(truth, ranker.eval()(unseen)["like"])
+        return excess_loss(fresh.truth[task], ranker.eval()(fresh.batch)[task])
+
+
+def block_of(config: RankerConfig) -> str:
+    return config.model_dump_json(exclude_none=True)
 
 
 @pytest.fixture(autouse=True)
@@ -70,9 +153,33 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("sequence", ["tin", "transformer"])
-@pytest.mark.parametrize("blind", ["mean", "din"])
-def test_what_is_recent_is_learned_by_who_knows_the_order(sequence: str, blind: str) -> None:
-    """Negative controls: the mean sees neither candidate nor order, DIN no order."""
-    assert excess(blind) > 0.1
-    assert excess(sequence) < 0.2 * excess(blind)
+@pytest.mark.parametrize(
+    "found", CASES, ids=lambda c: f"{c.world.__name__}: {block_of(c.ranker)} {block_of(c.control)}"
+)
+def test_as_shipped_it_learns_what_its_control_does_not(found: Case) -> None:
+    ours, theirs = (
+        mean(excess(found.world, found.task, block_of(c), found.steps, seed) for seed in range(found.seeds))
+        for c in (found.ranker, found.control)
+    )
+    assert ours < found.share * theirs, (ours, theirs)
+
+
+def test_a_history_is_read_by_its_mean() -> None:
+    assert excess(worlds.tastes, "like", block_of(RankerConfig(name="dnn")), 75, blind=True) > 0.3
+    assert excess(worlds.tastes, "like", block_of(RankerConfig(name="dnn")), 75) < 0.05
+
+
+def test_logistic_regression_learns_what_each_id_adds() -> None:
+    """The control answers the rate: an untrained one."""
+    untrained, trained = (
+        excess(worlds.effects, "like", block_of(RankerConfig(name="lr")), steps) for steps in (0, 200)
+    )
+    assert trained < 0.65 * untrained
+
+
+def test_every_part_and_every_ranker_has_a_world() -> None:
+    assert {found.ranker.name for found in CASES} | {"lr"} == set(RANKERS)
+    plain = parts(RankerConfig(name="dnn"))
+    tried = {part for found in CASES for part in parts(found.ranker) - parts(found.control)} | plain
+    hashed = {("embedding", "hashed")}  # its control is itself, with too few rows
+    assert tried | hashed == {(kind, name) for kind, names in PARTS.items() for name in names}

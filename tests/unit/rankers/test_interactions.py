@@ -50,30 +50,40 @@ def mlp_by_hand(w: dict[str, Array], vectors: Array, extra: Array, config: Ranke
     return x
 
 
+def of_size_one(x: Array, least: float) -> Array:
+    return x / math.sqrt((x**2).mean() + least**2)
+
+
 def dcnv2_by_hand(w: dict[str, Array], vectors: Array, extra: Array, config: RankerConfig) -> Array:
     first = np.concatenate([vectors.reshape(-1), extra])
     x = first
     for layer in range(config.layers or 0):
         weight, bias = w[f"crosses.{layer}.weight"], w[f"crosses.{layer}.bias"]
+        fields = x[: vectors.size].reshape(vectors.shape)
+        read = np.concatenate([*(of_size_one(field, 0.03) for field in fields), x[vectors.size :]])
         x = np.array(
-            [first[i] * (sum(weight[i, j] * x[j] for j in range(len(x))) + bias[i]) + x[i] for i in range(len(x))]
+            [first[i] * (sum(weight[i, j] * read[j] for j in range(len(x))) + bias[i]) + x[i] for i in range(len(x))]
         )
     return x
 
 
 def autoint_by_hand(w: dict[str, Array], vectors: Array, extra: Array, config: RankerConfig) -> Array:
-    fields = [*vectors, *(x * slope for x, slope in zip(extra, w.get("slopes", np.zeros((0, WIDTH))), strict=True))]
+    numbers = list(zip(extra, w.get("slopes", np.zeros((0, WIDTH))), strict=True))
+    fields = [*vectors, *(x * slope for x, slope in numbers)]
+    sized = [*(of_size_one(v, 0.01) for v in vectors), *(x * of_size_one(slope, 0.01) for x, slope in numbers)]
     for layer in range(config.layers or 0):
         p = {k: w[f"layers.{layer}.{k}.weight"] for k in ("query", "key", "value", "residual")}
         after = []
-        for m in fields:
+        for m, asking in zip(fields, sized, strict=True):
             heads = []
             for head in range(config.heads or 0):
                 rows = slice(head * WIDTH, (head + 1) * WIDTH)
-                scores = [math.exp((p["query"][rows] @ m) @ (p["key"][rows] @ k)) for k in fields]
+                query = p["query"][rows] @ asking / math.sqrt(WIDTH)
+                scores = [math.exp(query @ (p["key"][rows] @ asked)) for asked in sized]
                 heads.append(sum(s / sum(scores) * (p["value"][rows] @ k) for s, k in zip(scores, fields, strict=True)))
             after.append(np.maximum(np.concatenate(heads) + p["residual"] @ m, 0))
         fields = after
+        sized = [of_size_one(field, 0.01) for field in fields]
     return np.concatenate([*fields, vectors.reshape(-1), extra])
 
 
@@ -101,8 +111,8 @@ def test_it_is_the_formula_of_the_paper(name: str, layers: int, fields: int, ext
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @torch.no_grad()
 def test_dcnv2_holds_products_of_one_more_feature_than_layers(layers: int) -> None:
-    """Without biases the output on s·x is a polynomial in s of degree layers + 1."""
-    made, given = interaction("dcnv2", layers=layers).double(), inputs()
+    """Without biases the output on s·x is a polynomial in s of degree layers + 1; of vectors, directions count."""
+    made, given = interaction("dcnv2", fields=0, extra=4, layers=layers).double(), inputs(fields=0, extra=4)
     scales = np.linspace(0.5, 2.0, layers + 4)
     values = torch.stack([made(FieldVectors(s * given.vectors.double(), s * given.extra.double())) for s in scales])
     columns = values.flatten(start_dim=1).numpy()
@@ -110,6 +120,14 @@ def test_dcnv2_holds_products_of_one_more_feature_than_layers(layers: int) -> No
         powers = np.vander(scales, degree + 1)
         rest = columns - powers @ np.linalg.lstsq(powers, columns, rcond=None)[0]
         assert (np.abs(rest).max() < 1e-6) == fits
+
+
+@pytest.mark.parametrize("name", ["autoint", "dcnv2"])
+def test_weights_of_the_formula_without_sizes_do_not_load(name: str) -> None:
+    """They have the same names and shapes, and would answer something else."""
+    made = interaction(name)
+    with pytest.raises(RuntimeError, match="least"):
+        made.load_state_dict({key: value for key, value in made.state_dict().items() if key != "least"})
 
 
 @torch.no_grad()
