@@ -16,7 +16,7 @@ import pytest
 import components.execute as execution
 import components.store as storage
 from components.cache import cache_key, key_parts
-from components.contract import ComponentSpec
+from components.contract import ComponentConfig, ComponentSpec, Ports
 from components.errors import BadInputError, MissingError, StorageError
 from components.execute import StageRequest, StageResult, execute
 from components.settings import Settings
@@ -40,7 +40,13 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def count(
-    settings: Settings, marker: Path | str = "", *, run_id: str = "r1", cache: str = "all", **config: object
+    settings: Settings,
+    marker: Path | str = "",
+    *,
+    run_id: str = "r1",
+    cache: str = "all",
+    start: str = "cache",
+    **config: object,
 ) -> StageResult:
     request = StageRequest.model_validate(
         {
@@ -50,6 +56,7 @@ def count(
             "stage": "count",
             "run_id": run_id,
             "cache": cache,
+            "start": start,
         }
     )
     return execute(request, settings)
@@ -67,6 +74,23 @@ def test_second_run_is_a_hit_with_the_same_artifact(settings: Settings, tmp_path
     assert first.outputs == second.outputs
     assert second.notes == ["3 numbers"]
     assert marker.read_text() == "x"
+
+
+def tell(outputs: Ports, config: ComponentConfig, settings: Settings) -> str:
+    """Tell the outside world about outputs that exist."""
+    with (settings.home / "told").open("a") as stream:
+        stream.write("x")
+    return "told"
+
+
+def test_what_was_published_is_told_each_time_but_where_a_run_only_takes_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    telling = {"count_numbers": replace(COUNT, after_publish=f"{__name__}:tell")}
+    monkeypatch.setattr(execution, "component", telling.__getitem__)
+    notes = [count(settings).notes, count(settings).notes, count(settings, start="taken").notes]
+    assert notes == [["3 numbers", "told"], ["3 numbers", "told"], ["3 numbers"]]
+    assert (settings.home / "told").read_text() == "xx"
 
 
 def test_cache_off_runs_again_and_keeps_both(settings: Settings, tmp_path: Path) -> None:
