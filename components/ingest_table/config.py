@@ -114,8 +114,8 @@ class Table(ComponentConfig):
     names: tuple[ColumnName, ...] | None = Field(None, min_length=1)
     """Names of the columns, in order, of CSV files whose first line is a row already."""
     null_values: tuple[str, ...] | None = None
-    """Texts that mean missing, as an empty field does, such as NULL or \\N. Left out, a note tells of such words in
-    ids and texts; an empty list says that they are meant."""
+    """Texts that mean missing, as an empty field or element does, such as NULL or \\N. Left out, a note tells of such
+    words in ids and texts; an empty list says that they are meant."""
     multiline: bool = False
     """Whether a text in quotes may go on in the next line of a CSV file. Otherwise that is an error, because a quote
     that is never closed looks the same."""
@@ -235,7 +235,7 @@ class Outputs(Ports):
 
 COMPONENT = ComponentSpec(
     name="ingest_table",
-    version="4",
+    version="5",
     summary="Turn your own CSV or Parquet tables of impressions, users and items into a typed table of impressions.",
     config=Config,
     inputs=NoInputs,

@@ -23,13 +23,17 @@ def null_words(rows: pl.DataFrame, null_values: Sequence[str] | None, table: str
     """
     if null_values is not None:
         return
-    for name in (name for name, dtype in rows.schema.items() if dtype == pl.String):
-        found = rows[name].filter(rows[name].is_in(NULL_WORDS))
+    for name in (name for name, dtype in rows.schema.items() if dtype in (pl.String, pl.List(pl.String))):
+        column = rows[name]
+        listed = column.dtype != pl.String
+        held = column.list.eval(pl.element().filter(pl.element().is_in(NULL_WORDS))) if listed else column
+        found = held.filter(held.list.len() > 0) if listed else held.filter(held.is_in(NULL_WORDS))
         if len(found):
-            words = sorted(found.unique().to_list())
+            words = sorted((found.explode() if listed else found).unique().to_list())
             said = " or ".join(map(repr, words))
             yield (
-                f"warning: {name!r} of {table} is {said} in {len(found):,} rows: if that means missing, set "
+                f"warning: {name!r} of {table} {'holds' if listed else 'is'} {said} in {len(found):,} rows: if that "
+                "means missing, set "
                 f"null_values: {json.dumps(words)}, otherwise null_values: []"
             )
 

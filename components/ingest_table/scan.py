@@ -18,6 +18,7 @@ from components.csv_table import reason
 from components.errors import BadInputError, no_columns
 from components.ingest_table.config import Table
 from components.ingest_table.files import Source
+from components.ingest_table.rule import stripped
 from components.ingest_table.zones import with_known_zones
 
 _HEADER_BYTES = 1 << 20
@@ -36,12 +37,14 @@ class Scan:
             empty where it is missing.
         schema: type of each column.
         absent: optional columns that the file lacks; here they are texts, all null.
+        nulls: texts that mean missing; fields that are one of them are missing already, elements in a text not yet.
     """
 
     shown: str
     rows: pl.LazyFrame
     schema: pl.Schema
     absent: frozenset[str] = frozenset()
+    nulls: frozenset[str] = frozenset()
 
     def column(self, name: str) -> pl.Expr:
         """Return the column of exactly this name; `pl.col` would take `*` and `^p.*$` for patterns."""
@@ -95,17 +98,30 @@ def scan(source: Source, columns: Iterable[str], table: Table, scratch: Path, op
         schema = lazy.collect_schema()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException, OSError) as error:
         raise BadInputError(f"{source.shown} is no Parquet file ({_first(error)}); write it again") from None
-    values = [_plain(name, schema[name], table.null_values or (), source.is_text) for name in read]
-    added = [pl.lit(partitions.get(name), pl.String).alias(name) for name in wanted if name not in names]
+    nulls = frozenset(table.null_values or ())
+    values = [_plain(name, schema[name], nulls, source.is_text) for name in read]
+    added = [
+        pl.lit(_partition(partitions.get(name), nulls), pl.String).alias(name) for name in wanted if name not in names
+    ]
     rows = lazy.select(values).with_columns(added).select(cs.by_name(*wanted))
-    return Scan(source.shown, rows, rows.collect_schema(), absent)
+    return Scan(source.shown, rows, rows.collect_schema(), absent, nulls)
+
+
+def _partition(text: str | None, nulls: Collection[str]) -> str | None:
+    """Return what a path says of a column, read as a field is."""
+    bare = None if text is None else stripped(text)
+    return None if bare in nulls else bare
 
 
 def _plain(name: str, dtype: pl.DataType, nulls: Collection[str], is_text: bool) -> pl.Expr:
-    """Return a column; texts without white space at their ends, and missing where they are one of `nulls`."""
+    """Return a column; texts without white space at their ends, and missing where they are one of `nulls`.
+
+    Of a list the elements that are one of `nulls` are left out, as empty ones of a text are.
+    """
     column = cs.by_name(name).as_expr()
     if isinstance(dtype, pl.List) and dtype.inner == pl.String:
-        return column.list.eval(pl.element().str.strip_chars())
+        element = pl.element().str.strip_chars()
+        return column.list.eval(element.filter(~element.is_in(list(nulls)).fill_null(False)) if nulls else element)
     if dtype not in (pl.String, pl.Categorical, pl.Enum):
         return column
     text = column.cast(pl.String).str.strip_chars()

@@ -54,7 +54,7 @@ def typed(name: str, column: Column, scan: Scan) -> Typed:
         BadInputError: the file's type cannot become that type at all.
     """
     source = column.column or name
-    found = value_of(scan.column(source), scan.schema[source], column)
+    found = value_of(scan.column(source), scan.schema[source], column, scan.nulls)
     if found.value is None:
         raise _no_such_type(scan, source, f"which is no {column.type}")
     wrong = (found.wrong | found.value.is_null()) if column.required else found.wrong

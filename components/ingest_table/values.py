@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import polars as pl
@@ -44,17 +44,24 @@ class Value:
     why: tuple[tuple[pl.Expr, str], ...] = ()
 
 
-def value_of(column: pl.Expr, dtype: pl.DataType, asked: Column) -> Value:
-    """Return the expressions of a column in the type that the config asks for."""
+def value_of(column: pl.Expr, dtype: pl.DataType, asked: Column, nulls: Collection[str] = ()) -> Value:
+    """Return the expressions of a column in the type that the config asks for.
+
+    Args:
+        column: the file's column.
+        dtype: its type there.
+        asked: what the config says of it.
+        nulls: elements of a text that mean missing.
+    """
     if dtype == pl.Null:
         # A day on which nobody sent a value: Parquet writers know no type for it.
         return Value(column.cast(DTYPES[asked.type]), wanted=_WANTED[asked.type])
     if isinstance(dtype, pl.Categorical | pl.Enum):
         column, dtype = column.cast(pl.String), pl.String()
     if asked.type == "array<string>":
-        return _array(column, dtype, asked, pl.String())
+        return _array(column, dtype, asked, pl.String(), nulls)
     if asked.type == "array<int64>":
-        return _array(column, dtype, asked, pl.Int64())
+        return _array(column, dtype, asked, pl.Int64(), nulls)
     return _SCALARS[asked.type](column, dtype)
 
 
@@ -162,11 +169,12 @@ def _truth(column: pl.Expr, dtype: pl.DataType) -> Value:
     return Value(value, text.is_not_null() & value.is_null(), wanted)
 
 
-def _array(column: pl.Expr, dtype: pl.DataType, asked: Column, inner: pl.DataType) -> Value:
+def _array(column: pl.Expr, dtype: pl.DataType, asked: Column, inner: pl.DataType, nulls: Collection[str]) -> Value:
     """Return an array whose elements are read like fields of their own."""
     element = pl.element()
     if dtype == pl.String:
-        parts = column.str.split(asked.separator).list.eval(stripped(element).drop_nulls())
+        text = stripped(element).drop_nulls()
+        parts = column.str.split(asked.separator).list.eval(text.filter(~text.is_in(list(nulls))) if nulls else text)
         if inner == pl.String:
             # A list as Python or JSON writes it would be read as one value.
             brackets = column.str.contains(r"^\s*\[.*\]\s*$").fill_null(False)

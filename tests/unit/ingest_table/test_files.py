@@ -111,6 +111,32 @@ def test_null_values_hold_for_numbers_and_for_both_kinds_of_file(read: Read, kin
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_null_values_hold_for_elements_of_arrays(read: Read, kind: str) -> None:
+    tags = ["a| NULL |b", "NULL", "NULLS|a"]
+    table = pl.DataFrame(
+        {"uid": ["u1"] * 3, "article": [1, 2, 3], "shown_at": ["2026-01-01"] * 3, "clicked": [1, 0, 1], "tags": tags}
+    )
+    if kind == "parquet":
+        table = table.with_columns(pl.col("tags").str.split("|"))
+    files: dict[str, Any] = {f"events.{kind}": table if kind == "parquet" else table.write_csv()}
+    frame, notes = read(files, columns={"tags": "array<string>"})
+    assert frame["tags"].to_list() == [["a", "NULL", "b"], ["NULL"], ["NULLS", "a"]]
+    assert notes[1:] == [
+        "warning: 'tags' of impressions holds 'NULL' in 2 rows: if that means missing, set null_values: [\"NULL\"], "
+        "otherwise null_values: []"
+    ]
+    frame, notes = read(files, columns={"tags": "array<string>"}, null_values=["NULL"])
+    assert frame["tags"].to_list() == [["a", "b"], [], ["NULLS", "a"]]
+    assert len(notes) == 1
+
+
+def test_null_values_hold_for_what_stands_in_the_path(read: Read) -> None:
+    files = {f"events/land={land}/part.csv": csv(row) for land, row in zip(("NULL", "DE%20"), ROWS, strict=False)}
+    frame, _ = read(files, files="events/**/*.csv", columns={"land": "string"}, null_values=["NULL"])
+    assert frame["land"].to_list() == [None, "DE"]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_texts_are_without_white_space_at_their_ends_as_numbers_are(read: Read, kind: str) -> None:
     table = pl.DataFrame(
         {"uid": ["u1 ", "u1"], "article": [" 7", "7 "], "shown_at": [" 2026-01-01", "2026-01-02 "],
