@@ -1,7 +1,8 @@
-"""How do the workers of one machine find each other? Through a file that only they can read.
+"""How do the workers of a group find each other? Through a file that only they can read.
 
-PyTorch's own meeting place is a server that listens on all interfaces and asks nobody for anything; on a cluster of
-several machines there is no other.
+PyTorch's own meeting place is a server that listens on all interfaces and asks nobody for anything: whoever reaches its
+port reads and writes what the workers tell each other. The folder of a training, which every worker must see anyway,
+holds a file instead; the file system must know locks, as local ones, NFS and cluster file systems do.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ class FileMeeting(TorchConfig):
 
     Args:
         backend: ``gloo`` or ``nccl``.
-        folder: where the file goes; only this user may enter it.
+        folder: where the file goes: made so that only this user may enter it, and seen by every worker.
     """
 
     def __init__(self, backend: str, folder: Path) -> None:
         super().__init__(backend=backend)
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
         self.folder = folder
 
     @property

@@ -35,6 +35,8 @@ SMALL_CLUSTER = {
 """A local cluster lives for one run on one machine: without the helpers of a shared one it starts in half the time."""
 SESSIONS = "r"
 """Folder of Ray's sockets and logs, which Ray opens to everybody, inside one that nobody else may enter."""
+MEETING = "meeting"
+"""Folder of a training on a cluster where its workers find each other."""
 RESIZE_SECONDS = 30.0
 """How often a cluster is asked whether it has room for more workers, or for fewer."""
 LOCAL_WORKERS = 1
@@ -113,14 +115,10 @@ def _set_access(job: TrainingJob) -> None:
 
 
 def _meeting(job: TrainingJob, backend: str) -> TorchConfig:
-    """Return how the workers find each other: on one machine through a file, where a server would be open to all."""
-    from ray.train.torch import TorchConfig
-
-    if job.ray_address:
-        return TorchConfig(backend=backend)
+    """Return how the workers find each other: through a file, because a server would be open to all."""
     from components.train_ranker.file_meeting import FileMeeting
 
-    return FileMeeting(backend, job.private)
+    return FileMeeting(backend, job.directory / MEETING if job.ray_address else job.private)
 
 
 def _group(job: TrainingJob, room: float) -> int | tuple[int, int]:

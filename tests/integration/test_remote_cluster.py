@@ -219,6 +219,21 @@ def test_a_group_grows_when_a_node_joins(home: Settings, dataset: ArtifactRef) -
     assert areas[0] == pytest.approx(areas[1], abs=0.001)
 
 
+def test_a_clusters_workers_meet_where_only_their_user_may_enter(
+    home: Settings, cluster: Cluster, dataset: ArtifactRef
+) -> None:
+    """PyTorch's own meeting is a server for everybody; that there is a file says that there is no server."""
+    stage = started(home, cluster, request(dataset, seed=7, epochs=400, workers=2))
+    try:
+        [folder] = home.home.glob("training/*/meeting")
+        assert folder.stat().st_mode & 0o777 == 0o700
+        [meeting] = folder.iterdir()
+        assert meeting.stat().st_size > 0
+    finally:
+        stage.terminate()
+        stage.wait(60)
+
+
 def test_without_its_token_the_cluster_takes_no_job(
     home: Settings, cluster: Cluster, dataset: ArtifactRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
