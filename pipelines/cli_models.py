@@ -42,7 +42,10 @@ def add_commands(app: typer.Typer) -> None:
 def models(
     model: Annotated[str | None, typer.Argument(help="Only this model; all of them when left out.")] = None,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Remove aliases whose version was deleted, as older MLflow servers keep.")
+        bool,
+        typer.Option(
+            "--repair", help="Remove aliases of our models whose version was deleted, as older MLflow servers keep."
+        ),
     ] = False,
 ) -> None:
     """List registered versions with their aliases."""
@@ -52,12 +55,12 @@ def models(
     if not names:
         typer.echo("no model is registered yet: run a pipeline with register_model")
         return
-    if repair:
-        for name in names:
-            for alias, number in registry.remove_dangling(name).items():
-                typer.echo(f"{name}: alias {alias} pointed at v{number}, which was deleted, and is removed")
     listed = [one for name in names for one in registry.versions(name)]
     ours = [name for name in names if any(one.version.model == name and one.version.digest for one in listed)]
+    if repair:
+        for name in names if model is not None else ours:  # those of others only when they are named
+            for alias, number in registry.remove_dangling(name).items():
+                typer.echo(f"{name}: alias {alias} pointed at v{number}, which was deleted, and is removed")
     show(versions_table(listed, {name: _taken_back(promotions, name) for name in ours}))
     for name in names:
         for alias, number in registry.dangling(name).items():

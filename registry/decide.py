@@ -151,11 +151,12 @@ def decide(
     """
     judgements = judge(pair, policy)
     worst = worst_of(judgements)
+    unproven = champion is not None and policy.rule == "non_inferior" and not _compared_cells(judgements)
     return Verdict(
         model=model,
         challenger=challenger,
         champion=champion,
-        answer="refused" if worst else "promoted",
+        answer="refused" if worst or unproven else "promoted",
         reason=describe(worst) if worst else _agreed(judgements, policy, champion),
         judgements=judgements,
         rows=pair.rows,
@@ -175,14 +176,21 @@ def _agreed(judgements: tuple[Judgement, ...], policy: GatePolicy, champion: int
             if judged
             else "no champion yet and no floors: unjudged"
         )
-    compared = [j for j in judged if j.difference is not None]
+    compared = _compared_cells(judgements)
     if not compared:
-        return f"not compared with v{champion}: none of its cells could be judged, so unjudged"
+        so = "not shown to be as good" if policy.rule == "non_inferior" else "unjudged"
+        return f"not compared with v{champion}: none of its cells could be judged, so {so}"
     shown = sum(_within(j.difference, j.limit, j.metric == "log_loss") for j in compared)
     if shown == len(compared):
-        return f"not worse than v{champion} within the margins ({len(judged)} cells judged)"
+        unread = len(judgements) - len(judged)
+        others = f", {unread} could not be" if unread else ""
+        return f"not worse than v{champion} within the margins ({len(judged)} cells judged{others})"
     rest = f"{shown} of {len(compared)} comparisons lie within the margins, the others are open"
     return f"not shown to be worse than v{champion} ({rest})"
+
+
+def _compared_cells(judgements: tuple[Judgement, ...]) -> list[Judgement]:
+    return [j for j in judgements if j.outcome != "not judged" and j.difference is not None]
 
 
 def _warnings(judgements: tuple[Judgement, ...]) -> tuple[str, ...]:

@@ -74,6 +74,19 @@ def test_a_week_of_nightly_runs(mill: Mill, registry: Registry, models: dict[str
     assert registry.versions("tiny_ranker")[1].tags["rankmill.verdict"] == "refused"
 
 
+def test_a_former_champion_that_is_older_now_stays_one_that_was_promoted(
+    mill: Mill, registry: Registry, models: dict[str, Path]
+) -> None:
+    lenient = {"auc_margin": 0.05, "domain_auc_margin": 0.1, "log_loss_margin": 0.2}
+    first = mill.register("similar", models["similar"])
+    mill.promote(first, "monday")
+    mill.window = Window(start=WINDOW.start + timedelta(days=1), end=WINDOW.end + timedelta(days=1))
+    mill.promote(mill.register("good", models["good"]), "tuesday", lenient)
+    done = mill.promote(first, "backfill", lenient)
+    assert done.notes[0].startswith("v1 is older than the champion's window")
+    assert [listed.tags["rankmill.verdict"] for listed in registry.versions("tiny_ranker")] == ["promoted", "promoted"]
+
+
 @pytest.mark.parametrize("allow", [False, True])
 def test_a_backfill_of_a_past_day_leaves_the_champion(
     mill: Mill, registry: Registry, models: dict[str, Path], allow: bool

@@ -176,7 +176,28 @@ def test_an_alias_of_a_deleted_version_is_told_and_repaired(registry: Registry, 
     assert registry.alias("tiny_ranker", "champion") == registry.version("tiny_ranker", 1)
 
 
-def _dangle(registry: Registry, alias: str, number: int) -> None:
+def test_a_repair_of_all_leaves_models_of_others_alone(
+    registry: Registry, home: Settings, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+    from typer.testing import CliRunner
+
+    from pipelines.cli import app
+
+    put(registry, models["good"], "d1")
+    MlflowClient(registry.tracking_uri, registry.tracking_uri).create_registered_model("theirs")
+    for model in ("tiny_ranker", "theirs"):
+        _dangle(registry, "shadow", 9, model)
+    monkeypatch.setenv("RANKMILL_HOME", str(home.home))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    said = CliRunner().invoke(app, ["models", "--repair"]).output
+    assert "tiny_ranker: alias shadow pointed at v9, which was deleted, and is removed" in said
+    assert (registry.dangling("tiny_ranker"), registry.dangling("theirs")) == ({}, {"shadow": 9})
+    CliRunner().invoke(app, ["models", "theirs", "--repair"])
+    assert registry.dangling("theirs") == {}
+
+
+def _dangle(registry: Registry, alias: str, number: int, model: str = "tiny_ranker") -> None:
     import sqlite3
     from contextlib import closing
 
@@ -186,7 +207,7 @@ def _dangle(registry: Registry, alias: str, number: int) -> None:
     assert file is not None
     with closing(sqlite3.connect(file)) as database, database:
         columns = [row[1] for row in database.execute("pragma table_info(registered_model_aliases)")]
-        known = {"name": "tiny_ranker", "alias": alias, "version": number, "workspace": "default"}
+        known = {"name": model, "alias": alias, "version": number, "workspace": "default"}
         values = [known[column] for column in columns]
         database.execute(f"insert into registered_model_aliases values ({', '.join('?' * len(values))})", values)
 

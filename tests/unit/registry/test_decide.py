@@ -266,6 +266,32 @@ def test_a_first_champion_without_floors_is_called_unjudged() -> None:
     assert verdict_of(other, GatePolicy(**FAST)).reason.startswith("not compared with v1")
 
 
+def test_what_could_not_be_judged_is_counted() -> None:
+    wide = GatePolicy(auc_margin=0.3, domain_auc_margin=0.4, log_loss_margin=0.9, resamples=60, most_resamples=60)
+    pair = make_pair(1500, challenger_noise=0.3)
+    assert verdict_of(pair, wide).reason.endswith("(15 cells judged)")
+    few = (pair.domain == "north") & (np.cumsum(pair.domain == "north") > 25)
+    thin = replace(pair, domain=np.where(few, "east", pair.domain))
+    assert verdict_of(thin, wide).reason.endswith("(12 cells judged, 3 could not be)")
+
+
+def test_nothing_compared_proves_nothing() -> None:
+    other = replace(make_pair(300), champion={"view": np.zeros(300)})
+    strict = verdict_of(other, GatePolicy(rule="non_inferior", **FAST))
+    assert strict.answer == "refused"
+    assert strict.reason == "not compared with v1: none of its cells could be judged, so not shown to be as good"
+
+
+def test_rows_of_one_user_can_refuse_nothing() -> None:
+    pair = make_pair(300, challenger_noise=3.0)
+    one = replace(pair, user=np.zeros(300))
+    verdict = verdict_of(one, GatePolicy(**FAST))
+    assert verdict.answer == "promoted" and verdict.reason.startswith("not compared with v1")
+    assert verdict.warnings == ("the test split is too small for any comparison: the gate could not refuse anything",)
+    strict = verdict_of(one, GatePolicy(rule="non_inferior", **FAST))
+    assert strict.answer == "refused" and strict.reason.endswith("no interval, too few users: not shown to be as good")
+
+
 def test_resamples_are_raised_until_the_bounds_are_stable() -> None:
     pair = make_pair(400, challenger_noise=0.5)
     few = GatePolicy(auc_margin=0.02, resamples=50, most_resamples=4000, min_positives=20)
