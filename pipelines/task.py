@@ -15,6 +15,7 @@ from components.errors import BadInputError, RankmillError
 from components.execute import StageRequest, StageResult, execute
 from components.settings import Settings
 from components.store import ArtifactRef
+from features.library_errors import library_of, reason
 from pipelines.check import check_params, resolve_config, resolve_window
 from pipelines.plan import Plan, PlannedStage
 from pipelines.runs import RunStart, write_failure, write_start
@@ -104,8 +105,16 @@ def may_pass(error: BaseException) -> bool:
 
 
 def sentence(error: BaseException) -> str:
-    """Return what a reader is told about an error: its own words if it is ours, its type too if it is not."""
-    return str(error) if isinstance(error, RankmillError) else f"{type(error).__name__}: {error}".removesuffix(": ")
+    """Return what a reader is told about an error, in one line.
+
+    An error that we mean to be read has its own words, a library's its name and what it says first. Anything else is a
+    fault of code, whose type says more than its words.
+    """
+    if isinstance(error, RankmillError):
+        return str(error)
+    if library := library_of(error):
+        return f"{library}: {reason(error)}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
 
 
 def request_of(attempt: Attempt) -> StageRequest:

@@ -8,6 +8,8 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import polars as pl
 import pytest
 
 from components import catalog
@@ -130,3 +132,16 @@ def test_sentences_keep_our_words_and_name_foreign_errors() -> None:
     assert sentence(BadInputError("one sentence")) == "one sentence"
     assert sentence(TypeError("no")) == "TypeError: no"
     assert sentence(ValueError()) == "ValueError"
+    assert sentence(TypeError("no\n  more")) == "TypeError: no more"
+
+
+def test_a_library_s_error_is_one_line_that_names_the_library() -> None:
+    """polars adds the plan of a query below what it says, pandas raises a bare KeyError."""
+    with pytest.raises(pl.exceptions.ColumnNotFoundError) as caught:
+        pl.LazyFrame({"age": [1]}).select(pl.col("taste")).collect()
+    assert "\n" in str(caught.value)
+    said = sentence(caught.value)
+    assert said.startswith("polars: ") and "taste" in said and "\n" not in said
+    with pytest.raises(KeyError) as missing:
+        pd.DataFrame({"age": [1]})["taste"]
+    assert sentence(missing.value) == "pandas: there is no 'taste'"
