@@ -206,6 +206,10 @@ class Encoder(Frozen):
             return _pad(column, self._indices(field, _elements(column, field.dtype)), field.length, PADDING)
         return self._indices(field, column)
 
+    def with_vocabulary(self, field: FittedField) -> bool:
+        """Return whether values that training never held can be told: a hash sends them where known ones are."""
+        return field.kind in ("vocabulary", "sequence", "bag") and str(field.table) in self.vocabularies
+
     def _indices(self, field: FittedField, column: pa.Array) -> np.ndarray[Any, Any]:
         values = _vocabulary_values(column)
         missing = pc.is_null(values).to_numpy(zero_copy_only=False)

@@ -80,12 +80,21 @@ def check_identity(table: pa.Table, name: str, what: str) -> None:
 
 
 def count_unknown(encoder: Encoder, batch: Mapping[str, np.ndarray[Any, Any]]) -> Counter[str]:
-    """Return by field with a vocabulary how many rows hold a value that training never held."""
-    return Counter({f.name: int((batch[f.name] == UNKNOWN).sum()) for f in encoder.fitted if f.kind == "vocabulary"})
+    """Return by field with a vocabulary how many rows hold a value that training never held.
+
+    A history or a bag holds one if any of its values is one. Of a field with `kind: hash` nobody can tell.
+    """
+    return Counter(
+        {
+            f.name: int((batch[f.name] == UNKNOWN).reshape(len(batch[f.name]), -1).any(axis=1).sum())
+            for f in encoder.fitted
+            if encoder.with_vocabulary(f) and len(batch[f.name])
+        }
+    )
 
 
 def describe_unknown(unknown: Mapping[str, int], rows: int) -> str:
-    """Return what share of the values a model did not know, by field, e.g. ``not known: user_id 3.1 %``."""
+    """Return in what share of the rows a model did not know a value, by field, e.g. ``not known: user_id 3.1%``."""
     shares = {name: count / rows for name, count in unknown.items() if count and rows}
     if not shares:
         return "every value known"

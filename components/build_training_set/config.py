@@ -128,7 +128,7 @@ class SplitPart(Frozen):
     unseen_users: float
     unseen_items: float
     unknown: dict[str, float] = Field(default_factory=dict)
-    """By field with a vocabulary: share of rows whose value the training split never held."""
+    """By field with a vocabulary: share of its values, in lists of its events, that the training split never held."""
 
 
 class SplitReport(Frozen):
@@ -144,7 +144,7 @@ class SplitReport(Frozen):
 
 COMPONENT = ComponentSpec(
     name="build_training_set",
-    version="3",
+    version="4",
     summary="Join features as of just before each impression, split and encode with the training split's encoder.",
     config=Config,
     inputs=Inputs,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from features.casts import INTEGERS
-from features.declaration import UNKNOWN
+from features.declaration import PADDING, UNKNOWN
 from features.encode import Encoder, FittedField
 
 MANY = 0.5
@@ -18,17 +18,22 @@ _LISTED = 8
 
 
 def unknown_shares(encoder: Encoder, encoded: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, float]:
-    """Return by field with a vocabulary the share of rows whose value the training split never held.
+    """Return by field with a vocabulary the share of its values that the training split never held.
+
+    Of a history or a bag these are its events, of all rows together. Fields with `kind: hash` are left out: what they
+    never held looks like something that they did.
 
     Args:
         encoder: fitted on the training split.
         encoded: what it made of the rows.
     """
-    return {
-        field.name: float((encoded[field.name] == UNKNOWN).mean()) if len(encoded[field.name]) else 0.0
-        for field in encoder.fitted
-        if field.kind == "vocabulary"
-    }
+    return {f.name: _share(encoded[f.name]) for f in encoder.fitted if encoder.with_vocabulary(f)}
+
+
+def _share(indices: np.ndarray[Any, Any]) -> float:
+    """Return the share of unknown ones, of rows or, in lists, of what is there."""
+    total = indices.size if indices.ndim == 1 else int((indices != PADDING).sum())
+    return float((indices == UNKNOWN).sum()) / total if total else 0.0
 
 
 def unknown_notes(
@@ -48,7 +53,7 @@ def unknown_notes(
     if shown:
         parts = ", ".join(f"{name} {validation[name]:.0%} / {test[name]:.0%}" for name in shown[:_LISTED])
         more = f" and {len(shown) - _LISTED} more fields" if len(shown) > _LISTED else ""
-        lines.append(f"rows whose value training never held (validation / test): {parts}{more}")
+        lines.append(f"values that training never held (validation / test): {parts}{more}")
     for field in encoder.fitted:
         values = len(encoder.vocabularies.get(field.name, ()))
         if field.kind == "vocabulary" and field.table == field.name and values > MANY * rows:

@@ -56,6 +56,8 @@ class FieldEmbedding(nn.Module):
 
     touched: TouchedRows | None = None
     """Where the gradient of the table goes; None for the dense gradient."""
+    first_heard: int = UNKNOWN
+    """Least index that has a vector; those below are zero whatever the table holds."""
 
     def __init__(self, fields: Sequence[FieldSpec], width: int, std: float = 0.01, shared: bool = True) -> None:
         super().__init__()
@@ -121,7 +123,7 @@ class FieldEmbedding(nn.Module):
         vectors = self.look_up(ids + torch.cat([s.expand(n) for s, n in zip(starts, widths, strict=True)]))
         present = (ids != PADDING).to(vectors.dtype)
         if self.touched is None or not len(self.touched.silent):  # rows that never learn need no mask
-            vectors = vectors * present.unsqueeze(2)
+            vectors = vectors * (ids >= self.first_heard).to(vectors.dtype).unsqueeze(2)
         # One split, not slices: the gradient of a slice is a table of zeros as large as all vectors.
         sizes = [len(narrow), *widths[len(narrow) :]]
         stacked, *encoded = torch.split(vectors, sizes, dim=1)

@@ -18,7 +18,7 @@ from components.rankers.config import RankerConfig
 from components.rankers.embedding import FieldEmbedding
 from components.rankers.roomy import roomy_zeros
 from components.rankers.touched import gather
-from features.declaration import FieldSpec
+from features.declaration import FIRST, FieldSpec
 
 PRIME = 2**31 - 1
 """p: larger than any row number, so small that a product of two of its residues is an int64."""
@@ -33,7 +33,8 @@ class HashedEmbedding(FieldEmbedding):
     """One table of `buckets` rows for the values of all fields.
 
     What is hashed is the row number that the value would have in a `FieldEmbedding`, so it tells tables apart and
-    fields that share a table keep sharing vectors. Padding and missing values stay silent: no vector, no gradient.
+    fields that share a table keep sharing vectors. Padding, missing and unknown values stay silent: no vector, no
+    gradient. The rows that an unknown value would be hashed to are other values' own, and it has nothing of theirs.
 
     Args:
         fields: inputs of the ranker.
@@ -44,6 +45,8 @@ class HashedEmbedding(FieldEmbedding):
     Raises:
         BadInputError: fields that share a table disagree about its size.
     """
+
+    first_heard = FIRST
 
     def __init__(self, fields: Sequence[FieldSpec], width: int, std: float, buckets: int) -> None:
         nn.Module.__init__(self)  # not the parent's, which would make the large table

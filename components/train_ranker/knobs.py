@@ -66,7 +66,7 @@ class Knobs(ComponentConfig):
     """How embedding tables learn."""
     unknown_share: float | None = Field(None, ge=0, le=0.5)
     """Share of ids that a step sees as unknown, others at each step, so that the answer to ids that it never saw is
-    learned from them; at 0 an unknown id counts as nothing. Left out, 0.02 for `gnolr`, whose vectors start far from
+    learned from them; at 0 an unknown id counts as nothing. Left out, 0.05 for `gnolr`, whose vectors start far from
     zero, and 0 for every other ranker."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Numbers that the towers multiply; tables, losses and sums stay float32. `bfloat16` is some three times as fast

@@ -7,6 +7,8 @@ import pytest
 
 from components.build_training_set.unknown import unknown_notes, unknown_shares
 from features.encode import Encoder
+from features.encoding import FieldEncoding
+from registry.incoming import count_unknown
 
 IDS = ("user_id", "item_id")
 
@@ -29,11 +31,25 @@ def test_the_share_of_unknown_values_is_counted_per_vocabulary(encoder: Encoder)
     assert unknown_shares(encoder, encoder.encode(LATER.slice(0, 0))) == {"cents": 0.0, "user_id": 0.0}
 
 
+def test_lists_are_counted_by_their_events_and_hashes_not_at_all() -> None:
+    """Padding is no value; of a hash nobody can tell what it never held."""
+    columns = {"tags": pa.array([["a"], ["a", "b"]]), "recent": pa.array([[1, 2], [3]]), "city": pa.array(["x", "y"])}
+    options = {"tags": FieldEncoding(kind="bag"), "city": FieldEncoding(kind="hash", buckets=8)}
+    dtypes = {"tags": "array<string>", "recent": "array<int64>", "city": "string"}
+    encoder = Encoder.fit(pa.table(columns), dtypes, options)
+    later = pa.table(
+        {"tags": pa.array([["a", "new"], []]), "recent": pa.array([[9, 1, 2], [8]]), "city": pa.array(["new", "x"])}
+    )
+    assert unknown_shares(encoder, encoder.encode(later)) == {"recent": 0.5, "tags": 0.5}
+    assert count_unknown(encoder, encoder.encode(later)) == {"recent": 2, "tags": 1}, "rows that hold one"
+    assert not count_unknown(encoder, encoder.encode(later.slice(0, 0)))
+
+
 def test_an_amount_that_became_a_vocabulary_is_named_with_what_to_write(encoder: Encoder) -> None:
     later = unknown_shares(encoder, encoder.encode(LATER))
     known = unknown_shares(encoder, encoder.encode(TRAIN))
     first, second = unknown_notes(encoder, 6, known, later, IDS)
-    assert first == "rows whose value training never held (validation / test): cents 0% / 75%, user_id 0% / 25%"
+    assert first == "values that training never held (validation / test): cents 0% / 75%, user_id 0% / 25%"
     assert second.startswith("cents: 6 values in 6 training rows, 75% of the test rows hold none of them")
     assert "encode: {cents: {kind: normalise}}" in second
 

@@ -16,7 +16,7 @@ from components.rankers.config import COMPOSED, RANKERS, RankerConfig
 from components.rankers.embedding import FieldEmbedding
 from components.rankers.files import load_ranker, write_weights
 from components.rankers.hashed_embedding import HashedEmbedding
-from features.declaration import FieldSpec, RankerSchema
+from features.declaration import FIRST, PADDING, UNKNOWN, FieldSpec, RankerSchema
 from tests.unit.rankers.conftest import widened, without_events
 
 BatchOf = Callable[..., dict[str, Tensor]]
@@ -36,6 +36,20 @@ def build(name: str, schema: RankerSchema) -> RankerModule:
         for parameter in ranker.parameters():
             parameter.add_(torch.randn(parameter.shape) * 0.3)
     return ranker.eval()
+
+
+@pytest.mark.parametrize("rows_wise", [True, False])
+def test_an_unknown_value_is_silent_and_teaches_nothing(rows_wise: bool) -> None:
+    """Hashed like a value, it would answer with the rows of whatever known values are hashed there."""
+    embedding = HashedEmbedding(ITEM, 4, 1.0, 50)
+    touched = embedding.learn_by_rows() if rows_wise else None
+    vectors = embedding({"item_id": torch.tensor([PADDING, UNKNOWN, FIRST])}).categorical["item_id"]
+    assert not vectors[:2].any() and vectors[2].all()
+    vectors.sum().backward()  # type: ignore[no-untyped-call]  # torch does not type it
+    if touched is None:
+        assert embedding.weight.grad is not None
+        learning = embedding.weight.grad.abs().sum(dim=1).nonzero().flatten()
+        assert set(learning.tolist()) == set(embedding.places(torch.tensor(FIRST)).tolist())
 
 
 @pytest.mark.parametrize("name", EVERY_COMPOSED)
@@ -98,7 +112,7 @@ def test_values_that_collide_in_one_function_differ_in_the_sum(functions: int, m
     """The control has one function: what collides is one value for the ranker."""
     monkeypatch.setattr(hashed_embedding, "FACTORS", hashed_embedding.FACTORS[:functions])
     embedding = HashedEmbedding(ITEM, width=4, std=1.0, buckets=997)
-    pair = collisions(embedding.places(torch.arange(1, VALUES))[:, 0])[:200] + 1
+    pair = collisions(embedding.places(torch.arange(FIRST, VALUES))[:, 0])[:200] + FIRST
     one, other = (embedding({"item_id": pair[:, side]}).categorical["item_id"] for side in (0, 1))
     same = (one == other).all(dim=1)
     assert len(pair) == 200
