@@ -42,7 +42,7 @@ class World:
         file.write_text(f"name: {name}\nwindow: {{days: 7, end: '2026-01-08'}}\n{head}\nstages:\n{stages}")
         return file
 
-    def rankmill(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    def rankmill(self, *arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*RANKMILL, *arguments],
             env=self.environment,

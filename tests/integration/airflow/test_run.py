@@ -57,7 +57,7 @@ def test_a_refused_gate_fails_at_once_with_its_sentence_and_status(world: World)
     head = f"{PARAMS}\ndefaults: {{retries: 3, retry_delay: 5m}}"
     file = world.pipeline("gate", TWO.format(trace=trace, outcome="refused"), head)
 
-    done = world.rankmill("run", str(file), "--param", "text=bye", timeout=100)
+    done = world.rankmill("run", str(file), "--param", "text=bye")
 
     assert done.returncode == 3
     assert "first failed: the gate refused version 7: like lost 0.02 AUC; train longer" in done.stdout
@@ -122,7 +122,7 @@ def test_a_signal_ends_the_running_stage_and_what_it_started(world: World, numbe
             time.sleep(0.1)
         sleeper = int(trace.read_text().partition("pid ")[2])
         run.send_signal(number)
-        output, _ = run.communicate(timeout=60)
+        output, _ = run.communicate(timeout=120)
     finally:
         run.kill()
 
