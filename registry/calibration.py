@@ -177,11 +177,8 @@ def read_calibration(
     Raises:
         BadInputError: the file cannot be read, or it belongs to another ranker or to other tasks.
     """
-    path, called, again = (
-        directory / CALIBRATION,
-        f"{CALIBRATION} of {model}" if model else str(directory / CALIBRATION),
-        "run calibrate_ranker again",
-    )
+    path, again = directory / CALIBRATION, "run calibrate_ranker again"
+    called = f"{CALIBRATION} of {model}" if model else str(path)
     if not path.is_file():
         return None
     try:

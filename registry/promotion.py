@@ -84,15 +84,9 @@ class Promotions:
     def moved_by(self, model: str, request: Request) -> bool:
         """Return whether the present champion was promoted by an earlier try of the run that asks."""
         entry = champion(self.ledger.entries(model))
-        return (
-            entry is not None
-            and bool(request.run_id)
-            and (entry.actor, entry.run_id)
-            == (
-                request.actor,
-                request.run_id,
-            )
-        )
+        if entry is None or not request.run_id:
+            return False
+        return entry.actor == request.actor and entry.run_id == request.run_id
 
     def promote(self, model: str, version: int, request: Request, *, decided_on: RegisteredVersion | None) -> Entry:
         """Make `version` the champion.

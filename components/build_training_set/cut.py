@@ -56,7 +56,6 @@ def _cut(field: FittedField, column: pa.ChunkedArray) -> Iterator[str]:
 def _contrary(field: FittedField, column: pa.ChunkedArray) -> Iterator[str]:
     """Compare the first and the last time of every list."""
     several = column.filter(pc.greater(pc.list_value_length(column), 1)).combine_chunks()
-    several = several.combine_chunks() if isinstance(several, pa.ChunkedArray) else several
     if not len(several):
         return
     lengths = pc.list_value_length(several).to_numpy().astype(np.int64)
