@@ -4,6 +4,6 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from pipelines.airflow_dag import dag_of_stub
+from pipelines.run.airflow_dag import dag_of_stub
 
 dag = dag_of_stub(__file__)

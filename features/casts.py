@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.errors import BadInputError
+from features.ground.errors import BadInputError
 
 INTEGERS = ("bool", "int8", "int16", "int32", "int64")
 FLOATS = ("float32", "float64")

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from features.casts import FLOATS, INTEGERS, as_dtype
 from features.declaration import FIRST, MISSING_ELEMENT, PADDING, UNKNOWN, FieldSpec, Frozen, Name
 from features.encoding import ORDERED, FieldEncoding
-from features.errors import BadInputError, did_you_mean
+from features.ground.errors import BadInputError, did_you_mean
 from features.moments import moments
 
 Kind = Literal["vocabulary", "hash", "normalise", "bin", "sequence", "bag", "elapsed", "vector"]

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from features.errors import BadInputError, did_you_mean
+from features.ground.errors import BadInputError, did_you_mean
 
 EVENT_TIME, CREATED = "event_timestamp", "created_timestamp"
 SCALARS = ("int32", "int64", "float32", "float64", "string", "bool", "unix_timestamp")

@@ -14,8 +14,8 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from features.declaration import Frozen
-from features.errors import BadInputError, MissingError, did_you_mean
-from features.yaml_text import Words, YamlText, parse
+from features.ground.errors import BadInputError, MissingError, did_you_mean
+from features.ground.yaml_text import Words, YamlText, parse
 
 FOLDER = Path(__file__).resolve().parent / "expectations"
 """Where suites live: one file each, named like the suite."""

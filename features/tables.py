@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from features.declaration import Window
 from features.definitions.recipe import Activity, History, Profile, Recipe
-from features.errors import BadInputError, listed
-from features.table_types import cast, filled
+from features.ground.errors import BadInputError, listed
+from features.joins.table_types import cast, filled
 
 EVENT_TIME, CREATED = "event_timestamp", "created_timestamp"
 TICK = timedelta(microseconds=1)

@@ -14,7 +14,7 @@ COUNTED = "counted"
 
 def pytest_configure() -> None:
     """Keep every engine away from the user's home and silent, before any of them is imported."""
-    from components.settings import quiet_engines
+    from components.platform.settings import quiet_engines
 
     quiet_engines()
     os.environ.setdefault("MPLBACKEND", "Agg")
@@ -36,8 +36,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(scope="session")
 def movielens_raw() -> Path:
     """Data folder that holds MovieLens-100K; fetched once by the product's own download code."""
-    from components.ingest_movielens.download import ensure
-    from components.settings import Settings
+    from components.ingest.ingest_movielens.download import ensure
+    from components.platform.settings import Settings
 
     data = Settings.from_environment().data
     ensure("ml-100k", data)

@@ -6,9 +6,9 @@ import os
 import signal
 from pathlib import Path
 
-from components.artifacts import Artifact
-from components.contract import ComponentConfig, ComponentSpec, NoInputs, Ports, RunContext
-from components.errors import BadInputError
+from components.platform.artifacts import Artifact
+from components.platform.contract import ComponentConfig, ComponentSpec, NoInputs, Ports, RunContext
+from components.platform.errors import BadInputError
 
 
 class Numbers(Artifact):

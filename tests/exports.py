@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from components.export_onnx.graph import OPSET, export_graph
-from components.export_onnx.parity import compare, require
+from components.data.training_set import read_encoded, read_schema
+from components.judge.export_onnx.graph import OPSET, export_graph
+from components.judge.export_onnx.parity import compare, require
 from components.rankers.base import RankerModule
-from components.rankers.files import load_ranker
 from components.rankers.tasks import tasks_of
-from components.training_set import read_encoded, read_schema
-from registry.contract import ModelContract, ParityReport
-from registry.session import open_session
+from components.train.ranker_files import load_ranker
+from registry.serving.contract import ModelContract, ParityReport
+from registry.serving.session import open_session
 from tests.trained import write_ranker
 
 

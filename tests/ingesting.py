@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.contract import NoInputs, RunContext
-from components.settings import Settings
+from components.platform.contract import NoInputs, RunContext
+from components.platform.settings import Settings
 from features.declaration import Window
 
 

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from components.execute import StageRequest, StageResult, execute
-from components.settings import Settings
-from components.store import ArtifactRef
+from components.platform.execute import StageRequest, StageResult, execute
+from components.platform.settings import Settings
+from components.platform.store import ArtifactRef
 from features.declaration import Window
 
 WINDOW = Window(start=datetime(2024, 1, 1, tzinfo=UTC), end=datetime(2024, 2, 1, tzinfo=UTC))
@@ -21,8 +21,8 @@ RUN = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from components.execute import StageRequest, execute
-from components.settings import Settings
+from components.platform.execute import StageRequest, execute
+from components.platform.settings import Settings
 settings = replace(Settings.at(Path(sys.argv[1])), ray_address=sys.argv[2] or None)
 execute(StageRequest.model_validate_json(sys.stdin.read()), settings=settings)
 """

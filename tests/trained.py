@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from components.artifacts import Artifact
+from components.data.training_set import read_encoded, read_schema
+from components.platform.artifacts import Artifact
+from components.platform.settings import Settings
+from components.platform.store import ArtifactRef, open_store
 from components.rankers.build import build_ranker
 from components.rankers.config import RankerConfig
-from components.rankers.files import CONFIG, WEIGHTS, write_weights
-from components.settings import Settings
-from components.store import ArtifactRef, open_store
-from components.training_set import read_encoded, read_schema
+from components.train.ranker_files import CONFIG, WEIGHTS, write_weights
 
 
 def write_ranker(directory: Path, dataset: Path, name: str = "esmm", steps: int = 60, seed: int = 0) -> Path:

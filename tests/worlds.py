@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.build_training_set.config import SplitPart, SplitReport
-from components.training_set import SPLITS, EncodedSplit, write_encoded
+from components.data.build_training_set.config import SplitPart, SplitReport
+from components.data.training_set import SPLITS, EncodedSplit, write_encoded
 from features.declaration import Declaration, RankerSchema, Window
 from features.encode import Encoder
 from features.encoding import FieldEncoding

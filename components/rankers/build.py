@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-from components.errors import BadInputError
+from components.platform.errors import BadInputError
 from components.rankers.base import RankerModule
 from components.rankers.config import RankerConfig, class_of
 from components.rankers.refusals import names_with_two_meanings

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from components.rankers.base import RankerModule
 from components.rankers.config import DOMAINS, EMBEDDINGS, INTERACTIONS, SEQUENCES, RankerConfig
-from components.rankers.embedding import FieldEmbedding
+from components.rankers.embedding.table import FieldEmbedding
 from components.rankers.parts import DomainPart, FieldVectors, Interaction, SequenceEncoder, build_head, load_part
 from components.rankers.sequences.mean import MeanSequence
 from features.declaration import FieldSpec, RankerSchema

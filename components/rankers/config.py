@@ -9,15 +9,15 @@ from typing import Any, Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic.json_schema import SkipJsonSchema
 
-from components.contract import ComponentConfig
-from components.errors import did_you_mean
-from components.offers import Offers
+from components.platform.contract import ComponentConfig
+from components.platform.errors import did_you_mean
+from components.platform.offers import Offers
 from components.rankers.offered import RankerSpec, offered_rankers
 from features.declaration import Name
 
 EMBEDDINGS = {
-    "vocabulary": "components.rankers.embedding:FieldEmbedding",
-    "hashed": "components.rankers.hashed_embedding:HashedEmbedding",
+    "vocabulary": "components.rankers.embedding.table:FieldEmbedding",
+    "hashed": "components.rankers.embedding.hashed:HashedEmbedding",
 }
 SEQUENCES = {
     "mean": "components.rankers.sequences.mean:MeanSequence",
@@ -54,7 +54,7 @@ RANKERS: dict[str, str] = {
     "dnn": COMPOSED,
     "esmm": COMPOSED,
     "fintrec": "components.rankers.fintrec.ranker:Fintrec",
-    "gnolr": "components.rankers.gnolr:Gnolr",
+    "gnolr": "components.rankers.gnolr.ranker:Gnolr",
     "lr": "components.rankers.lr:LogisticRegression",
     "mmoe": COMPOSED,
     "ple": COMPOSED,

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from components.rankers.base import RankerModule
 from components.rankers.config import RankerConfig
-from components.rankers.embedding import FieldEmbedding
+from components.rankers.embedding.table import FieldEmbedding
 from components.rankers.funnel import logit
 from components.rankers.heads.towers import answers, entropy_loss
 from components.rankers.sequences.mean import masked_mean

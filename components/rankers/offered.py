@@ -9,9 +9,9 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from typing import Any
 
-from components.errors import BadInputError
-from components.offers import Offers, read_offers
-from components.sources import own_digest
+from components.platform.errors import BadInputError
+from components.platform.offers import Offers, read_offers
+from components.platform.sources import own_digest
 
 ENTRY_POINTS = "rankmill.rankers"
 """Entry-point group of rankers of other packages: name = ``package.module:RANKER``, a `RankerSpec`."""

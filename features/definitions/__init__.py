@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 from features.definitions.recipe import Recipe
-from features.errors import BadInputError, MissingError, did_you_mean
+from features.ground.errors import BadInputError, MissingError, did_you_mean
 from features.readable import require_readable
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from components.catalog import catalog
-from components.contract import ComponentSpec
+from components.platform.catalog import catalog
+from components.platform.contract import ComponentSpec
 from pipelines.compare.spec import BASELINES, CandidateSpec, ComparisonSpec, EntrySpec
-from pipelines.problems import KeyPath
+from pipelines.language.problems import KeyPath
 
 TRAIN = "train_ranker"
 

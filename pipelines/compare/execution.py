@@ -9,22 +9,22 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from components.build_training_set.config import Split, SplitReport
-from components.contract import ComponentSpec
-from components.execute import StageRequest, StageResult, execute
-from components.fit_lightgbm.config import FIT_SECONDS, LEAVES, VALIDATION
+from components.data.build_training_set.config import Split, SplitReport
+from components.data.training_set import SPLITS, read_schema
+from components.judge.fit_lightgbm.config import FIT_SECONDS, LEAVES, VALIDATION
+from components.platform.contract import ComponentSpec
+from components.platform.execute import StageRequest, StageResult, execute
+from components.platform.settings import Settings
+from components.platform.store import ArtifactRef, open_store
 from components.rankers.tasks import tasks_of
-from components.settings import Settings
-from components.store import ArtifactRef, open_store
-from components.train_ranker.config import EPOCH_SECONDS, PARAMETERS, EpochReport
-from components.training_set import SPLITS, read_schema
+from components.train.train_ranker.config import EPOCH_SECONDS, PARAMETERS, EpochReport
 from features.declaration import Window
-from pipelines.check import check_params, resolve_config, resolve_window
 from pipelines.compare.configs import TRAIN, Candidate
 from pipelines.compare.load import Comparison
 from pipelines.compare.record import Data, Measured
-from pipelines.task import Attempt, request_of
-from registry.report import ALL, Evaluation
+from pipelines.language.check import check_params, resolve_config, resolve_window
+from pipelines.run.task import Attempt, request_of
+from registry.metrics.report import ALL, Evaluation
 
 METRICS = ("auc", "gauc", "log_loss", "pcoc")
 """What is kept of a report."""

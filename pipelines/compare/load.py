@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.errors import MissingError, did_you_mean
-from pipelines import shape
-from pipelines.check import PIPELINES, load_plan
+from components.platform.errors import MissingError, did_you_mean
 from pipelines.compare.rules import PLAN_RULES, RULES, training_sets
 from pipelines.compare.spec import ComparisonSpec
-from pipelines.load import Document, read, shown
-from pipelines.places import names_file
-from pipelines.plan import Plan, PlannedStage
-from pipelines.problems import Finding, PipelineError, quoted
+from pipelines.language import shape
+from pipelines.language.check import PIPELINES, load_plan
+from pipelines.language.load import Document, read, shown
+from pipelines.language.places import names_file
+from pipelines.language.plan import Plan, PlannedStage
+from pipelines.language.problems import Finding, PipelineError, quoted
 
 COMPARISONS = PIPELINES / "comparisons"
 """Folder of the comparison files; their pipelines lie in the folder above."""

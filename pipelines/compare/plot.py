@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from components.plots import BLUE, GREY, ORANGE
+from components.pages.plots import BLUE, GREY, ORANGE
 from pipelines.compare.record import Record
 from pipelines.compare.spec import ComparisonSpec
 from pipelines.compare.table import figures, spread

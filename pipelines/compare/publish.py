@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from components.settings import ROOT
-from features.files import write_durably
+from components.platform.settings import ROOT
+from features.ground.files import write_durably
 from pipelines.compare.load import comparison_file, load_comparison
 from pipelines.compare.page import section
 from pipelines.compare.plot import draw

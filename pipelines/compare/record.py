@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from components.errors import BadInputError, MissingError
+from components.platform.errors import BadInputError, MissingError
 from features.declaration import Frozen, Name
-from features.files import write_durably
+from features.ground.files import write_durably
 
 
 class Measured(Frozen):

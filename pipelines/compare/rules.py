@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from components.artifacts import TrainingSet
-from components.build_training_set.config import Config as Roles
-from components.errors import did_you_mean
+from components.data.build_training_set.config import Config as Roles
+from components.platform.artifacts import TrainingSet
+from components.platform.errors import did_you_mean
 from components.rankers import refusals
 from components.rankers.config import RankerConfig
 from components.rankers.tasks import tasks_of
 from features.declaration import Declaration
-from pipelines import shape
 from pipelines.compare.configs import candidates, component_of
 from pipelines.compare.spec import ComparisonSpec
-from pipelines.load import Document
-from pipelines.params import misfit, resolve_config
-from pipelines.plan import Plan, PlannedStage
-from pipelines.problems import Finding, KeyPath, quoted
+from pipelines.language import shape
+from pipelines.language.load import Document
+from pipelines.language.params import misfit, resolve_config
+from pipelines.language.plan import Plan, PlannedStage
+from pipelines.language.problems import Finding, KeyPath, quoted
 
 RESERVED = {"seed": "seeds: gives it", "ranker": "write ranker: beside with:"}
 """Keys that no `with:` may hold, and why."""

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from components.errors import BadInputError, RankmillError, did_you_mean
-from components.settings import Settings
-from components.store import ArtifactRef
+from components.platform.errors import BadInputError, RankmillError, did_you_mean
+from components.platform.settings import Settings
+from components.platform.store import ArtifactRef
 from pipelines.compare.configs import Candidate, candidates, component_of
 from pipelines.compare.execution import Bench, Trained
 from pipelines.compare.load import Comparison

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from features.declaration import Name
-from pipelines.spec import SpecModel
+from pipelines.language.spec import SpecModel
 
 BASELINES = {"lightgbm": "fit_lightgbm"}
 """Word after `baseline:` → component that fits and judges it."""

@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from features.declaration import Frozen, Name, Window
-from features.errors import BadInputError, MissingError
+from features.ground.errors import BadInputError, MissingError
 from registry.memory.compensation import apply, errors_of, in_funnel_order
 from registry.memory.keys import row_keys
 from registry.memory.neighbours import Store

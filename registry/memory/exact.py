@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from features.declaration import Name
-from features.errors import BadInputError
+from features.ground.errors import BadInputError
 from registry.memory.neighbours import Neighbours, check_keys, check_rows, check_share
 from registry.memory.spec import ExactStore
 

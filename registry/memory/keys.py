@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.errors import BadInputError
+from features.ground.errors import BadInputError
 from registry.memory.spec import CODE, FIELD_CODE, KeySpec
 
 Array = np.ndarray[Any, Any]

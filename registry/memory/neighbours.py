@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from features.errors import BadInputError
+from features.ground.errors import BadInputError
 
 Array = np.ndarray[Any, Any]
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from features.declaration import Frozen, Name, Window
-from features.errors import BadInputError
+from features.ground.errors import BadInputError
 from registry import metrics
 from registry.memory.compensation import apply, errors_of, in_funnel_order
 from registry.memory.error_memory import TaskCompensation

@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import Field
 
 from features.declaration import Frozen, Name
-from features.errors import BadInputError
+from features.ground.errors import BadInputError
 from registry.memory.neighbours import Neighbours, check_keys, check_rows, check_share
 
 Array = np.ndarray[Any, Any]

@@ -13,8 +13,8 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from features.errors import BadInputError
-from registry.report import Metric
+from features.ground.errors import BadInputError
+from registry.metrics.report import Metric
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from components.catalog import BUILTIN, catalog
-from components.settings import ROOT
-from components.sources import ROOMS, _files_of_import, imports_in, modules_of, source_files
+from components.platform.catalog import BUILTIN, catalog
+from components.platform.settings import ROOT
+from components.platform.sources import ROOMS, _files_of_import, imports_in, modules_of, source_files
 
 FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 DOTTED = re.compile(rf"({'|'.join(ROOMS)})(\.\w+)+(:\w+)?")
 LOADERS = {"import_module", "__import__", "iter_modules", "load_function", "run_module"}
-PLATFORM = {"components/catalog.py", "components/execute.py"}
+PLATFORM = {"components/platform/catalog.py", "components/platform/execute.py"}
 """They load every component alike; a result does not depend on how it was called."""
 BY_NAME = {
     "components/rankers/build.py": ("components/rankers/",),
@@ -30,21 +30,21 @@ BY_NAME = {
 }
 """Files that import a module whose name is not written in them, and the folders where it lies."""
 NAMED = (
-    "components/ingest_movielens/releases.py",
+    "components/ingest/ingest_movielens/releases.py",
     "components/rankers/sequences/din.py",
-    "components/train_ranker/rowwise.py",
+    "components/train/train_ranker/rowwise.py",
     "features/declaration.py",
     "features/definitions/common.py",
-    "registry/calibration.py",
+    "registry/serving/calibration.py",
     "registry/metrics/weighted.py",
 )
 PROBE = """
 import json, sys
 from pathlib import Path
 from components import sources
-from components.cache import key_parts
-from components.catalog import catalog
-from components.settings import ROOT
+from components.platform.cache import key_parts
+from components.platform.catalog import catalog
+from components.platform.settings import ROOT
 
 def keys():
     sources.forget()
@@ -81,8 +81,8 @@ def test_one_byte_in_a_file_changes_the_keys_that_depend_on_it_and_no_other(tmp_
     assert set(BUILTIN) <= set(found["reach"])
     declaration = found["changed"]["features/declaration.py"]
     assert {"build_training_set", "train_ranker", "export_onnx", "evaluate_ranker"} <= set(declaration)
-    assert found["changed"]["components/ingest_movielens/releases.py"] == ["ingest_movielens"]
-    assert "components/train_ranker/loop.py" not in found["reach"]["ingest_table"]
+    assert found["changed"]["components/ingest/ingest_movielens/releases.py"] == ["ingest_movielens"]
+    assert "components/train/train_ranker/loop.py" not in found["reach"]["ingest_table"]
 
 
 def reachable(spec_name: str) -> set[str]:

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.check import pipeline_names
-from pipelines.stubs import DAGS, stale_stubs
+from pipelines.language.check import pipeline_names
+from pipelines.run.stubs import DAGS, stale_stubs
 
 ROOT = DAGS.parent
 HEAVY = {"torch", "ray", "feast", "mlflow", "great_expectations", "onnxruntime", "onnx", "pandas", "pyarrow"}

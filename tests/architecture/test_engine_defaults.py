@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from components.settings import QUIET, Settings
-from components.train_ranker.machine import thread_environment
-from components.train_ranker.ray_access import LOOPBACK_ONLY, close_to_others
-from components.train_ranker.ray_launch import SMALL_CLUSTER
-from components.train_ranker.remote import _environment
-from pipelines.airflow_home import environment, in_process_environment
-from registry.database import _QUIET
+from components.platform.settings import QUIET, Settings
+from components.train.train_ranker.machine import thread_environment
+from components.train.train_ranker.ray_access import LOOPBACK_ONLY, close_to_others
+from components.train.train_ranker.ray_launch import SMALL_CLUSTER
+from components.train.train_ranker.remote import _environment
+from pipelines.run.airflow_home import environment, in_process_environment
+from registry.versions.database import _QUIET
 
 TELEMETRY = "sends data about the use to the engine's makers"
 CHATTER = "writes lines that no reader needs"

@@ -11,7 +11,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from components.settings import quiet_engines
+from components.platform.settings import quiet_engines
 from pipelines.compare.machine import describe_machine
 from tests.benchmarks import __path__ as here
 from tests.benchmarks.contract import Benchmark, Record

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.errors import BadInputError
-from components.train_ranker.machine import keep_freed_memory, thread_environment, usable_cpus
+from components.platform.errors import BadInputError
+from components.train.train_ranker.machine import keep_freed_memory, thread_environment, usable_cpus
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -66,7 +66,7 @@ def written(folder: str, rows: int) -> Iterator[None]:
     """Write a training split as `build_training_set` does."""
     import numpy as np
 
-    from components.training_set import EncodedSplit, write_encoded
+    from components.data.training_set import EncodedSplit, write_encoded
 
     yield
     rng = np.random.default_rng(rows)
@@ -83,15 +83,15 @@ def trained(folder: str, window: int) -> Iterator[None]:
     as_a_stage()
     import torch
 
+    from components.data.training_set import read_schema
     from components.rankers.build import build_ranker
     from components.rankers.config import RankerConfig
-    from components.train_ranker.batches import open_split
-    from components.train_ranker.feed import Plan, batches
-    from components.train_ranker.knobs import Knobs, Tables
-    from components.train_ranker.loop import take_step
-    from components.train_ranker.optimiser import RankerOptimiser
-    from components.train_ranker.validation import Replica
-    from components.training_set import read_schema
+    from components.train.train_ranker.batches import open_split
+    from components.train.train_ranker.feed import Plan, batches
+    from components.train.train_ranker.knobs import Knobs, Tables
+    from components.train.train_ranker.loop import take_step
+    from components.train.train_ranker.optimiser import RankerOptimiser
+    from components.train.train_ranker.validation import Replica
 
     torch.manual_seed(0)
     schema = read_schema(Path(folder))

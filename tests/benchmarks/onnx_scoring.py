@@ -21,12 +21,12 @@ def run(lab: Lab) -> Report:
     import numpy as np
     import torch
 
-    from components.export_onnx.graph import export_graph
-    from components.export_onnx.request import RequestRanker, request_fields
+    from components.judge.export_onnx.graph import export_graph
+    from components.judge.export_onnx.request import RequestRanker, request_fields
     from components.rankers.build import build_ranker
     from components.rankers.config import RankerConfig
     from components.rankers.tasks import tasks_of
-    from registry.session import open_session
+    from registry.serving.session import open_session
 
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)

@@ -15,7 +15,7 @@ from tests.benchmarks.lab import ROOT, Lab
 
 OURS, BARE, ALONE = "rankmill", "Airflow by hand", "component without Airflow"
 FEW, MANY = 2, 8
-RUN = [sys.executable, "-c", "from pipelines.cli import main; main()"]
+RUN = [sys.executable, "-c", "from pipelines.cli.main import main; main()"]
 
 
 def run(lab: Lab) -> Report:
@@ -40,8 +40,8 @@ def run(lab: Lab) -> Report:
 def parse_all(home: str) -> Iterator[None]:
     """Build every pipeline's DAG and its plain twin, each in a fork as Airflow's parser does; seconds by pipeline."""
     os.environ["AIRFLOW_HOME"] = home
-    from pipelines.airflow_dag import build_dag
-    from pipelines.check import load_plan, pipeline_file, pipeline_names
+    from pipelines.language.check import load_plan, pipeline_file, pipeline_names
+    from pipelines.run.airflow_dag import build_dag
 
     names = sorted(pipeline_names())
     counts = {name: _forked(lambda name=name: float(len(load_plan(pipeline_file(name)).stages)))[1] for name in names}
@@ -169,9 +169,9 @@ def run_plain(home: str, stages: int) -> Iterator[None]:
 def run_alone(folder: str, stages: int, number: int) -> Iterator[None]:
     """Execute the same stages one after the other in this process, without Airflow and without children."""
     sys.path.append(folder)  # where the component is offered
-    from components.catalog import catalog
-    from components.execute import StageRequest, execute
-    from components.settings import Settings
+    from components.platform.catalog import catalog
+    from components.platform.execute import StageRequest, execute
+    from components.platform.settings import Settings
     from features.declaration import Window
 
     assert "write_words" in catalog()

@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from components.plots import BLUE, GREY, ORANGE, SLATE, TEAL
+from components.pages.plots import BLUE, GREY, ORANGE, SLATE, TEAL
 from tests.benchmarks.contract import Benchmark, Record, Series
 from tests.benchmarks.lab import ROOT
 

@@ -92,9 +92,9 @@ def columns_of(view: str) -> list[str]:
 def _through_feast(folder: Path, entities: Path) -> Iterator[Any]:
     import polars as pl
 
-    from features.store import historical, open_offline
+    from features.joins.store import historical, open_offline
 
-    importlib.import_module("features.asof_store")  # Feast would import it inside the measured part
+    importlib.import_module("features.joins.asof_store")  # Feast would import it inside the measured part
     definitions = _definitions()
     with open_offline(folder, definitions) as store:
         yield
@@ -104,7 +104,7 @@ def _through_feast(folder: Path, entities: Path) -> Iterator[Any]:
 def _feast_alone(folder: Path, entities: Path) -> Iterator[Any]:
     import polars as pl
 
-    import features.store as ours
+    import features.joins.store as ours
 
     ours.OFFLINE_STORE = {"type": "duckdb"}
     with ours.open_offline(folder, _definitions()) as store:
@@ -256,7 +256,7 @@ BENCHMARK = Benchmark(
         "and Feast's do not, and pay for finding out.",
         "Feast's own query joins every entity row to all earlier rows of its key, feature columns included, gives each "
         "pair a row number in a window over a text made of key and time, and keeps the first: its cost is the number "
-        "of such pairs, so one popular item multiplies it. `features/asof_store.py` is an offline store of "
+        "of such pairs, so one popular item multiplies it. `features/joins/asof_store.py` is an offline store of "
         "Feast that finds the row's number by one sorted merge per view over keys and times alone, and fetches the "
         "features of the rows found afterwards.",
     ),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from components.errors import BadInputError
+from components.platform.errors import BadInputError
 from tests.benchmarks import page
 from tests.benchmarks.__main__ import PEERS, benchmarks, main, measure
 from tests.benchmarks.contract import Benchmark, Goal, Record, Report, Series, at_least, at_most

@@ -6,15 +6,15 @@ import time
 
 import torch
 
+from components.data.training_set import EncodedSplit
 from components.rankers.base import RankerModule
 from components.rankers.build import build_ranker
 from components.rankers.config import RankerConfig
-from components.train_ranker.feed import Plan, batches
-from components.train_ranker.knobs import Knobs, Tables
-from components.train_ranker.loop import take_step
-from components.train_ranker.optimiser import RankerOptimiser
-from components.train_ranker.validation import Replica
-from components.training_set import EncodedSplit
+from components.train.train_ranker.feed import Plan, batches
+from components.train.train_ranker.knobs import Knobs, Tables
+from components.train.train_ranker.loop import take_step
+from components.train.train_ranker.optimiser import RankerOptimiser
+from components.train.train_ranker.validation import Replica
 from features.declaration import Declaration, FieldSpec, RankerSchema
 from tests.benchmarks.training_world import BATCH, FIELDS, HIDDEN, WIDTH, read_rows
 

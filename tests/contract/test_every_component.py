@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from components.catalog import BUILTIN, catalog
-from components.testing import ENGINES, HEAVY, ComponentDeclaration, imported_by
+from components.platform.catalog import BUILTIN, catalog
+from components.testing.component import ENGINES, HEAVY, ComponentDeclaration, imported_by
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,7 +25,7 @@ def test_the_folders_and_the_catalogue_agree() -> None:
 
 
 def test_reading_the_whole_catalogue_imports_no_engine() -> None:
-    loaded = imported_by([spec.config.__module__ for spec in catalog().values()] + ["components.catalog"])
+    loaded = imported_by([spec.config.__module__ for spec in catalog().values()] + ["components.platform.catalog"])
     assert loaded & HEAVY == set()
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from components.catalog import catalog
+from components.platform.catalog import catalog
 from components.rankers.config import ranker_names
-from pipelines.schema import SCHEMA_FILE
+from pipelines.show.schema import SCHEMA_FILE
 from tests.editor.language_server import LanguageServer
 from tests.golden_files import marked_places
 

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 import torch
 
-from components.adapt_ranker.config import ADAPTED
-from components.artifacts import Ranker, TrainingSet
-from components.errors import BadInputError
-from components.execute import StageRequest, execute
-from components.rankers.files import load_ranker
-from components.rankers.lora import load_adapter
-from components.settings import Settings
-from components.store import ArtifactRef, open_store
-from components.training_set import read_encoded, read_schema
+from components.data.training_set import read_encoded, read_schema
+from components.platform.artifacts import Ranker, TrainingSet
+from components.platform.errors import BadInputError
+from components.platform.execute import StageRequest, execute
+from components.platform.settings import Settings
+from components.platform.store import ArtifactRef, open_store
+from components.rankers.lora.adapter import load_adapter
+from components.train.adapt_ranker.config import ADAPTED
+from components.train.ranker_files import load_ranker
 from features.declaration import Window
 from tests.trained import publish, write_ranker
 from tests.worlds import BANDS, write_training_set

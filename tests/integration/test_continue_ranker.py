@@ -12,23 +12,23 @@ from typing import Any
 import pytest
 import torch
 
-from components.artifacts import Predecessor
-from components.continue_ranker import component
-from components.continue_ranker.config import Continuation
-from components.continue_ranker.vocabulary import seen_in
-from components.errors import BadInputError
-from components.execute import StageRequest, StageResult, execute
-from components.rankers.files import load_ranker
-from components.settings import Settings
-from components.store import open_store
-from components.take_champion.config import TAKEN, Taken
-from components.training_set import read_raw
+from components.data.training_set import read_raw
+from components.platform.artifacts import Predecessor
+from components.platform.errors import BadInputError
+from components.platform.execute import StageRequest, StageResult, execute
+from components.platform.settings import Settings
+from components.platform.store import open_store
+from components.train.continue_ranker import component
+from components.train.continue_ranker.config import Continuation
+from components.train.continue_ranker.vocabulary import seen_in
+from components.train.ranker_files import load_ranker
+from components.train.take_champion.config import TAKEN, Taken
 from features.declaration import FIRST, UNKNOWN, Window
 from features.encode import Encoder
-from registry.client import Registry
-from registry.ledger import Ledger
-from registry.promotion import Promotions, Request
-from registry.served_model import ServedModel
+from registry.champion.ledger import Ledger
+from registry.champion.promotion import Promotions, Request
+from registry.serving.served_model import ServedModel
+from registry.versions.client import Registry
 from tests.trained import publish
 from tests.unit.registry.tiny_models import write_model
 

@@ -17,16 +17,16 @@ import typer
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from components.artifacts import Ranker, TrainingSet
-from components.errors import BadInputError
-from components.execute import StageResult
-from components.settings import Settings
-from components.store import ArtifactRef, open_store
-from components.training_set import read_raw
-from registry.calibration import Calibration, Isotonic, Platt
+from components.data.training_set import read_raw
+from components.platform.artifacts import Ranker, TrainingSet
+from components.platform.errors import BadInputError
+from components.platform.execute import StageResult
+from components.platform.settings import Settings
+from components.platform.store import ArtifactRef, open_store
 from registry.metrics import pcoc
-from registry.report import Evaluation
-from registry.served_model import Scores, ServedModel
+from registry.metrics.report import Evaluation
+from registry.serving.calibration import Calibration, Isotonic, Platt
+from registry.serving.served_model import Scores, ServedModel
 from tests.stages import run_stage
 from tests.trained import publish, write_ranker
 from tests.worlds import BANDS, write_training_set
@@ -209,7 +209,8 @@ def test_the_domain_is_needed_only_where_the_curves_differ_by_it(shop: Shop, exp
 @pytest.fixture
 def rankmill(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Run one command in the shop's home and return what it printed; errors pass through."""
-    from pipelines import cli_explain, cli_score
+    from pipelines.cli import explain as cli_explain
+    from pipelines.cli import score as cli_score
 
     app = typer.Typer()
     cli_score.add_commands(app)
@@ -230,9 +231,9 @@ def rankmill(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
 def test_a_registered_version_carries_its_calibration_scores_by_value_and_explains(
     shop: Shop, exported: dict[str, ArtifactRef], rankmill: Callable[..., str], tmp_path: Path
 ) -> None:
-    from registry.client import Registry
-    from registry.database import initialise
-    from registry.seal import check_seal
+    from registry.versions.client import Registry
+    from registry.versions.database import initialise
+    from registry.versions.seal import check_seal
 
     settings = shop.settings
     initialise(settings.tracking_uri, settings.mlflow_artifacts)

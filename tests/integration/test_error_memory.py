@@ -15,18 +15,18 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from components.artifacts import Artifact, ErrorMemory, Ranker, TrainingSet
-from components.errors import BadInputError, MissingError, RetryableError
-from components.execute import StageRequest, StageResult, execute
-from components.refresh_error_memory.pointer import TAG, find_memory, read_pointer
-from components.settings import Settings
-from components.store import ArtifactRef, open_store
+from components.memory.refresh_error_memory.pointer import TAG, find_memory, read_pointer
+from components.platform.artifacts import Artifact, ErrorMemory, Ranker, TrainingSet
+from components.platform.errors import BadInputError, MissingError, RetryableError
+from components.platform.execute import StageRequest, StageResult, execute
+from components.platform.settings import Settings
+from components.platform.store import ArtifactRef, open_store
 from features.declaration import Window
-from registry.client import CHAMPION, Registry
-from registry.contract import ModelContract, RegisteredVersion
 from registry.memory.error_memory import MemoryHeader, read_header
 from registry.memory.prequential import slot_bounds
-from registry.served_model import ServedModel
+from registry.serving.contract import ModelContract, RegisteredVersion
+from registry.serving.served_model import ServedModel
+from registry.versions.client import CHAMPION, Registry
 from tests.worlds import World, make_world, write_training_set
 
 pytestmark = pytest.mark.engine
@@ -72,11 +72,11 @@ def publish(settings: Settings, kind: type[Artifact], directory: Path, key: str)
 
 def crown(settings: Settings, dataset: ArtifactRef, scratch: Path, seed: int) -> RegisteredVersion:
     """Train a small ESMM for a moment, export it through the component, register it, make it champion."""
+    from components.data.training_set import read_schema
     from components.rankers.build import build_ranker
     from components.rankers.config import RankerConfig
-    from components.rankers.files import write_weights
-    from components.train_ranker.batches import features_at, labels_at, open_split
-    from components.training_set import read_schema
+    from components.train.ranker_files import write_weights
+    from components.train.train_ranker.batches import features_at, labels_at, open_split
 
     source = open_store(settings).fetch(dataset.load())
     schema, config = read_schema(source), RankerConfig(name="esmm", embedding_width=8, hidden=(24,))

@@ -14,18 +14,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from components.artifacts import OnnxModel, Ranker, TrainingSet
-from components.errors import BadInputError, ParityError, RetryableError
-from components.execute import StageResult
-from components.rankers.files import load_ranker
-from components.settings import Settings
-from components.store import ArtifactRef, open_store
-from components.training_set import read_encoded, read_schema
-from registry.contract import ModelContract, ParityReport
+from components.data.training_set import read_encoded, read_schema
+from components.platform.artifacts import OnnxModel, Ranker, TrainingSet
+from components.platform.errors import BadInputError, ParityError, RetryableError
+from components.platform.execute import StageResult
+from components.platform.settings import Settings
+from components.platform.store import ArtifactRef, open_store
+from components.train.ranker_files import load_ranker
 from registry.metrics import auc
-from registry.report import Evaluation
-from registry.request import RequestGraph
-from registry.served_model import ServedModel
+from registry.metrics.report import Evaluation
+from registry.serving.contract import ModelContract, ParityReport
+from registry.serving.request_graph import RequestGraph
+from registry.serving.served_model import ServedModel
 from tests.stages import run_stage
 from tests.trained import publish, write_ranker
 
@@ -167,7 +167,7 @@ def test_a_graph_that_answers_otherwise_is_not_published(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The exporter writes a graph of slightly other weights: the stage must notice and publish nothing."""
-    from components.export_onnx import graph
+    from components.judge.export_onnx import graph
 
     honest: Callable[..., None] = graph.export_graph
 
@@ -246,7 +246,7 @@ def test_figures_and_page_reach_the_run_of_the_training(shop: Shop, exported: St
 def test_a_tracker_that_does_not_answer_is_worth_a_retry(
     shop: Shop, exported: StageResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from components.evaluate_ranker.tracking import log_evaluation
+    from components.judge.evaluate_ranker.tracking import log_evaluation
 
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     evaluated = shop.run("evaluate_ranker", model=exported.outputs["onnx_model"], dataset=shop.dataset)

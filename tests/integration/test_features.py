@@ -18,22 +18,22 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from components.artifacts import EventsTable
-from components.build_training_set import rows as training_rows
-from components.build_training_set.config import Config
-from components.errors import BadInputError, ContractViolationError, RetryableError
-from components.execute import StageRequest, StageResult, execute
-from components.materialize_features.component import write_tables
-from components.materialize_features.publish_online import spans
-from components.settings import Settings
-from components.store import ArtifactRef, open_store
-from components.training_set import SPLITS, read_encoded, read_raw, read_schema
+from components.data.build_training_set import rows as training_rows
+from components.data.build_training_set.config import Config
+from components.data.materialize_features.component import write_tables
+from components.data.materialize_features.publish_online import spans
+from components.data.training_set import SPLITS, read_encoded, read_raw, read_schema
+from components.platform.artifacts import EventsTable
+from components.platform.errors import BadInputError, ContractViolationError, RetryableError
+from components.platform.execute import StageRequest, StageResult, execute
+from components.platform.settings import Settings
+from components.platform.store import ArtifactRef, open_store
 from features.declaration import UNKNOWN, Window
 from features.definitions import load_definitions
 from features.encode import Encoder
-from features.files import locked
-from features.online import asked_at
-from features.store import ENTITY_TIME, ROW_ID, historical, open_offline, open_shared
+from features.ground.files import locked
+from features.joins.online import asked_at
+from features.joins.store import ENTITY_TIME, ROW_ID, historical, open_offline, open_shared
 
 pytestmark = pytest.mark.engine
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.scaffold import write_example
+from pipelines.scaffold.write import write_example
 
 YAML = """
 name: counting

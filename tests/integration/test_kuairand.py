@@ -9,12 +9,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from components.build_training_set.config import Split
-from components.build_training_set.split import split_rows
-from components.execute import StageRequest, StageResult, execute
-from components.ingest_kuairand.files import FOLDER
-from components.settings import Settings
-from components.store import open_store
+from components.data.build_training_set.config import Split
+from components.data.build_training_set.split import split_rows
+from components.ingest.ingest_kuairand.files import FOLDER
+from components.platform.execute import StageRequest, StageResult, execute
+from components.platform.settings import Settings
+from components.platform.store import open_store
 from features.declaration import Window
 from features.definitions import load_definitions
 from features.tables import compute_table

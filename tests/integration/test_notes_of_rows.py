@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from components.execute import StageRequest, StageResult, execute
-from components.settings import Settings
+from components.platform.execute import StageRequest, StageResult, execute
+from components.platform.settings import Settings
 from features.declaration import Window
 
 pytestmark = pytest.mark.engine

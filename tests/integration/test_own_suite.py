@@ -12,13 +12,13 @@ from urllib.parse import urlparse
 import pyarrow.parquet as pq
 import pytest
 
-from components.errors import ContractViolationError
-from components.execute import StageRequest, StageResult, execute
-from components.settings import ROOT, Settings
+from components.platform.errors import ContractViolationError
+from components.platform.execute import StageRequest, StageResult, execute
+from components.platform.settings import ROOT, Settings
 from features.declaration import Window
-from pipelines.check import load_plan
-from pipelines.problems import PipelineError
-from pipelines.rules_suite import expectation_names
+from pipelines.language.check import load_plan
+from pipelines.language.problems import PipelineError
+from pipelines.language.rules.suite import expectation_names
 
 pytestmark = pytest.mark.engine
 

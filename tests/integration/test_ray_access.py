@@ -14,11 +14,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from components.artifacts import TrainingSet
-from components.execute import StageRequest
-from components.settings import Settings
-from components.train_ranker.job import JOB, PROGRESS, TrainingJob
-from components.train_ranker.ray_access import LOOPBACK_ONLY
+from components.platform.artifacts import TrainingSet
+from components.platform.execute import StageRequest
+from components.platform.settings import Settings
+from components.train.train_ranker.job import JOB, PROGRESS, TrainingJob
+from components.train.train_ranker.ray_access import LOOPBACK_ONLY
 from features.declaration import Window
 from tests.stages import start_stage
 from tests.trained import publish

@@ -22,13 +22,13 @@ import pytest
 from mlflow import MlflowClient
 from ray.job_submission import JobSubmissionClient
 
-from components.artifacts import TrainingSet
-from components.contract import MLFLOW_RUN_ID
-from components.errors import BadInputError, RetryableError
-from components.execute import StageRequest, StageResult, execute
-from components.settings import Settings
-from components.store import ArtifactRef, open_store
-from components.train_ranker.ray_access import MODE, TOKEN, show_token
+from components.platform.artifacts import TrainingSet
+from components.platform.contract import MLFLOW_RUN_ID
+from components.platform.errors import BadInputError, RetryableError
+from components.platform.execute import StageRequest, StageResult, execute
+from components.platform.settings import Settings
+from components.platform.store import ArtifactRef, open_store
+from components.train.train_ranker.ray_access import MODE, TOKEN, show_token
 from features.declaration import Window
 from tests.local_servers import free_port
 from tests.stages import start_stage

@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-from components.execute import StageResult
-from components.settings import Settings
-from features.online import asked_at
-from features.own_definitions import definitions_of
-from features.store import open_shared
-from pipelines.check import load_plan
-from pipelines.plan import Plan
-from pipelines.predict import predict
-from pipelines.selection import Selection, select
-from pipelines.task import Attempt, run_stage
+from components.platform.execute import StageResult
+from components.platform.settings import Settings
+from features.joins.online import asked_at
+from features.joins.store import open_shared
+from features.services.own_definitions import definitions_of
+from pipelines.language.check import load_plan
+from pipelines.language.plan import Plan
+from pipelines.language.selection import Selection, select
+from pipelines.run.predict import predict
+from pipelines.run.task import Attempt, run_stage
 
 pytestmark = pytest.mark.engine
 

@@ -16,15 +16,15 @@ from typing import Any
 import psutil
 import pytest
 
-from components.artifacts import TrainingSet
-from components.errors import BadInputError, RetryableError
-from components.execute import StageRequest, StageResult, execute
-from components.process_tree import ProcessTree
-from components.rankers.files import load_ranker
-from components.settings import Settings
-from components.store import ArtifactRef, open_store
-from components.train_ranker.config import Config, EpochReport
-from components.train_ranker.job import JOB, PROGRESS, TRAININGS, TrainingJob
+from components.platform.artifacts import TrainingSet
+from components.platform.errors import BadInputError, RetryableError
+from components.platform.execute import StageRequest, StageResult, execute
+from components.platform.process_tree import ProcessTree
+from components.platform.settings import Settings
+from components.platform.store import ArtifactRef, open_store
+from components.train.ranker_files import load_ranker
+from components.train.train_ranker.config import Config, EpochReport
+from components.train.train_ranker.job import JOB, PROGRESS, TRAININGS, TrainingJob
 from features.declaration import Window
 from tests.stages import start_stage
 from tests.trained import publish
@@ -112,10 +112,10 @@ def test_a_killed_stage_leaves_nothing_and_running_it_again_completes(
 def test_the_artifact_is_complete_and_answers(
     settings: Settings, killed_then_run: StageResult, training_set_dir: Path
 ) -> None:
+    from components.data.training_set import read_schema
     from components.rankers.tasks import tasks_of
-    from components.train_ranker.batches import open_split
-    from components.train_ranker.validation import Replica, judge, predict
-    from components.training_set import read_schema
+    from components.train.train_ranker.batches import open_split
+    from components.train.train_ranker.validation import Replica, judge, predict
 
     store = open_store(settings)
     ref = killed_then_run.outputs["ranker"]
@@ -161,7 +161,7 @@ def test_the_second_time_it_comes_from_the_cache(
 
 def killing(word: str, others: list[psutil.Process], killed: list[int]) -> Any:
     """Return a `read_progress` that kills the first process whose command holds `word` once two epochs are over."""
-    from components.train_ranker import component
+    from components.train.train_ranker import component
 
     follow_in_earnest = component.read_progress
 
@@ -184,7 +184,7 @@ def test_what_is_killed_starts_again_and_ends_as_if_nothing_had_been(
     workers: int, word: str, settings: Settings, dataset: ArtifactRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SIGKILL after two epochs: training goes on from its checkpoint, and the artifact is that of a quiet run."""
-    from components.train_ranker import component
+    from components.train.train_ranker import component
 
     config = LONG | {"seed": 1, "workers": workers, "epochs": 8}
     killed: list[int] = []
@@ -207,7 +207,7 @@ def test_what_is_killed_starts_again_and_ends_as_if_nothing_had_been(
 def test_what_dies_again_and_again_is_an_error_that_a_retry_may_cure(
     settings: Settings, dataset: ArtifactRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from components.train_ranker import component
+    from components.train.train_ranker import component
 
     others = psutil.Process().children(recursive=True)
     monkeypatch.setattr(component, "read_progress", killing("RayTrainWorker", others, []))
@@ -232,7 +232,7 @@ def test_one_worker_needs_no_cluster_and_the_cluster_would_learn_the_same(
     training_set_dir: Path, tmp_path: Path
 ) -> None:
     """One worker runs in the training process itself; a local cluster of one gives the same bytes, only later."""
-    code = "import sys; from pathlib import Path; from components.train_ranker import ray_launch as l\n"
+    code = "import sys; from pathlib import Path; from components.train.train_ranker import ray_launch as l\n"
     code += "here = l._launch_here\n"
     code += "def told(job): print('HERE'); here(job)\n"
     code += "l._launch_here = told\n"

@@ -17,14 +17,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from components.artifacts import EventsTable
-from components.errors import BadInputError, ContractViolationError
-from components.execute import StageRequest, StageResult, execute
-from components.ingest_movielens.component import events_schema
-from components.settings import Settings
-from components.store import ArtifactRef, open_store
-from components.validate_data.component import check_table
-from components.validate_data.config import SuiteResult
+from components.data.validate_data.component import check_table
+from components.data.validate_data.config import SuiteResult
+from components.ingest.ingest_movielens.component import events_schema
+from components.platform.artifacts import EventsTable
+from components.platform.errors import BadInputError, ContractViolationError
+from components.platform.execute import StageRequest, StageResult, execute
+from components.platform.settings import Settings
+from components.platform.store import ArtifactRef, open_store
 from features import suites
 from features.declaration import Window
 

@@ -14,7 +14,7 @@ import pytest
 from tests.services.servers import BUCKET, HOST, Servers
 
 ROOT = Path(__file__).resolve().parents[2]
-RANKMILL = [sys.executable, "-c", "from pipelines.cli import main; main()"]
+RANKMILL = [sys.executable, "-c", "from pipelines.cli.main import main; main()"]
 PROFILE = ROOT / "pipelines" / "profiles" / "prod.yaml"
 FEATURE_STORE = ROOT / "docs" / "deploy" / "feature_store.yaml"
 

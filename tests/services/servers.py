@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.request import Request, urlopen
 
-from components.process_tree import ProcessTree
+from components.platform.process_tree import ProcessTree
 from tests.services.packages import program
 
 HOST = "127.0.0.1"

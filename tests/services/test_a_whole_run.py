@@ -117,7 +117,7 @@ def test_artifacts_and_ledger_lie_in_the_bucket(servers: Servers, second: str) -
 def test_of_writers_of_the_ledger_in_the_bucket_one_wins(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    from registry.ledger import Ledger, LostRaceError, Note
+    from registry.champion.ledger import Ledger, LostRaceError, Note
 
     for name, value in servers.s3_environment().items():
         monkeypatch.setenv(name, value)
@@ -140,8 +140,8 @@ def test_redis_serves_what_the_feature_tables_hold(
     world: World, second: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from features.definitions.movielens import ACTIVITY_LIFE
-    from features.online import asked_at
-    from features.store import open_shared
+    from features.joins.online import asked_at
+    from features.joins.store import open_shared
 
     servers = world.servers
     tables = servers.objects("rankmill/artifacts/materialize_features/")

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from components.process_tree import ProcessTree
+from components.platform.process_tree import ProcessTree
 
 ROOT = Path(__file__).resolve().parents[2]
 PORTABLE = [pytest.param(True, id="subreaper"), pytest.param(False, id="portable")]
@@ -50,7 +50,7 @@ time.sleep(300)
 CALLER = """
 import sys, time
 from pathlib import Path
-from components.process_tree import ProcessTree
+from components.platform.process_tree import ProcessTree
 folder = Path(sys.argv[1])
 with ProcessTree([sys.executable, "-c", (folder / "daemon.py").read_text(), str(folder)], grace=0.3):
     time.sleep(300)
@@ -140,7 +140,7 @@ def test_killing_the_caller_leaves_nothing(folder: Path, number: signal.Signals)
 def test_terminating_the_supervisor_ends_the_tree(folder: Path) -> None:
     with ProcessTree(command(folder), grace=0.3) as tree:
         pids = wait_for_all(folder)
-        [supervisor] = [p for p in psutil.Process().children() if "components.process_tree" in p.cmdline()]
+        [supervisor] = [p for p in psutil.Process().children() if "components.platform.process_tree" in p.cmdline()]
         supervisor.terminate()
         assert tree.wait(10) == 128 + signal.SIGTERM
         assert alive(pids) == []

@@ -17,11 +17,11 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional
 
-from components.errors import BadInputError
+from components.platform.errors import BadInputError
 from components.rankers.config import RankerConfig
+from components.rankers.distributed import summed
 from components.rankers.domains.partitioned import SHARED, PartitionedTower
 from components.rankers.parts import DomainPart, RoutedTower
-from components.rankers.workers import summed
 from features.declaration import RankerSchema
 
 ITERATIONS = 3

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from components.errors import BadInputError
+from components.platform.errors import BadInputError
 from components.rankers.config import RankerConfig
 from components.rankers.domains.partitioned import SHARED, PartitionedTower
 from components.rankers.parts import DomainPart, RoutedTower

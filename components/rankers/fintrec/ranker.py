@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from components.errors import BadInputError
+from components.platform.errors import BadInputError
 from components.rankers.base import RankerModule
 from components.rankers.config import RankerConfig
-from components.rankers.embedding import EmbeddedFields, FieldEmbedding, side_by_side
+from components.rankers.embedding.table import EmbeddedFields, FieldEmbedding, side_by_side
 from components.rankers.fintrec.attention import Encoder
 from components.rankers.fintrec.tokens import DatedVector, Events, Fuse, Layout
 from components.rankers.funnel import chain, funnel_loss, logit, stage_rates

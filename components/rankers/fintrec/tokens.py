@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from components.rankers.embedding import EmbeddedFields
+from components.rankers.embedding.table import EmbeddedFields
 from features.declaration import FieldSpec, RankerSchema
 
 DAY = 86_400.0

@@ -13,7 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from components.errors import BadInputError
+from components.platform.errors import BadInputError
 from components.rankers.config import RankerConfig
 from components.rankers.funnel import chain, funnel_loss, logit, stage_rates
 from components.rankers.parts import DomainPart, Head

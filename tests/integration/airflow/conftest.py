@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-RANKMILL = [sys.executable, "-c", "from pipelines.cli import main; main()"]
+RANKMILL = [sys.executable, "-c", "from pipelines.cli.main import main; main()"]
 
 
 @dataclass(frozen=True)

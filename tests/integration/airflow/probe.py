@@ -8,9 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-from components.artifacts import Artifact
-from components.contract import ComponentConfig, ComponentSpec, NoInputs, Ports, RunContext
-from components.errors import BadInputError, GateRefusedError, StorageError
+from components.platform.artifacts import Artifact
+from components.platform.contract import ComponentConfig, ComponentSpec, NoInputs, Ports, RunContext
+from components.platform.errors import BadInputError, GateRefusedError, StorageError
 
 
 class Words(Artifact):

@@ -15,7 +15,7 @@ from tests.local_servers import ask_airflow, free_port, wait_for
 
 STUB = """# Airflow DAG
 from pathlib import Path
-from pipelines.airflow_dag import build_dag
+from pipelines.run.airflow_dag import build_dag
 dag = build_dag(Path("{file}"))
 """
 

@@ -11,13 +11,13 @@ from typing import Any
 import polars as pl
 import pytest
 
-from components.execute import StageResult
-from components.settings import Settings
-from components.store import open_store
-from pipelines.check import load_plan
-from pipelines.runs import recorded_runs
-from pipelines.spec import Schedule
-from pipelines.task import Attempt, run_stage
+from components.platform.execute import StageResult
+from components.platform.settings import Settings
+from components.platform.store import open_store
+from pipelines.language.check import load_plan
+from pipelines.language.spec import Schedule
+from pipelines.record.runs import recorded_runs
+from pipelines.run.task import Attempt, run_stage
 from tests.integration.airflow.conftest import World, make_world
 from tests.integration.airflow.stack import Stack, serving
 from tests.local_servers import wait_for
@@ -165,7 +165,7 @@ def test_a_partitioned_schedule_is_airflows_own(schedule: Schedule, kind: str, p
     from airflow.sdk import DAG
     from airflow.serialization.serialized_objects import DagSerialization
 
-    from pipelines.airflow_dag import schedule_of
+    from pipelines.run.airflow_dag import schedule_of
 
     made = schedule_of(schedule)
     assert type(made).__name__ == kind

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from components.settings import Settings
-from pipelines.runs import recorded_runs
+from components.platform.settings import Settings
+from pipelines.record.runs import recorded_runs
 from tests.integration.airflow.conftest import RANKMILL, World, make_world
 
 pytestmark = pytest.mark.engine

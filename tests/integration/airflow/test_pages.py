@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.check import PIPELINES, load_plan
-from pipelines.plan import Plan
+from pipelines.language.check import PIPELINES, load_plan
+from pipelines.language.plan import Plan
 from tests.integration.airflow.conftest import ROOT
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(420)]

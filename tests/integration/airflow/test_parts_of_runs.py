@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from components.settings import Settings
-from components.store import open_store
-from pipelines.runs import recorded_runs
+from components.platform.settings import Settings
+from components.platform.store import open_store
+from pipelines.record.runs import recorded_runs
 from tests.integration.airflow import probe
 from tests.integration.airflow.conftest import RANKMILL, World
 

@@ -21,16 +21,16 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
-from components import catalog
-from components.errors import RankmillError, RetryableError
-from components.execute import StageResult
-from components.settings import Settings
-from components.sources import modules_of, source_digest, source_files
-from components.store import DISCARDED, INCOMING, STAGE, Store, open_store
-from pipelines.check import load_plan
-from pipelines.plan import Plan
-from pipelines.task import Attempt, run_stage
-from registry.ledger import champion, pending
+from components.platform import catalog
+from components.platform.errors import RankmillError, RetryableError
+from components.platform.execute import StageResult
+from components.platform.settings import Settings
+from components.platform.sources import modules_of, source_digest, source_files
+from components.platform.store import DISCARDED, INCOMING, STAGE, Store, open_store
+from pipelines.language.check import load_plan
+from pipelines.language.plan import Plan
+from pipelines.run.task import Attempt, run_stage
+from registry.champion.ledger import champion, pending
 from tests.integration.faults import shelf
 
 PIPELINE = """

@@ -7,10 +7,10 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
-from components.contract import ComponentSpec, RunContext
-from registry.contract import ParityCase, ParityReport, RegisteredVersion
-from registry.ledger import Ledger
-from registry.promotion import Promotions, Request
+from components.platform.contract import ComponentSpec, RunContext
+from registry.champion.ledger import Ledger
+from registry.champion.promotion import Promotions, Request
+from registry.serving.contract import ParityCase, ParityReport, RegisteredVersion
 from tests.example_component import CountConfig, CountOutputs, Numbers, SumInputs
 
 MODEL = "toy"

@@ -20,13 +20,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from components.errors import RankmillError
-from components.settings import ROOT, Settings
-from components.store import open_store
-from registry.client import CHAMPION, Registry
-from registry.ledger import Ledger, pending
-from registry.ledger import champion as recorded
-from registry.served_model import ServedModel
+from components.platform.errors import RankmillError
+from components.platform.settings import ROOT, Settings
+from components.platform.store import open_store
+from registry.champion.ledger import Ledger, pending
+from registry.champion.ledger import champion as recorded
+from registry.serving.served_model import ServedModel
+from registry.versions.client import CHAMPION, Registry
 
 pytestmark = [pytest.mark.engine, pytest.mark.long, pytest.mark.timeout(3000)]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from components.settings import Settings
-from registry.client import Registry, initialise
+from components.platform.settings import Settings
+from registry.versions.client import Registry, initialise
 from tests.integration.registry.mill import Mill
 from tests.unit.registry.tiny_models import write_model
 

@@ -7,18 +7,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from components.artifacts import Artifact, EvaluationReport, OnnxModel, TrainingSet
-from components.execute import StageRequest, StageResult, execute
-from components.settings import Settings
-from components.store import ArtifactRef, open_store
-from components.training_set import read_raw
+from components.data.training_set import read_raw
+from components.platform.artifacts import Artifact, EvaluationReport, OnnxModel, TrainingSet
+from components.platform.execute import StageRequest, StageResult, execute
+from components.platform.settings import Settings
+from components.platform.store import ArtifactRef, open_store
 from features.declaration import Window
-from registry.client import Registry
-from registry.contract import RegisteredVersion
-from registry.ledger import Ledger
+from registry.champion.ledger import Ledger
 from registry.metrics import auc
-from registry.report import ALL, Cell, Evaluation, Interval
-from registry.served_model import ServedModel
+from registry.metrics.report import ALL, Cell, Evaluation, Interval
+from registry.serving.contract import RegisteredVersion
+from registry.serving.served_model import ServedModel
+from registry.versions.client import Registry
 
 WINDOW = Window(start=datetime(2024, 1, 1, tzinfo=UTC), end=datetime(2024, 2, 1, tzinfo=UTC))
 

@@ -14,9 +14,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from components.errors import BadInputError, MissingError
-from components.settings import Settings
-from registry.client import CHAMPION, Registry
+from components.platform.errors import BadInputError, MissingError
+from components.platform.settings import Settings
+from registry.versions.client import CHAMPION, Registry
 from tests.integration.registry.mill import put
 
 pytestmark = pytest.mark.engine
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.engine
 @pytest.fixture
 def rankmill(home: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
     """Run one command in a home of its own and return what it printed; errors of Rankmill pass through."""
-    from pipelines.cli_models import add_commands
+    from pipelines.cli.models import add_commands
 
     app = typer.Typer()
     add_commands(app)

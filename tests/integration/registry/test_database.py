@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from components.errors import (
+from components.platform.errors import (
     BadInputError,
     MissingError,
     RetryableError,
 )
-from components.settings import Settings
-from registry.client import CHALLENGER, CHAMPION, Registry, experiment, initialise
+from components.platform.settings import Settings
+from registry.versions.client import CHALLENGER, CHAMPION, Registry, experiment, initialise
 from tests.integration.registry.mill import put
 
 pytestmark = pytest.mark.engine
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def test_four_first_users_at_once_make_one_whole_database(tmp_path: Path) -> None:
     settings = Settings.at(tmp_path / "fresh home")
-    code = "import sys; from registry.client import experiment\nprint(experiment(sys.argv[1], 'training', sys.argv[2]))"
+    code = "import sys; from registry.versions.client import experiment\nprint(experiment(sys.argv[1], 'training', sys.argv[2]))"
     command = [sys.executable, "-c", code, settings.tracking_uri, settings.mlflow_artifacts]
     racing = [
         subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)
@@ -44,7 +44,7 @@ def test_four_first_users_at_once_make_one_whole_database(tmp_path: Path) -> Non
 
 
 def test_initialising_again_does_nothing_and_imports_nothing(initialised: Settings) -> None:
-    code = "import sys; from registry.client import initialise; initialise(sys.argv[1]); print('mlflow' in sys.modules)"
+    code = "import sys; from registry.versions.client import initialise; initialise(sys.argv[1]); print('mlflow' in sys.modules)"
     command = [sys.executable, "-c", code, initialised.tracking_uri]
     assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout == "False\n"
 
@@ -56,7 +56,7 @@ def test_a_killed_initialisation_leaves_nothing_that_looks_finished(
         raise KeyboardInterrupt
 
     settings = Settings.at(tmp_path)
-    monkeypatch.setattr("registry.database._upgrade", killed)
+    monkeypatch.setattr("registry.versions.database._upgrade", killed)
     with pytest.raises(KeyboardInterrupt):
         initialise(settings.tracking_uri)
     assert not (tmp_path / "mlflow" / "mlflow.db").exists()
@@ -99,7 +99,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def shorten(_: object, __: object, statement: str, parameters: object, *___: object) -> tuple[str, object]:
         return statement.replace("busy_timeout = 20000", "busy_timeout = 200"), parameters
 
-    monkeypatch.setattr("registry.database._PATIENCE", 0.2)
+    monkeypatch.setattr("registry.versions.database._PATIENCE", 0.2)
     event.listen(Engine, "before_cursor_execute", shorten, retval=True)
     yield
     event.remove(Engine, "before_cursor_execute", shorten)

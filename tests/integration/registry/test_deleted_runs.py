@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from components.artifacts import OnnxModel
-from components.contract import MLFLOW_RUN_ID
-from components.settings import Settings
-from registry.client import Registry, experiment
+from components.platform.artifacts import OnnxModel
+from components.platform.contract import MLFLOW_RUN_ID
+from components.platform.settings import Settings
+from registry.versions.client import Registry, experiment
 from tests.integration.registry.mill import Mill
 
 pytestmark = pytest.mark.engine

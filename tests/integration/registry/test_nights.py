@@ -10,20 +10,20 @@ from typing import Any
 
 import pytest
 
-from components.artifacts import TrainingSet
-from components.errors import (
+from components.data.training_set import read_raw
+from components.platform.artifacts import TrainingSet
+from components.platform.errors import (
     BadInputError,
     GateRefusedError,
     ParityError,
 )
-from components.training_set import read_raw
 from features.declaration import Window
-from registry.client import CHALLENGER, CHAMPION, Registry
-from registry.contract import RegisteredVersion
-from registry.ledger import Ledger
-from registry.promotion import Promotions, Request
-from registry.report import ALL, Evaluation
-from registry.verdict import Verdict
+from registry.champion.ledger import Ledger
+from registry.champion.promotion import Promotions, Request
+from registry.gate.verdict import Verdict
+from registry.metrics.report import ALL, Evaluation
+from registry.serving.contract import RegisteredVersion
+from registry.versions.client import CHALLENGER, CHAMPION, Registry
 from tests.integration.registry.mill import WINDOW, Mill
 
 pytestmark = pytest.mark.engine

@@ -10,10 +10,10 @@ from unittest.mock import create_autospec
 
 import pytest
 
-from components.errors import BadInputError
-from components.settings import Settings
-from registry.client import Registry
-from registry.version_files import location
+from components.platform.errors import BadInputError
+from components.platform.settings import Settings
+from registry.versions.client import Registry
+from registry.versions.version_files import location
 from tests.integration.registry.mill import put
 
 pytestmark = pytest.mark.engine
@@ -140,7 +140,7 @@ def _update(registry: Registry, version: int, source: str) -> None:
     import sqlite3
     from contextlib import closing
 
-    from registry.database import sqlite_file
+    from registry.versions.database import sqlite_file
 
     _move(registry, "s3://bucket/model")
     file = sqlite_file(registry.tracking_uri)

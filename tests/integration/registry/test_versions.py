@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.errors import BadInputError, MissingError
-from components.settings import Settings
-from components.training_set import read_raw
-from registry.client import CHALLENGER, Registry, experiment
-from registry.ledger import Ledger
-from registry.promotion import Promotions, Request
-from registry.served_model import ServedModel
+from components.data.training_set import read_raw
+from components.platform.errors import BadInputError, MissingError
+from components.platform.settings import Settings
+from registry.champion.ledger import Ledger
+from registry.champion.promotion import Promotions, Request
+from registry.serving.served_model import ServedModel
+from registry.versions.client import CHALLENGER, Registry, experiment
 from tests.integration.registry.mill import put
 
 pytestmark = pytest.mark.engine
@@ -47,7 +47,7 @@ def test_mlflow_itself_can_load_a_version(registry: Registry, models: dict[str, 
     model = ServedModel.open(models["good"], "cpu")
     [found] = registry.versions("tiny_ranker")
     before = os.environ.get("MLFLOW_TRACKING_URI")
-    from registry.database import default_store
+    from registry.versions.database import default_store
 
     with default_store(registry.tracking_uri):
         answers = mlflow.pyfunc.load_model(found.version.model_uri).predict(model.encoder.encode(rows))
@@ -130,8 +130,8 @@ def test_models_of_others_break_no_list_and_are_not_ours(
     from mlflow import MlflowClient
     from typer.testing import CliRunner
 
-    from pipelines.cli import app
-    from pipelines.references import references
+    from pipelines.cli.main import app
+    from pipelines.record.references import references
 
     put(registry, models["good"], "d1")
     client = MlflowClient(registry.tracking_uri, registry.tracking_uri)
@@ -182,7 +182,7 @@ def test_a_repair_of_all_leaves_models_of_others_alone(
     from mlflow import MlflowClient
     from typer.testing import CliRunner
 
-    from pipelines.cli import app
+    from pipelines.cli.main import app
 
     put(registry, models["good"], "d1")
     MlflowClient(registry.tracking_uri, registry.tracking_uri).create_registered_model("theirs")
@@ -201,7 +201,7 @@ def _dangle(registry: Registry, alias: str, number: int, model: str = "tiny_rank
     import sqlite3
     from contextlib import closing
 
-    from registry.database import sqlite_file
+    from registry.versions.database import sqlite_file
 
     file = sqlite_file(registry.tracking_uri)
     assert file is not None
@@ -227,7 +227,7 @@ def test_a_deleted_training_run_is_left_out(registry: Registry, models: dict[str
 def test_the_database_lies_in_the_folder_of_its_name(tmp_path: Path, name: str) -> None:
     from mlflow import MlflowClient
 
-    from registry.client import initialise
+    from registry.versions.client import initialise
 
     settings = Settings.at(tmp_path / name)
     initialise(settings.tracking_uri, settings.mlflow_artifacts)

@@ -13,18 +13,18 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
-from components.adapt_ranker.config import Config as AdaptConfig
-from components.errors import BadInputError
+from components.data.training_set import SPLITS, EncodedSplit, read_encoded, read_schema, write_encoded
+from components.platform.errors import BadInputError
 from components.rankers.config import RankerConfig
-from components.rankers.files import CONFIG, WEIGHTS, load_ranker
-from components.rankers.lora import load_adapter, merged
-from components.rankers.lora_config import AdapterHeader, LoraConfig
-from components.train_ranker.config import Config, EpochReport
-from components.train_ranker.job import Adaptation, TrainingJob, read_progress, read_size
-from components.train_ranker.loop import train
-from components.train_ranker.start import of_domain
-from components.train_ranker.validation import Replica
-from components.training_set import SPLITS, EncodedSplit, read_encoded, read_schema, write_encoded
+from components.rankers.lora.adapter import load_adapter, merged
+from components.rankers.lora.config import AdapterHeader, LoraConfig
+from components.train.adapt_ranker.config import Config as AdaptConfig
+from components.train.ranker_files import CONFIG, WEIGHTS, load_ranker
+from components.train.train_ranker.config import Config, EpochReport
+from components.train.train_ranker.job import Adaptation, TrainingJob, read_progress, read_size
+from components.train.train_ranker.loop import train
+from components.train.train_ranker.start import of_domain
+from components.train.train_ranker.validation import Replica
 from tests.worlds import BANDS, write_training_set
 
 DOMAIN = BANDS[0]

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from components.errors import MissingError
+from components.platform.errors import MissingError
 from pipelines.compare.load import comparison_file, comparison_names, load_comparison
-from pipelines.problems import PipelineError
+from pipelines.language.problems import PipelineError
 from tests.golden_files import agreed, marked_places
 
 FOLDER = Path(__file__).resolve().parents[2] / "golden" / "comparison" / "errors"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from components.errors import BadInputError, MissingError
+from components.platform.errors import BadInputError, MissingError
 from pipelines.compare.publish import DOCS, keep, pages, publish, record_path
 from pipelines.compare.record import Data, Measured, Record, Row, Tried, merged, read_record
 

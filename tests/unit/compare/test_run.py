@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from components import catalog
-from components.errors import BadInputError, MissingError
-from components.settings import Settings
-from components.store import open_store
-from components.train_ranker.config import EpochReport
-from pipelines import cli
+from components.platform import catalog
+from components.platform.errors import BadInputError, MissingError
+from components.platform.settings import Settings
+from components.platform.store import open_store
+from components.train.train_ranker.config import EpochReport
+from pipelines.cli import main as cli
 from pipelines.compare.load import Comparison, load_comparison
 from pipelines.compare.record import Record, read_record
 from pipelines.compare.run import Outcome, chosen_entries, chosen_seeds, run_comparison

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from components.artifacts import TrainingSet
-from components.contract import ComponentConfig, ComponentSpec, NoInputs, Ports, RunContext
-from components.errors import MissingError
+from components.platform.artifacts import TrainingSet
+from components.platform.contract import ComponentConfig, ComponentSpec, NoInputs, Ports, RunContext
+from components.platform.errors import MissingError
 
 
 class Config(ComponentConfig):

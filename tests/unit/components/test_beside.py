@@ -8,10 +8,10 @@ from typing import Annotated
 import pytest
 from pydantic import Field, ValidationError
 
-from components.beside import Beside, DataFiles, DefinitionsFile, content_name, marked, rooted
-from components.contract import ComponentConfig
-from components.ingest_table.config import Config as Table
-from components.materialize_features.config import Config as Features
+from components.data.materialize_features.config import Config as Features
+from components.ingest.ingest_table.config import Config as Table
+from components.platform.contract import ComponentConfig
+from components.platform.paths import Beside, DataFiles, DefinitionsFile, content_name, marked, rooted
 
 
 class Inner(ComponentConfig):

@@ -11,16 +11,17 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-import components.execute as execution
-from components.collect import References, inventory, stale_copies, unused
-from components.errors import StorageError
-from components.execute import StageRequest, StageResult, execute
-from components.settings import Settings
-from components.store import Store, open_store
+import components.platform.execute as execution
+from components.platform.collect import References, inventory, stale_copies, unused
+from components.platform.errors import StorageError
+from components.platform.execute import StageRequest, StageResult, execute
+from components.platform.settings import Settings
+from components.platform.store import Store, open_store
 from features.declaration import Window
-from pipelines import cli, runs
-from registry.client import ListedVersion
-from registry.contract import RegisteredVersion
+from pipelines.cli import main as cli
+from pipelines.record import runs
+from registry.serving.contract import RegisteredVersion
+from registry.versions.client import ListedVersion
 from tests.example_component import ADD, COUNT
 
 NOW = datetime.now(UTC)
@@ -198,7 +199,7 @@ def test_the_command_lists_first_and_keeps_versions_and_kept_runs(
     store = open_store(settings)
     champion, other, pinned, last, gone, alive = (run(settings, count) for count in range(2, 8))
     Shelf.digests = (champion[1].outputs["numbers"].digest, other[1].outputs["numbers"].digest)
-    monkeypatch.setattr("registry.client.Registry", Shelf)
+    monkeypatch.setattr("registry.versions.client.Registry", Shelf)
     for number, pair in enumerate((champion, other, pinned, last, gone, alive), 2):
         start = runs.start_of("toy", f"run{number}", NOW, ("make", "sum"), {})
         runs.write_start(settings, start.model_copy(update={"started_at": OLD + timedelta(days=number)}))
@@ -232,7 +233,7 @@ def test_nothing_is_deleted_when_the_registry_cannot_be_read(
     def refuse(*where: object) -> None:
         raise StorageError("MLflow does not answer; start it")
 
-    monkeypatch.setattr("registry.client.Registry", refuse)
+    monkeypatch.setattr("registry.versions.client.Registry", refuse)
     result = CliRunner().invoke(cli.app, ["gc"])
     assert isinstance(result.exception, StorageError)
     assert keys(store) == before

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from pydantic import ConfigDict
 
-from components.artifacts import Artifact
-from components.contract import ComponentConfig, ComponentSpec, Ports, RunContext
-from components.errors import BadInputError
-from components.ingest_table.config import COMPONENT as INGEST_TABLE
-from components.testing import WINDOW, ComponentKit, try_component
+from components.ingest.ingest_table.config import COMPONENT as INGEST_TABLE
+from components.platform.artifacts import Artifact
+from components.platform.contract import ComponentConfig, ComponentSpec, Ports, RunContext
+from components.platform.errors import BadInputError
+from components.testing.component import WINDOW, ComponentKit, try_component
 
 README = """
 ```yaml

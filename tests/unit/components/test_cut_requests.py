@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from components.validate_data.component import cut_requests
+from components.data.validate_data.component import cut_requests
 
 
 def rows(*requests: str | None) -> pa.Table:

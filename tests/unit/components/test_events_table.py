@@ -7,9 +7,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from components import csv_table
-from components.errors import BadInputError
-from components.events_table import with_attributes
+from components.ingest import csv_table
+from components.ingest.events_table import with_attributes
+from components.platform.errors import BadInputError
 
 LOG = pl.DataFrame({"user_id": ["1.0", "2.0"]})
 WHERE = Path("users.csv")

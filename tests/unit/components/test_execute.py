@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-import components.execute as execution
-import components.store as storage
-from components.cache import cache_key, key_parts
-from components.contract import ComponentConfig, ComponentSpec, Ports
-from components.errors import BadInputError, MissingError, StorageError
-from components.execute import StageRequest, StageResult, execute
-from components.settings import Settings
-from components.sources import source_files
-from components.store import Store, open_store
+import components.platform.execute as execution
+import components.platform.store as storage
+from components.platform.cache import cache_key, key_parts
+from components.platform.contract import ComponentConfig, ComponentSpec, Ports
+from components.platform.errors import BadInputError, MissingError, StorageError
+from components.platform.execute import StageRequest, StageResult, execute
+from components.platform.settings import Settings
+from components.platform.sources import source_files
+from components.platform.store import Store, open_store
 from features.declaration import Window
 from tests.example_component import ADD, COUNT
 

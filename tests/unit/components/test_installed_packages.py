@@ -9,20 +9,20 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from components import sources
-from components.cache import key_parts
-from components.catalog import BUILTIN, catalog, component
-from components.errors import BadInputError, MissingError
+from components.platform import sources
+from components.platform.cache import key_parts
+from components.platform.catalog import BUILTIN, catalog, component
+from components.platform.errors import BadInputError, MissingError
+from components.platform.settings import Settings
+from components.platform.sources import modules_of
 from components.rankers.config import RANKERS, RankerConfig, class_of, offered, ranker_names
 from components.rankers.offered import offered_rankers
-from components.settings import Settings
-from components.sources import modules_of
-from pipelines.doctor import examine
+from pipelines.run.doctor import examine
 from tests.installed import install
 
 CONFIG = '''
-from components.artifacts import Artifact
-from components.contract import ComponentConfig, ComponentSpec, NoInputs, Ports
+from components.platform.artifacts import Artifact
+from components.platform.contract import ComponentConfig, ComponentSpec, NoInputs, Ports
 class Thing{title}(Artifact):
     """A thing."""
     kind = "{name}_thing"

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from components.leftovers import leftovers, remove_leftover
+from components.platform.settings import ROOT, Settings
 from components.rankers.config import RankerConfig
-from components.settings import ROOT, Settings
-from components.train_ranker.component import new_job
-from components.train_ranker.config import Config
+from components.train.train_ranker.component import new_job
+from components.train.train_ranker.config import Config
+from components.train.unfinished import leftovers, remove_leftover
 from features.declaration import Window
-from features.files import locked
-from pipelines import cli
+from features.ground.files import locked
+from pipelines.cli import main as cli
 from tests.ingesting import context_at
 
 NOW = datetime.now(UTC)
@@ -74,7 +74,7 @@ def test_a_training_that_runs_in_another_process_stays_whatever_its_age(home: Pa
     age(folder, 40)
     (before,) = leftovers(Settings.at(home), SINCE)
     code = (
-        "import sys; from pathlib import Path; from features.files import locked\n"
+        "import sys; from pathlib import Path; from features.ground.files import locked\n"
         "with locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", code, str(folder.with_suffix(".lock"))]

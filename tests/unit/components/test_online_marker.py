@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from components.materialize_features.marker import (
+from components.data.materialize_features.marker import (
     OnlineMarker,
     distrust,
     read_markers,
@@ -16,7 +16,7 @@ from components.materialize_features.marker import (
     write_marker,
 )
 from features.declaration import Window
-from features.errors import BadInputError
+from features.ground.errors import BadInputError
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

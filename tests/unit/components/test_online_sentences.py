@@ -15,9 +15,9 @@ from feast.value_type import ValueType
 from google.protobuf.message import DecodeError
 from pyarrow import ArrowInvalid
 
-from components.errors import BadInputError, RetryableError
-from components.materialize_features.sentences import one_sentence
-from features.library_errors import library_in_words
+from components.data.materialize_features.sentences import one_sentence
+from components.platform.errors import BadInputError, RetryableError
+from features.ground.library_errors import library_in_words
 
 
 @pytest.mark.parametrize(

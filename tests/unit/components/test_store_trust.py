@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from components.artifacts import EventsTable, Ranker
-from components.errors import MissingError, StorageError
-from components.records import MANIFEST, StageRecord, content_digest
-from components.settings import Settings
-from components.store import Store, open_store
-from features.files import sha256_file
-from features.plain_names import FileName, FolderName, is_plain
-from registry.seal import Seal
+from components.platform.artifacts import EventsTable, Ranker
+from components.platform.errors import MissingError, StorageError
+from components.platform.records import MANIFEST, StageRecord, content_digest
+from components.platform.settings import Settings
+from components.platform.store import Store, open_store
+from features.ground.files import sha256_file
+from features.ground.plain_names import FileName, FolderName, is_plain
+from registry.versions.seal import Seal
 from tests.trained import publish
 
 PARTS = st.sampled_from(["a", "b.json", "..", ".", "", "~", "C:", "c:x", "a\\b", "\\", "..\\..", "x\0y", "..."])

@@ -11,20 +11,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from components.continue_ranker.dataset import remembered
-from components.errors import BadInputError
+from components.data.training_set import read_encoded, read_raw, read_schema
+from components.platform.errors import BadInputError
 from components.rankers.build import build_ranker
 from components.rankers.config import RankerConfig
-from components.rankers.embedding import FieldEmbedding
-from components.rankers.files import CONFIG, load_ranker
-from components.train_ranker import loop
-from components.train_ranker.carry import FRESH, carried_optimiser, carry_on, row_sources, why_anew
-from components.train_ranker.job import OPTIMISER, read_progress
-from components.train_ranker.knobs import Tables
-from components.train_ranker.loop import train
-from components.train_ranker.optimiser import RankerOptimiser
-from components.train_ranker.validation import Replica
-from components.training_set import read_encoded, read_raw, read_schema
+from components.rankers.embedding.table import FieldEmbedding
+from components.train.continue_ranker.dataset import remembered
+from components.train.ranker_files import CONFIG, load_ranker
+from components.train.train_ranker import loop
+from components.train.train_ranker.carry import FRESH, carried_optimiser, carry_on, row_sources, why_anew
+from components.train.train_ranker.job import OPTIMISER, read_progress
+from components.train.train_ranker.knobs import Tables
+from components.train.train_ranker.loop import train
+from components.train.train_ranker.optimiser import RankerOptimiser
+from components.train.train_ranker.validation import Replica
 from features.declaration import FIRST, PADDING, UNKNOWN
 from features.encode import Encoder
 from tests.unit.continue_ranker.conftest import Days, job_of

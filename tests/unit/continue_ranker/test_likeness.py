@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from components.continue_ranker.component import _start
-from components.continue_ranker.config import Config
-from components.continue_ranker.likeness import Described, domain_tables, read_encoder, unlike
-from components.errors import BadInputError
+from components.data.training_set import read_schema
+from components.platform.errors import BadInputError
 from components.rankers.config import RankerConfig
-from components.take_champion.config import Taken
-from components.training_set import read_schema
+from components.train.continue_ranker.component import _start
+from components.train.continue_ranker.config import Config
+from components.train.continue_ranker.likeness import Described, domain_tables, read_encoder, unlike
+from components.train.take_champion.config import Taken
 from features.encode import Encoder
 from tests.unit.continue_ranker.conftest import Days
 

@@ -12,22 +12,22 @@ from typing import Any
 
 import pytest
 
-from components.artifacts import TrainingSet
-from components.continue_ranker import component
-from components.continue_ranker.config import Continuation
-from components.execute import StageResult
-from components.settings import Settings
-from components.store import ArtifactRef, open_store
-from components.take_champion import component as taking
-from components.take_champion.config import MODEL_VERSION, Taken
-from components.train_ranker.config import EpochReport
-from components.train_ranker.job import TrainingJob, read_progress
-from components.train_ranker.loop import train
-from components.train_ranker.validation import Replica
-from components.training_set import read_encoded, read_schema
+from components.data.training_set import read_encoded, read_schema
+from components.platform.artifacts import TrainingSet
+from components.platform.execute import StageResult
+from components.platform.settings import Settings
+from components.platform.store import ArtifactRef, open_store
+from components.train.continue_ranker import component
+from components.train.continue_ranker.config import Continuation
+from components.train.take_champion import component as taking
+from components.train.take_champion.config import MODEL_VERSION, Taken
+from components.train.train_ranker.config import EpochReport
+from components.train.train_ranker.job import TrainingJob, read_progress
+from components.train.train_ranker.loop import train
+from components.train.train_ranker.validation import Replica
 from features.encode import Encoder
-from registry.client import ListedVersion
-from registry.contract import RegisteredVersion
+from registry.serving.contract import RegisteredVersion
+from registry.versions.client import ListedVersion
 from tests.stages import run_stage
 from tests.trained import publish
 from tests.unit.continue_ranker.conftest import FORGET, Days

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.continue_ranker.vocabulary import Known, Seen, grow, seen_in
+from components.train.continue_ranker.vocabulary import Known, Seen, grow, seen_in
 from features.encode import Encoder, FittedField
 from features.encoding import FieldEncoding
 

@@ -13,8 +13,8 @@ import jsonschema
 import pytest
 import yaml
 
-from pipelines.profile import load_profile
-from pipelines.profile_spec import REFERENCE
+from pipelines.language.profile import load_profile
+from pipelines.language.profile_spec import REFERENCE
 
 ROOT = Path(__file__).resolve().parents[3]
 DEPLOY = ROOT / "docs" / "deploy"

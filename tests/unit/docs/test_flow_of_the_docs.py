@@ -6,8 +6,8 @@ import re
 from types import SimpleNamespace
 from typing import Any
 
-from components.columns import Column, Columns
-from components.settings import ROOT
+from components.platform.columns import Column, Columns
+from components.platform.settings import ROOT
 
 PAGE = ROOT / "docs" / "write-a-component.md"
 

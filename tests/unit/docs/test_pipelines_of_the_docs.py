@@ -11,8 +11,8 @@ import jsonschema
 import pytest
 import yaml
 
-from pipelines.check import load_plan
-from pipelines.schema import schema_text
+from pipelines.language.check import load_plan
+from pipelines.show.schema import schema_text
 
 ROOT = Path(__file__).resolve().parents[3]
 BLOCK = re.compile(r"^```(yaml|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)

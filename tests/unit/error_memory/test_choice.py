@@ -10,16 +10,16 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from components.artifacts import Ranker, TrainingSet
-from components.execute import StageRequest, execute
-from components.settings import Settings
-from components.store import open_store
-from components.study_error_memory import choice, component
-from components.study_error_memory.choice import choose_memory, replayed
-from components.study_error_memory.config import Config
-from components.study_error_memory.memories import Memory
-from components.study_error_memory.report import MemoryChoice, StudyReport
-from components.study_error_memory.shared_reads import Recorder
+from components.memory.study_error_memory import choice, component
+from components.memory.study_error_memory.choice import choose_memory, replayed
+from components.memory.study_error_memory.config import Config
+from components.memory.study_error_memory.memories import Memory
+from components.memory.study_error_memory.report import MemoryChoice, StudyReport
+from components.memory.study_error_memory.shared_reads import Recorder
+from components.platform.artifacts import Ranker, TrainingSet
+from components.platform.execute import StageRequest, execute
+from components.platform.settings import Settings
+from components.platform.store import open_store
 from registry.memory.keys import row_keys
 from registry.memory.neighbours import Store
 from registry.memory.prequential import Stream, slot_bounds

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from components.refresh_error_memory.config import Config
+from components.memory.refresh_error_memory.config import Config
 from registry.memory.spec import ExactStore, SketchStore
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -58,7 +58,7 @@ def test_config_and_pointer_import_no_engine() -> None:
     """A plan reads the first, a server that finds no memory the second."""
     code = """
 import sys
-import components.refresh_error_memory.config, components.refresh_error_memory.pointer
+import components.memory.refresh_error_memory.config, components.memory.refresh_error_memory.pointer
 print(sorted({"numpy", "pyarrow", "mlflow", "onnxruntime", "matplotlib", "torch", "faiss"} & set(sys.modules)))
 """
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

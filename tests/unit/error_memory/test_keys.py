@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from components.refresh_error_memory.config import Config
+from components.memory.refresh_error_memory.config import Config
 from features.declaration import Declaration, FieldSpec
-from features.errors import BadInputError
+from features.ground.errors import BadInputError
 from registry.memory.keys import row_keys, value_codes
 from registry.memory.spec import CODE, FIELD_CODE, KeySpec
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from features.declaration import Window
-from features.errors import BadInputError, MissingError
+from features.ground.errors import BadInputError, MissingError
 from registry.memory.error_memory import (
     HEADER,
     TENSORS,

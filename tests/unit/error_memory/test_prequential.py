@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.errors import BadInputError
+from features.ground.errors import BadInputError
 from registry.memory.compensation import apply, errors_of
 from registry.memory.keys import row_keys
 from registry.memory.prequential import Replay, Stream, replay, slot_bounds, timed_slots

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from features.errors import BadInputError
+from features.ground.errors import BadInputError
 from registry.memory.keys import row_keys
 from registry.memory.sketch import CHUNK, Sketch, SketchShape
 from registry.memory.spec import KeySpec

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.errors import BadInputError
+from features.ground.errors import BadInputError
 from registry.memory.compensation import apply, errors_of
 from registry.memory.exact import Exact
 from registry.memory.neighbours import Neighbours

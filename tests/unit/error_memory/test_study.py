@@ -10,17 +10,17 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from components.artifacts import Ranker, TrainingSet
-from components.errors import BadInputError
-from components.execute import StageRequest, execute
-from components.rankers.files import load_ranker
-from components.settings import Settings
-from components.store import ArtifactRef, open_store
-from components.study_error_memory.config import Config
-from components.study_error_memory.figures import overall
-from components.study_error_memory.incremental import answers, learn_slot_by_slot
-from components.study_error_memory.report import METRICS, VARIANTS, StudyReport
-from components.training_set import EncodedSplit, read_encoded, read_schema
+from components.data.training_set import EncodedSplit, read_encoded, read_schema
+from components.memory.study_error_memory.config import Config
+from components.memory.study_error_memory.figures import overall
+from components.memory.study_error_memory.incremental import answers, learn_slot_by_slot
+from components.memory.study_error_memory.report import METRICS, VARIANTS, StudyReport
+from components.platform.artifacts import Ranker, TrainingSet
+from components.platform.errors import BadInputError
+from components.platform.execute import StageRequest, execute
+from components.platform.settings import Settings
+from components.platform.store import ArtifactRef, open_store
+from components.train.ranker_files import load_ranker
 from features.declaration import Window
 from registry.memory.prequential import Stream, slot_bounds
 from registry.metrics import log_loss

@@ -8,14 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from components.errors import BadInputError
-from components.evaluate_ranker.cells import headline, judge, remarks
-from components.evaluate_ranker.config import Config
-from components.evaluate_ranker.rows import NO_DOMAIN, judged
+from components.judge.evaluate_ranker.cells import headline, judge, remarks
+from components.judge.evaluate_ranker.config import Config
+from components.judge.evaluate_ranker.rows import NO_DOMAIN, judged
+from components.platform.errors import BadInputError
 from components.rankers.tasks import tasks_of
 from features.declaration import Declaration
 from registry.metrics import auc, gauc
-from registry.report import ALL, Cell, Interval
+from registry.metrics.report import ALL, Cell, Interval
 
 DECLARATION = Declaration(feedback=("like", "love"), domain="band")
 START = datetime(2024, 3, 1, tzinfo=UTC)

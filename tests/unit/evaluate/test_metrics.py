@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import log_loss as sklearn_log_loss
 from sklearn.metrics import roc_auc_score
 
-from features.errors import BadInputError
+from features.ground.errors import BadInputError
 from registry.metrics import auc, calibration_bins, ece, gauc, log_loss, normalised_entropy, pcoc
 from registry.metrics.weighted import group_codes
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.evaluate_ranker.page import render
-from components.evaluate_ranker.plots import draw
-from components.evaluate_ranker.rows import Judged
-from components.evaluate_ranker.tracking import metric_values
+from components.judge.evaluate_ranker.page import render
+from components.judge.evaluate_ranker.plots import draw
+from components.judge.evaluate_ranker.rows import Judged
+from components.judge.evaluate_ranker.tracking import metric_values
 from components.rankers.tasks import Task
-from registry.report import ALL, CalibrationBin, Cell, Evaluation, Interval
+from registry.metrics.report import ALL, CalibrationBin, Cell, Evaluation, Interval
 
 EVIL = "<script>alert('x')</script>"
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from components.rankers.files import load_ranker
-from components.training_set import EncodedSplit, read_encoded, read_schema
+from components.data.training_set import EncodedSplit, read_encoded, read_schema
+from components.train.ranker_files import load_ranker
 from features.declaration import RankerSchema
 from tests.exports import write_model
 

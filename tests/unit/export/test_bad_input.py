@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from components.training_set import read_raw
-from registry.served_model import ServedModel
+from components.data.training_set import read_raw
+from registry.serving.served_model import ServedModel
 from tests.unit.export.conftest import Exported
 from tests.worlds import DTYPES
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from components.data.training_set import read_schema
 from components.rankers.build import build_ranker
 from components.rankers.config import (
     DOMAINS,
@@ -19,7 +20,6 @@ from components.rankers.config import (
     SEQUENCES,
     RankerConfig,
 )
-from components.training_set import read_schema
 from tests.exports import check_graph
 
 NAMED = [{"name": name} for name in sorted(RANKERS)]

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from components.errors import BadInputError
-from components.export_onnx import graph as module
-from components.export_onnx.graph import OPSET, export_graph
+from components.judge.export_onnx import graph as module
+from components.judge.export_onnx.graph import OPSET, export_graph
+from components.platform.errors import BadInputError
 from features.declaration import FieldSpec, RankerSchema
-from registry.axes import axes_of
+from registry.serving.axes import axes_of
 from tests.unit.export.conftest import Exported
 
 

@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from components.training_set import read_raw
-from features.errors import BadInputError, MissingError
-from pipelines.cli_retrieve import nearest_items
-from pipelines.cli_score import check_out, score_table
-from registry.incoming import describe_unknown
-from registry.reasons import effects_of, groups_of
-from registry.served_model import ServedModel
+from components.data.training_set import read_raw
+from features.ground.errors import BadInputError, MissingError
+from pipelines.cli.retrieve import nearest_items
+from pipelines.cli.score import check_out, score_table
+from registry.serving.incoming import describe_unknown
+from registry.serving.reasons import effects_of, groups_of
+from registry.serving.served_model import ServedModel
 from tests.unit.export.conftest import Exported
 
 

@@ -12,10 +12,10 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
-from components.errors import ParityError
-from components.export_onnx.parity import compare, difference, require, spread
-from registry.contract import ParityReport
-from registry.session import open_session
+from components.judge.export_onnx.parity import compare, difference, require, spread
+from components.platform.errors import ParityError
+from registry.serving.contract import ParityReport
+from registry.serving.session import open_session
 from tests.unit.export.conftest import Exported
 
 

@@ -14,21 +14,21 @@ import pytest
 import torch
 from torch import nn
 
-from components.errors import BadInputError, MissingError
-from components.export_onnx.config import Config
-from components.export_onnx.graph import export_graph
-from components.export_onnx.parity import compare, require
-from components.export_onnx.request import RequestRanker, SplitLinear, request_fields
+from components.data.training_set import read_schema
+from components.judge.export_onnx.config import Config
+from components.judge.export_onnx.graph import export_graph
+from components.judge.export_onnx.parity import compare, require
+from components.judge.export_onnx.request import RequestRanker, SplitLinear, request_fields
+from components.platform.errors import BadInputError, MissingError
 from components.rankers.base import RankerModule
 from components.rankers.build import build_ranker
 from components.rankers.config import RANKERS, RankerConfig
 from components.rankers.tasks import tasks_of
-from components.testing_rankers import example_batch, example_schema
-from components.training_set import read_schema
+from components.testing.ranker import example_batch, example_schema
 from features.declaration import RankerSchema
-from registry.request import REQUEST, REQUEST_CONTRACT, RequestContract, RequestGraph
-from registry.served_model import ServedModel
-from registry.session import open_session
+from registry.serving.request_graph import REQUEST, REQUEST_CONTRACT, RequestContract, RequestGraph
+from registry.serving.served_model import ServedModel
+from registry.serving.session import open_session
 from tests.unit.export.conftest import Exported
 
 WHOLE = ("adaptdhm", "autoint", "dcnv2", "fintrec", "gnolr", "lr", "star")

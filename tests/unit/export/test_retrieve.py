@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from features.errors import BadInputError
-from pipelines.cli_retrieve import nearest_items
-from registry.served_model import ServedModel
+from features.ground.errors import BadInputError
+from pipelines.cli.retrieve import nearest_items
+from registry.serving.served_model import ServedModel
 from tests.unit.export.conftest import Exported
 
 ITEM_SIDE = ["genres", "item_id", "popularity"]

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pytest
 import torch
 
-from components.training_set import read_raw
-from features.errors import BadInputError, MissingError
-from registry.request import RequestGraph
-from registry.served_model import ServedModel
+from components.data.training_set import read_raw
+from features.ground.errors import BadInputError, MissingError
+from registry.serving.request_graph import RequestGraph
+from registry.serving.served_model import ServedModel
 from tests.unit.export.conftest import Exported
 
 

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features import asof, asof_store
-from features.asof import CREATED, EVENT, MOMENT, TIME, known_rows
 from features.definitions import Definitions
-from features.errors import BadInputError
-from features.store import historical, open_offline
+from features.ground.errors import BadInputError
+from features.joins import asof, asof_store
+from features.joins.asof import CREATED, EVENT, MOMENT, TIME, known_rows
+from features.joins.store import historical, open_offline
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 hours = st.integers(0, 12).map(lambda number: START + timedelta(hours=number))

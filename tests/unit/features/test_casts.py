@@ -9,7 +9,7 @@ import pytest
 
 from features.casts import as_dtype
 from features.encode import Encoder
-from features.errors import BadInputError
+from features.ground.errors import BadInputError
 
 
 def read(values: Any, dtype: str, kind: pa.DataType | None = None, time: bool = False) -> list[Any]:

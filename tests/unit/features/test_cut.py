@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pytest
 
-from components.build_training_set.cut import cut_notes
+from components.data.build_training_set.cut import cut_notes
 from features.encode import Encoder
 from features.encoding import FieldEncoding
 

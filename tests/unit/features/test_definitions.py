@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from features.definitions import load_definitions
-from features.errors import MissingError
-from features.service import describe
+from features.ground.errors import MissingError
+from features.services.service import describe
 
 FEATURES = Path(__file__).resolve().parents[3] / "features"
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from features.declaration import FIRST, PADDING, UNKNOWN
 from features.encode import LARGEST, Encoder
 from features.encoding import FieldEncoding
-from features.errors import BadInputError
+from features.ground.errors import BadInputError
 
 TRAIN = pa.table(
     {

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.errors import LISTED, did_you_mean, listed, no_columns
+from features.ground.errors import LISTED, did_you_mean, listed, no_columns
 
 NAMES = [f"column_{number:04}" for number in range(1_000)]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from features import store
-from features.errors import BadInputError
+from features.ground.errors import BadInputError
+from features.joins import store
 
 YAML = """project: shop
 provider: local

@@ -13,9 +13,9 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from features import online
 from features.definitions import Definitions
-from features.store import materialize, open_shared
+from features.joins import online
+from features.joins.store import materialize, open_shared
 
 pytestmark = pytest.mark.engine
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from components.materialize_features.component import write_tables
+from components.data.materialize_features.component import write_tables
 from features.declaration import Window
 from features.definitions import load_definitions
-from features.errors import BadInputError, MissingError
-from features.own_definitions import definitions_of
-from features.service import describe
+from features.ground.errors import BadInputError, MissingError
+from features.services.own_definitions import definitions_of
+from features.services.service import describe
 
 TEXT = '''"""Features of a shop."""
 from feast import Entity, FeatureService, FeatureView, Field, ValueType

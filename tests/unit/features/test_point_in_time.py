@@ -15,8 +15,8 @@ import pytest
 from features.declaration import Window
 from features.definitions import Definitions
 from features.definitions.recipe import Profile
-from features.errors import BadInputError
-from features.store import historical, open_offline
+from features.ground.errors import BadInputError
+from features.joins.store import historical, open_offline
 
 pytestmark = pytest.mark.engine
 

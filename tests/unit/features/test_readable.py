@@ -17,16 +17,16 @@ from feast.on_demand_feature_view import OnDemandFeatureView, on_demand_feature_
 from feast.types import Array, Bytes, Float64, Int64, Set, String, UnixTimestamp
 from feast.value_type import ValueType
 
-from components.materialize_features.component import write_tables
+from components.data.materialize_features.component import write_tables
 from features import readable
 from features.declaration import Window
 from features.definitions import Definitions
 from features.definitions.common import NEVER, source
 from features.definitions.recipe import Profile
-from features.errors import BadInputError
+from features.ground.errors import BadInputError
+from features.joins.store import materialize, open_shared
 from features.readable import require_readable
-from features.service import describe
-from features.store import materialize, open_shared
+from features.services.service import describe
 
 USER = Entity(name="shopper", join_keys=["user_id"], value_type=ValueType.STRING)
 KEY = Field(name="user_id", dtype=String)

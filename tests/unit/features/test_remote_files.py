@@ -10,10 +10,10 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from components.errors import BadInputError, RetryableError, StorageError
-from components.store import Store
-from features.remote_files import open_files
-from registry.ledger import Ledger
+from components.platform.errors import BadInputError, RetryableError, StorageError
+from components.platform.store import Store
+from features.ground.remote_files import open_files
+from registry.champion.ledger import Ledger
 
 
 class ClientError(Exception):

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from features.definitions import load_definitions
-from features.service import describe
-from features.service_text import told
+from features.services.service import describe
+from features.services.service_text import told
 
 SERVICES = [service.name for service in load_definitions().services]
 OWN = """from feast import Entity, FeatureService, FeatureView, Field, ValueType

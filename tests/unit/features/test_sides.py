@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from components.build_training_set.component import sides
-from components.build_training_set.config import Config
+from components.data.build_training_set.component import sides
+from components.data.build_training_set.config import Config
 from features.declaration import Window
-from features.service import FeatureSnapshot, ServiceSnapshot, SourceSnapshot
+from features.services.service import FeatureSnapshot, ServiceSnapshot, SourceSnapshot
 
 VIEWS = {
     "buyer": ({"customer_id": "int64"}, "age"),

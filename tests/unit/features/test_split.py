@@ -11,10 +11,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from components.build_training_set.config import Split
-from components.build_training_set.split import split_rows, trained_until
-from components.errors import BadInputError
-from components.training_set import SPLITS
+from components.data.build_training_set.config import Split
+from components.data.build_training_set.split import split_rows, trained_until
+from components.data.training_set import SPLITS
+from components.platform.errors import BadInputError
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 

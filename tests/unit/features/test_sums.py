@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from features.declaration import Window
 from features.definitions.common import activity_fields
 from features.definitions.recipe import Activity, Sum
-from features.errors import BadInputError
+from features.ground.errors import BadInputError
 from features.tables import compute_table
 
 START = datetime(2024, 1, 1, tzinfo=UTC)

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.errors import BadInputError
-from features.table_types import cast, filled
+from features.ground.errors import BadInputError
+from features.joins.table_types import cast, filled
 
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from components.build_training_set.unknown import unknown_notes, unknown_shares
+from components.data.build_training_set.unknown import unknown_notes, unknown_shares
 from features.encode import Encoder
 from features.encoding import FieldEncoding
-from registry.incoming import count_unknown
+from registry.serving.incoming import count_unknown
 
 IDS = ("user_id", "item_id")
 

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from components.fit_lightgbm import columns as module
-from components.fit_lightgbm.columns import Columns, columns_of
-from components.training_set import SPLITS, read_raw
+from components.data.training_set import SPLITS, read_raw
+from components.judge.fit_lightgbm import columns as module
+from components.judge.fit_lightgbm.columns import Columns, columns_of
 from features.encode import Encoder
 from features.encoding import FieldEncoding
 

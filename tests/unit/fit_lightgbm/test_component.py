@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
-from components.artifacts import TrainingSet
-from components.errors import MissingError
-from components.execute import StageRequest, StageResult, execute
-from components.settings import Settings
-from components.store import open_store
+from components.platform.artifacts import TrainingSet
+from components.platform.errors import MissingError
+from components.platform.execute import StageRequest, StageResult, execute
+from components.platform.settings import Settings
+from components.platform.store import open_store
 from features.declaration import Window
-from registry.report import Evaluation
+from registry.metrics.report import Evaluation
 from tests.trained import publish
 
 WINDOW = Window(start=datetime(2024, 1, 1, tzinfo=UTC), end=datetime(2024, 1, 31, tzinfo=UTC))

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from components.contract import RunContext
-from components.wheel_files import RawFile, WheelFiles
+from components.ingest.download import RawFile, WheelFiles
+from components.platform.contract import RunContext
 from features.declaration import Window
 from tests.ingesting import context_at
 

@@ -12,12 +12,12 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from components.contract import NoInputs, RunContext
-from components.errors import BadInputError, MissingError
-from components.execute import StageRequest, execute
-from components.ingest_movielens.component import events_schema, run
-from components.ingest_movielens.config import Config
-from components.settings import Settings
+from components.ingest.ingest_movielens.component import events_schema, run
+from components.ingest.ingest_movielens.config import Config
+from components.platform.contract import NoInputs, RunContext
+from components.platform.errors import BadInputError, MissingError
+from components.platform.execute import StageRequest, execute
+from components.platform.settings import Settings
 from features.declaration import Window
 from tests.ingesting import events_of
 

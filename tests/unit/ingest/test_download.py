@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from components.errors import BadInputError, MissingError, RetryableError
-from components.ingest_movielens import download
-from components.ingest_movielens.download import ensure, main
-from components.ingest_movielens.releases import HUNDRED_K, Release
-from components.wheel_files import WheelFiles, ensure_files
-from features.files import sha256_file
+from components.ingest.download import WheelFiles, ensure_files
+from components.ingest.ingest_movielens import download
+from components.ingest.ingest_movielens.download import ensure, main
+from components.ingest.ingest_movielens.releases import HUNDRED_K, Release
+from components.platform.errors import BadInputError, MissingError, RetryableError
+from features.ground.files import sha256_file
 
 
 def _files(data: Path) -> list[str]:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from components.contract import RunContext
-from components.errors import BadInputError
-from components.ingest_movielens.component import events_schema, run
-from components.ingest_movielens.config import Config
+from components.ingest.ingest_movielens.component import events_schema, run
+from components.ingest.ingest_movielens.config import Config
+from components.platform.contract import RunContext
+from components.platform.errors import BadInputError
 from features.declaration import Window
 from tests.ingesting import events_of
 

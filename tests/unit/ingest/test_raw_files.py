@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.errors import BadInputError, MissingError
-from components.ingest_movielens.raw_files import RATINGS, read
+from components.ingest.ingest_movielens.raw_files import RATINGS, read
+from components.platform.errors import BadInputError, MissingError
 
 HEADER = "\t".join(RATINGS)
 GOOD = "1\t2\t3\t880000000"

@@ -11,9 +11,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from components.contract import NoInputs
-from components.ingest_household.component import run
-from components.ingest_household.config import Config
+from components.ingest.ingest_household.component import run
+from components.ingest.ingest_household.config import Config
+from components.platform.contract import NoInputs
 from features.declaration import Window
 from tests.ingesting import context_at
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from components.ingest_household.component import events_schema
-from components.validate_data.component import check_table
+from components.data.validate_data.component import check_table
+from components.ingest.ingest_household.component import events_schema
 from features import suites
 from features.declaration import Window
 

@@ -10,13 +10,13 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from components.errors import BadInputError, MissingError
-from components.execute import StageRequest, execute
-from components.ingest_household.component import events_schema
-from components.ingest_household.config import COMPONENT, Config, Outputs
-from components.ingest_household.logs import schemas
-from components.ingest_household.recheck import raw_files_are_unchanged
-from components.settings import Settings
+from components.ingest.ingest_household.component import events_schema
+from components.ingest.ingest_household.config import COMPONENT, Config, Outputs
+from components.ingest.ingest_household.logs import schemas
+from components.ingest.ingest_household.recheck import raw_files_are_unchanged
+from components.platform.errors import BadInputError, MissingError
+from components.platform.execute import StageRequest, execute
+from components.platform.settings import Settings
 from features.declaration import Window
 
 START = Window(start=datetime(2016, 12, 1, tzinfo=UTC), end=datetime(2017, 5, 1, tzinfo=UTC)).start

@@ -11,11 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from components.errors import BadInputError, MissingError
-from components.execute import StageRequest, execute
-from components.ingest_kuairand.component import events_schema, run
-from components.ingest_kuairand.config import Config
-from components.settings import Settings
+from components.ingest.ingest_kuairand.component import events_schema, run
+from components.ingest.ingest_kuairand.config import Config
+from components.platform.errors import BadInputError, MissingError
+from components.platform.execute import StageRequest, execute
+from components.platform.settings import Settings
 from features.declaration import Window
 from tests.ingesting import context_at, events_of
 

@@ -11,9 +11,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from components.ingest_table.component import events_schema, read_events
-from components.ingest_table.config import Config
-from components.ingest_table.files import sources
+from components.ingest.ingest_table.component import events_schema, read_events
+from components.ingest.ingest_table.config import Config
+from components.ingest.ingest_table.files import sources
 from features.declaration import Window
 
 WINDOW = Window(start=datetime(2026, 1, 1, tzinfo=UTC), end=datetime(2026, 1, 3, tzinfo=UTC))

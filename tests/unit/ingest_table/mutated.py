@@ -14,10 +14,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.errors import RankmillError
-from components.ingest_table.component import read_events
-from components.ingest_table.config import Config
-from components.ingest_table.files import sources
+from components.ingest.ingest_table.component import read_events
+from components.ingest.ingest_table.config import Config
+from components.ingest.ingest_table.files import sources
+from components.platform.errors import RankmillError
 from features.declaration import Window
 
 WINDOW = Window(start=datetime(2026, 1, 1, tzinfo=UTC), end=datetime(2026, 2, 1, tzinfo=UTC))

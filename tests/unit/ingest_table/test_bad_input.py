@@ -9,8 +9,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from components.errors import BadInputError, MissingError
-from components.ingest_table.config import Config
+from components.ingest.ingest_table.config import Config
+from components.platform.errors import BadInputError, MissingError
 from tests.unit.ingest_table.conftest import HEADER, ROWS, Read, csv
 
 GOOD = "u1,7,2026-01-01 10:00:00,1,4,9.5,paid"

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.errors import BadInputError
-from components.execute import StageRequest, StageResult, execute
-from components.settings import Settings
+from components.platform.errors import BadInputError
+from components.platform.execute import StageRequest, StageResult, execute
+from components.platform.settings import Settings
 from tests.unit.ingest_table.conftest import ROWS, WINDOW, csv
 
 Run = Callable[[], StageResult]

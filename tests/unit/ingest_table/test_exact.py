@@ -13,10 +13,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from components.errors import BadInputError
-from components.ingest_table.config import Column, ColumnType
-from components.ingest_table.scan import Scan
-from components.ingest_table.typed import refuse, typed
+from components.ingest.ingest_table.config import Column, ColumnType
+from components.ingest.ingest_table.scan import Scan
+from components.ingest.ingest_table.typed import refuse, typed
+from components.platform.errors import BadInputError
 from tests.unit.ingest_table.conftest import Read, csv
 
 FEW = settings(max_examples=150, deadline=None)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from components.errors import BadInputError
+from components.platform.errors import BadInputError
 from tests.unit.ingest_table.conftest import HEADER, ROWS, Read, csv
 
 USERS = {"files": "users.csv", "key": "uid", "columns": {"age": "int64"}}

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.errors import BadInputError
-from components.ingest_table.rule import BLANKS, Condition, Rule, parse
-from components.ingest_table.scan import Scan
-from components.ingest_table.typed import label
+from components.ingest.ingest_table.rule import BLANKS, Condition, Rule, parse
+from components.ingest.ingest_table.scan import Scan
+from components.ingest.ingest_table.typed import label
+from components.platform.errors import BadInputError
 from tests.unit.ingest_table.conftest import Read
 
 

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from components.errors import BadInputError
-from components.ingest_table.config import Config, Time
-from components.ingest_table.scan import Scan
-from components.ingest_table.typed import moment, refuse
+from components.ingest.ingest_table.config import Config, Time
+from components.ingest.ingest_table.scan import Scan
+from components.ingest.ingest_table.typed import moment, refuse
+from components.platform.errors import BadInputError
 from features.declaration import Window
 from tests.unit.ingest_table.conftest import ROWS, Read, csv
 

@@ -10,11 +10,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from components.errors import BadInputError, MissingError
-from components.execute import StageRequest, execute
-from components.ingest_open_bandit.component import events_schema, run
-from components.ingest_open_bandit.config import Config
-from components.settings import Settings
+from components.ingest.ingest_open_bandit.component import events_schema, run
+from components.ingest.ingest_open_bandit.config import Config
+from components.platform.errors import BadInputError, MissingError
+from components.platform.execute import StageRequest, execute
+from components.platform.settings import Settings
 from features.declaration import Window
 from features.definitions import load_definitions
 from features.tables import compute_table

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from components.catalog import catalog
-from components.errors import BadInputError, MissingError
-from components.settings import ROOT
-from pipelines import cli
-from pipelines.check import pipeline_names
-from pipelines.profile import profile_files
+from components.platform.catalog import catalog
+from components.platform.errors import BadInputError, MissingError
+from components.platform.settings import ROOT
+from pipelines.cli import main as cli
+from pipelines.language.check import pipeline_names
+from pipelines.language.profile import profile_files
 
 GOLDEN = ROOT / "tests" / "golden" / "errors"
 
@@ -31,7 +31,7 @@ def ask(*arguments: str) -> Result:
 
 
 def process(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    code = "from pipelines.cli import main; main()"
+    code = "from pipelines.cli.main import main; main()"
     command = [sys.executable, "-c", code, *arguments]
     env = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", **environ}
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=env)
@@ -106,7 +106,7 @@ def test_components_are_listed_and_shown_in_detail() -> None:
 def test_schema_is_printed_and_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert json.loads(ask("schema").output)["description"] == "A whole pipeline file."
     assert ask("schema", "--check").exit_code == 0
-    from pipelines import schema
+    from pipelines.show import schema
 
     monkeypatch.setattr(schema, "schema_is_fresh", lambda: False)
     assert isinstance(ask("schema", "--check").exception, BadInputError)
@@ -156,7 +156,7 @@ def test_errors_are_one_message_on_stderr_and_a_traceback_only_on_request() -> N
 )
 def test_looking_imports_no_engine(arguments: tuple[str, ...], home: Path) -> None:
     code = (
-        f"import sys\nfrom pipelines.cli import main\nsys.argv = ['rankmill', *{arguments!r}]\n"
+        f"import sys\nfrom pipelines.cli.main import main\nsys.argv = ['rankmill', *{arguments!r}]\n"
         "try: main()\nexcept SystemExit as end: assert not end.code, end.code\n"
         "print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)"
     )

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from components.columns import family
-from components.ingest_table.component import events_schema
-from components.ingest_table.config import COMPONENT as TABLE
-from components.ingest_table.config import Config as Table
-from pipelines.check import examine
-from pipelines.load import read
+from components.ingest.ingest_table.component import events_schema
+from components.ingest.ingest_table.config import COMPONENT as TABLE
+from components.ingest.ingest_table.config import Config as Table
+from components.platform.columns import family
+from pipelines.language.check import examine
+from pipelines.language.load import read
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "errors"
 WHOLE = (GOLDEN / "column_floor.yaml").read_text(encoding="utf-8").replace("clik:", "click:").split("\n", 1)[1]

@@ -10,10 +10,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pipelines.check import PIPELINES, examine, load_plan, pipeline_names, pipeline_path
-from pipelines.diagram import BOX, COLOURS, HEIGHT, Mark, svg
-from pipelines.load import parse
-from pipelines.plan import Plan
+from pipelines.language.check import PIPELINES, examine, load_plan, pipeline_names, pipeline_path
+from pipelines.language.load import parse
+from pipelines.language.plan import Plan
+from pipelines.show.diagram import BOX, COLOURS, HEIGHT, Mark, svg
 
 PLANS = [pytest.param(load_plan(pipeline_path(name)), id=name) for name in pipeline_names()]
 SPACE = "{http://www.w3.org/2000/svg}"

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from components.errors import BadInputError
-from pipelines.check import load_plan
-from pipelines.problems import PipelineError
+from components.platform.errors import BadInputError
+from pipelines.language.check import load_plan
+from pipelines.language.problems import PipelineError
 from tests.golden_files import agreed, marked_places
 
 FOLDER = Path(__file__).resolve().parents[2] / "golden" / "errors"

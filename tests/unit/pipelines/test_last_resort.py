@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from pipelines import cli
+from pipelines.cli import main as cli
 
 
 @pytest.mark.parametrize("error", [PermissionError(13, "Permission denied", "x.parquet"), pa.ArrowInvalid("bad\npage")])

@@ -11,9 +11,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.errors import BadInputError, MissingError
-from pipelines.load import LARGEST_FILE, parse, read
-from pipelines.problems import PipelineError, Span
+from components.platform.errors import BadInputError, MissingError
+from pipelines.language.load import LARGEST_FILE, parse, read
+from pipelines.language.problems import PipelineError, Span
 
 HERE = Path("x.yaml")
 PLAIN = st.recursive(

@@ -9,13 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.catalog import catalog
-from components.errors import BadInputError
+from components.platform.catalog import catalog
+from components.platform.errors import BadInputError
 from features.declaration import Window
-from pipelines.check import check_params, load_plan, parse_params, pipeline_path, resolve_config, resolve_window
-from pipelines.params import misfit
-from pipelines.plan import PlannedStage
-from pipelines.spec import ParamSpec, PipelineSpec
+from pipelines.language.check import (
+    check_params,
+    load_plan,
+    parse_params,
+    pipeline_path,
+    resolve_config,
+    resolve_window,
+)
+from pipelines.language.params import misfit
+from pipelines.language.plan import PlannedStage
+from pipelines.language.spec import ParamSpec, PipelineSpec
 
 VALUE = st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 

@@ -9,20 +9,20 @@ from typing import Any
 
 import pytest
 
-from components import cache
-from components import execute as execution
-from components.contract import ComponentSpec
-from components.errors import MissingError
-from components.execute import StageRequest, StageResult, execute
-from components.settings import Settings
-from components.sources import source_files
-from pipelines import predict as predicting
-from pipelines.check import resolve_config, resolve_window
-from pipelines.plan import Plan, PlannedStage, Prediction, Wire
-from pipelines.predict import predict
-from pipelines.render import as_json, summary
-from pipelines.selection import Selection, refuse_missing, select
-from pipelines.spec import PipelineSpec
+from components.platform import cache
+from components.platform import execute as execution
+from components.platform.contract import ComponentSpec
+from components.platform.errors import MissingError
+from components.platform.execute import StageRequest, StageResult, execute
+from components.platform.settings import Settings
+from components.platform.sources import source_files
+from pipelines.language.check import resolve_config, resolve_window
+from pipelines.language.plan import Plan, PlannedStage, Prediction, Wire
+from pipelines.language.selection import Selection, refuse_missing, select
+from pipelines.language.spec import PipelineSpec
+from pipelines.run import predict as predicting
+from pipelines.run.predict import predict
+from pipelines.show.render import as_json, summary
 from tests.example_component import ADD, COUNT
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

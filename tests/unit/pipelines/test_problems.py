@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.problems import MOST_SHOWN, PipelineError, Problem
+from pipelines.language.problems import MOST_SHOWN, PipelineError, Problem
 
 
 def test_the_caret_stands_under_wide_characters_too() -> None:

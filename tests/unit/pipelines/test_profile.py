@@ -14,16 +14,16 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from components.errors import BadInputError, MissingError
-from components.settings import ROOT, Settings
-from pipelines import hiding
-from pipelines.check import load_plan, pipeline_path
-from pipelines.load import read
-from pipelines.problems import PipelineError
-from pipelines.profile import ACTIVE, load_profile, profile_file, profile_files, use_profile
-from pipelines.profile_spec import SECRETS as SECRET_KEYS
-from pipelines.profile_spec import VARIABLES
-from pipelines.schema_profile import PROFILE_SCHEMA_FILE, profile_schema_is_fresh
+from components.platform.errors import BadInputError, MissingError
+from components.platform.settings import ROOT, Settings
+from pipelines.language import hiding
+from pipelines.language.check import load_plan, pipeline_path
+from pipelines.language.load import read
+from pipelines.language.problems import PipelineError
+from pipelines.language.profile import ACTIVE, load_profile, profile_file, profile_files, use_profile
+from pipelines.language.profile_spec import SECRETS as SECRET_KEYS
+from pipelines.language.profile_spec import VARIABLES
+from pipelines.show.schema_profile import PROFILE_SCHEMA_FILE, profile_schema_is_fresh
 from tests.golden_files import agreed, marked_places
 
 FOLDER = Path(__file__).resolve().parents[2] / "golden" / "profiles"
@@ -90,7 +90,7 @@ def test_the_schema_is_fresh_and_sees_what_a_schema_can() -> None:
 
 def test_its_keys_are_the_variables_that_settings_read(tmp_path: Path) -> None:
     """Every location of `Settings` can be written in a profile, and arrives."""
-    from pipelines.airflow_home import of_settings
+    from pipelines.run.airflow_home import of_settings
 
     settings = of_settings(Settings.at(tmp_path)) | {"RANKMILL_RAY_ADDRESS": ""}
     assert {*settings} <= {*VARIABLES.values()}
@@ -201,7 +201,7 @@ def test_no_command_shows_a_secret(arguments: tuple[str, ...], place: str, tmp_p
         "RANKMILL_TRACEBACK": "1", ACTIVE: place,
     }  # fmt: skip
     words = [place if word == "PLACE" else word for word in arguments]
-    code = "from pipelines.cli import main; main()"
+    code = "from pipelines.cli.main import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", code, *words], cwd=ROOT, env=environ, capture_output=True, text=True, check=False
     )

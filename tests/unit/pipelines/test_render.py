@@ -10,10 +10,10 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from pipelines.check import PIPELINES, examine, load_plan, pipeline_names, pipeline_path
-from pipelines.load import parse
-from pipelines.plan import Plan, Prediction
-from pipelines.render import as_json, mermaid, table, text_graph
+from pipelines.language.check import PIPELINES, examine, load_plan, pipeline_names, pipeline_path
+from pipelines.language.load import parse
+from pipelines.language.plan import Plan, Prediction
+from pipelines.show.render import as_json, mermaid, table, text_graph
 
 PLANS = [pytest.param(load_plan(pipeline_path(name)), id=name) for name in pipeline_names()]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.rules_definitions import unread
+from pipelines.language.rules.definitions import unread
 
 TEXT = """from feast import Entity, FeatureService, FeatureView, Field, FileSource
 from feast.types import Bytes, Int64, String

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from components.errors import BadInputError
+from components.platform.errors import BadInputError
 from components.rankers.build import build_ranker
 from components.rankers.config import DOMAINS, HEADS, OPTIONS, RANKERS, RankerConfig
-from pipelines.check import load_plan
-from pipelines.problems import PipelineError
+from pipelines.language.check import load_plan
+from pipelines.language.problems import PipelineError
 from tests.unit.rankers.conftest import make_schema
 
 BLOCKS: list[dict[str, Any]] = [

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from components.errors import BadInputError
-from pipelines.cli import app
-from pipelines.scaffold import KINDS, NEXT, Kind, rendered, write_example
+from components.platform.errors import BadInputError
+from pipelines.cli.main import app
+from pipelines.scaffold.write import KINDS, NEXT, Kind, rendered, write_example
 
 ROOT = Path(__file__).resolve().parents[3]
 

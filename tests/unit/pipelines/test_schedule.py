@@ -10,9 +10,9 @@ from croniter import croniter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.errors import BadInputError
-from pipelines.schedule import PRESETS, cron_fault, first_run, moment_of, without_news
-from pipelines.spec import PipelineSpec, Schedule
+from components.platform.errors import BadInputError
+from pipelines.language.schedule import PRESETS, cron_fault, first_run, moment_of, without_news
+from pipelines.language.spec import PipelineSpec, Schedule
 
 FIELD = st.sampled_from(
     ["*", "0", "1", "5", "*/5", "1-5", "1,2", "60", "24", "31", "mon", "jan", "a", "*/0", "-", "7", "L", "1#2"]

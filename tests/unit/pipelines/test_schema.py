@@ -9,14 +9,14 @@ from typing import Any
 import jsonschema
 import pytest
 
-from components.catalog import catalog
-from components.contract import ComponentSpec
+from components.platform.catalog import catalog
+from components.platform.contract import ComponentSpec
 from components.rankers.config import RANKERS
-from pipelines import shape
-from pipelines.check import load_plan, pipeline_names, pipeline_path
-from pipelines.describe import config_rows, sample_yaml
-from pipelines.load import parse, read
-from pipelines.schema import SCHEMA_FILE, pipeline_schema, schema_is_fresh, walk
+from pipelines.language import shape
+from pipelines.language.check import load_plan, pipeline_names, pipeline_path
+from pipelines.language.load import parse, read
+from pipelines.show.describe import config_rows, sample_yaml
+from pipelines.show.schema import SCHEMA_FILE, pipeline_schema, schema_is_fresh, walk
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "errors"
 SEMANTIC = {

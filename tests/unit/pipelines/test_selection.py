@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.errors import BadInputError, MissingError
-from pipelines.cli_plan import parse_moment
-from pipelines.plan import Plan
-from pipelines.resume import command_to_continue
-from pipelines.selection import ALL, Selection, select
+from components.platform.errors import BadInputError, MissingError
+from pipelines.cli.plan import parse_moment
+from pipelines.language.plan import Plan
+from pipelines.language.selection import ALL, Selection, select
+from pipelines.run.resume import command_to_continue
 from tests.example_component import COUNT
 from tests.unit.pipelines.test_predict import stage
 
@@ -22,7 +22,7 @@ MOMENT = datetime(2026, 3, 1, 2, tzinfo=UTC)
 
 
 def plan_of(upstream: dict[str, tuple[str, ...]], end: str | None = "2026-01-01") -> Plan:
-    from pipelines.spec import PipelineSpec
+    from pipelines.language.spec import PipelineSpec
 
     stages = tuple(replace(stage(name, COUNT, {}), upstream=before) for name, before in upstream.items())
     spec = {

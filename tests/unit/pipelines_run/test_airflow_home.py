@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from components.errors import StorageError
-from components.settings import ROOT, Settings
-from pipelines.airflow_home import (
+from components.platform.errors import StorageError
+from components.platform.settings import ROOT, Settings
+from pipelines.run.airflow_home import (
     environment,
     in_process_environment,
     initialise,
@@ -87,7 +87,7 @@ def test_airflows_password_is_made_once_and_nobody_is_admin_without_it(tmp_path:
 
 @pytest.mark.engine
 def test_two_first_users_at_once_get_one_working_database(tmp_path: Path) -> None:
-    imports = "from pipelines.airflow_home import initialise; from components.settings import Settings"
+    imports = "from pipelines.run.airflow_home import initialise; from components.platform.settings import Settings"
     code = f"{imports}; initialise(Settings.from_environment())"
     env = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "RANKMILL", "MLFLOW_T"))}
     env |= {"RANKMILL_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}

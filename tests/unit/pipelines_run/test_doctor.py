@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from components.errors import BadInputError
-from components.settings import ROOT, Settings
-from pipelines import doctor
-from pipelines.doctor import Check, examine, rooms_problem
-from pipelines.servers import port_is_busy, serve
+from components.platform.errors import BadInputError
+from components.platform.settings import ROOT, Settings
+from pipelines.run import doctor
+from pipelines.run.doctor import Check, examine, rooms_problem
+from pipelines.run.servers import port_is_busy, serve
 
 
 def by_name(checks: list[Check]) -> dict[str, Check]:

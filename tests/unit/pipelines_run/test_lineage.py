@@ -7,13 +7,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from components.artifacts import EvaluationReport, FeatureTables, ModelVersion, Promotion
-from components.execute import StageResult
-from components.settings import Settings
-from pipelines.lineage import Column, DataSet, lineage_of
-from pipelines.lineage_events import events, facets
-from pipelines.plan import Plan
-from pipelines.task import Attempt
+from components.platform.artifacts import EvaluationReport, FeatureTables, ModelVersion, Promotion
+from components.platform.execute import StageResult
+from components.platform.settings import Settings
+from pipelines.language.plan import Plan
+from pipelines.run.lineage import Column, DataSet, lineage_of
+from pipelines.run.lineage_events import events, facets
+from pipelines.run.task import Attempt
 from tests.unit.pipelines_run import test_task
 from tests.unit.pipelines_run.test_summary import REPORT, VERDICT, VERSION, Records
 from tests.unit.pipelines_run.test_task import MOMENT
@@ -73,7 +73,7 @@ def test_an_artifact_of_several_tables_names_each(plan: Plan, tmp_path: Path) ->
 
 def publish(records: Records, name: str, tables: dict[str, Path], texts: dict[str, str]) -> StageResult:
     """Publish binary files beside texts."""
-    from components.store import open_store
+    from components.platform.store import open_store
 
     draft = records.staged / name / "out"
     draft.mkdir(parents=True)

@@ -6,18 +6,24 @@ from pathlib import Path
 
 import pytest
 
-from components.artifacts import DataDocs, Promotion, Ranker
-from components.errors import BadInputError, ContractViolationError, GateRefusedError, ParityError, RankmillError
-from components.execute import run_folder
-from components.settings import Settings
-from components.validate_data.config import ExpectationResult, SuiteResult
-from pipelines.lineage import DataSet, Lineage
-from pipelines.lineage_events import events
-from pipelines.lineage_verdict import Answer, Check, answer_of
-from pipelines.plan import Plan
-from pipelines.task import Attempt
-from registry.contract import ParityCase, ParityReport
-from registry.verdict import Judgement
+from components.data.validate_data.config import ExpectationResult, SuiteResult
+from components.platform.artifacts import DataDocs, Promotion, Ranker
+from components.platform.errors import (
+    BadInputError,
+    ContractViolationError,
+    GateRefusedError,
+    ParityError,
+    RankmillError,
+)
+from components.platform.execute import run_folder
+from components.platform.settings import Settings
+from pipelines.language.plan import Plan
+from pipelines.run.lineage import DataSet, Lineage
+from pipelines.run.lineage_events import events
+from pipelines.run.lineage_verdict import Answer, Check, answer_of
+from pipelines.run.task import Attempt
+from registry.gate.verdict import Judgement
+from registry.serving.contract import ParityCase, ParityReport
 from tests.unit.pipelines_run import test_task
 from tests.unit.pipelines_run.test_summary import VERDICT, Records
 from tests.unit.pipelines_run.test_task import MOMENT

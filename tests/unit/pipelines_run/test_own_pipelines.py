@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from components.errors import BadInputError, MissingError
-from pipelines.airflow_home import bundles
-from pipelines.check import load_plan, pipeline_names, pipeline_path
-from pipelines.cli import app
-from pipelines.places import OWN, PIPELINES, hidden_files, own_folder
-from pipelines.problems import PipelineError
-from pipelines.stubs import DAGS, every_stale_stub, stub_of, write_every_stub
+from components.platform.errors import BadInputError, MissingError
+from pipelines.cli.main import app
+from pipelines.language.check import load_plan, pipeline_names, pipeline_path
+from pipelines.language.places import OWN, PIPELINES, hidden_files, own_folder
+from pipelines.language.problems import PipelineError
+from pipelines.run.airflow_home import bundles
+from pipelines.run.stubs import DAGS, every_stale_stub, stub_of, write_every_stub
 
 TEXT = """name: {name}
 window: {{days: 7}}

@@ -9,14 +9,16 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from components.artifacts import DataDocs, EvaluationReport, Promotion, Ranker
-from components.execute import StageResult, run_folder
-from components.settings import Settings
-from features.files import write_durably
-from pipelines import cli, report, runs
-from pipelines.plan import Plan
-from pipelines.runs import RecordedRun, read_run
-from pipelines.task import Attempt, run_stage
+from components.platform.artifacts import DataDocs, EvaluationReport, Promotion, Ranker
+from components.platform.execute import StageResult, run_folder
+from components.platform.settings import Settings
+from features.ground.files import write_durably
+from pipelines.cli import main as cli
+from pipelines.language.plan import Plan
+from pipelines.record import runs
+from pipelines.record.runs import RecordedRun, read_run
+from pipelines.run.task import Attempt, run_stage
+from pipelines.show import report
 from tests.unit.pipelines_run import test_task
 from tests.unit.pipelines_run.test_summary import REPORT, VERDICT, Records
 from tests.unit.pipelines_run.test_task import MOMENT

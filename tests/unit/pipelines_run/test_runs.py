@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from components.errors import BadInputError, MissingError
-from components.execute import StageResult, run_folder
-from components.settings import Settings
-from features.files import write_durably
-from pipelines import cli, runs
-from pipelines.runs import RunEnd, RunStart, find_run, pin, recorded_runs, start_of
+from components.platform.errors import BadInputError, MissingError
+from components.platform.execute import StageResult, run_folder
+from components.platform.settings import Settings
+from features.ground.files import write_durably
+from pipelines.cli import main as cli
+from pipelines.record import runs
+from pipelines.record.runs import RunEnd, RunStart, find_run, pin, recorded_runs, start_of
 
 MOMENT = datetime(2026, 3, 1, 2, tzinfo=UTC)
 STAGES = ("first", "second")
@@ -69,7 +70,7 @@ def test_a_scheduled_run_of_which_nothing_is_heard_is_unfinished(settings: Setti
 def test_a_run_of_a_process_that_is_gone_was_killed(settings: Settings) -> None:
     code = (
         "import os, signal, sys, pathlib, datetime\n"
-        "from components.settings import Settings\nfrom pipelines import runs\n"
+        "from components.platform.settings import Settings\nfrom pipelines import runs\n"
         "s = Settings.at(pathlib.Path(sys.argv[1]))\n"
         "runs.write_start(s, runs.start_of('toy', 'r', datetime.datetime.now(datetime.UTC), ('first',), {}))\n"
         "os.kill(os.getpid(), signal.SIGKILL)"

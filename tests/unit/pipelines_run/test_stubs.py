@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipelines.stubs import stale_stubs, stub_of, write_stubs
+from pipelines.run.stubs import stale_stubs, stub_of, write_stubs
 
 
 def test_write_makes_check_pass_and_the_second_write_does_nothing(tmp_path: Path) -> None:

@@ -10,18 +10,18 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from components.artifacts import Artifact, DataDocs, ErrorMemory, EvaluationReport, ModelVersion, Promotion
-from components.execute import StageResult
-from components.settings import Settings
-from components.store import open_store
+from components.platform.artifacts import Artifact, DataDocs, ErrorMemory, EvaluationReport, ModelVersion, Promotion
+from components.platform.execute import StageResult
+from components.platform.settings import Settings
+from components.platform.store import open_store
 from features.declaration import Window
-from pipelines.check import load_plan, pipeline_path
-from pipelines.run import Failure, RunOutcome
-from pipelines.summary import print_summary
-from registry.contract import RegisteredVersion
+from pipelines.language.check import load_plan, pipeline_path
+from pipelines.run.run import Failure, RunOutcome
+from pipelines.show.summary import print_summary
+from registry.gate.verdict import Verdict
 from registry.memory.prequential import SlotMetrics, SlotReport, TaskSlot
-from registry.report import Cell, Evaluation, Interval
-from registry.verdict import Verdict
+from registry.metrics.report import Cell, Evaluation, Interval
+from registry.serving.contract import RegisteredVersion
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 

@@ -12,13 +12,13 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from components import catalog
-from components.errors import BadInputError, GateRefusedError, RetryableError, StorageError
-from components.execute import StageResult
-from components.settings import Settings
-from pipelines.check import load_plan
-from pipelines.plan import Plan
-from pipelines.task import Attempt, InterruptedRunError, may_pass, process, request_of, run_stage, sentence
+from components.platform import catalog
+from components.platform.errors import BadInputError, GateRefusedError, RetryableError, StorageError
+from components.platform.execute import StageResult
+from components.platform.settings import Settings
+from pipelines.language.check import load_plan
+from pipelines.language.plan import Plan
+from pipelines.run.task import Attempt, InterruptedRunError, may_pass, process, request_of, run_stage, sentence
 
 YAML = """
 name: adding

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.check import load_plan
-from pipelines.run import _unfinished
+from pipelines.language.check import load_plan
+from pipelines.run.run import _unfinished
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from torch import Tensor
 
-from components.testing_rankers import FIELDS, STREAM, example_batch, example_schema, widened, without_events
+from components.testing.ranker import FIELDS, STREAM, example_batch, example_schema, widened, without_events
 from features.declaration import RankerSchema
 
 __all__ = ["FIELDS", "STREAM", "make_batch", "make_schema", "widened", "without_events"]

@@ -14,13 +14,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
-from components.errors import BadInputError
+from components.platform.errors import BadInputError
 from components.rankers.build import build_ranker
 from components.rankers.config import RankerConfig
 from components.rankers.domains import adaptdhm
 from components.rankers.domains.adaptdhm import AdaptDhm, settle
 from components.rankers.domains.partitioned import SHARED
-from components.rankers.files import load_ranker, write_weights
+from components.train.ranker_files import load_ranker, write_weights
 from features.declaration import Declaration, FieldSpec, RankerSchema
 
 ROOT = Path(__file__).resolve().parents[3]

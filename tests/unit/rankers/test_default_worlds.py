@@ -26,8 +26,8 @@ from components.rankers.config import (
     defaults_of,
     options_of,
 )
-from components.train_ranker.knobs import Knobs
-from components.train_ranker.optimiser import RankerOptimiser
+from components.train.train_ranker.knobs import Knobs
+from components.train.train_ranker.optimiser import RankerOptimiser
 from tests import part_worlds as worlds
 from tests.known_truth import excess_loss
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from components.errors import BadInputError
+from components.platform.errors import BadInputError
 from components.rankers.build import build_ranker
 from components.rankers.config import RankerConfig
 from components.rankers.fintrec.attention import Layer, Sight, ladder

@@ -15,11 +15,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from components.errors import BadInputError
+from components.platform.errors import BadInputError
 from components.rankers.build import build_ranker
 from components.rankers.config import RankerConfig
-from components.rankers.gnolr import Gnolr, SideNetworks
-from components.rankers.ordinal import (
+from components.rankers.gnolr.ordinal import (
     categories,
     log_difference,
     nested_logits,
@@ -27,6 +26,7 @@ from components.rankers.ordinal import (
     scales,
     thresholds,
 )
+from components.rankers.gnolr.ranker import Gnolr, SideNetworks
 from components.rankers.tasks import LOGIT
 from features.declaration import Declaration, FieldSpec, RankerSchema
 from tests.unit.rankers.conftest import FIELDS

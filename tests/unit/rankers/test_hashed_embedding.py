@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from components.rankers import hashed_embedding
 from components.rankers.base import RankerModule
 from components.rankers.build import build_ranker
 from components.rankers.config import COMPOSED, RANKERS, RankerConfig
-from components.rankers.embedding import FieldEmbedding
-from components.rankers.files import load_ranker, write_weights
-from components.rankers.hashed_embedding import HashedEmbedding
+from components.rankers.embedding import hashed as hashed_embedding
+from components.rankers.embedding.hashed import HashedEmbedding
+from components.rankers.embedding.table import FieldEmbedding
+from components.train.ranker_files import load_ranker, write_weights
 from features.declaration import FIRST, PADDING, UNKNOWN, FieldSpec, RankerSchema
 from tests.unit.rankers.conftest import widened, without_events
 

@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from components.errors import BadInputError, StorageError
+from components.platform.errors import BadInputError, StorageError
 from components.rankers.base import RankerModule
 from components.rankers.build import build_ranker
 from components.rankers.config import RankerConfig
-from components.rankers.lora import (
+from components.rankers.lora.adapter import (
     ADAPTER,
     ChangedRows,
     LoraLinear,
@@ -27,7 +27,7 @@ from components.rankers.lora import (
     weights_digest,
     write_adapter,
 )
-from components.rankers.lora_config import LoraConfig
+from components.rankers.lora.config import LoraConfig
 from tests.unit.rankers.conftest import make_batch, make_schema
 
 SCHEMA = make_schema("like", "love")

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from components.errors import BadInputError
-from components.rankers.embedding import FieldEmbedding
+from components.platform.errors import BadInputError
+from components.rankers.embedding.table import FieldEmbedding
 from components.rankers.sequences.mean import masked_mean
 from components.rankers.tower import Tower
 from features.declaration import FieldSpec, RankerSchema

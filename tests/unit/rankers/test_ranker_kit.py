@@ -15,7 +15,7 @@ from components.rankers.config import RankerConfig
 from components.rankers.lr import LogisticRegression
 from components.rankers.offered import RankerSpec
 from components.rankers.tasks import HIDDEN
-from components.testing_rankers import RankerKit, example_batch, example_schema
+from components.testing.ranker import RankerKit, example_batch, example_schema
 from features.declaration import RankerSchema
 
 HERE = "tests.unit.rankers.test_ranker_kit"

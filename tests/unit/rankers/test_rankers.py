@@ -11,12 +11,12 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from components.errors import BadInputError, StorageError
+from components.platform.errors import BadInputError, StorageError
 from components.rankers.base import RankerModule
 from components.rankers.build import build_ranker
 from components.rankers.config import OPTIONS, RANKERS, RankerConfig
-from components.rankers.files import load_ranker, write_weights
-from components.testing_rankers import RankerContract
+from components.testing.ranker import RankerContract
+from components.train.ranker_files import load_ranker, write_weights
 from features.declaration import FieldSpec, RankerSchema
 
 SchemaOf = Callable[..., RankerSchema]

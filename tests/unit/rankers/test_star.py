@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from components.errors import BadInputError
-from components.export_onnx.graph import export_graph
+from components.judge.export_onnx.graph import export_graph
+from components.platform.errors import BadInputError
 from components.rankers.build import build_ranker
 from components.rankers.config import RankerConfig
 from components.rankers.domains.partitioned import SHARED, PartitionedTower

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import torch
 
+from components.data.training_set import read_schema
 from components.rankers import config
 from components.rankers.build import build_ranker
 from components.rankers.config import RankerConfig
 from components.rankers.tasks import HIDDEN, tasks_of
-from components.training_set import read_schema
 from tests.exports import check_graph
 from tests.unit.rankers.conftest import make_batch, make_schema, widened, without_events
 

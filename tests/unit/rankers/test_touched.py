@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from components.rankers.build import build_ranker
 from components.rankers.config import RankerConfig
-from components.rankers.embedding import FieldEmbedding
-from components.rankers.touched import summed_by_row
-from components.train_ranker.knobs import Knobs, Tables
-from components.train_ranker.optimiser import RankerOptimiser
-from components.train_ranker.rowwise import BETAS, EPSILON
+from components.rankers.embedding.sparse_gradient import summed_by_row
+from components.rankers.embedding.table import FieldEmbedding
+from components.train.train_ranker.knobs import Knobs, Tables
+from components.train.train_ranker.optimiser import RankerOptimiser
+from components.train.train_ranker.rowwise import BETAS, EPSILON
 from features.declaration import PADDING, RankerSchema
 
 BatchOf = Callable[..., dict[str, torch.Tensor]]

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.declaration import Declaration
-from features.errors import BadInputError
-from registry.calibration import (
+from features.ground.errors import BadInputError
+from registry.serving.calibration import (
     Calibration,
     Identity,
     Isotonic,
@@ -24,7 +24,7 @@ from registry.calibration import (
     sigmoid,
     stages_of,
 )
-from registry.domains import domain_codes
+from registry.serving.domains import domain_codes
 
 FUNNEL = Declaration(feedback=("click", "cart", "pay"), domain="product")
 FLAT = FUNNEL.model_copy(update={"funnel": False})

@@ -17,34 +17,34 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from pydantic import BaseModel
 
-from components.evaluate_ranker.page import render as evaluation_page
-from components.execute import StageResult
-from components.plots import new_figure, save
-from components.records import ArtifactRef
-from components.settings import ROOT
-from components.simulate_policy.page import render as simulation_page
-from components.simulate_policy.report import PolicyValue, Simulation
-from components.store import Store
-from components.validate_data.config import ExpectationResult, SuiteResult
-from components.validate_data.page import render as contract_page
-from components.validate_data.profile import ColumnProfile
+from components.data.validate_data.config import ExpectationResult, SuiteResult
+from components.data.validate_data.page import render as contract_page
+from components.data.validate_data.profile import ColumnProfile
+from components.judge.evaluate_ranker.page import render as evaluation_page
+from components.judge.simulate_policy.page import render as simulation_page
+from components.judge.simulate_policy.report import PolicyValue, Simulation
+from components.pages.plots import new_figure, save
+from components.platform.execute import StageResult
+from components.platform.records import ArtifactRef
+from components.platform.settings import ROOT
+from components.platform.store import Store
 from features.declaration import Window
-from pipelines.check import load_plan, pipeline_path
 from pipelines.compare.page import section
 from pipelines.compare.record import Data, Measured, Record, Row, Tried
 from pipelines.compare.spec import ComparisonSpec, EntrySpec, Reference
-from pipelines.components_page import component_section
-from pipelines.dag_doc import dag_doc, stage_doc
-from pipelines.diagram import Mark
-from pipelines.graph_page import page as graph_page
-from pipelines.plan import Plan
-from pipelines.report import render as run_page
-from pipelines.runs import RecordedRun, RunStart, StageFailure
-from registry.card import Lineage, model_card
-from registry.contract import ModelContract, ParityReport
-from registry.report import ALL, Cell, Evaluation, Interval
-from registry.verdict import Judgement, Verdict
-from registry.verdict_page import render as verdict_page
+from pipelines.language.check import load_plan, pipeline_path
+from pipelines.language.plan import Plan
+from pipelines.record.runs import RecordedRun, RunStart, StageFailure
+from pipelines.show.components_page import component_section
+from pipelines.show.dag_doc import dag_doc, stage_doc
+from pipelines.show.diagram import Mark
+from pipelines.show.graph_page import page as graph_page
+from pipelines.show.report import render as run_page
+from registry.gate.verdict import Judgement, Verdict
+from registry.gate.verdict_page import render as verdict_page
+from registry.metrics.report import ALL, Cell, Evaluation, Interval
+from registry.serving.contract import ModelContract, ParityReport
+from registry.versions.card import Lineage, model_card
 
 WORD = "hostile"
 """What each text from elsewhere is, before it is exchanged for something worse."""
@@ -185,16 +185,16 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Callable[[str], 
     folder = tmp_path_factory.mktemp("pages")
     picture = save(new_figure(1, 1), folder / "picture.png")
     return {
-        "registry/verdict_page.py": _verdict,
-        "components/evaluate_ranker/page.py": _evaluation,
-        "components/validate_data/page.py": _contract,
-        "components/simulate_policy/page.py": lambda text: _simulation(text, picture),
-        "pipelines/graph_page.py": _graph,
-        "pipelines/report.py": lambda text: _run(text, folder),
+        "registry/gate/verdict_page.py": _verdict,
+        "components/judge/evaluate_ranker/page.py": _evaluation,
+        "components/data/validate_data/page.py": _contract,
+        "components/judge/simulate_policy/page.py": lambda text: _simulation(text, picture),
+        "pipelines/show/graph_page.py": _graph,
+        "pipelines/show/report.py": lambda text: _run(text, folder),
     }
 
 
-PAGES_OF_NAMES = {"components/refresh_error_memory/page.py", "components/study_error_memory/page.py"}
+PAGES_OF_NAMES = {"components/memory/refresh_error_memory/page.py", "components/memory/study_error_memory/page.py"}
 """Pages whose texts are names of tasks and models, which hold lower-case letters only."""
 
 
@@ -215,7 +215,7 @@ def test_no_page_gets_a_tag_or_an_address_from_a_text(html: dict[str, Callable[[
 
 def test_every_builder_of_html_is_tried(html: dict[str, Callable[[str], str]]) -> None:
     builders = {path for path, tree in _modules() if _calls(tree, "Environment") or _imports(tree, "html")}
-    assert builders - {"pipelines/diagram.py"} == {*html} | PAGES_OF_NAMES
+    assert builders - {"pipelines/show/diagram.py"} == {*html} | PAGES_OF_NAMES
 
 
 def test_every_template_escapes_by_itself() -> None:
@@ -232,7 +232,7 @@ def test_every_template_escapes_by_itself() -> None:
             assert not bare, f"{path}: an attribute without quotes: {bare}"
 
 
-FILES_OF_YAML = {"pipelines/scaffold.py"}
+FILES_OF_YAML = {"pipelines/scaffold/write.py"}
 """Templates of files that are no pages."""
 
 
@@ -312,11 +312,11 @@ def test_no_markdown_gets_markup_from_a_text(
 ) -> None:
     folder = tmp_path_factory.mktemp("yaml")
     builders: dict[str, Callable[[str], str]] = {
-        "registry/card.py": lambda text: _card(text, good_model),
+        "registry/versions/card.py": lambda text: _card(text, good_model),
         "pipelines/compare/page.py": _comparison,
-        "pipelines/components_page.py": _component,
-        "pipelines/dag_doc.py dag": lambda text: dag_doc(_plan(text)),
-        "pipelines/dag_doc.py stage": lambda text: _task(text, folder),
+        "pipelines/show/components_page.py": _component,
+        "pipelines/show/dag_doc.py dag": lambda text: dag_doc(_plan(text)),
+        "pipelines/show/dag_doc.py stage": lambda text: _task(text, folder),
     }
     for name, build in builders.items():
         assert structure(build(text)) == structure(build(WORD)), name
@@ -325,7 +325,7 @@ def test_no_markdown_gets_markup_from_a_text(
 def test_every_builder_of_markdown_is_tried() -> None:
     builders = {path for path, tree in _modules() if _imports(tree, "registry.markdown")}
     assert builders == {
-        "registry/card.py", "pipelines/compare/page.py", "pipelines/components_page.py", "pipelines/dag_doc.py"
+        "registry/versions/card.py", "pipelines/compare/page.py", "pipelines/show/components_page.py", "pipelines/show/dag_doc.py"
     }  # fmt: skip
     tables = {path for path, _ in _modules() if "|---" in (ROOT / path).read_text(encoding="utf-8")}
     assert not tables, "a table of Markdown by hand: use registry.markdown.table"

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.errors import BadInputError, RetryableError
-from registry.ledger import (
+from features.ground.errors import BadInputError, RetryableError
+from registry.champion.ledger import (
     Action,
     Entry,
     Holder,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.older import WINDOW_END, older, window_end
+from registry.gate.window import WINDOW_END, older, window_end
 
 DAY = datetime(2026, 1, 15, tzinfo=UTC)
 MOMENTS = st.datetimes(min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(UTC))

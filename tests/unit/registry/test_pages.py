@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
-from components.training_set import read_schema
-from registry.calibration import Calibration, Platt, Stage
-from registry.card import Lineage, model_card
-from registry.contract import ModelContract, ParityReport
-from registry.policy import Floor, GatePolicy
-from registry.report import ALL, Cell, Evaluation, Interval
-from registry.verdict_page import render
+from components.data.training_set import read_schema
+from registry.gate.policy import Floor, GatePolicy
+from registry.gate.verdict_page import render
+from registry.metrics.report import ALL, Cell, Evaluation, Interval
+from registry.serving.calibration import Calibration, Platt, Stage
+from registry.serving.contract import ModelContract, ParityReport
+from registry.versions.card import Lineage, model_card
 from tests.unit.registry.test_decide import FAST, make_pair, verdict_of
 
 

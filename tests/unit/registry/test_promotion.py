@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from features.errors import BadInputError, MissingError, RankmillError, RetryableError
-from registry import promotion
-from registry.client import ListedVersion
-from registry.contract import ParityCase, ParityReport, RegisteredVersion
-from registry.ledger import MOVES, Ledger, Note, champion, pending
-from registry.promotion import Promotions, Request
+from features.ground.errors import BadInputError, MissingError, RankmillError, RetryableError
+from registry.champion import promotion
+from registry.champion.ledger import MOVES, Ledger, Note, champion, pending
+from registry.champion.promotion import Promotions, Request
+from registry.serving.contract import ParityCase, ParityReport, RegisteredVersion
+from registry.versions.client import ListedVersion
 
 ASK = Request(actor="ada", reason="test")
 

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 from scipy.stats import spearmanr
 
-from components.training_set import read_raw
+from components.data.training_set import read_raw
 from features.declaration import Declaration, FieldSpec, RankerSchema
-from features.errors import BadInputError
-from registry.reasons import (
+from features.ground.errors import BadInputError
+from registry.serving.reasons import (
     Effects,
     Group,
     effects_of,
@@ -23,7 +23,7 @@ from registry.reasons import (
     top_reasons,
     without,
 )
-from registry.served_model import ServedModel
+from registry.serving.served_model import ServedModel
 from tests.exports import write_model
 
 STREAM = ("recent_items", "recent_likes", "recent_times")

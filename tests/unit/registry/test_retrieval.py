@@ -11,11 +11,11 @@ from torch import Tensor
 
 from components.rankers.build import build_ranker
 from components.rankers.config import RankerConfig
-from components.rankers.gnolr import Gnolr
+from components.rankers.gnolr.ranker import Gnolr
 from features.declaration import Declaration, FieldSpec, RankerSchema
-from features.errors import BadInputError
-from registry import retrieval
-from registry.retrieval import retrieve, unified_halves
+from features.ground.errors import BadInputError
+from registry.serving import retrieval
+from registry.serving.retrieval import retrieve, unified_halves
 
 USERS, ITEMS = 15, 40
 

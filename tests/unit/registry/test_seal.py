@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from features.errors import BadInputError
-from registry.seal import REQUIRED, SEAL, Seal, check_parity, check_seal
+from features.ground.errors import BadInputError
+from registry.versions.seal import REQUIRED, SEAL, Seal, check_parity, check_seal
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import traceback
 
 import pytest
 
-from features.errors import RetryableError
-from registry.database import explain, explained
+from features.ground.errors import RetryableError
+from registry.versions.database import explain, explained
 
 SERVER = "http://mlflow:5000"
 POOL = (

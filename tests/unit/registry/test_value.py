@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from features.declaration import Declaration
-from features.errors import BadInputError
-from registry.value import ValueTable, expected_value
+from features.ground.errors import BadInputError
+from registry.serving.value import ValueTable, expected_value
 
 ROLES = Declaration(feedback=("click", "convert"), domain="product")
 ROWS = pa.table({"product": ["card", "loan", "card", "home"]})

@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from components.training_set import EncodedSplit, read_encoded, read_schema
+from components.data.training_set import EncodedSplit, read_encoded, read_schema
 from features.declaration import RankerSchema
-from registry.axes import axes_of
-from registry.contract import ModelContract, ParityCase, ParityReport
+from registry.serving.axes import axes_of
+from registry.serving.contract import ModelContract, ParityCase, ParityReport
 
 OPSET = 20
 

@@ -15,19 +15,19 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
-from components.artifacts import EventsTable, OnnxModel, TrainingSet
-from components.contract import RunContext
-from components.errors import BadInputError
-from components.export_onnx.graph import OPSET, export_graph
-from components.rankers.files import load_ranker
-from components.settings import Settings
-from components.simulate_policy.component import run
-from components.simulate_policy.config import Config, Inputs
-from components.simulate_policy.report import PolicyValue, Simulation
-from components.training_set import SPLITS, EncodedSplit, write_encoded
+from components.data.training_set import SPLITS, EncodedSplit, write_encoded
+from components.judge.export_onnx.graph import OPSET, export_graph
+from components.judge.simulate_policy.component import run
+from components.judge.simulate_policy.config import Config, Inputs
+from components.judge.simulate_policy.report import PolicyValue, Simulation
+from components.platform.artifacts import EventsTable, OnnxModel, TrainingSet
+from components.platform.contract import RunContext
+from components.platform.errors import BadInputError
+from components.platform.settings import Settings
+from components.train.ranker_files import load_ranker
 from features.declaration import Declaration, RankerSchema, Window
 from features.encode import Encoder
-from registry.contract import ModelContract
+from registry.serving.contract import ModelContract
 from tests.trained import write_ranker
 
 START = datetime(2024, 1, 1, tzinfo=UTC)

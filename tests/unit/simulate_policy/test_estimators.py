@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.errors import BadInputError
-from components.simulate_policy import estimators, policies
-from components.simulate_policy.config import Config, Policy
-from components.simulate_policy.estimators import Floats, Integers, Logged
-from components.simulate_policy.groups import Reference
-from components.simulate_policy.judge import remarks, value_of
-from components.simulate_policy.rewards import cross_fitted_rates
+from components.judge.simulate_policy import estimators, policies
+from components.judge.simulate_policy.config import Config, Policy
+from components.judge.simulate_policy.estimators import Floats, Integers, Logged
+from components.judge.simulate_policy.groups import Reference
+from components.judge.simulate_policy.judge import remarks, value_of
+from components.judge.simulate_policy.rewards import cross_fitted_rates
+from components.platform.errors import BadInputError
 
 CONTEXTS, ITEMS = 4, 6
 CONFIG = Config(policies=(Policy(kind="greedy"),), unit="row", bootstrap=300)

@@ -12,17 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from components.artifacts import Ranker, TrainingSet
-from components.build_training_set.config import SplitReport
-from components.errors import BadInputError, MissingError
-from components.settings import Settings
-from components.store import Store, open_store
-from components.take_champion.component import Found, _trained_until, find, find_ranker
-from components.take_champion.config import Taken
-from components.training_set import read_schema
-from registry.client import ListedVersion
-from registry.contract import RegisteredVersion
-from registry.ledger import Ledger, Note
+from components.data.build_training_set.config import SplitReport
+from components.data.training_set import read_schema
+from components.platform.artifacts import Ranker, TrainingSet
+from components.platform.errors import BadInputError, MissingError
+from components.platform.settings import Settings
+from components.platform.store import Store, open_store
+from components.train.take_champion.component import Found, _trained_until, find, find_ranker
+from components.train.take_champion.config import Taken
+from registry.champion.ledger import Ledger, Note
+from registry.serving.contract import RegisteredVersion
+from registry.versions.client import ListedVersion
 from tests.trained import publish
 
 DAYS = [datetime(2026, 1, day, tzinfo=UTC) for day in range(1, 6)]

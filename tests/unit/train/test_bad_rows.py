@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from components.errors import BadInputError
-from components.train_ranker.batches import open_split
-from components.training_set import EncodedSplit, read_encoded, read_schema, write_encoded
+from components.data.training_set import EncodedSplit, read_encoded, read_schema, write_encoded
+from components.platform.errors import BadInputError
+from components.train.train_ranker.batches import open_split
 from features.encode import Encoder
 from features.encoding import FieldEncoding
 

@@ -12,10 +12,10 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 
 from components.rankers.config import DEFAULTS, OPTIONS, RANKERS, RankerConfig
-from components.train_ranker.config import Config
-from components.train_ranker.job import TrainingJob, read_progress
-from components.train_ranker.loop import train
-from components.train_ranker.validation import Replica
+from components.train.train_ranker.config import Config
+from components.train.train_ranker.job import TrainingJob, read_progress
+from components.train.train_ranker.loop import train
+from components.train.train_ranker.validation import Replica
 from tests.worlds import write_training_set
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -81,8 +81,8 @@ def test_two_workers_make_the_model_of_one(title: str, trained: Path) -> None:
 
 
 def test_the_last_batch_leaves_a_worker_without_a_row(trained: Path) -> None:
-    from components.train_ranker.order import share
-    from components.training_set import read_encoded, read_schema
+    from components.data.training_set import read_encoded, read_schema
+    from components.train.train_ranker.order import share
 
     rows = read_encoded(trained / "data", "train", read_schema(trained / "data")).rows
     assert rows == 321

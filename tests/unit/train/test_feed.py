@@ -10,10 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.train_ranker import feed, order
-from components.train_ranker.feed import Batch, Plan, batches
-from components.train_ranker.order import shuffled, windows
-from components.training_set import EncodedSplit
+from components.data.training_set import EncodedSplit
+from components.train.train_ranker import feed, order
+from components.train.train_ranker.feed import Batch, Plan, batches
+from components.train.train_ranker.order import shuffled, windows
 
 
 def split_of(rows: int) -> EncodedSplit:

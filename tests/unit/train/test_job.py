@@ -10,12 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.errors import BadInputError, ContractViolationError, RankmillError, RetryableError, StorageError
-from components.train_ranker.config import EpochReport
-from components.train_ranker.curves import draw_curves
-from components.train_ranker.job import PROGRESS, Failure, Progress, append_progress, read_progress
-from components.train_ranker.order import Indices, share, shuffled, windows
-from components.train_ranker.ray_launch import knock, refuse_oversized
+from components.platform.errors import (
+    BadInputError,
+    ContractViolationError,
+    RankmillError,
+    RetryableError,
+    StorageError,
+)
+from components.train.train_ranker.config import EpochReport
+from components.train.train_ranker.curves import draw_curves
+from components.train.train_ranker.job import PROGRESS, Failure, Progress, append_progress, read_progress
+from components.train.train_ranker.order import Indices, share, shuffled, windows
+from components.train.train_ranker.ray_launch import knock, refuse_oversized
 
 
 def report(epoch: int, best: bool = True, **metrics: float) -> EpochReport:
@@ -105,7 +111,7 @@ def test_a_worker_that_stopped_answering_is_lost_and_an_error_of_its_code_is_not
     from ray.exceptions import ActorDiedError, RayTaskError
     from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError
 
-    from components.train_ranker.ray_launch import _is_loss_of_worker
+    from components.train.train_ranker.ray_launch import _is_loss_of_worker
 
     died = ActorDiedError()
     lost = (died, WorkerHealthCheckFailedError("a check failed", died), WorkerHealthCheckTimeoutError("silent"))

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from components.train_ranker.diverged import is_healthy
-from components.train_ranker.knobs import Elastic, Knobs, Tables
+from components.train.train_ranker.diverged import is_healthy
+from components.train.train_ranker.knobs import Elastic, Knobs, Tables
 
 
 @pytest.mark.parametrize(

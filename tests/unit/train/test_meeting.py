@@ -12,10 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from components.train_ranker.config import Config
-from components.train_ranker.file_meeting import FileMeeting
-from components.train_ranker.job import TrainingJob
-from components.train_ranker.ray_launch import _meeting
+from components.train.train_ranker.config import Config
+from components.train.train_ranker.file_meeting import FileMeeting
+from components.train.train_ranker.job import TrainingJob
+from components.train.train_ranker.ray_launch import _meeting
 from tests.local_servers import free_port
 
 WORKER = """

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from components.train_ranker import remote
-from components.train_ranker.job import TrainingJob
-from components.train_ranker.ray_access import MODE, TOKEN, TOKEN_PATH, close_to_others, show_token
-from pipelines.problems import PipelineError
-from pipelines.profile import load_profile, use_profile
+from components.train.train_ranker import remote
+from components.train.train_ranker.job import TrainingJob
+from components.train.train_ranker.ray_access import MODE, TOKEN, TOKEN_PATH, close_to_others, show_token
+from pipelines.language.problems import PipelineError
+from pipelines.language.profile import load_profile, use_profile
 
 
 def test_every_run_has_a_token_of_its_own_that_others_cannot_read(tmp_path: Path) -> None:
@@ -80,5 +80,5 @@ def test_a_path_with_what_a_shell_reads_stays_one_argument(tmp_path: Path, monke
     with remote.RemoteJob(job, tmp_path / "log", lambda: None):
         pass
     line = shlex.split(client.given["entrypoint"])
-    assert line[1:] == ["-m", "components.train_ranker.ray_launch", str(home / "job.json")]
+    assert line[1:] == ["-m", "components.train.train_ranker.ray_launch", str(home / "job.json")]
     assert "t0ken" not in str(client.given), "Ray writes what it is given to its logs"

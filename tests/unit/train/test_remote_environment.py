@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from components.train_ranker import remote
+from components.train.train_ranker import remote
 
 
 def test_a_job_is_given_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import load_file
 
 from components.rankers.config import OPTIONS, RankerConfig
-from components.train_ranker import checkpoints, loop
-from components.train_ranker.config import Config
-from components.train_ranker.job import TrainingJob, read_progress
-from components.train_ranker.knobs import Checkpoints, Tables
-from components.train_ranker.loop import train
-from components.train_ranker.validation import Replica
+from components.train.train_ranker import checkpoints, loop
+from components.train.train_ranker.config import Config
+from components.train.train_ranker.job import TrainingJob, read_progress
+from components.train.train_ranker.knobs import Checkpoints, Tables
+from components.train.train_ranker.loop import train
+from components.train.train_ranker.validation import Replica
 
 STEPS = 5
 """Steps between checkpoints."""

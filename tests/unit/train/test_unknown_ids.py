@@ -7,15 +7,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from components.data.training_set import EncodedSplit
 from components.rankers.base import RankerModule
 from components.rankers.build import build_ranker
 from components.rankers.config import RANKERS, RankerConfig
-from components.rankers.embedding import FieldEmbedding
-from components.testing_rankers import example_schema
-from components.train_ranker.config import Config
-from components.train_ranker.feed import Batch, Plan, batches
-from components.train_ranker.optimiser import RankerOptimiser
-from components.training_set import EncodedSplit
+from components.rankers.embedding.table import FieldEmbedding
+from components.testing.ranker import example_schema
+from components.train.train_ranker.config import Config
+from components.train.train_ranker.feed import Batch, Plan, batches
+from components.train.train_ranker.optimiser import RankerOptimiser
 from features.declaration import FIRST, UNKNOWN, Declaration, FieldSpec, RankerSchema
 
 ROWS, KNOWN = 4000, 40

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.validate_data.gx_adapter import Finding
-from components.validate_data.outcome import broken_rows, conclude, set_aside, violation, warning
-from components.validate_data.page import render
-from components.validate_data.profile import profile
+from components.data.validate_data.gx_adapter import Finding
+from components.data.validate_data.outcome import broken_rows, conclude, set_aside, violation, warning
+from components.data.validate_data.page import render
+from components.data.validate_data.profile import profile
 from features.suites import Contract, Expectation, Suite
 
 

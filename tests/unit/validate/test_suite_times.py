@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from components.errors import BadInputError
-from components.validate_data.gx_adapter import Finding, check
+from components.data.validate_data.gx_adapter import Finding, check
+from components.platform.errors import BadInputError
 from features.suites import read
 
 MOMENTS = [

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from components.catalog import component
-from components.sources import modules_of, source_files
-from components.validate_data.config import Config
+from components.data.validate_data.config import Config
+from components.platform.catalog import component
+from components.platform.sources import modules_of, source_files
 from features import suites
-from features.errors import BadInputError, MissingError
+from features.ground.errors import BadInputError, MissingError
 
 
 def write(tmp_path: Path, text: str) -> Path:

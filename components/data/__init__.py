@@ -1,0 +1,1 @@
+"""How do events become a training set? Contract, features, point-in-time rows."""

@@ -1,0 +1,280 @@
+"""How do impressions and features become three leak-free splits with one encoder?"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from components.data.build_training_set.config import Config, Inputs, Outputs, SplitPart, SplitReport
+from components.data.build_training_set.cut import cut_notes
+from components.data.build_training_set.rows import join_features, joined_names, missing_shares, read_impressions
+from components.data.build_training_set.split import split_rows, trained_until
+from components.data.build_training_set.unknown import unknown_notes, unknown_shares
+from components.data.training_set import SPLITS, EncodedSplit, SplitName, write_encoded
+from components.platform.artifacts import TrainingSet
+from components.platform.contract import RunContext
+from components.platform.errors import BadInputError, MissingError, did_you_mean
+from features.declaration import RankerSchema, Window
+from features.definitions import Definitions
+from features.encode import Encoder
+from features.encoding import FieldEncoding
+from features.services.own_definitions import definitions_of
+from features.services.service import ServiceSnapshot, describe
+
+
+def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
+    """Join, split, encode and write the training set.
+
+    Raises:
+        BadInputError: columns, features or rows do not fit the config.
+        ContractViolationError: labels are not 0 or 1, the funnel is broken, or the join lost rows.
+    """
+    tables = context.local(inputs.features)
+    definitions = definitions_of(config.definitions)
+    snapshot = read_snapshot(tables, config.feature_service, definitions)
+    impressions = read_impressions(context.local(inputs.events) / "events.parquet", config)
+    context.progress(f"joining {len(snapshot.features)} features to {len(impressions):,} impressions")
+    table = join_features(impressions, config, snapshot, tables, definitions)
+    times = impressions[config.declaration().time]
+    parts = split_rows(times, config.split)
+    splits = {name: table.take(pa.array(rows)) for name, rows in parts.items()}
+    rates = base_rates(splits["train"], config.feedback)
+    dtypes = ranker_features(table, config, snapshot)
+    time = config.declaration().time
+    encoder = Encoder.fit(splits["train"], dtypes, encodings(config, snapshot, dtypes), request_time=time)
+    schema = RankerSchema(
+        declaration=config.declaration(),
+        fields=encoder.fields,
+        base_rates=rates,
+        domains=domains(splits["train"], config),
+        sides=sides(config, snapshot, dtypes),
+        rows=splits["train"].num_rows,
+        trained_from=times[int(parts["train"][0])],
+        trained_until=trained_until(times, parts, config.split),
+    )
+    draft = context.draft("training_set")
+    unknown = _write(draft, splits, encoder, schema, table)
+    report = _report(len(impressions), table, splits, config, snapshot, unknown)
+    (draft / "schema.json").write_text(schema.model_dump_json(indent=2), encoding="utf-8")
+    (draft / "encoder.json").write_text(encoder.model_dump_json(indent=2), encoding="utf-8")
+    (draft / "report.json").write_text(report.model_dump_json(indent=2), encoding="utf-8")
+    ids = (config.user, config.item)
+    odd = unknown_notes(encoder, schema.rows, report.validation.unknown, report.test.unknown, ids)
+    for line in [*_notes(report, splits, config, schema), *odd, *cut_notes(encoder, table)]:
+        context.note(line)
+    return Outputs(training_set=TrainingSet(uri=str(draft)))
+
+
+def read_snapshot(tables: Path, service: str, definitions: Definitions | None = None) -> ServiceSnapshot:
+    """Return what the feature tables say about themselves.
+
+    Args:
+        tables: local folder of a `FeatureTables` artifact.
+        service: feature service.
+        definitions: where it is defined now; `features/definitions/` when None.
+
+    Raises:
+        BadInputError: they were made for another service, or by definitions that have changed.
+    """
+    snapshot = ServiceSnapshot.model_validate_json((tables / "service.json").read_text(encoding="utf-8"))
+    features, sources = describe(service, definitions)
+    if snapshot.service != service:
+        raise BadInputError(
+            f"the feature tables were made for service {snapshot.service!r}, not {service!r}: "
+            "name the same feature_service in materialize_features and build_training_set"
+        )
+    if snapshot.features != tuple(features) or snapshot.sources != tuple(sources):
+        raise BadInputError(
+            f"service {service!r} has changed since its feature tables were made: run materialize_features again"
+        )
+    return snapshot
+
+
+def ranker_features(table: pa.Table, config: Config, snapshot: ServiceSnapshot) -> dict[str, str]:
+    """Return the features that the ranker sees with their Feast dtypes.
+
+    They are the service's features without auxiliary ones, user, item, domain and context, minus `drop`.
+
+    Raises:
+        BadInputError: `drop` names none of them, or a column's type has no Feast dtype.
+    """
+    joined = joined_names(config, snapshot)
+    dtypes = {feature.name: feature.dtype for feature in snapshot.features if feature.name in joined}
+    roles = [config.user, config.item, *([config.domain] if config.domain else []), *config.context]
+    dtypes |= {name: _dtype(name, table.schema.field(name).type) for name in roles}
+    for name in config.drop:
+        if name not in dtypes:
+            raise MissingError(f"drop: there is no feature {name!r}{did_you_mean(name, dtypes)}")
+    kept = {name: dtype for name, dtype in dtypes.items() if name not in config.drop}
+    if not kept:
+        raise BadInputError("drop leaves no feature for the ranker: drop fewer")
+    return kept
+
+
+def encodings(config: Config, snapshot: ServiceSnapshot, dtypes: Mapping[str, str]) -> dict[str, FieldEncoding]:
+    """Return the encodings of the features' definitions, replaced by those of the config.
+
+    A history that shares the vocabulary of a dropped feature gets its own; one whose times are not joined has none.
+    """
+    defaults = {f.name: f.encoding for f in snapshot.features if f.encoding is not None and f.name in dtypes}
+    for name, encoding in defaults.items():
+        shares = encoding.shares if encoding.shares in dtypes else None
+        timed_by = encoding.timed_by if encoding.timed_by in dtypes else None
+        defaults[name] = encoding.model_copy(update={"shares": shares, "timed_by": timed_by})
+    return defaults | config.encode
+
+
+def base_rates(train: pa.Table, feedback: tuple[str, ...]) -> dict[str, float]:
+    """Return the share of positives per feedback.
+
+    Raises:
+        BadInputError: a feedback has one class only, so nothing can be learned about it.
+    """
+    rates = {name: float(pc.mean(train.column(name)).as_py()) for name in feedback}
+    for name, rate in rates.items():
+        if rate in (0.0, 1.0):
+            raise BadInputError(
+                f"feedback {name!r} is {rate:g} in all {train.num_rows} training rows: widen the window, or leave it "
+                "out of feedback"
+            )
+    return rates
+
+
+def domains(train: pa.Table, config: Config) -> tuple[str, ...]:
+    """Return the domain values of the training split, sorted; empty without a domain."""
+    if config.domain is None:
+        return ()
+    return tuple(sorted(pc.unique(train.column(config.domain).cast(pa.string())).drop_null().to_pylist()))
+
+
+def sides(config: Config, snapshot: ServiceSnapshot, names: Collection[str]) -> dict[str, Literal["user", "item"]]:
+    """Return whether a feature describes the user or the item, by the entity that its view is keyed by.
+
+    The ids describe themselves. Domain, context and features of both or of another entity describe the
+    request and are left out.
+
+    Args:
+        config: roles.
+        snapshot: the service.
+        names: features that the ranker sees.
+    """
+    keys = {source.view: tuple(source.keys) for source in snapshot.sources}
+    found: dict[str, Literal["user", "item"]] = {}
+    for feature in snapshot.features:
+        if keys[feature.view] == (config.user,):
+            found[feature.name] = "user"
+        elif keys[feature.view] == (config.item,):
+            found[feature.name] = "item"
+    found |= {config.user: "user", config.item: "item"}
+    return {name: side for name, side in sorted(found.items()) if name in names}
+
+
+def _dtype(name: str, arrow: pa.DataType) -> str:
+    if pa.types.is_timestamp(arrow):
+        return "float64"  # the encoder reads a time as seconds since 1970 UTC
+    if pa.types.is_string(arrow) or pa.types.is_large_string(arrow):
+        return "string"
+    if pa.types.is_boolean(arrow):
+        return "bool"
+    if pa.types.is_integer(arrow):
+        return "int64"
+    if pa.types.is_floating(arrow):
+        return "float64"
+    if pa.types.is_list(arrow):
+        return f"array<{_dtype(name, arrow.value_type)}>"
+    raise BadInputError(f"column {name!r} is {arrow}, which has no encoding: leave it out of context")
+
+
+def _write(
+    draft: Path, splits: Mapping[SplitName, pa.Table], encoder: Encoder, schema: RankerSchema, table: pa.Table
+) -> dict[SplitName, dict[str, float]]:
+    """Write the splits raw and encoded, and return `unknown_shares` of each."""
+    unknown: dict[SplitName, dict[str, float]] = {}
+    declaration = schema.declaration
+    users = pc.unique(table.column(declaration.user).combine_chunks())
+    known = pa.array(schema.domains, pa.string())
+    (draft / "raw").mkdir()
+    for name, part in splits.items():
+        pq.write_table(part, draft / "raw" / f"{name}.parquet", compression="zstd")
+        if declaration.domain is None:
+            domain = np.zeros(part.num_rows, dtype=np.int64)
+        else:
+            values = part.column(declaration.domain).cast(pa.string())
+            domain = pc.fill_null(pc.index_in(values, value_set=known), -1).to_numpy().astype(np.int64)
+        split = EncodedSplit(
+            features=encoder.encode(part),
+            labels={label: part.column(label).to_numpy().astype(np.float32) for label in declaration.feedback},
+            domain=domain,
+            user=pc.index_in(part.column(declaration.user), value_set=users).to_numpy().astype(np.int64),
+        )
+        write_encoded(draft / "encoded" / f"{name}.arrow", split)
+        unknown[name] = unknown_shares(encoder, split.features)
+    return unknown
+
+
+def _report(
+    rows_in: int,
+    table: pa.Table,
+    splits: Mapping[SplitName, pa.Table],
+    config: Config,
+    snapshot: ServiceSnapshot,
+    unknown: Mapping[SplitName, dict[str, float]],
+) -> SplitReport:
+    names = {*joined_names(config, snapshot), *config.context}
+    return SplitReport(
+        rows_in=rows_in,
+        rows_out=table.num_rows,
+        missing=missing_shares(table, names),
+        **{name: _part(splits[name], splits["train"], config, unknown[name]) for name in SPLITS},
+    )
+
+
+def _part(part: pa.Table, train: pa.Table, config: Config, unknown: dict[str, float]) -> SplitPart:
+    times = pc.min_max(part.column(config.declaration().time)).as_py()
+
+    def unseen(column: str) -> float:
+        seen = pc.is_in(part.column(column), value_set=pc.unique(train.column(column)))
+        return 1.0 - float(pc.mean(seen).as_py())
+
+    return SplitPart(
+        rows=part.num_rows,
+        window=Window(start=times["min"], end=times["max"] + timedelta(microseconds=1)),
+        rates={name: float(pc.mean(part.column(name)).as_py()) for name in config.feedback},
+        users=len(pc.unique(part.column(config.user))),
+        unseen_users=unseen(config.user),
+        unseen_items=unseen(config.item),
+        unknown=unknown,
+    )
+
+
+def _notes(
+    report: SplitReport, splits: Mapping[SplitName, pa.Table], config: Config, schema: RankerSchema
+) -> list[str]:
+    sizes = " / ".join(f"{getattr(report, name).rows:,}" for name in SPLITS)
+    lines = [
+        f"{report.rows_out:,} rows, {sizes} (train / validation / test), {len(schema.fields)} fields; "
+        f"test rows of unseen users {report.test.unseen_users:.0%}, of unseen items {report.test.unseen_items:.0%}"
+    ]
+    for name in SPLITS:
+        lines += one_class_notes(splits[name], name, config)
+    return lines
+
+
+def one_class_notes(part: pa.Table, name: str, config: Config) -> list[str]:
+    """Return one line per feedback with the domains where it has one class only."""
+    frame = pl.DataFrame(part.select([*([config.domain] if config.domain else []), *config.feedback]))
+    by = pl.col(config.domain).cast(pl.String) if config.domain else pl.lit("all")
+    groups = frame.group_by(by.alias("__domain")).agg(pl.col(list(config.feedback)).n_unique()).sort("__domain")
+    return [
+        f"{name}: {label!r} has one class only in {', '.join(single)}; its metrics there are undefined"
+        for label in config.feedback
+        if (single := groups.filter(pl.col(label) < 2)["__domain"].to_list())
+    ]

@@ -1,0 +1,165 @@
+"""What does one training row hold? The impression's roles and labels, and its features as known just before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+
+from components.data.build_training_set.config import ROW, Config
+from components.platform.errors import BadInputError, ContractViolationError, MissingError, did_you_mean, no_columns
+from features.declaration import Declaration
+from features.definitions import Definitions
+from features.ground.library_errors import library_in_words
+from features.joins.store import ENTITY_TIME, ROW_ID, historical, open_offline
+from features.services.service import ServiceSnapshot
+
+TICK = timedelta(microseconds=1)
+"""A row asks for what was known this long before the impression, so that events of the same second stay out."""
+
+
+def read_impressions(path: Path, config: Config) -> pl.DataFrame:
+    """Return the impressions with the columns that the config names, in a defined order, with `row_id`.
+
+    Args:
+        path: `events.parquet` of an `EventsTable`.
+        config: roles, labels, context and what travels along.
+
+    Raises:
+        BadInputError: a column is missing, or there is no row.
+        ContractViolationError: a role is null, a label is not 0 or 1, or the funnel is broken.
+    """
+    declaration = config.declaration()
+    roles = [config.user, config.item, declaration.time, *([config.domain] if config.domain else [])]
+    wanted = list(dict.fromkeys([*roles, *config.context, *config.carry, *config.feedback]))
+    found = pl.scan_parquet(path).collect_schema()
+    if absent := [name for name in wanted if name not in found]:
+        raise BadInputError(f"the events have {no_columns(absent, found.names())}: correct the names, or ingest them")
+    if found[declaration.time] != pl.Datetime("us", "UTC"):
+        raise BadInputError(f"column {declaration.time!r} is {found[declaration.time]}, must be a timestamp in us, UTC")
+    # Every column takes part in the order, so that a row's id does not depend on the file's order.
+    rest = [name for name, dtype in found.items() if name not in wanted and not dtype.is_nested()]
+    order = [declaration.time, config.user, config.item, *config.feedback, *rest]
+    frame = pl.scan_parquet(path).sort(order, nulls_last=True).select(wanted).collect()
+    if frame.is_empty():
+        raise BadInputError("there is no impression to train on: widen the window")
+    for name in roles:
+        if frame[name].null_count():
+            raise ContractViolationError(
+                f"{frame[name].null_count()} impressions have no {name!r}; add the rule to the suite of validate_data "
+                "so that they go to quarantine"
+            )
+    check_labels(frame, declaration)
+    return frame.with_columns(pl.col(list(config.feedback)).cast(pl.Int8)).with_row_index(ROW).cast({ROW: pl.Int64})
+
+
+def check_labels(frame: pl.DataFrame, declaration: Declaration) -> None:
+    """Check that labels are 0 or 1 and that a deeper one implies the shallower ones.
+
+    Raises:
+        ContractViolationError: with the first five offending rows.
+    """
+    for name in declaration.feedback:
+        wrong = frame.filter(~pl.col(name).cast(pl.Float64, strict=False).is_in([0.0, 1.0]).fill_null(False))
+        if len(wrong):
+            raise ContractViolationError(
+                f"label {name!r} of {len(wrong)} impressions is not 0 or 1: {_examples(wrong, declaration, [name])}; "
+                "fix it at ingestion"
+            )
+    if not declaration.funnel:
+        return
+    for shallow, deep in zip(declaration.feedback[:-1], declaration.feedback[1:], strict=True):
+        broken = frame.filter(pl.col(deep).cast(pl.Int64) > pl.col(shallow).cast(pl.Int64))
+        if len(broken):
+            raise ContractViolationError(
+                f"{len(broken)} impressions have {deep!r} without {shallow!r}: "
+                f"{_examples(broken, declaration, [shallow, deep])}; order feedback from shallow to deep, fix the "
+                "labels, or set funnel: false"
+            )
+
+
+def join_features(
+    impressions: pl.DataFrame, config: Config, snapshot: ServiceSnapshot, tables: Path, definitions: Definitions
+) -> pa.Table:
+    """Return the raw rows: `row_id`, roles, context, labels, then the features of the service.
+
+    Auxiliary features are joined only when the config includes or encodes them.
+
+    A feature is the newest value known 1 µs before the impression: with an event time and a created
+    time not later than that, and not older than its view's TTL; otherwise it is null.
+
+    Args:
+        impressions: rows of `read_impressions`.
+        config: roles.
+        snapshot: the service whose tables are joined.
+        tables: local folder of the `FeatureTables` artifact.
+        definitions: Feast objects.
+
+    Raises:
+        BadInputError: a feature has the name of a role or label, a key column is missing, or the join lost
+            or doubled rows.
+    """
+    time = config.declaration().time
+    names = {feature.name for feature in snapshot.features}
+    taken = sorted(names & {ROW, *impressions.columns})
+    if taken:
+        raise BadInputError(
+            f"{', '.join(map(repr, taken))} is a feature of service {snapshot.service!r} and a column of the "
+            "impression: leave it out of context, domain and feedback, or rename the feature"
+        )
+    for key in snapshot.keys:
+        if key not in impressions.columns:
+            raise BadInputError(f"service {snapshot.service!r} is keyed by {key!r}, which the impressions do not have")
+    entities = impressions.select(pl.col(ROW).alias(ROW_ID), *snapshot.keys, (pl.col(time) - TICK).alias(ENTITY_TIME))
+    with library_in_words("join the features", "correct the definitions"), open_offline(tables, definitions) as store:
+        joined = historical(
+            store, to_arrow(entities), snapshot.service, definitions, names=joined_names(config, snapshot)
+        )
+    table = to_arrow(impressions)
+    for name in joined.column_names[1:]:
+        table = table.append_column(name, joined.column(name))
+    return table
+
+
+def joined_names(config: Config, snapshot: ServiceSnapshot) -> list[str]:
+    """Return the features of the service to join: all but auxiliary ones that the config does not name.
+
+    Raises:
+        MissingError: `include` names no feature of the service.
+    """
+    names = {feature.name for feature in snapshot.features}
+    for name in config.include:
+        if name not in names:
+            raise MissingError(f"include: there is no feature {name!r}{did_you_mean(name, names)}")
+    named = {*config.include, *config.encode}
+    return [feature.name for feature in snapshot.features if not feature.auxiliary or feature.name in named]
+
+
+def missing_shares(table: pa.Table, names: Iterable[str]) -> dict[str, float]:
+    """Return the share of nulls per column."""
+    return {name: table.column(name).null_count / max(table.num_rows, 1) for name in sorted(names)}
+
+
+def to_arrow(frame: pl.DataFrame) -> pa.Table:
+    """Return an Arrow table with plain strings and lists, as every reader knows them."""
+    table = frame.to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
+    plain = pa.schema([(field.name, _plain(field.type)) for field in table.schema])
+    return table if plain == table.schema else table.cast(plain)
+
+
+def _plain(dtype: pa.DataType) -> pa.DataType:
+    """Return the type with lists whose offsets have 32 bits, and no width of their own."""
+    if pa.types.is_large_list(dtype) or pa.types.is_fixed_size_list(dtype) or pa.types.is_list(dtype):
+        return pa.list_(_plain(dtype.value_type))
+    return pa.string() if pa.types.is_large_string(dtype) else dtype
+
+
+def _examples(rows: pl.DataFrame, declaration: Declaration, labels: list[str]) -> str:
+    columns = [declaration.user, declaration.item, declaration.time, *labels]
+    return "; ".join(
+        ", ".join(f"{name} {value}" for name, value in zip(columns, row, strict=True))
+        for row in rows.select(columns).head(5).iter_rows()
+    )

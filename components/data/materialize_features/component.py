@@ -1,0 +1,86 @@
+"""How do impressions become feature tables? What the online store gets of them: `publish_online`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.data.materialize_features.config import Config, Inputs, Outputs
+from components.data.materialize_features.publish_online import expect_write
+from components.platform.artifacts import FeatureTables
+from components.platform.contract import RunContext
+from components.platform.errors import BadInputError
+from features.declaration import Window
+from features.services.service import ServiceSnapshot
+
+if TYPE_CHECKING:
+    from features.definitions import Definitions
+
+
+def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
+    """Compute the tables of the service.
+
+    Raises:
+        BadInputError: the events lack a column, or none lies in the window.
+        MissingError: there is no such feature service.
+    """
+    draft = context.draft("feature_tables")
+    from features.services.own_definitions import definitions_of
+
+    definitions = definitions_of(config.definitions)
+    expect_write(config, context.settings)
+    snapshot = write_tables(context.local(inputs.table), config.feature_service, context.window, draft, definitions)
+    (draft / "service.json").write_text(snapshot.model_dump_json(indent=2), encoding="utf-8")
+    rows = ", ".join(f"{name} {count:,}" for name, count in sorted(snapshot.rows.items()))
+    context.note(f"{len(snapshot.features)} features; rows: {rows}")
+    return Outputs(feature_tables=FeatureTables(uri=str(draft)))
+
+
+def write_tables(
+    events: Path, service: str, window: Window, directory: Path, definitions: Definitions | None = None
+) -> ServiceSnapshot:
+    """Write one Parquet file per source of `service` and return what was written.
+
+    Args:
+        events: local folder of an `EventsTable`; each recipe reads one of its logs.
+        service: feature service.
+        window: impressions that count.
+        directory: folder of the files.
+        definitions: where the service is defined; `features/definitions/` when None.
+
+    Raises:
+        BadInputError: the events lack a log or a column, or none lies in the window.
+        MissingError: there is no such feature service.
+    """
+    import polars as pl
+
+    from features.definitions import load_definitions
+    from features.definitions.recipe import IMPRESSIONS
+    from features.services.service import describe, dtype_name
+    from features.tables import compute_table, write_table
+
+    definitions = definitions or load_definitions()
+    features, sources = describe(service, definitions)
+    # All features of a view, though the service may ask for some: its values in the online store are whole.
+    schemas = {
+        view.name: {field.name: dtype_name(field.dtype) for field in view.features}
+        for view in definitions.views_of(service)
+    }
+    rows = {}
+    for source in sources:
+        recipe = definitions.recipes[source.name]
+        log = events / f"{recipe.log}.parquet"
+        if not log.exists():
+            raise BadInputError(
+                f"source {source.name!r} is computed from the log {recipe.log!r}, which the events table does not "
+                "hold: ingest it, or choose another feature service"
+            )
+        frame = compute_table(recipe, pl.scan_parquet(log), window)
+        if frame.is_empty():
+            what = "impression" if recipe.log == IMPRESSIONS else f"row of the log {recipe.log!r}"
+            raise BadInputError(
+                f"no {what} lies in the window {window}: move the window of the pipeline, or ingest those days"
+            )
+        write_table(frame, source.keys | schemas[source.view], directory / source.file, source.keys)
+        rows[source.name] = len(frame)
+    return ServiceSnapshot(service=service, features=tuple(features), sources=tuple(sources), window=window, rows=rows)

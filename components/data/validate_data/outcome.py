@@ -1,0 +1,176 @@
+"""What follows from the findings? Which rows are kept, whether the contract holds, and the sentence that says so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from components.data.validate_data.config import ExpectationResult, SuiteResult
+from components.data.validate_data.gx_adapter import Finding
+from features.suites import Expectation, Suite
+
+EXAMPLES = 5
+"""Offending values that an error and the page show."""
+_COLUMNS = ("column", "column_A", "column_B", "column_list")
+
+
+def broken_rows(rows: int, findings: Sequence[Finding]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Return which rows break which quarantine rule.
+
+    Returns:
+        bool ``[rows, findings]``.
+    """
+    broken = np.zeros((rows, len(findings)), dtype=bool)
+    for position, finding in enumerate(findings):
+        broken[np.asarray(finding.rows, dtype=np.int64), position] = True
+    return broken
+
+
+def set_aside(
+    table: pa.Table, broken: np.ndarray[Any, np.dtype[np.bool_]], findings: Sequence[Finding]
+) -> tuple[pa.Table, pa.Table]:
+    """Divide a table into the rows that are kept and the rows that break a quarantine rule.
+
+    Args:
+        table: all rows.
+        broken: bool ``[rows, findings]`` of `broken_rows`.
+        findings: the quarantine rules' findings.
+
+    Returns:
+        Kept rows, and the others with a column `broken`: list of the labels of the rules they break.
+    """
+    aside = broken.any(axis=1)
+    hits = broken[aside]
+    offsets = np.concatenate([[0], hits.sum(axis=1).cumsum()]).astype(np.int32)
+    labels = pa.array([_label(finding.rule) for finding in findings], pa.string())
+    values = labels.take(pa.array(np.nonzero(hits)[1]))
+    reasons = pa.ListArray.from_arrays(pa.array(offsets), values)
+    kept = table.filter(pa.array(~aside))
+    return kept, table.filter(pa.array(aside)).append_column("broken", reasons)
+
+
+def conclude(suite: Suite, table: pa.Table, kept: int, findings: Sequence[Finding]) -> SuiteResult:
+    """Return the result of a suite.
+
+    Args:
+        suite: the rules.
+        table: all rows, for the examples.
+        kept: rows that were not sent aside.
+        findings: one per rule of the suite, in its order.
+    """
+    results = tuple(_result(finding, table) for finding in findings)
+    held = not any(map(_breaks, results))
+    few = table.num_rows - kept <= suite.contract.max_quarantined * table.num_rows
+    return SuiteResult(
+        suite=suite.name,
+        rows=table.num_rows,
+        kept=kept,
+        max_quarantined=suite.contract.max_quarantined,
+        passed=held and few,
+        expectations=results,
+    )
+
+
+def violation(result: SuiteResult, suite: Suite, page: Path) -> str:
+    """Return the sentence for a broken contract: expectation, column, offending values, where to look."""
+    broken = [one for one in result.expectations if _breaks(one)]
+    if broken:
+        what = _sentence(broken[0])
+        more = f" ({len(broken) - 1} more expectations fail)" if len(broken) > 1 else ""
+        line = broken[0].line
+    else:
+        aside = result.rows - result.kept
+        worst = max(
+            (one for one in result.expectations if one.action == "quarantine"), key=lambda one: (one.broken, -one.line)
+        )
+        share = f"{aside:,} of {result.rows:,} rows ({aside / result.rows:.1%})"
+        what = f"{share} would be quarantined, at most {result.max_quarantined:.1%} may be; mostly {_sentence(worst)}"
+        more, line = "", worst.line
+    return (
+        f"the contract {suite.name!r} is broken: {what}{more}; see {page}, "
+        f"then correct the source, or the rule at {suite.path}:{line}"
+    )
+
+
+def _breaks(result: ExpectationResult) -> bool:
+    """Return whether a rule breaks the contract: a failed `fail`, or a quarantine that could not be checked."""
+    return not result.passed and (result.action == "fail" or (result.action == "quarantine" and bool(result.problem)))
+
+
+def _sentence(result: ExpectationResult) -> str:
+    about = f"{result.expectation} on {result.column!r}" if result.column else result.expectation
+    asked = ", ".join(f"{name} {value}" for name, value in result.arguments.items())
+    about += f" ({asked})" if asked and len(asked) <= 120 else ""
+    if result.problem:
+        return f"{about} cannot be checked: {result.problem}"
+    if result.examples:
+        return f"{about} fails for {result.broken:,} of {result.checked:,} rows: {'; '.join(result.examples)}"
+    return f"{about} fails: observed {result.observed}"
+
+
+def warning(result: ExpectationResult) -> str:
+    """Return the line for a rule that is only shown."""
+    return f"warning: {_sentence(result)}"
+
+
+def _result(finding: Finding, table: pa.Table) -> ExpectationResult:
+    rule = finding.rule
+    columns = _columns(rule)
+    arguments = {name: _argument(value) for name, value in rule.arguments.items() if name not in _COLUMNS}
+    if rule.where:
+        arguments["where"] = " and ".join(map(str, rule.where))
+    return ExpectationResult(
+        expectation=rule.expect,
+        column=", ".join(columns) or None,
+        arguments=arguments,
+        action=rule.action,
+        # `mostly` may let a rule with broken rows pass; a quarantine rule's rows are gone, so it is met or not.
+        passed=finding.passed,
+        checked=finding.checked,
+        broken=len(finding.rows),
+        examples=_examples(table, columns, finding.rows),
+        observed=finding.observed,
+        problem=finding.problem,
+        why=rule.why,
+        line=rule.line,
+    )
+
+
+def _columns(rule: Expectation) -> list[str]:
+    given = [rule.arguments[name] for name in _COLUMNS if name in rule.arguments]
+    return [str(name) for value in given for name in (value if isinstance(value, list) else [value])]
+
+
+def _label(rule: Expectation) -> str:
+    columns = ", ".join(_columns(rule))
+    return f"{rule.expect}({columns})" if columns else rule.expect
+
+
+def _examples(table: pa.Table, columns: list[str], rows: tuple[int, ...]) -> tuple[str, ...]:
+    first = rows[:EXAMPLES]
+    known = [name for name in columns if name in table.column_names]
+    taken = table.select(known).take(pa.array(first, pa.int64())).to_pylist()
+    return tuple(f"row {number}: {_values(row)}" for number, row in zip(first, taken, strict=True))
+
+
+def _values(row: dict[str, Any]) -> str:
+    if len(row) == 1:
+        return _value(next(iter(row.values())))
+    return ", ".join(f"{name} {_value(value)}" for name, value in row.items())
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "null"
+    return f"{value:%Y-%m-%dT%H:%M:%SZ}" if isinstance(value, datetime) else str(value)
+
+
+def _argument(value: Any) -> str:
+    if isinstance(value, dict) and set(value) == {"from"}:
+        return str(value["from"])
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

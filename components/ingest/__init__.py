@@ -1,0 +1,1 @@
+"""How do logs become a typed events table? One folder per source, and what they share."""

@@ -1,0 +1,139 @@
+"""Which files does a pattern name, what marks their content, and where can they be read?"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote
+
+from components.ingest.ingest_table.config import Config
+from components.platform.errors import BadInputError, MissingError, RetryableError
+from features.ground.files import sha256_file
+
+SUFFIXES = (".csv", ".csv.gz", ".parquet")
+_DATA = "data://"
+_NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file.
+
+    Attributes:
+        name: role and name below the pattern's fixed part, such as ``events/2026/day.csv``.
+        place: local path, or path in its file system.
+        shown: what a reader of an error would open.
+        remote: fsspec file system that holds it, or None.
+    """
+
+    name: str
+    place: str
+    shown: str
+    remote: Any = None
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is CSV rather than Parquet."""
+        return not self.place.endswith(".parquet")
+
+    @property
+    def partitions(self) -> dict[str, str | None]:
+        """Columns that stand in the path, as Hive and Spark write them: ``dt=2026-01-01/country=DE/part-0.parquet``."""
+        pairs = (folder.partition("=") for folder in PurePosixPath(self.place).parts[:-1])
+        texts = {unquote(name): unquote(text) for name, sign, text in pairs if sign and name}
+        return {name: None if text == _NULL_PARTITION else text for name, text in texts.items()}
+
+    def mark(self) -> str:
+        """Return what changes with the content: the sha256 of a local file, the store's own mark of a remote one."""
+        return str(self.remote.ukey(self.place)) if self.remote is not None else sha256_file(Path(self.place))
+
+    def local(self, folder: Path) -> Path:
+        """Return a local copy of a remote file below `folder`, or the local file itself."""
+        if self.remote is None:
+            return Path(self.place)
+        path = folder / self.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _reaching(self.shown):
+            self.remote.get_file(self.place, str(path))
+        return path
+
+
+def sources(config: Config, data: Path) -> dict[str, tuple[Source, ...]]:
+    """Return the files of each role: ``events``, and ``users`` and ``items`` where the config names them.
+
+    Args:
+        config: patterns.
+        data: folder that ``data://`` stands for.
+
+    Raises:
+        MissingError: a pattern matches no file.
+        BadInputError: a file is neither CSV nor Parquet, or its URL cannot be opened.
+        RetryableError: a remote store does not answer.
+    """
+    patterns = {"events": config.files}
+    patterns |= {role: table.files for role, table in (("users", config.users), ("items", config.items)) if table}
+    return {role: _matching(role, pattern, data) for role, pattern in patterns.items()}
+
+
+def _matching(role: str, pattern: str, data: Path) -> tuple[Source, ...]:
+    if pattern.startswith(_DATA):
+        pattern = str(data / pattern.removeprefix(_DATA))
+    found = _remote(role, pattern) if "://" in pattern else _local(role, pattern)
+    if not found:
+        raise MissingError(f"no file matches {pattern}: put the {role} there, or correct the pattern")
+    for source in found:
+        if not source.place.endswith(SUFFIXES):
+            raise BadInputError(
+                f"{source.shown} is neither CSV nor Parquet by its name ({', '.join(SUFFIXES)}): rename it, or make "
+                "the pattern narrower"
+            )
+    return found
+
+
+def _local(role: str, pattern: str) -> tuple[Source, ...]:
+    root = _fixed_part(pattern)
+    paths = sorted(path for path in _glob(pattern) if Path(path).is_file())
+    return tuple(Source(f"{role}/{PurePosixPath(path).relative_to(root)}", path, path) for path in paths)
+
+
+def _glob(pattern: str) -> list[str]:
+    return glob.glob(pattern, recursive=True)  # noqa: PTH207  # the pattern as a whole, absolute or not
+
+
+def _remote(role: str, pattern: str) -> tuple[Source, ...]:
+    import fsspec
+
+    with _reaching(pattern):
+        system, path = fsspec.core.url_to_fs(pattern)
+        root = _fixed_part(path)
+        places = sorted(str(place) for place in (system.glob(path) if glob.has_magic(path) else [path]))
+        places = [place for place in places if system.isfile(place)]
+        return tuple(
+            Source(f"{role}/{PurePosixPath(place).relative_to(root)}", place, system.unstrip_protocol(place), system)
+            for place in places
+        )
+
+
+def _fixed_part(pattern: str) -> PurePosixPath:
+    """Return the folder above the first part of a pattern that has a wildcard."""
+    parts = PurePosixPath(pattern).parts
+    magic = next((index for index, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
+    return PurePosixPath(*parts[:magic])
+
+
+@contextmanager
+def _reaching(url: str) -> Iterator[None]:
+    try:
+        yield
+    except (ImportError, ValueError) as error:
+        raise BadInputError(f"{url} cannot be opened ({error}): install its fsspec driver or correct the URL") from None
+    except FileNotFoundError:
+        raise MissingError(f"{url} is gone: run again, or correct the pattern") from None
+    except PermissionError as error:
+        raise BadInputError(f"{url} may not be read ({error}): give the worker access to it") from None
+    except OSError as error:
+        raise RetryableError(f"{url} does not answer ({error}): run again") from error

@@ -1,0 +1,272 @@
+"""How is a file of any size read in little memory? As a lazy scan; CSV is put into a Parquet file of texts first."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+import polars.selectors as cs
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from components.ingest.csv_lines import header_lines, open_quote
+from components.ingest.csv_table import reason
+from components.ingest.ingest_table.config import Table
+from components.ingest.ingest_table.files import Source
+from components.ingest.ingest_table.rule import stripped
+from components.ingest.ingest_table.zones import with_known_zones
+from components.platform.errors import BadInputError, no_columns
+
+_HEADER_BYTES = 1 << 20
+_BLOCK_BYTES = 4 << 20
+_OTHER_CODES = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+"""What a file that begins so is written in; the longer beginnings first."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A file whose columns are there.
+
+    Attributes:
+        shown: what a reader of an error would open.
+        rows: its rows, lazily; texts are without white space at their ends. In a CSV file every field is a text,
+            empty where it is missing.
+        schema: type of each column.
+        absent: optional columns that the file lacks; here they are texts, all null.
+        nulls: texts that mean missing; fields that are one of them are missing already, elements in a text not yet.
+    """
+
+    shown: str
+    rows: pl.LazyFrame
+    schema: pl.Schema
+    absent: frozenset[str] = frozenset()
+    nulls: frozenset[str] = frozenset()
+
+    def column(self, name: str) -> pl.Expr:
+        """Return the column of exactly this name; `pl.col` would take `*` and `^p.*$` for patterns."""
+        return cs.by_name(name).as_expr()
+
+    def collect(self, rows: pl.LazyFrame) -> pl.DataFrame:
+        """Return what is made of `rows`.
+
+        Raises:
+            BadInputError: a part of the file that only now is read is damaged.
+        """
+        try:
+            return rows.collect()
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+            raise BadInputError(f"{self.shown} is damaged ({_first(error)}); write it again") from None
+
+
+def scan(source: Source, columns: Iterable[str], table: Table, scratch: Path, optional: Collection[str] = ()) -> Scan:
+    """Return a scan of the named columns of a file.
+
+    Args:
+        source: the file; a column that it lacks may stand in its path, as Hive writes it.
+        columns: names that it must have; others are not read.
+        table: how its texts are written.
+        scratch: folder for copies.
+        optional: which of the columns may be absent.
+
+    Raises:
+        BadInputError: a column is missing or occurs twice, a line has another number of fields or leaves a quote
+            open, or the file is no CSV or Parquet file.
+    """
+    path = source.local(scratch / "fetched")
+    wanted = list(dict.fromkeys(columns))
+    if source.is_text:
+        _check_text(path, source, table)
+    names = _header(path, source, table) if source.is_text else _parquet_names(path, source)
+    partitions = source.partitions
+    absent = frozenset(name for name in optional if name not in names and name not in partitions)
+    _require([name for name in wanted if name not in absent], names, source)
+    read = [name for name in wanted if name in names]
+    if not read:
+        raise BadInputError(f"{source.shown} holds none of the pipeline's columns, only its path does: correct either")
+    if source.is_text:
+        path = _texts(path, source, names, read, table, scratch / "texts" / f"{source.name}.parquet")
+    else:
+        _check_pages(path, source, read)
+    try:
+        if not source.is_text:
+            path = with_known_zones(path, read, scratch / "zones" / source.name)
+        lazy = pl.scan_parquet(path, glob=False, hive_partitioning=False).select(cs.by_name(*read))
+        schema = lazy.collect_schema()
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException, OSError) as error:
+        raise BadInputError(f"{source.shown} is no Parquet file ({_first(error)}); write it again") from None
+    nulls = frozenset(table.null_values or ())
+    values = [_plain(name, schema[name], nulls, source.is_text) for name in read]
+    added = [
+        pl.lit(_partition(partitions.get(name), nulls), pl.String).alias(name) for name in wanted if name not in names
+    ]
+    rows = lazy.select(values).with_columns(added).select(cs.by_name(*wanted))
+    return Scan(source.shown, rows, rows.collect_schema(), absent, nulls)
+
+
+def _partition(text: str | None, nulls: Collection[str]) -> str | None:
+    """Return what a path says of a column, read as a field is."""
+    bare = None if text is None else stripped(text)
+    return None if bare in nulls else bare
+
+
+def _plain(name: str, dtype: pl.DataType, nulls: Collection[str], is_text: bool) -> pl.Expr:
+    """Return a column; texts without white space at their ends, and missing where they are one of `nulls`.
+
+    Of a list the elements that are one of `nulls` are left out, as empty ones of a text are.
+    """
+    column = cs.by_name(name).as_expr()
+    if isinstance(dtype, pl.List) and dtype.inner == pl.String:
+        element = pl.element().str.strip_chars()
+        return column.list.eval(element.filter(~element.is_in(list(nulls)).fill_null(False)) if nulls else element)
+    if dtype not in (pl.String, pl.Categorical, pl.Enum):
+        return column
+    text = column.cast(pl.String).str.strip_chars()
+    if not nulls:
+        return text
+    missing = pl.lit("" if is_text else None, pl.String)
+    return pl.when(text.is_in(list(nulls))).then(missing).otherwise(text).alias(name)
+
+
+def _texts(path: Path, source: Source, header: list[str], wanted: list[str], table: Table, target: Path) -> Path:
+    """Write the wanted columns of a CSV file as texts, block by block, and return the file."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    schema = pa.schema([(name, pa.string()) for name in wanted])
+    try:
+        reader = pyarrow.csv.open_csv(
+            path,
+            # One thread, so that a wrong line is reported with its number.
+            read_options=pyarrow.csv.ReadOptions(
+                use_threads=False, block_size=_BLOCK_BYTES, column_names=table.names and list(table.names)
+            ),
+            parse_options=pyarrow.csv.ParseOptions(delimiter=table.delimiter, newlines_in_values=True),
+            convert_options=pyarrow.csv.ConvertOptions(
+                column_types=schema, include_columns=wanted, strings_can_be_null=False, check_utf8=True
+            ),
+        )
+        with pq.ParquetWriter(target, schema, compression="lz4") as writer:
+            for batch in reader:
+                writer.write_batch(batch)
+    except pa.ArrowInvalid as error:
+        raise BadInputError(_told(source, str(error), len(header), 0 if table.names else 1)) from None
+    except OSError as error:
+        raise BadInputError(f"{source.shown} cannot be read to its end ({_first(error)}); write it again") from None
+    return target
+
+
+class _Text:
+    """A CSV file's bytes, which hold no zero byte."""
+
+    def __init__(self, stream: pa.NativeFile, shown: str) -> None:
+        self._stream, self._shown = stream, shown
+
+    def read(self, size: int, /) -> bytes:
+        block = bytes(self._stream.read(size))
+        if b"\0" in block:
+            raise BadInputError(f"{self._shown} holds a zero byte, as no text in UTF-8 does; write it again as UTF-8")
+        return block
+
+
+def _check_text(path: Path, source: Source, table: Table) -> None:
+    """Check that a CSV file is no UTF-16 and leaves no quote open.
+
+    Raises:
+        BadInputError: it does, and the rows below the quote would be swallowed.
+    """
+    try:
+        with pa.input_stream(str(path), compression="detect") as stream:
+            start = stream.read(4)
+        for mark, code in _OTHER_CODES.items():
+            if start.startswith(mark):
+                raise BadInputError(f"{source.shown} is {code}; write it again as UTF-8")
+        with pa.input_stream(str(path), compression="detect") as stream:
+            found = open_quote(_Text(stream, source.shown), table.delimiter, multiline=table.multiline)
+    except OSError as error:
+        raise BadInputError(f"{source.shown} cannot be read to its end ({_first(error)}); write it again") from None
+    if found is None:
+        return
+    row = found.row + 1 if table.names else found.row
+    where = f"{source.shown}, {f'row {row}' if row else 'header'}"
+    if not found.closed:
+        raise BadInputError(f"{where}: a quote is opened and never closed; close it, or double it where it is a letter")
+    raise BadInputError(
+        f"{where}: a quote is opened and not closed in its line; close it, or set multiline: true where texts have "
+        "line breaks"
+    )
+
+
+def _header(path: Path, source: Source, table: Table) -> list[str]:
+    """Return the names in the first line of a CSV file that is not empty, or those that the config gives."""
+    try:
+        with pa.input_stream(str(path), compression="detect") as stream:
+            start = stream.read(_HEADER_BYTES)
+        if table.names:
+            return list(table.names)
+        first = header_lines(start, table.delimiter)
+        names = pyarrow.csv.open_csv(
+            pa.BufferReader(first + b"\n"),
+            parse_options=pyarrow.csv.ParseOptions(delimiter=table.delimiter, newlines_in_values=True),
+        ).schema.names
+    except pa.ArrowInvalid:
+        raise BadInputError(f"{source.shown} is empty: its first line names the columns; write it again") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInputError(f"{source.shown} is no CSV file ({_first(error)}); write it again") from None
+    if not any(name.strip() for name in names):
+        raise BadInputError(f"{source.shown}: the first line is blank and names no column; remove it")
+    return list(names)
+
+
+def _parquet_names(path: Path, source: Source) -> list[str]:
+    """Return the names of a Parquet file's columns.
+
+    Raises:
+        BadInputError: it is none, or one name occurs twice, which makes every column ambiguous.
+    """
+    try:
+        names = list(pq.read_schema(path, memory_map=False).names)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise BadInputError(f"{source.shown} is no Parquet file ({_first(error)}); write it again") from None
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise BadInputError(f"{source.shown} has column {twice!r} twice: remove one")
+    return names
+
+
+def _check_pages(path: Path, source: Source, columns: list[str]) -> None:
+    """Check that every page of some columns of a Parquet file can be read.
+
+    polars takes the lengths in a damaged page for true and ends the process when it cannot get that much memory;
+    Arrow checks them first.
+
+    Raises:
+        BadInputError: a page is damaged.
+    """
+    try:
+        with pq.ParquetFile(path, memory_map=False) as file:
+            for _ in file.iter_batches(columns=columns, use_threads=False):
+                pass
+    except pa.ArrowNotImplementedError:
+        return  # a type that Arrow does not know; polars may
+    except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
+        raise BadInputError(f"{source.shown} is damaged ({_first(error)}); write it again") from None
+
+
+def _require(wanted: list[str], names: list[str], source: Source) -> None:
+    known = [*names, *source.partitions]
+    if absent := [name for name in wanted if name not in known]:
+        raise BadInputError(f"{source.shown} has {no_columns(absent, known)}: correct the file or the pipeline")
+    for name in wanted:
+        if names.count(name) > 1:
+            raise BadInputError(f"{source.shown} has column {name!r} twice: remove one")
+
+
+def _told(source: Source, error: str, wanted: int, header: int) -> str:
+    if line := re.search(r"Row #(\d+): Expected \d+ columns, got (\d+)", error):
+        return f"{source.shown}, row {int(line[1]) - header}: {line[2]} fields, expected {wanted}; correct the file"
+    return reason(Path(source.shown), error.splitlines()[0], wanted)
+
+
+def _first(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -1,0 +1,193 @@
+"""Which moment does a field name? In UTC, from a text, a timestamp, a date or a number since 1970."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from components.ingest.ingest_table.config import Time
+from components.ingest.ingest_table.time_format import engine_format, has_offset, has_time
+from components.ingest.ingest_table.values import Value, exact_below, not_exact, stripped
+
+_UTC = pl.Datetime("us", "UTC")
+_LATEST = 1 << 33
+"""Unix seconds in the year 2242."""
+_DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
+"""Decimal digits of a second in a unit."""
+_EARLIEST = {"s": 0, "ms": 10**12, "us": 10**15, "ns": 10**18}
+"""September 2001: what lies before was written in another unit."""
+_UNIT_WORDS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+_YEAR_1, _YEAR_10000, _DAY = -62_135_596_800, 253_402_300_800, 86_400
+"""Unix seconds that years begin with, and the seconds of a day."""
+_MISREAD = (_LATEST // 1000 + _DAY) * 1_000_000
+"""Microseconds since 1970 below which seconds lie that are taken for ms, and ms for us: April 1970."""
+_QUARTER = 15 * 60 * 1_000_000
+_ISO = "a time such as 2026-01-31T23:59:00"
+_OFFSET = r"[+-]\d{2}:\d{2}$"
+_REPAIRS = (
+    (r"^(\d{4}-\d{2}-\d{2})$", "${1}T00:00:00"),
+    (r"^(\d{4}-\d{2}-\d{2}) ", "${1}T"),
+    (r"(Z|z| UTC)$", "+00:00"),
+    # PostgreSQL and DuckDB write whole hours as +02.
+    (r"(T\d{2}:\d{2}[0-9:.,]*) ?([+-]\d{2})$", "${1}${2}:00"),
+    (r"(T\d{2}:\d{2}[0-9:.,]*) ?([+-]\d{2}):?(\d{2})$", "${1}${2}:${3}"),
+    (r"(T\d{2}:\d{2})([+-]|$)", "${1}:00${2}"),
+    (r"(T\d{2}:\d{2}:\d{2}),(\d)", "${1}.${2}"),
+)
+"""Forms of ISO 8601 and of databases, and the one that is parsed."""
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """Moments in UTC, and the rows whose local time never came."""
+
+    value: pl.Expr
+    skipped: pl.Expr
+
+
+def moments(column: pl.Expr, dtype: pl.DataType, time: Time, *, early: bool) -> Value:
+    """Return the expressions of a column of times as ``datetime[us, UTC]``; no value when its type is none.
+
+    Finer digits than a microsecond are cut.
+
+    Args:
+        column: the file's column.
+        dtype: its type there.
+        time: what the config says of it.
+        early: whether a time in the first days of 1970 may be one, rather than seconds written as microseconds.
+    """
+    if dtype == pl.Null:
+        return Value(column.cast(_UTC), column.is_null(), _ISO)
+    if isinstance(dtype, pl.Categorical | pl.Enum):
+        column, dtype = column.cast(pl.String), pl.String()
+    if time.unit != "iso":
+        return _since_1970(column, dtype, time.unit)
+    wanted = _ISO
+    if dtype == pl.String and time.format is not None:
+        found, wanted = _formatted(stripped(column), time.format, time.zone), f"a time in the format {time.format}"
+    elif dtype == pl.String:
+        found = _parsed(column, time.zone)
+    elif isinstance(dtype, pl.Datetime):
+        found = _stamped(column, dtype, time.zone)
+    elif dtype == pl.Date:
+        fine = column.to_physical().is_between(_YEAR_1 // _DAY + 1, _YEAR_10000 // _DAY - 1)
+        found = _placed(pl.when(fine).then(column).cast(pl.Datetime("us")), time.zone)
+    else:
+        return Value(None)
+    value, why = found.value, [(found.skipped, f"a time that exists: clocks in {time.zone} skip this one")]
+    micros = value.to_physical()
+    wrong = ~micros.is_between(_YEAR_1 * 10**6, _YEAR_10000 * 10**6, closed="left").fill_null(False)
+    if not early:
+        # Midnight of any zone is a day and no unit that was taken for another.
+        misread = micros.is_between(1_000_000, _MISREAD, closed="none") & (micros % _QUARTER != 0)
+        misread = misread.fill_null(False)
+        wrong |= misread
+        why.append((misread, "a later time: these may be seconds or milliseconds that were written in another unit"))
+    return Value(pl.when(~wrong).then(value), wrong, wanted, tuple(why))
+
+
+def _stamped(column: pl.Expr, dtype: pl.Datetime, zone: str) -> _Moments:
+    """Return timestamps of any unit, with a zone or without."""
+    per = 10 ** _DIGITS[dtype.time_unit]
+    if dtype.time_unit != "ns":
+        # Beyond these years the engine stops; nanoseconds do not reach them.
+        fine = column.to_physical().is_between((_YEAR_1 + _DAY) * per, _YEAR_10000 * per - 1)
+        column = pl.when(fine).then(column)
+    if dtype.time_zone is not None:
+        return _Moments(column.dt.convert_time_zone("UTC").dt.cast_time_unit("us"), pl.lit(False))
+    return _placed(column.dt.cast_time_unit("us"), zone)
+
+
+def _since_1970(column: pl.Expr, dtype: pl.DataType, unit: str) -> Value:
+    """Return numbers in a unit since 1970 UTC, whole or with a fraction."""
+    least, most = _EARLIEST[unit], _LATEST * 10 ** _DIGITS[unit]
+    wanted = f"a time in {_UNIT_WORDS[unit]} since 1970 UTC"
+    why: tuple[tuple[pl.Expr, str], ...] = ()
+    if dtype.is_integer():
+        whole = column.cast(pl.Int64, strict=False)
+        inside = whole.is_between(least, most, closed="left").fill_null(False)
+        micros = _micros(pl.when(inside).then(whole), unit)
+    elif dtype.is_float():
+        near = column.abs() < exact_below(dtype)
+        inside = (column.is_between(least, most, closed="left") & near).fill_null(False)
+        micros = _rounded(pl.when(inside).then(column.cast(pl.Float64)), unit)
+        why = (((column.is_finite() & ~near).fill_null(False), not_exact(dtype)),)
+    elif isinstance(dtype, pl.Decimal) or dtype == pl.String:
+        text = stripped(column.cast(pl.String))
+        whole = text.str.extract(r"^([0-9]+)(?:\.[0-9]*)?$", 1).cast(pl.Int64, strict=False)
+        number = pl.when(whole.is_null()).then(text).cast(pl.Float64, strict=False)
+        near = number.is_between(least, min(most, exact_below(pl.Float64())), closed="left")
+        inside = (whole.is_between(least, most, closed="left") | (whole.is_null() & near)).fill_null(False)
+        counted = _micros(pl.when(inside).then(whole), unit) + _fraction(text, unit)
+        micros = pl.coalesce(counted, _rounded(pl.when(inside).then(number), unit))
+    else:
+        return Value(None)
+    return Value(micros.cast(_UTC), ~inside, wanted, why)
+
+
+def _micros(whole: pl.Expr, unit: str) -> pl.Expr:
+    return whole // 1000 if unit == "ns" else whole * 10 ** (6 - _DIGITS[unit])
+
+
+def _rounded(number: pl.Expr, unit: str) -> pl.Expr:
+    """Return floats as microseconds: the nearest one, which is what was written before it became a float."""
+    return (number * 10.0 ** (6 - _DIGITS[unit])).round().cast(pl.Int64, strict=False)
+
+
+def _fraction(text: pl.Expr, unit: str) -> pl.Expr:
+    """Return the microseconds behind the point of digits."""
+    digits = 6 - _DIGITS[unit]
+    if digits <= 0:
+        return pl.lit(0)
+    behind = text.str.extract(r"\.([0-9]*)$", 1).fill_null("")
+    return behind.str.pad_end(digits, "0").str.slice(0, digits).cast(pl.Int64, strict=False)
+
+
+def _parsed(column: pl.Expr, zone: str) -> _Moments:
+    """Return ISO times in UTC: a date, or `T` or a space and minutes or more, with an offset or without; else null."""
+    text = column.str.strip_chars()
+    for form, repaired in _REPAIRS:
+        text = text.str.replace(form, repaired)
+    # A zone of text without one is looked up, so both ways are tried on the texts that they are for.
+    with_offset = text.str.contains(_OFFSET)
+    aware = pl.when(with_offset).then(text).str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%:z", time_unit="us", strict=False)
+    naive = pl.when(~with_offset).then(text).str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_unit="us", strict=False)
+    placed = _placed(naive, zone)
+    return _Moments(pl.coalesce(aware.dt.convert_time_zone("UTC"), placed.value), placed.skipped)
+
+
+def _formatted(text: pl.Expr, form: str, zone: str) -> _Moments:
+    """Return times in a form of their own; a year of fewer than four digits is none."""
+    engine = engine_format(form)
+    if has_offset(form):
+        return _Moments(text.str.to_datetime(engine, time_unit="us", strict=False, time_zone="UTC"), pl.lit(False))
+    if has_time(form):
+        naive = text.str.to_datetime(engine, time_unit="us", strict=False)
+    else:
+        naive = text.str.to_date(engine, strict=False).cast(pl.Datetime("us"))
+    return _placed(pl.when(naive.dt.year() >= 1000).then(naive), zone)
+
+
+def _placed(naive: pl.Expr, zone: str) -> _Moments:
+    """Return local times in UTC: of an hour that comes twice the first, of a day its first moment.
+
+    Clocks that go forward at midnight leave that day without one; a date there is the moment at which it begins.
+    """
+    if zone == "UTC":
+        return _Moments(naive.dt.replace_time_zone("UTC"), pl.lit(False))
+    placed = _in_zone(naive, zone)
+    day = pl.when(placed.is_null() & (naive == naive.dt.truncate("1d"))).then(naive)
+    # The evening before exists: three hours on lies the moment of the change, or half an hour behind it.
+    change = _in_zone(day.dt.offset_by("-3h"), zone).dt.offset_by("3h")
+    begins = pl.coalesce(_on(day, change.dt.offset_by("-30m"), zone), _on(day, change, zone))
+    value = pl.coalesce(placed, begins)
+    return _Moments(value, naive.is_not_null() & value.is_null())
+
+
+def _in_zone(naive: pl.Expr, zone: str) -> pl.Expr:
+    return naive.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null").dt.convert_time_zone("UTC")
+
+
+def _on(day: pl.Expr, moment: pl.Expr, zone: str) -> pl.Expr:
+    return pl.when(moment.dt.convert_time_zone(zone).dt.date() == day.dt.date()).then(moment)

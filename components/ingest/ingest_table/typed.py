@@ -1,0 +1,177 @@
+"""Does every field hold what the pipeline says of its column? One expression for the value, one for what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import polars as pl
+
+from components.ingest.ingest_table.compared import compared
+from components.ingest.ingest_table.config import Column, Time
+from components.ingest.ingest_table.rule import Condition, Rule
+from components.ingest.ingest_table.scan import Scan
+from components.ingest.ingest_table.times import moments
+from components.ingest.ingest_table.values import value_of
+from components.platform.errors import BadInputError
+
+_ROW, _WRONG, _FOUND, _WHY = "__row", "__wrong", "__found", "__why"
+
+
+@dataclass(frozen=True)
+class Typed:
+    """A published column, or a check of one that is not published.
+
+    Attributes:
+        name: published name.
+        column: name in the file.
+        value: its value, null where it is missing.
+        wrong: whether a field is not what is wanted; never null.
+        wanted: what it should be.
+        why: for fields of a kind, a closer word on what they should be.
+    """
+
+    name: str
+    column: str
+    value: pl.Expr
+    wrong: pl.Expr
+    wanted: str
+    why: tuple[tuple[pl.Expr, str], ...] = ()
+
+
+def typed(name: str, column: Column, scan: Scan) -> Typed:
+    """Return a column in the type that the config asks for.
+
+    Args:
+        name: published name.
+        column: what the config says; a column without a name has the published one.
+        scan: the file.
+
+    Raises:
+        BadInputError: the file's type cannot become that type at all.
+    """
+    source = column.column or name
+    found = value_of(scan.column(source), scan.schema[source], column, scan.nulls)
+    if found.value is None:
+        raise _no_such_type(scan, source, f"which is no {column.type}")
+    wrong = (found.wrong | found.value.is_null()) if column.required else found.wrong
+    return Typed(name, source, found.value.alias(name), wrong, found.wanted, found.why)
+
+
+def label(name: str, rule: Rule, scan: Scan) -> list[Typed]:
+    """Return a 0/1 label, after one check per further column that its rule reads.
+
+    Raises:
+        BadInputError: the file's type of a column cannot be compared as the rule does.
+    """
+    if rule.flag is not None:
+        flag = typed(name, Column(type="int64", column=rule.flag, required=True), scan)
+        wrong = flag.wrong | ~flag.value.is_in([0, 1]).fill_null(True)
+        return [Typed(name, rule.flag, flag.value.cast(pl.Int8).alias(name), wrong, "0 or 1")]
+    parts = [[_compared(condition, scan) for condition in every] for every in rule.alternatives]
+    met = pl.any_horizontal(pl.all_horizontal(part.value for part in every) for every in parts)
+    first, *checks = (part for every in parts for part in every)
+    return [*checks, Typed(name, first.column, met.cast(pl.Int8).alias(name), first.wrong, first.wanted, first.why)]
+
+
+def moment(name: str, time: Time, scan: Scan, *, early: bool = False) -> Typed:
+    """Return a column of times as ``datetime[us, UTC]``.
+
+    Args:
+        name: published name.
+        time: what the config says of the column.
+        scan: the file.
+        early: whether times of the first days of 1970 are let through.
+
+    Raises:
+        BadInputError: the file's type is no time in the unit that the config says.
+    """
+    dtype = scan.schema[time.column]
+    found = moments(scan.column(time.column), dtype, time, early=early)
+    if found.value is not None:
+        return Typed(name, time.column, found.value.alias(name), found.wrong, found.wanted, found.why)
+    if time.unit != "iso":
+        raise _no_such_type(scan, time.column, f"no number since 1970 in unit: {time.unit}")
+    raise BadInputError(
+        f"{scan.shown}: column {time.column!r} is {_said(dtype)}, no time in text: say its unit, {time.column}: "
+        "{column: ..., unit: s} for seconds since 1970, ms, us or ns"
+    )
+
+
+def refuse(scan: Scan, checks: Sequence[Typed], rows: pl.LazyFrame, inside: pl.Expr | None = None) -> None:
+    """Check every field of `rows`.
+
+    Args:
+        scan: the file.
+        checks: columns.
+        rows: rows to look at, all columns of the file.
+        inside: which rows of the file they are; all when None.
+
+    Raises:
+        BadInputError: one is wrong; the message holds the first row, its field and what was expected.
+    """
+    sums = rows.select(one.wrong.sum().alias(str(index)) for index, one in enumerate(checks))
+    counts = scan.collect(sums).row(0)
+    broken = [(one, count) for one, count in zip(checks, counts, strict=True) if count]
+    if not broken:
+        return
+    one, count = broken[0]
+    # Only now, because a scan that numbers its rows reads all of them.
+    where = one.wrong if inside is None else one.wrong & inside
+    reasons = [reason.alias(f"{_WHY}{index}") for index, (reason, _) in enumerate(one.why)]
+    shown = _shown(one.column, scan).alias(_FOUND)
+    looked_at = scan.rows.select(where.alias(_WRONG), shown, *reasons).with_row_index(_ROW)
+    row, _, found, *whys = scan.collect(looked_at.filter(_WRONG).head(1)).row(0)
+    wanted = next((words for given, (_, words) in zip(whys, one.why, strict=True) if given), one.wanted)
+    more = f" (and {count - 1:,} more rows)" if count > 1 else ""
+    raise BadInputError(
+        f"{scan.shown}, row {row + 1}: column {one.column!r} is {_field(found)}{more}, expected {wanted}; correct the "
+        "file or what the pipeline says of the column"
+    )
+
+
+def _compared(condition: Condition, scan: Scan) -> Typed:
+    column = condition.column
+    found = compared(condition, scan.column(column), scan.schema[column])
+    if found.met is None:
+        raise _no_such_type(scan, column, f"which is not compared as {found.wanted}")
+    return Typed("", column, found.met, found.wrong, found.wanted, found.why)
+
+
+def _no_such_type(scan: Scan, column: str, told: str) -> BadInputError:
+    return BadInputError(
+        f"{scan.shown}: column {column!r} is {_said(scan.schema[column])}, {told}: change the type in the pipeline, "
+        "or the file"
+    )
+
+
+def _shown(column: str, scan: Scan) -> pl.Expr:
+    """Return a field that Python can hold: of a time beyond its calendar the number behind it."""
+    dtype, given = scan.schema[column], scan.column(column)
+    if isinstance(dtype, pl.Datetime):
+        days = given.to_physical() // _UNITS_A_DAY[dtype.time_unit]
+    elif dtype == pl.Date:
+        days = given.to_physical()
+    else:
+        return given
+    fine = days.is_between(-719_000, 2_932_000)
+    return pl.when(fine).then(pl.when(fine).then(given).cast(pl.String)).otherwise(given.to_physical().cast(pl.String))
+
+
+_UNITS_A_DAY = {"ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
+
+
+def _field(found: Any) -> str:
+    """Return a field as it is read in a sentence."""
+    if found is None or (isinstance(found, str) and not found):
+        return "empty"
+    if isinstance(found, pl.Series):
+        return repr(found.to_list())
+    return str(found) if isinstance(found, date | Decimal) else repr(found)
+
+
+def _said(dtype: pl.DataType) -> str:
+    return str(dtype).lower()

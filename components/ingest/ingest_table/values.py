@@ -1,0 +1,227 @@
+"""Which value does a field hold in the type that is asked for? The one that is written, exactly, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+import polars as pl
+
+from components.ingest.ingest_table.config import Column
+
+DTYPES: dict[str, pl.DataType] = {
+    "string": pl.String(),
+    "int64": pl.Int64(),
+    "float64": pl.Float64(),
+    "bool": pl.Boolean(),
+    "array<string>": pl.List(pl.String()),
+    "array<int64>": pl.List(pl.Int64()),
+}
+"""Type of polars by the type that the config asks for."""
+_FINE = pl.lit(False)
+_WHOLE_TEXT = r"^([+-]?[0-9]+)(?:\.0*)?$"
+"""A whole number, perhaps with a point and zeros behind it."""
+_EXPONENT_TEXT = r"^[+-]?[0-9.]{1,16}[eE][+-]?[0-9]{1,3}$"
+"""A number with an exponent of so few digits that no float between two whole numbers is taken for one of them."""
+_SHORT = 15
+"""Digits of a whole number that every float64 holds."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """What a column becomes.
+
+    Attributes:
+        value: its value, null where it is missing; None when the file's type cannot become the type at all.
+        wrong: whether a field is not what is wanted; never null.
+        wanted: what it should be.
+        why: for fields of a kind, a closer word on what they should be.
+    """
+
+    value: pl.Expr | None
+    wrong: pl.Expr = _FINE
+    wanted: str = ""
+    why: tuple[tuple[pl.Expr, str], ...] = ()
+
+
+def value_of(column: pl.Expr, dtype: pl.DataType, asked: Column, nulls: Collection[str] = ()) -> Value:
+    """Return the expressions of a column in the type that the config asks for.
+
+    Args:
+        column: the file's column.
+        dtype: its type there.
+        asked: what the config says of it.
+        nulls: elements of a text that mean missing.
+    """
+    if dtype == pl.Null:
+        # A day on which nobody sent a value: Parquet writers know no type for it.
+        return Value(column.cast(DTYPES[asked.type]), wanted=_WANTED[asked.type])
+    if isinstance(dtype, pl.Categorical | pl.Enum):
+        column, dtype = column.cast(pl.String), pl.String()
+    if asked.type == "array<string>":
+        return _array(column, dtype, asked, pl.String(), nulls)
+    if asked.type == "array<int64>":
+        return _array(column, dtype, asked, pl.Int64(), nulls)
+    return _SCALARS[asked.type](column, dtype)
+
+
+def exact_below(dtype: pl.DataType) -> int:
+    """Return up to which size a float type holds every whole number, so that none is another one rounded."""
+    if isinstance(dtype, pl.Float32):
+        return 1 << 24
+    return 1 << 11 if isinstance(dtype, pl.Float16) else 1 << 53
+
+
+def whole_text(text: pl.Expr) -> pl.Expr:
+    """Return the digits of texts that are whole numbers, 12 and 12.0, else null."""
+    return text.str.extract(_WHOLE_TEXT, 1)
+
+
+def stripped(column: pl.Expr) -> pl.Expr:
+    """Return a text without blanks around it, null where it is empty."""
+    return _filled(column.str.strip_chars())
+
+
+def not_exact(dtype: pl.DataType) -> str:
+    """Return what to say of a float that may be another whole number rounded."""
+    return (
+        f"a whole number below {exact_below(dtype):,}, for a {str(dtype).lower()} rounds those beyond: "
+        "write whole numbers or texts"
+    )
+
+
+def _text(column: pl.Expr, dtype: pl.DataType) -> Value:
+    whole = dtype.is_integer() or (isinstance(dtype, pl.Decimal) and dtype.scale == 0)
+    if not (whole or dtype in (pl.String, pl.Boolean, pl.Date)):
+        return Value(None)
+    if dtype == pl.Date:
+        # A day beyond the calendar of the engine stops it.
+        years = column.to_physical().is_between(-719_162, 2_932_896)
+        return Value(pl.when(years).then(column).cast(pl.String), (~years).fill_null(False), "a text")
+    return Value(_filled(column.cast(pl.String)), wanted="a text")
+
+
+def _whole(column: pl.Expr, dtype: pl.DataType) -> Value:
+    wanted = _WANTED["int64"]
+    if dtype.is_integer() or dtype == pl.Boolean:
+        value = column.cast(pl.Int64, strict=False)
+        far = value.is_null() & column.is_not_null()
+        return Value(value, far, wanted, ((far, _BITS),))
+    if dtype.is_float():
+        whole = column.is_finite() & (column == column.floor())
+        near = column.abs() < exact_below(dtype)
+        fine = (whole & near).fill_null(True)
+        far = (whole & ~near).fill_null(False)
+        return Value(pl.when(fine).then(column).cast(pl.Int64, strict=False), ~fine, wanted, ((far, not_exact(dtype)),))
+    if isinstance(dtype, pl.Decimal):
+        return _whole(column.cast(pl.String), pl.String())
+    if dtype != pl.String:
+        return Value(None)
+    value, far = _whole_of(stripped(column))
+    return Value(value, stripped(column).is_not_null() & value.is_null(), wanted, ((far, _BITS),))
+
+
+def _whole_of(text: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
+    """Return texts as whole numbers, null where they are none, and which of them are too large."""
+    digits = whole_text(text)
+    number = pl.when(text.str.contains(_EXPONENT_TEXT)).then(text).cast(pl.Float64, strict=False)
+    floated = pl.when((number == number.floor()) & (number.abs() < 1 << 53)).then(number).cast(pl.Int64, strict=False)
+    value = pl.coalesce(digits.cast(pl.Int64, strict=False), floated)
+    return value, digits.is_not_null() & value.is_null()
+
+
+def _number(column: pl.Expr, dtype: pl.DataType) -> Value:
+    wanted = _WANTED["float64"]
+    if dtype.is_float() or dtype == pl.Boolean:
+        value = column.cast(pl.Float64)
+        return Value(value, ~value.is_finite().fill_null(True), wanted)
+    if dtype.is_integer():
+        value = column.cast(pl.Float64)
+        rounded = (value.cast(pl.Int128, strict=False) != column.cast(pl.Int128, strict=False)).fill_null(False)
+        return Value(value, rounded, wanted, ((rounded, _ROUNDED),))
+    if isinstance(dtype, pl.Decimal):
+        return _number(column.cast(pl.String), pl.String())
+    if dtype != pl.String:
+        return Value(None)
+    text = stripped(column)
+    value = text.cast(pl.Float64, strict=False)
+    long = pl.when(text.str.len_bytes() > _SHORT).then(text)
+    rounded = (whole_text(long).cast(pl.Int128, strict=False) != value.cast(pl.Int128, strict=False)).fill_null(False)
+    wrong = text.is_not_null() & ~value.is_finite().fill_null(False)
+    return Value(value, wrong | rounded, wanted, ((rounded, _ROUNDED),))
+
+
+def _truth(column: pl.Expr, dtype: pl.DataType) -> Value:
+    wanted = _WANTED["bool"]
+    if dtype == pl.Boolean:
+        return Value(column, wanted=wanted)
+    if dtype.is_numeric():
+        number = _whole(column, dtype)
+        if number.value is None:
+            return Value(None)
+        value = number.value.replace_strict([0, 1], [False, True], default=None, return_dtype=pl.Boolean)
+        return Value(value, column.is_not_null() & value.is_null(), wanted)
+    if dtype != pl.String:
+        return Value(None)
+    text = stripped(column.str.to_lowercase())
+    words = {"true": True, "t": True, "1": True, "1.0": True, "false": False, "f": False, "0": False, "0.0": False}
+    value = text.replace_strict(list(words), list(words.values()), default=None, return_dtype=pl.Boolean)
+    return Value(value, text.is_not_null() & value.is_null(), wanted)
+
+
+def _array(column: pl.Expr, dtype: pl.DataType, asked: Column, inner: pl.DataType, nulls: Collection[str]) -> Value:
+    """Return an array whose elements are read like fields of their own."""
+    element = pl.element()
+    if dtype == pl.String:
+        text = stripped(element).drop_nulls()
+        parts = column.str.split(asked.separator).list.eval(text.filter(~text.is_in(list(nulls))) if nulls else text)
+        if inner == pl.String:
+            # A list as Python or JSON writes it would be read as one value.
+            brackets = column.str.contains(r"^\s*\[.*\]\s*$").fill_null(False)
+            return Value(parts, brackets, f"values separated by {asked.separator!r}, without brackets")
+        value = parts.list.eval(_whole_of(element)[0])
+        wrong = value.list.eval(element.is_null()).list.any().fill_null(False)
+        return Value(value, wrong, f"whole numbers separated by {asked.separator!r}")
+    if isinstance(dtype, pl.Array):
+        column, dtype = column.arr.to_list(), pl.List(dtype.inner)
+    if not isinstance(dtype, pl.List):
+        return Value(None)
+    given = dtype.inner if isinstance(dtype.inner, pl.DataType) else dtype.inner()
+    if given == inner:
+        one = Value(element)
+    elif given == pl.Null:
+        one = Value(element.cast(inner))
+    elif isinstance(given, pl.Categorical | pl.Enum):
+        one = Value(element.cast(pl.String)) if inner == pl.String else Value(None)
+    else:
+        one = (_text if inner == pl.String else _whole)(element, given)
+    if one.value is None:
+        return Value(None)
+    # A list of nothing but nulls must not lose its type.
+    value = column.list.eval(one.value.cast(inner))
+    empty = value.list.eval(element.is_null()).list.any().fill_null(False)
+    kind = "texts" if inner == pl.String else "whole numbers of at most 64 bits"
+    return Value(value, empty, f"an array of {kind} without nulls")
+
+
+_BITS = "a whole number of at most 64 bits"
+_ROUNDED = "a number that a float64 holds exactly: publish it as int64 or string"
+_SCALARS: dict[str, Callable[[pl.Expr, pl.DataType], Value]] = {
+    "string": _text,
+    "int64": _whole,
+    "float64": _number,
+    "bool": _truth,
+}
+_WANTED = {
+    "string": "a text",
+    "int64": "a whole number",
+    "float64": "a finite number",
+    "bool": "true or false",
+    "array<string>": "an array of texts",
+    "array<int64>": "an array of whole numbers",
+}
+
+
+def _filled(text: pl.Expr) -> pl.Expr:
+    """Return a text, null where it is empty."""
+    return pl.when(text != "").then(text)

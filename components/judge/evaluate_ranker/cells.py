@@ -1,0 +1,108 @@
+"""How good are the scores, task by task and domain by domain? One cell each, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from components.judge.evaluate_ranker.config import Config
+from components.judge.evaluate_ranker.rows import Judged, describe_space
+from components.rankers.tasks import Task
+from registry.metrics import bootstrap_all, calibration_bins
+from registry.metrics.report import ALL, CalibrationBin, Cell
+
+KNOWS = 0.999
+"""Above this AUC a column knows the label: what people do is not that certain."""
+BOTH = 10
+"""Of fewer positive or negative rows a perfect order may be luck."""
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
+
+
+def judge(
+    rows: Judged,
+    scores: Mapping[str, np.ndarray[Any, Any]],
+    tasks: Sequence[Task],
+    domains: Sequence[str],
+    config: Config,
+) -> tuple[tuple[Cell, ...], tuple[CalibrationBin, ...]]:
+    """Return a cell and a calibration curve per task × (all rows + each domain).
+
+    Users are resampled within the rows of a cell. A cell without rows, or of one class, has values
+    that are None where they are undefined.
+
+    Args:
+        rows: labels, users, domains.
+        scores: ``[rows]`` probabilities by task.
+        tasks: tasks to judge.
+        domains: domain values, each a row of the report.
+        config: resamples, confidence, bins, seed.
+    """
+    cells: list[Cell] = []
+    curves: list[CalibrationBin] = []
+    for task in tasks:
+        space = rows.space(task)
+        for domain, mask in _parts(rows, space, domains):
+            y, p, user = rows.labels[task.label][mask], scores[task.name][mask], rows.user[mask]
+            cells.append(
+                Cell(
+                    task=task.name,
+                    domain=domain,
+                    space=describe_space(task),
+                    rows=int(mask.sum()),
+                    positives=int(y.sum()),
+                    metrics=bootstrap_all(
+                        y,
+                        p,
+                        user,
+                        resamples=config.bootstrap,
+                        seed=config.seed,
+                        confidence=config.confidence,
+                        bins=config.bins,
+                    ),
+                )
+            )
+            curves += [
+                CalibrationBin(
+                    task=task.name, domain=domain, predicted=point.predicted, observed=point.observed, rows=point.rows
+                )
+                for point in calibration_bins(y, p, config.bins)
+            ]
+    return tuple(cells), tuple(curves)
+
+
+def remarks(cells: Sequence[Cell]) -> tuple[str, ...]:
+    """Return a line for each cell whose ranking cannot be judged or believed, and why."""
+    lines = []
+    known: set[str] = set()
+    for cell in cells:  # all rows of a task before its domains
+        area, where = cell.metrics["auc"].value, f"{cell.task} in {cell.domain}"
+        if area is None:
+            lines.append(f"{where}: {cell.positives} of {cell.rows} rows are positive, so its AUC is undefined")
+        elif area > KNOWS and min(cell.positives, cell.rows - cell.positives) >= BOTH and cell.task not in known:
+            known |= {cell.task} if cell.domain == ALL else set()
+            lines.append(
+                f"{where}: an AUC of {area:.5g} is hardly ever real; does a column know the label, such as a copy of "
+                "it or a value of after the impression? Leave it out of context and of the features"
+            )
+    return tuple(lines)
+
+
+def headline(cell: Cell) -> str:
+    """Return one task in a line, e.g. ``like AUC .7123 [.7010, .7236], PCOC 1.02``."""
+    area, ratio = cell.metrics["auc"], cell.metrics["pcoc"].value
+    bounds = "" if area.low is None or area.high is None else f" [{_short(area.low)}, {_short(area.high)}]"
+    value = "undefined" if area.value is None else _short(area.value) + bounds
+    return f"{cell.task} AUC {value}, PCOC {'undefined' if ratio is None else f'{ratio:.2f}'}"
+
+
+def _short(value: float) -> str:
+    return f"{value:.4f}".removeprefix("0") if 0 <= value < 1 else f"{value:.4f}"
+
+
+def _parts(rows: Judged, space: Mask, domains: Sequence[str]) -> Iterator[tuple[str, Mask]]:
+    yield ALL, space
+    if rows.domain is not None:
+        for domain in domains:
+            yield domain, space & (rows.domain == domain)

@@ -1,0 +1,92 @@
+"""How does `evaluate_ranker` run? Raw rows → encoder → ONNX → cells, plots, page, and the training's MLflow run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from components.data.training_set import read_raw
+from components.judge.evaluate_ranker.config import Config, Inputs, Outputs
+from components.platform.artifacts import EvaluationReport
+from components.platform.contract import MLFLOW_RUN_ID, RunContext
+from components.platform.errors import BadInputError, MissingError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from components.judge.evaluate_ranker.rows import Judged
+    from registry.serving.served_model import Scores
+
+"""Annotation of the model with the MLflow run of its training."""
+
+
+def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
+    """Score one split through the exported model as it would be served, and report.
+
+    Raises:
+        BadInputError: the split is empty, or the rows lack a column that the model needs.
+        MissingError: the requested provider did not load, or the training's MLflow run is gone.
+        RetryableError: MLflow could not be written; nothing was published.
+    """
+    import pyarrow.parquet as pq
+
+    from components.judge.evaluate_ranker.cells import headline, remarks
+    from components.judge.evaluate_ranker.publish import Scored, write_report
+    from components.judge.evaluate_ranker.rows import judged
+    from components.judge.evaluate_ranker.tracking import log_evaluation
+    from components.rankers.tasks import tasks_of
+    from registry.metrics.report import ALL
+    from registry.serving.served_model import ServedModel
+    from registry.versions.database import initialise
+
+    model = ServedModel.open(context.local(inputs.model), config.provider)
+    table = read_raw(context.local(inputs.dataset), config.split)
+    if table.num_rows == 0:
+        raise BadInputError(f"stage {context.stage!r}: the {config.split} split has no rows: widen its window or share")
+    schema = model.contract.schema_
+    rows = judged(table, schema.declaration)
+    context.progress(f"scoring {table.num_rows} rows on {model.provider}")
+    scores = model.score(table)
+
+    tasks = [task for task in tasks_of(schema.declaration) if task.name in model.contract.tasks]
+    domains = rows.domains(schema.domains)
+    context.progress(f"judging {len(tasks)} tasks in {len(domains)} domains, {config.bootstrap} resamples each")
+    scored = Scored(
+        name=f"{model.contract.ranker} in {context.pipeline}",
+        model_digest=inputs.model.digest,
+        dataset_digest=inputs.dataset.digest,
+        provider=model.provider,
+        rows=rows,
+        scores=scores.tasks,
+        tasks=tasks,
+        domains=domains,
+    )
+    draft = context.draft("report")
+    report = write_report(draft, scored, config)
+    pq.write_table(_predictions(table, schema.declaration.user, rows, scores), draft / "predictions.parquet")
+
+    run_id = context.annotations_of(inputs.model).get(MLFLOW_RUN_ID)
+    if run_id:
+        try:
+            initialise(context.settings.tracking_uri, context.settings.mlflow_artifacts)
+            log_evaluation(context.settings.tracking_uri, run_id, report, draft)
+            context.annotate(MLFLOW_RUN_ID, run_id)
+        except MissingError as error:
+            # A cached model may come from another tracker; its evaluation is no less true.
+            context.note(f"not in MLflow: {error}")
+    for task in tasks:
+        context.note(headline(report.cell(task.name, ALL)))
+    for line in remarks(report.cells):
+        context.note(line)
+    return Outputs(report=EvaluationReport(uri=str(draft)))
+
+
+def _predictions(table: pa.Table, user: str, rows: Judged, scores: Scores) -> pa.Table:
+    """Return row_id, user, domain, ``label_<feedback>`` and ``predicted_<task>`` of every scored row."""
+    import pyarrow as pa
+
+    columns = {"row_id": table["row_id"], "user": table[user]}
+    if rows.domain is not None:
+        columns["domain"] = pa.array(rows.domain)
+    columns |= {f"label_{name}": pa.array(values.astype("int8")) for name, values in rows.labels.items()}
+    columns |= {f"predicted_{name}": pa.array(values) for name, values in scores.tasks.items()}
+    return pa.table(columns)

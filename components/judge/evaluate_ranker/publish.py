@@ -1,0 +1,77 @@
+"""How do scores become a report? Cells and curves, `report.json`, the plots and the page.
+
+Whatever scored the rows, a graph or trees, is judged and shown in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.judge.evaluate_ranker.cells import judge, remarks
+from components.judge.evaluate_ranker.config import Config
+from components.judge.evaluate_ranker.page import render
+from components.judge.evaluate_ranker.plots import draw
+from components.judge.evaluate_ranker.rows import Judged
+from components.rankers.tasks import Task
+from registry.metrics.report import Evaluation
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Who gave which answers to which rows.
+
+    Attributes:
+        name: who answered, as the page calls it.
+        model_digest: digest of what answered.
+        dataset_digest: digest of the training set that the rows are a split of.
+        provider: what computed the answers.
+        rows: labels, users, domains.
+        scores: ``[rows]`` probabilities by task.
+        tasks: tasks to judge.
+        domains: domain values, each a row of the report.
+    """
+
+    name: str
+    model_digest: str
+    dataset_digest: str
+    provider: str
+    rows: Judged
+    scores: Mapping[str, np.ndarray[Any, Any]]
+    tasks: Sequence[Task]
+    domains: tuple[str, ...]
+
+
+def write_report(draft: Path, scored: Scored, config: Config) -> Evaluation:
+    """Judge the answers and write `report.json`, `plots/` and `report.html`.
+
+    Args:
+        draft: folder of the report.
+        scored: the answers.
+        config: split, resamples, confidence, bins, seed.
+    """
+    rows = scored.rows
+    cells, calibration = judge(rows, scored.scores, scored.tasks, scored.domains, config)
+    report = Evaluation(
+        model_digest=scored.model_digest,
+        dataset_digest=scored.dataset_digest,
+        split=config.split,
+        rows=rows.user.size,
+        window_start=rows.start,
+        window_end=rows.end,
+        confidence=config.confidence,
+        resamples=config.bootstrap,
+        provider=scored.provider,
+        tasks=tuple(task.name for task in scored.tasks),
+        domains=scored.domains,
+        cells=cells,
+        calibration=calibration,
+    )
+    (draft / "report.json").write_text(report.model_dump_json(indent=2), encoding="utf-8")
+    plots = draw(draft / "plots", report, rows, scored.scores, scored.tasks)
+    (draft / "report.html").write_text(render(report, scored.name, remarks(cells), plots), encoding="utf-8")
+    return report

@@ -1,0 +1,87 @@
+"""How does `fit_lightgbm` run? Raw splits → columns → trees per task → the report that a ranker's evaluation gives."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING
+
+from components.data.training_set import SPLITS, read_raw, read_schema
+from components.judge.fit_lightgbm.config import FIT_SECONDS, LEAVES, VALIDATION, Config, Inputs, Outputs
+from components.platform.artifacts import EvaluationReport
+from components.platform.contract import RunContext
+from components.platform.errors import BadInputError
+
+if TYPE_CHECKING:
+    from components.judge.fit_lightgbm.trees import Fitted
+
+
+def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
+    """Fit trees per task, score the test split once, and report.
+
+    Raises:
+        MissingError: LightGBM is not installed.
+        BadInputError: a split is empty, or a task has one class.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from components.judge.evaluate_ranker.cells import headline, remarks
+    from components.judge.evaluate_ranker.config import Config as Judging
+    from components.judge.evaluate_ranker.publish import Scored, write_report
+    from components.judge.evaluate_ranker.rows import judged
+    from components.judge.fit_lightgbm.columns import columns_of
+    from components.judge.fit_lightgbm.trees import fit, settings_of
+    from components.platform.store import sha256_json
+    from components.rankers.tasks import tasks_of
+    from features.encode import Encoder
+    from registry.metrics import auc
+    from registry.metrics.report import ALL
+
+    dataset = context.local(inputs.dataset)
+    declaration = read_schema(dataset).declaration
+    tables: dict[str, pa.Table] = {split: read_raw(dataset, split) for split in SPLITS}
+    for split, table in tables.items():
+        if table.num_rows == 0:
+            raise BadInputError(f"stage {context.stage!r}: the {split} split has no rows: widen its window or share")
+    encoder = Encoder.model_validate_json((dataset / "encoder.json").read_text(encoding="utf-8"))
+    columns = columns_of(encoder, tables)
+    context.progress(f"{len(columns.names)} columns, {len(columns.categories)} of them categories")
+
+    rows = {split: judged(table, declaration) for split, table in tables.items()}
+    tasks = tasks_of(declaration)
+    fitted: dict[str, Fitted] = {}
+    started = time.monotonic()
+    for task in tasks:
+        labels = {split: parts.labels[task.label] for split, parts in rows.items()}
+        spaces = {split: parts.space(task) for split, parts in rows.items()}
+        found = fitted[task.name] = fit(columns, labels, spaces, config, task.name)
+        area = auc(labels["validation"][spaces["validation"]], found.scores["validation"][spaces["validation"]])
+        if area is not None:
+            context.annotate(VALIDATION.format(task=task.name), str(area))
+        context.progress(f"{task.name}: {found.trees} trees, validation AUC {area}")
+    context.annotate(FIT_SECONDS, f"{time.monotonic() - started:.3f}")
+    context.annotate(LEAVES, str(sum(found.leaves for found in fitted.values())))
+
+    test, scores = rows["test"], {name: found.scores["test"] for name, found in fitted.items()}
+    draft = context.draft("report")
+    scored = Scored(
+        name=f"lightgbm in {context.pipeline}",
+        model_digest=sha256_json({name: found.text for name, found in fitted.items()}),
+        dataset_digest=inputs.dataset.digest,
+        provider="lightgbm",
+        rows=test,
+        scores=scores,
+        tasks=tasks,
+        domains=test.domains(read_schema(dataset).domains),
+    )
+    report = write_report(draft, scored, Judging(bootstrap=config.bootstrap, seed=config.seed))
+    kept = {"settings": settings_of(config), "trees": {name: found.trees for name, found in fitted.items()}}
+    (draft / "trees.json").write_text(json.dumps(kept, indent=2), encoding="utf-8")
+    predicted = {f"predicted_{name}": pa.array(values) for name, values in scores.items()}
+    pq.write_table(pa.table({"row_id": tables["test"]["row_id"]} | predicted), draft / "predictions.parquet")
+    for task in tasks:
+        context.note(f"{headline(report.cell(task.name, ALL))}, {fitted[task.name].trees} trees")
+    for line in remarks(report.cells):
+        context.note(line)
+    return Outputs(report=EvaluationReport(uri=str(draft)))

@@ -1,0 +1,68 @@
+"""What does a simulation report? Per policy and group of candidates, its value by each estimator."""
+
+from __future__ import annotations
+
+from features.declaration import Frozen, Name, Window
+from registry.metrics.report import Interval
+
+EVERY_ROW = "every row"
+"""Group of the rows when there is only one."""
+
+
+class PolicyValue(Frozen):
+    """One policy on the rows of one group.
+
+    Attributes:
+        policy: label of the policy.
+        group: value of `candidates_per`, or `EVERY_ROW`.
+        rows: logged impressions.
+        positives: those with the reward.
+        candidates: items that could be shown.
+        logged: mean reward of the log, the value of the policy that made it.
+        mean_weight: mean of the weights; 1 but for chance when the propensities are right and weights not clipped.
+        effective_rows: (Σ weight)² / Σ weight²: rows that would be as informative were every weight equal.
+        largest_weight: largest weight before clipping.
+        clipped: share of rows whose weight was cut.
+        estimates: value by estimator: ``ips``, ``snips``, ``direct (<reward model>)``, ``dr (<reward model>)``.
+        corrections: by reward model the weighted mean of what it did not predict, DR minus direct method: 0 but for
+            chance when the reward model is right for this policy.
+        on_policy: mean reward of the policy's own log in the same time; None when it has none.
+    """
+
+    policy: str
+    group: str
+    rows: int
+    positives: int
+    candidates: int
+    logged: Interval
+    mean_weight: Interval
+    effective_rows: float
+    largest_weight: float
+    clipped: float
+    estimates: dict[str, Interval]
+    corrections: dict[str, Interval]
+    on_policy: Interval | None = None
+
+    def covers(self, estimator: str) -> bool | None:
+        """Return whether the interval of an estimate holds the on-policy value; None without either."""
+        found = self.estimates[estimator]
+        if self.on_policy is None or self.on_policy.value is None or found.low is None or found.high is None:
+            return None
+        return found.low <= self.on_policy.value <= found.high
+
+
+class Simulation(Frozen):
+    """The whole report."""
+
+    model_digest: str
+    dataset_digest: str
+    reference_digest: str
+    reward: Name
+    rows: int
+    window: Window
+    held_out: bool
+    unit: str
+    clip: float | None
+    confidence: float
+    resamples: int
+    values: tuple[PolicyValue, ...]

@@ -1,0 +1,112 @@
+"""How does the champion get its error memory? Score the stream, replay it, publish memory and report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from components.memory.refresh_error_memory.config import Config, Inputs, Outputs
+from components.platform.artifacts import ErrorMemory
+from components.platform.contract import RunContext
+
+if TYPE_CHECKING:
+    from registry.memory.error_memory import Memory
+    from registry.memory.prequential import Replay
+    from registry.serving.contract import RegisteredVersion
+    from registry.serving.served_model import ServedModel
+
+
+def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
+    """Build the champion's memory from scratch: equal champion and rows give equal bytes.
+
+    Raises:
+        MissingError: the model has no champion, or no row is later than its training cut.
+        BadInputError: the rows do not fit the champion.
+    """
+    from components.memory.refresh_error_memory.page import write_report
+
+    version, champion = _champion(config, context)
+    memory, result = replayed(inputs, config, context, version, champion)
+    draft = context.draft("error_memory")
+    header = memory.save(draft)
+    write_report(draft, header, result.slots)
+    context.note(f"memory of {version.model} v{version.version}: {header.rows} rows in {header.slots} slots")
+    for name, task in header.tasks.items():
+        if task.base_log_loss is None or task.log_loss is None:
+            context.note(f"{name}: switched off, one slot cannot be judged")
+        else:
+            state = "" if task.enabled else ", switched off because it hurts"
+            context.note(f"{name}: log-loss {task.base_log_loss:.4f} → {task.log_loss:.4f}, λ {task.weight:g}{state}")
+    context.annotate("model_version", f"{version.model}/{version.version}")
+    return Outputs(error_memory=ErrorMemory(uri=str(draft)))
+
+
+def replayed(
+    inputs: Inputs, config: Config, context: RunContext, version: RegisteredVersion, champion: ServedModel
+) -> tuple[Memory, Replay]:
+    """Return the memory after the whole stream, and how each slot fared before it was written."""
+    import numpy as np
+
+    from components.memory.refresh_error_memory.stream import labels, microseconds, read_stream, user_groups
+    from registry.memory.error_memory import Memory, MemoryHeader
+    from registry.memory.keys import row_keys
+    from registry.memory.prequential import Stream, replay, slot_bounds, span
+    from registry.memory.stores import empty_store, fingerprint
+
+    contract = champion.contract
+    declaration = contract.schema_.declaration
+    feedback = tuple(name for name in declaration.feedback if name in contract.tasks)
+    rows = read_stream(context.local(inputs.dataset), declaration, contract.schema_.trained_until)
+    context.progress(f"{rows.num_rows} labelled rows since {contract.schema_.trained_until:%Y-%m-%dT%H:%M:%SZ}")
+    scores = champion.score(rows)
+    centre = np.asarray(contract.hidden_mean, dtype=np.float64) if config.centre else np.zeros(contract.hidden)
+    key = config.key_spec(declaration, contract.fields, contract.hidden)
+    read_out, chosen = config.read_out(), config.chosen_store()
+    stream = Stream(
+        times=microseconds(rows, declaration.time),
+        users=user_groups(rows, declaration.user),
+        keys=row_keys(key, scores.hidden, centre, rows),
+        labels=labels(rows, feedback),
+        predicted={name: scores.tasks[name] for name in feedback},
+    )
+    store = empty_store(chosen, key.width, config.seed, feedback)
+    result = replay(
+        stream, store, feedback, bounds=slot_bounds(stream.times, config.slots), read_out=read_out,
+        grid=config.lambdas, funnel=declaration.funnel, decay=config.decay, progress=context.progress,
+    )  # fmt: skip
+    header = MemoryHeader(
+        model=version.model,
+        version=version.version,
+        ranker_digest=contract.ranker_digest,
+        feedback=feedback,
+        funnel=declaration.funnel,
+        key=key,
+        store=chosen,
+        seed=config.seed,
+        projections=fingerprint(chosen, key.width, config.seed),
+        read_out=read_out,
+        decay=config.decay,
+        tasks=result.tasks,
+        covers=span(stream.times),
+        rows=rows.num_rows,
+        stored=store.rows,
+        slots=len(result.slots),
+    )
+    return Memory(header=header, store=store, centre=centre), result
+
+
+def _champion(config: Config, context: RunContext) -> tuple[RegisteredVersion, ServedModel]:
+    from components.platform.errors import MissingError
+    from registry.serving.served_model import ServedModel
+    from registry.versions.client import CHAMPION, Registry
+
+    registry = Registry(context.settings.tracking_uri, context.settings.mlflow_artifacts)
+    version = registry.alias(config.model, CHAMPION)
+    if version is None:
+        raise MissingError(
+            f"model {config.model!r} has no champion whose errors could be remembered: "
+            "run the pipeline that trains and promotes it first"
+        )
+    # By number: the alias may move while the files are on their way.
+    directory = registry.download(config.model, version.version, context.scratch / "champion")
+    label = f"model {config.model} v{version.version}"
+    return version, ServedModel.open(directory, config.provider, label=label)

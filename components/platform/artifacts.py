@@ -1,0 +1,214 @@
+"""Which artifacts do stages exchange, and which files lie in each?
+
+An artifact is a directory with a `manifest.json` written last. These classes are small typed
+references: they travel in XCom and in JSON, the bytes stay in the store. The docstring of each
+type is its file layout; a stage may rely on nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Artifact(BaseModel):
+    """Reference to a published, immutable directory.
+
+    Attributes:
+        uri: fsspec URI of the directory. A component returns a draft: the local directory it wrote.
+        digest: sha256 over the directory's files, type and schema version; empty for a draft.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: ClassVar[str] = "artifact"
+    schema_version: ClassVar[int] = 1
+
+    uri: str
+    digest: str = ""
+
+    @classmethod
+    def describe(cls) -> str:
+        """Return the first sentence of the type's docstring."""
+        return (cls.__doc__ or "").strip().split("\n")[0]
+
+
+class EventsTable(Artifact):
+    """Typed impressions with their labels, user and item attributes.
+
+    `events.parquet`: one row per impression, sorted by time, user and item; `timestamp[us, UTC]`.
+    `window.json`: `features.declaration.Window` that the rows come from.
+    `<log>.parquet`: further logs of the same time, such as purchases, that features may be computed from.
+    """
+
+    kind: ClassVar[str] = "events_table"
+
+
+class ValidatedEvents(EventsTable):
+    """Impressions that passed a data contract; the same files as `EventsTable`."""
+
+    kind: ClassVar[str] = "validated_events"
+
+
+class QuarantinedRows(Artifact):
+    """Rows that a suite sent aside, each with the expectations it broke.
+
+    `rows.parquet`: the rows as they came, plus `broken`, a list of labels such as
+    `expect_column_values_to_be_between(rating)`. May be empty.
+    """
+
+    kind: ClassVar[str] = "quarantined_rows"
+
+
+class DataDocs(Artifact):
+    """What the data contract found.
+
+    `index.html`: self-contained page. `result.json`: `components.data.validate_data.config.SuiteResult`.
+    """
+
+    kind: ClassVar[str] = "data_docs"
+
+
+class FeatureTables(Artifact):
+    """Parquet files behind the sources of one Feast feature service.
+
+    `<source name>.parquet` per batch source, with `event_timestamp` and `created_timestamp` in
+    `timestamp[us, UTC]`. `service.json`: `features.joins.store.ServiceSnapshot`.
+    """
+
+    kind: ClassVar[str] = "feature_tables"
+
+
+class TrainingSet(Artifact):
+    """Point-in-time-correct rows in three splits, raw and encoded.
+
+    `raw/{train,validation,test}.parquet`: row_id, roles, labels and features as Feast returned them,
+    sorted by time and row_id. `encoded/{train,validation,test}.arrow`: Arrow IPC, uncompressed, the
+    same rows in the same order; one column per field of the schema (int64, float32, or a fixed-size
+    list of int64), one float32 column per feedback, `__domain` and `__user` as int64 codes.
+    `schema.json`: `features.declaration.RankerSchema`. `encoder.json`: `features.encode.Encoder`.
+    `report.json`: `components.data.build_training_set.config.SplitReport`.
+    """
+
+    kind: ClassVar[str] = "training_set"
+
+
+class Ranker(Artifact):
+    """Trained weights with everything needed to build the module again.
+
+    `weights.safetensors`: the state dict of the best epoch. `ranker.json`:
+    `components.rankers.config.RankerConfig`. `schema.json`, `encoder.json`: as in `TrainingSet`.
+    `history.json`: list of `components.train.train_ranker.config.EpochReport`. `curves.png`: the curves.
+    Adapted by LoRA, also `adapter.safetensors`: what was trained, and `adapter.json`:
+    `components.rankers.lora.config.AdapterHeader`. Continued from a champion, also `continued.json`:
+    `components.train.continue_ranker.config.Continuation`, `last_seen.safetensors`: by table, int32 UTC day since 1970-01-01
+    of each value of the vocabulary, and `optimiser.safetensors`: its values at the best epoch.
+    """
+
+    kind: ClassVar[str] = "ranker"
+
+
+class Predecessor(Artifact):
+    """The ranker that training continues, or that there is none.
+
+    `predecessor.json`: `components.train.take_champion.config.Taken`. `ranker/`: the files of a `Ranker`, if there is one.
+    """
+
+    kind: ClassVar[str] = "predecessor"
+
+
+class OnnxModel(Artifact):
+    """Exported graph that answers as the trained ranker does.
+
+    `model.onnx`: inputs named like the fields, axes `batch`, `history` and `bag_<field>`
+    (`registry.serving.axes`); outputs are the tasks' probabilities by name and `hidden`. `contract.json`:
+    `registry.serving.contract.ModelContract`. `encoder.json`, `schema.json`: as in `TrainingSet`.
+    `parity.json`: `registry.serving.contract.ParityReport`, of the graph alone. `calibration.json`, after
+    `calibrate_ranker` only: `registry.serving.calibration.Calibration`. `request.onnx`, `request.json` and
+    `request_parity.json`, if exported with ``shape: request``: `registry.serving.request_graph`.
+    """
+
+    kind: ClassVar[str] = "onnx_model"
+
+
+class EvaluationReport(Artifact):
+    """How well the exported model ranks and calibrates on the test split.
+
+    `report.json`: `registry.metrics.report.Evaluation`. `report.html`: self-contained page.
+    `plots/*.png`. `predictions.parquet`: row_id, user, domain, labels and predicted tasks.
+    """
+
+    kind: ClassVar[str] = "evaluation_report"
+
+
+class PolicyReport(Artifact):
+    """What policies are worth, judged by the log of another one.
+
+    `report.json`: `components.judge.simulate_policy.report.Simulation`. `report.html`: self-contained page.
+    `plots/*.png`.
+    """
+
+    kind: ClassVar[str] = "policy_report"
+
+
+class ModelVersion(Artifact):
+    """A version in the MLflow registry.
+
+    `version.json`: `registry.serving.contract.RegisteredVersion`. `card.md`: the model card.
+    """
+
+    kind: ClassVar[str] = "model_version"
+
+
+class Promotion(Artifact):
+    """The gate's answer about one version, and what was done.
+
+    `verdict.json`: `registry.gate.verdict.Verdict`. `verdict.html`: self-contained page.
+    """
+
+    kind: ClassVar[str] = "promotion"
+
+
+class ErrorMemory(Artifact):
+    """ReLoop2 state that belongs to one champion.
+
+    `memory.safetensors`: the store. `memory.json`: `registry.memory.error_memory.MemoryHeader` (champion
+    digest, kind and seed of the store, window covered). `slots.json`: `registry.memory.prequential.SlotReport` per
+    slot of time, base against compensated. `slots.html`, `slots.png`: the same as a picture.
+    """
+
+    kind: ClassVar[str] = "error_memory"
+
+
+class MemoryStudy(Artifact):
+    """What the error memory and incremental training would have done, slot by slot.
+
+    `report.json`: `components.memory.study_error_memory.report.StudyReport`. `report.html`: self-contained page.
+    `slots.png`: the four learners per slot of time.
+    """
+
+    kind: ClassVar[str] = "memory_study"
+
+
+def _subclasses(root: type[Artifact]) -> dict[str, type[Artifact]]:
+    found = {root.kind: root}
+    for child in root.__subclasses__():
+        found |= _subclasses(child)
+    return found
+
+
+def artifact_kinds() -> dict[str, type[Artifact]]:
+    """Return every artifact type by its kind, third parties' included once imported."""
+    return _subclasses(Artifact)
+
+
+def artifact_fields(model: type[BaseModel]) -> dict[str, type[Artifact]]:
+    """Return the artifact type of each field of an `Inputs` or `Outputs` model."""
+    fields: dict[str, type[Artifact]] = {}
+    for name, info in model.model_fields.items():
+        annotation: Any = info.annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, Artifact)):
+            raise TypeError(f"{model.__module__}.{model.__qualname__}.{name} must be annotated with an artifact type")
+        fields[name] = annotation
+    return fields

@@ -1,0 +1,109 @@
+"""Which components can a pipeline name? The catalogue, read without importing any engine."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.metadata import entry_points
+from types import MappingProxyType
+
+from components.platform.artifacts import Artifact
+from components.platform.contract import ComponentSpec
+from components.platform.errors import BadInputError, MissingError, did_you_mean
+from components.platform.offers import read_offers
+
+ENTRY_POINTS = "rankmill.components"
+"""Entry-point group of third-party components: name = ``package.config:COMPONENT``."""
+
+BUILTIN = (
+    "ingest_movielens",
+    "ingest_kuairand",
+    "ingest_open_bandit",
+    "ingest_household",
+    "ingest_table",
+    "validate_data",
+    "materialize_features",
+    "build_training_set",
+    "take_champion",
+    "train_ranker",
+    "continue_ranker",
+    "adapt_ranker",
+    "fit_lightgbm",
+    "export_onnx",
+    "calibrate_ranker",
+    "evaluate_ranker",
+    "simulate_policy",
+    "register_model",
+    "promote_model",
+    "refresh_error_memory",
+    "study_error_memory",
+)
+
+
+@dataclass(frozen=True)
+class Catalog(Mapping[str, ComponentSpec]):
+    """Every component by name, ours first.
+
+    Attributes:
+        specs: what can be used.
+        refused: see `Offers`; a name of ours that is in here too may not be run before that is settled.
+    """
+
+    specs: Mapping[str, ComponentSpec]
+    refused: Mapping[str, str]
+
+    def __getitem__(self, name: str) -> ComponentSpec:
+        return self.specs[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.specs)
+
+    def __len__(self) -> int:
+        return len(self.specs)
+
+    def fault(self, name: str) -> str | None:
+        """Return in one sentence why a pipeline cannot use `name`, or None when it can."""
+        if name in self.refused:
+            return self.refused[name]
+        return None if name in self.specs else f"no component {name!r}{did_you_mean(name, self.specs)}"
+
+
+@cache
+def catalog() -> Catalog:
+    """Return every component: ours, and those that installed packages offer."""
+    found = {name: importlib.import_module(f"components.{name}.config").COMPONENT for name in BUILTIN}
+    kinds = {kind.kind: kind for spec in found.values() for kind in _artifacts(spec)}
+
+    def adopted(spec: ComponentSpec, package: str, top: str) -> ComponentSpec:
+        """Return a component of another package with that package's version and whole source in its cache key."""
+        module, _, function = spec.entrypoint.partition(":")
+        if "." not in module or not function:
+            raise BadInputError(f"has the entrypoint {spec.entrypoint!r}, which is no package.module:function")
+        for kind in _artifacts(spec):
+            if kinds.setdefault(kind.kind, kind) is not kind:
+                raise BadInputError(f"has an artifact {kind.__name__} of kind {kind.kind!r}, which is another's")
+        return replace(spec, package=package, sources=(*spec.sources, top)) if package else spec
+
+    offers = read_offers(entry_points(group=ENTRY_POINTS), ComponentSpec, "component", BUILTIN, adopted)
+    return Catalog(MappingProxyType(found | dict(offers.usable)), offers.refused)
+
+
+def _artifacts(spec: ComponentSpec) -> tuple[type[Artifact], ...]:
+    return (*spec.input_types.values(), *spec.output_types.values())
+
+
+def component(name: str) -> ComponentSpec:
+    """Return the component called `name`.
+
+    Raises:
+        MissingError: there is none; the message holds the nearest valid name.
+        BadInputError: its package is broken, or two packages offer it; the message names them.
+    """
+    known = catalog()
+    if name in known.refused:
+        raise BadInputError(known.refused[name])
+    if fault := known.fault(name):
+        raise MissingError(fault)
+    return known[name]

@@ -1,0 +1,112 @@
+"""Which columns does a stage publish and ask for, as far as its config alone tells? What `validate` judges names by.
+
+A component may say so with a `Flow`: two light functions beside its config. What it cannot tell, because a value is
+only known when the stage runs, it leaves out, and nobody judges it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from components.platform.errors import did_you_mean
+
+Role = Literal["user", "item", "timestamp", "feedback", "domain", "key", "other"]
+"""What a column is for; `feedback` is known only after the impression, `key` belongs to the entity of a feature."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column.
+
+    Attributes:
+        dtype: its type as Feast names it, such as ``int64`` or ``array<string>``; ``timestamp`` for a time, empty
+            where it is not known.
+        role: what it is for.
+        kind: how a training set encodes it where that was said, such as ``elapsed``.
+        auxiliary: whether a ranker does not read it unless it is asked for by name.
+    """
+
+    dtype: str = ""
+    role: Role = "other"
+    kind: str = ""
+    auxiliary: bool = False
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of an artifact.
+
+    Attributes:
+        known: by name.
+        whole: whether there are no others.
+        tasks: probabilities that a ranker of these rows predicts; empty where that is not known.
+    """
+
+    known: Mapping[str, Column] = field(default_factory=dict)
+    whole: bool = True
+    tasks: tuple[str, ...] = ()
+
+    def absent(self, name: str) -> str | None:
+        """Return ``no column 'x' (did you mean 'y'?)`` when there is certainly no such column, else None."""
+        if name in self.known or not self.whole:
+            return None
+        return f"no column {name!r}{did_you_mean(name, self.known)}"
+
+
+def published(dtypes: Mapping[str, str], roles: Mapping[str, Role]) -> Columns:
+    """Return columns that are the same whatever the config says.
+
+    Args:
+        dtypes: Arrow's word for each column's type.
+        roles: by column; the others have none.
+    """
+    known = {name: Column(family(word), roles.get(name, "other")) for name, word in dtypes.items()}
+    return Columns(known)
+
+
+def family(dtype: str) -> str:
+    """Return the type that ids of a type are compared as: whole numbers of any width are ``int64``."""
+    return "int64" if dtype.removeprefix("u").startswith("int") else dtype
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A name in a config that means nothing.
+
+    Attributes:
+        where: path of keys below `with:`.
+        message: one sentence: what is wrong and what to do.
+        at: whether the value is wrong or its key.
+    """
+
+    where: tuple[str | int, ...]
+    message: str
+    at: Literal["value", "key"] = "value"
+
+
+def _nothing(config: Any, inputs: Mapping[str, Columns]) -> Mapping[str, Columns]:
+    return {}
+
+
+def _no_fault(config: Any, inputs: Mapping[str, Columns]) -> Iterable[Fault]:
+    return ()
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What a component knows about columns from its config alone. Imports nothing heavy.
+
+    Attributes:
+        gives: called as ``(config, inputs)`` with what is known of its inputs by port; returns what is known of its
+            outputs by port.
+        asks: called alike; returns what in the config names something that the inputs do not have.
+    """
+
+    gives: Callable[[Any, Mapping[str, Columns]], Mapping[str, Columns]] = _nothing
+    asks: Callable[[Any, Mapping[str, Columns]], Iterable[Fault]] = _no_fault
+
+
+UNKNOWN = Flow()
+"""Of a component that tells nothing."""

@@ -1,0 +1,174 @@
+"""What is a component, and what does it get when it runs?
+
+A component is two files: `config.py` says what it is (light: Pydantic only) and holds one
+`COMPONENT = ComponentSpec(...)`; `component.py` holds `run` and imports its libraries inside it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+from components.platform.artifacts import Artifact, artifact_fields
+from components.platform.columns import UNKNOWN, Flow
+from features.declaration import Window
+
+if TYPE_CHECKING:
+    from components.platform.settings import Settings
+
+log = logging.getLogger("rankmill")
+MLFLOW_RUN_ID = "mlflow_run_id"
+"""Annotation of what a stage publishes: the MLflow run of the training it came from."""
+
+
+class ComponentConfig(BaseModel):
+    """Base of every `with:` block: unknown keys are errors, values are final."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Ports(BaseModel):
+    """Base of `Inputs` and `Outputs`: every field is annotated with an artifact type."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NoInputs(Ports):
+    """Inputs of a component that starts a pipeline."""
+
+
+@dataclass(frozen=True)
+class ComponentSpec:
+    """Everything a plan, a schema and a DAG need to know about a component, without its libraries.
+
+    Attributes:
+        name: `verb_noun`, the word after `uses:`.
+        version: raised when the same input and config may give another output.
+        summary: one sentence for listings and task docs.
+        config: model of the `with:` block.
+        inputs: model of the `in:` block.
+        outputs: model of what the stage publishes.
+        entrypoint: ``package.module:function`` of `run`, imported only when the stage runs.
+        cacheable: False when the result depends on state outside the artifacts (a registry, a store).
+        windowed: whether the run's window is part of the input.
+        sources: packages whose source belongs to the cache key besides what the code imports of this tree: those it
+            loads by name, or reads data files from.
+        recheck: ``package.module:function`` called on a cache hit as ``(outputs, config, settings)``;
+            it returns why the cached result no longer holds outside the store, or None. Light imports.
+        after_publish: ``package.module:function`` called as ``(outputs, config, settings)`` once the
+            outputs exist in the store, also when they came from the cache: it tells the outside world
+            where they are (a pointer in a registry), so that no pointer can name what was never
+            published, or what they hold (an online store). It must give the same result when called again, and may
+            return a line for the run's notes. Not called for a stage that a run only takes from the store. Light
+            imports.
+        flow: which columns it publishes and asks for, as far as its config tells; by default nothing is known.
+        package: name and version of the installed package that it comes from, which the catalogue fills in and
+            which belong to the cache key; empty for a component of ours.
+    """
+
+    name: str
+    version: str
+    summary: str
+    config: type[ComponentConfig]
+    inputs: type[Ports]
+    outputs: type[Ports]
+    entrypoint: str
+    cacheable: bool = True
+    windowed: bool = False
+    sources: tuple[str, ...] = ()
+    recheck: str = ""
+    after_publish: str = ""
+    flow: Flow = UNKNOWN
+    package: str = ""
+
+    @property
+    def identity(self) -> str:
+        """What stands for the component in a cache key: name, version and the package it comes from."""
+        return f"{self.name}@{self.version}" + (f" of {self.package}" if self.package else "")
+
+    @property
+    def input_types(self) -> dict[str, type[Artifact]]:
+        """Artifact type of each input."""
+        return artifact_fields(self.inputs)
+
+    @property
+    def output_types(self) -> dict[str, type[Artifact]]:
+        """Artifact type of each output."""
+        return artifact_fields(self.outputs)
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What a running stage may use besides its inputs and config.
+
+    Attributes:
+        settings: where stores, trackers and data live.
+        pipeline: name of the pipeline, or ``component`` when run alone.
+        stage: name of the stage.
+        run_id: id of the pipeline run.
+        window: ``[start, end)`` of the run. A component that reads rows from outside also leaves out those stored at
+            its `known_until` or later.
+        scratch: local directory that is deleted when the stage ends.
+        kept: local directory of this run and stage that outlives a failure: put there what a reader
+            of the error needs to see (a failed data-docs page), and name it in the error.
+        key: cache key of the stage.
+        notes: lines about what was produced; the run's table shows them. Append through `note`.
+        annotations: facts about this run (an MLflow run id) that travel in the outputs' manifests
+            but are not part of their digest. Add through `annotate`.
+        no_news: outputs that say the same as before, though they are made anew. Add through `says_no_news`.
+    """
+
+    settings: Settings
+    pipeline: str
+    stage: str
+    run_id: str
+    window: Window
+    scratch: Path
+    kept: Path
+    key: str
+    fetch: Callable[[Artifact], Path]
+    read_annotations: Callable[[Artifact], dict[str, str]]
+    notes: list[str] = field(default_factory=list)
+    annotations: dict[str, str] = field(default_factory=dict)
+    no_news: set[str] = field(default_factory=set)
+
+    def draft(self, name: str) -> Path:
+        """Return a new empty local directory for the output `name`."""
+        path = self.scratch / "outputs" / name
+        path.mkdir(parents=True, exist_ok=False)
+        return path
+
+    def local(self, artifact: Artifact) -> Path:
+        """Return a local, read-only directory with the artifact's files, digests checked.
+
+        Raises:
+            MissingError: there is no such artifact.
+            StorageError: its files differ from its manifest.
+        """
+        return self.fetch(artifact)
+
+    def annotations_of(self, artifact: Artifact) -> dict[str, str]:
+        """Return the annotations of the run that published `artifact`."""
+        return self.read_annotations(artifact)
+
+    def note(self, line: str) -> None:
+        """Record one short line about what the stage produced."""
+        self.notes.append(line)
+        log.info("%s: %s", self.stage, line)
+
+    def annotate(self, name: str, value: str) -> None:
+        """Attach a fact about this run to every output of the stage."""
+        self.annotations[name] = value
+
+    def says_no_news(self, output: str) -> None:
+        """Keep pipelines that wait for an output from starting: nothing changed that they would act upon."""
+        self.no_news.add(output)
+
+    def progress(self, message: str) -> None:
+        """Tell the reader of the log how far a long stage is."""
+        log.info("%s: %s", self.stage, message)

@@ -1,0 +1,115 @@
+"""Where do stores, trackers and data live, and which engine defaults apply?
+
+Everything defaults to embedded engines under one home folder; each location can be moved by an
+environment variable, so that production points at servers without touching a pipeline.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from features.ground.errors import BadInputError
+from features.ground.remote_files import sqlite_uri
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The application's tree: what Airflow bundles and Ray ships."""
+
+QUIET = {
+    "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+    "FEAST_USAGE": "False",
+    "GX_ANALYTICS_ENABLED": "False",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DISABLE_IMPORT_WARNING": "1",
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "ORT_DISABLE_TELEMETRY": "1",
+    "ALEMBIC_LOG_LEVEL": "WARNING",
+    "GIT_PYTHON_REFRESH": "quiet",
+    "TQDM_DISABLE": "1",
+}
+"""Telemetry and chatter that every engine starts with and Rankmill turns off; never what protects an engine."""
+
+
+def python_path() -> str:
+    """Return the ``PYTHONPATH`` of a process that runs this tree's code: the tree, then what is set already."""
+    return os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Locations of everything that outlives a run.
+
+    Attributes:
+        home: folder of the embedded engines.
+        data: raw data sets.
+        artifacts: fsspec URI of the artifact store.
+        tracking_uri: MLflow tracking and registry URI.
+        mlflow_artifacts: where MLflow keeps files when it is embedded.
+        feast: folder with Feast's registry and embedded online store.
+        ledger: fsspec URI of the promotion ledger.
+        runs: folder of run records.
+        airflow_home: Airflow's own folder.
+        ray_address: address of a Ray cluster, or None for a local one that ends with its task.
+    """
+
+    home: Path
+    data: Path
+    artifacts: str
+    tracking_uri: str
+    mlflow_artifacts: str
+    feast: Path
+    ledger: str
+    runs: Path
+    airflow_home: Path
+    ray_address: str | None = None
+
+    @classmethod
+    def at(cls, home: Path) -> Settings:
+        """Return the embedded defaults under `home`."""
+        home = home.resolve()
+        return cls(
+            home=home,
+            data=home / "data",
+            artifacts=(home / "artifacts").as_uri(),
+            tracking_uri=sqlite_uri(home / "mlflow" / "mlflow.db"),
+            mlflow_artifacts=(home / "mlflow" / "artifacts").as_uri(),
+            feast=home / "feast",
+            ledger=(home / "ledger").as_uri(),
+            runs=home / "runs",
+            airflow_home=home / "airflow",
+        )
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Return the settings that ``RANKMILL_*`` variables describe.
+
+        Raises:
+            BadInputError: ``RANKMILL_HOME`` is not an absolute path.
+        """
+        env = os.environ if environ is None else environ
+        home = Path(env.get("RANKMILL_HOME") or ROOT / ".rankmill")
+        if not home.is_absolute():
+            raise BadInputError(f"RANKMILL_HOME is {str(home)!r}: set it to an absolute path")
+        base = cls.at(home)
+        return cls(
+            home=base.home,
+            data=Path(env.get("RANKMILL_DATA") or base.data),
+            artifacts=env.get("RANKMILL_ARTIFACTS") or base.artifacts,
+            tracking_uri=env.get("MLFLOW_TRACKING_URI") or base.tracking_uri,
+            mlflow_artifacts=env.get("RANKMILL_MLFLOW_ARTIFACTS") or base.mlflow_artifacts,
+            feast=Path(env.get("RANKMILL_FEAST") or base.feast),
+            ledger=env.get("RANKMILL_LEDGER") or base.ledger,
+            runs=Path(env.get("RANKMILL_RUNS") or base.runs),
+            airflow_home=Path(env.get("AIRFLOW_HOME") or base.airflow_home),
+            ray_address=env.get("RANKMILL_RAY_ADDRESS") or None,
+        )
+
+
+def quiet_engines() -> None:
+    """Set the telemetry switches of `QUIET` unless the user has set them. Call before importing an engine."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)

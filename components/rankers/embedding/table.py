@@ -1,0 +1,169 @@
+"""How do indices become vectors? One fused table, one gather for all fields, a zero row for padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from components.platform.errors import BadInputError
+from components.rankers.config import RankerConfig
+from components.rankers.embedding.large_pages import roomy_zeros
+from components.rankers.embedding.sparse_gradient import TouchedRows, gather
+from components.rankers.sequences.mean import masked_mean
+from features.declaration import FIRST, PADDING, UNKNOWN, FieldSpec
+
+
+@dataclass(frozen=True)
+class EmbeddedFields:
+    """The inputs of a batch of B rows as vectors of width d; fields keep the order of the schema.
+
+    Attributes:
+        stacked: all C categorical fields, float32 ``[B, C, d]``.
+        categorical: by field, float32 ``[B, d]``, views of `stacked`.
+        sequences: by field, float32 ``[B, L, d]``; positions that hold padding are zero.
+        masks: by sequence field, float32 ``[B, L]``: 1 where there is an event, 0 where there is padding.
+        numeric: by field, float32 ``[B, n]``: n is 1 for a number, the width for a vector.
+        elapsed: by field, float32 ``[B, L]`` seconds from an event to the request, below 0 where none is visible.
+    """
+
+    stacked: Tensor
+    categorical: dict[str, Tensor]
+    sequences: dict[str, Tensor]
+    masks: dict[str, Tensor]
+    numeric: dict[str, Tensor]
+    elapsed: dict[str, Tensor]
+
+
+class FieldEmbedding(nn.Module):
+    """The embedding tables of all fields, kept as one.
+
+    Each table is a block of rows of the fused table, starting at its offset. Row 0 of a block stands
+    for padding and missing values: it is zero and never learns. Row 1 stands for unknown values: it starts at zero,
+    so that where it never learns an unknown value says nothing, instead of something random.
+
+    Args:
+        fields: inputs of the ranker.
+        width: d, width of every vector.
+        std: standard deviation of the initial weights; 0 starts at zero.
+        shared: whether fields that name the same table share its rows.
+
+    Raises:
+        BadInputError: fields that share a table disagree about its size.
+    """
+
+    touched: TouchedRows | None = None
+    """Where the gradient of the table goes; None for the dense gradient."""
+    first_heard: int = UNKNOWN
+    """Least index that has a vector; those below are zero whatever the table holds."""
+
+    def __init__(self, fields: Sequence[FieldSpec], width: int, std: float = 0.01, shared: bool = True) -> None:
+        super().__init__()
+        rows = self.lay_out(fields, width, shared)
+        weight = roomy_zeros(rows, width).normal_().mul_(std)  # in place: a table may be most of the memory
+        for first in set(self.offsets.values()):
+            weight[first + PADDING] = weight[first + UNKNOWN : first + FIRST] = 0.0
+        self.weight = nn.Parameter(weight)
+
+    @classmethod
+    def of(cls, fields: Sequence[FieldSpec], config: RankerConfig) -> FieldEmbedding:
+        """Return a new embedding of the completed config: `embedding_width`, `embedding_std`."""
+        return cls(fields, int(config.embedding_width or 0), float(config.embedding_std or 0.0))
+
+    def lay_out(self, fields: Sequence[FieldSpec], width: int, shared: bool) -> int:
+        """Give every table its place among the rows of all tables, and return how many rows that are."""
+        self.width = width
+        self.numeric = {f.name: max(f.length, 1) for f in fields if f.kind in ("numeric", "vector")}
+        self.elapsed = tuple(f.name for f in fields if f.kind == "elapsed")
+        self.embedded = tuple(f for f in fields if f.embedded)
+        self.offsets, rows = _offsets(self.embedded, shared)
+        return rows
+
+    def learn_by_rows(self) -> TouchedRows | None:
+        """Send gradients of the table to a collector from now on instead of into `weight.grad`.
+
+        Returns:
+            The collector, which the optimiser has to empty at every step; None where the table is frozen.
+        """
+        if not self.weight.requires_grad:
+            return None
+        self.touched = TouchedRows(self.silent_rows().to(self.weight.device))
+        return self.touched
+
+    def silent_rows(self) -> Tensor:
+        """Return int64 ``[n]``, ascending: rows of padding, which stay zero."""
+        return torch.tensor(sorted(set(self.offsets.values())), dtype=torch.int64)
+
+    def look_up(self, rows: Tensor) -> Tensor:
+        """Return float32 ``[..., d]``, the vectors of int64 ``[...]`` row numbers."""
+        return gather(self.weight, rows, self.touched)
+
+    def forward(self, batch: dict[str, Tensor]) -> EmbeddedFields:
+        """Return every field of `batch` as vectors.
+
+        Args:
+            batch: int64 ``[B]`` per categorical, int64 ``[B, L]`` per sequence (L may be 0 and may
+                differ between fields), float32 ``[B]`` per number, ``[B, n]`` per vector, ``[B, L]`` per
+                elapsed field.
+        """
+        numeric = {name: batch[name].reshape(-1, width) for name, width in self.numeric.items()}
+        elapsed = {name: batch[name] for name in self.elapsed}
+        if not self.embedded:
+            none = self.weight.new_zeros((next(iter(batch.values())).shape[0], 0, self.width))
+            return EmbeddedFields(none, {}, {}, {}, numeric, elapsed)
+        # One column per value, the categorical fields first: [B, 1] of each, [B, L] of a sequence.
+        narrow = [f.name for f in self.embedded if f.kind != "sequence"]
+        long = [f.name for f in self.embedded if f.kind == "sequence"]
+        columns = [batch[name].unsqueeze(1) for name in narrow] + [batch[name] for name in long]
+        ids = torch.cat(columns, dim=1)
+        widths = [column.shape[1] for column in columns]
+        starts = [torch.full((1,), self.offsets[name], device=ids.device) for name in narrow + long]
+        vectors = self.look_up(ids + torch.cat([s.expand(n) for s, n in zip(starts, widths, strict=True)]))
+        present = (ids != PADDING).to(vectors.dtype)
+        if self.touched is None or not len(self.touched.silent):  # rows that never learn need no mask
+            vectors = vectors * (ids >= self.first_heard).to(vectors.dtype).unsqueeze(2)
+        # One split, not slices: the gradient of a slice is a table of zeros as large as all vectors.
+        sizes = [len(narrow), *widths[len(narrow) :]]
+        stacked, *encoded = torch.split(vectors, sizes, dim=1)
+        parts = dict(zip(long, encoded, strict=True))
+        masks = dict(zip(long, torch.split(present, sizes, dim=1)[1:], strict=True))
+        categorical = {name: stacked[:, i] for i, name in enumerate(narrow)}
+        return EmbeddedFields(stacked, categorical, parts, masks, numeric, elapsed)
+
+
+def side_by_side(fields: EmbeddedFields, names: Sequence[str]) -> Tensor:
+    """Return some fields next to each other, float32 ``[B, D]``: vectors, means of histories and bags, numbers.
+
+    Args:
+        fields: the batch.
+        names: fields, in the order of the answer; without any, D is 0.
+    """
+    parts = [
+        fields.categorical[name]
+        if name in fields.categorical
+        else masked_mean(fields.sequences[name], fields.masks[name])
+        if name in fields.sequences
+        else fields.numeric[name]
+        for name in names
+    ]
+    return torch.cat([fields.stacked.new_zeros((fields.stacked.shape[0], 0)), *parts], dim=1)
+
+
+def _offsets(fields: Sequence[FieldSpec], shared: bool) -> tuple[dict[str, int], int]:
+    """Return the first row of each field's table, and the rows of all tables together."""
+    first: dict[str, int] = {}
+    owner: dict[str, FieldSpec] = {}
+    rows = 0
+    for field in fields:
+        table = field.table if shared and field.table else field.name
+        if table not in owner:
+            owner[table], first[table] = field, rows
+            rows += field.size
+        elif owner[table].size != field.size:
+            raise BadInputError(
+                f"fields {owner[table].name!r} and {field.name!r} share the table {table!r} but have "
+                f"{owner[table].size} and {field.size} rows: build the training set again"
+            )
+    return {f.name: first[f.table if shared and f.table else f.name] for f in fields}, rows

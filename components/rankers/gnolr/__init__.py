@@ -1,0 +1,1 @@
+"""GNOLR: ordered feedback in one space of users and items."""

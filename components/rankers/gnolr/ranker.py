@@ -1,0 +1,190 @@
+"""GNOLR: how do ordered feedbacks share one embedding space, in which retrieval and ranking agree?
+
+Zhang et al., KDD 2025, arXiv 2505.20900; the formulas are in `components.rankers.gnolr.ordinal`. User and item
+meet in nothing but T cosines, so the score of the deepest feedback is one inner product of
+``[√γ_1 e^1, …, √γ_T e^T]`` of the user with that of the item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from components.platform.errors import BadInputError
+from components.rankers.base import RankerModule
+from components.rankers.config import RankerConfig
+from components.rankers.embedding.table import FieldEmbedding, side_by_side
+from components.rankers.gnolr.ordinal import categories, nested_logits, nested_losses, scales, thresholds
+from components.rankers.heads.towers import answers
+from components.rankers.tasks import HIDDEN, LOGIT, tasks_of
+from components.rankers.tower import exact
+from features.declaration import UNKNOWN, RankerSchema
+
+_LEAST_SQUARE = 1e-8
+_QUICK = 3.0
+"""How many times faster than a weight the say of unseen items learns: it starts at nothing, and ends where it helps."""
+
+
+class SideNetworks(nn.Module):
+    """One multi-layer perceptron per feedback over one side's fields, each ending in a vector of length 1.
+
+    Linear → dropout → LeakyReLU per layer, the last layer linear; torch's own initialisation, as published.
+
+    Args:
+        in_features: D, width of the side's fields side by side.
+        hidden: widths of the layers; the last is d, the width of a sub-embedding.
+        dropout: share of hidden units dropped in training.
+        feedback: T, number of networks.
+    """
+
+    def __init__(self, in_features: int, hidden: Sequence[int], dropout: float, feedback: int) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(_network(in_features, hidden, dropout) for _ in range(feedback))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return sub-embeddings, float32 ``[B, T, d]``, each of length 1; zero stays zero.
+
+        Args:
+            x: float32 ``[B, D]``.
+        """
+        vectors = torch.stack([exact(network(x)) for network in self.networks], dim=1)
+        # Inside the root, so that neither the value nor the gradient of a zero vector is NaN.
+        return vectors * torch.rsqrt(vectors.square().sum(dim=2, keepdim=True) + _LEAST_SQUARE)
+
+
+class Gnolr(RankerModule):
+    """Nested ordinal regression on category-specific sub-embeddings of a user side and an item side.
+
+    The side of a field is `RankerSchema.sides`; fields of the request (context, domain) are known when a
+    user asks and join the user's side. Histories and bags enter as means, numbers as they are. Where the
+    feedback is no funnel, the probability of a feedback is that of it or a deeper one, and the thresholds
+    start from each feedback's own rate.
+
+    An item that training never saw has a vector of length 0 at the start, so that the answer is the base rate: a
+    vector of length 1 would point somewhere, and where is a matter of the seed. What its other fields tell gets the
+    length that training, which shows some items as unknown, finds to be worth.
+
+    Args:
+        config: widths, dropout and γ.
+        schema: fields with sides, feedback and base rates.
+
+    Raises:
+        BadInputError: a side has no field, base rates have no order, or γ breaks it.
+    """
+
+    thresholds: Tensor
+    gamma: Tensor
+
+    def __init__(self, config: RankerConfig, schema: RankerSchema) -> None:
+        super().__init__()
+        config = config.complete()
+        self.feedback = schema.declaration.feedback
+        self.tasks = tasks_of(schema.declaration)
+        self.item_fields = _side_fields(schema, "item")
+        _side_fields(schema, "user")
+        others = (f for f in schema.fields if f.name not in self.item_fields and f.kind != "elapsed")
+        self.user_fields = tuple(field.name for field in others)
+        a = thresholds(self.feedback, schema.base_rates)
+        self.register_buffer("thresholds", torch.tensor(a, dtype=torch.float32))
+        gamma = scales(self.feedback, a, config.gamma)
+        self.register_buffer("gamma", torch.tensor(gamma, dtype=torch.float32))
+        width = int(config.embedding_width or 0)
+        self.embedding = FieldEmbedding(schema.fields, width, float(config.embedding_std or 0.0))
+        self.item_id = schema.declaration.item if schema.declaration.item in self.embedding.offsets else None
+        self.unseen = nn.Parameter(torch.zeros(len(self.feedback))) if self.item_id in self.item_fields else None
+        numeric = self.embedding.numeric
+        self.user, self.item = (
+            SideNetworks(
+                sum(numeric.get(name, width) for name in names),
+                config.hidden or (),
+                config.dropout or 0.0,
+                len(self.feedback),
+            )
+            for names in (self.user_fields, self.item_fields)
+        )
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Predict.
+
+        Args:
+            batch: one tensor per field of the schema, see `FieldEmbedding.forward`.
+
+        Returns:
+            float32 ``[B]`` probabilities per feedback and conditional; ``<feedback>_logit``, z_c; ``hidden``
+            ``[B, 2·T·d]``: the user's unified embedding, then the item's.
+        """
+        user, item = self._sub_embeddings(batch)
+        z = nested_logits((user * item).sum(dim=2), self.gamma, self.thresholds)
+        outputs = answers({name: z[:, c] for c, name in enumerate(self.feedback)}, self.tasks)
+        outputs[HIDDEN] = torch.cat([self._unified(user), self._unified(item)], dim=1)
+        return outputs
+
+    def unified_embeddings(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the vectors of users and of items whose inner product is Σ_j γ_j · cos_j.
+
+        Minus the last threshold that is the logit of the deepest feedback, so the nearest items by inner
+        product are the best ranked. A user's vector depends on the user side of the row only, an item's on
+        the item side only.
+
+        Args:
+            batch: see `forward`.
+
+        Returns:
+            float32 ``[B, T·d]`` of the rows' users, and of their items, both scaled by √γ_j.
+        """
+        user, item = self._sub_embeddings(batch)
+        return self._unified(user), self._unified(item)
+
+    def loss(self, outputs: dict[str, Tensor], labels: dict[str, Tensor]) -> Tensor:
+        """Return the nested negative log-likelihood, summed over sub-tasks, mean over rows.
+
+        Args:
+            outputs: what `forward` returned.
+            labels: float32 ``[B]`` per feedback; the deepest positive counts.
+        """
+        z = torch.stack([outputs[name + LOGIT] for name in self.feedback], dim=1)
+        k = categories(torch.stack([labels[name] for name in self.feedback], dim=1))
+        return nested_losses(z, k).mean()
+
+    def diagnostics(self) -> dict[str, float]:
+        """Return the least and the largest probability that thresholds and γ allow each feedback."""
+        reach = torch.cumsum(self.gamma, dim=0)
+        least, most = torch.sigmoid(-reach - self.thresholds), torch.sigmoid(reach - self.thresholds)
+        pairs = zip(self.feedback, least.tolist(), most.tolist(), strict=True)
+        return {f"{name}_{end}": p for name, low, high in pairs for end, p in (("least", low), ("most", high))}
+
+    def _sub_embeddings(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return e_u and e_i, float32 ``[B, T, d]``."""
+        fields = self.embedding(batch)
+        user, item = (
+            self.user(side_by_side(fields, self.user_fields)),
+            self.item(side_by_side(fields, self.item_fields)),
+        )
+        if self.unseen is None or self.item_id is None:
+            return user, item
+        known = (batch[self.item_id] != UNKNOWN).to(item.dtype).unsqueeze(1)
+        return user, item * (known + (1.0 - known) * _QUICK * self.unseen).unsqueeze(2)
+
+    def _unified(self, vectors: Tensor) -> Tensor:
+        """Return float32 ``[B, T·d]``: sub-embeddings scaled by √γ, side by side."""
+        return (vectors * self.gamma.sqrt().unsqueeze(1)).flatten(start_dim=1)
+
+
+def _network(in_features: int, hidden: Sequence[int], dropout: float) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for narrow, wide in pairwise((in_features, *hidden)):
+        layers += [nn.Linear(narrow, wide), nn.Dropout(dropout), nn.LeakyReLU()]
+    return nn.Sequential(*layers[:-2])  # the last layer stays linear
+
+
+def _side_fields(schema: RankerSchema, side: str) -> tuple[str, ...]:
+    names = tuple(field.name for field in schema.fields if schema.sides.get(field.name) == side)
+    if not names:
+        raise BadInputError(
+            f"ranker 'gnolr' compares a user with an item, and the training set has no field of the {side}: "
+            f"drop fewer features, build the training set again, or choose another ranker"
+        )
+    return names

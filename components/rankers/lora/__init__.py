@@ -1,0 +1,1 @@
+"""How does a trained ranker adapt by a few numbers? Low-rank changes."""

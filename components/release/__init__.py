@@ -1,0 +1,1 @@
+"""How does a graph become a version, and a version the champion?"""

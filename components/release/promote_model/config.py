@@ -1,0 +1,58 @@
+"""What does `promote_model` take and give? A challenger in, a verdict and perhaps a new champion out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+from components.platform.artifacts import ModelVersion, Promotion, TrainingSet
+from components.platform.columns import Columns, Fault, Flow
+from components.platform.contract import ComponentConfig, ComponentSpec, Ports
+from components.platform.errors import did_you_mean
+from registry.gate.policy import GatePolicy
+
+
+class Config(ComponentConfig):
+    """The gate, and the provider that scores both models."""
+
+    gate: GatePolicy = GatePolicy()
+    """What the challenger must show against the champion."""
+    allow_older: bool = False
+    """Whether a ranker of a window that ends before the champion's may replace it; otherwise a run for a past day, such
+    as a backfill, ends well and leaves the champion."""
+    provider: Literal["auto", "cpu", "cuda"] = "auto"
+    """Execution provider that scores the rows."""
+
+
+class Inputs(Ports):
+    """The challenger, and the rows that both models are scored on."""
+
+    version: ModelVersion
+    dataset: TrainingSet
+
+
+class Outputs(Ports):
+    """The verdict and what was done."""
+
+    promotion: Promotion
+
+
+def _asks(config: Config, inputs: Mapping[str, Columns]) -> Iterator[Fault]:
+    tasks = inputs["dataset"].tasks if "dataset" in inputs else ()
+    for name in config.gate.floors if tasks else ():
+        if name not in tasks:
+            message = f"a floor for {name!r}, which the model does not predict{did_you_mean(name, tasks)}"
+            yield Fault(("gate", "floors", name), message, "key")
+
+
+COMPONENT = ComponentSpec(
+    name="promote_model",
+    version="2",
+    summary="Compare challenger and champion on the same rows and move the champion alias when the gate agrees.",
+    config=Config,
+    inputs=Inputs,
+    outputs=Outputs,
+    flow=Flow(asks=_asks),
+    entrypoint="components.release.promote_model.component:run",
+    cacheable=False,
+)

@@ -1,0 +1,104 @@
+"""What do challenger and champion answer to the same held-out rows?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.data.training_set import SplitName, read_raw, read_schema
+from components.platform.errors import BadInputError, RankmillError
+from registry.gate.decide import UNKNOWN_DOMAIN, PairedPredictions
+from registry.metrics.report import ALL
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+    from features.declaration import Declaration
+    from registry.serving.session import Provider
+
+SPLIT: SplitName = "test"
+
+
+class CannotScoreError(RankmillError):
+    """The champion cannot answer these rows, so nothing can be compared."""
+
+
+def score_both(
+    dataset: Path, challenger: Path, champion: Path | None, champion_name: str, provider: Provider
+) -> tuple[PairedPredictions, list[str]]:
+    """Return both models' answers to the raw rows of the test split, and remarks for the reader.
+
+    Args:
+        dataset: files of a `TrainingSet`.
+        challenger: files of the challenger's version.
+        champion: files of the champion's version, None without one.
+        champion_name: how errors call the champion, such as ``movielens_ranker v2``.
+        provider: execution provider.
+
+    Raises:
+        BadInputError: the split is empty, lacks a label, or the challenger cannot answer it.
+        CannotScoreError: the champion cannot answer it.
+    """
+    from registry.serving.served_model import ServedModel
+
+    rows = read_raw(dataset, SPLIT)
+    roles = read_schema(dataset).declaration
+    if rows.num_rows == 0:
+        raise BadInputError(f"the {SPLIT} split of the training set has no rows: the gate needs some, change the split")
+    model = ServedModel.open(challenger, provider, label="the challenger")
+    new = model.score(rows).tasks
+    old: dict[str, Any] | None = None
+    remarks: list[str] = []
+    if champion is not None:
+        try:
+            served = ServedModel.open(champion, provider, label=champion_name)
+            old = served.score(rows).tasks
+        except RankmillError as error:
+            raise CannotScoreError(
+                f"champion {champion_name} cannot score the rows that the challenger is judged on ({error}): give the "
+                "training set what it needs, or promote by hand with `rankmill promote`"
+            ) from error
+        seen = served.contract.schema_.trained_until
+        first = _first(rows, roles)
+        if seen is not None and first is not None and seen > first:
+            remarks.append(
+                f"{champion_name} was trained until {seen:%Y-%m-%d}, past the first judged row: it is favoured"
+            )
+    return _paired(rows, roles, new, old), remarks
+
+
+def _first(rows: pa.Table, roles: Declaration) -> Any:
+    import pyarrow.compute as pc
+
+    return pc.min(rows.column(roles.time)).as_py()
+
+
+def _paired(
+    rows: pa.Table, roles: Declaration, challenger: dict[str, Any], champion: dict[str, Any] | None
+) -> PairedPredictions:
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for name in (*roles.feedback, roles.user, *((roles.domain,) if roles.domain else ())):
+        if name not in rows.column_names:
+            raise BadInputError(f"the {SPLIT} split has no column {name!r}: build the training set again")
+
+    def codes(column: str) -> np.ndarray[Any, Any]:
+        values = rows.column(column).to_numpy()
+        return np.unique(values.astype(str) if values.dtype == object else values, return_inverse=True)[1]
+
+    if roles.domain is None:
+        domain = np.full(rows.num_rows, ALL)
+    else:
+        named = pc.fill_null(pc.cast(rows.column(roles.domain), pa.string()), UNKNOWN_DOMAIN)
+        domain = named.to_numpy().astype(str)
+    return PairedPredictions(
+        feedback=roles.feedback,
+        labels={name: rows.column(name).to_numpy().astype(np.float64) for name in roles.feedback},
+        challenger=challenger,
+        champion=champion,
+        user=codes(roles.user),
+        domain=domain,
+    )

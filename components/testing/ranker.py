@@ -1,0 +1,235 @@
+"""Does a ranker keep the contract of names, shapes and probabilities? Base classes of tests for whoever writes one.
+
+A test module that holds this passes when the ranker is sound::
+
+    class TestMyRanker(RankerKit):
+        ranker = RANKER
+
+pytest finds the checks by themselves. The inputs have one field of every kind and a funnel of any length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
+from unittest import mock
+
+import torch
+from torch import Tensor
+
+from components.platform.offers import Offers
+from components.rankers import config as registry_of_rankers
+from components.rankers.base import RankerModule
+from components.rankers.build import build_ranker
+from components.rankers.config import RankerConfig
+from components.rankers.offered import RankerSpec
+from components.rankers.tasks import HIDDEN, tasks_of
+from components.train.ranker_files import CONFIG, WEIGHTS, load_ranker, write_weights
+from features.declaration import Declaration, FieldSpec, RankerSchema
+
+FIELDS = (
+    FieldSpec(name="genres", kind="sequence", size=7, table="genres", length=3, pooled=True),
+    FieldSpec(name="item_id", kind="categorical", size=12, table="item_id"),
+    FieldSpec(name="popularity", kind="numeric"),
+    FieldSpec(name="recent_items", kind="sequence", size=12, table="item_id", length=5, timed_by="recent_times"),
+    FieldSpec(name="recent_likes", kind="sequence", size=4, table="recent_likes", length=5, timed_by="recent_times"),
+    FieldSpec(name="recent_times", kind="elapsed", length=5),
+    FieldSpec(name="taste", kind="vector", length=3),
+    FieldSpec(name="user_id", kind="categorical", size=9, table="user_id"),
+)
+STREAM = ("recent_items", "recent_likes", "recent_times")
+"""Fields that hold the same events, position by position."""
+SIDES: dict[str, Literal["user", "item"]] = {
+    **dict.fromkeys(("genres", "item_id", "popularity"), "item"),
+    **dict.fromkeys((*STREAM, "taste", "user_id"), "user"),
+}
+
+
+def example_schema(*feedback: str, funnel: bool = True, fields: tuple[FieldSpec, ...] = FIELDS) -> RankerSchema:
+    """Return the schema of the example: base rates 1/2, 1/4, 1/6 … along the feedback.
+
+    The user stands for the domain as well, for rankers that need one; there are rows enough for any number of clusters.
+    """
+    rates = {name: 0.5 / (i + 1) for i, name in enumerate(feedback)}
+    declaration = Declaration(feedback=feedback, funnel=funnel, domain="user_id")
+    return RankerSchema(declaration=declaration, fields=fields, base_rates=rates, sides=SIDES, rows=100_000)
+
+
+def example_batch(rows: int, history: int = 5, seed: int = 0) -> dict[str, Tensor]:
+    """Return rows with every index from padding to the last, padding at the end of sequences."""
+    g = torch.Generator().manual_seed(seed)
+
+    def lengths(length: int) -> Tensor:
+        return torch.randint(0, length + 1, (rows, 1), generator=g)
+
+    def sequence(size: int, length: int, kept: Tensor) -> Tensor:
+        ids = torch.randint(1, size, (rows, length), generator=g)
+        return torch.where(torch.arange(length) < kept, ids, 0)
+
+    events = lengths(history)
+    ago = torch.rand((rows, history), generator=g).cumsum(dim=1) * 86_400
+    return {
+        "genres": sequence(7, min(3, history), lengths(min(3, history))),
+        "item_id": torch.randint(0, 12, (rows,), generator=g),
+        "popularity": torch.randn(rows, generator=g),
+        "recent_items": sequence(12, history, events),
+        "recent_likes": sequence(4, history, events),
+        "recent_times": torch.where(torch.arange(history) < events, ago, -1.0),
+        "taste": torch.randn((rows, 3), generator=g),
+        "user_id": torch.randint(0, 9, (rows,), generator=g),
+    }
+
+
+def widened(batch: Mapping[str, Tensor], by: int) -> dict[str, Tensor]:
+    """Return the batch with `by` more places of padding in every sequence."""
+    more = {f: torch.nn.functional.pad(batch[f], (0, by)) for f in ("genres", *STREAM[:-1])}
+    return {**batch, **more, STREAM[-1]: torch.nn.functional.pad(batch[STREAM[-1]], (0, by), value=-1.0)}
+
+
+def without_events(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the batch with sequences of length 0."""
+    return {**batch, **{f: batch[f][:, :0] for f in ("genres", *STREAM)}}
+
+
+def labels_of(*feedback: str, rows: int) -> dict[str, Tensor]:
+    """Return labels, float32 ``[rows]`` by feedback, of both classes."""
+    return {name: (torch.arange(rows) % (i + 2) == 0).float() for i, name in enumerate(feedback)}
+
+
+class RankerContract:
+    """What must hold of a ranker as a module.
+
+    Attributes:
+        ranker: what is checked; it need not be installed.
+    """
+
+    ranker: ClassVar[RankerSpec]
+
+    def setup_method(self) -> None:
+        """Let the name of the ranker be known for one test."""
+        found = Offers(MappingProxyType({self.ranker.name: self.ranker}), MappingProxyType({}))
+        self._offered = mock.patch.object(registry_of_rankers, "offered", lambda: found)
+        self._offered.start()
+
+    def teardown_method(self) -> None:
+        """Forget it again."""
+        self._offered.stop()
+
+    def config(self) -> RankerConfig:
+        """Return the `ranker:` block of the checks: the ranker's defaults unless overridden."""
+        return RankerConfig(name=self.ranker.name)
+
+    def build(self, schema: RankerSchema, moved: bool = False, seed: int = 0) -> RankerModule:
+        """Return a new ranker in evaluation mode.
+
+        Args:
+            schema: its inputs.
+            moved: whether its weights are moved away from where they start, so that each of them is in the answers.
+            seed: of its weights.
+        """
+        torch.manual_seed(seed)
+        ranker = build_ranker(self.config(), schema)
+        with torch.no_grad():
+            for parameter in ranker.parameters() if moved else ():
+                parameter.add_(torch.randn(parameter.shape) * 0.3)
+        return ranker.eval()
+
+    def test_outputs_are_the_declared_tasks_and_hidden(self) -> None:
+        """A probability per task, by name, and `hidden` with a row per row."""
+        for feedback in (("like", "love"), ("click", "cart", "pay")):
+            schema = example_schema(*feedback)
+            outputs = self.build(schema, moved=True)(example_batch(33))
+            for task in tasks_of(schema.declaration):
+                _require(task.name in outputs, f"there is no output {task.name!r}")
+                _require(outputs[task.name].shape == (33,), f"output {task.name!r} of 33 rows is not [33]")
+                probable = (outputs[task.name] >= 0) & (outputs[task.name] <= 1)
+                _require(bool(probable.all()), f"output {task.name!r} leaves [0, 1]")
+            hidden = outputs.get(HIDDEN)
+            _require(hidden is not None and hidden.ndim == 2 and hidden.shape[0] == 33, "`hidden` is not [rows, width]")
+
+    def test_conditionals_times_the_step_before_are_the_feedback(self) -> None:
+        """P(pay) is P(cart) · P(pay given cart), along the funnel."""
+        outputs = self.build(example_schema("click", "cart", "pay"), moved=True)(example_batch(200))
+        for shallow, deep in (("click", "cart"), ("cart", "pay")):
+            product = outputs[shallow] * outputs[f"{deep}_given_{shallow}"]
+            # A linear model may give the deep feedback more than the shallow one; its conditional stops at 1.
+            torch.testing.assert_close(product, torch.minimum(outputs[deep], outputs[shallow]), atol=1e-6, rtol=1e-5)
+
+    def test_a_row_is_scored_alike_alone_in_a_batch_and_with_more_padding(self) -> None:
+        """Neither its neighbours nor the room left in a history change an answer."""
+        ranker, batch = self.build(example_schema("like", "love"), moved=True), example_batch(17)
+        whole = ranker(batch)
+        alone = ranker({field: values[4:5] for field, values in batch.items()})
+        padded = ranker(widened(batch, 6))
+        for output in whole:
+            torch.testing.assert_close(alone[output], whole[output][4:5])
+            torch.testing.assert_close(padded[output], whole[output])
+
+    def test_an_empty_history_is_a_history_of_padding(self) -> None:
+        """Sequences of length 0 are scored, as sequences of padding are."""
+        ranker, batch = self.build(example_schema("like", "love"), moved=True), example_batch(9)
+        without = ranker(without_events(batch))
+        for output, values in ranker(widened(without_events(batch), 5)).items():
+            _require(bool(torch.isfinite(values).all()), f"output {output!r} of a history of padding is not finite")
+            torch.testing.assert_close(without[output], values)
+
+    def test_unseen_values_are_scored_and_loss_has_gradients_everywhere(self) -> None:
+        """The index of the unseen has an answer, and every weight learns."""
+        ranker = self.build(example_schema("like", "love"), moved=True)
+        unseen = {f: torch.ones_like(v) if v.dtype == torch.int64 else v for f, v in example_batch(6).items()}
+        _require(all(torch.isfinite(values).all() for values in ranker(unseen).values()), "unseen values: not finite")
+        loss = ranker.loss(ranker(example_batch(64)), labels_of("like", "love", rows=64))
+        _require(loss.ndim == 0, "the loss is no single number")
+        loss.backward()
+        for name, parameter in ranker.named_parameters():
+            gradient = parameter.grad
+            _require(gradient is not None, f"{name} has no gradient")
+            learns = gradient is not None and torch.isfinite(gradient).all() and gradient.abs().sum() > 0
+            _require(bool(learns), f"the gradient of {name} is zero or not finite")
+
+    def test_written_and_read_back_it_answers_the_same(self, tmp_path: Path) -> None:
+        """All state is in the weights' file."""
+        schema, batch = example_schema("like", "love"), example_batch(12)
+        ranker = self.build(schema, moved=True)
+        write_weights(tmp_path / WEIGHTS, ranker)
+        (tmp_path / CONFIG).write_text(self.config().model_dump_json(), encoding="utf-8")
+        (tmp_path / "schema.json").write_text(schema.model_dump_json(), encoding="utf-8")
+        again = load_ranker(tmp_path)
+        _require(not again.training, "what is read back is in training mode")
+        for output, values in ranker(batch).items():
+            _require(torch.equal(again(batch)[output], values), f"read back, output {output!r} differs")
+        written = sorted(path.name for path in tmp_path.iterdir())
+        _require(written == sorted((CONFIG, "schema.json", WEIGHTS)), f"other files were written: {written}")
+
+
+class RankerKit(RankerContract):
+    """What must hold of a ranker of another package: the contract, its registration, and its graph."""
+
+    def test_its_defaults_are_a_valid_block(self) -> None:
+        """Every option has a default, and the defaults are what the keys take."""
+        absent = sorted(self.ranker.options - set(self.ranker.defaults))
+        _require(not absent, f"options without a default: {absent}")
+        block: dict[str, Any] = {"name": self.ranker.name, **self.ranker.defaults}
+        written = RankerConfig.model_validate(block)
+        _require(written == RankerConfig(name=self.ranker.name).complete(), "the defaults change when they are written")
+
+    def test_its_graph_answers_as_the_module_does(self, tmp_path: Path) -> None:
+        """ONNX and torch agree for every batch size and history length."""
+        from components.judge.export_onnx.graph import export_graph
+        from components.judge.export_onnx.parity import compare, require
+        from registry.serving.session import open_session
+
+        schema = example_schema("like", "love")
+        ranker = self.build(schema, moved=True)
+        tasks = tuple(task.name for task in tasks_of(schema.declaration))
+        export_graph(ranker, schema, tasks, tmp_path / "model.onnx")
+        rows = {name: values.numpy() for name, values in example_batch(50).items()}
+        session = open_session(tmp_path / "model.onnx", "cpu")
+        require(compare(ranker, session, schema.fields, tasks, rows, 1e-5), "the differences")
+
+
+def _require(holds: object, sentence: str) -> None:
+    if not holds:
+        raise AssertionError(sentence)

@@ -1,0 +1,1 @@
+"""How do rankers come by their weights? Trained, continued, adapted."""

@@ -1,0 +1,107 @@
+"""What does `continue_ranker` take and give? Yesterday's ranker and today's rows in, today's ranker out."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from components.platform.artifacts import Predecessor, Ranker, TrainingSet
+from components.platform.contract import ComponentSpec, Ports
+from components.rankers.config import RANKERS, RankerConfig
+from components.train.train_ranker.knobs import Knobs
+from features.declaration import Frozen, Name
+
+CONTINUED = "continued.json"
+LAST_SEEN = "last_seen.safetensors"
+"""By table, int32 ``[values]``: the UTC day, counted from 1970-01-01, on which each value of the vocabulary was last
+among the training rows."""
+
+
+class Config(Knobs):
+    """The ranker, how it is trained, and what becomes of the rows of its tables."""
+
+    ranker: RankerConfig
+    """Which ranker; the same as the predecessor's."""
+    forget_after_days: int | None = Field(None, ge=1, le=36_500)
+    """Days that a value keeps its row without being in the training rows; left out, rows are kept for good. Values in
+    the training window's own vocabulary always have one."""
+    carry_optimiser: bool = True
+    """Whether the optimiser's values of rows and weights go on too; they make the ranker's files two to three times as
+    large."""
+    otherwise: Literal["refuse", "fresh"] = "refuse"
+    """What to do with a predecessor of other features or of another architecture: fail, or start from nothing and say
+    why. A model without a champion starts from nothing in any case."""
+
+    @model_validator(mode="after")
+    def _has_rows_by_value(self) -> Self:
+        if self.ranker.complete().embedding == "hashed":
+            raise ValueError("a hashed embedding has no row per value to carry on: use embedding 'vocabulary'")
+        if self.ranker.name not in RANKERS:
+            raise ValueError(
+                f"ranker {self.ranker.name!r} comes from another package, and where it keeps a value's row is not "
+                "known: use train_ranker"
+            )
+        return self
+
+
+class Inputs(Ports):
+    """Where training starts, and encoded splits."""
+
+    before: Predecessor
+    dataset: TrainingSet
+
+
+class Outputs(Ports):
+    """The best epoch, and the splits encoded with its vocabularies."""
+
+    ranker: Ranker
+    training_set: TrainingSet
+
+
+class TableGrowth(Frozen):
+    """What became of the rows of one embedding table.
+
+    Attributes:
+        table: the feature that owns it.
+        rows: values with a row of their own now.
+        carried: values that had one in the predecessor.
+        new: values that had none.
+        expired: values of the predecessor that lost theirs.
+        not_admitted: values in the training rows that are too rare for one.
+    """
+
+    table: Name
+    rows: int
+    carried: int
+    new: int
+    expired: int
+    not_admitted: int
+
+
+class Continuation(Frozen):
+    """Where training started.
+
+    Attributes:
+        ranker_digest: digest of the predecessor's ranker; empty when training started from nothing.
+        reason: why it did; empty when it did not.
+        optimiser: why the optimiser's values were not carried on; empty when they were, or nothing was.
+        tables: one entry per vocabulary, sorted.
+    """
+
+    ranker_digest: str
+    reason: str
+    optimiser: str
+    tables: tuple[TableGrowth, ...]
+
+
+COMPONENT = ComponentSpec(
+    name="continue_ranker",
+    version="4",
+    summary="Train on from the champion: its rows by id, its weights and optimiser values, new rows for new ids.",
+    config=Config,
+    inputs=Inputs,
+    outputs=Outputs,
+    entrypoint="components.train.continue_ranker.component:run",
+    sources=("components.rankers",),
+)

@@ -1,0 +1,150 @@
+"""Which values get a row of their own today, and which lose theirs? Admission by the window, expiry by the calendar.
+
+Monolith (Liu et al., "Monolith: Real Time Recommendation System With Collisionless Embedding Table", ORSUM 2022)
+filters rare ids before they get a row, and drops rows that nothing reads. Here the count is that of the training window
+(`min_count` of the encoding), so a filter has no state that could disagree with the table. Rows are copied by id into
+the tables of the day: a value's number may change from day to day, its vector does not, and no free list is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from components.train.continue_ranker.config import TableGrowth
+from features.encode import LISTS, Encoder, FittedField
+
+VALUE, DAY = "value", "day"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the training rows hold.
+
+    Attributes:
+        tables: by table, each distinct value and the last UTC day it was read on, int32 days since 1970-01-01.
+        today: day of the latest row.
+    """
+
+    tables: Mapping[str, pl.DataFrame]
+    today: int
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the predecessor knew.
+
+    Attributes:
+        encoder: its encoder.
+        last_seen: by table, int32 ``[values]`` days since 1970-01-01, in the order of the vocabulary.
+    """
+
+    encoder: Encoder
+    last_seen: Mapping[str, np.ndarray[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Grown:
+    """The vocabularies of today.
+
+    Attributes:
+        encoder: what training, evaluation and serving encode with.
+        last_seen: see `Known`.
+        tables: counts per vocabulary, sorted by name.
+    """
+
+    encoder: Encoder
+    last_seen: dict[str, np.ndarray[Any, Any]]
+    tables: tuple[TableGrowth, ...]
+
+
+def seen_in(rows: Path, encoder: Encoder, time: str) -> Seen:
+    """Return which values the raw training rows hold, and when last.
+
+    Args:
+        rows: Parquet file.
+        encoder: says which columns share a vocabulary.
+        time: column of the impression's time.
+    """
+    frame = pl.scan_parquet(rows).with_columns(pl.col(time).dt.convert_time_zone("UTC").dt.date().alias("__day"))
+    tables = {}
+    for table, values in encoder.vocabularies.items():
+        columns = [_values(frame, field, values) for field in encoder.fitted if field.table == table]
+        tables[table] = (
+            pl.concat(columns).group_by(VALUE).agg(pl.col(DAY).max()).sort(VALUE).collect(engine="streaming")
+        )
+    newest = frame.select(pl.col("__day").max().cast(pl.Int32)).collect().item()
+    return Seen(tables, int(newest))
+
+
+def _values(frame: pl.LazyFrame, field: FittedField, vocabulary: tuple[int, ...] | tuple[str, ...]) -> pl.LazyFrame:
+    """Return value and day of every occurrence in a column, missing ones left out."""
+    column = frame.select(pl.col(field.name).alias(VALUE), pl.col("__day").cast(pl.Int32).alias(DAY))
+    if field.kind in LISTS:
+        column = column.explode(VALUE)
+    return column.drop_nulls().with_columns(pl.col(VALUE).cast(_dtype(vocabulary)))
+
+
+def grow(
+    today: Encoder, seen: Seen, before: Known | None, forget_after_days: int | None, lasting: tuple[str, ...] = ()
+) -> Grown:
+    """Return today's vocabularies: those of the training window and what the predecessor remembers.
+
+    A value of the predecessor that the window does not admit keeps its row for `forget_after_days` days: seen last on
+    day s, it has one on days ``[s, s + forget_after_days)``. Numbers and bins keep the predecessor's scales and edges,
+    which its weights were learned with.
+
+    Args:
+        today: fitted on the training rows.
+        seen: values in the training rows.
+        before: the predecessor, encoded with the same kinds of fields; None starts from nothing.
+        forget_after_days: None keeps rows for good.
+        lasting: tables whose values never lose their row.
+    """
+    vocabularies: dict[str, tuple[int, ...] | tuple[str, ...]] = {}
+    last_seen: dict[str, np.ndarray[Any, Any]] = {}
+    tables = []
+    for table, admitted in sorted(today.vocabularies.items()):
+        known = before.encoder.vocabularies[table] if before else ()
+        last = before.last_seen[table] if before else np.zeros(0, dtype=np.int32)
+        dtype = _dtype(admitted)
+        old = pl.DataFrame({VALUE: pl.Series(known, dtype=dtype), "last": pl.Series(last, dtype=pl.Int32)})
+        own = pl.DataFrame({VALUE: pl.Series(admitted, dtype=dtype), "admitted": True})
+        every = (
+            own.join(old, on=VALUE, how="full", coalesce=True)
+            .join(seen.tables[table], on=VALUE, how="left")
+            .select(
+                VALUE,
+                pl.col("admitted").fill_null(value=False),
+                pl.col("last").is_not_null().alias("old"),
+                pl.max_horizontal("last", DAY).alias(DAY),
+            )
+        )
+        alive = pl.lit(value=True)
+        if forget_after_days is not None and table not in lasting:
+            alive = pl.col("admitted") | (seen.today - pl.col(DAY) < forget_after_days)
+        kept = every.filter(alive).sort(VALUE)
+        vocabularies[table] = tuple(kept[VALUE].to_list())
+        last_seen[table] = kept[DAY].to_numpy().astype(np.int32)
+        carried = int(kept["old"].sum())
+        tables.append(
+            TableGrowth(
+                table=table,
+                rows=len(kept),
+                carried=carried,
+                new=len(kept) - carried,
+                expired=len(known) - carried,
+                not_admitted=len(seen.tables[table].join(kept, on=VALUE, how="anti")),
+            )
+        )
+    fitted = before.encoder.fitted if before else today.fitted
+    return Grown(Encoder(fitted=fitted, vocabularies=vocabularies), last_seen, tuple(tables))
+
+
+def _dtype(vocabulary: tuple[int, ...] | tuple[str, ...]) -> pl.DataType:
+    return pl.String() if isinstance(vocabulary[0], str) else pl.Int64()

@@ -1,0 +1,242 @@
+"""How is the train stage run? Ray in a child process that cannot outlive it, MLflow told epoch by epoch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+
+from components.platform.artifacts import Ranker
+from components.platform.contract import MLFLOW_RUN_ID, ComponentConfig, RunContext
+from components.platform.errors import RankmillError, RetryableError
+from components.platform.process_tree import ProcessTree
+from components.train.train_ranker.checkpoints import rewind
+from components.train.train_ranker.config import EPOCH_SECONDS, PARAMETERS, Config, EpochReport, Inputs, Outputs
+from components.train.train_ranker.job import (
+    TRAININGS,
+    Adaptation,
+    Failure,
+    Progress,
+    TrainingJob,
+    lock_of,
+    read_progress,
+    read_size,
+)
+from components.train.train_ranker.machine import usable_cpus
+from components.train.train_ranker.ray_launch import refuse_oversized
+from components.train.train_ranker.remote import RemoteJob, takes_jobs
+from features.ground.files import locked
+
+POLL_SECONDS = 0.3
+LOG = "train.log"
+RESTARTS = 3
+"""How often a stage starts training again, from its newest checkpoint, before the scheduler has to."""
+_SOCKET_ROOM = 40
+"""Ray's socket names need some 65 of the 107 characters a Unix socket path may have."""
+
+
+def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
+    """Train, follow the epochs, and publish the best one.
+
+    Raises:
+        BadInputError: the ranker does not fit the data, there are too few CPUs or GPUs, or training diverged.
+        RetryableError: a worker was lost, or MLflow cannot be written.
+    """
+    with new_job(context, context.local(inputs.dataset), config) as job:
+        history = run_job(job, context, config)
+        draft = context.draft("ranker")
+        fill(draft, job, history)
+    best = best_of(history)
+    context.note(f"{config.ranker.name}: epoch {best.epoch} of {len(history)} kept, validation {areas(best)}")
+    return Outputs(ranker=Ranker(uri=str(draft)))
+
+
+@contextmanager
+def new_job(
+    context: RunContext, dataset: Path, config: Config, adaptation: Adaptation | None = None
+) -> Iterator[TrainingJob]:
+    """Yield a job whose folder is named by the stage's key: the same stage, started again, finds its checkpoints there.
+
+    The folder is deleted when the block ends well, and stays when it does not.
+
+    Raises:
+        BadInputError: this machine has too few CPUs for the workers.
+    """
+    settings = context.settings
+    if not settings.ray_address:
+        refuse_oversized(config.least_workers, usable_cpus(), "CPUs", "this machine")
+    work = settings.home / TRAININGS / context.key[:32]
+    waits = partial(context.progress, "another run trains the same ranker; waiting for it to end")
+    with locked(lock_of(work), on_wait=waits):
+        yield TrainingJob(
+            name=f"train-{context.key[:16]}",
+            dataset=dataset,
+            directory=work,
+            config=config,
+            ray_address=settings.ray_address,
+            adaptation=adaptation,
+        )
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def best_of(history: list[EpochReport]) -> EpochReport:
+    """Return the epoch whose weights were kept."""
+    return next(report for report in reversed(history) if report.best)
+
+
+def run_job(job: TrainingJob, context: RunContext, params: ComponentConfig) -> list[EpochReport]:
+    """Run the training process to its end and return its epochs; weights and `curves.png` are in the job's directory.
+
+    Args:
+        job: what to train.
+        context: of the stage.
+        params: the stage's config, as MLflow shows it.
+
+    Raises:
+        BadInputError: the ranker does not fit the data, there are too few GPUs, or training diverged.
+        RetryableError: a worker was lost, or MLflow cannot be written.
+    """
+    history: list[EpochReport] = []
+    seconds: list[float] = []
+    with ExitStack() as stack:
+        tree = _started(job, context)
+        stack.enter_context(tree)
+        # The child starts while MLflow is imported here.
+        from components.train.train_ranker.curves import draw_curves
+        from components.train.train_ranker.tracking import tracked
+
+        with tracked(
+            context.settings.tracking_uri,
+            context.settings.mlflow_artifacts,
+            name=context.pipeline,
+            run_name=context.run_id,
+            key=context.key,
+            params=params.model_dump(mode="json"),
+            tags={"rankmill.stage": context.stage},
+        ) as mlflow_run:
+            context.annotate(MLFLOW_RUN_ID, mlflow_run.run_id)
+
+            def follow(progress: Progress) -> None:
+                history.append(progress.report)
+                if progress.report.epoch > 0:  # 0 is judged only
+                    seconds.append(progress.train_seconds)
+                mlflow_run.log_epoch(progress)
+                mark = f", {progress.workers} workers" if progress.workers > 1 else ""
+                mark += ", best so far" if progress.report.best else ""
+                context.progress(
+                    f"epoch {progress.report.epoch}/{job.config.epochs}: loss {progress.report.train_loss:.4f}, "
+                    f"validation {areas(progress.report)} ({progress.seconds:.1f} s{mark})"
+                )
+                if progress.warning is not None:
+                    context.note(progress.warning)
+
+            restarts = 0
+            while True:
+                try:
+                    _wait(tree, job, context, len(history), follow)
+                    break
+                except RetryableError as error:
+                    stack.close()
+                    restarts += 1
+                    if restarts > RESTARTS:
+                        raise
+                    context.note(f"training starts again: {error}")
+                    tree = _started(job, context)
+                    stack.enter_context(tree)
+            curves = job.directory / "curves.png"
+            draw_curves(history, curves)
+            mlflow_run.log_file(curves)
+    # Wall-clock time is an annotation, not a file, so that the same weights make the same artifact.
+    context.annotate(EPOCH_SECONDS, f"{sum(seconds) / len(seconds):.4f}")
+    for kind, count in read_size(job.directory).items():
+        context.annotate(f"{kind}_{PARAMETERS}", str(count))
+    return history
+
+
+def _started(job: TrainingJob, context: RunContext) -> ProcessTree | RemoteJob:
+    """Return the training process, which goes on from the newest checkpoint in the job's folder."""
+
+    def prepare() -> None:
+        job.directory.mkdir(parents=True, exist_ok=True)
+        Failure.forget(job.directory)
+        shutil.rmtree(job.directory / "ray", ignore_errors=True)
+        if position := rewind(job.directory):
+            context.progress(f"training goes on from epoch {position.epoch}, step {position.step}")
+
+    if takes_jobs(job.ray_address):
+        return RemoteJob(job, job.directory / LOG, prepare)
+    prepare()
+    sockets = _short_folder()
+    file = job.model_copy(update={"ray_temp": sockets}).write()
+    command = [sys.executable, "-m", "components.train.train_ranker.ray_launch", str(file)]
+    return ProcessTree(command, log=job.directory / LOG, cleanup=[sockets])
+
+
+def _wait(
+    tree: ProcessTree | RemoteJob, job: TrainingJob, context: RunContext, seen: int, follow: Callable[[Progress], None]
+) -> None:
+    """Follow the training process until it ended well.
+
+    Args:
+        tree: the process.
+        job: what it trains.
+        context: of the stage.
+        seen: epochs that were followed before it started.
+        follow: told of every other epoch.
+
+    Raises:
+        RankmillError: it did not.
+    """
+    log, code = job.directory / LOG, None
+    while code is None:
+        code = tree.wait(POLL_SECONDS)
+        for progress in read_progress(job.directory, skip=seen):
+            follow(progress)
+            seen += 1
+    failure = Failure.read(job.directory)
+    if failure is None and code == 0 and seen:
+        return
+    if failure is not None and type(failure) is not RankmillError:
+        raise failure
+    context.kept.mkdir(parents=True, exist_ok=True)
+    kept = Path(shutil.copy(log, context.kept / "train.log"))
+    if failure is not None:
+        raise RankmillError(f"{failure}; its log is {kept}")
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    last = lines[-1][:300] if lines else "it wrote nothing"
+    if code >= 128:
+        raise RetryableError(
+            f"the training process was killed by signal {code - 128} (out of memory?): {last}; "
+            f"its log is {kept}, run again"
+        )
+    raise RankmillError(f"the training process ended with status {code}: {last}; its log is {kept}")
+
+
+def fill(draft: Path, job: TrainingJob, history: list[EpochReport]) -> None:
+    """Write the files of a `Ranker` from those of a job that is done."""
+    from components.train.ranker_files import CONFIG, WEIGHTS
+
+    shutil.copy(job.directory / WEIGHTS, draft / WEIGHTS)
+    shutil.copy(job.directory / "curves.png", draft / "curves.png")
+    for name in ("schema.json", "encoder.json"):
+        shutil.copy(job.dataset / name, draft / name)
+    (draft / CONFIG).write_text(job.config.ranker.model_dump_json(indent=2), encoding="utf-8")
+    reports = [report.model_dump(mode="json") for report in history]
+    (draft / "history.json").write_text(json.dumps(reports, indent=2), encoding="utf-8")
+
+
+def areas(report: EpochReport) -> str:
+    """Return the validation AUCs, e.g. ``AUC like 0.7356, love 0.7409``."""
+    areas = {name.split("/")[1]: value for name, value in report.metrics.items() if name.endswith("/auc")}
+    return "AUC " + (", ".join(f"{name} {value:.4f}" for name, value in areas.items()) or "undefined (one class)")
+
+
+def _short_folder() -> Path:
+    """Return a new folder whose path leaves room for Ray's Unix sockets; the process tree deletes it."""
+    parent = tempfile.gettempdir()
+    return Path(tempfile.mkdtemp(prefix="rankmill-ray-", dir=parent if len(parent) + 22 <= _SOCKET_ROOM else "/tmp"))  # noqa: S108 a new folder, only ours

@@ -1,0 +1,278 @@
+"""How does the training process run the loop on Ray Train workers, and end with one sentence when it cannot?
+
+Run as ``python -m components.train.train_ranker.ray_launch JOB.json`` under `components.platform.process_tree`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from components.platform.errors import BadInputError, RankmillError, RetryableError
+from components.platform.settings import python_path
+from components.train.train_ranker.job import Failure, TrainingJob
+from components.train.train_ranker.knobs import Elastic
+from components.train.train_ranker.machine import keep_freed_memory, thread_environment, usable_cpus
+from components.train.train_ranker.ray_access import close_to_others, show_token
+
+if TYPE_CHECKING:
+    from ray.train.torch import TorchConfig
+
+OBJECT_STORE_BYTES = 200 * 1024 * 1024
+"""Rows are read from memory-mapped files, so Ray's object store carries next to nothing."""
+SMALL_CLUSTER = {
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_ENABLE_STATE_ACTOR_RECONCILIATION": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+}
+"""A local cluster lives for one run on one machine: without the helpers of a shared one it starts in half the time."""
+SESSIONS = "r"
+"""Folder of Ray's sockets and logs, which Ray opens to everybody, inside one that nobody else may enter."""
+MEETING = "meeting"
+"""Folder of a training on a cluster where its workers find each other."""
+RESIZE_SECONDS = 30.0
+"""How often a cluster is asked whether it has room for more workers, or for fewer."""
+LOCAL_WORKERS = 1
+"""Most workers that need no cluster: one talks to nobody, so it runs in the training process itself."""
+log = logging.getLogger("rankmill")
+
+
+def refuse_oversized(workers: int, available: float, what: str, where: str) -> None:
+    """Fail at once instead of waiting for resources that will never come.
+
+    Raises:
+        BadInputError: there are fewer of `what` than workers.
+    """
+    if workers > available:
+        raise BadInputError(
+            f"workers: {workers} need {workers} {what}, {where} has {available:g}: "
+            f"lower workers to at most {max(1, int(available))}, or use a larger cluster"
+        )
+
+
+def launch(job: TrainingJob) -> None:
+    """Run the job on Ray Train until it is done.
+
+    Raises:
+        BadInputError: more workers than CPUs, or GPUs when they are asked for.
+        RetryableError: a worker or the cluster was lost.
+    """
+    workers = job.config.workers_for(usable_cpus()) if job.ray_address is None else job.config.least_workers
+    environment = {"PYTHONPATH": python_path()} | thread_environment(usable_cpus() // workers)
+    if workers <= LOCAL_WORKERS and job.ray_address is None:
+        os.environ |= environment
+        _launch_here(job)
+        return
+    _set_access(job)
+    import ray
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    _connect(job, environment)
+    log.info("Ray is up")
+    try:
+        where = f"the Ray cluster at {job.ray_address}" if job.ray_address else "this machine"
+        resources = ray.cluster_resources()
+        refuse_oversized(job.config.least_workers, resources.get("CPU", 0), "CPUs", where)
+        on_gpu = _use_gpu(job, resources.get("GPU", 0), where)
+        room = resources.get("GPU" if on_gpu else "CPU", 0)
+        log.info("starting %d workers, each with one %s", job.config.workers_for(room), "GPU" if on_gpu else "CPU")
+        trainer = TorchTrainer(
+            _worker,
+            train_loop_config={"job": job.model_dump_json()},
+            torch_config=_meeting(job, "nccl" if on_gpu else "gloo"),
+            scaling_config=ScalingConfig(
+                num_workers=_group(job, room),
+                use_gpu=on_gpu,
+                resources_per_worker={"CPU": 1} | ({"GPU": 1} if on_gpu else {}),
+                elastic_resize_monitor_interval_s=RESIZE_SECONDS,
+            ),
+            # The folder is new in every process: what goes on from where is for checkpoints of our own to say.
+            run_config=RunConfig(
+                name=job.name, storage_path=str(job.directory / "ray"), failure_config=FailureConfig(max_failures=0)
+            ),
+        )
+        _fit(trainer, job)
+        log.info("the workers are done")
+    finally:
+        ray.shutdown()
+        log.info("Ray is down")
+
+
+def _set_access(job: TrainingJob) -> None:
+    """Say who may speak to the cluster; Ray reads it once, when it is imported."""
+    if job.ray_address:
+        show_token()
+        return
+    close_to_others(job.private)
+
+
+def _meeting(job: TrainingJob, backend: str) -> TorchConfig:
+    """Return how the workers find each other: through a file, because a server would be open to all."""
+    from components.train.train_ranker.file_meeting import FileMeeting
+
+    return FileMeeting(backend, job.directory / MEETING if job.ray_address else job.private)
+
+
+def _group(job: TrainingJob, room: float) -> int | tuple[int, int]:
+    """Return how many workers to start, or the least and the most of a group whose size follows the cluster's."""
+    asked = job.config.workers
+    return (asked.min, asked.max) if isinstance(asked, Elastic) and job.ray_address else job.config.workers_for(room)
+
+
+def _launch_here(job: TrainingJob) -> None:
+    """Run the job's only worker in this process: Ray Train's local mode, `num_workers=0`.
+
+    A cluster for it would cost a dozen seconds of starting and stopping.
+    """
+    import torch
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    on_gpu = _use_gpu(job, torch.cuda.device_count(), "this machine")
+    log.info("starting one worker in this process, on the %s", "GPU" if on_gpu else "CPU")
+    trainer = TorchTrainer(
+        _worker,
+        # Ray Train looks for the device of a worker in the cluster, and there is none.
+        train_loop_config={"job": job.model_dump_json(), "device": "cuda" if on_gpu else "cpu"},
+        scaling_config=ScalingConfig(num_workers=0, use_gpu=on_gpu),
+        run_config=RunConfig(name=job.name, storage_path=str(job.directory / "ray")),
+    )
+    try:
+        trainer.fit()
+    except Exception:
+        log.exception("training failed")
+        if Failure.read(job.directory) is None:
+            raise
+    log.info("the worker is done")
+
+
+def _connect(job: TrainingJob, environment: dict[str, str]) -> None:
+    """Join the job's cluster, or start one on this machine that nobody else can see."""
+    import ray
+
+    common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
+    if job.ray_address:
+        try:
+            knock(job.ray_address)
+            ray.init(address=job.ray_address, runtime_env={"env_vars": environment}, **common)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise RetryableError(
+                f"cannot reach the Ray cluster at {job.ray_address}: {error}; start it, or unset RANKMILL_RAY_ADDRESS"
+            ) from error
+        return
+    refuse_oversized(job.config.least_workers, usable_cpus(), "CPUs", "this machine")
+    # Local workers inherit this environment; a runtime_env would make Ray start each of them twice.
+    for name, value in SMALL_CLUSTER.items():
+        os.environ.setdefault(name, value)
+    os.environ |= environment
+    ray.init(
+        address="local",
+        num_cpus=usable_cpus(),
+        include_dashboard=False,
+        object_store_memory=OBJECT_STORE_BYTES,
+        _node_ip_address="127.0.0.1",
+        _temp_dir=str(job.private / SESSIONS),
+        **common,
+    )
+
+
+def knock(address: str) -> None:
+    """Open and close a connection, because Ray itself tries for minutes.
+
+    Raises:
+        OSError: nobody answers.
+        ValueError: the address has no port.
+    """
+    url = urlsplit(address if "://" in address else f"ray://{address}")
+    if address != "auto" and (url.hostname is None or url.port is None):
+        raise ValueError(f"{address!r} is not host:port or ray://host:port")
+    if address != "auto":
+        socket.create_connection((str(url.hostname), int(url.port or 0)), timeout=10).close()
+
+
+def _use_gpu(job: TrainingJob, gpus: float, where: str) -> bool:
+    if job.config.device == "cuda":
+        refuse_oversized(job.config.least_workers, gpus, "GPUs", where)
+    return job.config.device != "cpu" and gpus >= job.config.least_workers
+
+
+def _fit(trainer: Any, job: TrainingJob) -> None:
+    from ray.train import TrainingFailedError
+
+    try:
+        trainer.fit()
+    except TrainingFailedError as error:
+        log.exception("training failed")
+        if Failure.read(job.directory) is not None:
+            return
+        causes = list(getattr(error, "worker_failures", {}).values())
+        reason = str(causes[0] if causes else error).strip().splitlines()[-1]
+        if causes and all(isinstance(cause, Exception) and _is_loss_of_worker(cause) for cause in causes):
+            raise RetryableError(f"a training worker was lost: {reason}; run again") from error
+        raise
+    Failure.forget(job.directory)  # of workers that were stopped to start a group of another size
+
+
+def _is_loss_of_worker(error: Exception) -> bool:
+    from ray.exceptions import RayError, RayTaskError
+
+    # How Ray Train says that a worker stopped answering has no public name.
+    silent = type(error).__name__ in ("WorkerHealthCheckFailedError", "WorkerHealthCheckTimeoutError")
+    return silent or (isinstance(error, RayError) and not isinstance(error, RayTaskError))
+
+
+def _worker(config: dict[str, str]) -> None:
+    """Run the loop as one worker of the group."""
+    import ray.train
+    import torch
+    from ray.train.torch import get_device
+
+    from components.train.train_ranker.loop import train
+    from components.train.train_ranker.validation import Replica
+
+    job = TrainingJob.model_validate_json(config["job"])
+    context = ray.train.get_context()
+    device = torch.device(config["device"]) if "device" in config else get_device()
+    torch.set_num_threads(max(1, usable_cpus() // context.get_local_world_size()))
+    keep_freed_memory()
+    logging.basicConfig(level=logging.INFO)
+    replica = Replica(rank=context.get_world_rank(), world=context.get_world_size(), device=device)
+    log.info("worker %d of %d", replica.rank + 1, replica.world)
+    try:
+        if not job.dataset.is_dir():
+            raise BadInputError(
+                f"a worker cannot see {job.dataset}: on a Ray cluster RANKMILL_HOME and RANKMILL_ARTIFACTS must be "
+                "on storage that every node mounts"
+            )
+        train(job, replica)
+    except RankmillError as error:
+        Failure.write(job.directory, error)
+        raise
+    except Exception as error:
+        # Written before the other workers notice, so that they do not report a lost worker instead.
+        Failure.write(job.directory, RankmillError(f"training failed: {type(error).__name__}: {error}"))
+        raise
+
+
+def main(path: Path) -> int:
+    """Run one job and return the exit status; the reason of a failure is left in the job's directory."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    job = TrainingJob.model_validate_json(path.read_text(encoding="utf-8"))
+    try:
+        launch(job)
+    except RankmillError as error:
+        Failure.write(job.directory, error)
+    failure = Failure.read(job.directory)
+    return failure.exit_code if failure else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

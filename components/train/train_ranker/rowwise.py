@@ -1,0 +1,106 @@
+"""How do the touched rows of a table change? Adagrad and Adam with one adaptive step size per row.
+
+Row-wise Adagrad of Mudigere et al., "Software-Hardware Co-design for Fast and Scalable Training of Deep Learning
+Recommendation Models", ISCA 2022, §4.1.1: the mean of a row's squared gradients stands for all of its weights, which
+shrinks the optimiser's memory by the width of the table. Rows that a step did not read are not visited.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from components.rankers.embedding.large_pages import roomy_zeros
+
+EPSILON = 1e-8
+BETAS = (0.9, 0.999)
+
+
+class RowOptimiser(Protocol):
+    """What trains the rows of one table."""
+
+    def step(self, rows: Tensor, gradients: Tensor) -> None:
+        """Change `rows`, int64 ``[U]`` without repetition, by float32 gradients ``[U, d]``."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return everything that a later step depends on, by name."""
+
+
+class RowwiseAdagrad:
+    """``s_r += mean(g_r²)``, ``w_r −= η g_r / (√s_r + ε)``: one float per row.
+
+    Args:
+        weight: float32 ``[V, d]``, changed in place.
+        learning_rate: η.
+        decay: L2 penalty on touched rows.
+    """
+
+    def __init__(self, weight: Tensor, learning_rate: float, decay: float) -> None:
+        self.weight, self.rate, self.decay = weight.detach(), learning_rate, decay
+        self.squares = roomy_zeros(weight.shape[0]).to(weight.device)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the sums of squares, float32 ``[V]``."""
+        return {"squares": self.squares}
+
+    @torch.no_grad()
+    def step(self, rows: Tensor, gradients: Tensor) -> None:
+        """Change touched rows; see `RowOptimiser.step`."""
+        kept = self.weight.index_select(0, rows)
+        if self.decay:
+            gradients = gradients.add(kept, alpha=self.decay)
+        squares = self.squares.index_select(0, rows).add_(_mean_square(gradients))
+        self.squares.index_copy_(0, rows, squares)
+        scale = squares.sqrt_().add_(EPSILON).reciprocal_().unsqueeze(1)
+        self.weight.index_copy_(0, rows, kept.addcmul_(gradients, scale, value=-self.rate))
+
+
+class RowwiseAdam:
+    """Adam with a moment per weight and a second moment per row, both moved only when the row is read.
+
+    Bias correction follows the number of steps, as in dense Adam.
+
+    Args:
+        weight: float32 ``[V, d]``, changed in place.
+        learning_rate: η.
+        decay: L2 penalty on touched rows.
+    """
+
+    def __init__(self, weight: Tensor, learning_rate: float, decay: float) -> None:
+        self.weight, self.rate, self.decay = weight.detach(), learning_rate, decay
+        self.moments = roomy_zeros(*weight.shape).to(weight.device)
+        self.squares = roomy_zeros(weight.shape[0]).to(weight.device)
+        self.steps = torch.zeros((), dtype=torch.int64)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return moments, second moments and the number of steps."""
+        return {"moments": self.moments, "squares": self.squares, "steps": self.steps}
+
+    @torch.no_grad()
+    def step(self, rows: Tensor, gradients: Tensor) -> None:
+        """Change touched rows; see `RowOptimiser.step`."""
+        self.steps += 1
+        kept = self.weight.index_select(0, rows)
+        if self.decay:
+            gradients = gradients.add(kept, alpha=self.decay)
+        first, second = BETAS
+        moments = self.moments.index_select(0, rows).lerp_(gradients, 1 - first)
+        squares = self.squares.index_select(0, rows).lerp_(_mean_square(gradients), 1 - second)
+        self.moments.index_copy_(0, rows, moments)
+        self.squares.index_copy_(0, rows, squares)
+        taken = int(self.steps)
+        scale = (squares / (1 - second**taken)).sqrt_().add_(EPSILON).reciprocal_().unsqueeze(1)
+        self.weight.index_copy_(0, rows, kept.addcmul_(moments, scale, value=-self.rate / (1 - first**taken)))
+
+
+def _mean_square(gradients: Tensor) -> Tensor:
+    """Return float32 ``[U]`` of ``[U, d]``."""
+    return torch.linalg.vecdot(gradients, gradients) / gradients.shape[1]
+
+
+ROWWISE: dict[str, type[RowwiseAdagrad] | type[RowwiseAdam]] = {
+    "rowwise_adagrad": RowwiseAdagrad,
+    "rowwise_adam": RowwiseAdam,
+}

@@ -1,0 +1,91 @@
+"""How are small local files written whole, hashed, and kept to one process at a time?
+
+It lies in the lowest room so that every room does it the same way.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from features.ground.errors import RetryableError
+
+_CHUNK = 1 << 20
+_POLL_SECONDS = 0.1
+
+
+def sha256_file(path: Path) -> str:
+    """Return the sha256 of a file, read in chunks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+@contextmanager
+def written(path: Path, text: str) -> Iterator[Path]:
+    """Yield a file beside `path` that holds `text` on the disk; what is still there afterwards is deleted."""
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with partial.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        yield partial
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_durably(path: Path, text: str) -> None:
+    """Replace a small local file atomically: the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written(path, text) as partial:
+        partial.replace(path)
+
+
+@contextmanager
+def locked(path: Path, wait_seconds: float | None = None, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold an exclusive lock on `path` during the block; the kernel frees it when the process dies.
+
+    Args:
+        path: lock file, created when absent.
+        wait_seconds: how long to wait for another process; None waits for ever.
+        on_wait: called once when there is another one to wait for.
+
+    Raises:
+        RetryableError: another process holds the lock for longer.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = None if wait_seconds is None else time.monotonic() + wait_seconds
+    with path.open("a") as stream:
+        waiting = False
+        while not _taken(stream.fileno()):
+            if on_wait is not None and not waiting:
+                on_wait()
+            waiting = True
+            if deadline is not None and time.monotonic() > deadline:
+                raise RetryableError(
+                    f"another run holds {path} for over {wait_seconds:g} s: wait for it or end it, then run again"
+                )
+            time.sleep(_POLL_SECONDS)
+        yield
+
+
+def is_gone(pid: int) -> bool:
+    """Return whether no process of this machine has the number `pid`; False where the system does not tell."""
+    return Path("/proc/self").exists() and not Path(f"/proc/{pid}").exists()
+
+
+def _taken(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

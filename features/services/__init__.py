@@ -1,0 +1,1 @@
+"""What does a feature service hold and promise? Read as text, and as Feast objects."""

@@ -1,0 +1,96 @@
+"""Which ranker is better on this data, and how sure is that? `rankmill compare`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from components.platform.errors import BadInputError, RankmillError
+from components.platform.settings import Settings, quiet_engines
+
+if TYPE_CHECKING:
+    from pipelines.compare.load import Comparison
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands of this module to the command line."""
+    app.command("compare")(compare)
+
+
+def compare(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Names or files of comparisons; all when none is given.", metavar="NAME")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Run the first so many seeds; all when left out.")] = None,
+    only: Annotated[str, typer.Option(help="Entries to run, separated by commas; all when left out.")] = "",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for RESULTS.md, results/ and images/; docs/ when left out.")
+    ] = None,
+    render: Annotated[bool, typer.Option("--render", help="Only write the page anew from what is recorded.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only check the comparison files.")] = False,
+) -> None:
+    """Train entries over seeds, judge them on the test split, and write docs/RESULTS.md.
+
+    Finished runs come from the store, so an interrupted comparison goes on where it was.
+    """
+    from pipelines.compare.load import comparison_file, comparison_names, load_comparison
+    from pipelines.compare.publish import DOCS, publish
+    from pipelines.compare.run import chosen_entries, chosen_seeds
+
+    docs = (out or DOCS).absolute()
+    files = {path.stem: path for path in map(comparison_file, names or comparison_names())}
+    if render:
+        for path in publish(docs, files):
+            typer.echo(path)
+        return
+    wanted = [load_comparison(path) for path in files.values()]
+    if only and len(wanted) != 1:
+        raise BadInputError("--only names entries of one comparison: name that comparison")
+    entries = [name.strip() for name in only.split(",") if name.strip()]
+    # Everything is checked before anything runs.
+    chosen = [(one, chosen_seeds(one, seeds), chosen_entries(one, entries)) for one in wanted]
+    if check:
+        for one, run_seeds, run_entries in chosen:
+            typer.echo(f"{one.spec.name}: {len(run_entries)} entries, {len(run_seeds)} seeds, no problems")
+        return
+    quiet_engines()
+    settings = Settings.from_environment()
+    done = [_compare(*one, settings, docs) for one in chosen]
+    for path in publish(docs, files):
+        typer.echo(path)
+    if not all(done):
+        raise typer.Exit(1)
+
+
+def _compare(
+    comparison: Comparison, seeds: tuple[int, ...], entries: tuple[str, ...], settings: Settings, docs: Path
+) -> bool:
+    """Run one comparison and keep its record; return whether all of it ended well."""
+    from pipelines.compare.publish import keep
+    from pipelines.compare.run import run_comparison
+    from pipelines.show.terminal import quiet_terminal
+
+    name = comparison.spec.name
+    log = settings.runs / f"compare_{name}" / f"{datetime.now(UTC):%Y%m%dT%H%M%S}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with quiet_terminal(log) as console:
+
+        def tell(line: str) -> None:
+            console.print(line, markup=False, soft_wrap=True)
+
+        tell(f"{name} · {len(entries)} entries · {len(seeds)} seeds · log {log}")
+        try:
+            outcome = run_comparison(comparison, seeds, entries, settings, tell)
+        except RankmillError as error:
+            # Data that a user has to bring may be absent: the other comparisons run all the same.
+            tell(f"{name} was left out: {error}")
+            return False
+    typer.echo(f"{name}: {outcome.trainings} trainings, {outcome.cached} from the store")
+    if outcome.record is not None:
+        keep(docs, outcome.record)
+    for entry, sentence in outcome.failures.items():
+        typer.echo(f"{entry} was left out: {sentence}", err=True)
+    return not outcome.failures

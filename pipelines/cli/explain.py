@@ -1,0 +1,166 @@
+"""Why does the live model answer these rows as it does? `rankmill explain`: reason codes by grouped occlusion."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipelines.cli.score import ROWS, check_out, id_columns, opened
+from pipelines.show.terminal import show
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from rich.table import Table
+
+    from registry.serving.reasons import Group
+    from registry.serving.served_model import ServedModel
+
+PROBABILITY = "probability"
+"""Column with the served probability: calibrated, without error memory."""
+FORMATS = (".parquet", ".json")
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands of this module to the command line."""
+    app.command("explain")(explain)
+
+
+def explain(
+    model: Annotated[str, typer.Argument(help="Name of a registered model.")],
+    rows: Annotated[Path, typer.Argument(help="Parquet file with one column per feature of the model.")],
+    task: Annotated[str | None, typer.Option(help="Predicted task; the deepest feedback when left out.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="Reasons per row.")] = 3,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(help="Divide a stream of events by an attribute, ATTRIBUTE or ATTRIBUTE=VALUE; may be repeated."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write every row there too, .parquet or .json.")] = None,
+    shown: Annotated[int, typer.Option(min=0, help="Rows to print.")] = 20,
+    which: Annotated[str, typer.Option("--which", help="Alias, or version number.")] = "champion",
+    provider: Annotated[str, typer.Option(help="Execution provider: auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Say which groups of inputs raised or lowered each row's logit most, by leaving each group out."""
+    from features.ground.errors import BadInputError
+    from registry.serving.incoming import describe_unknown
+    from registry.serving.value import deepest
+
+    if out is not None and out.suffix not in FORMATS:
+        raise BadInputError(f"--out is {out}: give it the suffix {' or '.join(FORMATS)}")
+    if out is not None:
+        check_out(out)
+    unknown = Counter[str]()
+    with opened(model, which, rows, provider) as (served, version):
+        chosen = task or deepest(served.contract.schema_.declaration, served.contract.tasks)
+        groups = chosen_groups(served, by or [])
+        found = explain_file(served, rows, chosen, groups, top, unknown)
+    if out is not None:
+        write(found, out)
+    if shown:
+        show(reasons_table(found.slice(0, shown)))
+    typer.echo(
+        f"{found.num_rows:,} answers of {model} v{version} for {chosen} explained by {len(groups)} groups"
+        + (f": {out}" if out is not None else "")
+    )
+    typer.echo(describe_unknown(unknown, found.num_rows))
+
+
+def chosen_groups(served: ServedModel, by: Sequence[str]) -> tuple[Group, ...]:
+    """Return the model's groups, with the streams divided that `by` names.
+
+    Raises:
+        BadInputError: an attribute or value is not known.
+    """
+    from registry.serving.reasons import groups_of, split_stream
+
+    schema = served.contract.schema_
+    groups = groups_of(schema)
+    asked: dict[str, list[str]] = {}
+    for part in by:
+        attribute, _, value = part.partition("=")
+        asked.setdefault(attribute, []).extend([value] if value else [])
+    for attribute, values in asked.items():
+        groups = split_stream(groups, schema, served.encoder, attribute, values)
+    return groups
+
+
+def explain_file(
+    served: ServedModel,
+    rows: Path,
+    task: str,
+    groups: Sequence[Group],
+    top: int,
+    unknown: Counter[str] | None = None,
+) -> pa.Table:
+    """Return ids, the served probability and the top reasons of every row of a Parquet file.
+
+    `unknown` counts values that training never held, by field.
+
+    Raises:
+        BadInputError: `rows` is not Parquet, a feature is missing, or there is no such task.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from features.ground.errors import BadInputError
+
+    try:
+        source = pq.ParquetFile(rows)
+    except pa.ArrowInvalid as error:
+        raise BadInputError(f"{rows} is not a Parquet file ({error}): write the rows as Parquet") from None
+    batches = [pa.Table.from_batches([batch]) for batch in source.iter_batches(batch_size=ROWS)]
+    parts = [_explained(served, table, task, groups, top, unknown) for table in batches]
+    return pa.concat_tables(parts or [_explained(served, source.read(), task, groups, top, unknown)])
+
+
+def write(found: pa.Table, out: Path) -> None:
+    """Write the reasons as Parquet, or as a JSON list with one object per row, whole or not at all."""
+    import json
+
+    import pyarrow.parquet as pq
+
+    partial = out.with_name(f".{out.name}.partial")
+    try:
+        if out.suffix == ".parquet":
+            pq.write_table(found, partial)
+        else:
+            partial.write_text(json.dumps(found.to_pylist(), indent=1, default=str), encoding="utf-8")
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def reasons_table(found: pa.Table) -> Table:
+    """Return one row per answer: ids, probability, and each reason with its signed effect on the logit."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    ids = found.column_names[: found.column_names.index(PROBABILITY)]
+    reasons = [name for name in found.column_names if name.startswith("reason_")]
+    for heading in (*ids, PROBABILITY, *(name.replace("_", " ") for name in reasons)):
+        table.add_column(heading, overflow="fold")
+    for row in found.to_pylist():
+        effects = ((row[name], row[name.replace("reason", "effect")]) for name in reasons)
+        cells = [f"{effect:+.3f} {reason}" if reason is not None else "–" for reason, effect in effects]
+        table.add_row(*(str(row[name]) for name in ids), f"{row[PROBABILITY]:.4f}", *cells)
+    return table
+
+
+def _explained(
+    served: ServedModel, table: pa.Table, task: str, groups: Sequence[Group], top: int, unknown: Counter[str] | None
+) -> pa.Table:
+    import pyarrow as pa
+
+    from registry.serving.reasons import effects_of, top_reasons
+
+    effects = effects_of(served, table, task, groups)  # first: it names a task that is not there
+    scores = served.score(table)
+    probability = scores.tasks[task]
+    if unknown is not None:
+        unknown.update(scores.unknown)
+    found = top_reasons(effects, top)
+    columns = {name: table[name] for name in id_columns(served, table)} | {PROBABILITY: pa.array(probability)}
+    return pa.table(columns | {name: found[name] for name in found.column_names})

@@ -1,0 +1,238 @@
+"""What can I ask `rankmill`? Check, plan and draw pipelines, look components up; run and operate are added below."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from components.platform.errors import BadInputError, MissingError, RankmillError
+from components.platform.settings import quiet_engines
+from pipelines.cli.profile import Profile, use
+from pipelines.show.terminal import show
+
+if TYPE_CHECKING:
+    from components.platform.contract import ComponentSpec
+
+quiet_engines()
+
+app = typer.Typer(
+    name="rankmill",
+    help="Impression logs in, a promoted and servable ranker out, every day, from one YAML file.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+component_app = typer.Typer(help="Run one component by itself.", no_args_is_help=True)
+app.add_typer(component_app, name="component")
+_FILES_ONLY = {"validate", "graph", "components", "schema", "stubs", "profiles", "new"}
+"""Commands that look at files only: they need no value that a profile fetches."""
+
+
+@app.callback()
+def root(
+    context: typer.Context,
+    profile: Annotated[
+        str | None,
+        typer.Option("--profile", envvar="RANKMILL_PROFILE", help="Place to work in: a profile by name or file."),
+    ] = None,
+) -> None:
+    """Impression logs in, a promoted and servable ranker out, every day, from one YAML file."""
+    if profile and context.invoked_subcommand not in _FILES_ONLY:
+        use(profile)
+
+
+def main() -> None:
+    """Run the command line; an expected error is one message on stderr and its own exit status."""
+    try:
+        app()
+    except RankmillError as error:
+        if os.environ.get("RANKMILL_TRACEBACK") == "1":
+            traceback.print_exc()
+        else:
+            typer.echo(str(error), err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.exit(1)  # whoever read the output has gone
+    except Exception as error:
+        # What a user's file or disk does to a library that reads it; anything else is a fault of ours and is shown.
+        engine = type(error).__module__.partition(".")[0] in ("pyarrow", "polars")
+        if os.environ.get("RANKMILL_TRACEBACK") == "1" or not (engine or isinstance(error, OSError)):
+            raise
+        said = " ".join(str(error).split())
+        typer.echo(f"{said or type(error).__name__}: check the file that was named, its rights and the disk", err=True)
+        sys.exit(2)
+
+
+@app.command()
+def validate(
+    pipelines: Annotated[
+        list[str] | None, typer.Argument(help="Names or files; all pipelines when none is given.", metavar="PIPELINE")
+    ] = None,
+    profile: Profile = None,
+) -> None:
+    """Check pipeline files and report every problem of every file; exit status 2 when there is one.
+
+    With a profile also whether it has the GPUs that they ask for; without a pipeline also every profile.
+    """
+    from pipelines.language.check import load_plan, pipeline_file
+    from pipelines.language.places import hidden_files, pipeline_files
+    from pipelines.language.profile import active_profile, load_profile, profile_file, profile_files
+    from pipelines.language.schedule import without_news
+
+    failed: list[RankmillError] = []
+    names = pipelines or [str(path) for _, path in sorted(pipeline_files().items())] + [*map(str, hidden_files())]
+    place = load_profile(profile_file(profile)) if profile else active_profile()
+    for name in names:
+        try:
+            plan = load_plan(pipeline_file(name), place)
+        except (BadInputError, MissingError) as error:
+            failed.append(error)
+            typer.echo(str(error), err=True)
+        else:
+            typer.echo(f"{plan.name}: {len(plan.stages)} stages, no problems")
+            if remark := without_news(plan.spec):
+                typer.echo(f"{plan.name}: warning: {remark}")
+    if failed:
+        typer.echo(f"{len(failed)} of {len(names)} pipelines have problems", err=True)
+    if not pipelines:
+        failed += _wrong_profiles(profile_files())
+    if failed:
+        raise typer.Exit(2)
+
+
+@app.command()
+def components(
+    name: Annotated[str | None, typer.Argument(help="Show this one in detail.", metavar="COMPONENT")] = None,
+) -> None:
+    """List the components that a pipeline can use, or show one: config, inputs, outputs, a YAML example."""
+    from components.platform.catalog import catalog, component
+
+    if name is not None:
+        _describe(component(name))
+        return
+    from rich.table import Table
+
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("component", "reads", "makes", "what it does"):
+        shown.add_column(heading, overflow="fold")
+    for spec in catalog().values():
+        reads, makes = (", ".join(kind.kind for kind in t.values()) for t in (spec.input_types, spec.output_types))
+        shown.add_row(spec.name, reads, makes, f"{spec.summary}{_origin(spec)}")
+    show(shown)
+    for _, fault in sorted(catalog().refused.items()):
+        typer.echo(fault, err=True)
+
+
+@component_app.command("run")
+def run_component(
+    name: Annotated[str, typer.Argument(help="Name of the component.", metavar="COMPONENT")],
+    request: Annotated[Path, typer.Argument(help="JSON with config, inputs and window.", metavar="SPEC.json")],
+) -> None:
+    """Run one component by itself and print its result as JSON.
+
+    SPEC.json holds `config`, `inputs` (each {"kind", "uri", "digest"}) and `window` ({"start", "end"}).
+    """
+    from components.platform.catalog import component
+    from components.platform.execute import execute
+    from pipelines.run.request import read_request
+
+    spec = component(name)
+    typer.echo(execute(read_request(spec.name, request)).model_dump_json(indent=2))
+
+
+@app.command()
+def schema(
+    write: Annotated[bool, typer.Option("--write", help="Write the schemas in pipelines/schema/.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Fail unless that file is what would be written.")] = False,
+) -> None:
+    """Print the JSON Schema of pipeline files, from which editors complete."""
+    from pipelines.show.schema import SCHEMA_FILE, schema_is_fresh, schema_text
+    from pipelines.show.schema_profile import PROFILE_SCHEMA_FILE, profile_schema_is_fresh, profile_schema_text
+
+    for file, fresh in ((SCHEMA_FILE, schema_is_fresh), (PROFILE_SCHEMA_FILE, profile_schema_is_fresh)):
+        if check and not fresh():
+            raise BadInputError(f"{file.name} is not what the models say: run `rankmill schema --write`")
+    if write:
+        SCHEMA_FILE.parent.mkdir(parents=True, exist_ok=True)
+        SCHEMA_FILE.write_text(schema_text(), encoding="utf-8")
+        PROFILE_SCHEMA_FILE.write_text(profile_schema_text(), encoding="utf-8")
+    if not (write or check):
+        typer.echo(schema_text(), nl=False)
+
+
+def _wrong_profiles(files: Mapping[str, Path]) -> list[RankmillError]:
+    from pipelines.language.profile import load_profile
+
+    failed: list[RankmillError] = []
+    for name, path in sorted(files.items()):
+        try:
+            load_profile(path)
+        except BadInputError as error:
+            failed.append(error)
+            typer.echo(str(error), err=True)
+        else:
+            typer.echo(f"profile {name}: no problems")
+    return failed
+
+
+def _origin(spec: ComponentSpec) -> str:
+    return f" (package {spec.package})" if spec.package else ""
+
+
+def _describe(spec: ComponentSpec) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from pipelines.show.describe import config_rows, sample_yaml
+
+    typer.echo(f"{spec.name} (version {spec.version})\n{spec.summary}{_origin(spec)}\n")
+    for title, kinds in (("input", spec.input_types), ("output", spec.output_types)):
+        for name, kind in kinds.items():
+            typer.echo(f"{title} {name}: {kind.kind}. {kind.describe()}")
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("with:", "takes", "default", "meaning"):
+        shown.add_column(heading, overflow="fold")
+    for row in config_rows(spec):
+        default = "[bold]required[/]" if row.default is None else escape(row.default)
+        shown.add_row(escape(row.key), escape(row.type), default, escape(row.description))
+    typer.echo("")
+    if shown.row_count:
+        show(shown)
+        typer.echo("")
+    typer.echo(sample_yaml(spec), nl=False)
+
+
+def _add_commands() -> None:
+    from pipelines.cli import compare as cli_compare
+    from pipelines.cli import explain as cli_explain
+    from pipelines.cli import models as cli_models
+    from pipelines.cli import new as cli_new
+    from pipelines.cli import operate as cli_operate
+    from pipelines.cli import plan as cli_plan
+    from pipelines.cli import profile as cli_profile
+    from pipelines.cli import reference as cli_reference
+    from pipelines.cli import retrieve as cli_retrieve
+    from pipelines.cli import runs as cli_runs
+    from pipelines.cli import score as cli_score
+
+    cli_new.add_commands(app)
+    cli_plan.add_commands(app)
+    cli_operate.add_commands(app)
+    cli_runs.add_commands(app)
+    cli_profile.add_commands(app)
+    cli_compare.add_commands(app)
+    cli_models.add_commands(app)
+    cli_score.add_commands(app)
+    cli_explain.add_commands(app)
+    cli_retrieve.add_commands(app)
+    cli_reference.add_commands(app)
+
+
+_add_commands()

@@ -1,0 +1,149 @@
+"""What would a run do, how does it hang together, and what does it do then? `plan`, `graph`, `run`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from components.platform.errors import BadInputError
+from pipelines.cli.profile import Profile, use
+
+if TYPE_CHECKING:
+    from pipelines.language.plan import Plan
+
+Pipeline = Annotated[str, typer.Argument(help="Name of a pipeline, or path of its file.", metavar="PIPELINE")]
+Params = Annotated[
+    list[str] | None, typer.Option("--param", "-p", help="Value of a parameter, NAME=VALUE; may be repeated.")
+]
+From = Annotated[
+    str | None, typer.Option("--from", help="Run this stage and those after it anew; take what they need as it is.")
+]
+Only = Annotated[str | None, typer.Option("--only", help="Run this stage alone anew; take what it needs as it is.")]
+At = Annotated[
+    str | None,
+    typer.Option(
+        "--at", help="Time the run is for, such as 2026-01-31 or 2026-01-31T02:00:00Z (UTC); now if left out."
+    ),
+]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands of this module to the command line."""
+    app.command("plan")(plan)
+    app.command("graph")(graph)
+    app.command("run")(run)
+
+
+def plan(
+    pipeline: Pipeline,
+    param: Params = None,
+    from_: From = None,
+    only: Only = None,
+    at: At = None,
+    profile: Profile = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Show what a run would do now: each stage, whether the cache has it, and why or why not."""
+    import json
+
+    from pipelines.show import render
+    from pipelines.show.terminal import show
+
+    use(profile)
+    found = _predicted(pipeline, param, from_, only, at)
+    if as_json:
+        typer.echo(json.dumps(render.as_json(found), indent=2, ensure_ascii=False))
+        return
+    show(render.table(found))
+    typer.echo(render.summary(found))
+
+
+def graph(
+    pipeline: Pipeline,
+    form: Annotated[Literal["text", "mermaid"], typer.Option("--format", "-f", help="How to draw it.")] = "text",
+    cache: Annotated[bool, typer.Option("--cache", help="Mark what a run would take from the cache now.")] = False,
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page with the picture to this file.")] = None,
+    of_run: Annotated[
+        str | None, typer.Option("--run", help="With --html: mark what this run did; its id or a part of it.")
+    ] = None,
+    profile: Profile = None,
+) -> None:
+    """Draw a pipeline: which stage reads what from which."""
+    from pipelines.language.check import load_plan, pipeline_file
+    from pipelines.language.profile import active_profile, load_profile, profile_file
+    from pipelines.show import render
+
+    if of_run and (html is None or cache):
+        raise BadInputError("--run marks what was, so it goes with --html and without --cache")
+    if cache or of_run:
+        use(profile)
+    place = load_profile(profile_file(profile)) if profile else active_profile()
+    plain = load_plan(pipeline_file(pipeline), place)
+    drawn = _predicted(pipeline, None, None, None, None) if cache else plain
+    if html is not None:
+        from pipelines.show.graph_page import write_graph
+
+        write_graph(html, drawn, of_run)
+        typer.echo(f"{drawn.name}: drawn in {html}")
+        return
+    typer.echo(render.mermaid(drawn) if form == "mermaid" else render.text_graph(drawn), nl=False)
+
+
+def run(
+    pipeline: Pipeline,
+    param: Params = None,
+    from_: From = None,
+    only: Only = None,
+    at: At = None,
+    profile: Profile = None,
+) -> None:
+    """Run a pipeline's DAG in this process and end with a table of what it produced."""
+    from rich.console import Console
+
+    from components.platform.settings import Settings, quiet_engines
+    from pipelines.language.check import load_plan, parse_params, pipeline_file
+    from pipelines.language.profile import active_profile
+    from pipelines.language.selection import Selection
+    from pipelines.record.runs import read_run
+    from pipelines.run.run import run_pipeline
+    from pipelines.show.report import write_report
+    from pipelines.show.summary import print_summary
+
+    quiet_engines()
+    use(profile)
+    settings = Settings.from_environment()
+    params = parse_params(load_plan(pipeline_file(pipeline), active_profile()).spec, param or [])
+    moment = parse_moment(at) if at else None
+    outcome = run_pipeline(pipeline, params, settings, selection=Selection.of(from_, only), moment=moment)
+    recorded = read_run(outcome.folder)
+    page = write_report(recorded, outcome.plan, settings) if recorded else None
+    print_summary(outcome, settings, Console(highlight=False), page)
+    raise typer.Exit(outcome.exit_code)
+
+
+def parse_moment(text: str) -> datetime:
+    """Return the time that ``--at`` names; without an offset it is UTC.
+
+    Raises:
+        BadInputError: it is no time.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadInputError(f"--at is {text!r}: give a time such as 2026-01-31 or 2026-01-31T02:00:00Z") from None
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _predicted(pipeline: str, param: list[str] | None, from_: str | None, only: str | None, at: str | None) -> Plan:
+    from pipelines.language.check import load_plan, parse_params, pipeline_file
+    from pipelines.language.profile import active_profile
+    from pipelines.language.selection import Selection, select
+    from pipelines.run.predict import predict
+
+    checked = load_plan(pipeline_file(pipeline), active_profile())
+    params: dict[str, Any] = parse_params(checked.spec, param or [])
+    moment = parse_moment(at) if at else datetime.now(UTC)
+    return predict(select(checked, Selection.of(from_, only)), params, moment)

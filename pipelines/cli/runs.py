@@ -1,0 +1,176 @@
+"""What has run, and what of it is still needed? `rankmill runs` and `rankmill gc`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipelines.show.terminal import show
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from components.platform.collect import Unused
+    from pipelines.record.runs import RecordedRun
+
+_COLOURS = {"success": "green", "running": "cyan", "failed": "red", "killed": "red"}
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands of this module to the command line."""
+    app.command("runs")(runs)
+    app.command("gc")(gc)
+
+
+def runs(
+    pipeline: Annotated[
+        str | None, typer.Argument(help="Name of a pipeline; all when left out.", metavar="PIPELINE")
+    ] = None,
+    most: Annotated[int, typer.Option("--most", "-n", min=1, help="Newest runs to show.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    pin: Annotated[str | None, typer.Option(help="Keep what this run made from `rankmill gc`; part of its id.")] = None,
+    unpin: Annotated[str | None, typer.Option(help="Keep it no longer.")] = None,
+    report: Annotated[
+        str | None, typer.Option(help="Write this run's page anew and say where it lies; part of its id.")
+    ] = None,
+) -> None:
+    """List recent runs: state, stages, how long they took, what came out."""
+    import json
+
+    from components.platform.errors import BadInputError
+    from components.platform.settings import Settings
+    from pipelines.record import runs as records
+
+    settings = Settings.from_environment()
+    if pin or unpin:
+        if pipeline is None or (pin and unpin):
+            raise BadInputError("a run is pinned by pipeline and id: rankmill runs PIPELINE --pin RUN, or --unpin RUN")
+        run = records.find_run(settings, pipeline, pin or unpin or "")
+        records.pin(run, keep=bool(pin))
+        state = "stays" if pin else "may go"
+        typer.echo(f"{pipeline} {run.start.run_id}: what it made {state} when `rankmill gc` cleans up")
+        return
+    if report:
+        if pipeline is None:
+            raise BadInputError("a run is named by pipeline and id: rankmill runs PIPELINE --report RUN")
+        from pipelines.show.report import plan_of, write_report
+
+        run = records.find_run(settings, pipeline, report)
+        typer.echo(write_report(run, plan_of(run), settings))
+        return
+    found = records.recorded_runs(settings, pipeline)[:most]
+    if as_json:
+        typer.echo(json.dumps([run_json(run) for run in found], indent=2, ensure_ascii=False))
+    elif not found:
+        typer.echo(f"nothing has run yet below {settings.runs}")
+    else:
+        show(runs_table(found))
+        if (page := next((run.report for run in found if run.report), None)) is not None:
+            typer.echo(f"newest report: {page}")
+
+
+def gc(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be deleted.")] = False,
+    keep_days: Annotated[
+        int, typer.Option("--keep-days", min=1, help="Keep what a run made or took within this many days.")
+    ] = 30,
+) -> None:
+    """Delete artifacts that nothing refers to: no registered version, no kept run, no recent use.
+
+    Checkpoints of trainings that failed and that nobody went on from in that time go too. Kept whatever
+    their age: models and error memories of registered versions, all that a version behind an alias was
+    made from, and what pinned, running and each pipeline's last successful run made.
+    """
+    import shutil
+    from datetime import UTC, datetime, timedelta
+
+    from components.platform.collect import inventory, stale_copies, unused
+    from components.platform.settings import Settings
+    from components.platform.store import open_store
+    from components.train.unfinished import leftovers, remove_leftover
+    from pipelines.record.references import references
+
+    settings = Settings.from_environment()
+    store = open_store(settings)
+    since = datetime.now(UTC) - timedelta(days=keep_days)
+    stages = inventory(store)
+    found = unused(store, stages, references(settings), since)
+    if found:
+        show(unused_table(found))
+    size = sum(stage.bytes for stage in found)
+    copies = stale_copies(store.cache, since)
+    trainings = leftovers(settings, since)
+    local = f"; {len(copies)} local copies of artifacts too" if copies else ""
+    if dry_run:
+        typer.echo(f"{len(found)} of {len(stages)} stages, {megabytes(size)}, would be deleted{local}; nothing was")
+        for one in trainings:
+            typer.echo(f"{one.folder}, {megabytes(one.bytes)}, an unfinished training, would be deleted too")
+        return
+    for copy in copies:
+        shutil.rmtree(copy, ignore_errors=True)
+    gone = [stage for stage in found if store.remove_unused(*stage.place, since=since)]
+    freed = sum(stage.bytes for stage in gone)
+    taken = f"; {len(found) - len(gone)} were taken by a run meanwhile and stay" if len(gone) < len(found) else ""
+    typer.echo(f"{len(gone)} of {len(stages)} stages deleted, {megabytes(freed)}{taken}{local}")
+    ended = [one for one in trainings if remove_leftover(one.folder, since)]
+    if ended:
+        freed = sum(one.bytes for one in ended)
+        typer.echo(f"unfinished trainings deleted: {len(ended)}, {megabytes(freed)}")
+
+
+def runs_table(found: Sequence[RecordedRun]) -> Table:
+    """Return one row per run."""
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    table = Table(
+        Column("pipeline", no_wrap=True), Column("started (UTC)", no_wrap=True), Column("state", no_wrap=True),
+        Column("stages", no_wrap=True), Column("took", justify="right", no_wrap=True),
+        Column("result", overflow="fold"),
+        box=None, pad_edge=False, padding=(0, 2, 0, 0),
+    )  # fmt: skip
+    for run in found:
+        cached = sum(result.cached for result in run.results)
+        table.add_row(
+            run.start.pipeline,
+            f"{run.start.started_at:%Y-%m-%d %H:%M:%S}",
+            Text(run.state + (" (pinned)" if run.pinned else ""), _COLOURS.get(run.state, "")),
+            f"{len(run.results)} of {len(run.start.stages)}" + (f", {cached} cached" if cached else ""),
+            f"{run.seconds:.0f} s",
+            Text(run.told),
+        )
+    return table
+
+
+def run_json(run: RecordedRun) -> dict[str, object]:
+    """Return a run as a JSON value."""
+    return {
+        **run.start.model_dump(mode="json", exclude={"host", "pid", "process_started"}),
+        "state": run.state,
+        "seconds": round(run.seconds, 3),
+        "result": run.told,
+        "pinned": run.pinned,
+        "folder": str(run.folder),
+        "report": str(run.report) if run.report else None,
+        "finished": [
+            {"stage": result.stage, "seconds": result.seconds, "cached": result.cached} for result in run.results
+        ],
+    }
+
+
+def unused_table(found: Sequence[Unused]) -> Table:
+    """Return one row per stage that may go, the largest first."""
+    from rich.table import Column, Table
+
+    table = Table("stage", "made", "last used (UTC)", Column("size", justify="right"), box=None, pad_edge=False)
+    for stage in sorted(found, key=lambda stage: (-stage.bytes, stage.place)):
+        when = f"{stage.used:%Y-%m-%d %H:%M}" if stage.used else "never"
+        table.add_row("/".join(stage.place), ", ".join(stage.kinds), when, megabytes(stage.bytes))
+    return table
+
+
+def megabytes(size: int) -> str:
+    """Return a size for a reader."""
+    return f"{size / 1e6:,.1f} MB"

@@ -1,0 +1,106 @@
+"""How is a mistake in a pipeline file told? File, line, column, one sentence, the line and a caret under it."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from components.platform.errors import BadInputError
+from features.ground.yaml_text import KeyPath, Span, quoted
+
+__all__ = ["MOST_SHOWN", "WIDEST_LINE", "Finding", "KeyPath", "PipelineError", "Problem", "Span", "listed", "quoted"]
+
+MOST_SHOWN = 50
+"""Problems that one error prints; a file with more is not helped by reading on."""
+WIDEST_LINE = 110
+_SUGGESTION = re.compile(r"\(did you mean '([^']+)'\?\)")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A mistake by key path, before it is placed in the file.
+
+    Attributes:
+        where: path of the value, or of the nearest block that exists.
+        message: one sentence.
+        at: whether the caret points at the value or at its key.
+    """
+
+    where: KeyPath
+    message: str
+    at: Literal["value", "key"] = "value"
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """A mistake at a place of a file.
+
+    Attributes:
+        path: the file as it is shown.
+        line: from 1.
+        column: from 1, in characters.
+        message: one sentence: what is wrong and what to do.
+        source: the line itself, without its end.
+        width: characters the caret underlines.
+    """
+
+    path: str
+    line: int
+    column: int
+    message: str
+    source: str = field(default="", compare=False)
+    width: int = field(default=1, compare=False)
+
+    @property
+    def suggestion(self) -> str | None:
+        """Nearest valid name, when the message offers one."""
+        match = _SUGGESTION.search(self.message)
+        return match[1] if match else None
+
+    def __str__(self) -> str:
+        """Return `path:line:column: message`, the line, and a caret under the place."""
+        head = f"{self.path}:{self.line}:{self.column}: {self.message}"
+        if not self.source.strip():
+            return head
+        start = max(0, min(self.column - 1 - WIDEST_LINE // 2, len(self.source) - WIDEST_LINE))
+        shown = self.source[start : start + WIDEST_LINE]
+        before = "".join(_plain(char) for char in shown[: self.column - 1 - start])
+        marked = "".join(_plain(char) for char in shown[self.column - 1 - start :][: self.width])
+        line = "".join(_plain(char) for char in shown)
+        return f"{head}\n    {line}\n    {' ' * _columns(before)}{'^' * max(1, _columns(marked))}"
+
+
+class PipelineError(BadInputError):
+    """A pipeline file is wrong; `problems` holds everything that is wrong with it, in the order of the file."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(sorted(set(problems)))
+        super().__init__(self.problems)
+
+    def __str__(self) -> str:
+        """Return all problems below each other, at most `MOST_SHOWN` of them."""
+        lines = [str(problem) for problem in self.problems[:MOST_SHOWN]]
+        if len(self.problems) > MOST_SHOWN:
+            lines.append(f"… and {len(self.problems) - MOST_SHOWN} more problems; mend these first")
+        return "\n".join(lines)
+
+
+def listed(words: Iterable[str]) -> str:
+    """Return `a, b or c`."""
+    known = list(words)
+    return " or ".join([", ".join(known[:-1]), known[-1]]) if len(known) > 1 else "".join(known)
+
+
+def _plain(char: str) -> str:
+    """Replace what a terminal would not show as itself."""
+    return char if char.isprintable() else " "
+
+
+def _columns(text: str) -> int:
+    """Return the columns that a terminal gives to `text`: two for wide East Asian characters, none for accents."""
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
+    )

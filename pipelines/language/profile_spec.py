@@ -1,0 +1,127 @@
+"""What may a profile say? Where the engines live, and what a run has there: the strict shape of the file."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from features.declaration import Name
+from pipelines.language.problems import KeyPath
+from pipelines.language.spec import SpecModel
+
+REFERENCE = re.compile(r"\$\{(?P<kind>env|connection):(?P<name>[A-Za-z_][A-Za-z0-9_.-]*)\}")
+"""`${env:NAME}` or `${connection:ID}`: the whole value is fetched when a run starts."""
+Text = Annotated[str, StringConstraints(min_length=1)]
+Variable = Annotated[str, StringConstraints(pattern=r"^[A-Z_][A-Z0-9_]*$")]
+
+
+class Mlflow(SpecModel):
+    """Where runs are tracked and versions registered."""
+
+    tracking_uri: Text | None = None
+    """URI of the MLflow server, `MLFLOW_TRACKING_URI`."""
+    artifacts: Text | None = None
+    """Where an embedded MLflow keeps files, `RANKMILL_MLFLOW_ARTIFACTS`; for a server, needed only where it gives its
+    clients places such as `s3://bucket/…` instead of handing the files out: versions elsewhere are not opened."""
+
+
+class Feast(SpecModel):
+    """Where features are served from."""
+
+    folder: Text | None = None
+    """Folder of the embedded registry and online store, `RANKMILL_FEAST`."""
+    config: Text | None = None
+    """Your own `feature_store.yaml`, `RANKMILL_FEATURE_STORE`."""
+
+
+class Ray(SpecModel):
+    """Where training runs."""
+
+    address: Text | None = None
+    """Address of a cluster, `RANKMILL_RAY_ADDRESS`; left out, a local one that ends with its stage."""
+    token: Text | None = None
+    """Token that the cluster asks for, by reference, `RAY_AUTH_TOKEN`; a local one has its own."""
+
+
+class Airflow(SpecModel):
+    """The embedded Airflow of `rankmill ui`."""
+
+    home: Text | None = None
+    """Its folder, `AIRFLOW_HOME`."""
+    database: Text | None = None
+    """SQLAlchemy URL of its database, `AIRFLOW__DATABASE__SQL_ALCHEMY_CONN`."""
+
+
+class Resources(SpecModel):
+    """What a stage may ask for."""
+
+    gpus: int = Field(0, ge=0, le=4096)
+    """GPUs that a run has; a stage that asks for more is an error before it runs."""
+    workers: int | None = Field(None, ge=1, le=512)
+    """`workers:` of stages that have the key and do not set it."""
+    threads: int | None = Field(None, ge=1, le=1024)
+    """Threads of one process of an engine, `OMP_NUM_THREADS`."""
+
+
+class ProfileSpec(SpecModel):
+    """A whole profile file."""
+
+    name: Name
+    """Name of the profile and of its file."""
+    description: str = ""
+    """Which place this is."""
+    home: Text | None = None
+    """Folder of the embedded engines, scratch and caches, `RANKMILL_HOME`."""
+    data: Text | None = None
+    """Folder of raw data sets, `RANKMILL_DATA`."""
+    runs: Text | None = None
+    """Folder of run records, `RANKMILL_RUNS`."""
+    artifacts: Text | None = None
+    """fsspec URI of the artifact store, `RANKMILL_ARTIFACTS`."""
+    ledger: Text | None = None
+    """fsspec URI of the promotion ledger, `RANKMILL_LEDGER`."""
+    mlflow: Mlflow = Mlflow()
+    """Where runs are tracked and versions registered."""
+    feast: Feast = Feast()
+    """Where features are served from."""
+    ray: Ray = Ray()
+    """Where training runs."""
+    airflow: Airflow = Airflow()
+    """The embedded Airflow of `rankmill ui`."""
+    device: Literal["auto", "cpu", "cuda"] | None = None
+    """`device:` of stages that have the key and do not set it."""
+    provider: Literal["auto", "cpu", "cuda"] | None = None
+    """`provider:` of stages that have the key and do not set it."""
+    resources: Resources = Resources()
+    """What a stage may ask for."""
+    environment: dict[Variable, Text] = Field(default_factory=dict)
+    """More variables for the engines, such as the keys of an object store."""
+
+
+VARIABLES: dict[KeyPath, str] = {
+    ("home",): "RANKMILL_HOME",
+    ("data",): "RANKMILL_DATA",
+    ("runs",): "RANKMILL_RUNS",
+    ("artifacts",): "RANKMILL_ARTIFACTS",
+    ("ledger",): "RANKMILL_LEDGER",
+    ("mlflow", "tracking_uri"): "MLFLOW_TRACKING_URI",
+    ("mlflow", "artifacts"): "RANKMILL_MLFLOW_ARTIFACTS",
+    ("feast", "folder"): "RANKMILL_FEAST",
+    ("feast", "config"): "RANKMILL_FEATURE_STORE",
+    ("ray", "address"): "RANKMILL_RAY_ADDRESS",
+    ("ray", "token"): "RAY_AUTH_TOKEN",
+    ("airflow", "home"): "AIRFLOW_HOME",
+    ("airflow", "database"): "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
+    ("resources", "threads"): "OMP_NUM_THREADS",
+}
+"""Which environment variable each key of a profile sets."""
+SECRETS: tuple[KeyPath, ...] = (("ray", "token"),)
+"""Keys that hold a secret, which no file may hold."""
+PATHS: tuple[KeyPath, ...] = (
+    ("home",), ("data",), ("runs",), ("feast", "folder"), ("feast", "config"), ("airflow", "home"),
+)  # fmt: skip
+"""Keys that hold a folder or file of this machine."""
+PLACES: tuple[KeyPath, ...] = (*PATHS, ("artifacts",), ("ledger",), ("mlflow", "artifacts"))
+"""Keys whose values stand in records and messages: places, which may hold no secret."""

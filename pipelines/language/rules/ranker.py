@@ -1,0 +1,224 @@
+"""Do the parts of a ranker make sense together with the training set that is wired to it? One function per rule.
+
+These rules read two stages: the one with the `ranker:` block, and the one at the other end of its wire, which
+declares feedback and domain. Keys that a combination of parts would ignore are refused by `RankerConfig` itself,
+and what only the rows can tell when the ranker is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from components.data.build_training_set.config import Config as Roles
+from components.platform.artifacts import TrainingSet
+from components.rankers import refusals
+from components.rankers.config import RankerConfig
+from features.declaration import Declaration
+from pipelines.language import shape
+from pipelines.language.columns import columns_of
+from pipelines.language.params import misfit, references, substitute
+from pipelines.language.problems import Finding, KeyPath, quoted
+from pipelines.language.rules.pipeline import Draft
+
+_JUDGED = frozenset(
+    {"name", "head", "domain", "gamma", "cvr_space"}
+    | {"feedback", "funnel", "user", "item", "context", "drop", "encode"}
+)
+"""Keys that a rule reads: where one of them is broken, nothing can be said."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """A ranker, and the roles of the columns that it will be trained on.
+
+    Attributes:
+        draft: the pipeline.
+        stage: stage with the `ranker:` block.
+        ranker: the block, the named ranker's defaults put in.
+        dataset: stage that declares the roles.
+        roles: its config.
+    """
+
+    draft: Draft
+    stage: str
+    ranker: RankerConfig
+    dataset: str
+    roles: Roles
+
+    @property
+    def declaration(self) -> Declaration:
+        """Roles without the config around them."""
+        return self.roles.declaration()
+
+    @property
+    def inputs(self) -> set[str]:
+        """Columns of the impression that the ranker reads; the features of the service are more."""
+        named = {self.roles.user, self.roles.item, *self.roles.context}
+        return (named | {self.roles.domain} if self.roles.domain else named) - {*self.roles.drop}
+
+    def chosen(self, part: str, message: str) -> Finding:
+        """Return a finding at the part, or at the name of the ranker that has it by default."""
+        written = self.draft.written("stages", self.stage, "with", "ranker")
+        return self.at(self.stage, ("ranker", part if part in written else "name"), message)
+
+    def at(self, stage: str, where: KeyPath, message: str) -> Finding:
+        """Return a finding below `with:` of a stage, at the nearest block that the file has."""
+        block: Any = self.draft.written("stages", stage, "with")
+        path: KeyPath = ()
+        for part in where:
+            inside = range(len(block)) if isinstance(block, list) else block if isinstance(block, dict) else ()
+            if part not in inside:
+                break
+            path, block = (*path, part), block[part]
+        used = references(self.draft.spec.stages[stage].with_)
+        if param := next((name for at, name in used.items() if at == path[: len(at)]), None):
+            message += f" (the default of param {quoted(param)})"
+        return Finding(("stages", stage, "with", *path), message)
+
+
+def trainings(draft: Draft) -> Iterator[Training]:
+    """Yield every ranker whose block and whose training set's roles can be read."""
+    for name in draft.spec.stages:
+        component = draft.component(name)
+        if component is None or "ranker" not in component.config.model_fields:
+            continue
+        ranker = _fitted(draft, name, RankerConfig, "ranker")
+        dataset = _declaring_stage(draft, name)
+        if isinstance(ranker, RankerConfig) and dataset is not None:
+            roles = _fitted(draft, dataset, Roles)
+            if isinstance(roles, Roles):
+                yield Training(draft, name, ranker.complete(), dataset, roles)
+
+
+def esmm_has_a_funnel(draft: Draft) -> Iterator[Finding]:
+    """Head `esmm` multiplies the steps of a funnel, so there must be one of two or more."""
+    for training in trainings(draft):
+        if training.ranker.head == "esmm" and (reason := refusals.no_funnel(training.declaration)):
+            yield training.chosen("head", reason)
+
+
+def click_space_has_a_step(draft: Draft) -> Iterator[Finding]:
+    """`cvr_space: click` of `fintrec` learns the deeper steps of a funnel, so there must be one."""
+    for training in trainings(draft):
+        if training.ranker.cvr_space == "click" and (reason := refusals.no_clicks(training.declaration)):
+            yield training.at(training.stage, ("ranker", "cvr_space"), reason)
+
+
+def fintrec_has_times(draft: Draft) -> Iterator[Finding]:
+    """Ranker `fintrec` reads events with their times, so the training set holds the times of a history."""
+    read = [training for training in trainings(draft) if training.ranker.name == "fintrec"]
+    known = columns_of(draft) if read else {}
+    for training in read:
+        for columns in known.get(training.stage, {}).values():
+            timed = [c for c in columns.known.values() if c.kind == "elapsed" and not c.auxiliary]
+            if columns.tasks and columns.whole and not timed:
+                yield training.at(training.stage, ("ranker", "name"), refusals.no_times())
+
+
+def star_has_a_domain(draft: Draft) -> Iterator[Finding]:
+    """Domain part `star` keeps weights per declared domain; `adaptdhm` finds its own groups and needs none."""
+    for training in trainings(draft):
+        if training.ranker.domain == "star" and (reason := refusals.no_domain(training.declaration)):
+            yield training.chosen("domain", reason)
+
+
+def star_reads_the_domain(draft: Draft) -> Iterator[Finding]:
+    """Domain part `star` finds a row's domain among the ranker's categorical inputs."""
+    for training in trainings(draft):
+        domain = training.roles.domain
+        if training.ranker.domain != "star" or domain is None:
+            continue
+        encoding = training.roles.encode.get(domain)
+        if domain in training.roles.drop:
+            where: KeyPath = ("drop", training.roles.drop.index(domain))
+        elif encoding is not None and encoding.kind == "normalise":
+            where = ("encode", domain, "kind")
+        else:
+            continue
+        yield training.at(training.dataset, where, refusals.no_domain_input(domain))
+
+
+def gamma_counts_the_feedback(draft: Draft) -> Iterator[Finding]:
+    """`gamma` of `gnolr` has one entry per feedback."""
+    for training in trainings(draft):
+        gamma = training.ranker.gamma
+        if gamma is not None and (reason := refusals.gamma_of_another_length(training.roles.feedback, gamma)):
+            yield training.at(training.stage, ("ranker", "gamma"), reason)
+
+
+def gamma_scales(draft: Draft) -> Iterator[Finding]:
+    """Each entry of `gamma` is a positive scale."""
+    for training in trainings(draft):
+        wrong = refusals.gamma_that_is_no_scale(training.roles.feedback, training.ranker.gamma or ())
+        for position, reason in wrong.items():
+            yield training.at(training.stage, ("ranker", "gamma", position), reason)
+
+
+def feedback_comes_once(draft: Draft) -> Iterator[Finding]:
+    """A feedback listed twice would be two tasks of one name."""
+    for training in trainings(draft):
+        feedback = training.roles.feedback
+        for position, name in enumerate(feedback):
+            if name in feedback[:position]:
+                message = f"feedback {quoted(name)} is listed twice: remove one of them"
+                yield training.at(training.dataset, ("feedback", position), message)
+
+
+def names_mean_one_thing(draft: Draft) -> Iterator[Finding]:
+    """Columns of the impression, feedback and what a ranker makes of it are inputs and outputs of one graph."""
+    for training in trainings(draft):
+        roles = training.roles
+        once = Declaration(feedback=tuple(dict.fromkeys(roles.feedback)), funnel=roles.funnel)
+        for name, reason in refusals.names_with_two_meanings(once, training.inputs).items():
+            where: KeyPath = ("feedback",)
+            for role in ("user", "item", "domain"):
+                where = (role,) if getattr(roles, role) == name else where
+            if name in roles.feedback:
+                where = ("feedback", roles.feedback.index(name))
+            elif name in roles.context:
+                where = ("context", roles.context.index(name))
+            yield training.at(training.dataset, where, reason)
+
+
+def _declaring_stage(draft: Draft, stage: str) -> str | None:
+    """Return the stage that makes the training set which `stage` reads, when that declares roles."""
+    reader = draft.component(stage)
+    for wire in draft.wires():
+        made = reader.input_types.get(wire.input) if reader is not None and wire.stage == stage else None
+        producer = draft.component(wire.producer)
+        if made is not None and issubclass(made, TrainingSet) and producer is not None:
+            return wire.producer if issubclass(producer.config, Roles) else None
+    return None
+
+
+def _fitted(draft: Draft, stage: str, model: type[BaseModel], *below: str) -> BaseModel | None:
+    """Return a block below `with:` with every parameter at its default, or None when its roles cannot be read."""
+    defaults = {name: param.default for name, param in draft.spec.params.items() if not misfit(param, param.default)}
+    block: Any = substitute(draft.spec.stages[stage].with_, defaults) if stage in draft.spec.stages else None
+    for part in below:
+        block = block.get(part) if isinstance(block, dict) else None
+    if not isinstance(block, dict):
+        return None
+    fitted, findings = shape.fit(model, block)
+    broken = [finding.where for finding in findings]
+    if fitted is None and not any(not where or where[0] in _JUDGED for where in broken):
+        fitted, _ = shape.fit(model, shape.prune(block, broken))
+    return fitted
+
+
+RANKER_RULES: tuple[Callable[[Draft], Iterator[Finding]], ...] = (
+    esmm_has_a_funnel,
+    click_space_has_a_step,
+    fintrec_has_times,
+    star_has_a_domain,
+    star_reads_the_domain,
+    gamma_counts_the_feedback,
+    gamma_scales,
+    feedback_comes_once,
+    names_mean_one_thing,
+)
+"""Every rule about a ranker, in the order in which a reader would check by hand."""

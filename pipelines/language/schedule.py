@@ -1,0 +1,127 @@
+"""When does a pipeline run, and what for? Cron expressions and presets that Airflow understands, assets, partitions."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+from components.platform.errors import BadInputError, did_you_mean
+from pipelines.language.problems import quoted
+from pipelines.language.spec import PipelineSpec, Schedule
+
+PRESETS = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@quarterly": "0 0 1 */3 *",
+    "@yearly": "0 0 1 1 *",
+}
+"""Words for a cron expression, as Airflow's timetables know them."""
+_FIELD = re.compile(r"[0-9A-Za-z*/,#-]{1,100}")
+
+
+class ScheduledRun(Protocol):
+    """What a scheduler says about a run."""
+
+    run_type: str
+    logical_date: datetime | None
+    data_interval_end: datetime | None
+    run_after: datetime
+    partition_key: str | None
+    partition_date: datetime | None
+
+
+def schedule_parts(spec: PipelineSpec) -> tuple[str | None, tuple[str, ...]]:
+    """Return the cron expression or preset, if any, and the assets of a pipeline's schedule."""
+    if isinstance(spec.schedule, Schedule):
+        return spec.schedule.cron, spec.schedule.assets
+    return spec.schedule, ()
+
+
+def first_run(cron: str, moment: datetime) -> datetime:
+    """Return the first time at or after `moment` at which a cron expression or preset starts a run, UTC."""
+    from croniter import croniter  # type: ignore[import-untyped]  # it ships no types
+
+    # Runs start at whole minutes.
+    ticks = croniter(PRESETS.get(cron, " ".join(cron.split())), moment.astimezone(UTC) - timedelta(seconds=1))
+    found: datetime = ticks.get_next(datetime)
+    return found
+
+
+def without_news(spec: PipelineSpec) -> str | None:
+    """Return in one sentence why scheduled runs of a valid pipeline read the same rows again, or None.
+
+    That is allowed, for a published data set does not grow; but a pipeline over a log that should follow it never does.
+    """
+    from croniter import croniter
+
+    cron, assets = schedule_parts(spec)
+    if cron is None or "${" in cron:
+        return None
+    if spec.window.end is not None:
+        return (
+            f"every run of schedule {quoted(cron)} reads the same window, which ends on {_end(spec)}: leave window.end "
+            "out for the days up to the day of a run, or set schedule: null"
+        )
+    ticks = croniter(PRESETS.get(cron, " ".join(cron.split())), datetime(2024, 1, 1, tzinfo=UTC) - timedelta(seconds=1))
+    first, second = ticks.get_next(datetime), ticks.get_next(datetime)
+    if assets or first.date() != second.date():
+        return None
+    return (
+        f"schedule {quoted(cron)} starts several runs a day, and a window is whole days: all of a day read the same "
+        "rows; schedule one a day"
+    )
+
+
+def _end(spec: PipelineSpec) -> str:
+    end = spec.window.end
+    if not isinstance(end, str):
+        return str(end)
+    name = end.removeprefix("${params.").removesuffix("}")
+    return f"{spec.params[name].default}, the default of {name}" if name in spec.params else end
+
+
+def moment_of(run: ScheduledRun) -> datetime:
+    """Return the time that a run is for: its window ends with the day of it.
+
+    It is the run's partition where it has one, else the end of the interval that the scheduler or a backfill made it
+    for, else its logical date, else the time at which it was to start: runs by hand and by assets have no other.
+
+    Raises:
+        BadInputError: the run's partition is no time.
+    """
+    if run.partition_key is not None:
+        return run.partition_date or _partition(run.partition_key)
+    if run.run_type in ("scheduled", "backfill") and run.data_interval_end is not None:
+        return run.data_interval_end
+    return run.logical_date or run.run_after
+
+
+def _partition(key: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(key)
+    except ValueError:
+        raise BadInputError(
+            f"the run's partition key {quoted(key)} is no time: give the day that the run is for, such as 2026-01-31"
+        ) from None
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def cron_fault(text: str) -> str | None:
+    """Return what is wrong with a cron expression or preset, or None when Airflow takes it."""
+    if text.startswith("@"):
+        return None if text in PRESETS else f"no preset {quoted(text)}{did_you_mean(text, PRESETS)}"
+    fields = text.split()
+    if len(fields) != 5 or not all(_FIELD.fullmatch(field) for field in fields):
+        return f"{quoted(text)} is not a cron expression: write five fields (minute hour day month weekday) or @daily"
+    # The library that Airflow reads cron expressions with, so that both agree.
+    from croniter import croniter
+
+    try:
+        croniter(" ".join(fields)).get_next()
+    except (ValueError, KeyError, IndexError, ArithmeticError) as error:
+        reason = re.sub(r"^\[.*\] (is not acceptable, )?", "", str(error))
+        return f"{quoted(text)} is not a cron expression ({reason}): mend that field or write a preset such as @daily"
+    return None

@@ -1,0 +1,182 @@
+"""What may a pipeline YAML say? The strict shape of the file, before any component is looked at."""
+
+from __future__ import annotations
+
+import re
+from datetime import date, timedelta
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    model_validator,
+)
+
+from components.platform.cache import CacheMode
+from features.declaration import Frozen, Name
+
+_DURATION = re.compile(r"^(?P<count>[1-9][0-9]{0,5})(?P<unit>[smhd])$")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+LONGEST = timedelta(days=36_500)
+"""Longest duration; the timer that ends a task takes no more than about 290 years."""
+
+
+def _duration(value: Any) -> Any:
+    found = value
+    if isinstance(value, str) and (match := _DURATION.fullmatch(value)):
+        found = timedelta(**{_UNITS[match["unit"]]: int(match["count"])})
+    if not isinstance(found, timedelta):
+        raise ValueError("must be a duration such as 30s, 5m, 2h or 1d")
+    if found > LONGEST:
+        raise ValueError(f"must be at most {LONGEST.days}d")
+    return found
+
+
+def _written(value: timedelta) -> str:
+    seconds = int(value.total_seconds())
+    size, unit = next(
+        (size, unit) for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")) if not seconds % size
+    )
+    return f"{seconds // size}{unit}"
+
+
+_DurationText = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,5}[smhd]$")]
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_duration, json_schema_input_type=_DurationText),
+    PlainSerializer(_written, return_type=str, when_used="json"),
+]
+"""`30s`, `5m`, `2h` or `1d`."""
+ParamReference = Annotated[str, StringConstraints(pattern=r"^\$\{params\.[a-z][a-z0-9_]*\}$")]
+"""`${params.NAME}`: the whole value is replaced by the parameter, keeping its type."""
+OutputReference = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$")]
+"""`stage.output`."""
+AssetReference = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$")]
+"""`pipeline.stage.output`."""
+
+
+def _tag(value: str) -> str:
+    if not value.strip() or not value.isprintable():
+        raise ValueError("must be a text of visible characters")
+    return value
+
+
+Tag = Annotated[str, StringConstraints(min_length=1, max_length=100), AfterValidator(_tag)]
+"""A word on a DAG; Airflow's database holds no more of it."""
+
+
+class SpecModel(Frozen):
+    """Base of the file's blocks; field docstrings become the JSON Schema's descriptions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Schedule(SpecModel):
+    """When the DAG runs: by time, by assets, or when either comes."""
+
+    cron: str | None = None
+    """Cron expression or preset (`@daily`), UTC."""
+    assets: tuple[AssetReference, ...] = ()
+    """Artifacts of other pipelines, `pipeline.stage.output`; a new one starts a run."""
+    partitioned: bool = False
+    """Whether a run carries the time it is for as Airflow's partition key, so that a backfill of one pipeline starts
+    those that wait for its artifacts for the same day; all pipelines of a chain must be partitioned."""
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if self.cron is None and not self.assets:
+            raise ValueError("name a cron expression, assets, or both")
+        if self.partitioned and self.cron is not None and self.assets:
+            raise ValueError("a partitioned schedule has a cron expression or assets, not both: leave one out")
+        return self
+
+
+class WindowSpec(SpecModel):
+    """Which interval of events a run reads: `days` days up to, not including, midnight UTC of `end`."""
+
+    days: int = Field(ge=1, le=36_500)
+    """Length of the window in days."""
+    end: date | ParamReference | None = None
+    """Last day, exclusive; left out, the day the run is for."""
+
+
+class ParamSpec(SpecModel):
+    """One field of the trigger form, checked as JSON Schema."""
+
+    type: Literal["string", "integer", "number", "boolean"]
+    """JSON type."""
+    default: str | int | float | bool
+    """Value of a scheduled run."""
+    description: str = ""
+    """Help text of the form."""
+    minimum: float | None = None
+    """Least number allowed."""
+    maximum: float | None = None
+    """Greatest number allowed."""
+    enum: tuple[str | int | float, ...] = ()
+    """The only values allowed."""
+    format: Literal["date", "date-time"] | None = None
+    """Format of a string."""
+
+
+class Defaults(SpecModel):
+    """What every stage does unless it says otherwise."""
+
+    retries: int = Field(0, ge=0, le=20)
+    """Times a stage is tried again after a failure that may pass."""
+    retry_delay: Duration = timedelta(minutes=5)
+    """Wait before the next try."""
+    timeout: Duration | None = None
+    """Longest a stage may run."""
+    cache: CacheMode = "all"
+    """Which earlier result a stage takes: `all` of the same code, config, inputs; `inputs` of any code; `off` none."""
+
+
+class StageSpec(SpecModel):
+    """One node of the pipeline."""
+
+    uses: str
+    """Registered name of a component."""
+    in_: dict[Name, OutputReference] = Field(default_factory=dict, alias="in")
+    """Input name → `stage.output`."""
+    with_: dict[str, Any] = Field(default_factory=dict, alias="with")
+    """Config of the component."""
+    after: tuple[Name, ...] = ()
+    """Stages that must succeed first although nothing is read from them."""
+    group: Name | None = None
+    """Task group the stage is drawn in."""
+    retries: int | None = Field(None, ge=0, le=20)
+    """Overrides the default."""
+    retry_delay: Duration | None = None
+    """Overrides the default."""
+    timeout: Duration | None = None
+    """Overrides the default."""
+    cache: CacheMode | None = None
+    """Overrides the default."""
+
+
+class PipelineSpec(SpecModel):
+    """A whole pipeline file."""
+
+    name: Name
+    """Name of the pipeline, its file and its DAG."""
+    description: str = ""
+    """One or two sentences for the DAG list."""
+    owner: str = Field("rankmill", pattern=r"^[A-Za-z0-9_.@ -]{1,100}$")
+    """Who answers for it."""
+    tags: tuple[Tag, ...] = ()
+    """Words to filter DAGs by, at most 100 characters each."""
+    schedule: str | Schedule | None = None
+    """Cron expression or preset, or a block with `cron` and `assets`; null runs by hand only."""
+    window: WindowSpec
+    """Which events a run reads."""
+    params: dict[Name, ParamSpec] = Field(default_factory=dict)
+    """Fields of the trigger form."""
+    defaults: Defaults = Defaults()
+    """What every stage does unless it says otherwise."""
+    stages: dict[Name, StageSpec] = Field(min_length=1)
+    """The nodes, by name."""

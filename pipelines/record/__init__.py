@@ -1,0 +1,1 @@
+"""Which runs were there, and what do they still need?"""

@@ -1,0 +1,257 @@
+"""Which runs were there, how did they end, and what did they make? Read from small files that every run leaves.
+
+A run's folder holds ``run.json`` (what it set out to do), one file per finished stage, written by
+`components.platform.execute`, ``<stage>.failed.json`` for the last failure of a stage, and, of `rankmill run`,
+``end.json``. Runs of a scheduler have no end of their own there: their state follows from their stages.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import psutil
+from pydantic import AwareDatetime, BaseModel, Field, ValidationError
+
+from components.platform.errors import MissingError, did_you_mean
+from components.platform.execute import StageResult, run_folder
+from components.platform.settings import Settings
+from features.declaration import Frozen
+from features.ground.files import write_durably
+from pipelines.language.hiding import hidden
+
+START, END, PINNED, REPORT = "run.json", "end.json", "pinned", "report.html"
+FAILED = ".failed.json"
+State = Literal["running", "success", "failed", "stopped", "killed", "unfinished"]
+"""`killed`: its process is gone without a word; `unfinished`: a scheduled run, and nothing was heard for a day."""
+_SILENT = timedelta(days=1)
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class RunStart(Frozen):
+    """What a run set out to do.
+
+    Attributes:
+        pipeline: name of the pipeline.
+        run_id: id of the run.
+        moment: time the run is for.
+        started_at: when it began.
+        stages: names of its stages, in order.
+        params: params given to it; the others had their defaults.
+        options: further options of the command, such as ``--from train``.
+        by: who runs it.
+        host: machine of the process.
+        pid: the process; None of a scheduler's run, whose stages have a process each.
+        process_started: when the process began, as psutil tells it: numbers of processes come again.
+    """
+
+    pipeline: str
+    run_id: str
+    moment: AwareDatetime
+    started_at: AwareDatetime
+    stages: tuple[str, ...]
+    params: dict[str, Any] = Field(default_factory=dict)
+    options: tuple[str, ...] = ()
+    by: Literal["rankmill run", "airflow"] = "airflow"
+    host: str = ""
+    pid: int | None = None
+    process_started: float | None = None
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its process still runs; on another machine nobody can tell, so it counts as alive for a day."""
+        if self.pid is None:
+            return False
+        if self.host != socket.gethostname():
+            return datetime.now(UTC) - self.started_at < _SILENT
+        try:
+            return abs(psutil.Process(self.pid).create_time() - (self.process_started or 0.0)) < 1.0
+        except psutil.Error:
+            return False
+
+
+class StageFailure(Frozen):
+    """The last failure of a stage.
+
+    Attributes:
+        failed: name of the stage.
+        message: one sentence.
+        at: when.
+    """
+
+    failed: str
+    message: str
+    at: AwareDatetime
+
+
+class RunEnd(Frozen):
+    """How a run of this command line ended.
+
+    Attributes:
+        state: success, failed or stopped.
+        seconds: how long it took.
+        failed: stage that failed, empty when it was none.
+        message: what went wrong, empty when nothing did.
+        again: the command that continues it, empty when there is nothing to continue.
+    """
+
+    state: Literal["success", "failed", "stopped"]
+    seconds: float
+    failed: str = ""
+    message: str = ""
+    again: str = ""
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """A run as its folder tells it.
+
+    Attributes:
+        start: what it set out to do.
+        folder: its folder.
+        results: what its finished stages returned, in the order of its stages.
+        state: how it stands.
+        seconds: how long it took, or its stages together where nobody timed the run.
+        told: one line: what went wrong, or what the last stage made.
+        pinned: whether `rankmill gc` must keep what it made.
+        failures: last failure of each stage that has no result.
+        again: command that continues it; empty when there is none, or it ran under a scheduler.
+    """
+
+    start: RunStart
+    folder: Path
+    results: tuple[StageResult, ...]
+    state: State
+    seconds: float
+    told: str
+    pinned: bool
+    failures: tuple[StageFailure, ...] = ()
+    again: str = ""
+
+    @property
+    def report(self) -> Path | None:
+        """Page about the run, or None when none was written."""
+        path = self.folder / REPORT
+        return path if path.exists() else None
+
+
+def start_of(
+    pipeline: str, run_id: str, moment: datetime, stages: tuple[str, ...], params: Mapping[str, Any], *options: str
+) -> RunStart:
+    """Return the start of a run of this process."""
+    own = psutil.Process()
+    return RunStart(
+        pipeline=pipeline, run_id=run_id, moment=moment, started_at=datetime.now(UTC), stages=stages,
+        params=dict(params), options=options, by="rankmill run", host=socket.gethostname(), pid=os.getpid(),
+        process_started=own.create_time(),
+    )  # fmt: skip
+
+
+def write_start(settings: Settings, start: RunStart) -> None:
+    """Write down what a run sets out to do, unless it has been."""
+    path = run_folder(settings, start.pipeline, start.run_id) / START
+    if not path.exists():
+        write_durably(path, start.model_dump_json(indent=2))
+
+
+def write_failure(settings: Settings, start: RunStart, stage: str, message: str) -> None:
+    """Write down that a stage failed, instead of any earlier failure of it."""
+    failure = StageFailure(failed=stage, message=hidden(message), at=datetime.now(UTC))
+    path = run_folder(settings, start.pipeline, start.run_id) / f"{stage}{FAILED}"
+    write_durably(path, failure.model_dump_json(indent=2))
+
+
+def write_end(settings: Settings, start: RunStart, end: RunEnd) -> None:
+    """Write down how a run ended."""
+    shown = end.model_copy(update={"message": hidden(end.message)})
+    write_durably(run_folder(settings, start.pipeline, start.run_id) / END, shown.model_dump_json(indent=2))
+
+
+def recorded_pipelines(settings: Settings) -> tuple[str, ...]:
+    """Return the pipelines that have ever run, sorted."""
+    if not settings.runs.is_dir():
+        return ()
+    return tuple(sorted(path.name for path in settings.runs.iterdir() if path.is_dir()))
+
+
+def recorded_runs(settings: Settings, pipeline: str | None = None) -> tuple[RecordedRun, ...]:
+    """Return the runs of a pipeline, or of all, newest first.
+
+    Raises:
+        MissingError: the pipeline has never run.
+    """
+    known = recorded_pipelines(settings)
+    if pipeline is not None and pipeline not in known:
+        raise MissingError(f"no run of {pipeline!r} in {settings.runs}{did_you_mean(pipeline, known)}")
+    names = known if pipeline is None else (pipeline,)
+    found = [run for name in names for folder in (settings.runs / name).iterdir() if (run := read_run(folder))]
+    return tuple(sorted(found, key=lambda run: run.start.started_at, reverse=True))
+
+
+def read_run(folder: Path) -> RecordedRun | None:
+    """Return the run of a folder, or None when it holds none that can be read."""
+    start = _read(RunStart, folder / START)
+    if start is None:
+        return None
+    results = tuple(result for name in start.stages if (result := _read(StageResult, folder / f"{name}.json")))
+    done = {result.stage for result in results}
+    failures = tuple(failure for failure in _failures(folder) if failure.failed not in done)
+    end = _read(RunEnd, folder / END)
+    seconds = end.seconds if end else sum(result.seconds for result in results)
+    told = end.message if end else "; ".join(failure.message for failure in failures)
+    if not told and results:
+        told = "; ".join(results[-1].notes) or f"{results[-1].stage} done"
+    state = end.state if end else _state(start, folder, done, failed=bool(failures))
+    pinned, again = (folder / PINNED).exists(), end.again if end else ""
+    return RecordedRun(start, folder, results, state, seconds, told, pinned, failures, again)
+
+
+def find_run(settings: Settings, pipeline: str, run_id: str) -> RecordedRun:
+    """Return a run by its id, or by the only one whose id holds `run_id`.
+
+    Raises:
+        MissingError: there is none, or more than one.
+    """
+    runs = recorded_runs(settings, pipeline)
+    found = [run for run in runs if run.start.run_id == run_id] or [run for run in runs if run_id in run.start.run_id]
+    if len(found) != 1:
+        state = "no run" if not found else f"{len(found)} runs"
+        raise MissingError(f"{pipeline} has {state} with {run_id!r} in their id: `rankmill runs {pipeline}` lists them")
+    return found[0]
+
+
+def pin(run: RecordedRun, *, keep: bool) -> None:
+    """Keep what a run made from `rankmill gc`, or no longer."""
+    if keep:
+        write_durably(run.folder / PINNED, "")
+    else:
+        (run.folder / PINNED).unlink(missing_ok=True)
+
+
+def _state(start: RunStart, folder: Path, done: set[str], *, failed: bool) -> State:
+    if start.pid is not None:
+        return "running" if start.is_alive else "killed"
+    if done == {*start.stages}:
+        return "success"
+    if failed:
+        return "failed"
+    heard = datetime.fromtimestamp(max(path.stat().st_mtime for path in folder.iterdir()), UTC)
+    return "running" if datetime.now(UTC) - heard < _SILENT else "unfinished"
+
+
+def _failures(folder: Path) -> Iterator[StageFailure]:
+    for path in sorted(folder.glob(f"*{FAILED}")):
+        if (failure := _read(StageFailure, path)) is not None:
+            yield failure
+
+
+def _read(model: type[Model], path: Path) -> Model | None:
+    try:
+        return model.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValidationError):
+        return None

@@ -1,0 +1,292 @@
+"""How does a plan become an Airflow DAG? The only module that imports Airflow."""
+
+from __future__ import annotations
+
+import signal
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import (
+    DAG,
+    Asset,
+    AssetAny,
+    AssetOrTimeSchedule,
+    BaseOperator,
+    Connection,
+    Context,
+    CronPartitionTimetable,
+    CronTriggerTimetable,
+    Param,
+    PartitionedAssetTimetable,
+    TaskGroup,
+)
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowFailException,
+    AirflowRuntimeError,
+    AirflowTaskTimeout,
+)
+from airflow.sdk.execution_time.context import InletEventsAccessor
+from airflow.sdk.log import mask_secret
+
+from components.platform.errors import RankmillError
+from components.platform.execute import StageResult
+from components.platform.settings import Settings
+from pipelines.language.check import load_plan, pipeline_path
+from pipelines.language.hiding import known
+from pipelines.language.plan import Plan, PlannedStage
+from pipelines.language.profile import active_profile, use_profile
+from pipelines.language.schedule import moment_of
+from pipelines.language.selection import ALL, Selection, select
+from pipelines.language.spec import ParamSpec, Schedule
+from pipelines.run.doctor import rooms_problem
+from pipelines.run.task import Attempt, InterruptedRunError, end_children, may_pass, process, run_stage, sentence
+from pipelines.show.dag_doc import dag_doc, stage_doc
+from pipelines.show.report import report_when_ended
+
+START = datetime(1, 1, 2, tzinfo=UTC)
+"""Fixed start of every DAG: Airflow gives a run of an earlier day no task, so there is no earlier day.
+
+With ``catchup=False`` nothing is made up for. A day's room is left for other time zones.
+"""
+EVENTS = 1000
+"""How many of the newest events of an asset are looked through for a content."""
+
+
+def dag_of_stub(stub: str) -> DAG:
+    """Return the DAG of the pipeline that a stub in ``dags/`` is named after.
+
+    Args:
+        stub: the stub's ``__file__``.
+
+    Raises:
+        ImportError: one of our packages comes from another tree than the stub.
+        PipelineError: the YAML is wrong; the message holds ``file:line:column``.
+    """
+    path = Path(stub).resolve()
+    if problem := rooms_problem(path.parent.parent):
+        raise ImportError(problem)
+    return build_dag(path.stem)
+
+
+def build_dag(name_or_path: str | Path, selection: Selection = ALL) -> DAG:
+    """Compile a pipeline to a DAG: one task per stage, one Asset per output.
+
+    Args:
+        name_or_path: name of a pipeline, or the path of its file.
+        selection: the part of it that runs.
+
+    Raises:
+        PipelineError: the YAML is wrong; the message holds ``file:line:column``.
+    """
+    path = name_or_path if isinstance(name_or_path, Path) else pipeline_path(name_or_path)
+    plan = select(load_plan(path, active_profile()), selection)
+    spec = plan.spec
+    dag = DAG(
+        dag_id=spec.name,
+        description=spec.description or None,
+        schedule=schedule_of(spec.schedule),
+        start_date=START,
+        catchup=False,
+        max_active_runs=1,
+        params={name: _param(param) for name, param in spec.params.items()},
+        tags=sorted({*spec.tags, "rankmill"}),
+        default_args={"owner": spec.owner},
+        doc_md=dag_doc(plan),
+    )
+    groups: dict[str, TaskGroup] = {}
+    tasks: dict[str, StageOperator] = {}
+    for stage in plan.stages:
+        if stage.group and stage.group not in groups:
+            groups[stage.group] = TaskGroup(stage.group, dag=dag, prefix_group_id=False)
+        tasks[stage.name] = StageOperator(
+            plan=plan,
+            stage=stage,
+            task_id=stage.name,
+            dag=dag,
+            task_group=groups[stage.group] if stage.group else None,
+            retries=stage.retries,
+            retry_delay=stage.retry_delay,
+            execution_timeout=stage.timeout,
+            outlets=[asset(f"{plan.name}.{stage.name}.{output}") for output in sorted(stage.component.output_types)],
+            doc_md=stage_doc(plan, stage),
+        )
+        for name in stage.upstream:
+            tasks[name] >> tasks[stage.name]
+    return dag
+
+
+def asset(reference: str) -> Asset:
+    """Return the Asset of `pipeline.stage.output`; every DAG that names it gets the same one."""
+    return Asset(name=reference, uri=f"rankmill://{reference.replace('.', '/')}")
+
+
+def schedule_of(schedule: str | Schedule | None) -> Any:
+    """Return Airflow's form of a schedule; several assets start a run when any of them is new."""
+    if schedule is None or isinstance(schedule, str):
+        return schedule
+    if not schedule.assets:
+        return CronPartitionTimetable(schedule.cron, timezone="UTC") if schedule.partitioned else schedule.cron
+    assets = AssetAny(*(asset(reference) for reference in schedule.assets))
+    if schedule.cron is None:
+        return PartitionedAssetTimetable(assets=assets) if schedule.partitioned else assets
+    return AssetOrTimeSchedule(timetable=CronTriggerTimetable(schedule.cron, timezone="UTC"), assets=assets)
+
+
+class StageOperator(BaseOperator):
+    """A stage of a pipeline: reads its inputs' references from XCom, returns its own.
+
+    Args:
+        plan: the pipeline.
+        stage: the stage.
+        **kwargs: of `BaseOperator`.
+    """
+
+    ui_color = "#e8f0fe"
+
+    def __init__(self, *, plan: Plan, stage: PlannedStage, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._plan = plan
+        self._stage = stage
+        self._timed_out = False
+        self._attempt: Attempt | None = None
+        self._result: StageResult | None = None
+        self._error: RankmillError | None = None
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Run the stage, publish its references as Asset events, return its result as JSON.
+
+        Raises:
+            AirflowFailException: the stage failed in a way that another try cannot help.
+            AirflowException: another try may help.
+        """
+        # `dag.test()` tries again with this operator.
+        self._timed_out, self._attempt, self._result, self._error = False, None, None, None
+        if process.observer is None:  # a run of this command line has done so already
+            _use_profile()
+        ti, run = context["ti"], context["dag_run"]
+        attempt = Attempt(
+            plan=self._plan,
+            stage=self._stage,
+            run_id=run.run_id,
+            conf=run.conf or {},
+            moment=moment_of(run),
+            upstream={name: _result(ti, name) for name in sorted({wire.stage for wire in self._stage.wires})},
+            number=ti.try_number,
+            of=self.retries + 1,
+        )
+        self._attempt = attempt
+        try:
+            self._result = result = run_stage(attempt)
+        except RankmillError as error:
+            self._error = error
+            # One sentence for the reader of the log; the frames would only say where it was raised.
+            raise (AirflowException if may_pass(error) else AirflowFailException)(sentence(error)) from None
+        except Exception as error:
+            if may_pass(error):
+                raise
+            raise AirflowFailException(sentence(error)) from error
+        except AirflowTaskTimeout:
+            self._timed_out = True
+            raise
+        except InterruptedRunError as stop:
+            end_children()
+            # Under a scheduler the run outlives this worker, so the stage is due again; alone it is over.
+            kind = AirflowFailException if process.observer else AirflowException
+            raise kind(f"stage {self._stage.name!r} was {stop}") from None
+        finally:
+            if process.observer is None:
+                report_when_ended(self._plan, run.run_id, Settings.from_environment())
+        # Airflow publishes an event for each outlet that the task has when it ends.
+        self.outlets = []
+        for name in sorted(_news(self._plan, result, run.partition_key)):
+            outlet, ref = asset(f"{self._plan.name}.{self._stage.name}.{name}"), result.outputs[name]
+            self.outlets.append(outlet)
+            context["outlet_events"][outlet].extra = {"uri": ref.uri, "digest": ref.digest}
+        return result.model_dump(mode="json")
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
+        """Return what the stage read, made and judged; Airflow's provider asks where a transport is configured."""
+        from airflow.providers.openlineage.extractors import OperatorLineage
+
+        from pipelines.run.lineage import lineage_of
+        from pipelines.run.lineage_events import events
+
+        if self._attempt is None:
+            return None
+        told = lineage_of(self._attempt, self._result, Settings.from_environment(), self._error)
+        return OperatorLineage(**events(told))
+
+    def on_kill(self) -> None:
+        """End the stage with everything it started: Airflow got SIGTERM for it, or its time is up."""
+        if self._timed_out:
+            end_children()  # the stage itself has been ended already
+        else:
+            process.stop(signal.SIGTERM)
+
+
+def _news(plan: Plan, result: StageResult, partition: str | None) -> set[str]:
+    """Return the outputs that a waiting pipeline starts for.
+
+    What comes from the store is none where Airflow knows it already. It may not: this run made it and was interrupted,
+    another pipeline with the same stage made it, or a pipeline downstream still waits for it under this partition.
+    """
+    news = {*result.outputs} - {*result.no_news}
+    if not result.cached:
+        return news
+    if process.observer is not None:
+        return set()  # nothing waits in the database of a single run
+    return {
+        name
+        for name in news
+        if not _is_told(asset(f"{plan.name}.{result.stage}.{name}"), result.outputs[name].digest, partition)
+    }
+
+
+def _is_told(outlet: Asset, digest: str, partition: str | None) -> bool:
+    """Return whether an event of this asset had this content, for this partition where the run has one."""
+    told = InletEventsAccessor(asset_name=outlet.name, asset_uri=outlet.uri).ascending(False).limit(EVENTS)
+    try:
+        return any(event.partition_key == partition and (event.extra or {}).get("digest") == digest for event in told)
+    except AirflowRuntimeError:
+        # Better told twice than never: what starts for it finds everything in the store.
+        return False
+
+
+def _use_profile() -> None:
+    """Set what the profile says, and let Airflow hide its secrets too."""
+    try:
+        use_profile(None, fetch=_connection)
+    except RankmillError as error:
+        raise AirflowFailException(sentence(error)) from None
+    for secret in known():
+        mask_secret(secret)
+
+
+def _connection(name: str) -> str | None:
+    try:
+        return str(Connection.get(name).get_uri())
+    except AirflowException:
+        return None
+
+
+def _result(ti: Any, stage: str) -> StageResult:
+    value = ti.xcom_pull(task_ids=stage)
+    if value is None:
+        raise AirflowFailException(f"stage {stage!r} left no result in this run: clear it to run it again")
+    return StageResult.model_validate(value)
+
+
+def _param(spec: ParamSpec) -> Param:
+    limits = {"minimum": spec.minimum, "maximum": spec.maximum}
+    schema: dict[str, Any] = {name: _number(spec, value) for name, value in limits.items() if value is not None}
+    if spec.enum:
+        schema["enum"] = list(spec.enum)
+    if spec.format:
+        schema["format"] = spec.format
+    return Param(spec.default, description=spec.description or None, type=spec.type, **schema)
+
+
+def _number(spec: ParamSpec, value: float) -> float | int:
+    return int(value) if spec.type == "integer" else value

@@ -1,0 +1,211 @@
+"""What does one task of a DAG do? Params, window and inputs in, `components.platform.execute` out; no Airflow in here."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import psutil
+
+from components.platform.errors import BadInputError, RankmillError
+from components.platform.execute import StageRequest, StageResult, execute
+from components.platform.settings import Settings
+from components.platform.store import ArtifactRef
+from features.ground.library_errors import library_of, reason
+from pipelines.language.check import check_params, resolve_config, resolve_window
+from pipelines.language.plan import Plan, PlannedStage
+from pipelines.record.runs import RunStart, write_failure, write_start
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try at one stage of one run.
+
+    Attributes:
+        plan: the pipeline.
+        stage: the stage.
+        run_id: id of the DAG run.
+        conf: params given when the run was triggered; scheduled runs give none.
+        moment: time the run is for: its logical date, or when it was to start if it has none.
+        upstream: what the stages that this one reads returned, by stage name.
+        number: 1 for the first try.
+        of: tries allowed.
+    """
+
+    plan: Plan
+    stage: PlannedStage
+    run_id: str
+    conf: Mapping[str, Any]
+    moment: datetime
+    upstream: Mapping[str, StageResult]
+    number: int = 1
+    of: int = 1
+
+
+class Observer(Protocol):
+    """Somebody who watches stages run in this process."""
+
+    def started(self, attempt: Attempt) -> None:
+        """The stage begins."""
+
+    def finished(self, attempt: Attempt, result: StageResult) -> None:
+        """The stage succeeded, or was taken from the store."""
+
+    def failed(self, attempt: Attempt, error: BaseException) -> None:
+        """The try failed."""
+
+
+class InterruptedRunError(BaseException):
+    """The run was told to stop. Not an `Exception`: no component may swallow it.
+
+    Attributes:
+        number: signal that stopped it.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.number = number
+
+
+class Process:
+    """What this process does with its stages: who watches them, and whether they were told to stop.
+
+    Attributes:
+        observer: told about every stage, or None under a scheduler.
+        stopped_by: signal that ended the run; no stage starts after it.
+    """
+
+    def __init__(self) -> None:
+        self.observer: Observer | None = None
+        self.stopped_by: int | None = None
+
+    def stop(self, number: int) -> None:
+        """End the running stage and start no other.
+
+        Raises:
+            InterruptedRunError: always, so that the stage's `with` blocks end what they started.
+        """
+        self.stopped_by = number
+        raise InterruptedRunError(number)
+
+
+process = Process()
+
+_MISTAKES = (TypeError, ValueError, AttributeError, NameError, LookupError, ImportError, AssertionError)
+"""Errors of code, not of the environment: the next try would end the same way."""
+
+
+def may_pass(error: BaseException) -> bool:
+    """Return whether another try at the stage may succeed."""
+    return error.retryable if isinstance(error, RankmillError) else not isinstance(error, _MISTAKES)
+
+
+def sentence(error: BaseException) -> str:
+    """Return what a reader is told about an error, in one line.
+
+    An error that we mean to be read has its own words, a library's its name and what it says first. Anything else is a
+    fault of code, whose type says more than its words.
+    """
+    if isinstance(error, RankmillError):
+        return str(error)
+    if library := library_of(error):
+        return f"{library}: {reason(error)}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
+
+
+def request_of(attempt: Attempt) -> StageRequest:
+    """Return what `components.platform.execute` must do for this attempt.
+
+    Raises:
+        BadInputError: the run's conf holds an unknown param or a wrong value, or an input is absent.
+    """
+    params = check_params(attempt.plan.spec, attempt.conf)
+    stage = attempt.stage
+    return StageRequest(
+        component=stage.component.name,
+        config=resolve_config(stage, params),
+        inputs={wire.input: _output(attempt, wire.stage, wire.output) for wire in stage.wires},
+        window=resolve_window(attempt.plan.spec, params, attempt.moment),
+        pipeline=attempt.plan.name,
+        stage=stage.name,
+        run_id=attempt.run_id,
+        cache=stage.cache,
+        start=stage.start,
+    )
+
+
+def run_stage(attempt: Attempt, settings: Settings | None = None) -> StageResult:
+    """Run one stage, telling the observer of this process.
+
+    Args:
+        attempt: what to run.
+        settings: where stores live; from the environment when None.
+
+    Raises:
+        RankmillError: the stage failed; `retryable` says whether another try may help.
+        InterruptedRunError: the run was told to stop.
+    """
+    settings = settings or Settings.from_environment()
+    observer = process.observer
+    start = _start(attempt)
+    if observer:
+        observer.started(attempt)
+    try:
+        if process.stopped_by is not None:
+            raise InterruptedRunError(process.stopped_by)
+        # The record helps whoever looks at the run later; where it cannot be written, the stage says why.
+        with suppress(OSError):
+            write_start(settings, start)
+        result = execute(request_of(attempt), settings)
+    except BaseException as error:
+        if not isinstance(error, InterruptedRunError):
+            with suppress(OSError):
+                write_failure(settings, start, attempt.stage.name, sentence(error))
+        if observer:
+            observer.failed(attempt, error)
+        raise
+    if observer:
+        observer.finished(attempt, result)
+    return result
+
+
+def _start(attempt: Attempt) -> RunStart:
+    return RunStart(
+        pipeline=attempt.plan.name,
+        run_id=attempt.run_id,
+        moment=attempt.moment if attempt.moment.tzinfo else attempt.moment.replace(tzinfo=UTC),
+        started_at=datetime.now(UTC),
+        stages=tuple(stage.name for stage in attempt.plan.stages),
+        params=dict(attempt.conf),
+    )
+
+
+def end_children() -> None:
+    """End every process that stages of this process left running: SIGTERM, five seconds later SIGKILL."""
+    children = psutil.Process().children(recursive=True)
+    for child in children:
+        _signal(child, signal.SIGTERM)
+    _, alive = psutil.wait_procs(children, timeout=5)
+    for child in alive:
+        _signal(child, signal.SIGKILL)
+
+
+def _signal(child: psutil.Process, number: int) -> None:
+    try:
+        child.send_signal(number)
+    except psutil.NoSuchProcess:
+        return
+
+
+def _output(attempt: Attempt, stage: str, output: str) -> ArtifactRef:
+    outputs = attempt.upstream[stage].outputs
+    if output not in outputs:
+        raise BadInputError(
+            f"stage {attempt.stage.name!r} reads {stage}.{output}, but that run of {stage!r} gave {sorted(outputs)}: "
+            f"the pipeline changed meanwhile, clear {stage!r} or start a new run"
+        )
+    return outputs[output]

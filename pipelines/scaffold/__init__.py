@@ -1,0 +1,1 @@
+"""How does something new begin? As a small example that works, with its test."""

@@ -1,0 +1,1 @@
+"""How are plans, runs and components shown to a person?"""

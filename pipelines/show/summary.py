@@ -1,0 +1,204 @@
+"""What did a run do, how good is the model, what was decided, where to look next? The closing tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.platform.errors import RankmillError
+from components.platform.execute import StageResult
+from components.platform.settings import Settings
+from components.platform.store import Store, open_store
+from registry.gate.verdict import Verdict
+from registry.metrics.report import ALL, Cell, Evaluation, Interval
+from registry.serving.contract import RegisteredVersion
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from pipelines.run.run import Failure, RunOutcome
+    from registry.memory.prequential import SlotReport
+
+PAGES = (
+    ("evaluation_report", "report.html", "metrics, calibration, per-domain plots"),
+    ("data_docs", "index.html", "what the data contract found"),
+    ("promotion", "verdict.html", "the gate, cell by cell"),
+    ("error_memory", "slots.html", "base against compensated, slot by slot"),
+    ("memory_study", "report.html", "memory and incremental training against the base, slot by slot"),
+)
+"""Kind of artifact, file and what a reader finds in it."""
+KINDS = ("model_version", *(kind for kind, _, _ in PAGES))
+"""Kinds of artifacts that the summary reads."""
+Folders = dict[str, list[tuple[str, Path]]]
+"""Stage and local folder of artifacts, by kind."""
+_ANSWERS = {"promoted": "green", "refused": "red", "unchanged": "yellow", "older": "yellow", "held": "yellow"}
+
+
+def print_summary(outcome: RunOutcome, settings: Settings, console: Console, report: Path | None = None) -> None:
+    """Print what the stages of a run produced, the figures of their reports, and where to look.
+
+    Args:
+        outcome: what the run came to; of a failed one, what its finished stages made.
+        settings: where the artifacts live.
+        console: where to print.
+        report: page about the run, or None when there is none.
+    """
+    from rich.text import Text
+
+    results = outcome.results
+    folders = fetch(results, open_store(settings))
+    if results:
+        console.print(stage_table(results, len(outcome.plan.stages), outcome.seconds))
+    for stage, folder in folders["evaluation_report"]:
+        console.print()
+        console.print(evaluation_table(stage, Evaluation.model_validate_json(_text(folder, "report.json"))))
+    for _, folder in folders["model_version"]:
+        console.print(version_line(RegisteredVersion.model_validate_json(_text(folder, "version.json"))))
+    for _, folder in folders["promotion"]:
+        console.print(verdict_line(Verdict.model_validate_json(_text(folder, "verdict.json"))))
+    for stage, folder in folders["error_memory"]:
+        console.print()
+        console.print(memory_table(stage, read_slots(folder)))
+    pages = [(str(report), "this run on one page")] if report else []
+    pages += places(results, folders) if results else []
+    if pages:
+        console.print("\n[bold]where to look next[/bold]")
+    for place, what in pages:
+        console.print(Text(f"  {place}  ").append(what, style="dim"), soft_wrap=True)
+    if outcome.failure:
+        _tell_failure(outcome, outcome.failure, console)
+
+
+def _tell_failure(outcome: RunOutcome, failure: Failure, console: Console) -> None:
+    from rich.text import Text
+
+    where = f"{failure.stage} failed: " if failure.stage else ""
+    console.print(Text(f"\n{where}", style="bold red").append(failure.message, style="not bold"), soft_wrap=True)
+    done = {failure.stage, *(result.stage for result in outcome.results)}
+    if waiting := [stage.name for stage in outcome.plan.stages if stage.name not in done]:
+        console.print(f"not run: {', '.join(waiting)}")
+    console.print(f"log: {outcome.log}", soft_wrap=True)
+    if outcome.again:
+        console.print(Text("continue with: ").append(outcome.again, style="bold"), soft_wrap=True)
+
+
+def stage_table(results: Sequence[StageResult], planned: int, seconds: float) -> Table:
+    """Return one row per stage: seconds, whether it came from the store, what it produced."""
+    from rich.table import Table
+    from rich.text import Text
+
+    cached = sum(result.cached for result in results)
+    title = f"{len(results)} of {planned} stages done, {cached} cached, {seconds:.0f} s"
+    table = Table(title=title, title_justify="left")
+    for heading in ("stage", "seconds", "cached", "produced"):
+        table.add_column(heading, justify="right" if heading == "seconds" else "left", overflow="fold")
+    for result in results:
+        made = "\n".join(result.notes) or ", ".join(f"{n} {ref.digest[:12]}" for n, ref in result.outputs.items())
+        table.add_row(result.stage, f"{result.seconds:.1f}", "yes" if result.cached else "", Text(made))
+    return table
+
+
+def evaluation_table(stage: str, report: Evaluation) -> Table:
+    """Return AUC, log-loss and PCOC per task and domain, with the interval of the AUC."""
+    from rich.table import Table
+    from rich.text import Text
+
+    title = f"{stage}: {report.rows:,} rows of the {report.split} split, {report.provider}"
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+    for heading in ("task", "domain", "rows", "pos", "AUC", f"{report.confidence:.0%}", "log-loss", "PCOC"):
+        table.add_column(heading, justify="left" if heading in ("task", "domain") else "right", no_wrap=True)
+    for task in report.tasks:
+        cells = [cell for cell in report.cells if cell.task == task]
+        for cell in sorted(cells, key=lambda c: (c.domain != ALL, c.domain)):
+            table.add_row(task, Text(cell.domain), f"{cell.rows:,}", f"{cell.positives:,}", *figures(cell))
+    return table
+
+
+def version_line(version: RegisteredVersion) -> str:
+    """Return the registered version in one line."""
+    return f"\n[bold]registered[/bold] {version.model} version {version.version} [dim]{version.digest[:12]}[/dim]"
+
+
+def verdict_line(verdict: Verdict) -> str:
+    """Return the gate's answer in one line."""
+    from rich.markup import escape
+
+    against = f"champion {verdict.champion}" if verdict.champion is not None else "no champion yet"
+    colour = _ANSWERS[verdict.answer]
+    return (
+        f"[bold]verdict[/bold]    [{colour}]{verdict.answer}[/{colour}]: version {verdict.challenger} against {against}"
+        f"{f' on {verdict.rows:,} rows' if verdict.rows else ''}; {escape(verdict.reason)}"
+    )
+
+
+def memory_table(stage: str, slots: Sequence[SlotReport]) -> Table:
+    """Return log-loss and AUC of the base model and of the compensated one, per slot and task."""
+    from rich.table import Table
+
+    title = f"{stage}: error memory, each slot scored before the memory learns it"
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+    for heading in ("slot", "from", "rows", "task", "log-loss", "with memory", "AUC", "with memory"):
+        table.add_column(heading, justify="left" if heading in ("from", "task") else "right", no_wrap=True)
+    for slot in slots:
+        for task, cell in slot.tasks.items():
+            table.add_row(
+                str(slot.slot),
+                f"{slot.window.start:%Y-%m-%d}",
+                f"{slot.rows:,}",
+                task,
+                *(_number(value) for value in (cell.base.log_loss, cell.compensated.log_loss)),
+                *(_number(value) for value in (cell.base.auc, cell.compensated.auc)),
+            )
+    return table
+
+
+def read_slots(folder: Path) -> list[SlotReport]:
+    """Return the slots of an `ErrorMemory` artifact."""
+    from registry.memory.prequential import SlotReport
+
+    return [SlotReport.model_validate(slot) for slot in json.loads(_text(folder, "slots.json"))]
+
+
+def places(results: Sequence[StageResult], folders: Folders) -> Iterator[tuple[str, str]]:
+    """Yield pages of this run, then commands, each with what a reader finds there."""
+    for kind, file, what in PAGES:
+        for stage, folder in folders[kind]:
+            if (folder / file).exists():
+                yield str(folder / file), f"{stage}: {what}"
+    if any(ref.kind == "model_version" for result in results for ref in result.outputs.values()):
+        yield "rankmill models", "versions, aliases and who is champion"
+    yield "make ui", "this DAG in Airflow, runs and models in MLflow"
+
+
+def fetch(results: Sequence[StageResult], store: Store) -> Folders:
+    """Return stage and local folder of every artifact that the summary reads, by kind."""
+    folders: Folders = {kind: [] for kind in KINDS}
+    for result in results:
+        for ref in result.outputs.values():
+            if ref.kind not in folders:
+                continue
+            try:
+                folders[ref.kind].append((result.stage, store.fetch(ref.load())))
+            except RankmillError:
+                continue  # the run itself succeeded; whoever reads the artifact next is told what is wrong with it
+    return folders
+
+
+def figures(cell: Cell) -> Iterator[str]:
+    """Yield AUC, its interval, log-loss and PCOC as text; a dash where one is undefined."""
+    auc, log_loss, pcoc = (cell.metrics.get(m, Interval(value=None)) for m in ("auc", "log_loss", "pcoc"))
+    yield _number(auc.value)
+    yield f"[{_number(auc.low, 3)}, {_number(auc.high, 3)}]" if auc.low is not None else "—"
+    yield _number(log_loss.value)
+    yield _number(pcoc.value, 2)
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    return "—" if value is None else f"{value:.{digits}f}"
+
+
+def _text(folder: Path, file: str) -> str:
+    return (folder / file).read_text(encoding="utf-8")

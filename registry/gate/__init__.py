@@ -1,0 +1,1 @@
+"""May a challenger become champion? A policy, paired rows, one verdict."""

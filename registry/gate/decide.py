@@ -1,0 +1,344 @@
+"""Is the challenger good enough? Paired predictions of both models and a policy in, one verdict out.
+
+A pure function: it opens nothing and moves nothing. Both models answered the same rows, and every
+difference is judged with a paired bootstrap over users, per task, over all rows and in each domain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.declaration import conditional_name
+from features.ground.errors import BadInputError
+from registry.gate.policy import GatePolicy
+from registry.gate.verdict import Judgement, Verdict
+from registry.metrics import auc, log_loss, pcoc, stable_paired_bootstrap
+from registry.metrics.report import ALL, Interval
+
+Array = NDArray[Any]
+Outcome = Literal["passed", "refused", "not judged"]
+_STABLE = 0.1
+"""Share of the margin by which more resamples may still move a bound."""
+_SMALLEST_MARGIN = 0.002
+"""Margin whose tenth counts for smaller ones: no number of resamples is stable to a tenth of nothing."""
+_BLIND = 5.0
+"""A cell whose smallest refusable loss is more margins than this does not guard the champion."""
+_LEAST_BLIND = 0.01
+"""AUC, or relative log-loss, below which a loss may stay unseen without a warning."""
+UNKNOWN_DOMAIN = "unknown"
+"""Domain shown for rows whose domain value is missing."""
+
+
+@dataclass(frozen=True)
+class PairedPredictions:
+    """What both models answered to the same rows.
+
+    Attributes:
+        feedback: ordered labels, shallow to deep.
+        labels: by feedback: ``[rows]``, 0 or 1.
+        challenger: by task: float64 ``[rows]`` probabilities.
+        champion: the same of the champion, None without one.
+        user: ``[rows]``, equal for rows of the same user.
+        domain: ``[rows]`` domain values as strings.
+    """
+
+    feedback: tuple[str, ...]
+    labels: Mapping[str, Array]
+    challenger: Mapping[str, Array]
+    champion: Mapping[str, Array] | None
+    user: Array
+    domain: Array
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return int(self.user.shape[0])
+
+    def truth(self, task: str) -> tuple[Array, Array]:
+        """Return a task's labels and the rows that it speaks about, both ``[rows]``.
+
+        A feedback is defined on every impression; ``deep_given_shallow`` on rows with the shallower one.
+
+        Raises:
+            BadInputError: the task is neither a feedback nor a conditional of two.
+        """
+        if task in self.feedback:
+            return np.asarray(self.labels[task], dtype=np.float64), np.ones(self.rows, dtype=bool)
+        for deeper, deep in enumerate(self.feedback):
+            for shallow in self.feedback[:deeper]:
+                if task == conditional_name(deep, shallow):
+                    return np.asarray(self.labels[deep], dtype=np.float64), np.asarray(self.labels[shallow]) > 0
+        raise BadInputError(
+            f"task {task!r} is no feedback of the rows ({', '.join(self.feedback)}): judge it on its own rows"
+        )
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One task's rows in one domain."""
+
+    task: str
+    domain: str
+    label: Array
+    challenger: Array
+    champion: Array | None
+    user: Array
+
+    @property
+    def rarer(self) -> int:
+        """Positives or negatives, whichever are fewer."""
+        positives = int(self.label.sum())
+        return min(positives, self.label.size - positives)
+
+
+def judge(pair: PairedPredictions, policy: GatePolicy) -> tuple[Judgement, ...]:
+    """Return every comparison the policy asks for.
+
+    Per task over all rows: floors, AUC and log-loss against the champion; per domain: AUC. A cell is
+    refused by the policy's rule. The order of the rows changes nothing.
+
+    Raises:
+        BadInputError: a floor names a task that the challenger does not predict.
+    """
+    for name in policy.floors:
+        if name not in pair.challenger:
+            known = ", ".join(pair.challenger)
+            raise BadInputError(f"gate floor for task {name!r}, which the model does not predict (tasks: {known})")
+    judgements: list[Judgement] = []
+    for task in pair.challenger:
+        whole = _cell(pair, task, ALL, None)
+        judgements += _floors(whole, policy)
+        if pair.champion is None:
+            continue
+        judgements += [
+            _compared(whole, policy, "auc", policy.auc_margin),
+            _compared(whole, policy, "log_loss", policy.log_loss_margin),
+        ]
+        for domain in sorted({str(value) for value in np.unique(pair.domain)} - {ALL}):
+            cell = _cell(pair, task, domain, pair.domain == domain)
+            judgements.append(_compared(cell, policy, "auc", policy.domain_auc_margin))
+    for task in (name for name in pair.champion or {} if name not in pair.challenger and name in pair.feedback):
+        judgements.append(_missing(task))
+    return tuple(judgements)
+
+
+def decide(
+    pair: PairedPredictions,
+    policy: GatePolicy,
+    *,
+    model: str,
+    challenger: int,
+    champion: int | None,
+    dataset_digest: str,
+    decided_at: datetime,
+) -> Verdict:
+    """Return the gate's verdict.
+
+    Args:
+        pair: predictions of both models on the same rows.
+        policy: what the challenger must show.
+        model: registered model.
+        challenger: version that asks.
+        champion: version it is compared with, None without one.
+        dataset_digest: digest of the `TrainingSet` the rows come from.
+        decided_at: moment of the decision.
+    """
+    judgements = judge(pair, policy)
+    worst = worst_of(judgements)
+    unproven = champion is not None and policy.rule == "non_inferior" and not _compared_cells(judgements)
+    return Verdict(
+        model=model,
+        challenger=challenger,
+        champion=champion,
+        answer="refused" if worst or unproven else "promoted",
+        reason=describe(worst) if worst else _agreed(judgements, policy, champion),
+        judgements=judgements,
+        rows=pair.rows,
+        dataset_digest=dataset_digest,
+        decided_at=decided_at,
+        warnings=_warnings(judgements) if champion is not None else (),
+        rule=policy.rule,
+    )
+
+
+def _agreed(judgements: tuple[Judgement, ...], policy: GatePolicy, champion: int | None) -> str:
+    """Return why nothing was refused, and no more than the intervals show."""
+    judged = [j for j in judgements if j.outcome != "not judged"]
+    if champion is None:
+        return (
+            f"no champion yet, floors hold ({len(judged)} judged)"
+            if judged
+            else "no champion yet and no floors: unjudged"
+        )
+    compared = _compared_cells(judgements)
+    if not compared:
+        so = "not shown to be as good" if policy.rule == "non_inferior" else "unjudged"
+        return f"not compared with v{champion}: none of its cells could be judged, so {so}"
+    shown = sum(_within(j.difference, j.limit, j.metric == "log_loss") for j in compared)
+    if shown == len(compared):
+        unread = len(judgements) - len(judged)
+        others = f", {unread} could not be" if unread else ""
+        return f"not worse than v{champion} within the margins ({len(judged)} cells judged{others})"
+    rest = f"{shown} of {len(compared)} comparisons lie within the margins, the others are open"
+    return f"not shown to be worse than v{champion} ({rest})"
+
+
+def _compared_cells(judgements: tuple[Judgement, ...]) -> list[Judgement]:
+    return [j for j in judgements if j.outcome != "not judged" and j.difference is not None]
+
+
+def _warnings(judgements: tuple[Judgement, ...]) -> tuple[str, ...]:
+    """Return what the rows could not have refused; nothing when one comparison over all rows guards the champion."""
+    whole = [j for j in judgements if j.domain == ALL and j.smallest_loss is not None and j.outcome != "not judged"]
+    if not whole:
+        unread = any(j.domain == ALL and j.difference is not None for j in judgements)
+        return ("the test split is too small for any comparison: the gate could not refuse anything",) if unread else ()
+    blind = [j for j in whole if (j.smallest_loss or 0) > max(_BLIND * abs(j.limit), _LEAST_BLIND)]
+    if len(blind) < len(whole):
+        return ()
+    least = min(blind, key=lambda j: (j.smallest_loss or 0) / max(abs(j.limit), 1e-4))
+    unit = "relative log-loss" if least.metric == "log_loss" else "AUC"
+    return (
+        f"the test split is too small to guard the champion: the smallest loss that it can refuse is {unit} "
+        f"{least.smallest_loss:.3f} ({least.task}), the margin is {abs(least.limit):g}; judge on more rows",
+    )
+
+
+def worst_of(judgements: tuple[Judgement, ...]) -> Judgement | None:
+    """Return the refused judgement furthest beyond its limit, in units of the limit; None when none refused."""
+    refused = [j for j in judgements if j.outcome == "refused"]
+    return max(refused, key=_excess, default=None)
+
+
+def describe(judgement: Judgement) -> str:
+    """Return one clause with task, domain, metric, values and limit."""
+    where = f"{judgement.task} in {judgement.domain if judgement.domain != ALL else 'all rows'}"
+    value = f"{judgement.challenger:.4f}" if judgement.challenger is not None else "none"
+    against = f" against {judgement.champion:.4f}" if judgement.champion is not None else ""
+    return f"{where}: {judgement.metric} {value}{against}, {judgement.reason}"
+
+
+def _cell(pair: PairedPredictions, task: str, domain: str, inside: Array | None) -> _Cell:
+    label, space = pair.truth(task)
+    kept = space if inside is None else space & inside
+    challenger = np.asarray(pair.challenger[task], dtype=np.float64)[kept]
+    old = None if pair.champion is None else pair.champion.get(task)
+    champion = None if old is None else np.asarray(old, dtype=np.float64)[kept]
+    label, user = label[kept], np.asarray(pair.user)[kept]
+    # Sums of floats depend on their order; a canonical one makes the verdict independent of the rows'.
+    order = np.lexsort([challenger if champion is None else champion, challenger, label, user])
+    return _Cell(
+        task, domain, label[order], challenger[order], None if champion is None else champion[order], user[order]
+    )
+
+
+def _floors(cell: _Cell, policy: GatePolicy) -> list[Judgement]:
+    floor = policy.floors.get(cell.task)
+    if floor is None:
+        return []
+    found: list[Judgement] = []
+    if floor.auc is not None:
+        value = auc(cell.label, cell.challenger)
+        held = value is not None and value >= floor.auc
+        found.append(_floor(cell, "auc", value, floor.auc, held, "the floor is"))
+    if floor.pcoc_within is not None:
+        value = pcoc(cell.label, cell.challenger)
+        held = value is not None and abs(value - 1) <= floor.pcoc_within
+        found.append(_floor(cell, "pcoc", value, floor.pcoc_within, held, "its distance from 1 may be"))
+    return found
+
+
+def _floor(cell: _Cell, metric: str, value: float | None, limit: float, held: bool, rule: str) -> Judgement:
+    undefined = "" if value is not None else "undefined on these rows, "
+    outcome: Outcome = "passed" if held else "refused"
+    return Judgement(
+        task=cell.task, domain=cell.domain, metric=f"{metric} floor", champion=None, challenger=value,
+        difference=None, limit=limit, outcome=outcome, reason=f"{undefined}{rule} {limit:g}",
+    )  # fmt: skip
+
+
+def _compared(cell: _Cell, policy: GatePolicy, metric: Literal["auc", "log_loss"], margin: float) -> Judgement:
+    """Judge one difference; a loss is negative for AUC and positive for (relative) log-loss."""
+    relative = metric == "log_loss"
+    limit = margin if relative else -margin
+    measure = log_loss if relative else auc
+    old = None if cell.champion is None else measure(cell.label, cell.champion)
+    new = measure(cell.label, cell.challenger)
+    difference: Interval | None = None
+    drawn = 0
+    if cell.champion is not None and cell.label.size:
+        difference, drawn = stable_paired_bootstrap(
+            cell.label, cell.challenger, cell.champion, cell.user, metric,
+            tolerance=_STABLE * max(margin, _SMALLEST_MARGIN), least=policy.resamples, most=policy.most_resamples,
+            seed=policy.seed, confidence=policy.confidence, relative=relative,
+        )  # fmt: skip
+    outcome, reason = _outcome(cell, policy, difference, limit, relative)
+    return Judgement(
+        task=cell.task, domain=cell.domain, metric=metric, champion=old, challenger=new,
+        difference=difference, limit=limit, outcome=outcome, reason=reason, resamples=drawn,
+        smallest_loss=_smallest_loss(difference, margin, relative),
+    )  # fmt: skip
+
+
+def _smallest_loss(difference: Interval | None, margin: float, relative: bool) -> float | None:
+    """Return the loss from which on an interval as wide as this one lies wholly beyond the margin."""
+    if difference is None or difference.value is None or difference.low is None or difference.high is None:
+        return None
+    return margin + (difference.value - difference.low if relative else difference.high - difference.value)
+
+
+def _within(difference: Interval | None, limit: float, relative: bool) -> bool:
+    """Return whether the whole interval lies within the margin: that is what shows that nothing is lost."""
+    if difference is None or difference.low is None or difference.high is None:
+        return False
+    return difference.high <= limit if relative else difference.low >= limit
+
+
+def _outcome(
+    cell: _Cell, policy: GatePolicy, difference: Interval | None, limit: float, relative: bool
+) -> tuple[Outcome, str]:
+    if cell.champion is None:
+        return "not judged", "the champion has no such task"
+    if cell.domain != ALL and cell.rarer < policy.min_positives:
+        return "not judged", f"{cell.rarer} rows of the rarer class, {policy.min_positives} are needed"
+    strict = policy.rule == "non_inferior"
+    if difference is None or difference.low is None or difference.high is None:
+        if strict and cell.domain == ALL:
+            return "refused", "no interval, too few users: not shown to be as good"
+        return "not judged", "no interval, too few users"
+    lost = difference.low > limit if relative else difference.high < limit
+    unit = "relative difference" if relative else "difference"
+    interval = f"{unit} in [{difference.low:+.4f}, {difference.high:+.4f}]"
+    if lost:
+        return "refused", f"{interval} lies beyond the limit {limit:+.4f}"
+    if strict and not _within(difference, limit, relative):
+        return "refused", f"{interval} reaches beyond the limit {limit:+.4f}: not shown to be as good"
+    return "passed", f"{interval}, limit {limit:+.4f}"
+
+
+def _missing(task: str) -> Judgement:
+    return Judgement(
+        task=task, domain=ALL, metric="auc", champion=None, challenger=None, difference=None, limit=0.0,
+        outcome="refused", reason="the champion predicts this task and the challenger does not",
+    )  # fmt: skip
+
+
+def _excess(judgement: Judgement) -> float:
+    """Return how far beyond its limit a refused judgement lies, in units of the limit."""
+    size = max(abs(judgement.limit), 1e-4)
+    difference = judgement.difference
+    if difference is not None and difference.value is not None:
+        loss = difference.value if judgement.metric == "log_loss" else -difference.value
+        return (loss - abs(judgement.limit)) / size
+    if judgement.challenger is None:
+        return float("inf")
+    distance = (
+        judgement.challenger - 1 if judgement.metric.startswith("pcoc") else judgement.limit - judgement.challenger
+    )
+    return (abs(distance) - (size if judgement.metric.startswith("pcoc") else 0)) / size

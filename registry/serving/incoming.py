@@ -1,0 +1,122 @@
+"""Are these rows what the model was made for? One check for every command that answers rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from features.declaration import UNKNOWN
+from features.ground.errors import BadInputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from features.encode import Encoder
+
+
+def checked(table: pa.Table, needed: Sequence[str], time: str, model: str) -> pa.Table:
+    """Return the columns that a model reads, the rows in their order.
+
+    Args:
+        table: raw rows.
+        needed: columns that the model reads.
+        time: column with the time of the request; it becomes ``timestamp[us, UTC]`` where it is needed.
+        model: what to call the model in a message.
+
+    Raises:
+        BadInputError: a column comes twice or is missing, or the time is none.
+    """
+    check_names(table)
+    if absent := [name for name in needed if name not in table.column_names]:
+        listed = ", ".join(map(repr, absent))
+        raise BadInputError(
+            f"rows have no column {listed}, which {model} needs: add {'it' if len(absent) == 1 else 'them'}"
+        )
+    rows = table.select(list(needed))
+    if time in needed:
+        rows = rows.set_column(rows.column_names.index(time), time, _moments(rows[time], time))
+    return rows
+
+
+def check_names(table: pa.Table) -> None:
+    """Refuse a column that comes twice.
+
+    Raises:
+        BadInputError: one does.
+    """
+    twice = sorted(name for name, count in Counter(table.column_names).items() if count > 1)
+    if twice:
+        raise BadInputError(
+            f"rows have more than one column {', '.join(map(repr, twice))}: rename or remove all but one of each"
+        )
+
+
+def check_identity(table: pa.Table, name: str, what: str) -> None:
+    """Refuse rows that their id does not tell apart.
+
+    Args:
+        table: one row per user or item.
+        name: column of the id.
+        what: what a row is, such as ``user``.
+
+    Raises:
+        BadInputError: the column is missing or comes twice, or an id is missing or comes twice.
+    """
+    import pyarrow.compute as pc
+
+    check_names(table)
+    if name not in table.column_names:
+        raise BadInputError(f"{what} rows have no column {name!r}, which tells them apart: add it")
+    column = table[name]
+    if column.null_count:
+        raise BadInputError(f"{column.null_count:,} {what} rows have no {name!r}, which tells them apart: fill it in")
+    counts = column.value_counts()
+    if len(counts) < table.num_rows:
+        first = counts.field("values").filter(pc.greater(counts.field("counts"), 1))[0].as_py()
+        raise BadInputError(f"{what} {first!r} has several rows: give one row per {what}")
+
+
+def count_unknown(encoder: Encoder, batch: Mapping[str, np.ndarray[Any, Any]]) -> Counter[str]:
+    """Return by field with a vocabulary how many rows hold a value that training never held.
+
+    A history or a bag holds one if any of its values is one. Of a field with `kind: hash` nobody can tell.
+    """
+    return Counter(
+        {
+            f.name: int((batch[f.name] == UNKNOWN).reshape(len(batch[f.name]), -1).any(axis=1).sum())
+            for f in encoder.fitted
+            if encoder.with_vocabulary(f) and len(batch[f.name])
+        }
+    )
+
+
+def describe_unknown(unknown: Mapping[str, int], rows: int) -> str:
+    """Return in what share of the rows a model did not know a value, by field, e.g. ``not known: user_id 3.1%``."""
+    shares = {name: count / rows for name, count in unknown.items() if count and rows}
+    if not shares:
+        return "every value known"
+    return "not known: " + ", ".join(f"{name} {share:.1%}" for name, share in sorted(shares.items()))
+
+
+def _moments(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    """Return times in µs, UTC; a time without a zone is in UTC, as at ingestion."""
+    import pyarrow as pa
+
+    kind, utc = column.type, pa.timestamp("us", "UTC")
+    if pa.types.is_timestamp(kind) or pa.types.is_null(kind):
+        return column.cast(utc, safe=False)
+    if pa.types.is_date(kind):
+        return column.cast(pa.timestamp("us")).cast(utc)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        for target in (utc, pa.timestamp("us")):
+            try:
+                return column.cast(target).cast(utc)
+            except pa.ArrowInvalid:
+                continue
+    raise BadInputError(
+        f"column {name!r} is {kind}, no time: a number has no unit, so give it a timestamp or a text such as "
+        "2026-01-31T23:59:00"
+    )

@@ -1,0 +1,163 @@
+"""Which k items suit each user best, when the score is an inner product? Exact search over all items.
+
+A ranker whose score is ``<user, item> + constant`` (GNOLR's unified embeddings) ranks a catalogue by
+one nearest-neighbour search, and finds what it would have ranked highest.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from features.ground.errors import BadInputError
+from registry.serving.incoming import check_identity
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from registry.serving.served_model import ServedModel
+
+SEPARABLE = ("gnolr",)
+"""Rankers whose ``hidden`` is the vector of the row's user, then that of its item, their inner product the score."""
+
+CELLS = 1 << 24
+"""Scores held at a time: users are searched in chunks of about this many user-item pairs."""
+
+Vectors = np.ndarray[Any, np.dtype[np.float32]]
+
+
+@dataclass(frozen=True)
+class Retrieved:
+    """The best k items of U users, best first; of equal scores the item with the smaller row is first.
+
+    Attributes:
+        items: int64 ``[U, k]``, rows of the item vectors.
+        scores: float32 ``[U, k]``, inner products.
+    """
+
+    items: np.ndarray[Any, np.dtype[np.int64]]
+    scores: Vectors
+
+
+def retrieve(users: Vectors, items: Vectors, k: int) -> Retrieved:
+    """Return the k items with the largest inner product for each user.
+
+    Args:
+        users: float ``[U, D]``.
+        items: float ``[I, D]``.
+        k: items per user, at most I.
+
+    Raises:
+        BadInputError: shapes do not fit, a vector is not finite, or there are fewer than k items.
+    """
+    users, items = _vectors(users, "user"), _vectors(items, "item")
+    if users.shape[1] != items.shape[1]:
+        raise BadInputError(
+            f"user vectors are {users.shape[1]} wide and item vectors {items.shape[1]}: take both from the same model"
+        )
+    if not 1 <= k <= len(items):
+        raise BadInputError(f"k is {k}, must be between 1 and the {len(items)} items there are: change k")
+    found = np.empty((len(users), k), dtype=np.int64)
+    scores = np.empty((len(users), k), dtype=np.float32)
+    step = max(1, CELLS // len(items))
+    for start in range(0, len(users), step):
+        chunk = users[start : start + step] @ items.T
+        best = _best(chunk, k)
+        found[start : start + step] = best
+        scores[start : start + step] = np.take_along_axis(chunk, best, axis=1)
+    return Retrieved(items=found, scores=scores)
+
+
+def unified_halves(hidden: Vectors) -> tuple[Vectors, Vectors]:
+    """Return the users' and the items' vectors that a GNOLR graph answers as ``hidden``.
+
+    Args:
+        hidden: float32 ``[B, 2·D]``.
+
+    Raises:
+        BadInputError: its width is odd.
+    """
+    if hidden.ndim != 2 or hidden.shape[1] % 2:
+        raise BadInputError(f"hidden has shape {list(hidden.shape)}, must be [rows, 2·width]: use the ranker 'gnolr'")
+    user, item = np.split(hidden, 2, axis=1)
+    return user, item
+
+
+def side_vectors(
+    model: ServedModel, rows: pa.Table, side: Literal["user", "item"], unknown: Counter[str] | None = None
+) -> Vectors:
+    """Return what a served model places one side of each row at, float32 ``[rows, D]``.
+
+    A vector depends on its own side only, so columns of the other side may be absent.
+
+    Args:
+        model: of a ranker in `SEPARABLE`.
+        rows: one row per user (with the columns of users and of the request), or one per item.
+        side: which side the rows describe.
+        unknown: counts values that training never held, by field of this side.
+
+    Raises:
+        BadInputError: the ranker is no such ranker, a column of this side is missing, or an id is missing or comes
+            twice.
+    """
+    import pyarrow as pa
+
+    contract = model.contract
+    if contract.ranker not in SEPARABLE:
+        raise BadInputError(
+            f"ranker {contract.ranker!r} scores pairs, not vectors of users and items: retrieve with a model of "
+            f"{' or '.join(map(repr, SEPARABLE))}"
+        )
+    others = {
+        field.name
+        for field in contract.fields
+        if field.kind == "elapsed" or (contract.schema_.sides.get(field.name) == "item") != (side == "item")
+    }
+    own = contract.schema_.declaration
+    absent = []
+    for name in model.encoder.columns:
+        if name in rows.column_names:
+            continue
+        if name in others:
+            rows = rows.append_column(name, pa.nulls(rows.num_rows))
+        elif name == contract.schema_.declaration.time:
+            # Only elapsed times count from it, which a separable ranker does not read.
+            moments = [datetime.fromtimestamp(0, UTC)] * rows.num_rows
+            rows = rows.append_column(name, pa.array(moments, pa.timestamp("us", "UTC")))
+        else:
+            absent.append(name)
+    if absent:
+        raise BadInputError(
+            f"{side} rows have no column {', '.join(map(repr, absent))}, which {model.label or 'the model'} needs: add "
+            "what is missing"
+        )
+    check_identity(rows, own.user if side == "user" else own.item, side)
+    scores = model.score(rows)
+    if unknown is not None:
+        unknown.update({name: count for name, count in scores.unknown.items() if name not in others})
+    user, item = unified_halves(scores.hidden)
+    return user if side == "user" else item
+
+
+def _best(scores: Vectors, k: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return int64 ``[U, k]``: columns by falling score, then by rising number."""
+    # The k-th largest score of each row; everything above it is in, and ties with it by the smaller column.
+    least = np.partition(scores, scores.shape[1] - k, axis=1)[:, scores.shape[1] - k, None]
+    above, level = scores > least, scores == least
+    kept = above | (level & (np.cumsum(level, axis=1) <= k - above.sum(axis=1, keepdims=True)))
+    columns = np.nonzero(kept)[1].reshape(len(scores), k)
+    order = np.argsort(-np.take_along_axis(scores, columns, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(columns, order, axis=1)
+
+
+def _vectors(values: Vectors, what: str) -> Vectors:
+    if values.ndim != 2 or not values.shape[1]:
+        raise BadInputError(f"{what} vectors have shape {list(values.shape)}, must be [{what}s, width]")
+    if not np.isfinite(values).all():
+        row = int(np.nonzero(~np.isfinite(values).all(axis=1))[0][0])
+        raise BadInputError(f"the vector of {what} {row} is not finite: train the model again")
+    return np.ascontiguousarray(values, dtype=np.float32)

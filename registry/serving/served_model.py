@@ -1,0 +1,269 @@
+"""What does a model answer to raw rows? Raw table → its own encoder → ONNX graph → calibration → named scores.
+
+Evaluation, the promotion gate, the error memory and serving all score through this one class, so a
+number in a report is a number that the served model gives. An error memory therefore remembers errors of
+calibrated probabilities, and corrects them after calibration.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from pydantic import ValidationError
+
+from features.declaration import PADDING, FieldSpec
+from features.encode import Encoder
+from features.ground.errors import BadInputError, MissingError
+from registry.serving.axes import axes_of, sequence_axes
+from registry.serving.calibration import Calibration, read_calibration
+from registry.serving.contract import ModelContract
+from registry.serving.domains import ELSEWHERE, domain_codes, domain_column
+from registry.serving.incoming import checked, count_unknown
+from registry.serving.session import Provider, open_session, provider_name
+from registry.serving.value import ValueTable, expected_value
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+MODEL = "model.onnx"
+CONTRACT = "contract.json"
+ENCODER = "encoder.json"
+_FILES = {"ModelContract": CONTRACT, "Encoder": ENCODER}
+"""Files by the class that reads them."""
+HIDDEN = "hidden"
+"""Name of the graph output that is a representation, not a probability."""
+CHUNK = 8192
+"""Rows encoded and scored at a time."""
+
+Batch = Mapping[str, np.ndarray[Any, Any]]
+Probabilities = np.ndarray[Any, np.dtype[np.float64]]
+_Port = tuple[str, list[str | int]]
+"""Type and shape of a graph input or output, as onnxruntime writes them."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Answers for B rows.
+
+    Attributes:
+        tasks: float64 ``[B]`` probabilities by task, in the contract's order.
+        hidden: float32 ``[B, H]`` representation.
+        unknown: by field with a vocabulary, how many rows hold a value that training never held.
+    """
+
+    tasks: dict[str, Probabilities]
+    hidden: np.ndarray[Any, np.dtype[np.float32]]
+    unknown: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A graph with the encoder and the contract that belong to it.
+
+    Attributes:
+        contract: inputs, tasks, roles and training window.
+        encoder: raw columns to graph inputs.
+        session: open onnxruntime session.
+        directory: where the files lie.
+        calibration: curves by domain, and the value of a conversion; None answers as the graph does.
+        label: what messages call it, such as ``model shop v3``; where it lies when empty.
+    """
+
+    contract: ModelContract
+    encoder: Encoder
+    session: onnxruntime.InferenceSession
+    directory: Path
+    calibration: Calibration | None = None
+    label: str = ""
+
+    @classmethod
+    def open(
+        cls, directory: Path, provider: Provider = "auto", threads: int | None = None, label: str = ""
+    ) -> ServedModel:
+        """Open a model from `model.onnx`, `contract.json`, `encoder.json` and, if any, `calibration.json`.
+
+        Args:
+            directory: an `OnnxModel` artifact or the downloaded files of a registered version.
+            provider: see `registry.serving.session.open_session`.
+            threads: threads of one operator.
+            label: see `ServedModel`.
+
+        Raises:
+            MissingError: a file is missing, or the requested provider did not load.
+            BadInputError: a file cannot be read, or graph, contract and encoder disagree.
+        """
+        called = label or _at(directory)
+        for name in (MODEL, CONTRACT, ENCODER):
+            if not (directory / name).is_file():
+                raise MissingError(f"{called} has no {name}: export or register the model again")
+        try:
+            contract = ModelContract.model_validate_json((directory / CONTRACT).read_bytes())
+            encoder = Encoder.model_validate_json((directory / ENCODER).read_bytes())
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+            raise BadInputError(
+                f"{_FILES[error.title]} of {called} cannot be read ({reason}): export the model again"
+            ) from error
+        calibration = read_calibration(directory, contract.ranker_digest, contract.schema_.declaration, called)
+        session = open_session(directory / MODEL, provider, threads, f"{MODEL} of {called}")
+        model = cls(contract, encoder, session, directory, calibration, label)
+        model.check()
+        return model
+
+    @property
+    def called(self) -> str:
+        """What messages call it: its label, or where it lies."""
+        return self.label or _at(self.directory)
+
+    @property
+    def provider(self) -> Literal["cpu", "cuda"]:
+        """Execution provider that loaded."""
+        return provider_name(self.session)
+
+    def check(self) -> None:
+        """Compare the graph's inputs and outputs and the encoder's fields with the contract.
+
+        Raises:
+            BadInputError: they disagree; the message names the first difference.
+        """
+        axes = axes_of(self.contract.fields)
+        promised: dict[str, _Port] = {
+            f"input {f.name}": ("tensor(int64)" if f.embedded else "tensor(float)", [*axes[f.name]])
+            for f in self.contract.fields
+        }
+        promised |= {f"output {task}": ("tensor(float)", ["batch"]) for task in self.contract.tasks}
+        promised[f"output {HIDDEN}"] = ("tensor(float)", ["batch", self.contract.hidden])
+        found = {f"input {x.name}": (x.type, list(x.shape)) for x in self.session.get_inputs()}
+        found |= {f"output {x.name}": (x.type, list(x.shape)) for x in self.session.get_outputs()}
+        for name in sorted(promised.keys() | found.keys()):
+            if promised.get(name) != found.get(name):
+                raise BadInputError(
+                    f"{MODEL} of {self.called} does not keep its contract: {name} is "
+                    f"{_described(found.get(name))}, promised {_described(promised.get(name))}; export the model again"
+                )
+        if self.encoder.fields != self.contract.fields:
+            raise BadInputError(
+                f"{ENCODER} of {self.called} makes other inputs than {CONTRACT} promises: export the model again"
+            )
+
+    def score(self, table: pa.Table, chunk: int = CHUNK) -> Scores:
+        """Return the model's answers to raw rows, calibrated when the model has a calibration.
+
+        Args:
+            table: raw rows with one column per feature, and the domain when the calibration differs by it;
+                other columns are ignored.
+            chunk: rows encoded and scored at a time; bounds memory.
+
+        Raises:
+            BadInputError: a feature's column is missing or cannot be read, or an answer is not a number.
+        """
+        inputs = self.rows(table)
+        parts, unknown = [], Counter[str]()
+        for start in range(0, inputs.num_rows, chunk):
+            batch = self.encoder.encode(inputs.slice(start, chunk))
+            unknown.update(count_unknown(self.encoder, batch))
+            parts.append(self.run(batch))
+        scores = _joined(parts, self.contract)
+        return replace(scores, tasks=self.calibrated(scores.tasks, table), unknown=unknown)
+
+    def rows(self, table: pa.Table) -> pa.Table:
+        """Return the columns that the encoder reads, checked as `registry.serving.incoming.checked` says."""
+        return checked(table, self.encoder.columns, self.contract.schema_.declaration.time, self.called)
+
+    def expected_value(
+        self, tasks: Mapping[str, Probabilities], table: pa.Table, value: ValueTable | None = None
+    ) -> Probabilities:
+        """Return the score to rank by, float64 ``[B]``: probability of the deepest feedback × its value.
+
+        Args:
+            tasks: answers to the rows, from `score`, and through the error memory when there is one.
+            table: the same raw rows; their domain names the product.
+            value: replaces the value that the model carries; without either a conversion counts as 1.
+
+        Raises:
+            BadInputError: a row's product has no value, or the column that names it is missing.
+        """
+        held = value or (self.calibration.value if self.calibration else ValueTable())
+        declaration = self.contract.schema_.declaration
+        return expected_value(tasks, declaration, held.of(table, declaration.domain))
+
+    def calibrated(self, tasks: dict[str, Probabilities], table: pa.Table) -> dict[str, Probabilities]:
+        """Return the graph's own answers as the model gives them: through its calibration when it has one.
+
+        Args:
+            tasks: float64 ``[B]`` answers of the graph by task.
+            table: the same raw rows, with the domain when the calibration differs by it.
+
+        Raises:
+            BadInputError: the domain's column is missing.
+        """
+        if self.calibration is None:
+            return tasks
+        declaration, domains = self.contract.schema_.declaration, self.calibration.domains
+        codes = np.full(table.num_rows, ELSEWHERE, dtype=np.int64)
+        if domains:
+            codes = domain_codes(domain_column(table, declaration.domain, "the calibration"), domains)
+        return self.calibration.apply(tasks, declaration, codes)
+
+    def run(self, batch: Batch) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
+        """Return every output of the graph for encoded rows, before calibration.
+
+        Histories are cut to the longest of the batch: what lies behind is padding, which rankers mask.
+
+        Args:
+            batch: by field what the encoder gives.
+
+        Raises:
+            BadInputError: an answer is not a finite number.
+        """
+        names = [*self.contract.tasks, HIDDEN]
+        answers = dict(zip(names, self.session.run(names, trimmed(batch, self.contract)), strict=True))
+        for name, values in answers.items():
+            wrong = ~np.isfinite(values)
+            if wrong.any():
+                rows = int(np.count_nonzero(wrong.reshape(len(values), -1).any(axis=1)))
+                raise BadInputError(
+                    f"{self.called} answers {name} of {rows} of {len(values)} rows with no number: "
+                    "train and export it again"
+                )
+        return answers
+
+
+def _at(directory: Path) -> str:
+    return f"the model at {directory}"
+
+
+def trimmed(batch: Batch, contract: ModelContract) -> dict[str, np.ndarray[Any, Any]]:
+    """Return the batch with every sequence axis as long as its longest row, at least 1."""
+    feed = {field.name: batch[field.name] for field in contract.fields}
+    for fields in sequence_axes(contract.fields).values():
+        filled = np.logical_or.reduce([_present(field, feed[field.name]).any(axis=0) for field in fields])
+        longest = int(filled.nonzero()[0].max(initial=0)) + 1
+        for one in fields:
+            feed[one.name] = np.ascontiguousarray(feed[one.name][:, :longest])
+    return feed
+
+
+def _present(field: FieldSpec, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return where a sequence holds a value, or elapsed times an event."""
+    return values >= 0 if field.kind == "elapsed" else values != PADDING
+
+
+def _joined(parts: list[dict[str, np.ndarray[Any, Any]]], contract: ModelContract) -> Scores:
+    if not parts:
+        empty = {task: np.zeros(0, dtype=np.float64) for task in contract.tasks}
+        return Scores(tasks=empty, hidden=np.zeros((0, contract.hidden), dtype=np.float32))
+    return Scores(
+        tasks={task: np.concatenate([part[task] for part in parts]).astype(np.float64) for task in contract.tasks},
+        hidden=np.concatenate([part[HIDDEN] for part in parts]),
+    )
+
+
+def _described(port: _Port | None) -> str:
+    return "absent" if port is None else f"{port[0]} {port[1]}"

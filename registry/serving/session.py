@@ -1,0 +1,96 @@
+"""How is a graph opened on the provider that was asked for, and never on another one in silence?
+
+onnxruntime lists CUDA as available on machines without a GPU and falls back to the CPU when CUDA does
+not load. Only the providers of the open session tell the truth.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from features.ground.errors import BadInputError, MissingError
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+Provider = Literal["auto", "cpu", "cuda"]
+
+_CPU = "CPUExecutionProvider"
+_CUDA = "CUDAExecutionProvider"
+_CUDA_OPTIONS = {"use_tf32": "0"}
+"""TF32 keeps 10 bits of the mantissa, far too few for a parity of 1e-5."""
+_WARNING, _FATAL = 2, 4
+_logging = threading.Lock()
+
+
+def open_session(
+    path: Path, provider: Provider = "auto", threads: int | None = None, called: str = ""
+) -> onnxruntime.InferenceSession:
+    """Open an ONNX file for inference.
+
+    Args:
+        path: the ONNX file.
+        provider: ``cpu``, ``cuda``, or ``auto`` for CUDA where it loads and the CPU elsewhere; ask
+            `provider_name` which one it became.
+        threads: threads of one operator; None leaves it to onnxruntime.
+        called: what messages call the file; its path when empty.
+
+    Raises:
+        MissingError: the file does not exist, or `provider` is ``cuda`` and CUDA did not load.
+        BadInputError: the file is no readable ONNX graph.
+    """
+    import onnxruntime
+
+    if not path.is_file():
+        raise MissingError(f"no ONNX file at {path}: export the ranker first")
+    options = onnxruntime.SessionOptions()
+    if threads is not None:
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+    providers: list[Any] = [_CPU] if provider == "cpu" else [(_CUDA, _CUDA_OPTIONS), _CPU]
+    try:
+        with _quiet_fallback(provider != "cpu"):
+            session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+    except Exception as error:  # onnxruntime's own exceptions share no base class below Exception
+        first = str(error).strip().splitlines()[0].replace(str(path), path.name)
+        raise BadInputError(
+            f"{called or path} is not a readable ONNX graph ({first}): export the ranker again"
+        ) from error
+    if provider == "cuda" and provider_name(session) != "cuda":
+        raise MissingError(
+            f"provider 'cuda' was asked for and {', '.join(session.get_providers())} loaded: install a GPU driver with "
+            "CUDA 13 and cuDNN 9, or set provider to 'cpu' or 'auto'"
+        )
+    return session
+
+
+def provider_name(session: onnxruntime.InferenceSession) -> Literal["cpu", "cuda"]:
+    """Return the provider that the session runs on first."""
+    return "cuda" if session.get_providers()[0] == _CUDA else "cpu"
+
+
+@contextlib.contextmanager
+def _quiet_fallback(wants_cuda: bool) -> Iterator[None]:
+    """Load the CUDA libraries that lie beside Python, and keep a failed attempt off the terminal.
+
+    The failure is no secret: it shows in the session's providers, which the caller checks.
+    """
+    import onnxruntime
+
+    if not wants_cuda:
+        yield
+        return
+    # The severity is the process's; the lock keeps one thread from restoring it under another.
+    with _logging:
+        onnxruntime.set_default_logger_severity(_FATAL)
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                onnxruntime.preload_dlls()
+            yield
+        finally:
+            onnxruntime.set_default_logger_severity(_WARNING)

@@ -1,0 +1,1 @@
+"""What is a registered version made of, and how is MLflow asked about it?"""
