@@ -102,7 +102,7 @@ class Ranker(Artifact):
     `history.json`: list of `components.train.train_ranker.config.EpochReport`. `curves.png`: the curves.
     Adapted by LoRA, also `adapter.safetensors`: what was trained, and `adapter.json`:
     `components.rankers.lora.config.AdapterHeader`. Continued from a champion, also `continued.json`:
-    `components.train.continue_ranker.config.Continuation`, `last_seen.safetensors`: by table, int32 UTC day since 1970-01-01
+    `Continuation` of `continue_ranker`, `last_seen.safetensors`: by table, int32 UTC day since 1970-01-01
     of each value of the vocabulary, and `optimiser.safetensors`: its values at the best epoch.
     """
 
@@ -112,7 +112,7 @@ class Ranker(Artifact):
 class Predecessor(Artifact):
     """The ranker that training continues, or that there is none.
 
-    `predecessor.json`: `components.train.take_champion.config.Taken`. `ranker/`: the files of a `Ranker`, if there is one.
+    `predecessor.json`: `Taken` of `take_champion`. `ranker/`: the files of a `Ranker`, if there is one.
     """
 
     kind: ClassVar[str] = "predecessor"
@@ -135,7 +135,7 @@ class OnnxModel(Artifact):
 class EvaluationReport(Artifact):
     """How well the exported model ranks and calibrates on the test split.
 
-    `report.json`: `registry.metrics.report.Evaluation`. `report.html`: self-contained page.
+    `report.json`: `registry.report.Evaluation`. `report.html`: self-contained page.
     `plots/*.png`. `predictions.parquet`: row_id, user, domain, labels and predicted tasks.
     """
 

@@ -17,29 +17,16 @@ from components.platform.offers import read_offers
 ENTRY_POINTS = "rankmill.components"
 """Entry-point group of third-party components: name = ``package.config:COMPONENT``."""
 
-BUILTIN = (
-    "ingest_movielens",
-    "ingest_kuairand",
-    "ingest_open_bandit",
-    "ingest_household",
-    "ingest_table",
-    "validate_data",
-    "materialize_features",
-    "build_training_set",
-    "take_champion",
-    "train_ranker",
-    "continue_ranker",
-    "adapt_ranker",
-    "fit_lightgbm",
-    "export_onnx",
-    "calibrate_ranker",
-    "evaluate_ranker",
-    "simulate_policy",
-    "register_model",
-    "promote_model",
-    "refresh_error_memory",
-    "study_error_memory",
-)
+ROOMS: Mapping[str, tuple[str, ...]] = {
+    "ingest": ("ingest_movielens", "ingest_kuairand", "ingest_open_bandit", "ingest_household", "ingest_table"),
+    "data": ("validate_data", "materialize_features", "build_training_set"),
+    "train": ("take_champion", "train_ranker", "continue_ranker", "adapt_ranker"),
+    "judge": ("fit_lightgbm", "export_onnx", "calibrate_ranker", "evaluate_ranker", "simulate_policy"),
+    "release": ("register_model", "promote_model"),
+    "memory": ("refresh_error_memory", "study_error_memory"),
+}
+"""Our own components by the folder of `components/` that holds them, along the flow."""
+BUILTIN = tuple(name for names in ROOMS.values() for name in names)
 
 
 @dataclass(frozen=True)
@@ -73,7 +60,11 @@ class Catalog(Mapping[str, ComponentSpec]):
 @cache
 def catalog() -> Catalog:
     """Return every component: ours, and those that installed packages offer."""
-    found = {name: importlib.import_module(f"components.{name}.config").COMPONENT for name in BUILTIN}
+    found: dict[str, ComponentSpec] = {
+        name: importlib.import_module(f"components.{room}.{name}.config").COMPONENT
+        for room, names in ROOMS.items()
+        for name in names
+    }
     kinds = {kind.kind: kind for spec in found.values() for kind in _artifacts(spec)}
 
     def adopted(spec: ComponentSpec, package: str, top: str) -> ComponentSpec:

@@ -14,7 +14,7 @@ from pathlib import Path
 from features.ground.errors import BadInputError
 from features.ground.remote_files import sqlite_uri
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 """The application's tree: what Airflow bundles and Ray ships."""
 
 QUIET = {

@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 
 from features.ground.errors import BadInputError, RankmillError
 
-_ROOT = Path(__file__).resolve().parents[1]
+_ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = ("site-packages", "dist-packages")
 _LONGEST = 300
 

@@ -43,7 +43,7 @@ PROJECT = "rankmill"
 ROW_ID, ENTITY_TIME = "__row_id", "event_timestamp"
 CUSTOM_STORE = "RANKMILL_FEATURE_STORE"
 """Environment variable with the path of a `feature_store.yaml` that replaces the embedded stores."""
-DEFAULT_YAML = Path(__file__).with_name("feature_store.yaml")
+DEFAULT_YAML = Path(__file__).resolve().parents[1] / "feature_store.yaml"
 PROVIDER, FEAST_PROVIDERS = "features.joins.online.BulkProvider", ("local", "gcp", "aws", "azure")
 OFFLINE_STORE = {"type": "features.joins.asof_store.AsOfOfflineStore"}
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from features.definitions.recipe import Activity, History, Profile, Rate, Recipe, Sum
 
-SHIPPED = Path(__file__).resolve().parent / "definitions"
+SHIPPED = Path(__file__).resolve().parents[1] / "definitions"
 """Folder of the shipped definitions."""
 _PACKAGE = "features.definitions"
 _MOST = 10_000

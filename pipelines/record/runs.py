@@ -24,6 +24,7 @@ from components.platform.settings import Settings
 from features.declaration import Frozen
 from features.ground.files import write_durably
 from pipelines.language.hiding import hidden
+from pipelines.language.plan import Plan
 
 START, END, PINNED, REPORT = "run.json", "end.json", "pinned", "report.html"
 FAILED = ".failed.json"
@@ -31,6 +32,54 @@ State = Literal["running", "success", "failed", "stopped", "killed", "unfinished
 """`killed`: its process is gone without a word; `unfinished`: a scheduled run, and nothing was heard for a day."""
 _SILENT = timedelta(days=1)
 Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What ended the run.
+
+    Attributes:
+        stage: name of the stage, empty when it was none.
+        message: one sentence.
+        exit_code: exit status that tells its kind.
+    """
+
+    stage: str
+    message: str
+    exit_code: int
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """What a run came to.
+
+    Attributes:
+        plan: the pipeline.
+        run_id: id of the DAG run.
+        folder: run record: one JSON file per finished stage, `run.log`, and what failed stages kept.
+        seconds: duration.
+        results: what the finished stages returned, in the order of the plan.
+        failure: what went wrong, or None.
+        again: command that continues the run; empty when there is nothing to continue.
+    """
+
+    plan: Plan
+    run_id: str
+    folder: Path
+    seconds: float
+    results: tuple[StageResult, ...]
+    failure: Failure | None
+    again: str = ""
+
+    @property
+    def exit_code(self) -> int:
+        """0, or what the failure says; 128 + its number when a signal stopped the run."""
+        return self.failure.exit_code if self.failure else 0
+
+    @property
+    def log(self) -> Path:
+        """File with everything that Airflow and the engines said."""
+        return self.folder / "run.log"
 
 
 class RunStart(Frozen):

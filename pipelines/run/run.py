@@ -21,6 +21,7 @@ from pipelines.language.plan import Plan
 from pipelines.language.profile import ACTIVE, active_profile
 from pipelines.language.selection import ALL, Selection, refuse_missing, select
 from pipelines.record import runs
+from pipelines.record.runs import Failure, RunOutcome
 from pipelines.run.airflow_home import in_process_environment, initialise, private_home, writing_below
 from pipelines.run.predict import predict
 from pipelines.run.resume import command_to_continue
@@ -32,54 +33,6 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from rich.console import Console
-
-
-@dataclass(frozen=True)
-class Failure:
-    """What ended the run.
-
-    Attributes:
-        stage: name of the stage, empty when it was none.
-        message: one sentence.
-        exit_code: exit status that tells its kind.
-    """
-
-    stage: str
-    message: str
-    exit_code: int
-
-
-@dataclass(frozen=True)
-class RunOutcome:
-    """What a run came to.
-
-    Attributes:
-        plan: the pipeline.
-        run_id: id of the DAG run.
-        folder: run record: one JSON file per finished stage, `run.log`, and what failed stages kept.
-        seconds: duration.
-        results: what the finished stages returned, in the order of the plan.
-        failure: what went wrong, or None.
-        again: command that continues the run; empty when there is nothing to continue.
-    """
-
-    plan: Plan
-    run_id: str
-    folder: Path
-    seconds: float
-    results: tuple[StageResult, ...]
-    failure: Failure | None
-    again: str = ""
-
-    @property
-    def exit_code(self) -> int:
-        """0, or what the failure says; 128 + its number when a signal stopped the run."""
-        return self.failure.exit_code if self.failure else 0
-
-    @property
-    def log(self) -> Path:
-        """File with everything that Airflow and the engines said."""
-        return self.folder / "run.log"
 
 
 def run_pipeline(

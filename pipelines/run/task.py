@@ -1,4 +1,4 @@
-"""What does one task of a DAG do? Params, window and inputs in, `components.platform.execute` out; no Airflow in here."""
+"""What does one task of a DAG do? Params, window and inputs in, an executed stage out; no Airflow in here."""
 
 from __future__ import annotations
 

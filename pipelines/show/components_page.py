@@ -32,7 +32,8 @@ def page() -> str:
 
 def component_section(spec: ComponentSpec) -> list[str]:
     """Return the lines about one component."""
-    lines = ["", f"## {spec.name}", "", f"{prose(spec.summary)} [More](../components/{spec.name}/README.md)", ""]
+    folder = spec.entrypoint.rpartition(".")[0].replace(".", "/")
+    lines = ["", f"## {spec.name}", "", f"{prose(spec.summary)} [More](../{folder}/README.md)", ""]
     ports = [("`in`", name, kind) for name, kind in spec.input_types.items()]
     ports += [("output", name, kind) for name, kind in spec.output_types.items()]
     cells = [(side, code(name), kind.kind, prose(kind.describe())) for side, name, kind in ports]

@@ -11,7 +11,7 @@ from typing import Literal
 from pipelines.language.plan import Plan
 
 StageState = Literal["planned", "hit", "miss", "runs", "missing", "done", "cached", "failed", "not run"]
-"""What a stage would do, or what it did; `hit`, `miss`, `runs` and `missing` as in `pipelines.language.plan.Prediction`."""
+"""What a stage would do, or what it did; `hit`, `miss`, `runs` and `missing` as in `Prediction` of a plan."""
 COLOURS: dict[StageState, tuple[str, str]] = {
     "planned": ("#f5f7fa", "#7b8794"),
     "hit": ("#e3f0fb", "#2b6cb0"),

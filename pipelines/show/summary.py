@@ -12,14 +12,14 @@ from components.platform.execute import StageResult
 from components.platform.settings import Settings
 from components.platform.store import Store, open_store
 from registry.gate.verdict import Verdict
-from registry.metrics.report import ALL, Cell, Evaluation, Interval
+from registry.report import ALL, Cell, Evaluation, Interval
 from registry.serving.contract import RegisteredVersion
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from pipelines.run.run import Failure, RunOutcome
+    from pipelines.record.runs import Failure, RunOutcome
     from registry.memory.prequential import SlotReport
 
 PAGES = (

@@ -63,7 +63,7 @@ def hide_secrets() -> None:
 
 def filtered(log: Path) -> int:
     """Return a descriptor whose writings reach `log` without secrets, also from children that outlive this process."""
-    command = [sys.executable, "-S", "-P", str(ROOT / "pipelines" / "log_filter.py"), str(log)]
+    command = [sys.executable, "-S", "-P", str(ROOT / "pipelines" / "run" / "log_filter.py"), str(log)]
     # Not in this process group: Ctrl-C would end it before the engines' last words.
     child = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
     pipe = child.stdin

@@ -78,7 +78,7 @@ class Promotions:
         return self._settle(model)[0]
 
     def taken_back(self, model: str) -> dict[str, Entry]:
-        """Return, by digest, the entry that took a version back and is not lifted; see `registry.champion.ledger.taken_back`."""
+        """Return, by digest, the entry that took a version back and is not lifted; see `taken_back`."""
         return taken_back(self.ledger.entries(model))
 
     def moved_by(self, model: str, request: Request) -> bool:

@@ -19,7 +19,7 @@ from features.ground.errors import BadInputError
 from registry.gate.policy import GatePolicy
 from registry.gate.verdict import Judgement, Verdict
 from registry.metrics import auc, log_loss, pcoc, stable_paired_bootstrap
-from registry.metrics.report import ALL, Interval
+from registry.report import ALL, Interval
 
 Array = NDArray[Any]
 Outcome = Literal["passed", "refused", "not judged"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from registry.gate.decide import worst_of
 from registry.gate.verdict import Judgement, Verdict
-from registry.metrics.report import ALL
+from registry.report import ALL
 
 _HEADINGS = {
     "auc": "AUC, challenger − champion",

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from registry.metrics.report import Metric
 from registry.metrics.resampling import (
     bootstrap,
     bootstrap_all,
@@ -30,6 +29,7 @@ from registry.metrics.weighted import (
     statistic,
     user_aucs,
 )
+from registry.report import Metric
 
 __all__ = [
     "BINS",

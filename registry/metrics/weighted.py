@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from features.ground.errors import BadInputError
-from registry.metrics.report import Metric
+from registry.report import Metric
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

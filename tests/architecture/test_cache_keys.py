@@ -41,7 +41,7 @@ NAMED = (
 PROBE = """
 import json, sys
 from pathlib import Path
-from components import sources
+from components.platform import sources
 from components.platform.cache import key_parts
 from components.platform.catalog import catalog
 from components.platform.settings import ROOT
@@ -52,7 +52,8 @@ def keys():
 
 before, files = keys(), {}
 reach = {name: set(sources.source_files(*sources.modules_of(spec))) for name, spec in catalog().items()}
-for file in sorted({f"components/{name}/component.py" for name in reach} | {*sys.argv[1:]}):
+own = {spec.entrypoint.partition(":")[0].replace(".", "/") + ".py" for spec in catalog().values()}
+for file in sorted(own | {*sys.argv[1:]}):
     path, text = ROOT / file, (ROOT / file).read_bytes()
     path.write_bytes(text + b"#")
     after = keys()
@@ -105,7 +106,7 @@ for name, entry in {entries!r}.items():
     assert [name for name, *_ in lines] == [*BUILTIN]
     for name, *modules in lines:
         loaded = {file for module in modules for file, _ in _files_of_import(module)}
-        assert f"components/{name}/component.py" in loaded and loaded <= reachable(name)
+        assert entries[name].replace(".", "/") + ".py" in loaded and loaded <= reachable(name)
 
 
 def imports_by_syntax(file: Path) -> Iterator[str]:

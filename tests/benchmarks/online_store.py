@@ -73,7 +73,7 @@ BENCHMARK = Benchmark(
         "newest row per user, which both do alike, are inside. The two databases are equal, row by row.",
         "Of Feast's time about two fifths go into one SQL statement per cell, a third into turning cells into message "
         "objects one by one (half of that asks pandas whether a value is missing), and the rest into keys and into "
-        "looking at each message again. `features/joins/online.py` is a Feast provider that encodes columns, spells keys "
+        "looking at each message again. `joins/online.py` is a Feast provider that encodes columns, spells keys "
         "by the array, and hands SQLite batches in the order of its index with a page cache that holds them.",
     ),
 )

@@ -218,7 +218,7 @@ BENCHMARK = Benchmark(
         "What grows with the vocabulary is the time of the rows, which are read and changed all over a table. A large "
         "table lies in pages of 2 MiB; without them that time is about a third longer at 1,000,000 ids.",
         "A training stage lets threads that wait turn for a tenth of a millisecond before they sleep, and keeps the "
-        "memory that it frees (`components/train/train_ranker/machine.py`). With threads that sleep at once a step at 10,000 "
+        "memory that it frees (`train_ranker/machine.py`). With threads that sleep at once a step at 10,000 "
         "ids takes 36 ms. OpenMP's default is 4 % faster, but with it two trainings beside each other took 238 ms a "
         "step, where 68 are possible with ours.",
         "Nothing on this page was measured on a GPU. `device: cuda` takes the same steps from pinned memory with "

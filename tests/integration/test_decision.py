@@ -24,7 +24,7 @@ from components.platform.execute import StageResult
 from components.platform.settings import Settings
 from components.platform.store import ArtifactRef, open_store
 from registry.metrics import pcoc
-from registry.metrics.report import Evaluation
+from registry.report import Evaluation
 from registry.serving.calibration import Calibration, Isotonic, Platt
 from registry.serving.served_model import Scores, ServedModel
 from tests.stages import run_stage

@@ -12,7 +12,7 @@ import pyarrow as pa
 from components.judge.evaluate_ranker.rows import Judged, judged
 from components.rankers.tasks import Task
 from registry.metrics import ece, log_loss, pcoc
-from registry.metrics.report import ALL
+from registry.report import ALL
 from registry.serving.calibration import Calibration, CalibrationCell, Floats, Identity, Stage
 from registry.serving.served_model import ServedModel
 

@@ -36,7 +36,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     from components.rankers.tasks import tasks_of
     from features.encode import Encoder
     from registry.metrics import auc
-    from registry.metrics.report import ALL
+    from registry.report import ALL
 
     dataset = context.local(inputs.dataset)
     declaration = read_schema(dataset).declaration

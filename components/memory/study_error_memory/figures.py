@@ -20,7 +20,7 @@ from components.memory.study_error_memory.report import (
 from features.declaration import Name
 from registry import metrics
 from registry.memory.prequential import Replay, Stream, span
-from registry.metrics.report import Interval
+from registry.report import Interval
 
 Array = np.ndarray[Any, Any]
 Predicted = Mapping[str, Mapping[str, Array]]

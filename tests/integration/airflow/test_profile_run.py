@@ -72,7 +72,7 @@ def test_a_run_in_a_profile_leaves_no_secret_anywhere(world: World) -> None:
 
 TASK = """
 import os
-from pipelines import airflow_dag
+from pipelines.run import airflow_dag
 from airflow.sdk.log import redact
 airflow_dag._use_profile()
 print(os.environ["PROBE_SECRET"] == os.environ["PROBE_VAULT"], redact("it is " + os.environ["PROBE_VAULT"]))

@@ -15,7 +15,7 @@ from components.platform.store import ArtifactRef, open_store
 from features.declaration import Window
 from registry.champion.ledger import Ledger
 from registry.metrics import auc
-from registry.metrics.report import ALL, Cell, Evaluation, Interval
+from registry.report import ALL, Cell, Evaluation, Interval
 from registry.serving.contract import RegisteredVersion
 from registry.serving.served_model import ServedModel
 from registry.versions.client import Registry

@@ -26,7 +26,10 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def test_four_first_users_at_once_make_one_whole_database(tmp_path: Path) -> None:
     settings = Settings.at(tmp_path / "fresh home")
-    code = "import sys; from registry.versions.client import experiment\nprint(experiment(sys.argv[1], 'training', sys.argv[2]))"
+    code = (
+        "import sys; from registry.versions.client import experiment\n"
+        "print(experiment(sys.argv[1], 'training', sys.argv[2]))"
+    )
     command = [sys.executable, "-c", code, settings.tracking_uri, settings.mlflow_artifacts]
     racing = [
         subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)
@@ -44,7 +47,10 @@ def test_four_first_users_at_once_make_one_whole_database(tmp_path: Path) -> Non
 
 
 def test_initialising_again_does_nothing_and_imports_nothing(initialised: Settings) -> None:
-    code = "import sys; from registry.versions.client import initialise; initialise(sys.argv[1]); print('mlflow' in sys.modules)"
+    code = (
+        "import sys; from registry.versions.client import initialise\n"
+        "initialise(sys.argv[1]); print('mlflow' in sys.modules)"
+    )
     command = [sys.executable, "-c", code, initialised.tracking_uri]
     assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout == "False\n"
 

@@ -15,7 +15,7 @@ from components.platform.errors import BadInputError
 from components.rankers.tasks import tasks_of
 from features.declaration import Declaration
 from registry.metrics import auc, gauc
-from registry.metrics.report import ALL, Cell, Interval
+from registry.report import ALL, Cell, Interval
 
 DECLARATION = Declaration(feedback=("like", "love"), domain="band")
 START = datetime(2024, 3, 1, tzinfo=UTC)

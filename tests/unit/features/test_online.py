@@ -160,7 +160,7 @@ def test_a_batch_is_a_transaction(definitions: Definitions, tmp_path: Path, monk
 
     monkeypatch.setattr(online, "_rows", failing)
     yaml = tmp_path / "store.yaml"
-    text = (Path(online.__file__).parent / "feature_store.yaml").read_text()
+    text = (Path(online.__file__).parents[1] / "feature_store.yaml").read_text()
     text = text.replace("online_write_batch_size: 10000", "online_write_batch_size: 25")
     yaml.write_text(text.replace("../.rankmill/feast/", f"{tmp_path}/feast/"))
     monkeypatch.setenv("RANKMILL_FEATURE_STORE", str(yaml))

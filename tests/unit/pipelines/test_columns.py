@@ -85,8 +85,8 @@ def test_a_label_that_several_columns_decide_does_not_taint_them(tmp_path: Path)
 
 @pytest.mark.parametrize("name", ["movielens", "kuairand", "open_bandit", "household"])
 def test_a_shipped_ingestion_tells_what_it_publishes(name: str) -> None:
-    component = importlib.import_module(f"components.ingest_{name}.component")
-    spec = importlib.import_module(f"components.ingest_{name}.config").COMPONENT
+    component = importlib.import_module(f"components.ingest.ingest_{name}.component")
+    spec = importlib.import_module(f"components.ingest.ingest_{name}.config").COMPONENT
     told = spec.flow.gives(spec.config(), {})["events"]
     assert list(told.known) == component.events_schema().names and told.whole
     roles = [column.role for column in told.known.values()]

@@ -70,7 +70,7 @@ def test_a_scheduled_run_of_which_nothing_is_heard_is_unfinished(settings: Setti
 def test_a_run_of_a_process_that_is_gone_was_killed(settings: Settings) -> None:
     code = (
         "import os, signal, sys, pathlib, datetime\n"
-        "from components.platform.settings import Settings\nfrom pipelines import runs\n"
+        "from components.platform.settings import Settings\nfrom pipelines.record import runs\n"
         "s = Settings.at(pathlib.Path(sys.argv[1]))\n"
         "runs.write_start(s, runs.start_of('toy', 'r', datetime.datetime.now(datetime.UTC), ('first',), {}))\n"
         "os.kill(os.getpid(), signal.SIGKILL)"

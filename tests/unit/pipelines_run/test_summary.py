@@ -16,11 +16,11 @@ from components.platform.settings import Settings
 from components.platform.store import open_store
 from features.declaration import Window
 from pipelines.language.check import load_plan, pipeline_path
-from pipelines.run.run import Failure, RunOutcome
+from pipelines.record.runs import Failure, RunOutcome
 from pipelines.show.summary import print_summary
 from registry.gate.verdict import Verdict
 from registry.memory.prequential import SlotMetrics, SlotReport, TaskSlot
-from registry.metrics.report import Cell, Evaluation, Interval
+from registry.report import Cell, Evaluation, Interval
 from registry.serving.contract import RegisteredVersion
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)

@@ -15,7 +15,7 @@ from registry.gate.decide import PairedPredictions, decide, describe, judge, wor
 from registry.gate.policy import Floor, GatePolicy
 from registry.gate.verdict import Judgement, Verdict
 from registry.metrics import auc
-from registry.metrics.report import ALL
+from registry.report import ALL
 
 FAST = {"resamples": 60, "most_resamples": 60, "min_positives": 20}
 DOMAINS = ("east", "north", "west")

@@ -42,7 +42,7 @@ from pipelines.show.graph_page import page as graph_page
 from pipelines.show.report import render as run_page
 from registry.gate.verdict import Judgement, Verdict
 from registry.gate.verdict_page import render as verdict_page
-from registry.metrics.report import ALL, Cell, Evaluation, Interval
+from registry.report import ALL, Cell, Evaluation, Interval
 from registry.serving.contract import ModelContract, ParityReport
 from registry.versions.card import Lineage, model_card
 
@@ -325,8 +325,11 @@ def test_no_markdown_gets_markup_from_a_text(
 def test_every_builder_of_markdown_is_tried() -> None:
     builders = {path for path, tree in _modules() if _imports(tree, "registry.markdown")}
     assert builders == {
-        "registry/versions/card.py", "pipelines/compare/page.py", "pipelines/show/components_page.py", "pipelines/show/dag_doc.py"
-    }  # fmt: skip
+        "registry/versions/card.py",
+        "pipelines/compare/page.py",
+        "pipelines/show/components_page.py",
+        "pipelines/show/dag_doc.py",
+    }
     tables = {path for path, _ in _modules() if "|---" in (ROOT / path).read_text(encoding="utf-8")}
     assert not tables, "a table of Markdown by hand: use registry.markdown.table"
 
