@@ -1,7 +1,7 @@
 """What does an engineer see in the editor? Squiggles, completion and hover of a real YAML language server.
 
 `make test-editor` installs the server from `package-lock.json` and runs this; `make test` checks the same files with a
-JSON Schema validator (`tests/unit/pipelines/test_schema.py`).
+JSON Schema validator (`tests/unit/pipelines/language/test_schema.py`).
 """
 
 from __future__ import annotations

@@ -1,0 +1,194 @@
+"""Does the graph of a request answer as the ranker does on rows, and compute once what candidates share?"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from torch import nn
+
+from components.data.training_set import read_schema
+from components.judge.export_onnx.config import Config
+from components.judge.export_onnx.graph import export_graph
+from components.judge.export_onnx.parity import compare, require
+from components.judge.export_onnx.request import RequestRanker, SplitLinear, request_fields
+from components.platform.errors import BadInputError, MissingError
+from components.rankers.base import RankerModule
+from components.rankers.build import build_ranker
+from components.rankers.config import RANKERS, RankerConfig
+from components.rankers.tasks import tasks_of
+from components.testing.ranker import example_batch, example_schema
+from features.declaration import RankerSchema
+from registry.serving.request_graph import REQUEST, REQUEST_CONTRACT, RequestContract, RequestGraph
+from registry.serving.served_model import ServedModel
+from registry.serving.session import open_session
+from tests.unit.components.judge.export.conftest import Exported
+
+WHOLE = ("adaptdhm", "autoint", "dcnv2", "fintrec", "gnolr", "lr", "star")
+"""Rankers that cannot be divided."""
+DIVIDED: list[dict[str, Any]] = [{"name": name} for name in sorted(RANKERS) if name not in WHOLE] + [
+    {"name": "esmm", "sequence": "tin"},
+    {"name": "mmoe", "sequence": "transformer", "interaction": "mlp"},
+    {"name": "ple", "sequence": "din", "embedding": "hashed", "buckets": 50},
+]
+"""Between them every part that can be divided: exports take seconds, so not every pair."""
+TASKS = ("like", "love", "love_given_like")
+
+
+def _ranker(block: dict[str, Any], schema: RankerSchema) -> RankerModule:
+    """Return a ranker whose every weight is in its answers."""
+    torch.manual_seed(0)
+    small = {} if block["name"] == "lr" else {"hidden": (8, 4, 4) if block["name"] == "gnolr" else (8, 4)}
+    ranker = build_ranker(RankerConfig.model_validate(small | block), schema).eval()
+    with torch.no_grad():
+        for parameter in ranker.parameters():
+            parameter.add_(torch.randn(parameter.shape) * 0.3)
+    return ranker
+
+
+@pytest.mark.parametrize("block", DIVIDED, ids=lambda block: "-".join(str(v) for v in block.values()))
+def test_it_answers_as_rows_do(block: dict[str, Any], tmp_path: Path) -> None:
+    schema = example_schema("like", "love")
+    ranker, once = _ranker(block, schema), request_fields(schema, ())
+    assert once == ("recent_items", "recent_likes", "recent_times", "taste", "user_id")
+    export_graph(RequestRanker(ranker, schema, once), schema, TASKS, tmp_path / REQUEST, once)
+    session = open_session(tmp_path / REQUEST, "cpu")
+    shapes = {x.name: x.shape for x in session.get_inputs()}
+    assert (shapes["user_id"], shapes["taste"], shapes["item_id"]) == ([1], [1, 3], ["batch"])
+    rows = {name: values.numpy() for name, values in example_batch(300).items()}
+    require(compare(ranker, session, schema.fields, TASKS, rows, 1e-5, once), "the differences")
+    # Candidates differ in what they are told of the item, and requests in what they are told of the user.
+    feed = {name: values[:1] if name in once else values for name, values in rows.items()}
+    like = session.run(["like"], feed)[0]
+    assert like.shape == (300,) and np.std(like) > 1e-3
+    other = session.run(["like"], feed | {name: rows[name][7:8] for name in once})[0]
+    assert np.abs(other - like).max() > 1e-3
+
+
+def test_columns_of_the_wrong_side_would_be_found() -> None:
+    """Negative control of the comparison: a weight of the request's share that is moved changes answers."""
+    schema = example_schema("like", "love")
+    ranker, once = _ranker({"name": "esmm"}, schema), request_fields(schema, ())
+    divided = RequestRanker(ranker, schema, once)
+    batch = example_batch(20)
+    feed = {name: values[:1] if name in once else values for name, values in batch.items()}
+    repeated = {name: values[:1].expand_as(values) if name in once else values for name, values in batch.items()}
+    with torch.inference_mode():
+        torch.testing.assert_close(divided(feed)["love"], ranker(repeated)["love"], atol=1e-6, rtol=1e-5)
+        for layer in (module for module in divided.modules() if isinstance(module, SplitLinear)):
+            layer.shared.copy_(layer.shared.roll(1, dims=1))
+        assert (divided(feed)["love"] - ranker(repeated)["love"]).abs().max() > 1e-3
+
+
+def test_the_share_of_a_request_is_computed_for_one_row() -> None:
+    """Rows that reach each linear layer and the history's encoder."""
+    schema = example_schema("like", "love")
+    once = request_fields(schema, ())
+    divided = RequestRanker(_ranker({"name": "esmm", "sequence": "mean"}, schema), schema, once)
+    seen: dict[str, tuple[int, int]] = {}
+
+    def look(module: nn.Module, args: tuple[Any, ...]) -> None:
+        if isinstance(module, SplitLinear):
+            seen["layer"] = (len(args[0].shared), len(args[0].own))
+        elif module is divided.histories["recent_items"]:
+            seen["history"] = (len(args[0]), 0)
+
+    for module in divided.modules():
+        module.register_forward_pre_hook(look)
+    divided({name: values[:1] if name in once else values for name, values in example_batch(20).items()})
+    assert seen == {"layer": (1, 20), "history": (1, 0)}
+
+
+def test_the_graph_holds_each_weight_once(tmp_path: Path) -> None:
+    schema = example_schema("like", "love")
+    ranker, once = _ranker({"name": "esmm"}, schema), request_fields(schema, ())
+    export_graph(RequestRanker(ranker, schema, once), schema, TASKS, tmp_path / REQUEST, once)
+    held = sum(int(np.prod(x.dims)) for x in onnx.load(str(tmp_path / REQUEST)).graph.initializer)
+    assert held <= sum(p.numel() for p in ranker.parameters()) + 100  # and some constants
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_ranker_that_cannot_be_divided_is_refused(name: str) -> None:
+    schema = example_schema("like", "love")
+    with pytest.raises(BadInputError, match="export it with shape: row") as error:
+        RequestRanker(_ranker({"name": name}, schema), schema, request_fields(schema, ()))
+    assert "\n" not in str(error.value)
+
+
+def test_context_is_what_its_author_says() -> None:
+    schema = example_schema("like", "love")
+    unsaid = schema.model_copy(update={"sides": {k: v for k, v in schema.sides.items() if k != "taste"}})
+    assert "taste" not in request_fields(unsaid, ())
+    assert "taste" in request_fields(unsaid, ("taste",))
+    with pytest.raises(BadInputError, match="'hour', which the ranker does not read"):
+        request_fields(schema, ("hour",))
+    with pytest.raises(BadInputError, match="'item_id', which describes the item"):
+        request_fields(schema, ("item_id",))
+    with pytest.raises(ValueError, match="context is read by shape: request"):
+        Config.model_validate({"context": ["hour"]})
+
+
+@pytest.mark.parametrize(("side", "says"), [("user", "do not differ"), ("item", "belongs to the request")])
+def test_one_sided_fields_are_refused(side: str, says: str) -> None:
+    schema = example_schema("like", "love")
+    every = {field.name: side for field in schema.fields}
+    declaration = schema.declaration.model_copy(update={"domain": None})
+    schema = schema.model_copy(update={"sides": every, "declaration": declaration})
+    with pytest.raises(BadInputError, match=says):
+        RequestRanker(_ranker({"name": "dnn"}, schema), schema, request_fields(schema, ()))
+
+
+@pytest.fixture(scope="module")
+def served(esmm: Exported, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = Path(shutil.copytree(esmm.directory, tmp_path_factory.mktemp("request") / "model"))
+    schema = read_schema(directory)
+    once = request_fields(schema, ())
+    tasks = tuple(task.name for task in tasks_of(schema.declaration))
+    assert isinstance(esmm.ranker, RankerModule)
+    export_graph(RequestRanker(esmm.ranker, schema, once), schema, tasks, directory / REQUEST, once)
+    (directory / REQUEST_CONTRACT).write_text(RequestContract(once=once).model_dump_json())
+    return directory
+
+
+def test_a_request_is_scored_from_raw_rows_as_the_model_scores_them(served: Path, training_set_dir: Path) -> None:
+    model = ServedModel.open(served, "cpu")
+    graph = RequestGraph.open(model, "cpu")
+    rows = pq.read_table(training_set_dir / "raw" / "test.parquet").slice(0, 12)
+    time = model.contract.schema_.declaration.time
+    for place, name in enumerate(rows.column_names):
+        if name in graph.once or name == time:
+            first = rows.schema.field(name), rows[name].combine_chunks().take(pa.array([0] * 12))
+            rows = rows.set_column(place, *first)
+    batch = model.encoder.encode(rows.select(model.encoder.columns))
+    expected, found = model.run(batch), graph.run(batch)
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, atol=1e-5)
+    shortened = {name: values[:1] if name in graph.once else values for name, values in batch.items()}
+    assert (graph.run(shortened)["love"] == found["love"]).all()
+
+
+def test_rows_of_two_requests_and_missing_files_are_refused(served: Path, tmp_path: Path, esmm: Exported) -> None:
+    graph = RequestGraph.open(ServedModel.open(served, "cpu"), "cpu")
+    users = esmm.test.features["user_id"]
+    two = [0, int(np.flatnonzero(users != users[0])[0])]
+    with pytest.raises(BadInputError, match="by themselves"):
+        graph.run({name: values[two] for name, values in esmm.test.features.items()})
+    with pytest.raises(BadInputError, match="no value of"):
+        graph.run({name: values[:0] for name, values in esmm.test.features.items()})
+    with pytest.raises(MissingError, match="export it with shape: request"):
+        RequestGraph.open(ServedModel.open(esmm.directory, "cpu"), "cpu")
+    broken = Path(shutil.copytree(served, tmp_path / "broken"))
+    (broken / REQUEST_CONTRACT).write_text('{"once": ["user_id"]}')
+    with pytest.raises(BadInputError, match="has other inputs than"):
+        RequestGraph.open(ServedModel.open(broken, "cpu"), "cpu")
+    (broken / REQUEST_CONTRACT).write_text("{")
+    with pytest.raises(BadInputError, match="cannot be read"):
+        RequestGraph.open(ServedModel.open(broken, "cpu"), "cpu")

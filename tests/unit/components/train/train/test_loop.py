@@ -1,0 +1,238 @@
+"""Does the loop learn what is there, nothing else, and the same for any number of workers?"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from components.data.training_set import SPLITS, EncodedSplit, read_encoded, read_schema, write_encoded
+from components.platform.errors import BadInputError
+from components.rankers.build import build_ranker
+from components.rankers.config import RankerConfig
+from components.rankers.tasks import tasks_of
+from components.train.train_ranker.batches import open_split
+from components.train.train_ranker.config import Config, EpochReport
+from components.train.train_ranker.job import TrainingJob, read_progress
+from components.train.train_ranker.loop import train
+from components.train.train_ranker.validation import Replica, judge, predict
+
+ROOT = Path(__file__).resolve().parents[5]
+Change = Callable[[EncodedSplit], EncodedSplit]
+Fit = Callable[..., tuple[dict[str, torch.Tensor], list[EpochReport]]]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def job_of(dataset: Path, directory: Path, **config: Any) -> TrainingJob:
+    directory.mkdir(parents=True, exist_ok=True)
+    config.setdefault("ranker", RankerConfig(name="esmm", embedding_width=8, hidden=(16, 8)))
+    return TrainingJob(name="test", dataset=dataset, directory=directory, config=Config(**config))
+
+
+@pytest.fixture
+def fit(tmp_path: Path, training_set_dir: Path) -> Fit:
+    """Train in this process; return the kept weights and the epochs."""
+
+    def run(dataset: Path = training_set_dir, **config: Any) -> tuple[dict[str, torch.Tensor], list[EpochReport]]:
+        job = job_of(dataset, tmp_path / f"run{len(list(tmp_path.iterdir()))}", **config)
+        train(job, Replica())
+        weights = load_file(str(job.directory / "weights.safetensors"))
+        return weights, [progress.report for progress in read_progress(job.directory)]
+
+    return run
+
+
+@pytest.fixture
+def altered(tmp_path: Path, training_set_dir: Path) -> Callable[..., Path]:
+    """Copy the training set with some of its splits changed."""
+
+    def copy(change: Change, *splits: str) -> Path:
+        schema = read_schema(training_set_dir)
+        target = tmp_path / f"altered{len(list(tmp_path.iterdir()))}"
+        target.mkdir()
+        shutil.copy(training_set_dir / "schema.json", target / "schema.json")
+        for name in SPLITS:
+            rows = read_encoded(training_set_dir, name, schema)
+            write_encoded(target / "encoded" / f"{name}.arrow", change(rows) if name in splits else rows)
+        return target
+
+    return copy
+
+
+def relabelled(rows: EncodedSplit, labels: dict[str, np.ndarray[Any, Any]]) -> EncodedSplit:
+    return EncodedSplit(features=rows.features, labels=labels, domain=rows.domain, user=rows.user)
+
+
+def shuffled(rows: EncodedSplit) -> EncodedSplit:
+    order = np.random.default_rng(1).permutation(rows.rows)
+    return relabelled(rows, {name: values[order] for name, values in rows.labels.items()})
+
+
+def one_class(rows: EncodedSplit) -> EncodedSplit:
+    return relabelled(rows, {name: np.zeros_like(values) for name, values in rows.labels.items()})
+
+
+def first(rows: EncodedSplit, count: int) -> EncodedSplit:
+    return EncodedSplit(
+        features={name: values[:count] for name, values in rows.features.items()},
+        labels={name: values[:count] for name, values in rows.labels.items()},
+        domain=rows.domain[:count],
+        user=rows.user[:count],
+    )
+
+
+@pytest.mark.parametrize("name", ["esmm", "lr"])
+def test_it_beats_chance_and_a_shuffled_control_does_not(name: str, fit: Fit, altered: Callable[..., Path]) -> None:
+    ranker = RankerConfig(name=name)
+    config = {"ranker": ranker, "epochs": 6, "batch_size": 256, "learning_rate": 0.003 if name == "esmm" else 0.03}
+    for dataset, low, high in ((None, 0.62, 1.0), (altered(shuffled, "train"), 0.4, 0.6)):
+        _, history = fit(**({} if dataset is None else {"dataset": dataset}), **config)
+        kept = next(report for report in reversed(history) if report.best)
+        for task in ("like", "love"):
+            assert low < kept.metrics[f"validation/{task}/auc"] < high, (task, kept)
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(fit: Fit) -> None:
+    ranker = RankerConfig(name="esmm", hidden=(16, 8), dropout=0.3)
+    (first_weights, first_history), (again, again_history), (other, _) = (
+        fit(ranker=ranker, epochs=2, seed=seed) for seed in (5, 5, 6)
+    )
+    assert first_history == again_history
+    assert all(torch.equal(first_weights[name], again[name]) for name in first_weights)
+    assert not all(torch.equal(first_weights[name], other[name]) for name in first_weights)
+
+
+TWO_WORKERS = """
+import sys
+from pathlib import Path
+import torch, torch.distributed as dist
+from components.train.train_ranker.job import TrainingJob
+from components.train.train_ranker.loop import train
+from components.train.train_ranker.validation import Replica
+job, rank, meeting = TrainingJob.model_validate_json(Path(sys.argv[1]).read_text()), int(sys.argv[2]), sys.argv[3]
+torch.set_num_threads(1)
+dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+train(job, Replica(rank=rank, world=2))
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [("esmm", 600), ("esmm", 257), ("adaptdhm", 257)],
+    ids=["one batch", "last batch smaller than the workers", "the same with sums inside the ranker"],
+)
+def test_two_workers_make_the_model_of_one(
+    name: str, rows: int, tmp_path: Path, fit: Fit, altered: Callable[..., Path]
+) -> None:
+    """A real gloo group of two processes; 257 rows in batches of 256 leave one worker without a row."""
+    ranker = RankerConfig(name=name, embedding_width=8, hidden=(16, 8))
+    dataset = altered(lambda split: first(split, rows), "train")
+    batch_size = 1024 if rows == 600 else 256
+    one, one_history = fit(dataset=dataset, ranker=ranker, epochs=1, batch_size=batch_size, learning_rate=0.01)
+    job = job_of(dataset, tmp_path / "two", ranker=ranker, epochs=1, batch_size=batch_size, learning_rate=0.01)
+    path = job.write()
+    workers = [
+        subprocess.Popen([sys.executable, "-c", TWO_WORKERS, str(path), str(rank), str(tmp_path / "meet")], cwd=ROOT)
+        for rank in (0, 1)
+    ]
+    assert [worker.wait(120) for worker in workers] == [0, 0]
+    two = load_file(str(job.directory / "weights.safetensors"))
+    [progress] = read_progress(job.directory)
+    assert one.keys() == two.keys()
+    for name, values in one.items():
+        torch.testing.assert_close(two[name], values, atol=1e-5, rtol=0, msg=name)
+    assert progress.report.train_loss == pytest.approx(one_history[0].train_loss, abs=1e-5)
+    assert progress.report.metrics == pytest.approx(one_history[0].metrics, abs=1e-4)
+
+
+def test_each_epoch_shows_the_routing_of_a_ranker_that_routes(fit: Fit) -> None:
+    _, history = fit(ranker=RankerConfig(name="adaptdhm", hidden=(8,)), epochs=2, batch_size=256)
+    for report in history:
+        shown = {name: value for name, value in report.metrics.items() if name.startswith("routing/")}
+        assert {"routing/assignment_entropy", "routing/max_coefficient", "routing/centre_cosine_max"} < shown.keys()
+        assert sum(shown[f"routing/usage_{k}"] for k in range(3)) == pytest.approx(1.0, abs=1e-5)
+    assert "validation/like/auc" in history[0].metrics
+    _, history = fit(ranker=RankerConfig(name="dnn", hidden=(8,)), epochs=1)
+    assert not any(name.startswith("routing/") for name in history[0].metrics)
+
+
+def test_it_stops_without_progress_and_keeps_the_best_epoch(
+    fit: Fit, training_set_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trained far too fast it gets worse; the kept weights score what the best epoch scored."""
+    weights, history = fit(epochs=30, patience=3, learning_rate=0.05, batch_size=128)
+    best = [report.epoch for report in history if report.best][-1]
+    areas = [(r.metrics["validation/like/auc"] + r.metrics["validation/love/auc"]) / 2 for r in history]
+    assert len(history) == best + 3 < 30
+    assert areas[best - 1] == max(areas)
+    schema = read_schema(training_set_dir)
+    ranker = build_ranker(RankerConfig(name="esmm", embedding_width=8, hidden=(16, 8)), schema)
+    ranker.load_state_dict(weights)
+    rows, tasks = open_split(training_set_dir, "validation", schema), tasks_of(schema.declaration)
+    found = judge(predict(ranker, rows, tasks, Replica()), rows, tasks)
+    assert found == pytest.approx(history[best - 1].metrics, abs=1e-9)
+
+
+def test_conditionals_are_judged_on_rows_that_have_the_step_before(training_set_dir: Path) -> None:
+    schema = read_schema(training_set_dir)
+    rows, tasks = open_split(training_set_dir, "validation", schema), tasks_of(schema.declaration)
+    # Right about love among the liked, absurd elsewhere: only the liked rows may count.
+    absurd = np.where(rows.labels["like"] > 0, rows.labels["love"], 1.0)
+    chance = np.full(rows.rows, 0.5)
+    metrics = judge({"like": chance, "love": chance, "love_given_like": absurd}, rows, tasks)
+    assert metrics["validation/love_given_like/auc"] == 1.0
+    assert metrics["validation/like/auc"] == 0.5
+
+
+def test_one_class_in_validation_leaves_auc_out_and_still_trains(fit: Fit, altered: Callable[..., Path]) -> None:
+    _, history = fit(dataset=altered(one_class, "validation"), epochs=2)
+    assert len(history) == 2
+    assert {name for report in history for name in report.metrics if name.endswith("auc")} == set()
+    assert all("validation/like/log_loss" in report.metrics for report in history)
+
+
+def test_an_empty_validation_split_keeps_the_lowest_loss(fit: Fit, altered: Callable[..., Path]) -> None:
+    _, history = fit(dataset=altered(lambda rows: first(rows, 0), "validation"), epochs=3)
+    assert [report.metrics for report in history] == [{}, {}, {}]
+    assert [report.best for report in history] == [True, True, True]
+
+
+def test_an_empty_training_split_is_a_sentence(fit: Fit, altered: Callable[..., Path]) -> None:
+    with pytest.raises(BadInputError, match="the training split has no rows: widen the window"):
+        fit(dataset=altered(lambda rows: first(rows, 0), "train"))
+
+
+def test_a_loss_that_is_not_a_number_names_epoch_and_step(fit: Fit, altered: Callable[..., Path]) -> None:
+    def poisoned(rows: EncodedSplit) -> EncodedSplit:
+        popularity = rows.features["popularity"].copy()
+        popularity[7] = np.nan
+        return EncodedSplit(rows.features | {"popularity": popularity}, rows.labels, rows.domain, rows.user)
+
+    dataset = altered(poisoned, "train")
+    with pytest.raises(BadInputError, match=r"the loss is nan in epoch 1, step \d+, ") as found:
+        fit(dataset=dataset, batch_size=256)
+    for part in ("for like, love", "'popularity': from -", "1 of 256 not finite; lower learning_rate"):
+        assert part in str(found.value)
+
+
+def test_an_index_outside_its_table_is_a_sentence(fit: Fit, altered: Callable[..., Path]) -> None:
+    def broken(rows: EncodedSplit) -> EncodedSplit:
+        items = rows.features["item_id"].copy()
+        items[3] = 10_000
+        return EncodedSplit(rows.features | {"item_id": items}, rows.labels, rows.domain, rows.user)
+
+    with pytest.raises(BadInputError, match=r"field 'item_id' of the train split holds index 10000, its table has \d+"):
+        fit(dataset=altered(broken, "train"))

@@ -1,0 +1,124 @@
+"""Does the schema that editors complete from agree with the checks, and is it fresh?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from components.platform.catalog import catalog
+from components.platform.contract import ComponentSpec
+from components.rankers.config import RANKERS
+from pipelines.language import shape
+from pipelines.language.check import load_plan, pipeline_names, pipeline_path
+from pipelines.language.load import parse, read
+from pipelines.show.describe import config_rows, sample_yaml
+from pipelines.show.schema import SCHEMA_FILE, pipeline_schema, schema_is_fresh, walk
+
+GOLDEN = Path(__file__).resolve().parents[3] / "golden" / "errors"
+SEMANTIC = {
+    "after_unknown_stage", "bad_cron", "bad_preset", "cron_that_never_comes", "cycle", "long_cycle", "duplicate_key",
+    "asset_circle_one", "asset_circle_two", "character_nul", "duration_too_long",
+    "duplicate_stage", "group_named_like_a_stage", "own_asset", "param_default_not_in_enum", "param_misfits_config",
+    "param_default_of_wrong_type", "param_default_out_of_bounds", "unknown_asset_output", "unknown_asset_pipeline",
+    "unknown_asset_stage", "unknown_output", "unknown_param", "unknown_stage", "unused_param", "wrong_artifact",
+    "wrong_file_name", "window_end_param_is_no_date", "window_end_is_no_date", "broken_rule_of_a_component",
+    "misplaced_reference", "empty_schedule", "group_not_convex", "enum_choice_refused",
+    "second_cron_field_missing", "data_by_param",
+    "definitions_absent", "definitions_by_param", "definitions_disagree", "definitions_not_python",
+    "definitions_not_read", "definitions_outside", "feature_service_unknown", "feature_services_differ",
+    "rule_of_a_label", "time_zone_unknown",
+} | {path.stem for kind in ("column", "ranker", "suite") for path in GOLDEN.glob(f"{kind}_*.yaml")}  # fmt: skip
+"""Mistakes that no schema can see: they are about names, sums and graphs, and about what a ranker's parts go with."""
+SYNTAX = {
+    "tab", "unclosed_bracket", "unclosed_quote", "indentation", "two_documents", "unquoted_reference",
+    "tag", "alias", "not_finite", "number_too_large",
+}  # fmt: skip
+"""Mistakes of the text itself; what is left of the value proves nothing."""
+EVERY = [pytest.param(spec, id=spec.name) for spec in catalog().values()]
+
+
+@pytest.fixture(scope="module")
+def validator() -> Any:
+    jsonschema.Draft7Validator.check_schema(pipeline_schema())
+    return jsonschema.Draft7Validator(pipeline_schema())
+
+
+def test_the_committed_schema_is_fresh() -> None:
+    assert schema_is_fresh(), "run `rankmill schema --write`"
+    assert json.loads(SCHEMA_FILE.read_text(encoding="utf-8")) == pipeline_schema()
+
+
+@pytest.mark.parametrize("name", pipeline_names())
+def test_every_shipped_pipeline_passes_and_names_the_schema(name: str, validator: Any) -> None:
+    path = pipeline_path(name)
+    assert [error.message for error in validator.iter_errors(read(path).value)] == []
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    assert first == f"# yaml-language-server: $schema={SCHEMA_FILE.relative_to(path.parent).as_posix()}"
+
+
+@pytest.mark.parametrize("path", sorted((GOLDEN.parent / "accepted").glob("*.yaml")), ids=lambda path: path.stem[:30])
+def test_a_pipeline_that_is_accepted_passes(path: Path, validator: Any) -> None:
+    load_plan(path)
+    assert [error.message for error in validator.iter_errors(read(path).value)] == []
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_wrong_pipeline_fails_unless_no_schema_could_see_it(path: Path, validator: Any) -> None:
+    if path.stem not in SYNTAX:
+        assert validator.is_valid(read(path).value) == (path.stem in SEMANTIC)
+
+
+def test_every_key_is_described() -> None:
+    undescribed: list[str] = []
+
+    def look(node: dict[str, Any]) -> None:
+        undescribed.extend(name for name, inner in node.get("properties", {}).items() if "description" not in inner)
+
+    for name, node in {"": pipeline_schema(), **pipeline_schema()["$defs"]}.items():
+        walk(node, look)
+        assert undescribed == [], name
+
+
+def test_rankers_are_offered_by_name_and_a_param_may_stand_anywhere(validator: Any) -> None:
+    assert pipeline_schema()["$defs"]["train_ranker.RankerConfig"]["properties"]["name"]["anyOf"][0] == {
+        "enum": sorted(RANKERS), "type": "string",
+    }  # fmt: skip
+    value = read(pipeline_path("movielens_daily")).value
+    train = value["stages"]["train"]["with"]
+    for with_ in (
+        {**train, "ranker": "${params.epochs}"},
+        {**train, "ranker": {"name": "${params.epochs}", "hidden": ["${params.epochs}"]}},
+        {**train, "workers": "${params.epochs}"},
+    ):
+        value["stages"]["train"]["with"] = with_
+        assert validator.is_valid(value)
+    value["stages"]["train"]["with"] = {**train, "workers": "$params.epochs"}
+    assert not validator.is_valid(value)
+
+
+@pytest.mark.parametrize("spec", EVERY)
+def test_the_sample_of_a_component_is_a_valid_stage(spec: ComponentSpec, validator: Any) -> None:
+    document = parse(sample_yaml(spec).encode(), Path("x.yaml"))
+    assert document.problems == []
+    (stage,) = document.value.values()
+    assert stage["uses"] == spec.name
+    assert {*stage.get("in", {})} == {*spec.input_types}
+    # A sample cannot know the names of suites or services; that such a name does not exist is all that may be wrong.
+    wrong = [finding.message for finding in shape.fit(spec.config, stage.get("with", {}))[1]]
+    assert [message for message in wrong if not message.startswith("no ") or "'my_" not in message] == []
+    for name, source in stage.get("in", {}).items():
+        stage["in"][name] = source.lower()
+    assert validator.is_valid({"name": "x", "window": {"days": 1}, "stages": {"s": stage}})
+
+
+@pytest.mark.parametrize("spec", EVERY)
+def test_every_config_key_is_listed_with_type_default_and_meaning(spec: ComponentSpec) -> None:
+    rows = {row.key: row for row in config_rows(spec)}
+    assert {*spec.config.model_fields} == {key for key in rows if "." not in key}
+    for name, field in spec.config.model_fields.items():
+        assert (rows[name].default is None) == field.is_required()
+        assert rows[name].type and rows[name].description

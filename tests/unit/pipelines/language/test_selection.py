@@ -1,0 +1,111 @@
+"""Does a part of a pipeline hold the right stages, and is the command that continues a run the right one?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.platform.errors import BadInputError, MissingError
+from pipelines.cli.plan import parse_moment
+from pipelines.language.plan import Plan
+from pipelines.language.selection import ALL, Selection, select
+from pipelines.run.resume import command_to_continue
+from tests.example_component import COUNT
+from tests.unit.pipelines.language.test_predict import stage
+
+MOMENT = datetime(2026, 3, 1, 2, tzinfo=UTC)
+
+
+def plan_of(upstream: dict[str, tuple[str, ...]], end: str | None = "2026-01-01") -> Plan:
+    from pipelines.language.spec import PipelineSpec
+
+    stages = tuple(replace(stage(name, COUNT, {}), upstream=before) for name, before in upstream.items())
+    spec = {
+        "name": "toy",
+        "window": {"days": 1, **({"end": end} if end else {})},
+        "params": {
+            "count": {"type": "integer", "default": 3},
+            "fast": {"type": "boolean", "default": False},
+            "text": {"type": "string", "default": ""},
+        },
+        "stages": {name: {"uses": "count_numbers"} for name in upstream},
+    }
+    return Plan(PipelineSpec.model_validate(spec), Path("toy.yaml"), stages)
+
+
+DIAMOND = plan_of({"a": (), "b": ("a",), "c": ("a",), "d": ("b",), "e": ("c", "d"), "f": ()})
+
+
+def starts(plan: Plan) -> dict[str, str]:
+    return {planned.name: planned.start for planned in plan.stages}
+
+
+def test_from_a_stage_means_it_and_all_after_it_with_what_they_need() -> None:
+    assert select(DIAMOND, ALL) is DIAMOND
+    part = select(DIAMOND, Selection("from", "b"))
+    assert starts(part) == {"a": "taken", "b": "anew", "c": "taken", "d": "anew", "e": "anew"}
+    alone = select(DIAMOND, Selection("only", "d"))
+    assert starts(alone) == {"a": "taken", "b": "taken", "d": "anew"}
+
+
+@given(st.data())
+def test_a_part_is_closed_and_never_takes_what_follows_what_runs(data: st.DataObject) -> None:
+    names = [f"s{number}" for number in range(data.draw(st.integers(1, 8)))]
+    subsets = [data.draw(st.sets(st.sampled_from(names[:i]))) if i else set() for i in range(len(names))]
+    plan = plan_of({name: tuple(sorted(before)) for name, before in zip(names, subsets, strict=True)})
+    extent = data.draw(st.sampled_from(["from", "only"]))
+    part = select(plan, Selection(extent, data.draw(st.sampled_from(names))))  # type: ignore[arg-type]  # drawn above
+    found = starts(part)
+    for planned in part.stages:
+        assert {*planned.upstream} <= {*found}
+        if planned.start == "taken" and extent == "from":
+            assert all(found[name] == "taken" for name in planned.upstream)
+
+
+def test_wrong_options_are_told() -> None:
+    with pytest.raises(MissingError, match=r"no stage 'aa' \(did you mean 'a'\?\)"):
+        select(plan_of({"a": (), "b": ()}), Selection("from", "aa"))
+    with pytest.raises(BadInputError, match="exclude each other"):
+        Selection.of("a", "b")
+    with pytest.raises(BadInputError, match="--at is 'yesterday'"):
+        parse_moment("yesterday")
+    assert parse_moment("2026-03-01") == datetime(2026, 3, 1, tzinfo=UTC)
+    assert parse_moment("2026-03-01T02:00:00+02:00") == datetime(2026, 3, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("finished", "failed", "selection", "rest"),
+    [
+        ("a f c", "b", ALL, "--from b"),
+        ("a f", "b", ALL, ""),  # c is due as well, and nothing after b
+        ("a f c b d", "e", ALL, "--from e"),
+        ("a b", "d", Selection("only", "d"), "--only d"),
+        ("a c b", "d", Selection("from", "b"), "--from d"),
+        ("a", "b", Selection("from", "a"), "--from a"),
+        ("a", "", ALL, ""),
+    ],
+)
+def test_a_run_continues_where_it_failed_unless_more_is_due(
+    finished: str, failed: str, selection: Selection, rest: str
+) -> None:
+    said = command_to_continue(
+        "toy", DIAMOND, selection=selection, params={"count": 3, "fast": False, "text": ""}, moment=MOMENT,
+        profile=None, finished={*finished.split()}, failed=failed,
+    )  # fmt: skip
+    assert said == f"rankmill run toy {rest}".strip()
+
+
+def test_the_command_repeats_what_decides_the_result() -> None:
+    said = command_to_continue(
+        "my pipelines/toy.yaml", plan_of({"a": ()}, end=None), selection=ALL,
+        params={"count": 7, "fast": True, "text": "it's"}, moment=MOMENT, profile="prod", finished=set(), failed="a",
+    )  # fmt: skip
+    assert said == (
+        "rankmill run 'my pipelines/toy.yaml' --profile prod --param count=7 --param fast=true "
+        "--param 'text=it'\"'\"'s' --at 2026-03-01T02:00:00+00:00 --from a"
+    )
