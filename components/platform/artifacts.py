@@ -122,7 +122,7 @@ class OnnxModel(Artifact):
     """Exported graph that answers as the trained ranker does.
 
     `model.onnx`: inputs named like the fields, axes `batch`, `history` and `bag_<field>`
-    (`registry.serving.axes`); outputs are the tasks' probabilities by name and `hidden`. `contract.json`:
+    (`registry.serving.contract`); outputs are the tasks' probabilities by name and `hidden`. `contract.json`:
     `registry.serving.contract.ModelContract`. `encoder.json`, `schema.json`: as in `TrainingSet`.
     `parity.json`: `registry.serving.contract.ParityReport`, of the graph alone. `calibration.json`, after
     `calibrate_ranker` only: `registry.serving.calibration.Calibration`. `request.onnx`, `request.json` and
@@ -135,7 +135,7 @@ class OnnxModel(Artifact):
 class EvaluationReport(Artifact):
     """How well the exported model ranks and calibrates on the test split.
 
-    `report.json`: `registry.report.Evaluation`. `report.html`: self-contained page.
+    `report.json`: `registry.evaluation.Evaluation`. `report.html`: self-contained page.
     `plots/*.png`. `predictions.parquet`: row_id, user, domain, labels and predicted tasks.
     """
 

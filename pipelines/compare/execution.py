@@ -24,7 +24,7 @@ from pipelines.compare.load import Comparison
 from pipelines.compare.record import Data, Measured
 from pipelines.language.check import check_params, resolve_config, resolve_window
 from pipelines.run.task import Attempt, request_of
-from registry.report import ALL, Evaluation
+from registry.evaluation import ALL, Evaluation
 
 METRICS = ("auc", "gauc", "log_loss", "pcoc")
 """What is kept of a report."""

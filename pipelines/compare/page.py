@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from features.ground.markdown import code, prose, table, text
 from pipelines.compare.record import Record, Row
 from pipelines.compare.spec import ComparisonSpec
 from pipelines.compare.table import figures, mark, mean_of, spread
-from registry.markdown import code, prose, table, text
 
 COLUMNS = (("auc", "AUC", 4), ("gauc", "GAUC", 4), ("log_loss", "log-loss", 4), ("pcoc", "PCOC", 2))
 """Metric, heading, digits."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from components.platform.catalog import BUILTIN, component
 from components.platform.contract import ComponentSpec
 from components.platform.settings import ROOT
+from features.ground.markdown import code, prose, table, text
 from pipelines.show.describe import config_rows
-from registry.markdown import code, prose, table, text
 
 PAGE = ROOT / "docs" / "components.md"
 """Where the page lies."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from features.ground.markdown import code, fenced, prose, table, text
 from pipelines.language.plan import Plan, PlannedStage
-from registry.markdown import code, fenced, prose, table, text
 
 
 def dag_doc(plan: Plan) -> str:

@@ -22,8 +22,8 @@ from pipelines.language.plan import Plan
 from pipelines.record.runs import REPORT, RecordedRun, read_run
 from pipelines.show.diagram import Mark, svg
 from pipelines.show.summary import PAGES, figures
+from registry.evaluation import ALL, Cell, Evaluation
 from registry.gate.verdict import Verdict
-from registry.report import ALL, Cell, Evaluation
 
 _PICTURES = {"ranker": ("curves.png", "training curves")}
 """File of an artifact, by kind, that is shown as a picture."""

@@ -11,8 +11,8 @@ from components.platform.errors import RankmillError
 from components.platform.execute import StageResult
 from components.platform.settings import Settings
 from components.platform.store import Store, open_store
+from registry.evaluation import ALL, Cell, Evaluation, Interval
 from registry.gate.verdict import Verdict
-from registry.report import ALL, Cell, Evaluation, Interval
 from registry.serving.contract import RegisteredVersion
 
 if TYPE_CHECKING:

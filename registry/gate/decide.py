@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from features.declaration import conditional_name
 from features.ground.errors import BadInputError
+from registry.evaluation import ALL, Interval
 from registry.gate.policy import GatePolicy
 from registry.gate.verdict import Judgement, Verdict
 from registry.metrics import auc, log_loss, pcoc, stable_paired_bootstrap
-from registry.report import ALL, Interval
 
 Array = NDArray[Any]
 Outcome = Literal["passed", "refused", "not judged"]

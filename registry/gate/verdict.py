@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import AwareDatetime
 
 from features.declaration import Frozen, Name
-from registry.report import Interval
+from registry.evaluation import Interval
 
 
 class Judgement(Frozen):

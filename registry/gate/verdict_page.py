@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from registry.evaluation import ALL
 from registry.gate.decide import worst_of
 from registry.gate.verdict import Judgement, Verdict
-from registry.report import ALL
 
 _HEADINGS = {
     "auc": "AUC, challenger − champion",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from registry.evaluation import Metric
 from registry.metrics.resampling import (
     bootstrap,
     bootstrap_all,
@@ -29,7 +30,6 @@ from registry.metrics.weighted import (
     statistic,
     user_aucs,
 )
-from registry.report import Metric
 
 __all__ = [
     "BINS",

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from registry.evaluation import Interval, Metric
 from registry.metrics.weighted import (
     BINS,
     METRICS,
@@ -26,7 +27,6 @@ from registry.metrics.weighted import (
     statistic,
     sums,
 )
-from registry.report import Interval, Metric
 
 CONFIDENCE = 0.95
 LEAST_DEFINED = 0.9

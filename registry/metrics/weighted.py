@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from features.ground.errors import BadInputError
-from registry.report import Metric
+from registry.evaluation import Metric
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

@@ -21,8 +21,8 @@ import pyarrow as pa
 from features.declaration import FIRST, PADDING, FieldSpec, RankerSchema
 from features.encode import Encoder
 from features.ground.errors import BadInputError, did_you_mean
-from registry.serving.axes import sequence_axes
 from registry.serving.calibration import logit
+from registry.serving.contract import sequence_axes
 from registry.serving.served_model import CHUNK, Batch, ServedModel
 
 NOTHING = 1e-5

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from features.declaration import Frozen, Name
 from features.ground.errors import BadInputError, MissingError
-from registry.serving.axes import axes_of
+from registry.serving.contract import axes_of
 from registry.serving.served_model import HIDDEN, Batch, ServedModel, trimmed
 from registry.serving.session import Provider, open_session
 

@@ -20,11 +20,9 @@ from pydantic import ValidationError
 from features.declaration import PADDING, FieldSpec
 from features.encode import Encoder
 from features.ground.errors import BadInputError, MissingError
-from registry.serving.axes import axes_of, sequence_axes
 from registry.serving.calibration import Calibration, read_calibration
-from registry.serving.contract import ModelContract
-from registry.serving.domains import ELSEWHERE, domain_codes, domain_column
-from registry.serving.incoming import checked, count_unknown
+from registry.serving.contract import ModelContract, axes_of, sequence_axes
+from registry.serving.incoming import ELSEWHERE, checked, count_unknown, domain_codes, domain_column
 from registry.serving.session import Provider, open_session, provider_name
 from registry.serving.value import ValueTable, expected_value
 

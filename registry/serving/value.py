@@ -10,7 +10,7 @@ from pydantic import Field
 
 from features.declaration import Declaration, Frozen
 from features.ground.errors import BadInputError, did_you_mean
-from registry.serving.domains import ELSEWHERE, domain_codes, domain_column
+from registry.serving.incoming import ELSEWHERE, domain_codes, domain_column
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from features.declaration import FieldSpec, Frozen, RankerSchema
-from registry.markdown import code, table, text
-from registry.report import ALL, Evaluation, Interval, Metric
+from features.ground.markdown import code, table, text
+from registry.evaluation import ALL, Evaluation, Interval, Metric
 from registry.serving.calibration import Calibration
 from registry.serving.contract import ModelContract, ParityReport
 

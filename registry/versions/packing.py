@@ -7,8 +7,7 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry.serving.axes import axes_of
-from registry.serving.contract import ModelContract
+from registry.serving.contract import ModelContract, axes_of
 from registry.versions.seal import SEAL, Seal
 
 if TYPE_CHECKING:

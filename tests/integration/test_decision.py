@@ -23,8 +23,8 @@ from components.platform.errors import BadInputError
 from components.platform.execute import StageResult
 from components.platform.settings import Settings
 from components.platform.store import ArtifactRef, open_store
+from registry.evaluation import Evaluation
 from registry.metrics import pcoc
-from registry.report import Evaluation
 from registry.serving.calibration import Calibration, Isotonic, Platt
 from registry.serving.served_model import Scores, ServedModel
 from tests.stages import run_stage

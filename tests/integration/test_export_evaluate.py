@@ -21,8 +21,8 @@ from components.platform.execute import StageResult
 from components.platform.settings import Settings
 from components.platform.store import ArtifactRef, open_store
 from components.train.ranker_files import load_ranker
+from registry.evaluation import Evaluation
 from registry.metrics import auc
-from registry.report import Evaluation
 from registry.serving.contract import ModelContract, ParityReport
 from registry.serving.request_graph import RequestGraph
 from registry.serving.served_model import ServedModel

@@ -97,7 +97,7 @@ def _fitted(
     from components.judge.calibrate_ranker.fit import fit_stage
     from components.judge.evaluate_ranker.rows import NO_DOMAIN
     from registry.serving.calibration import stages_of
-    from registry.serving.domains import ELSEWHERE, domain_codes
+    from registry.serving.incoming import ELSEWHERE, domain_codes
 
     table, rows, scores = found.table, found.rows, found.scores
     domains = tuple(name for name in rows.domains(()) if name != NO_DOMAIN)

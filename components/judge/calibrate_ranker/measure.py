@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from components.judge.evaluate_ranker.rows import Judged, judged
 from components.rankers.tasks import Task
+from registry.evaluation import ALL
 from registry.metrics import ece, log_loss, pcoc
-from registry.report import ALL
 from registry.serving.calibration import Calibration, CalibrationCell, Floats, Identity, Stage
 from registry.serving.served_model import ServedModel
 

@@ -10,8 +10,8 @@ import numpy as np
 from components.judge.evaluate_ranker.config import Config
 from components.judge.evaluate_ranker.rows import Judged, describe_space
 from components.rankers.tasks import Task
+from registry.evaluation import ALL, CalibrationBin, Cell
 from registry.metrics import bootstrap_all, calibration_bins
-from registry.report import ALL, CalibrationBin, Cell
 
 KNOWS = 0.999
 """Above this AUC a column knows the label: what people do is not that certain."""

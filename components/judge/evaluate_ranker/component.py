@@ -34,7 +34,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     from components.judge.evaluate_ranker.rows import judged
     from components.judge.evaluate_ranker.tracking import log_evaluation
     from components.rankers.tasks import tasks_of
-    from registry.report import ALL
+    from registry.evaluation import ALL
     from registry.serving.served_model import ServedModel
     from registry.versions.database import initialise
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 
 from components.pages.style import REPORT_STYLE, picture
-from registry.report import Evaluation, Interval, Metric
+from registry.evaluation import Evaluation, Interval, Metric
 
 TITLES: dict[Metric, str] = {
     "auc": "AUC",

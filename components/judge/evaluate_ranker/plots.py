@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from components.judge.evaluate_ranker.rows import Judged
 from components.pages.plots import BLUE, GREY, INK, ORANGE, new_figure, save, style_title
 from components.rankers.tasks import Task
-from registry.report import ALL, Cell, Evaluation
+from registry.evaluation import ALL, Cell, Evaluation
 
 MOST_DOMAINS = 30
 """Domains that one picture shows; those with the most rows."""

@@ -18,7 +18,7 @@ from components.judge.evaluate_ranker.page import render
 from components.judge.evaluate_ranker.plots import draw
 from components.judge.evaluate_ranker.rows import Judged
 from components.rankers.tasks import Task
-from registry.report import Evaluation
+from registry.evaluation import Evaluation
 
 
 @dataclass(frozen=True)

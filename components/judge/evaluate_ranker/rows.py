@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from components.platform.errors import BadInputError
 from components.rankers.tasks import Task
 from features.declaration import Declaration
-from registry.report import ALL
+from registry.evaluation import ALL
 
 NO_DOMAIN = "(none)"
 """Domain of rows that name none."""

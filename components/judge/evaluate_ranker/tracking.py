@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from components.platform.errors import MissingError, RetryableError
-from registry.report import ALL, Evaluation
+from registry.evaluation import ALL, Evaluation
 from registry.versions.database import reason_of, shown, without_login
 
 FOLDER = "evaluation"

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from components.platform.errors import BadInputError
 from components.rankers.tasks import HIDDEN
 from features.declaration import FieldSpec, RankerSchema
-from registry.serving.axes import axes_of
+from registry.serving.contract import axes_of
 
 if TYPE_CHECKING:
     import onnx
@@ -62,7 +62,7 @@ def export_graph(
         schema: its inputs.
         tasks: outputs to keep beside ``hidden``.
         path: file to write.
-        once: inputs that come in one row, see `registry.serving.axes.axes_of`.
+        once: inputs that come in one row, see `registry.serving.contract.axes_of`.
 
     Raises:
         BadInputError: the weights do not fit into one file.

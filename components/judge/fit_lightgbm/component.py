@@ -35,8 +35,8 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     from components.platform.store import sha256_json
     from components.rankers.tasks import tasks_of
     from features.encode import Encoder
+    from registry.evaluation import ALL
     from registry.metrics import auc
-    from registry.report import ALL
 
     dataset = context.local(inputs.dataset)
     declaration = read_schema(dataset).declaration

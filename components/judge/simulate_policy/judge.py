@@ -16,8 +16,8 @@ from components.judge.simulate_policy.estimators import Floats, Integers, Logged
 from components.judge.simulate_policy.groups import Reference, reference_of
 from components.judge.simulate_policy.report import PolicyValue
 from components.judge.simulate_policy.rewards import cross_fitted_rates
+from registry.evaluation import Interval
 from registry.metrics.resampling import bootstrap_ratios
-from registry.report import Interval
 from registry.serving.served_model import ServedModel
 
 

@@ -9,7 +9,7 @@ from jinja2 import Environment, StrictUndefined
 
 from components.judge.simulate_policy.report import Simulation
 from components.pages.style import REPORT_STYLE, picture
-from registry.report import Interval
+from registry.evaluation import Interval
 
 _PAGE = (
     """<!doctype html>

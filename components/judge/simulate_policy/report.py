@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from features.declaration import Frozen, Name, Window
-from registry.report import Interval
+from registry.evaluation import Interval
 
 EVERY_ROW = "every row"
 """Group of the rows when there is only one."""

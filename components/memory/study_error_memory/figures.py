@@ -19,8 +19,8 @@ from components.memory.study_error_memory.report import (
 )
 from features.declaration import Name
 from registry import metrics
+from registry.evaluation import Interval
 from registry.memory.prequential import Replay, Stream, span
-from registry.report import Interval
 
 Array = np.ndarray[Any, Any]
 Predicted = Mapping[str, Mapping[str, Array]]

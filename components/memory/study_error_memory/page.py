@@ -17,7 +17,7 @@ from components.memory.study_error_memory.report import (
 )
 from components.pages.plots import BLUE, ORANGE, SLATE, TEAL, new_figure, save, style_slots
 from components.pages.style import SLOTS_STYLE, picture
-from registry.report import Interval
+from registry.evaluation import Interval
 
 TITLES: dict[StudyMetric, str] = {"auc": "AUC", "gauc": "GAUC", "log_loss": "log-loss", "pcoc": "PCOC"}
 PERIOD_TITLES: dict[PeriodMetric, str] = {

@@ -6,7 +6,7 @@ from typing import Literal
 
 from components.memory.study_error_memory.memories import Memory
 from features.declaration import Frozen, Name, Window
-from registry.report import Interval
+from registry.evaluation import Interval
 
 Variant = Literal["base", "memory", "incremental", "both"]
 VARIANTS: tuple[Variant, ...] = ("base", "memory", "incremental", "both")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from components.data.training_set import SplitName, read_raw, read_schema
 from components.platform.errors import BadInputError, RankmillError
+from registry.evaluation import ALL
 from registry.gate.decide import UNKNOWN_DOMAIN, PairedPredictions
-from registry.report import ALL
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,8 +10,8 @@ from components.platform.contract import MLFLOW_RUN_ID, RunContext
 from components.platform.errors import BadInputError, MissingError, ParityError
 from components.platform.store import MANIFEST
 from components.release.register_model.config import Config, Inputs, Outputs
+from registry.evaluation import Evaluation
 from registry.gate.window import WINDOW_END
-from registry.report import Evaluation
 from registry.serving.calibration import read_calibration
 from registry.serving.contract import ModelContract
 from registry.versions.card import Lineage, model_card

@@ -14,8 +14,8 @@ from components.platform.settings import Settings
 from components.platform.store import ArtifactRef, open_store
 from features.declaration import Window
 from registry.champion.ledger import Ledger
+from registry.evaluation import ALL, Cell, Evaluation, Interval
 from registry.metrics import auc
-from registry.report import ALL, Cell, Evaluation, Interval
 from registry.serving.contract import RegisteredVersion
 from registry.serving.served_model import ServedModel
 from registry.versions.client import Registry

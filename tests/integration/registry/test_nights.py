@@ -20,8 +20,8 @@ from components.platform.errors import (
 from features.declaration import Window
 from registry.champion.ledger import Ledger
 from registry.champion.promotion import Promotions, Request
+from registry.evaluation import ALL, Evaluation
 from registry.gate.verdict import Verdict
-from registry.report import ALL, Evaluation
 from registry.serving.contract import RegisteredVersion
 from registry.versions.client import CHALLENGER, CHAMPION, Registry
 from tests.integration.registry.mill import WINDOW, Mill

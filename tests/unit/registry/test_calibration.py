@@ -24,7 +24,7 @@ from registry.serving.calibration import (
     sigmoid,
     stages_of,
 )
-from registry.serving.domains import domain_codes
+from registry.serving.incoming import domain_codes
 
 FUNNEL = Declaration(feedback=("click", "cart", "pay"), domain="product")
 FLAT = FUNNEL.model_copy(update={"funnel": False})

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.ground.errors import BadInputError
+from registry.evaluation import ALL
 from registry.gate.decide import PairedPredictions, decide, describe, judge, worst_of
 from registry.gate.policy import Floor, GatePolicy
 from registry.gate.verdict import Judgement, Verdict
 from registry.metrics import auc
-from registry.report import ALL
 
 FAST = {"resamples": 60, "most_resamples": 60, "min_positives": 20}
 DOMAINS = ("east", "north", "west")

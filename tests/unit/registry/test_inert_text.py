@@ -40,9 +40,9 @@ from pipelines.show.dag_doc import dag_doc, stage_doc
 from pipelines.show.diagram import Mark
 from pipelines.show.graph_page import page as graph_page
 from pipelines.show.report import render as run_page
+from registry.evaluation import ALL, Cell, Evaluation, Interval
 from registry.gate.verdict import Judgement, Verdict
 from registry.gate.verdict_page import render as verdict_page
-from registry.report import ALL, Cell, Evaluation, Interval
 from registry.serving.contract import ModelContract, ParityReport
 from registry.versions.card import Lineage, model_card
 
@@ -323,7 +323,7 @@ def test_no_markdown_gets_markup_from_a_text(
 
 
 def test_every_builder_of_markdown_is_tried() -> None:
-    builders = {path for path, tree in _modules() if _imports(tree, "registry.markdown")}
+    builders = {path for path, tree in _modules() if _imports(tree, "features.ground.markdown")}
     assert builders == {
         "registry/versions/card.py",
         "pipelines/compare/page.py",
@@ -331,7 +331,7 @@ def test_every_builder_of_markdown_is_tried() -> None:
         "pipelines/show/dag_doc.py",
     }
     tables = {path for path, _ in _modules() if "|---" in (ROOT / path).read_text(encoding="utf-8")}
-    assert not tables, "a table of Markdown by hand: use registry.markdown.table"
+    assert not tables, "a table of Markdown by hand: use features.ground.markdown.table"
 
 
 def test_a_name_is_no_formula_of_a_picture(tmp_path: Path) -> None:

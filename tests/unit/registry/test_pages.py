@@ -8,9 +8,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from components.data.training_set import read_schema
+from registry.evaluation import ALL, Cell, Evaluation, Interval
 from registry.gate.policy import Floor, GatePolicy
 from registry.gate.verdict_page import render
-from registry.report import ALL, Cell, Evaluation, Interval
 from registry.serving.calibration import Calibration, Platt, Stage
 from registry.serving.contract import ModelContract, ParityReport
 from registry.versions.card import Lineage, model_card

@@ -10,8 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from components.data.training_set import EncodedSplit, read_encoded, read_schema
 from features.declaration import RankerSchema
-from registry.serving.axes import axes_of
-from registry.serving.contract import ModelContract, ParityCase, ParityReport
+from registry.serving.contract import ModelContract, ParityCase, ParityReport, axes_of
 
 OPSET = 20
 

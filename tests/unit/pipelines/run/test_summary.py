@@ -18,9 +18,9 @@ from features.declaration import Window
 from pipelines.language.check import load_plan, pipeline_path
 from pipelines.record.runs import Failure, RunOutcome
 from pipelines.show.summary import print_summary
+from registry.evaluation import Cell, Evaluation, Interval
 from registry.gate.verdict import Verdict
 from registry.memory.prequential import SlotMetrics, SlotReport, TaskSlot
-from registry.report import Cell, Evaluation, Interval
 from registry.serving.contract import RegisteredVersion
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)

@@ -14,8 +14,8 @@ from components.judge.evaluate_ranker.rows import NO_DOMAIN, judged
 from components.platform.errors import BadInputError
 from components.rankers.tasks import tasks_of
 from features.declaration import Declaration
+from registry.evaluation import ALL, Cell, Interval
 from registry.metrics import auc, gauc
-from registry.report import ALL, Cell, Interval
 
 DECLARATION = Declaration(feedback=("like", "love"), domain="band")
 START = datetime(2024, 3, 1, tzinfo=UTC)

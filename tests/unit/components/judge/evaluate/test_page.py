@@ -14,7 +14,7 @@ from components.judge.evaluate_ranker.plots import draw
 from components.judge.evaluate_ranker.rows import Judged
 from components.judge.evaluate_ranker.tracking import metric_values
 from components.rankers.tasks import Task
-from registry.report import ALL, CalibrationBin, Cell, Evaluation, Interval
+from registry.evaluation import ALL, CalibrationBin, Cell, Evaluation, Interval
 
 EVIL = "<script>alert('x')</script>"
 

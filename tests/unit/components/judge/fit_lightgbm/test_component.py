@@ -17,7 +17,7 @@ from components.platform.execute import StageRequest, StageResult, execute
 from components.platform.settings import Settings
 from components.platform.store import open_store
 from features.declaration import Window
-from registry.report import Evaluation
+from registry.evaluation import Evaluation
 from tests.trained import publish
 
 WINDOW = Window(start=datetime(2024, 1, 1, tzinfo=UTC), end=datetime(2024, 1, 31, tzinfo=UTC))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from registry.markdown import code, table, text
+from features.ground.markdown import code, table, text
 
 READ = MarkdownIt("commonmark", {"html": True, "linkify": False}).enable("table")
 HOSTILE = [
