@@ -1,1 +1,1 @@
-"""How do pages and pictures look? What several of them share."""
+"""How do pages and pictures look? The document and the style that all pages share, and what pictures share."""

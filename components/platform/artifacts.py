@@ -7,9 +7,19 @@ type is its file layout; a stage may rely on nothing else.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
+
+
+@dataclass(frozen=True)
+class Page:
+    """A file of an artifact that a reader looks at."""
+
+    file: str
+    what: str
+    """What a reader finds there."""
 
 
 class Artifact(BaseModel):
@@ -24,6 +34,10 @@ class Artifact(BaseModel):
 
     kind: ClassVar[str] = "artifact"
     schema_version: ClassVar[int] = 1
+    page: ClassVar[Page | None] = None
+    """HTML file that shows it."""
+    picture: ClassVar[Page | None] = None
+    """PNG file that shows it, where there is no page."""
 
     uri: str
     digest: str = ""
@@ -68,6 +82,7 @@ class DataDocs(Artifact):
     """
 
     kind: ClassVar[str] = "data_docs"
+    page: ClassVar[Page] = Page("index.html", "what the data contract found")
 
 
 class FeatureTables(Artifact):
@@ -107,6 +122,7 @@ class Ranker(Artifact):
     """
 
     kind: ClassVar[str] = "ranker"
+    picture: ClassVar[Page] = Page("curves.png", "training curves")
 
 
 class Predecessor(Artifact):
@@ -140,6 +156,7 @@ class EvaluationReport(Artifact):
     """
 
     kind: ClassVar[str] = "evaluation_report"
+    page: ClassVar[Page] = Page("report.html", "metrics, calibration, per-domain plots")
 
 
 class PolicyReport(Artifact):
@@ -150,6 +167,7 @@ class PolicyReport(Artifact):
     """
 
     kind: ClassVar[str] = "policy_report"
+    page: ClassVar[Page] = Page("report.html", "what policies are worth")
 
 
 class ModelVersion(Artifact):
@@ -168,6 +186,7 @@ class Promotion(Artifact):
     """
 
     kind: ClassVar[str] = "promotion"
+    page: ClassVar[Page] = Page("verdict.html", "the gate, cell by cell")
 
 
 class ErrorMemory(Artifact):
@@ -179,6 +198,7 @@ class ErrorMemory(Artifact):
     """
 
     kind: ClassVar[str] = "error_memory"
+    page: ClassVar[Page] = Page("slots.html", "base against compensated, slot by slot")
 
 
 class MemoryStudy(Artifact):
@@ -189,6 +209,7 @@ class MemoryStudy(Artifact):
     """
 
     kind: ClassVar[str] = "memory_study"
+    page: ClassVar[Page] = Page("report.html", "memory and incremental training against the base, slot by slot")
 
 
 def _subclasses(root: type[Artifact]) -> dict[str, type[Artifact]]:

@@ -2,6 +2,7 @@
 
 A component's own folder counts whole. From there every import of a module of this tree is followed, wherever in a file
 it stands, so that nobody keeps a list: a changed file changes the key of exactly the components that can reach it.
+The template of a page counts with the module beside it: `page.html.j2` with `page.py`.
 What is loaded by name (a part of a ranker, a module of feature definitions) and data files cannot be seen in an import;
 `ComponentSpec.sources` names the packages they lie in.
 """
@@ -20,6 +21,9 @@ from components.platform.contract import ComponentSpec
 
 ROOMS = ("components", "features", "pipelines", "registry")
 """Packages of this tree: imports of others are libraries, whose versions are pinned."""
+TEMPLATE = ".html.j2"
+"""Suffix of a page's template: `page.html.j2` is that of `page.py`."""
+_OWN = ("*.py", "*.yaml", f"*{TEMPLATE}")
 _IMPORT = re.compile(
     r"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import[ \t]+(\([^)]*\)|[^\n#]+)|import[ \t]+([^\n#]+))", re.MULTILINE
 )
@@ -76,14 +80,14 @@ def digest_of(files: Mapping[str, str]) -> str:
 
 
 def own_files(*modules: str) -> dict[str, Path]:
-    """Return the Python and YAML files of packages and modules by their path from the folder of the top package."""
+    """Return the Python and YAML files and templates of packages and modules by their path from the top's folder."""
     found: dict[str, Path] = {}
     for module in modules:
         root, inner = _top(module), module.partition(".")[2]
         place = _place(root, inner) if root.is_dir() else root
         if place is None:
             raise ModuleNotFoundError(f"no module named {module!r}")
-        files = [place] if place.is_file() else sorted(place.rglob("*.py")) + sorted(place.rglob("*.yaml"))
+        files = [place] if place.is_file() else [file for kind in _OWN for file in sorted(place.rglob(kind))]
         found |= {file.relative_to(root.parent).as_posix(): file for file in files}
     return found
 
@@ -147,6 +151,7 @@ def _files_of_import(module: str) -> tuple[tuple[str, Path], ...]:
     for count in range(len(parts) + 1):
         place = _place(top, ".".join(parts[:count]))
         file = place / "__init__.py" if place is not None and place.is_dir() else place
-        if file is not None and file.is_file():
-            found.append((file.relative_to(top.parent).as_posix(), file))
+        if file is not None:
+            both = (file, file.with_suffix(TEMPLATE))
+            found += [(one.relative_to(top.parent).as_posix(), one) for one in both if one.is_file()]
     return tuple(found)

@@ -3,72 +3,85 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.pages.style import REPORT_STYLE, picture
+from markupsafe import Markup
+
+from components.pages.document import picture
+from components.pages.document import render as page_of
+from components.pages.embed import embedded
+from components.platform.artifacts import EvaluationReport, Promotion
 from components.platform.cache import RUN, changes, nearest_run, told
 from components.platform.errors import RankmillError
 from components.platform.execute import StageResult, run_folder
 from components.platform.settings import Settings
 from components.platform.store import ArtifactRef, Store, open_store
 from features.ground.files import write_durably
-from features.ground.remote_files import name_below
 from pipelines.language.check import load_plan, pipeline_path
 from pipelines.language.hiding import hidden
+from pipelines.language.params import resolve_window
 from pipelines.language.plan import Plan
 from pipelines.record.runs import REPORT, RecordedRun, read_run
-from pipelines.show.diagram import Mark, svg
-from pipelines.show.summary import PAGES, figures
+from pipelines.show.flow import Box, Mark, levels
+from pipelines.show.summary import Made, fetch, figures, read_evaluation, read_verdict
 from registry.evaluation import ALL, Cell, Evaluation
 from registry.gate.verdict import Verdict
 
-_PICTURES = {"ranker": ("curves.png", "training curves")}
-"""File of an artifact, by kind, that is shown as a picture."""
-_MORE_PAGES = (("policy_report", "report.html", "what policies are worth"),)
 log = logging.getLogger("rankmill")
 
 
 @dataclass(frozen=True)
 class StageLine:
-    """One stage of a run, for the reader.
-
-    Attributes:
-        name: stage.
-        uses: component; empty when neither a result nor the plan says so.
-        mark: state, and a word about it.
-        why: why it was taken from the store, or ran.
-        notes: what it said it made, or its failure.
-        outputs: reference of each output.
-    """
+    """One stage of a run, for the reader."""
 
     name: str
     uses: str
+    """Component; empty when neither a result nor the plan says so."""
     mark: Mark
     why: str
+    """Why it was taken from the store, or ran."""
     notes: tuple[str, ...]
+    """What it said it made, or its failure."""
     outputs: Mapping[str, ArtifactRef]
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A page or a picture that a stage made.
-
-    Attributes:
-        stage: who made it.
-        what: what a reader finds there.
-        file: where it lies.
-        page: its HTML, empty for a picture.
-        image: the picture as `src`, empty for a page.
-    """
+    """A page or a picture that a stage made, inside the page of its run."""
 
     stage: str
     what: str
+    """What a reader finds there."""
     file: Path
-    page: str = ""
-    image: str = ""
+    page: Markup | None
+    image: str
+    """The picture as `src`, empty for a page."""
+
+
+@dataclass(frozen=True)
+class _Figures:
+    """An evaluation over all domains."""
+
+    stage: str
+    report: Evaluation
+    cells: tuple[tuple[Cell, tuple[str, ...]], ...]
+
+
+@dataclass(frozen=True)
+class _View:
+    run: RecordedRun
+    purpose: str
+    """What the pipeline is for, and the time that it read; empty when its plan is not known."""
+    window: str
+    cached: int
+    verdicts: tuple[tuple[str, Verdict], ...]
+    evaluations: tuple[_Figures, ...]
+    lines: tuple[StageLine, ...]
+    levels: tuple[tuple[Box, ...], ...]
+    shown: tuple[Shown, ...]
 
 
 def write_report(run: RecordedRun, plan: Plan | None, settings: Settings) -> Path:
@@ -108,21 +121,27 @@ def plan_of(run: RecordedRun) -> Plan | None:
 
 def render(run: RecordedRun, plan: Plan | None, store: Store) -> str:
     """Return the page of a run as HTML without scripts or outside resources."""
-    from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
-
-    lines = list(stage_lines(run, plan, store))
-    shown = list(shown_by(run.results, store))
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["minute"] = lambda moment: f"{moment:%Y-%m-%d %H:%M} UTC"
-    environment.tests["of_the_store"] = lambda uri: name_below(store.root, uri) is not None
-    # The picture escapes its texts itself.
-    graph = Markup(svg(plan, marks(run, plan))) if plan is not None else ""  # noqa: S704  # made by `diagram` alone
-    return environment.from_string(_PAGE).render(
-        run=run, start=run.start, lines=lines, graph=graph, shown=shown, all=ALL, style=REPORT_STYLE + _STYLE,
-        verdicts=_verdicts(shown), evaluations=_evaluations(shown), figures=_figures,
+    made = tuple(fetch(run.results, store))
+    view = _View(
+        run=run,
+        purpose=plan.spec.description if plan else "",
+        window=_window(run, plan) if plan else "",
         cached=sum(result.cached for result in run.results),
-    )  # fmt: skip
+        verdicts=tuple((one.stage, read_verdict(one.folder)) for one in made if isinstance(one.artifact, Promotion)),
+        evaluations=tuple(_evaluations(made)),
+        lines=tuple(stage_lines(run, plan, store)),
+        levels=levels(plan, marks(run, plan)) if plan else (),
+        shown=tuple(_shown(made)),
+    )
+    return page_of(__file__, view)
+
+
+def _window(run: RecordedRun, plan: Plan) -> str:
+    """Return the interval of events that a run read, or nothing when its file no longer fits its params."""
+    defaults = {name: param.default for name, param in plan.spec.params.items()}
+    with suppress(RankmillError):
+        return str(resolve_window(plan.spec, defaults | run.start.params, run.start.moment))
+    return ""
 
 
 def marks(run: RecordedRun, plan: Plan) -> dict[str, Mark]:
@@ -170,135 +189,22 @@ def reason(result: StageResult, store: Store) -> str:
     return told(found) if found else "it was asked to run again, or its earlier result no longer held"
 
 
-def shown_by(results: tuple[StageResult, ...], store: Store) -> Iterator[Shown]:
-    """Yield the pages and pictures that stages made, in the order of the stages."""
-    pages = {kind: (file, what) for kind, file, what in (*PAGES, *_MORE_PAGES)}
-    for result in results:
-        for ref in result.outputs.values():
-            if ref.kind not in pages and ref.kind not in _PICTURES:
+def _shown(made: Sequence[Made]) -> Iterator[Shown]:
+    for one in made:
+        for view in (one.artifact.page, one.artifact.picture):
+            if view is None or not (path := one.folder / view.file).exists():
                 continue
-            try:
-                folder = store.fetch(ref.load())
-            except RankmillError:
-                continue  # the table still names it; whoever reads the artifact next is told what is wrong with it
-            file, what = pages[ref.kind] if ref.kind in pages else _PICTURES[ref.kind]
-            path = folder / file
-            if not path.exists():
-                continue
-            if ref.kind in _PICTURES:
-                yield Shown(result.stage, what, path, image=picture(path))
+            if view is one.artifact.page:
+                # `embedded` writes every tag anew and escapes every text.
+                body = Markup(embedded(path.read_text(encoding="utf-8")))  # noqa: S704
+                yield Shown(one.stage, view.what, path, body, "")
             else:
-                yield Shown(result.stage, what, path, page=path.read_text(encoding="utf-8"))
+                yield Shown(one.stage, view.what, path, None, picture(path))
 
 
-def _evaluations(shown: list[Shown]) -> list[tuple[str, Evaluation]]:
-    found = [(item.stage, item.file.with_name("report.json")) for item in shown if item.file.name == "report.html"]
-    reports: list[tuple[str, Evaluation]] = []
-    for stage, file in found:
-        with suppress(OSError, ValueError):  # reports of other kinds have a report.json of another shape
-            reports.append((stage, Evaluation.model_validate_json(file.read_text(encoding="utf-8"))))
-    return reports
-
-
-def _verdicts(shown: list[Shown]) -> list[tuple[str, Verdict]]:
-    files = [(item.stage, item.file.with_name("verdict.json")) for item in shown if item.file.name == "verdict.html"]
-    return [(stage, Verdict.model_validate_json(file.read_text(encoding="utf-8"))) for stage, file in files]
-
-
-def _figures(cell: Cell) -> list[str]:
-    return list(figures(cell))
-
-
-_STYLE = """
-.state { border-radius: .3rem; padding: .05rem .45rem; background: #f1f4f8; color: #52606d; font-weight: 600; }
-.success, .done { background: #e6f6ec; color: #22703f; } .failed, .killed { background: #fdecea; color: #b02525; }
-.cached, .running { background: #e3f0fb; color: #24598f; } .refused { background: #fdecea; color: #b02525; }
-.promoted { background: #e6f6ec; color: #22703f; } .unchanged { background: #fdf6e3; color: #8a5a12; }
-table.stages { table-layout: fixed; } table.stages td, table.stages th { text-align: left; white-space: normal; }
-table.stages td { overflow-wrap: anywhere; vertical-align: top; }
-table.stages td.number, table.stages th.number { text-align: right; white-space: nowrap; }
-.graph svg { max-width: 100%; height: auto; display: block; } .narrow { width: auto; }
-iframe { width: 100%; height: 36rem; border: 1px solid #cbd2d9; border-radius: .3rem; resize: vertical; }
-details { margin: .4rem 0; } summary { cursor: pointer; } .fault { color: #b02525; }
-.again { background: #f5f7fa; padding: .4rem .6rem; display: block; overflow-x: auto; }
-"""
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ start.pipeline }}: {{ run.state }}</title>
-<style>{{ style }}</style>
-</head>
-<body>
-<h1>{{ start.pipeline }} <span class="state {{ run.state }}">{{ run.state }}</span></h1>
-<dl>
-<dt>run</dt><dd><code>{{ start.run_id }}</code>, by {{ start.by }}{{ " on " + start.host if start.host else "" }}</dd>
-<dt>for</dt><dd>{{ start.moment | minute }}</dd>
-<dt>started</dt><dd>{{ start.started_at | minute }}</dd>
-<dt>took</dt><dd>{{ "%.1f" | format(run.seconds) }} s, {{ run.results | length }} of {{ start.stages | length }} stages
-done, {{ cached }} from the store</dd>
-{% for name, value in start.params.items() %}
-<dt>{{ name }}</dt><dd><code>{{ value }}</code></dd>
-{% endfor %}
-{% if start.options %}<dt>options</dt><dd><code>{{ start.options | join(" ") }}</code></dd>{% endif %}
-</dl>
-{% if run.state != "success" and run.told %}<p class="fault"><b>{{ run.told }}</b></p>{% endif %}
-{% if run.again %}<p>Continue with: <code class="again">{{ run.again }}</code></p>{% endif %}
-{% for stage, verdict in verdicts %}
-<p>{{ stage }}: <span class="state {{ verdict.answer }}">{{ verdict.answer }}</span> version {{ verdict.challenger }}
-{{ "against champion %s" | format(verdict.champion) if verdict.champion is not none else "with no champion yet" }}
-{%- if verdict.rows %}, {{ "{:,}".format(verdict.rows) }} rows{% endif %}: {{ verdict.reason }}
-{%- for warning in verdict.warnings %}; <span class="fault">{{ warning }}</span>{% endfor %}</p>
-{% endfor %}
-{% for stage, report in evaluations %}
-<h2>{{ stage }} <small>{{ "{:,}".format(report.rows) }} rows of the {{ report.split }} split, all domains</small></h2>
-<div class="scroll"><table class="narrow">
-<thead><tr><th>task</th><th>rows</th><th>positives</th><th>AUC</th><th>interval</th><th>log-loss</th><th>PCOC</th></tr>
-</thead><tbody>
-{% for cell in report.cells if cell.domain == all %}
-<tr><td>{{ cell.task }}</td><td>{{ "{:,}".format(cell.rows) }}</td><td>{{ "{:,}".format(cell.positives) }}</td>
-{% for figure in figures(cell) %}<td>{{ figure }}</td>{% endfor %}</tr>
-{% endfor %}
-</tbody></table></div>
-{% endfor %}
-<h2>Stages</h2>
-<table class="stages">
-<colgroup><col style="width:15%"><col style="width:10%"><col style="width:9%"><col style="width:28%"><col></colgroup>
-<thead><tr><th>stage</th><th>state</th><th class="number">seconds</th><th>why it ran, or did not</th><th>made</th></tr>
-</thead>
-<tbody>
-{% for line in lines %}
-<tr><td><b>{{ line.name }}</b><small>{{ line.uses }}</small></td>
-<td><span class="state {{ line.mark.state }}">{{ line.mark.state }}</span></td>
-<td class="number">{{ line.mark.text | replace(" s", "") }}</td>
-<td>{{ line.why }}</td>
-<td>{% for note in line.notes %}
-<div{{ ' class=fault' if line.mark.state == "failed" else "" }}>{{ note }}</div>{% endfor %}
-{% for name, ref in line.outputs.items() %}
-<small>{% if ref.uri is of_the_store %}<a href="{{ ref.uri }}">{{ name }}</a>{% else %}{{ name }}{% endif %}
- {{ ref.kind }} <code>{{ ref.digest[:12] }}</code></small>
-{% endfor %}</td></tr>
-{% endfor %}
-</tbody></table>
-{% if graph %}
-<h2>How it hangs together</h2>
-<div class="graph">{{ graph }}</div>
-{% endif %}
-{% if shown %}
-<h2>What the stages show</h2>
-{% for item in shown %}
-<details{{ " open" if item.image else "" }}>
-<summary><b>{{ item.stage }}</b>: {{ item.what }} (<a href="{{ item.file.as_uri() }}">file</a>)</summary>
-{% if item.image %}
-<img alt="{{ item.stage }}: {{ item.what }}" src="{{ item.image }}">
-{% else %}
-<iframe sandbox="" title="{{ item.stage }}: {{ item.what }}" srcdoc="{{ item.page }}"></iframe>
-{% endif %}
-</details>
-{% endfor %}
-{% endif %}
-</body>
-</html>
-"""
+def _evaluations(made: Sequence[Made]) -> Iterator[_Figures]:
+    for one in made:
+        if isinstance(one.artifact, EvaluationReport):
+            report = read_evaluation(one.folder)
+            cells = tuple((cell, tuple(figures(cell))) for cell in report.cells if cell.domain == ALL)
+            yield _Figures(one.stage, report, cells)

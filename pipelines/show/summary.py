@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from components.platform.artifacts import Artifact, ErrorMemory, EvaluationReport, ModelVersion, Promotion
 from components.platform.errors import RankmillError
 from components.platform.execute import StageResult
 from components.platform.settings import Settings
@@ -22,18 +25,16 @@ if TYPE_CHECKING:
     from pipelines.record.runs import Failure, RunOutcome
     from registry.memory.prequential import SlotReport
 
-PAGES = (
-    ("evaluation_report", "report.html", "metrics, calibration, per-domain plots"),
-    ("data_docs", "index.html", "what the data contract found"),
-    ("promotion", "verdict.html", "the gate, cell by cell"),
-    ("error_memory", "slots.html", "base against compensated, slot by slot"),
-    ("memory_study", "report.html", "memory and incremental training against the base, slot by slot"),
-)
-"""Kind of artifact, file and what a reader finds in it."""
-KINDS = ("model_version", *(kind for kind, _, _ in PAGES))
-"""Kinds of artifacts that the summary reads."""
-Folders = dict[str, list[tuple[str, Path]]]
-"""Stage and local folder of artifacts, by kind."""
+
+@dataclass(frozen=True)
+class Made:
+    """An artifact of a run, in a local folder."""
+
+    stage: str
+    artifact: Artifact
+    folder: Path
+
+
 _ANSWERS = {"promoted": "green", "refused": "red", "unchanged": "yellow", "older": "yellow", "held": "yellow"}
 
 
@@ -49,21 +50,25 @@ def print_summary(outcome: RunOutcome, settings: Settings, console: Console, rep
     from rich.text import Text
 
     results = outcome.results
-    folders = fetch(results, open_store(settings))
+    made = tuple(fetch(results, open_store(settings)))
     if results:
         console.print(stage_table(results, len(outcome.plan.stages), outcome.seconds))
-    for stage, folder in folders["evaluation_report"]:
-        console.print()
-        console.print(evaluation_table(stage, Evaluation.model_validate_json(_text(folder, "report.json"))))
-    for _, folder in folders["model_version"]:
-        console.print(version_line(RegisteredVersion.model_validate_json(_text(folder, "version.json"))))
-    for _, folder in folders["promotion"]:
-        console.print(verdict_line(Verdict.model_validate_json(_text(folder, "verdict.json"))))
-    for stage, folder in folders["error_memory"]:
-        console.print()
-        console.print(memory_table(stage, read_slots(folder)))
+    for one in made:
+        if isinstance(one.artifact, EvaluationReport):
+            console.print()
+            console.print(evaluation_table(one.stage, read_evaluation(one.folder)))
+    for one in made:
+        if isinstance(one.artifact, ModelVersion):
+            console.print(version_line(RegisteredVersion.model_validate_json(_text(one.folder, "version.json"))))
+    for one in made:
+        if isinstance(one.artifact, Promotion):
+            console.print(verdict_line(read_verdict(one.folder)))
+    for one in made:
+        if isinstance(one.artifact, ErrorMemory):
+            console.print()
+            console.print(memory_table(one.stage, read_slots(one.folder)))
     pages = [(str(report), "this run on one page")] if report else []
-    pages += places(results, folders) if results else []
+    pages += places(made) if results else []
     if pages:
         console.print("\n[bold]where to look next[/bold]")
     for place, what in pages:
@@ -162,29 +167,35 @@ def read_slots(folder: Path) -> list[SlotReport]:
     return [SlotReport.model_validate(slot) for slot in json.loads(_text(folder, "slots.json"))]
 
 
-def places(results: Sequence[StageResult], folders: Folders) -> Iterator[tuple[str, str]]:
+def read_evaluation(folder: Path) -> Evaluation:
+    """Return the figures of an `EvaluationReport` artifact."""
+    return Evaluation.model_validate_json(_text(folder, "report.json"))
+
+
+def read_verdict(folder: Path) -> Verdict:
+    """Return the verdict of a `Promotion` artifact."""
+    return Verdict.model_validate_json(_text(folder, "verdict.json"))
+
+
+def places(made: Sequence[Made]) -> Iterator[tuple[str, str]]:
     """Yield pages of this run, then commands, each with what a reader finds there."""
-    for kind, file, what in PAGES:
-        for stage, folder in folders[kind]:
-            if (folder / file).exists():
-                yield str(folder / file), f"{stage}: {what}"
-    if any(ref.kind == "model_version" for result in results for ref in result.outputs.values()):
+    for one in made:
+        if one.artifact.page is not None and (path := one.folder / one.artifact.page.file).exists():
+            yield str(path), f"{one.stage}: {one.artifact.page.what}"
+    if any(isinstance(one.artifact, ModelVersion) for one in made):
         yield "rankmill models", "versions, aliases and who is champion"
     yield "make ui", "this DAG in Airflow, runs and models in MLflow"
 
 
-def fetch(results: Sequence[StageResult], store: Store) -> Folders:
-    """Return stage and local folder of every artifact that the summary reads, by kind."""
-    folders: Folders = {kind: [] for kind in KINDS}
+def fetch(results: Sequence[StageResult], store: Store) -> Iterator[Made]:
+    """Yield every artifact of a run that a reader can look at, in the order of its stages."""
     for result in results:
         for ref in result.outputs.values():
-            if ref.kind not in folders:
-                continue
-            try:
-                folders[ref.kind].append((result.stage, store.fetch(ref.load())))
-            except RankmillError:
-                continue  # the run itself succeeded; whoever reads the artifact next is told what is wrong with it
-    return folders
+            # The run itself succeeded; whoever reads the artifact next is told what is wrong with it.
+            with suppress(RankmillError):
+                artifact = ref.load()
+                if artifact.page or artifact.picture or isinstance(artifact, ModelVersion):
+                    yield Made(result.stage, artifact, store.fetch(artifact))
 
 
 def figures(cell: Cell) -> Iterator[str]:

@@ -46,7 +46,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     if line := cut_requests(kept, aside):
         context.note(line)
     if not result.passed:
-        page = context.kept / "index.html"
+        page = context.kept / DataDocs.page.file
         _write_docs(context.kept, result, suite, table)
         raise ContractViolationError(f"stage {context.stage!r}: {violation(result, suite, page)}")
     return Outputs(
@@ -142,5 +142,7 @@ def _write_docs(directory: Path, result: SuiteResult, suite: suites.Suite, table
 
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "result.json").write_text(result.model_dump_json(indent=2), encoding="utf-8")
-    (directory / "index.html").write_text(render(result, suite.contract.description, profile(table)), encoding="utf-8")
+    (directory / DataDocs.page.file).write_text(
+        render(result, suite.contract.description, profile(table)), encoding="utf-8"
+    )
     return directory

@@ -78,23 +78,28 @@ def conclude(suite: Suite, table: pa.Table, kept: int, findings: Sequence[Findin
 
 def violation(result: SuiteResult, suite: Suite, page: Path) -> str:
     """Return the sentence for a broken contract: expectation, column, offending values, where to look."""
-    broken = [one for one in result.expectations if _breaks(one)]
-    if broken:
-        what = _sentence(broken[0])
-        more = f" ({len(broken) - 1} more expectations fail)" if len(broken) > 1 else ""
-        line = broken[0].line
+    first, *others = breakers(result)
+    what = sentence(first)
+    if _breaks(first):
+        more = f" ({len(others)} more expectations fail)" if others else ""
     else:
         aside = result.rows - result.kept
-        worst = max(
-            (one for one in result.expectations if one.action == "quarantine"), key=lambda one: (one.broken, -one.line)
-        )
         share = f"{aside:,} of {result.rows:,} rows ({aside / result.rows:.1%})"
-        what = f"{share} would be quarantined, at most {result.max_quarantined:.1%} may be; mostly {_sentence(worst)}"
-        more, line = "", worst.line
+        what = f"{share} would be quarantined, at most {result.max_quarantined:.1%} may be; mostly {what}"
+        more = ""
     return (
         f"the contract {suite.name!r} is broken: {what}{more}; see {page}, "
-        f"then correct the source, or the rule at {suite.path}:{line}"
+        f"then correct the source, or the rule at {suite.path}:{first.line}"
     )
+
+
+def breakers(result: SuiteResult) -> tuple[ExpectationResult, ...]:
+    """Return the rules that broke the contract, else the one that quarantined too many rows; none where it holds."""
+    broken = tuple(one for one in result.expectations if _breaks(one))
+    if broken or result.passed:
+        return broken
+    parting = (one for one in result.expectations if one.action == "quarantine")
+    return (max(parting, key=lambda one: (one.broken, -one.line)),)
 
 
 def _breaks(result: ExpectationResult) -> bool:
@@ -102,7 +107,8 @@ def _breaks(result: ExpectationResult) -> bool:
     return not result.passed and (result.action == "fail" or (result.action == "quarantine" and bool(result.problem)))
 
 
-def _sentence(result: ExpectationResult) -> str:
+def sentence(result: ExpectationResult) -> str:
+    """Return what a rule asks, on which column, and what it found instead."""
     about = f"{result.expectation} on {result.column!r}" if result.column else result.expectation
     asked = ", ".join(f"{name} {value}" for name, value in result.arguments.items())
     about += f" ({asked})" if asked and len(asked) <= 120 else ""
@@ -115,7 +121,7 @@ def _sentence(result: ExpectationResult) -> str:
 
 def warning(result: ExpectationResult) -> str:
     """Return the line for a rule that is only shown."""
-    return f"warning: {_sentence(result)}"
+    return f"warning: {sentence(result)}"
 
 
 def _result(finding: Finding, table: pa.Table) -> ExpectationResult:

@@ -17,6 +17,7 @@ from components.judge.evaluate_ranker.config import Config
 from components.judge.evaluate_ranker.page import render
 from components.judge.evaluate_ranker.plots import draw
 from components.judge.evaluate_ranker.rows import Judged
+from components.platform.artifacts import EvaluationReport
 from components.rankers.tasks import Task
 from registry.evaluation import Evaluation
 
@@ -73,5 +74,7 @@ def write_report(draft: Path, scored: Scored, config: Config) -> Evaluation:
     )
     (draft / "report.json").write_text(report.model_dump_json(indent=2), encoding="utf-8")
     plots = draw(draft / "plots", report, rows, scored.scores, scored.tasks)
-    (draft / "report.html").write_text(render(report, scored.name, remarks(cells), plots), encoding="utf-8")
+    (draft / EvaluationReport.page.file).write_text(
+        render(report, scored.name, remarks(cells), plots), encoding="utf-8"
+    )
     return report

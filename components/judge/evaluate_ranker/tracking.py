@@ -6,6 +6,7 @@ import re
 import time
 from pathlib import Path
 
+from components.platform.artifacts import EvaluationReport
 from components.platform.errors import MissingError, RetryableError
 from registry.evaluation import ALL, Evaluation
 from registry.versions.database import reason_of, shown, without_login
@@ -45,7 +46,7 @@ def log_evaluation(tracking_uri: str, run_id: str, report: Evaluation, directory
             )
         for start in range(0, len(metrics), _BATCH):
             client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
-        client.log_artifact(run_id, str(directory / "report.html"), FOLDER)
+        client.log_artifact(run_id, str(directory / EvaluationReport.page.file), FOLDER)
         client.log_artifacts(run_id, str(directory / "plots"), f"{FOLDER}/plots")
     except (MlflowException, OSError) as error:
         if getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST":

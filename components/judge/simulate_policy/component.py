@@ -64,7 +64,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     (draft / "report.json").write_text(report.model_dump_json(indent=2), encoding="utf-8")
     plots = draw(draft / "plots", report)
     name = f"{model.contract.ranker} in {context.pipeline}"
-    (draft / "report.html").write_text(render(report, name, lines, plots), encoding="utf-8")
+    (draft / PolicyReport.page.file).write_text(render(report, name, lines, plots), encoding="utf-8")
     for line in [*map(headline, values), *lines]:
         context.note(line)
     return Outputs(report=PolicyReport(uri=str(draft)))

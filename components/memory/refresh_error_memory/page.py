@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from jinja2 import Environment
 from pydantic import TypeAdapter
 
+from components.pages.document import picture, render
 from components.pages.plots import SLATE, TEAL, new_figure, save, style_slots
-from components.pages.style import SLOTS_STYLE, picture
+from components.platform.artifacts import ErrorMemory
 from registry.memory.error_memory import MemoryHeader
 from registry.memory.prequential import SlotReport
 
@@ -17,42 +18,23 @@ Metric = Literal["log_loss", "auc", "gauc", "pcoc"]
 DRAWN: tuple[tuple[Metric, str], ...] = (("log_loss", "log-loss (lower is better)"), ("auc", "AUC (higher is better)"))
 TABLED: tuple[tuple[Metric, str], ...] = (("log_loss", "log-loss"), ("auc", "AUC"), ("gauc", "GAUC"), ("pcoc", "PCOC"))
 
-_PAGE = (
-    """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Error memory of {{ header.model }} v{{ header.version }}</title>
-<style>"""
-    + SLOTS_STYLE
-    + """ .better {color: #0f766e} .worse {color: #b91c1c}
-</style></head><body>
-<h1>Error memory of {{ header.model }} v{{ header.version }}</h1>
-<p class="muted">{{ "{:,}".format(header.rows) }} rows, {{ header.covers }}. Each slot of time is scored with the memory
-of earlier slots and written afterwards; λ is the best on earlier slots. Figures are base → compensated.</p>
-<table><tr><th class="l">task</th><th>log-loss from slot 2 on</th><th>λ to serve with</th><th class="l">state</th></tr>
-{% for name, task in header.tasks.items() %}<tr><td class="l">{{ name }}</td>
-<td>{{ number(task.base_log_loss) }} → {{ number(task.log_loss) }}</td><td>{{ task.weight }}</td>
-<td class="l">{% if task.enabled %}on{% elif task.log_loss is none %}off: one slot cannot be judged
-{% else %}<span class="worse">off: it hurts</span>{% endif %}</td></tr>
-{% endfor %}</table>
-<p><img alt="Base and compensated log-loss and AUC per slot" src="{{ image }}"></p>
-{% for name in header.feedback %}<h2>{{ name }}</h2><div class="wide"><table>
-<tr><th>slot</th><th class="l">from</th><th>rows</th><th>stored</th><th>empty</th><th>positives</th><th>λ</th>
-{% for _, title in tabled %}<th>{{ title }}</th>{% endfor %}</tr>
-{% for slot in slots %}{% set task = slot.tasks[name] %}<tr><td>{{ slot.slot }}</td>
-<td class="l">{{ slot.window.start.strftime("%Y-%m-%d %H:%M") }}</td>
-<td>{{ slot.rows }}</td><td>{{ slot.stored }}</td><td>{{ "%.0f %%"|format(100 * slot.empty) }}</td>
-<td>{{ task.positives }}</td><td>{{ task.weight }}</td>
-{% for metric, _ in tabled %}{% set a = task.base[metric] %}{% set b = task.compensated[metric] %}
-<td{{ judged(metric, a, b) }}>{{ number(a) }} → {{ number(b) }}</td>{% endfor %}</tr>
-{% endfor %}</table></div>
-{% endfor %}
-<p class="muted">Keys: {{ header.key.kind }};
-{{ header.store }}; decay {{ header.decay }};
-γ {{ header.read_out.gamma }}, τ {{ header.read_out.temperature }}, pool {{ header.read_out.pool }},
-n₀ {{ header.read_out.shrinkage }}; ranker {{ header.ranker_digest[:12] }}. ReLoop2, Zhu et al., KDD 2023.</p>
-</body></html>
-"""
-)
+
+@dataclass(frozen=True)
+class _Pair:
+    """A metric without and with the memory, and what became of it: better, worse, or empty for neither."""
+
+    base: float | None
+    compensated: float | None
+    change: str
+
+
+@dataclass(frozen=True)
+class _View:
+    header: MemoryHeader
+    titles: tuple[str, ...]
+    tasks: tuple[tuple[str, tuple[tuple[SlotReport, tuple[_Pair, ...]], ...]], ...]
+    """Each task with its slots, and for each slot a pair per title."""
+    image: str
 
 
 def write_report(directory: Path, header: MemoryHeader, slots: tuple[SlotReport, ...]) -> None:
@@ -62,16 +44,13 @@ def write_report(directory: Path, header: MemoryHeader, slots: tuple[SlotReport,
     """
     (directory / "slots.json").write_bytes(TypeAdapter(tuple[SlotReport, ...]).dump_json(slots, indent=2))
     draw(directory / "slots.png", header, slots)
-    environment = Environment(autoescape=True)
-    page = environment.from_string(_PAGE).render(
+    view = _View(
         header=header,
-        slots=slots,
-        tabled=TABLED,
-        number=_number,
-        judged=_judged,
+        titles=tuple(title for _, title in TABLED),
+        tasks=tuple((name, tuple((slot, _pairs(slot, name)) for slot in slots)) for name in header.feedback),
         image=picture(directory / "slots.png"),
     )
-    (directory / "slots.html").write_text(page, encoding="utf-8")
+    (directory / ErrorMemory.page.file).write_text(render(__file__, view), encoding="utf-8")
 
 
 def draw(path: Path, header: MemoryHeader, slots: tuple[SlotReport, ...]) -> None:
@@ -94,17 +73,17 @@ def draw(path: Path, header: MemoryHeader, slots: tuple[SlotReport, ...]) -> Non
     save(figure, path)
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
+def _pairs(slot: SlotReport, task: str) -> tuple[_Pair, ...]:
+    found = slot.tasks[task]
+    both = [(metric, getattr(found.base, metric), getattr(found.compensated, metric)) for metric, _ in TABLED]
+    return tuple(_Pair(base, compensated, _change(metric, base, compensated)) for metric, base, compensated in both)
 
 
-def _judged(metric: Metric, base: float | None, compensated: float | None) -> str:
-    from markupsafe import Markup
-
+def _change(metric: Metric, base: float | None, compensated: float | None) -> str:
     if base is None or compensated is None or base == compensated:
         return ""
     if metric == "pcoc":
         better = abs(compensated - 1) < abs(base - 1)
     else:
         better = (compensated < base) == (metric == "log_loss")
-    return Markup(' class="better"' if better else ' class="worse"')  # noqa: S704  # one of two constants
+    return "better" if better else "worse"

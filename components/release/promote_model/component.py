@@ -9,12 +9,12 @@ from components.platform.artifacts import Promotion
 from components.platform.contract import RunContext
 from components.platform.errors import BadInputError, GateRefusedError
 from components.release.promote_model.config import Config, Inputs, Outputs
+from components.release.promote_model.page import render
 from components.release.promote_model.rows import CannotScoreError, score_both
 from registry.champion.ledger import Evidence, Ledger
 from registry.champion.promotion import Promotions, Request
 from registry.gate.decide import decide
 from registry.gate.verdict import Verdict
-from registry.gate.verdict_page import render
 from registry.gate.window import older, window_end
 from registry.serving.contract import RegisteredVersion
 from registry.versions.client import Registry
@@ -158,6 +158,6 @@ def _write(verdict: Verdict, folder: Path) -> Path:
     """Write the verdict as data and as a page; return the page."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "verdict.json").write_text(verdict.model_dump_json(indent=2), encoding="utf-8")
-    page = folder / "verdict.html"
+    page = folder / Promotion.page.file
     page.write_text(render(verdict), encoding="utf-8")
     return page

@@ -23,11 +23,13 @@ from components.data.validate_data.profile import ColumnProfile
 from components.judge.evaluate_ranker.page import render as evaluation_page
 from components.judge.simulate_policy.page import render as simulation_page
 from components.judge.simulate_policy.report import PolicyValue, Simulation
+from components.pages.embed import embedded
 from components.pages.plots import new_figure, save
 from components.platform.execute import StageResult
 from components.platform.records import ArtifactRef
 from components.platform.settings import ROOT
 from components.platform.store import Store
+from components.release.promote_model.page import render as verdict_page
 from features.declaration import Window
 from pipelines.compare.page import section
 from pipelines.compare.record import Data, Measured, Record, Row, Tried
@@ -37,12 +39,11 @@ from pipelines.language.plan import Plan
 from pipelines.record.runs import RecordedRun, RunStart, StageFailure
 from pipelines.show.components_page import component_section
 from pipelines.show.dag_doc import dag_doc, stage_doc
-from pipelines.show.diagram import Mark
+from pipelines.show.flow import Mark
 from pipelines.show.graph_page import page as graph_page
 from pipelines.show.report import render as run_page
 from registry.evaluation import ALL, Cell, Evaluation, Interval
 from registry.gate.verdict import Judgement, Verdict
-from registry.gate.verdict_page import render as verdict_page
 from registry.serving.contract import ModelContract, ParityReport
 from registry.versions.card import Lineage, model_card
 
@@ -185,7 +186,7 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Callable[[str], 
     folder = tmp_path_factory.mktemp("pages")
     picture = save(new_figure(1, 1), folder / "picture.png")
     return {
-        "registry/gate/verdict_page.py": _verdict,
+        "components/release/promote_model/page.py": _verdict,
         "components/judge/evaluate_ranker/page.py": _evaluation,
         "components/data/validate_data/page.py": _contract,
         "components/judge/simulate_policy/page.py": lambda text: _simulation(text, picture),
@@ -196,6 +197,8 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Callable[[str], 
 
 PAGES_OF_NAMES = {"components/memory/refresh_error_memory/page.py", "components/memory/study_error_memory/page.py"}
 """Pages whose texts are names of tasks and models, which hold lower-case letters only."""
+DOCUMENT = "components/pages/document.py"
+"""What all pages stand in."""
 
 
 def _hostile(test: Callable[..., None]) -> Callable[..., None]:
@@ -213,27 +216,62 @@ def test_no_page_gets_a_tag_or_an_address_from_a_text(html: dict[str, Callable[[
         assert all(address.startswith(("data:image/png;base64,", "file:///")) for address in page.addresses), name
 
 
-def test_every_builder_of_html_is_tried(html: dict[str, Callable[[str], str]]) -> None:
-    builders = {path for path, tree in _modules() if _calls(tree, "Environment") or _imports(tree, "html")}
-    assert builders - {"pipelines/show/diagram.py"} == {*html} | PAGES_OF_NAMES
+def test_every_template_is_tried(html: dict[str, Callable[[str], str]]) -> None:
+    beside = {path.with_name(path.name.replace(".html.j2", ".py")) for path in _templates()}
+    builders = {path.relative_to(ROOT).as_posix() for path in beside} - {DOCUMENT, "pipelines/show/flow.py"}
+    assert builders == {*html} | PAGES_OF_NAMES
 
 
-def test_every_template_escapes_by_itself() -> None:
+def test_templates_alone_make_pages_and_escape_by_themselves() -> None:
+    """One environment, which escapes; markup that is no template's comes from `embedded` alone; one style sheet."""
+    (made,) = [(path, call) for path, tree in _modules() for call in _calls(tree, "Environment")]
+    assert made[0] == DOCUMENT
+    assert {keyword.arg: ast.unparse(keyword.value) for keyword in made[1].keywords}["autoescape"] == "True"
+    assert {path for path, tree in _modules() if _calls(tree, "Markup")} == {"pipelines/show/report.py"}
+    assert {path for path, tree in _modules() if _imports(tree, "html")} == {"components/pages/embed.py"}
     for path, tree in _modules():
-        for call in _calls(tree, "Environment"):
-            escaped = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}.get("autoescape")
-            assert escaped == "True", path
         texts = [
             node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
         ]
-        for template in (text for text in texts if "{{" in text and "<" in text):
-            assert set(re.findall(r"\{\{\s*([^{}]*?)\s*\|\s*safe", template)) <= {"style"}, path
-            bare = re.findall(r"""\w=\{\{""", template)
-            assert not bare, f"{path}: an attribute without quotes: {bare}"
+        assert not [text for text in texts if re.search(r"<(html|table|div|style|td|h1)\b", text)], path
+    for file in _templates():
+        template = file.read_text(encoding="utf-8")
+        assert not re.search(r"\|\s*safe|autoescape|https?:|<script|<link", template), file
+        assert not re.findall(r"""\w=\{\{""", template), f"{file}: an attribute without quotes"
+        assert ("<style>" in template) == (file.name == "document.html.j2"), file
+
+
+@_hostile
+def test_a_page_inside_another_keeps_nothing_but_words_tables_and_pictures(text: str) -> None:
+    page = Outline(embedded(f"<head><style>{text}</style></head><td class=x><b onclick=x>{text}<i title={text}>{text}"))
+    for tag, *names in page.tags:
+        assert tag.removeprefix("/") in {"td", "b", "i", "img", "h1", "code", "small"}, tag
+        assert set(names) <= {"class", "src"}
+    assert page.addresses == []
+
+
+def test_a_page_inside_another_is_closed_and_keeps_bars_and_pictures() -> None:
+    inner = (
+        "<title>no</title></details></div><div class='bar'><i style='left:1.5%;width:3%'></i>"
+        "<i style='left:1%;background:url(x)'></i><img src='data:image/png;base64,AA==' alt='a &lt; b'>"
+        "<img src='http://x'><a href='file:///x'>words</a><script>no</script><p>1 &lt; 2"
+    )
+    assert embedded(inner) == (
+        '<div class="bar"><i style="left:1.5%;width:3%"></i><i></i>'
+        '<img src="data:image/png;base64,AA==" alt="a &lt; b"><img>words<p>1 &lt; 2</p></div>'
+    )
 
 
 FILES_OF_YAML = {"pipelines/scaffold/write.py"}
 """Templates of files that are no pages."""
+
+
+def _templates() -> list[Path]:
+    return [
+        path
+        for room in ("components", "features", "pipelines", "registry")
+        for path in (ROOT / room).rglob("*.html.j2")
+    ]
 
 
 def _modules() -> list[tuple[str, ast.Module]]:

@@ -128,3 +128,22 @@ def test_profile() -> None:
     assert (nested.smallest, nested.largest, nested.distinct) == ("0 elements", "2 elements", 2)
     assert (empty.nulls, empty.smallest, empty.distinct) == (1.0, "", 0)
     assert [one.distinct for one in profile(table.slice(0, 0))] == [0, 0, 0, 0]
+
+
+def test_the_page_of_a_broken_contract_names_what_broke_it_and_marks_it() -> None:
+    one = suite(rule("warn"), rule(max_value=9), rule("quarantine", column="y"), limit=0.5)
+    warn, fails, parts = one.contract.expectations
+    findings = [Finding(warn, False, 7, (0,)), Finding(fails, False, 7, (1, 2)), Finding(parts, False, 7, (3, 4, 5))]
+    page = render(conclude(one, TABLE, 4, findings), "mine", profile(TABLE))
+    assert page.count('class="breaker"') == 1 and page.count("breaks the contract") == 1
+    marked = page.partition('class="breaker"')[2].partition("</tr>")[0]
+    assert "max_value 9" in marked and "row 2: 30" in marked
+    assert "(max_value 9) fails for 2 of 7 rows: row 1: null; row 2: 30 (line 7 of the suite)" in page
+
+    many = suite(rule("warn"), rule("quarantine", column="y"), limit=0.1)
+    warn, parts = many.contract.expectations
+    page = render(conclude(many, TABLE, 4, [Finding(warn, True, 7), Finding(parts, False, 7, (3, 4, 5))]), "", [])
+    assert "3 of 7 rows would be quarantined, more than" in page and page.count('class="breaker"') == 1
+
+    held = render(conclude(many, TABLE, 7, [Finding(warn, True, 7), Finding(parts, True, 7)]), "", [])
+    assert "breaker" not in held.partition("</style>")[2] and "callout" not in held.partition("</style>")[2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from components.platform.execute import StageResult, run_folder
 from components.platform.settings import Settings
 from features.ground.files import write_durably
 from pipelines.cli import main as cli
+from pipelines.language.params import resolve_window
 from pipelines.language.plan import Plan
 from pipelines.record import runs
 from pipelines.record.runs import RecordedRun, read_run
@@ -28,12 +30,12 @@ NASTY = "<script>alert('1 & 2')</script>"
 
 
 class Page(HTMLParser):
-    """Tags, rows of the table of stages, and frames of a page."""
+    """Tags, words, and rows of the table of stages."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.tags: list[str] = []
-        self.frames: list[str] = []
+        self.classes: set[str] = set()
         self.outside: list[str] = []
         self.rows: list[list[str]] = []
         self.words: list[str] = []
@@ -42,9 +44,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         given = dict(attrs)
-        if tag == "iframe":
-            assert given["sandbox"] == ""
-            self.frames.append(given["srcdoc"] or "")
+        self.classes.add(given.get("class") or "")
         if "src" in given and not (given["src"] or "").startswith("data:"):
             self.outside.append(given["src"] or "")
         if tag == "tr":
@@ -74,7 +74,7 @@ def run_all(plan: Plan, settings: Settings, run_id: str, **conf: Any) -> Recorde
 def page_of(run: RecordedRun, plan: Plan | None, settings: Settings) -> Page:
     text = report.write_report(run, plan, settings).read_text()
     page = Page(text)
-    assert page.outside == [] and "script" not in page.tags and "link" not in page.tags
+    assert page.outside == [] and not {"script", "link", "iframe", "a"} & {*page.tags}
     return page
 
 
@@ -89,9 +89,11 @@ def test_it_says_what_ran_and_why(plan: Plan, tmp_path: Path) -> None:
     assert "by adding.numbers" in second.row("numbers")[3]
     assert second.row("total")[3] == "its result is never taken from the store"
 
-    third = page_of(run_all(plan, settings, "three", count=7), plan, settings)
+    told = replace(plan, spec=plan.spec.model_copy(update={"description": "Adds up."}))
+    third = page_of(run_all(plan, settings, "three", count=7), told, settings)
     assert third.row("numbers")[1:4:2] == ["done", "config count: 4 → 7"]
-    assert "svg" in third.tags and "count" in third.words and "count" not in second.words
+    assert "flow" in third.classes and "count" in third.words and "count" not in second.words
+    assert str(resolve_window(plan.spec, {"count": 7}, MOMENT)) in third.words and "Adds up." in third.words
 
 
 def test_a_failed_run_says_where_and_how_to_go_on(plan: Plan, tmp_path: Path) -> None:
@@ -112,7 +114,7 @@ def test_a_failed_run_says_where_and_how_to_go_on(plan: Plan, tmp_path: Path) ->
 
 def test_pages_and_pictures_of_stages_are_inside_it(tmp_path: Path) -> None:
     records = Records(tmp_path)
-    inner = f"<html><body>{NASTY}</body></html>"
+    inner = f"<html><head><style>x</style></head><body>{NASTY}<table><td class='one'>found</body></html>"
     results = [
         records.stage("contract", DataDocs, {"index.html": inner}),
         records.stage("evaluate", EvaluationReport, {"report.json": REPORT.model_dump_json(), "report.html": inner}),
@@ -127,7 +129,8 @@ def test_pages_and_pictures_of_stages_are_inside_it(tmp_path: Path) -> None:
     run = read_run(folder)
     assert run is not None
     page = page_of(run, None, records.settings)
-    assert page.frames == [inner, inner, "<p>gate"] and page.tags.count("img") == 1 and "svg" not in page.tags
+    assert page.words.count("found") == 2 and "gate" in page.words and "one" in page.classes
+    assert page.tags.count("img") == 1 and "flow" not in page.classes and page.tags.count("style") == 1
     assert "promoted" in page.words and "0.7654" in page.words and "[0.700, 0.800]" in page.words
     assert "0.55" not in page.words, "young is a domain; the page shows all of them together"
     assert page.row("train")[4].startswith(NASTY)
@@ -172,7 +175,7 @@ def test_the_command_line_writes_and_finds_pages(
     shown = ask(cli.app, ["graph", str(plan.path), "--html", str(drawn), "--run", "scheduled"])
     assert shown.exit_code == 0, shown.output
     text = drawn.read_text()
-    assert "Run scheduled__1: success" in text and Page(text).tags.count("svg") == 1
+    assert "Run scheduled__1: success" in " ".join(Page(text).words) and "flow" in Page(text).classes
     refused = ask(cli.app, ["graph", str(plan.path), "--run", "scheduled"])
     assert "--html" in str(refused.exception)
 
