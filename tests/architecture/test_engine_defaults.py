@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from components.platform.settings import QUIET, Settings
-from components.train.train_ranker.machine import thread_environment
 from components.train.train_ranker.ray_access import LOOPBACK_ONLY, close_to_others
-from components.train.train_ranker.ray_launch import SMALL_CLUSTER
+from components.train.train_ranker.ray_launch import SMALL_CLUSTER, thread_environment
 from components.train.train_ranker.remote import _environment
 from pipelines.run.airflow_home import environment, in_process_environment
 from registry.versions.database import _QUIET

@@ -47,11 +47,10 @@ def _steps(domains: int, batch: int) -> dict[str, Callable[[], object]]:
 
     from components.rankers.build import build_ranker
     from components.rankers.config import RankerConfig
+    from components.train.train_ranker.config import Knobs
     from components.train.train_ranker.feed import Batch
-    from components.train.train_ranker.knobs import Knobs
-    from components.train.train_ranker.loop import take_step
+    from components.train.train_ranker.loop import Replica, take_step
     from components.train.train_ranker.optimiser import RankerOptimiser
-    from components.train.train_ranker.validation import Replica
     from features.declaration import Declaration, FieldSpec, RankerSchema
 
     size = 1000

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from components.platform.errors import BadInputError
-from components.train.train_ranker.machine import keep_freed_memory, thread_environment, usable_cpus
+from components.train.train_ranker.ray_launch import keep_freed_memory, thread_environment, usable_cpus
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -86,12 +86,10 @@ def trained(folder: str, window: int) -> Iterator[None]:
     from components.data.training_set import read_schema
     from components.rankers.build import build_ranker
     from components.rankers.config import RankerConfig
-    from components.train.train_ranker.batches import open_split
-    from components.train.train_ranker.feed import Plan, batches
-    from components.train.train_ranker.knobs import Knobs, Tables
-    from components.train.train_ranker.loop import take_step
+    from components.train.train_ranker.config import Knobs, Tables
+    from components.train.train_ranker.feed import Plan, batches, open_split
+    from components.train.train_ranker.loop import Replica, take_step
     from components.train.train_ranker.optimiser import RankerOptimiser
-    from components.train.train_ranker.validation import Replica
 
     torch.manual_seed(0)
     schema = read_schema(Path(folder))

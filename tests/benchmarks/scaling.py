@@ -65,7 +65,7 @@ def part(path: str, meet: str, vocabulary: str, warm: str, world: str, threads: 
     as_a_stage(int(threads))
     import torch.distributed as dist
 
-    from components.train.train_ranker.validation import Replica
+    from components.train.train_ranker.loop import Replica
     from tests.benchmarks.training_ours import new_ranker, read_split, train
 
     if int(world) > 1:

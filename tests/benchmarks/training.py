@@ -132,7 +132,7 @@ def rankmill(path: str, vocabulary: int, steps: int, warm: int, held_out: int, p
     as_a_stage()
     import torch
 
-    from components.train.train_ranker.validation import Replica
+    from components.train.train_ranker.loop import Replica
     from tests.benchmarks.training_ours import new_ranker, read_split, train
 
     split, rest = read_split(path, 0, steps * BATCH), read_split(path, -held_out)
@@ -218,7 +218,7 @@ BENCHMARK = Benchmark(
         "What grows with the vocabulary is the time of the rows, which are read and changed all over a table. A large "
         "table lies in pages of 2 MiB; without them that time is about a third longer at 1,000,000 ids.",
         "A training stage lets threads that wait turn for a tenth of a millisecond before they sleep, and keeps the "
-        "memory that it frees (`train_ranker/machine.py`). With threads that sleep at once a step at 10,000 "
+        "memory that it frees (`train_ranker/ray_launch.py`). With threads that sleep at once a step at 10,000 "
         "ids takes 36 ms. OpenMP's default is 4 % faster, but with it two trainings beside each other took 238 ms a "
         "step, where 68 are possible with ours.",
         "Nothing on this page was measured on a GPU. `device: cuda` takes the same steps from pinned memory with "

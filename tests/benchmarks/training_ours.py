@@ -10,11 +10,10 @@ from components.data.training_set import EncodedSplit
 from components.rankers.base import RankerModule
 from components.rankers.build import build_ranker
 from components.rankers.config import RankerConfig
+from components.train.train_ranker.config import Knobs, Tables
 from components.train.train_ranker.feed import Plan, batches
-from components.train.train_ranker.knobs import Knobs, Tables
-from components.train.train_ranker.loop import take_step
+from components.train.train_ranker.loop import Replica, take_step
 from components.train.train_ranker.optimiser import RankerOptimiser
-from components.train.train_ranker.validation import Replica
 from features.declaration import Declaration, FieldSpec, RankerSchema
 from tests.benchmarks.training_world import BATCH, FIELDS, HIDDEN, WIDTH, read_rows
 

@@ -76,7 +76,7 @@ def crown(settings: Settings, dataset: ArtifactRef, scratch: Path, seed: int) ->
     from components.rankers.build import build_ranker
     from components.rankers.config import RankerConfig
     from components.train.ranker_files import write_weights
-    from components.train.train_ranker.batches import features_at, labels_at, open_split
+    from components.train.train_ranker.feed import features_at, labels_at, open_split
 
     source = open_store(settings).fetch(dataset.load())
     schema, config = read_schema(source), RankerConfig(name="esmm", embedding_width=8, hidden=(24,))

@@ -114,8 +114,8 @@ def test_the_artifact_is_complete_and_answers(
 ) -> None:
     from components.data.training_set import read_schema
     from components.rankers.tasks import tasks_of
-    from components.train.train_ranker.batches import open_split
-    from components.train.train_ranker.validation import Replica, judge, predict
+    from components.train.train_ranker.feed import open_split
+    from components.train.train_ranker.loop import Replica, judge, predict
 
     store = open_store(settings)
     ref = killed_then_run.outputs["ranker"]

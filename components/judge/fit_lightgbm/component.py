@@ -6,7 +6,7 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from components.data.training_set import SPLITS, read_raw, read_schema
+from components.data.training_set import SPLITS, read_encoder, read_raw, read_schema
 from components.judge.fit_lightgbm.config import FIT_SECONDS, LEAVES, VALIDATION, Config, Inputs, Outputs
 from components.platform.artifacts import EvaluationReport
 from components.platform.contract import RunContext
@@ -34,7 +34,6 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     from components.judge.fit_lightgbm.trees import fit, settings_of
     from components.platform.store import sha256_json
     from components.rankers.tasks import tasks_of
-    from features.encode import Encoder
     from registry.evaluation import ALL
     from registry.metrics import auc
 
@@ -44,7 +43,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     for split, table in tables.items():
         if table.num_rows == 0:
             raise BadInputError(f"stage {context.stage!r}: the {split} split has no rows: widen its window or share")
-    encoder = Encoder.model_validate_json((dataset / "encoder.json").read_text(encoding="utf-8"))
+    encoder = read_encoder(dataset)
     columns = columns_of(encoder, tables)
     context.progress(f"{len(columns.names)} columns, {len(columns.categories)} of them categories")
 

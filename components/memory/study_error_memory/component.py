@@ -116,7 +116,7 @@ def _centre(ranker: RankerModule, dataset: Path, config: Config) -> np.ndarray[A
     import numpy as np
 
     from components.memory.study_error_memory.incremental import answers
-    from components.train.train_ranker.batches import open_split
+    from components.train.train_ranker.feed import open_split
 
     rows = open_split(dataset, "train", read_schema(dataset))
     spread = np.unique(np.linspace(0, max(0, rows.rows - 1), min(rows.rows, SAMPLED)).astype(np.int64))
@@ -136,7 +136,7 @@ def _stream(
 
     from components.memory.refresh_error_memory.stream import labels, microseconds, user_groups
     from components.memory.study_error_memory.incremental import answers
-    from components.train.train_ranker.batches import open_split
+    from components.train.train_ranker.feed import open_split
     from registry.memory.keys import row_keys
     from registry.memory.prequential import Stream
 

@@ -18,7 +18,7 @@ from components.data.training_set import EncodedSplit
 from components.platform.errors import BadInputError
 from components.rankers.base import RankerModule
 from components.rankers.tasks import HIDDEN
-from components.train.train_ranker.batches import features_at, labels_at
+from components.train.train_ranker.feed import features_at, labels_at
 
 Array = np.ndarray[Any, Any]
 SCORED = 8192

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from components.platform.artifacts import Ranker, TrainingSet
 from components.platform.contract import ComponentSpec, Ports
 from components.rankers.lora.config import LoraConfig
-from components.train.train_ranker.knobs import Knobs
+from components.train.train_ranker.config import Knobs
 
 ADAPTED = "adapted_parameters"
 """Annotation of the ranker: how many numbers the adaptation trained."""

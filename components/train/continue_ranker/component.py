@@ -36,7 +36,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         RetryableError: a worker was lost, or MLflow cannot be written.
     """
     from components.train.continue_ranker.dataset import regrow
-    from components.train.train_ranker.carry import why_anew
+    from components.train.train_ranker.start import why_anew
 
     dataset, folder = context.local(inputs.dataset), context.local(inputs.before)
     taken = Taken.model_validate_json((folder / TAKEN).read_text(encoding="utf-8"))
@@ -76,8 +76,8 @@ def _start(taken: Taken, ranker: Path, dataset: Path, config: Config) -> tuple[P
     Raises:
         BadInputError: there should be a ranker to continue, and there is none of use.
     """
-    from components.data.training_set import read_schema
-    from components.train.continue_ranker.likeness import Described, read_encoder, unlike
+    from components.data.training_set import read_encoder, read_schema
+    from components.train.continue_ranker.likeness import Described, unlike
 
     if taken.ranker_digest:
         today = Described(config.ranker.complete(), read_schema(dataset), read_encoder(dataset))

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from components.platform.artifacts import Predecessor, Ranker, TrainingSet
 from components.platform.contract import ComponentSpec, Ports
 from components.rankers.config import RANKERS, RankerConfig
-from components.train.train_ranker.knobs import Knobs
+from components.train.train_ranker.config import Knobs
 from features.declaration import Frozen, Name
 
 CONTINUED = "continued.json"

@@ -13,9 +13,9 @@ import numpy as np
 from pydantic import TypeAdapter
 from safetensors.numpy import load_file, save_file
 
-from components.data.training_set import SPLITS, read_encoded, read_raw, read_schema, write_encoded
+from components.data.training_set import SPLITS, read_encoded, read_encoder, read_raw, read_schema, write_encoded
 from components.train.continue_ranker.config import LAST_SEEN, TableGrowth
-from components.train.continue_ranker.likeness import domain_tables, read_encoder
+from components.train.continue_ranker.likeness import domain_tables
 from components.train.continue_ranker.vocabulary import Known, grow, seen_in
 from features.encode import Encoder
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from components.data.training_set import read_schema
+from components.data.training_set import read_encoder, read_schema
 from components.rankers.config import RankerConfig
 from features.declaration import RankerSchema
 from features.encode import Encoder, FittedField
@@ -36,11 +36,6 @@ class Described:
             read_schema(folder),
             read_encoder(folder),
         )
-
-
-def read_encoder(folder: Path) -> Encoder:
-    """Return `encoder.json` of a training set or a ranker."""
-    return Encoder.model_validate_json((folder / "encoder.json").read_text(encoding="utf-8"))
 
 
 def unlike(before: Described, today: Described) -> str | None:

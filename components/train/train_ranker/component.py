@@ -27,8 +27,7 @@ from components.train.train_ranker.job import (
     read_progress,
     read_size,
 )
-from components.train.train_ranker.machine import usable_cpus
-from components.train.train_ranker.ray_launch import refuse_oversized
+from components.train.train_ranker.ray_launch import refuse_oversized, usable_cpus
 from components.train.train_ranker.remote import RemoteJob, takes_jobs
 from features.ground.files import locked
 

@@ -1,4 +1,8 @@
-"""How is the next batch ready when a step ends? A thread gathers it while the one before trains."""
+"""Which rows does a step learn from, and how are they ready when the one before ends?
+
+Rows are shuffled whole, or block by block where they are more than fit in memory; a thread gathers the next batch from
+memory-mapped arrays, by index and without a loop over rows, while the one before trains.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +11,124 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from components.data.training_set import EncodedSplit
-from components.train.train_ranker.batches import features_at, labels_at
-from components.train.train_ranker.order import Window, share, shuffled, windows
-from features.declaration import UNKNOWN
+from components.data.training_set import EncodedSplit, SplitName, read_encoded
+from components.platform.errors import BadInputError
+from features.declaration import UNKNOWN, RankerSchema
 
+Indices = NDArray[np.int64]
+BLOCK = 65_536
+"""Rows that are read together: long enough that a disk reads them at full speed."""
 AHEAD = 2
 """Batches that may wait: one is enough for a steady reader, the second covers a change of window."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """Rows that are in memory together, and the steps that train on them.
+
+    Attributes:
+        blocks: half-open ranges of rows, in the order in which they are read.
+        first_step: number of its first step in the epoch, from 0.
+        rows: how many rows.
+        batch: rows of a step; the last may have fewer.
+    """
+
+    blocks: tuple[tuple[int, int], ...]
+    first_step: int
+    rows: int
+    batch: int
+
+    @property
+    def steps(self) -> int:
+        """How many steps train on the window."""
+        return -(-self.rows // self.batch)
+
+
+def windows(rows: int, batch: int, seed: int, epoch: int, in_memory: int) -> list[Window]:
+    """Return the windows of an epoch: the same on every worker and for any number of workers.
+
+    A split that fits is one window of one block. A larger one is cut into blocks, which are shuffled and then dealt
+    to windows, so that a window holds rows from all over the split.
+
+    Args:
+        rows: rows of the split.
+        batch: rows of a step over all workers.
+        seed: of the run.
+        epoch: from 1.
+        in_memory: most rows of a window; rounded up to whole blocks.
+    """
+    if rows <= in_memory:
+        return [Window(((0, rows),), 0, rows, batch)]
+    size = min(BLOCK, in_memory)
+    blocks = [(start, min(start + size, rows)) for start in range(0, rows, size)]
+    order = np.random.default_rng([seed, epoch, 1]).permutation(len(blocks))
+    each = -(-in_memory // size)
+    made: list[Window] = []
+    for first in range(0, len(blocks), each):
+        chosen = tuple(blocks[i] for i in order[first : first + each])
+        before = made[-1].first_step + made[-1].steps if made else 0
+        made.append(Window(chosen, before, sum(end - start for start, end in chosen), batch))
+    return made
+
+
+def shuffled(window: Window, seed: int, epoch: int) -> Indices:
+    """Return the order of a window's rows, int64 ``[rows]``, counted within the window."""
+    entropy = [seed, epoch] if window.first_step == 0 and len(window.blocks) == 1 else [seed, epoch, window.first_step]
+    return np.random.default_rng(entropy).permutation(window.rows).astype(np.int64)
+
+
+def share(rows: int, rank: int, world: int) -> slice:
+    """Return which of `rows` consecutive rows belong to `rank`; shares differ by at most one row."""
+    return slice(rows * rank // world, rows * (rank + 1) // world)
+
+
+def open_split(dataset: Path, split: SplitName, schema: RankerSchema) -> EncodedSplit:
+    """Return one split, memory-mapped.
+
+    Raises:
+        BadInputError: an index lies outside its embedding table, or a label is not 0 or 1.
+    """
+    rows = read_encoded(dataset, split, schema)
+    for field in schema.fields:
+        if not field.embedded or not rows.features[field.name].size:
+            continue
+        least, most = int(rows.features[field.name].min()), int(rows.features[field.name].max())
+        rows.let_go()
+        if least < 0 or most >= field.size:
+            raise BadInputError(
+                f"field {field.name!r} of the {split} split holds index {least if least < 0 else most}, its table has "
+                f"{field.size} rows: build the training set again"
+            )
+    for name, values in rows.labels.items():
+        if wrong := int(np.count_nonzero((values != 0) & (values != 1))):
+            raise BadInputError(
+                f"label {name!r} of {wrong} rows of the {split} split is not 0 or 1: build the training set again"
+            )
+    return rows
+
+
+def features_at(rows: EncodedSplit, at: Indices | slice, device: torch.device) -> dict[str, Tensor]:
+    """Return the inputs of the rows `at`: a copy, on `device`."""
+    return {name: _tensor(values, at, device) for name, values in rows.features.items()}
+
+
+def labels_at(rows: EncodedSplit, at: Indices | slice, device: torch.device) -> dict[str, Tensor]:
+    """Return the labels of the rows `at`: a copy, on `device`."""
+    return {name: _tensor(values, at, device) for name, values in rows.labels.items()}
+
+
+def _tensor(values: NDArray[np.generic], at: Indices | slice, device: torch.device) -> Tensor:
+    # A slice is a read-only view of a file, and torch needs memory of its own; an index makes a copy by itself.
+    taken = torch.from_numpy(np.array(values[at]) if isinstance(at, slice) else np.take(values, at, axis=0))
+    # Pinned memory is copied to the GPU while it computes.
+    return taken.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else taken
 
 
 @dataclass(frozen=True)

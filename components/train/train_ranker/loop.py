@@ -11,24 +11,26 @@ same steps as one that was never interrupted.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from components.data.training_set import read_schema
+from components.data.training_set import EncodedSplit, read_schema
+from components.platform.errors import BadInputError
 from components.rankers.base import RankerModule
+from components.rankers.distributed import summed
 from components.rankers.lora.adapter import merged, write_adapter
 from components.rankers.size import size_of
-from components.rankers.tasks import Task, tasks_of
+from components.rankers.tasks import LOGIT, Task, tasks_of
 from components.train.ranker_files import WEIGHTS, write_weights
-from components.train.train_ranker.carry import write_optimiser
 from components.train.train_ranker.checkpoints import Position, newest, put_back, save
 from components.train.train_ranker.config import EpochReport
-from components.train.train_ranker.diverged import diverged, is_healthy
-from components.train.train_ranker.feed import Batch, Plan, batches
+from components.train.train_ranker.feed import Batch, Plan, batches, features_at, labels_at, share
 from components.train.train_ranker.job import (
     OPTIMISER,
     Progress,
@@ -38,11 +40,39 @@ from components.train.train_ranker.job import (
     write_size,
 )
 from components.train.train_ranker.optimiser import RankerOptimiser
-from components.train.train_ranker.start import Start, start_of
-from components.train.train_ranker.validation import Replica, judge, mean_loss, predict, score_of
+from components.train.train_ranker.start import Start, start_of, write_optimiser
+from registry.metrics import auc, log_loss
 
+EVALUATION_ROWS = 8192
+"""Rows scored at once in an evaluation."""
+LET_GO_EVERY = 128
+"""Batches between two times that the memory of a mapped file is given back."""
+EXPLODED = 1e4
+"""A mean loss per row above this is no cross-entropy of anything: an even guess costs 0.69 per feedback."""
 _RANKER = "ranker."
 _OPTIMISER = "optimiser."
+
+
+@dataclass(frozen=True)
+class Replica:
+    """Which worker this is, of how many, and where it computes."""
+
+    rank: int = 0
+    world: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum `values` over all workers, in place.
+
+        Raises:
+            RetryableError: another worker is gone.
+        """
+        return summed(values) if self.world > 1 else values
+
+    def decided_by_first(self, decision: bool) -> bool:
+        """Return worker 0's decision on every worker."""
+        flag = torch.tensor([decision if self.rank == 0 else False], dtype=torch.int32, device=self.device)
+        return bool(self.sum(flag).item())
 
 
 def train(job: TrainingJob, replica: Replica) -> None:
@@ -222,3 +252,117 @@ def _restore(ranker: RankerModule, optimiser: RankerOptimiser, file: Path) -> No
 
     ranker.load_state_dict(part(_RANKER))
     optimiser.load(part(_OPTIMISER))
+
+
+@torch.inference_mode()
+def mean_loss(ranker: RankerModule, rows: EncodedSplit, replica: Replica) -> float:
+    """Return the mean loss per row without learning from it, on every worker."""
+    ranker.eval()
+    total = torch.zeros(1, device=replica.device)
+    mine = share(rows.rows, replica.rank, replica.world)
+    for at in _slices(mine, rows):
+        outputs = ranker(features_at(rows, at, replica.device))
+        total += ranker.loss(outputs, labels_at(rows, at, replica.device)) * (at.stop - at.start)
+    return float(replica.sum(total)) / rows.rows
+
+
+@torch.inference_mode()
+def predict(ranker: nn.Module, rows: EncodedSplit, tasks: tuple[Task, ...], replica: Replica) -> dict[str, np.ndarray]:
+    """Return every task's probability for every row, float32 ``[rows]``, on every worker.
+
+    Each worker scores its share; shares are put together by adding arrays that are zero elsewhere.
+    """
+    ranker.eval()
+    predictions = torch.zeros(len(tasks), rows.rows, device=replica.device)
+    mine = share(rows.rows, replica.rank, replica.world)
+    for at in _slices(mine, rows):
+        outputs = ranker(features_at(rows, at, replica.device))
+        predictions[:, at] = torch.stack([outputs[task.name] for task in tasks])
+    return dict(zip((task.name for task in tasks), replica.sum(predictions).cpu().numpy(), strict=True))
+
+
+def judge(predictions: dict[str, np.ndarray], rows: EncodedSplit, tasks: tuple[Task, ...]) -> dict[str, float]:
+    """Return ``validation/<task>/{auc,log_loss}``, each over the rows its task is defined on.
+
+    What is undefined, such as the AUC of rows of one class, is left out.
+    """
+    metrics: dict[str, float] = {}
+    for task in tasks:
+        space = slice(None) if task.given is None else rows.labels[task.given] > 0
+        labels, scores = rows.labels[task.label][space], predictions[task.name][space]
+        for name, value in (("auc", auc(labels, scores)), ("log_loss", log_loss(labels, scores))):
+            if value is not None:
+                metrics[f"validation/{task.name}/{name}"] = value
+    return metrics
+
+
+def _slices(mine: slice, rows: EncodedSplit) -> Iterator[slice]:
+    """Yield consecutive slices of `mine`; what was read is given back on the way."""
+    for number, start in enumerate(range(mine.start, mine.stop, EVALUATION_ROWS), start=1):
+        yield slice(start, min(start + EVALUATION_ROWS, mine.stop))
+        if number % LET_GO_EVERY == 0:
+            rows.let_go()
+
+
+def score_of(metrics: dict[str, float], feedback: tuple[str, ...], loss: float) -> float:
+    """Return what the best epoch has most of: the mean validation AUC over the feedback.
+
+    Where no AUC is defined (an empty or one-class validation split) the training loss decides.
+    """
+    areas = [metrics[f"validation/{name}/auc"] for name in feedback if f"validation/{name}/auc" in metrics]
+    return sum(areas) / len(areas) if areas else -loss
+
+
+def is_healthy(loss: float) -> bool:
+    """Return whether training may go on from a mean loss per row."""
+    return -EXPLODED < loss < EXPLODED
+
+
+@torch.no_grad()
+def diverged(
+    ranker: RankerModule, features: dict[str, Tensor], tasks: tuple[Task, ...], loss: float, epoch: int, step: int
+) -> BadInputError:
+    """Return the error that ends training.
+
+    Args:
+        ranker: as it was when the loss went wrong.
+        features: this worker's inputs of the step; empty when another worker met the loss.
+        tasks: of the ranker.
+        loss: mean loss of the batch.
+        epoch: from 1.
+        step: of the epoch, from 1.
+    """
+    parts = [f"training diverged: the loss is {loss:g} in epoch {epoch}, step {step}"]
+    if features:
+        ranker.eval()  # neither buffers nor dropout move
+        outputs = ranker(features)
+        wrong = sorted({task.label for task in tasks if not _finite(outputs, task)})
+        parts += [f"no number is predicted for {', '.join(wrong)}"] if wrong else []
+        parts += [named] if (named := _outstanding(features)) else []
+    return BadInputError(", ".join(parts) + "; lower learning_rate, or look for huge values in the numeric features")
+
+
+def _finite(outputs: dict[str, Tensor], task: Task) -> bool:
+    values = [outputs[name] for name in (task.name, task.label + LOGIT) if name in outputs]
+    return all(bool(torch.isfinite(value).all()) for value in values)
+
+
+def _outstanding(features: dict[str, Tensor]) -> str | None:
+    """Return what is known of the float input with the largest value of the batch."""
+    sizes = {
+        name: float(torch.nan_to_num(values.abs(), nan=torch.inf).max())
+        for name, values in sorted(features.items())
+        if values.is_floating_point() and values.numel()
+    }
+    if not sizes:
+        return None
+    name = max(sizes, key=lambda key: sizes[key])
+    values = features[name]
+    missing = int((~torch.isfinite(values)).sum())
+    finite = values[torch.isfinite(values)]
+    spread = (
+        f"from {float(finite.min()):g} to {float(finite.max()):g}, mean {float(finite.mean()):g}, "
+        if len(finite)
+        else ""
+    )
+    return f"the feature with the largest values is {name!r}: {spread}{missing} of {values.numel()} not finite"

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from components.rankers.distributed import gathered, summed
 from components.rankers.embedding.sparse_gradient import TouchedRows, summed_by_row
 from components.rankers.embedding.table import FieldEmbedding
-from components.train.train_ranker.knobs import Knobs
+from components.train.train_ranker.config import Knobs
 from components.train.train_ranker.rowwise import ROWWISE, RowOptimiser
 
 

@@ -1,4 +1,10 @@
-"""From which weights, and on which rows, does training start? From none or a ranker's, on all rows or on a domain's."""
+"""From which weights, and on which rows, does training start? From none or a ranker's, on all rows or on a domain's.
+
+Where a ranker goes on with another vocabulary, its rows go by value, all else as it is. Row numbers follow the
+vocabulary, so a value may have another number today; its vector and what the optimiser knows of it move with the value.
+Rows 0 and 1 (padding, unknown), hashed and binned values keep their numbers. A new value has the weights it was drawn
+with, and the optimiser knows nothing of it.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +12,31 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
-from torch import Tensor
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
-from components.data.training_set import EncodedSplit
-from components.platform.errors import BadInputError
+from components.data.training_set import EncodedSplit, read_encoder
+from components.platform.errors import BadInputError, StorageError
 from components.rankers.base import RankerModule
 from components.rankers.build import build_ranker
+from components.rankers.embedding.table import FieldEmbedding
 from components.rankers.lora.adapter import attach
 from components.rankers.lora.config import AdapterHeader
 from components.train.ranker_files import load_ranker
-from components.train.train_ranker.batches import open_split
-from components.train.train_ranker.carry import carried_optimiser, carry_on
-from components.train.train_ranker.job import Adaptation, TrainingJob
-from features.declaration import RankerSchema
+from components.train.train_ranker.config import Knobs
+from components.train.train_ranker.feed import open_split
+from components.train.train_ranker.job import OPTIMISER, Adaptation, TrainingJob
+from features.declaration import FIRST, RankerSchema
 from features.encode import Encoder
+
+FRESH = -1
+"""Stands for a row that had none before."""
+_TABLES = "tables"
+_WEIGHT = "embedding.weight"
 
 
 @dataclass(frozen=True)
@@ -55,7 +71,7 @@ def start_of(job: TrainingJob, schema: RankerSchema) -> Start:
         BadInputError: there is no row to train on, or the ranker cannot be built or adapted.
     """
     training, validation = (open_split(job.dataset, split, schema) for split in ("train", "validation"))
-    ids = _ids(_encoder(job)) if job.config.shown_unknown else ()
+    ids = _ids(read_encoder(job.dataset)) if job.config.shown_unknown else ()
     if job.adaptation is not None:
         return replace(_adapted(job, job.adaptation, schema, training, validation), ids=ids)
     if training.rows == 0:
@@ -67,10 +83,6 @@ def start_of(job: TrainingJob, schema: RankerSchema) -> Start:
     return replace(_continued(job, job.continues, ranker, training, validation), ids=ids)
 
 
-def _encoder(job: TrainingJob) -> Encoder:
-    return Encoder.model_validate_json((job.dataset / "encoder.json").read_text(encoding="utf-8"))
-
-
 def _ids(encoder: Encoder) -> tuple[str, ...]:
     return tuple(field.name for field in encoder.fitted if field.table in encoder.vocabularies)
 
@@ -78,7 +90,7 @@ def _ids(encoder: Encoder) -> tuple[str, ...]:
 def _continued(
     job: TrainingJob, before: Path, ranker: RankerModule, training: EncodedSplit, validation: EncodedSplit
 ) -> Start:
-    sources = carry_on(ranker, _encoder(job), before)
+    sources = carry_on(ranker, read_encoder(job.dataset), before)
     known = carried_optimiser(ranker, sources, before, job.config) if job.carries_optimiser else None
     return Start(ranker, training, validation, ranker, keeps_base=True, optimiser=known)
 
@@ -118,3 +130,124 @@ def of_domain(rows: EncodedSplit, schema: RankerSchema, domain: str) -> EncodedS
         domain=rows.domain[at],
         user=rows.user[at],
     )
+
+
+def write_optimiser(path: Path, state: dict[str, Tensor], knobs: Knobs) -> None:
+    """Write the state of a `RankerOptimiser`, and which one that is."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    save_file(tensors, str(path), metadata={_TABLES: knobs.tables.optimiser})
+
+
+def why_anew(ranker: Path, knobs: Knobs) -> str:
+    """Return why a ranker's optimiser values are of no use, or nothing when they are.
+
+    Args:
+        ranker: local directory of a `Ranker`.
+        knobs: of the training that is to use them.
+    """
+    file = ranker / OPTIMISER
+    if not file.exists():
+        return "the champion was trained without keeping its values"
+    try:
+        with safe_open(str(file), framework="pt") as opened:
+            made = (opened.metadata() or {}).get(_TABLES)
+    except SafetensorError as error:
+        raise StorageError(f"{file} cannot be read: {error}; restore it or train the ranker again") from error
+    return "" if made == knobs.tables.optimiser else f"the champion's tables learned with {made}"
+
+
+def carry_on(ranker: RankerModule, encoder: Encoder, before: Path) -> Tensor:
+    """Give a new ranker the weights of an earlier one, in place.
+
+    Args:
+        ranker: with fresh weights; its architecture is the earlier one's.
+        encoder: of the data that it is for.
+        before: local directory of the earlier `Ranker`.
+
+    Returns:
+        int64 ``[V]``: by row of the table, its row in the earlier table, or `FRESH`.
+
+    Raises:
+        BadInputError: a weight has another shape.
+    """
+    earlier = load_ranker(before)
+    known = read_encoder(before)
+    new, old = _embedding(ranker), _embedding(earlier)
+    sources = row_sources(new, encoder, old, known)
+    state = earlier.state_dict()
+    with torch.no_grad():
+        for name, value in ranker.state_dict().items():
+            if name == _WEIGHT:
+                value.copy_(_moved(state[name], sources, value))
+            elif value.shape == state[name].shape:
+                value.copy_(state[name])
+            else:
+                raise BadInputError(
+                    f"{name} of the ranker to continue has the shape {list(state[name].shape)}, today's "
+                    f"{list(value.shape)}: train a new one with train_ranker"
+                )
+    return sources
+
+
+def row_sources(new: FieldEmbedding, encoder: Encoder, old: FieldEmbedding, known: Encoder) -> Tensor:
+    """Return int64 ``[V]``: by row of `new`, its row in `old`, or `FRESH`.
+
+    Args:
+        new: the tables, laid out for `encoder`.
+        encoder: today's.
+        old: tables of the same fields, laid out for `known`.
+        known: the earlier encoder.
+
+    Raises:
+        BadInputError: a table without a vocabulary has another size.
+    """
+    sources = np.full(new.weight.shape[0], FRESH, dtype=np.int64)
+    sizes = {field.name: field.size for field in old.embedded}
+    for field in new.embedded:
+        here, there = new.offsets[field.name], old.offsets[field.name]
+        if field.table in encoder.vocabularies:
+            values, theirs = (pa.array(made.vocabularies[str(field.table)]) for made in (encoder, known))
+            at = pc.fill_null(pc.index_in(values, value_set=theirs), FRESH).to_numpy(zero_copy_only=False)
+            block = np.concatenate([np.arange(FIRST), np.where(at == FRESH, FRESH, at + FIRST)])
+        elif field.size == sizes[field.name]:
+            block = np.arange(field.size)
+        else:
+            raise BadInputError(
+                f"field {field.name!r} of the ranker to continue has {sizes[field.name]} rows, today's {field.size}: "
+                "train a new one with train_ranker"
+            )
+        sources[here : here + field.size] = np.where(block == FRESH, FRESH, block + there)
+    return torch.from_numpy(sources)
+
+
+def carried_optimiser(ranker: RankerModule, sources: Tensor, before: Path, knobs: Knobs) -> dict[str, Tensor]:
+    """Return the earlier ranker's optimiser values for `RankerOptimiser.load`; nothing is known of fresh rows.
+
+    Args:
+        ranker: today's, as it will train.
+        sources: what `carry_on` returned.
+        before: local directory of the earlier `Ranker`, for which `why_anew` says nothing.
+        knobs: of today's training.
+    """
+    trained = [name for name, parameter in ranker.named_parameters() if parameter.requires_grad]
+    tables = {"rows"} if knobs.tables.optimiser != "adam" else {f"dense.{trained.index(_WEIGHT)}"}
+    moved = {}
+    for name, value in load_file(str(before / OPTIMISER)).items():
+        of_rows = name.rpartition(".")[0] in tables and value.ndim > 0
+        moved[name] = _moved(value, sources, value.new_zeros((len(sources), *value.shape[1:]))) if of_rows else value
+    return moved
+
+
+def _moved(values: Tensor, sources: Tensor, fresh: Tensor) -> Tensor:
+    """Return ``[V, ...]``: rows of `values` where there is a source, of `fresh` elsewhere."""
+    taken = fresh.clone()
+    there = sources != FRESH
+    taken[there] = values[sources[there]]
+    return taken
+
+
+def _embedding(ranker: nn.Module) -> FieldEmbedding:
+    found = ranker.get_submodule("embedding")
+    if type(found) is not FieldEmbedding:
+        raise BadInputError("a ranker without one row per value cannot be continued: train a new one with train_ranker")
+    return found

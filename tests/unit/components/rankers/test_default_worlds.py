@@ -26,7 +26,7 @@ from components.rankers.config import (
     defaults_of,
     options_of,
 )
-from components.train.train_ranker.knobs import Knobs
+from components.train.train_ranker.config import Knobs
 from components.train.train_ranker.optimiser import RankerOptimiser
 from tests import part_worlds as worlds
 from tests.known_truth import excess_loss

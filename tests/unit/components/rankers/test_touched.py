@@ -15,7 +15,7 @@ from components.rankers.build import build_ranker
 from components.rankers.config import RankerConfig
 from components.rankers.embedding.sparse_gradient import summed_by_row
 from components.rankers.embedding.table import FieldEmbedding
-from components.train.train_ranker.knobs import Knobs, Tables
+from components.train.train_ranker.config import Knobs, Tables
 from components.train.train_ranker.optimiser import RankerOptimiser
 from components.train.train_ranker.rowwise import BETAS, EPSILON
 from features.declaration import PADDING, RankerSchema

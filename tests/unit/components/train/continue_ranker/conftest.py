@@ -17,11 +17,9 @@ from components.rankers.config import OPTIONS, RankerConfig
 from components.train.continue_ranker.config import LAST_SEEN, TableGrowth
 from components.train.continue_ranker.dataset import regrow
 from components.train.ranker_files import CONFIG, WEIGHTS
-from components.train.train_ranker.config import Config
+from components.train.train_ranker.config import Checkpoints, Config
 from components.train.train_ranker.job import OPTIMISER, TrainingJob
-from components.train.train_ranker.knobs import Checkpoints
-from components.train.train_ranker.loop import train
-from components.train.train_ranker.validation import Replica
+from components.train.train_ranker.loop import Replica, train
 from tests.worlds import World, make_world, write_training_set
 
 FORGET = 18

@@ -19,12 +19,11 @@ from components.rankers.embedding.table import FieldEmbedding
 from components.train.continue_ranker.dataset import remembered
 from components.train.ranker_files import CONFIG, load_ranker
 from components.train.train_ranker import loop
-from components.train.train_ranker.carry import FRESH, carried_optimiser, carry_on, row_sources, why_anew
+from components.train.train_ranker.config import Tables
 from components.train.train_ranker.job import OPTIMISER, read_progress
-from components.train.train_ranker.knobs import Tables
-from components.train.train_ranker.loop import train
+from components.train.train_ranker.loop import Replica, train
 from components.train.train_ranker.optimiser import RankerOptimiser
-from components.train.train_ranker.validation import Replica
+from components.train.train_ranker.start import FRESH, carried_optimiser, carry_on, row_sources, why_anew
 from features.declaration import FIRST, PADDING, UNKNOWN
 from features.encode import Encoder
 from tests.unit.components.train.continue_ranker.conftest import Days, job_of

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from components.data.training_set import read_schema
+from components.data.training_set import read_encoder, read_schema
 from components.platform.errors import BadInputError
 from components.rankers.config import RankerConfig
 from components.train.continue_ranker.component import _start
 from components.train.continue_ranker.config import Config
-from components.train.continue_ranker.likeness import Described, domain_tables, read_encoder, unlike
+from components.train.continue_ranker.likeness import Described, domain_tables, unlike
 from components.train.take_champion.config import Taken
 from features.encode import Encoder
 from tests.unit.components.train.continue_ranker.conftest import Days

@@ -23,8 +23,7 @@ from components.train.take_champion import component as taking
 from components.train.take_champion.config import MODEL_VERSION, Taken
 from components.train.train_ranker.config import EpochReport
 from components.train.train_ranker.job import TrainingJob, read_progress
-from components.train.train_ranker.loop import train
-from components.train.train_ranker.validation import Replica
+from components.train.train_ranker.loop import Replica, train
 from features.encode import Encoder
 from registry.serving.contract import RegisteredVersion
 from registry.versions.client import ListedVersion

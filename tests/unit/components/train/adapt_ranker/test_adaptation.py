@@ -22,9 +22,8 @@ from components.train.adapt_ranker.config import Config as AdaptConfig
 from components.train.ranker_files import CONFIG, WEIGHTS, load_ranker
 from components.train.train_ranker.config import Config, EpochReport
 from components.train.train_ranker.job import Adaptation, TrainingJob, read_progress, read_size
-from components.train.train_ranker.loop import train
+from components.train.train_ranker.loop import Replica, train
 from components.train.train_ranker.start import of_domain
-from components.train.train_ranker.validation import Replica
 from tests.worlds import BANDS, write_training_set
 
 DOMAIN = BANDS[0]

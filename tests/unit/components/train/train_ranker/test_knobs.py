@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from components.train.train_ranker.diverged import is_healthy
-from components.train.train_ranker.knobs import Elastic, Knobs, Tables
+from components.train.train_ranker.config import Elastic, Knobs, Tables
+from components.train.train_ranker.loop import is_healthy
 
 
 @pytest.mark.parametrize(

@@ -19,11 +19,10 @@ from components.platform.errors import BadInputError
 from components.rankers.build import build_ranker
 from components.rankers.config import RankerConfig
 from components.rankers.tasks import tasks_of
-from components.train.train_ranker.batches import open_split
 from components.train.train_ranker.config import Config, EpochReport
+from components.train.train_ranker.feed import open_split
 from components.train.train_ranker.job import TrainingJob, read_progress
-from components.train.train_ranker.loop import train
-from components.train.train_ranker.validation import Replica, judge, predict
+from components.train.train_ranker.loop import Replica, judge, predict, train
 
 ROOT = Path(__file__).resolve().parents[5]
 Change = Callable[[EncodedSplit], EncodedSplit]
@@ -120,7 +119,7 @@ from pathlib import Path
 import torch, torch.distributed as dist
 from components.train.train_ranker.job import TrainingJob
 from components.train.train_ranker.loop import train
-from components.train.train_ranker.validation import Replica
+from components.train.train_ranker.loop import Replica
 job, rank, meeting = TrainingJob.model_validate_json(Path(sys.argv[1]).read_text()), int(sys.argv[2]), sys.argv[3]
 torch.set_num_threads(1)
 dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)

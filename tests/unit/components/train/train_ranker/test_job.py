@@ -19,8 +19,8 @@ from components.platform.errors import (
 )
 from components.train.train_ranker.config import EpochReport
 from components.train.train_ranker.curves import draw_curves
+from components.train.train_ranker.feed import Indices, share, shuffled, windows
 from components.train.train_ranker.job import PROGRESS, Failure, Progress, append_progress, read_progress
-from components.train.train_ranker.order import Indices, share, shuffled, windows
 from components.train.train_ranker.ray_launch import knock, refuse_oversized
 
 

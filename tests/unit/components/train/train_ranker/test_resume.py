@@ -13,11 +13,9 @@ from safetensors.torch import load_file
 
 from components.rankers.config import OPTIONS, RankerConfig
 from components.train.train_ranker import checkpoints, loop
-from components.train.train_ranker.config import Config
+from components.train.train_ranker.config import Checkpoints, Config, Tables
 from components.train.train_ranker.job import TrainingJob, read_progress
-from components.train.train_ranker.knobs import Checkpoints, Tables
-from components.train.train_ranker.loop import train
-from components.train.train_ranker.validation import Replica
+from components.train.train_ranker.loop import Replica, train
 
 STEPS = 5
 """Steps between checkpoints."""

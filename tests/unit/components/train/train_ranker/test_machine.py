@@ -12,7 +12,7 @@ STEPS = 50
 _FAULTS = f"""
 import resource, statistics, sys
 import torch
-from components.train.train_ranker.machine import keep_freed_memory
+from components.train.train_ranker.ray_launch import keep_freed_memory
 
 torch.set_num_threads(1)
 if sys.argv[1] == "kept":

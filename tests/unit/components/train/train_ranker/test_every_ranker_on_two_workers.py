@@ -14,8 +14,7 @@ from safetensors.torch import load_file
 from components.rankers.config import DEFAULTS, OPTIONS, RANKERS, RankerConfig
 from components.train.train_ranker.config import Config
 from components.train.train_ranker.job import TrainingJob, read_progress
-from components.train.train_ranker.loop import train
-from components.train.train_ranker.validation import Replica
+from components.train.train_ranker.loop import Replica, train
 from tests.worlds import write_training_set
 
 ROOT = Path(__file__).resolve().parents[5]
@@ -34,7 +33,7 @@ ROWS = 402
 WORKER = """
 import sys
 from pathlib import Path
-from tests.unit.components.train.train.test_every_ranker_on_two_workers import train_all
+from tests.unit.components.train.train_ranker.test_every_ranker_on_two_workers import train_all
 train_all(Path(sys.argv[1]), int(sys.argv[2]), 2)
 """
 
@@ -82,7 +81,7 @@ def test_two_workers_make_the_model_of_one(title: str, trained: Path) -> None:
 
 def test_the_last_batch_leaves_a_worker_without_a_row(trained: Path) -> None:
     from components.data.training_set import read_encoded, read_schema
-    from components.train.train_ranker.order import share
+    from components.train.train_ranker.feed import share
 
     rows = read_encoded(trained / "data", "train", read_schema(trained / "data")).rows
     assert rows == 321

@@ -12,8 +12,7 @@ from safetensors.torch import load_file
 from components.rankers.config import OPTIONS, RANKERS, RankerConfig
 from components.train.train_ranker.config import Config
 from components.train.train_ranker.job import TrainingJob, read_progress
-from components.train.train_ranker.loop import train
-from components.train.train_ranker.validation import Replica
+from components.train.train_ranker.loop import Replica, train
 
 
 def trained(dataset: Path, directory: Path, name: str, precision: Any) -> tuple[float, dict[str, torch.Tensor]]:

@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.data.training_set import EncodedSplit
-from components.train.train_ranker import feed, order
-from components.train.train_ranker.feed import Batch, Plan, batches
-from components.train.train_ranker.order import shuffled, windows
+from components.train.train_ranker import feed
+from components.train.train_ranker.feed import Batch, Plan, batches, shuffled, windows
 
 
 def split_of(rows: int) -> EncodedSplit:
@@ -36,7 +35,7 @@ def rows_of(found: list[Batch]) -> list[int]:
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(order, "BLOCK", 16)
+    monkeypatch.setattr(feed, "BLOCK", 16)
 
 
 @given(
