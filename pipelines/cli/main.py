@@ -141,7 +141,7 @@ def run_component(
     """
     from components.platform.catalog import component
     from components.platform.execute import execute
-    from pipelines.run.request import read_request
+    from pipelines.run.task import read_request
 
     spec = component(name)
     typer.echo(execute(read_request(spec.name, request)).model_dump_json(indent=2))

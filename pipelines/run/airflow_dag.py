@@ -210,8 +210,7 @@ class StageOperator(BaseOperator):
         """Return what the stage read, made and judged; Airflow's provider asks where a transport is configured."""
         from airflow.providers.openlineage.extractors import OperatorLineage
 
-        from pipelines.run.lineage import lineage_of
-        from pipelines.run.lineage_events import events
+        from pipelines.run.lineage import events, lineage_of
 
         if self._attempt is None:
             return None

@@ -1,29 +1,37 @@
-"""What did a stage read and make, for a lineage server? Plain data: data sets, their columns and digests, models.
+"""What did a stage read, make and answer, for a lineage server? Plain data first, then said in OpenLineage's words.
 
 A data set is the output of a stage, `pipeline.stage.output`, whatever run made it, and its version is the digest of the
 artifact. So two runs are two versions of one data set. Raw files that a stage read from outside count as data sets too.
+A stage that refuses publishes nothing; what it found lies in the run's folder, and the error says which answer it was.
+No Airflow in here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, Literal
 
+from components.data.validate_data.config import ExpectationResult, SuiteResult
 from components.ingest.events_table import ANNOTATION
-from components.platform.artifacts import ModelVersion, Promotion
-from components.platform.errors import RankmillError
-from components.platform.execute import StageResult
-from components.platform.records import Manifest
+from components.platform.artifacts import DataDocs, ModelVersion, OnnxModel, Promotion
+from components.platform.errors import ContractViolationError, GateRefusedError, ParityError, RankmillError
+from components.platform.execute import StageResult, run_folder
+from components.platform.records import ArtifactRef, Manifest
 from components.platform.settings import Settings
-from components.platform.store import ArtifactRef, Store, open_store
-from pipelines.run.lineage_verdict import Answer, answer_of
+from components.platform.store import Store, open_store
+from pipelines.language.hiding import hidden, without_passwords
 from pipelines.run.task import Attempt, request_of
 from registry.gate.verdict import Verdict
-from registry.serving.contract import RegisteredVersion
+from registry.serving.contract import ParityReport, RegisteredVersion
 
 RAW = "raw_file"
 """Kind of a data set that is a file from outside."""
+NAMESPACE = "rankmill"
+"""Namespace of the data sets."""
+Severity = Literal["error", "warn"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,38 @@ class DataSet:
     uri: str = ""
     columns: tuple[Column, ...] = ()
     model: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One rule about the table that a stage read.
+
+    Attributes:
+        expectation: its name.
+        column: column or columns it is about; None for the whole table.
+        passed: whether it holds.
+        severity: `warn` stops nothing.
+        found: what was found where it does not hold.
+    """
+
+    expectation: str
+    column: str | None
+    passed: bool
+    severity: Severity
+    found: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a gate or a check said.
+
+    Attributes:
+        facts: `kind` (`gate`, `contract`, `parity`), `answer`, `reason` and figures, as JSON values.
+        checks: of a contract: every rule.
+    """
+
+    facts: Mapping[str, Any]
+    checks: tuple[Check, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -173,3 +213,167 @@ def _model(ref: ArtifactRef, store: Store) -> dict[str, Any]:
     except (OSError, ValueError, RankmillError):
         return {}
     return {"version": verdict.pop("challenger"), **verdict}
+
+
+def answer_of(
+    attempt: Attempt, result: StageResult | None, settings: Settings, error: BaseException | None = None
+) -> Answer | None:
+    """Return what a stage's gate or check said, or None for a stage that judges nothing.
+
+    A file that cannot be read leaves the answer and the error's own sentence.
+
+    Args:
+        attempt: the try at the stage.
+        result: what it returned, or None when it failed.
+        settings: where run folders and artifacts lie.
+        error: why it failed.
+    """
+    if result is not None:
+        found = {ref.kind: ref for ref in result.outputs.values()}
+        for judge in _JUDGES:
+            if judge.artifact in found:
+                return judge.read(partial(open_store(settings).open_file, found[judge.artifact])) or Answer(
+                    {"kind": judge.kind, "answer": "passed"}
+                )
+        return None
+    for judge in _JUDGES:
+        if isinstance(error, judge.refusal):
+            kept = run_folder(settings, attempt.plan.name, attempt.run_id) / attempt.stage.name
+            known = judge.read(partial(_open_kept, kept)) or Answer({})
+            said = {"kind": judge.kind, "answer": "refused", "reason": str(error)}
+            return Answer(dict(known.facts) | said, known.checks)
+    return None
+
+
+def _open_kept(folder: Path, name: str) -> IO[bytes]:
+    return (folder / name).open("rb")
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """Where a kind of answer stands, and how it is read."""
+
+    kind: str
+    refusal: type[Exception]
+    artifact: str
+    file: str
+    told: Callable[[bytes], Answer]
+
+    def read(self, open_file: Callable[[str], IO[bytes]]) -> Answer | None:
+        try:
+            with open_file(self.file) as stream:
+                return self.told(stream.read())
+        except (OSError, ValueError, RankmillError):
+            return None
+
+
+def _gate(text: bytes) -> Answer:
+    verdict = Verdict.model_validate_json(text)
+    facts = verdict.model_dump(mode="json", exclude={"judgements"})
+    refused = [f"{one.task}/{one.domain}/{one.metric}" for one in verdict.judgements if one.outcome == "refused"]
+    return Answer({"kind": "gate", **facts, "cells": len(verdict.judgements), "refused_cells": refused})
+
+
+def _contract(text: bytes) -> Answer:
+    result = SuiteResult.model_validate_json(text)
+    facts = {
+        "kind": "contract",
+        "answer": "passed" if result.passed else "refused",
+        "suite": result.suite,
+        "rows": result.rows,
+        "quarantined": result.rows - result.kept,
+        "broken": [one.label for one in result.expectations if not one.passed],
+    }
+    return Answer(facts, tuple(map(_check, result.expectations)))
+
+
+def _check(one: ExpectationResult) -> Check:
+    found = one.problem or one.observed or (f"{one.broken} of {one.checked} rows" if one.broken else "")
+    severity: Severity = "error" if one.action == "fail" else "warn"
+    return Check(one.expectation, one.column, one.passed, severity, "" if one.passed else found)
+
+
+def _parity(text: bytes) -> Answer:
+    report = ParityReport.model_validate_json(text)
+    worst = max((case.max_abs_difference for case in report.cases), default=0.0)
+    answer = "passed" if report.passed else "refused"
+    return Answer({"kind": "parity", "answer": answer, "tolerance": report.tolerance, "largest_difference": worst})
+
+
+_JUDGES = (
+    _Judge("gate", GateRefusedError, Promotion.kind, "verdict.json", _gate),
+    _Judge("contract", ContractViolationError, DataDocs.kind, "result.json", _contract),
+    _Judge("parity", ParityError, OnnxModel.kind, "parity.json", _parity),
+)
+
+
+def events(lineage: Lineage) -> dict[str, Any]:
+    """Return inputs, outputs and facets of a stage's run as the arguments of Airflow's `OperatorLineage`."""
+    from openlineage.client.event_v2 import InputDataset, OutputDataset
+    from openlineage.client.facet_v2 import RunFacet
+
+    found = {"rankmill_stage": RunFacet().with_additional_properties(**lineage.facts)}
+    if lineage.answer is not None:
+        facts = {
+            name: hidden(value) if isinstance(value, str) else value for name, value in lineage.answer.facts.items()
+        }
+        found["rankmill_verdict"] = RunFacet().with_additional_properties(**facts)
+    checked = assertions(lineage.answer.checks if lineage.answer else ())
+    return {
+        "inputs": [
+            InputDataset(NAMESPACE, one.name, facets=facets(one), inputFacets=checked if one.kind != RAW else {})
+            for one in lineage.inputs
+        ],
+        "outputs": [OutputDataset(NAMESPACE, one.name, facets=facets(one)) for one in lineage.outputs],
+        "run_facets": found,
+    }
+
+
+def assertions(checks: Sequence[Check]) -> dict[str, Any]:
+    """Return OpenLineage's own facet about checks of a table that was read; none when nothing was checked."""
+    from openlineage.client.facet_v2 import data_quality_assertions_dataset as quality
+
+    made = [
+        quality.Assertion(
+            assertion=one.expectation,
+            success=one.passed,
+            column=one.column,
+            severity=one.severity,
+            actual=hidden(one.found) or None,
+        )
+        for one in checks
+    ]
+    return {"dataQualityAssertions": quality.DataQualityAssertionsDatasetFacet(assertions=made)} if made else {}
+
+
+def facets(one: DataSet) -> dict[str, Any]:
+    """Return the facets of a data set: version, type, and where they are known place, columns and model."""
+    from openlineage.client.facet_v2 import (
+        DatasetFacet,
+        dataset_type_dataset,
+        dataset_version_dataset,
+        datasource_dataset,
+        schema_dataset,
+    )
+
+    kind = "MODEL" if one.model else "FILE"
+    found: dict[str, Any] = {
+        "version": dataset_version_dataset.DatasetVersionDatasetFacet(datasetVersion=one.version),
+        "datasetType": dataset_type_dataset.DatasetTypeDatasetFacet(datasetType=kind, subType=one.kind),
+    }
+    if one.uri:
+        found["dataSource"] = datasource_dataset.DatasourceDatasetFacet(
+            name=one.kind, uri=hidden(without_passwords(one.uri))
+        )
+    if one.columns:
+        found["schema"] = schema_dataset.SchemaDatasetFacet(fields=[_field(column) for column in one.columns])
+    if one.model:
+        found["rankmill_model"] = DatasetFacet().with_additional_properties(**one.model)
+    return found
+
+
+def _field(column: Column) -> Any:
+    from openlineage.client.facet_v2 import schema_dataset
+
+    inner = [_field(one) for one in column.columns]
+    return schema_dataset.SchemaDatasetFacetFields(name=column.name, type=column.type, fields=inner)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Protocol
 
 import psutil
 
-from components.platform.errors import BadInputError, RankmillError
+from components.platform.errors import BadInputError, MissingError, RankmillError
 from components.platform.execute import StageRequest, StageResult, execute
 from components.platform.settings import Settings
 from components.platform.store import ArtifactRef
 from features.ground.library_errors import library_of, reason
+from pipelines.language import shape
 from pipelines.language.check import check_params, resolve_config, resolve_window
 from pipelines.language.plan import Plan, PlannedStage
 from pipelines.record.runs import RunStart, write_failure, write_start
@@ -136,6 +139,29 @@ def request_of(attempt: Attempt) -> StageRequest:
         cache=stage.cache,
         start=stage.start,
     )
+
+
+def read_request(component: str, path: Path) -> StageRequest:
+    """Return the request that a JSON file makes of a component; the file need not repeat the component's name.
+
+    Raises:
+        MissingError: there is no such file.
+        BadInputError: it is not JSON, asks for another component, or is no request; all its mistakes in one message.
+    """
+    try:
+        value: Any = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MissingError(f"there is no file {path}: write a JSON file with config, inputs and window") from None
+    except OSError as error:
+        raise BadInputError(f"{path} cannot be read ({error.strerror}): name a JSON file") from None
+    except (ValueError, RecursionError) as error:
+        raise BadInputError(f"{path} is not JSON ({error}): mend it") from None
+    if isinstance(value, dict) and value.setdefault("component", component) != component:
+        raise BadInputError(f"{path} is a request of component {value['component']!r}: run that one, or mend the file")
+    request, findings = shape.fit(StageRequest, value)
+    if request is None:
+        raise BadInputError(f"{path}: " + "; ".join(finding.message for finding in findings))
+    return request
 
 
 def run_stage(attempt: Attempt, settings: Settings | None = None) -> StageResult:

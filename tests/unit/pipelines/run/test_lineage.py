@@ -11,8 +11,7 @@ from components.platform.artifacts import EvaluationReport, FeatureTables, Model
 from components.platform.execute import StageResult
 from components.platform.settings import Settings
 from pipelines.language.plan import Plan
-from pipelines.run.lineage import Column, DataSet, lineage_of
-from pipelines.run.lineage_events import events, facets
+from pipelines.run.lineage import Column, DataSet, events, facets, lineage_of
 from pipelines.run.task import Attempt
 from tests.unit.pipelines.run import test_task
 from tests.unit.pipelines.run.test_summary import REPORT, VERDICT, VERSION, Records

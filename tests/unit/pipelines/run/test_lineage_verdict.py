@@ -18,9 +18,7 @@ from components.platform.errors import (
 from components.platform.execute import run_folder
 from components.platform.settings import Settings
 from pipelines.language.plan import Plan
-from pipelines.run.lineage import DataSet, Lineage
-from pipelines.run.lineage_events import events
-from pipelines.run.lineage_verdict import Answer, Check, answer_of
+from pipelines.run.lineage import Answer, Check, DataSet, Lineage, answer_of, events
 from pipelines.run.task import Attempt
 from registry.gate.verdict import Judgement
 from registry.serving.contract import ParityCase, ParityReport
