@@ -1,21 +1,27 @@
-"""What goes into the cache key of a stage, and how is a changed key explained?"""
+"""What goes into the cache key of a stage, which earlier result may it take, and how is a changed key explained?"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from components.platform.contract import ComponentSpec
 from components.platform.records import StageRecord, sha256_json
 from components.platform.sources import digest_of, modules_of, source_digest
 from features.declaration import Window
 
+if TYPE_CHECKING:
+    from components.platform.store import Store
+
 CacheMode = Literal["all", "inputs", "off"]
 """Which earlier result a stage may take: `all`: of the same component version, source, config, inputs and (where it
 counts) window; `inputs`: the newest with the same ones but for the source, so that an edited source alone
 does not run it; `off`: none."""
+Start = Literal["cache", "anew", "taken"]
+"""How a stage of a run comes to its result: `cache`: from the store where its cache mode finds it there, else by
+running; `anew`: by running, whatever the store has; `taken`: from the store only, as it was last made."""
 Kind = Literal["component", "source", "config", "input", "window"]
 KINDS: tuple[Kind, ...] = ("component", "source", "config", "input", "window")
 """What can differ between two runs, in the order in which it is told."""
@@ -85,6 +91,39 @@ def key_parts(
 def cache_key(parts: Mapping[str, str]) -> str:
     """Return the key: 32 hex digits over the named parts."""
     return sha256_json(dict(parts))[:32]
+
+
+def looks_back(spec: ComponentSpec, mode: CacheMode, start: Start) -> bool:
+    """Return whether a stage may take an earlier result at all."""
+    return start == "taken" or (start == "cache" and spec.cacheable and mode != "off")
+
+
+def earlier_result(
+    store: Store, spec: ComponentSpec, parts: Mapping[str, str], mode: CacheMode, start: Start
+) -> StageRecord | None:
+    """Return the newest earlier result that a stage may take, or None.
+
+    Args:
+        store: the artifact store.
+        spec: the component.
+        parts: named parts of the stage's key, without `RUN`.
+        mode: the stage's cache mode.
+        start: `cache`, or `taken`: then a result counts too that never took anything from the store itself.
+    """
+    if not looks_back(spec, mode, start):
+        return None
+    exact = store.find(spec.name, cache_key(parts)) if spec.cacheable and mode != "off" else None
+    if exact is not None or (mode == "all" and spec.cacheable):
+        return exact
+    ignored = (SOURCE,) if mode == "inputs" else ()
+    wanted = without(parts, *ignored)
+    for record in store.records(spec.name):
+        made = without(record.explanation, *ignored)
+        if start == "taken":
+            made.pop(RUN, None)
+        if made == wanted:
+            return record
+    return None
 
 
 def nearest_run(parts: Mapping[str, str], records: Sequence[StageRecord], made_by: str) -> StageRecord | None:

@@ -19,11 +19,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.platform.artifacts import Artifact
-from components.platform.cache import RUN, CacheMode, cache_key, key_parts
+from components.platform.cache import RUN, CacheMode, Start, cache_key, earlier_result, key_parts, looks_back
 from components.platform.catalog import component
 from components.platform.contract import ComponentSpec, Ports, RunContext
 from components.platform.errors import BadInputError, MissingError, RankmillError, StorageError
-from components.platform.reuse import Start, earlier_result, looks_back
 from components.platform.settings import Settings, quiet_engines
 from components.platform.sources import modules_of, source_files
 from components.platform.store import ArtifactRef, StageRecord, Store, open_store, sha256_json

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from features.ground.errors import BadInputError
 from features.ground.remote_files import sqlite_uri
@@ -39,33 +40,45 @@ def python_path() -> str:
     return os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
+VARIABLES = {
+    "home": "RANKMILL_HOME",
+    "data": "RANKMILL_DATA",
+    "artifacts": "RANKMILL_ARTIFACTS",
+    "tracking_uri": "MLFLOW_TRACKING_URI",
+    "mlflow_artifacts": "RANKMILL_MLFLOW_ARTIFACTS",
+    "feast": "RANKMILL_FEAST",
+    "ledger": "RANKMILL_LEDGER",
+    "runs": "RANKMILL_RUNS",
+    "airflow_home": "AIRFLOW_HOME",
+    "ray_address": "RANKMILL_RAY_ADDRESS",
+}
+"""Which environment variable moves each of the `Settings`."""
+
+
 @dataclass(frozen=True)
 class Settings:
-    """Locations of everything that outlives a run.
-
-    Attributes:
-        home: folder of the embedded engines.
-        data: raw data sets.
-        artifacts: fsspec URI of the artifact store.
-        tracking_uri: MLflow tracking and registry URI.
-        mlflow_artifacts: where MLflow keeps files when it is embedded.
-        feast: folder with Feast's registry and embedded online store.
-        ledger: fsspec URI of the promotion ledger.
-        runs: folder of run records.
-        airflow_home: Airflow's own folder.
-        ray_address: address of a Ray cluster, or None for a local one that ends with its task.
-    """
+    """Locations of everything that outlives a run."""
 
     home: Path
+    """Folder of the embedded engines."""
     data: Path
+    """Raw data sets."""
     artifacts: str
+    """fsspec URI of the artifact store."""
     tracking_uri: str
+    """MLflow tracking and registry URI."""
     mlflow_artifacts: str
+    """Where MLflow keeps files when it is embedded."""
     feast: Path
+    """Folder with Feast's registry and embedded online store."""
     ledger: str
+    """fsspec URI of the promotion ledger."""
     runs: Path
+    """Folder of run records."""
     airflow_home: Path
+    """Airflow's own folder."""
     ray_address: str | None = None
+    """Address of a Ray cluster, or None for a local one that ends with its task."""
 
     @classmethod
     def at(cls, home: Path) -> Settings:
@@ -91,22 +104,20 @@ class Settings:
             BadInputError: ``RANKMILL_HOME`` is not an absolute path.
         """
         env = os.environ if environ is None else environ
-        home = Path(env.get("RANKMILL_HOME") or ROOT / ".rankmill")
+        given = {name: env[variable] for name, variable in VARIABLES.items() if env.get(variable)}
+        home = Path(given.pop("home", ROOT / ".rankmill"))
         if not home.is_absolute():
             raise BadInputError(f"RANKMILL_HOME is {str(home)!r}: set it to an absolute path")
         base = cls.at(home)
-        return cls(
-            home=base.home,
-            data=Path(env.get("RANKMILL_DATA") or base.data),
-            artifacts=env.get("RANKMILL_ARTIFACTS") or base.artifacts,
-            tracking_uri=env.get("MLFLOW_TRACKING_URI") or base.tracking_uri,
-            mlflow_artifacts=env.get("RANKMILL_MLFLOW_ARTIFACTS") or base.mlflow_artifacts,
-            feast=Path(env.get("RANKMILL_FEAST") or base.feast),
-            ledger=env.get("RANKMILL_LEDGER") or base.ledger,
-            runs=Path(env.get("RANKMILL_RUNS") or base.runs),
-            airflow_home=Path(env.get("AIRFLOW_HOME") or base.airflow_home),
-            ray_address=env.get("RANKMILL_RAY_ADDRESS") or None,
-        )
+        moved: dict[str, Any] = {
+            name: Path(value) if isinstance(getattr(base, name), Path) else value for name, value in given.items()
+        }
+        return replace(base, **moved)
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables from which another process reads the same settings."""
+        values = {variable: getattr(self, name) for name, variable in VARIABLES.items()}
+        return {variable: str(value) for variable, value in values.items() if value}
 
 
 def quiet_engines() -> None:

@@ -5,10 +5,8 @@ It lies in the lowest room so that every room does it the same way.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -62,30 +60,28 @@ def locked(path: Path, wait_seconds: float | None = None, on_wait: Callable[[], 
     Raises:
         RetryableError: another process holds the lock for longer.
     """
+    from filelock import FileLock, Timeout
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    deadline = None if wait_seconds is None else time.monotonic() + wait_seconds
-    with path.open("a") as stream:
-        waiting = False
-        while not _taken(stream.fileno()):
-            if on_wait is not None and not waiting:
-                on_wait()
-            waiting = True
-            if deadline is not None and time.monotonic() > deadline:
-                raise RetryableError(
-                    f"another run holds {path} for over {wait_seconds:g} s: wait for it or end it, then run again"
-                )
-            time.sleep(_POLL_SECONDS)
+    # Where a file system has no such locks, a file that stands for one would outlive its process: better to fail.
+    lock = FileLock(path, poll_interval=_POLL_SECONDS, fallback_to_soft=False)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        if on_wait is not None:
+            on_wait()
+        try:
+            lock.acquire(timeout=-1 if wait_seconds is None else wait_seconds)
+        except Timeout:
+            raise RetryableError(
+                f"another run holds {path} for over {wait_seconds:g} s: wait for it or end it, then run again"
+            ) from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def is_gone(pid: int) -> bool:
     """Return whether no process of this machine has the number `pid`; False where the system does not tell."""
     return Path("/proc/self").exists() and not Path(f"/proc/{pid}").exists()
-
-
-def _taken(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -7,9 +7,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from components.platform.cache import CacheMode, Change
+from components.platform.cache import CacheMode, Change, Start
 from components.platform.contract import ComponentSpec
-from components.platform.reuse import Start
 from features.declaration import Window
 from pipelines.language.spec import PipelineSpec
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
+from components.platform import settings
 from features.declaration import Name
 from pipelines.language.problems import KeyPath
 from pipelines.language.spec import SpecModel
@@ -101,18 +102,14 @@ class ProfileSpec(SpecModel):
 
 
 VARIABLES: dict[KeyPath, str] = {
-    ("home",): "RANKMILL_HOME",
-    ("data",): "RANKMILL_DATA",
-    ("runs",): "RANKMILL_RUNS",
-    ("artifacts",): "RANKMILL_ARTIFACTS",
-    ("ledger",): "RANKMILL_LEDGER",
-    ("mlflow", "tracking_uri"): "MLFLOW_TRACKING_URI",
-    ("mlflow", "artifacts"): "RANKMILL_MLFLOW_ARTIFACTS",
-    ("feast", "folder"): "RANKMILL_FEAST",
+    **{(name,): settings.VARIABLES[name] for name in ("home", "data", "runs", "artifacts", "ledger")},
+    ("mlflow", "tracking_uri"): settings.VARIABLES["tracking_uri"],
+    ("mlflow", "artifacts"): settings.VARIABLES["mlflow_artifacts"],
+    ("feast", "folder"): settings.VARIABLES["feast"],
     ("feast", "config"): "RANKMILL_FEATURE_STORE",
-    ("ray", "address"): "RANKMILL_RAY_ADDRESS",
+    ("ray", "address"): settings.VARIABLES["ray_address"],
     ("ray", "token"): "RAY_AUTH_TOKEN",
-    ("airflow", "home"): "AIRFLOW_HOME",
+    ("airflow", "home"): settings.VARIABLES["airflow_home"],
     ("airflow", "database"): "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
     ("resources", "threads"): "OMP_NUM_THREADS",
 }

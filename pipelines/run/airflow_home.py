@@ -83,23 +83,7 @@ def environment(
         "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 2)),
         **QUIET,
     }
-    return {**own, **base, **of_settings(settings), **_paths(base)}
-
-
-def of_settings(settings: Settings) -> dict[str, str]:
-    """Return the variables from which another process reads the same settings."""
-    variables = {
-        "RANKMILL_HOME": str(settings.home),
-        "RANKMILL_DATA": str(settings.data),
-        "RANKMILL_ARTIFACTS": settings.artifacts,
-        "MLFLOW_TRACKING_URI": settings.tracking_uri,
-        "RANKMILL_MLFLOW_ARTIFACTS": settings.mlflow_artifacts,
-        "RANKMILL_FEAST": str(settings.feast),
-        "RANKMILL_LEDGER": settings.ledger,
-        "RANKMILL_RUNS": str(settings.runs),
-        "AIRFLOW_HOME": str(settings.airflow_home),
-    }
-    return variables | ({"RANKMILL_RAY_ADDRESS": settings.ray_address} if settings.ray_address else {})
+    return {**own, **base, **settings.environment(), **_paths(base)}
 
 
 def bundles(environ: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -7,11 +7,10 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from components.platform.cache import Change, cache_key, changes, key_parts, nearest_run, told
+from components.platform.cache import Change, cache_key, changes, earlier_result, key_parts, nearest_run, told
 from components.platform.errors import RankmillError
 from components.platform.execute import load_function, validated_config
 from components.platform.records import StageRecord
-from components.platform.reuse import earlier_result
 from components.platform.settings import Settings
 from components.platform.sources import modules_of, source_files
 from components.platform.store import Store, open_store

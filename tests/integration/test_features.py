@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -470,6 +470,41 @@ def test_a_cached_result_is_written_again_when_the_online_store_is_gone(bench: B
     marker.write_text("{")
     assert bench.features(ref, online=True).cached
     assert json.loads(marker.read_text())["views"], "what nobody vouches for is written again"
+
+
+def test_a_killed_write_leaves_no_other_service_s_word_for_views_that_both_share(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from features.joins import store
+
+    events = make_events(100)
+    ref = bench.publish(events)
+    rewritten(bench, ref)
+    values = online_values(bench, [1, 2], [1, 2])
+    materialize = store.materialize
+
+    def killed(*args: Any) -> Iterator[Any]:
+        yield from materialize(*args)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "materialize", killed)
+        older = bench.publish(events.with_columns(pl.col("age") + 1), key="g" * 32)
+        with pytest.raises(KeyboardInterrupt):
+            rewritten(bench, older, feature_service="movielens_profile")
+    assert online_values(bench, [1], [1])[0]["age"] == values[0]["age"] + 1, "they were overwritten"
+    assert bench.features(ref, online=True).cached
+    assert online_values(bench, [1, 2], [1, 2]) == values
+
+
+def test_no_service_vouches_for_a_store_that_was_deleted_and_made_anew_by_another(bench: Bench) -> None:
+    ref = bench.publish(make_events(100))
+    rewritten(bench, ref)
+    values = online_values(bench, [1, 2], [1, 2])
+    (bench.settings.feast / "online.db").unlink()
+    rewritten(bench, ref, feature_service="movielens_profile")
+    rewritten(bench, ref)
+    assert online_values(bench, [1, 2], [1, 2]) == values
 
 
 def test_a_locked_or_damaged_online_store_is_one_sentence(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

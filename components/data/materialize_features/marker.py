@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -44,7 +45,11 @@ def folder(feast: Path) -> Path:
 
 def write_marker(feast: Path, marker: OnlineMarker) -> None:
     """Replace the marker of a service atomically."""
-    write_durably(folder(feast) / f"{marker.service}.json", marker.model_dump_json(indent=2))
+    write_durably(_file(feast, marker.service), marker.model_dump_json(indent=2))
+
+
+def _file(feast: Path, service: str) -> Path:
+    return folder(feast) / f"{service}.json"
 
 
 def read_markers(feast: Path, online: str) -> dict[str, OnlineMarker]:
@@ -60,11 +65,18 @@ def read_markers(feast: Path, online: str) -> dict[str, OnlineMarker]:
     return found
 
 
-def distrust(feast: Path, online: str, service: str) -> None:
-    """Forget which values a service wrote, though not of which window: they are written again."""
-    marker = read_markers(feast, online).get(service)
-    if marker is not None:
-        write_marker(feast, marker.model_copy(update={"values": {}}))
+def distrust(feast: Path, markers: Iterable[OnlineMarker], views: Collection[str]) -> None:
+    """Forget which values some views hold, though not of which window: they are written again, whoever asks."""
+    for marker in markers:
+        values = {view: digest for view, digest in marker.values.items() if view not in views}
+        if values != marker.values:
+            write_marker(feast, marker.model_copy(update={"values": values}))
+
+
+def delete_markers(feast: Path, markers: Iterable[OnlineMarker]) -> None:
+    """Delete the markers of an online store that is gone."""
+    for marker in markers:
+        _file(feast, marker.service).unlink(missing_ok=True)
 
 
 def refuse_foreign_views(markers: dict[str, OnlineMarker], views: tuple[str, ...], definitions: str) -> None:

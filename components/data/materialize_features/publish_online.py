@@ -14,6 +14,7 @@ from pathlib import Path
 from components.data.materialize_features.config import Config, Outputs
 from components.data.materialize_features.marker import (
     OnlineMarker,
+    delete_markers,
     distrust,
     read_markers,
     refuse_foreign_views,
@@ -44,7 +45,9 @@ def expect_write(config: Config, settings: Settings) -> None:
         from features.joins.store import online_identity
 
         with locked(settings.feast / LOCK, LONGEST_WAIT):
-            distrust(settings.feast, online_identity(settings.feast), config.feature_service)
+            marker = read_markers(settings.feast, online_identity(settings.feast)).get(config.feature_service)
+            if marker is not None:
+                distrust(settings.feast, [marker], marker.views)
 
 
 def publish_online(outputs: Outputs, config: Config, settings: Settings) -> str | None:
@@ -71,8 +74,10 @@ def publish_online(outputs: Outputs, config: Config, settings: Settings) -> str 
     origin = Path(config.definitions).name if config.definitions else ""
     with locked(feast / LOCK, LONGEST_WAIT), one_sentence(online):
         database = embedded_online_store(feast)
-        # What markers say about a database that was deleted is no longer true.
-        markers = read_markers(feast, online) if database is None or database.exists() else {}
+        markers = read_markers(feast, online)
+        if database is not None and not database.exists():
+            delete_markers(feast, markers.values())
+            markers = {}
         refuse_foreign_views(markers, snapshot.views, origin)
         found = {view: standing(markers, view, digest, snapshot.window) for view, digest in values.items()}
         own = [view for view, state in found.items() if state != "later"]
@@ -82,6 +87,8 @@ def publish_online(outputs: Outputs, config: Config, settings: Settings) -> str 
             # The marker is a file of ours; a server may have lost its values, or the configuration name another one.
             found |= dict.fromkeys(views_without_values(feast, local, snapshot), "outdated")
         if outdated := [view for view in own if found[view] == "outdated"]:
+            # Services share views: a write that is killed leaves nobody's word that they hold what they held.
+            distrust(feast, markers.values(), outdated)
             parts = spans(snapshot.window, config.chunks)
             definitions = definitions_of(config.definitions)
             for done, (start, end) in enumerate(materialize(feast, local, outdated, parts, definitions), start=1):

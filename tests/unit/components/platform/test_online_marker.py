@@ -87,9 +87,10 @@ def test_what_counts_is_who_wrote_a_view_last(view: str, values: str, window: Wi
 
 def test_values_that_are_computed_anew_are_not_taken_for_written(tmp_path: Path) -> None:
     write_marker(tmp_path, marker("shop", ("taste",)).model_copy(update={"values": {"taste": "own"}}))
-    distrust(tmp_path, "another online store", "shop")
+    distrust(tmp_path, read_markers(tmp_path, "another online store").values(), ["taste"])
+    distrust(tmp_path, read_markers(tmp_path, "online.db").values(), ["another view"])
     assert read_markers(tmp_path, "online.db")["shop"].values == {"taste": "own"}
-    distrust(tmp_path, "online.db", "shop")
+    distrust(tmp_path, read_markers(tmp_path, "online.db").values(), ["taste"])
     assert read_markers(tmp_path, "online.db")["shop"].values == {}
     assert read_markers(tmp_path, "online.db")["shop"].window.end == START + timedelta(days=1)
 

@@ -90,9 +90,7 @@ def test_the_schema_is_fresh_and_sees_what_a_schema_can() -> None:
 
 def test_its_keys_are_the_variables_that_settings_read(tmp_path: Path) -> None:
     """Every location of `Settings` can be written in a profile, and arrives."""
-    from pipelines.run.airflow_home import of_settings
-
-    settings = of_settings(Settings.at(tmp_path)) | {"RANKMILL_RAY_ADDRESS": ""}
+    settings = Settings.at(tmp_path).environment() | {"RANKMILL_RAY_ADDRESS": ""}
     assert {*settings} <= {*VARIABLES.values()}
     lines = ["name: all"]
     for (first, *rest), variable in VARIABLES.items():

@@ -18,7 +18,6 @@ from pipelines.run.airflow_home import (
     environment,
     in_process_environment,
     initialise,
-    of_settings,
     password,
     password_file,
     private_home,
@@ -30,7 +29,7 @@ DATABASE = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 
 def test_another_process_reads_the_same_settings(tmp_path: Path) -> None:
     settings = Settings.at(tmp_path / "home")
-    assert Settings.from_environment(of_settings(settings)) == settings
+    assert Settings.from_environment(settings.environment()) == settings
 
 
 def test_defaults_bind_to_loopback_and_take_the_shipped_dags(tmp_path: Path) -> None:
