@@ -65,7 +65,9 @@ def graph(
     pipeline: Pipeline,
     form: Annotated[Literal["text", "mermaid"], typer.Option("--format", "-f", help="How to draw it.")] = "text",
     cache: Annotated[bool, typer.Option("--cache", help="Mark what a run would take from the cache now.")] = False,
-    html: Annotated[Path | None, typer.Option("--html", help="Write a page with the stages level by level to this file.")] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write a page with the stages level by level to this file.")
+    ] = None,
     of_run: Annotated[
         str | None, typer.Option("--run", help="With --html: mark what this run did; its id or a part of it.")
     ] = None,
