@@ -81,8 +81,8 @@ def validate(
 
     With a profile also whether it has the GPUs that they ask for; without a pipeline also every profile.
     """
-    from pipelines.language.check import load_plan, pipeline_file
-    from pipelines.language.places import hidden_files, pipeline_files
+    from pipelines.language.check import load_plan
+    from pipelines.language.load import hidden_files, pipeline_file, pipeline_files
     from pipelines.language.profile import active_profile, load_profile, profile_file, profile_files
     from pipelines.language.schedule import without_news
 

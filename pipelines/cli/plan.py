@@ -74,7 +74,8 @@ def graph(
     profile: Profile = None,
 ) -> None:
     """Draw a pipeline: which stage reads what from which."""
-    from pipelines.language.check import load_plan, pipeline_file
+    from pipelines.language.check import load_plan
+    from pipelines.language.load import pipeline_file
     from pipelines.language.profile import active_profile, load_profile, profile_file
     from pipelines.show import render
 
@@ -106,9 +107,11 @@ def run(
     from rich.console import Console
 
     from components.platform.settings import Settings, quiet_engines
-    from pipelines.language.check import load_plan, parse_params, pipeline_file
+    from pipelines.language.check import load_plan
+    from pipelines.language.load import pipeline_file
+    from pipelines.language.params import parse_params
+    from pipelines.language.plan import Selection
     from pipelines.language.profile import active_profile
-    from pipelines.language.selection import Selection
     from pipelines.record.runs import read_run
     from pipelines.run.run import run_pipeline
     from pipelines.show.report import write_report
@@ -140,9 +143,11 @@ def parse_moment(text: str) -> datetime:
 
 
 def _predicted(pipeline: str, param: list[str] | None, from_: str | None, only: str | None, at: str | None) -> Plan:
-    from pipelines.language.check import load_plan, parse_params, pipeline_file
+    from pipelines.language.check import load_plan
+    from pipelines.language.load import pipeline_file
+    from pipelines.language.params import parse_params
+    from pipelines.language.plan import Selection, select
     from pipelines.language.profile import active_profile
-    from pipelines.language.selection import Selection, select
     from pipelines.run.predict import predict
 
     checked = load_plan(pipeline_file(pipeline), active_profile())

@@ -19,10 +19,10 @@ from components.platform.store import ArtifactRef, open_store
 from components.rankers.tasks import tasks_of
 from components.train.train_ranker.config import EPOCH_SECONDS, PARAMETERS, EpochReport
 from features.declaration import Window
-from pipelines.compare.configs import TRAIN, Candidate
 from pipelines.compare.load import Comparison
 from pipelines.compare.record import Data, Measured
-from pipelines.language.check import check_params, resolve_config, resolve_window
+from pipelines.compare.spec import TRAIN, Candidate
+from pipelines.language.params import check_params, resolve_config, resolve_window
 from pipelines.run.task import Attempt, request_of
 from registry.evaluation import ALL, Evaluation
 

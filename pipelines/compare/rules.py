@@ -1,26 +1,102 @@
-"""Does a well-formed comparison make sense? One small function per rule, one sentence per mistake."""
+"""Does a well-formed comparison make sense? Its own rules, and of its entries those of every `with:` block."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 from components.data.build_training_set.config import Config as Roles
 from components.platform.artifacts import TrainingSet
 from components.platform.errors import did_you_mean
-from components.rankers import refusals
-from components.rankers.config import RankerConfig
 from components.rankers.tasks import tasks_of
-from features.declaration import Declaration
-from pipelines.compare.configs import candidates, component_of
-from pipelines.compare.spec import ComparisonSpec
-from pipelines.language import shape
-from pipelines.language.load import Document
-from pipelines.language.params import misfit, resolve_config
+from pipelines.compare.spec import Candidate, ComparisonSpec, candidates, component_of
+from pipelines.language.check import load_plan
+from pipelines.language.load import shown
+from pipelines.language.params import misfit, references, resolve_config, substitute
 from pipelines.language.plan import Plan, PlannedStage
-from pipelines.language.problems import Finding, KeyPath, quoted
+from pipelines.language.problems import Finding, KeyPath, PipelineError, quoted
+from pipelines.language.rules import CONFIG_RULES
+from pipelines.language.rules.draft import Draft, PipelineDraft
+from pipelines.language.spec import PipelineSpec, StageSpec, WindowSpec
 
 RESERVED = {"seed": "seeds: gives it", "ranker": "write ranker: beside with:"}
 """Keys that no `with:` may hold, and why."""
+
+
+@dataclass(frozen=True)
+class ComparisonDraft(Draft[ComparisonSpec]):
+    """A comparison on its way to runs."""
+
+    @cached_property
+    def pipeline(self) -> Plan | str:
+        """The pipeline that builds the training set, or why there is none."""
+        folder, name = self.path.absolute().parent.parent, self.spec.pipeline
+        file = folder / f"{name}.yaml"
+        if not file.is_file():
+            return f"no pipeline {quoted(name)}{did_you_mean(name, [path.stem for path in folder.glob('*.yaml')])}"
+        try:
+            return load_plan(file)
+        except PipelineError as error:
+            first = error.problems[0]
+            return f"pipeline {quoted(name)} has problems, first {shown(file)}:{first.line}:{first.column}: mend it"
+
+    @property
+    def plan(self) -> Plan | None:
+        """The pipeline that builds the training set, where it is right."""
+        return self.pipeline if isinstance(self.pipeline, Plan) else None
+
+    @cached_property
+    def params(self) -> dict[str, Any]:
+        """Values of the pipeline's params: its defaults, and those of this file that fit."""
+        declared = self.plan.spec.params if self.plan else {}
+        given = self.spec.params
+        return {
+            name: given[name] if name in given and not misfit(param, given[name]) else param.default
+            for name, param in declared.items()
+        }
+
+    @property
+    def dataset(self) -> PlannedStage | None:
+        """The stage that makes the training set, where there is one."""
+        stages = self.plan.stages if self.plan else ()
+        return next((stage for stage in stages if stage.name == self.spec.dataset and training_sets(stage)), None)
+
+    @property
+    def tasks(self) -> list[str]:
+        """Tasks of the training set; none where its stage declares no roles."""
+        if self.dataset is None or not issubclass(self.dataset.component.config, Roles):
+            return []
+        roles = self.dataset.component.config.model_validate(resolve_config(self.dataset, self.params))
+        return [task.name for task in tasks_of(roles.declaration())]
+
+    @cached_property
+    def candidates(self) -> dict[str, tuple[str, Candidate]]:
+        """Entry and config of everything that may run; the keys are no name that a stage may have."""
+        return {
+            f"{name}[{at}]": (name, candidate)
+            for name in self.spec.entries
+            for at, candidate in enumerate(candidates(self.spec, name))
+        }
+
+    def as_pipeline(self) -> PipelineDraft:
+        """Return the stages up to the training set, params put in, with every candidate as one stage more."""
+        plan, dataset = self.plan, self.dataset
+        stages: dict[str, Any] = {}
+        wires: dict[str, str] = {}
+        if plan is not None and dataset is not None:
+            written = plan.spec.model_dump(mode="json", by_alias=True, exclude_unset=True)["stages"]
+            before = plan.before([dataset.name])
+            stages = {name: substitute(stage, self.params) for name, stage in written.items() if name in before}
+            wires = {"dataset": f"{dataset.name}.{training_sets(dataset)[0]}"}
+        for label, (name, candidate) in self.candidates.items():
+            config = {key: value for key, value in candidate.config.items() if key != "seed"}
+            stages[label] = {"uses": component_of(self.spec.entries[name]).name, "in": wires, "with": config}
+        blocks = {name: StageSpec.model_validate(stage) for name, stage in stages.items()}
+        spec = PipelineSpec.model_construct(name=self.spec.pipeline, window=WindowSpec(days=1), stages=blocks)
+        content = {"stages": stages}
+        return PipelineDraft(plan.path if plan else self.path, content, content, spec)
 
 
 def training_sets(stage: PlannedStage) -> list[str]:
@@ -28,33 +104,31 @@ def training_sets(stage: PlannedStage) -> list[str]:
     return [name for name, kind in stage.component.output_types.items() if issubclass(kind, TrainingSet)]
 
 
-def named_like_its_file(document: Document, spec: ComparisonSpec) -> Iterator[Finding]:
+def named_like_its_file(draft: ComparisonDraft) -> Iterator[Finding]:
     """The file of a comparison carries its name."""
-    stem = document.path.stem
-    if spec.name != stem:
-        yield Finding(
-            ("name",), f"the comparison is named {quoted(spec.name)} in a file named {quoted(stem)}: rename either"
-        )
+    return draft.misnamed("comparison")
 
 
-def seeds_are_different(document: Document, spec: ComparisonSpec) -> Iterator[Finding]:
+def seeds_are_different(draft: ComparisonDraft) -> Iterator[Finding]:
     """Each seed is a run of its own, and none is negative."""
-    for at, seed in enumerate(spec.seeds):
-        if seed in spec.seeds[:at]:
+    for at, seed in enumerate(draft.spec.seeds):
+        if seed in draft.spec.seeds[:at]:
             yield Finding(("seeds", at), f"seed {seed} is here twice: a repeated run tells nothing, keep one")
         if seed < 0:
             yield Finding(("seeds", at), f"seeds[{at}] must be at least 0, not {seed}")
 
 
-def against_is_an_entry(document: Document, spec: ComparisonSpec) -> Iterator[Finding]:
+def against_is_an_entry(draft: ComparisonDraft) -> Iterator[Finding]:
     """`against:` names an entry of this file."""
-    if spec.against is not None and spec.against not in spec.entries:
-        yield Finding(("against",), f"no entry {quoted(spec.against)}{did_you_mean(spec.against, spec.entries)}")
+    if draft.spec.against is not None and draft.spec.against not in draft.spec.entries:
+        yield Finding(
+            ("against",), f"no entry {quoted(draft.spec.against)}{did_you_mean(draft.spec.against, draft.spec.entries)}"
+        )
 
 
-def grids_offer_a_choice(document: Document, spec: ComparisonSpec) -> Iterator[Finding]:
+def grids_offer_a_choice(draft: ComparisonDraft) -> Iterator[Finding]:
     """A grid has at least two lines, all different, and a baseline's lines hold no ranker."""
-    for name, entry in spec.entries.items():
+    for name, entry in draft.spec.entries.items():
         here: KeyPath = ("entries", name, "grid")
         if len(entry.grid) == 1:
             yield Finding(here, "a grid of one line leaves no choice: add a line, or write it into the entry")
@@ -65,26 +139,28 @@ def grids_offer_a_choice(document: Document, spec: ComparisonSpec) -> Iterator[F
                 yield Finding((*here, at, "ranker"), f"{name} is a baseline and has no ranker: remove it", "key")
 
 
-def configs_fit(document: Document, spec: ComparisonSpec) -> Iterator[Finding]:
-    """Every config that may run is valid, and none sets what the comparison itself sets."""
-    blocks: list[tuple[KeyPath, dict[str, object]]] = [(("with",), spec.with_)]
-    for name, entry in spec.entries.items():
+def common_keys_are_free(draft: ComparisonDraft) -> Iterator[Finding]:
+    """No `with:` sets what the comparison itself sets."""
+    blocks: list[tuple[KeyPath, dict[str, object]]] = [(("with",), draft.spec.with_)]
+    for name, entry in draft.spec.entries.items():
         blocks.append((("entries", name, "with"), entry.with_))
         blocks += [(("entries", name, "grid", at, "with"), line.with_) for at, line in enumerate(entry.grid)]
     for where, block in blocks:
         for key in sorted(RESERVED.keys() & block.keys()):
             yield Finding((*where, key), f"{quoted(key)} cannot stand in with:: {RESERVED[key]}", "key")
-    for name, entry in spec.entries.items():
-        component = component_of(entry)
-        for candidate in candidates(spec, name):
-            config = {key: value for key, value in candidate.config.items() if key != "seed"}
-            _, findings = shape.fit(component.config, config, f"config of {component.name}")
-            for finding in findings:
-                yield Finding(candidate.place(finding.where), finding.message, finding.at)
 
 
-def dataset_is_a_stage(spec: ComparisonSpec, plan: Plan) -> Iterator[Finding]:
+def pipeline_is_right(draft: ComparisonDraft) -> Iterator[Finding]:
+    """`pipeline:` names a pipeline beside the folder of comparisons that has no problems."""
+    if isinstance(draft.pipeline, str) and "pipeline" in draft.sound:
+        yield Finding(("pipeline",), draft.pipeline)
+
+
+def dataset_is_a_stage(draft: ComparisonDraft) -> Iterator[Finding]:
     """`dataset:` names a stage that gives a training set."""
+    spec, plan = draft.spec, draft.plan
+    if plan is None or "dataset" not in draft.sound:
+        return
     makers = [stage.name for stage in plan.stages if training_sets(stage)]
     names = {stage.name for stage in plan.stages}
     if spec.dataset not in names:
@@ -95,8 +171,11 @@ def dataset_is_a_stage(spec: ComparisonSpec, plan: Plan) -> Iterator[Finding]:
         yield Finding(("dataset",), message)
 
 
-def params_fit(spec: ComparisonSpec, plan: Plan) -> Iterator[Finding]:
+def params_fit(draft: ComparisonDraft) -> Iterator[Finding]:
     """Every param belongs to the pipeline and takes its value; the one of the seed is a free integer."""
+    spec, plan = draft.spec, draft.plan
+    if plan is None:
+        return
     known = plan.spec.params
     for name, value in spec.params.items():
         if name not in known:
@@ -117,58 +196,41 @@ def params_fit(spec: ComparisonSpec, plan: Plan) -> Iterator[Finding]:
         yield Finding(("params", seed), f"{quoted(seed)} takes each run's seed: remove it from params", "key")
 
 
-def rankers_fit_the_roles(spec: ComparisonSpec, plan: Plan) -> Iterator[Finding]:
-    """A ranker makes sense for the feedback and the domain of the training set."""
-    declaration = _declaration(spec, plan)
-    if declaration is None:
-        return
-    for name in spec.entries:
-        for candidate in candidates(spec, name):
-            ranker, _ = shape.fit(RankerConfig, candidate.config.get("ranker"))
-            if ranker is None:
-                continue
-            whole = ranker.complete()
-            reasons = {
-                "head": refusals.no_funnel(declaration) if whole.head == "esmm" else None,
-                "domain": refusals.no_domain(declaration) if whole.domain == "star" else None,
-                "gamma": whole.gamma and refusals.gamma_of_another_length(declaration.feedback, whole.gamma),
-            }
-            for part, reason in reasons.items():
-                if reason:
-                    written = part if part in candidate.config["ranker"] else "name"
-                    yield Finding(candidate.place(("ranker", written)), reason)
+def configs_make_sense(draft: ComparisonDraft) -> Iterator[Finding]:
+    """Every config that may run could be that of a stage which the training set is wired to."""
+    pipeline = draft.as_pipeline()
+    for finding in (finding for rule in CONFIG_RULES for finding in rule(pipeline)):
+        where = finding.where if finding.where[1] in draft.candidates else finding.otherwise or finding.where
+        stage, inner = str(where[1]), where[3:]
+        if stage in draft.candidates:
+            _, candidate = draft.candidates[stage]
+            yield replace(finding, where=candidate.place(inner))
+            continue
+        # A stage of the pipeline, which is right alone: it does not go with a param of this file, or with an entry.
+        used = references(draft.plan.spec.stages[stage].with_) if draft.plan else {}
+        param = next((name for at, name in used.items() if name in draft.spec.params and at == inner[: len(at)]), None)
+        place: KeyPath = ("dataset",) if param is None else ("params", param)
+        yield Finding(place, f"stage {quoted(stage)} of {quoted(draft.spec.pipeline)}: {finding.message}")
 
 
-def references_name_tasks(spec: ComparisonSpec, plan: Plan) -> Iterator[Finding]:
+def references_name_tasks(draft: ComparisonDraft) -> Iterator[Finding]:
     """A published number is about a task of the training set."""
-    declaration = _declaration(spec, plan)
-    known = [task.name for task in tasks_of(declaration)] if declaration else []
-    for at, reference in enumerate(spec.references):
-        if known and reference.task not in known:
-            message = f"no task {quoted(reference.task)}{did_you_mean(reference.task, known)}"
+    for at, reference in enumerate(draft.spec.references):
+        if draft.tasks and reference.task not in draft.tasks:
+            message = f"no task {quoted(reference.task)}{did_you_mean(reference.task, draft.tasks)}"
             yield Finding(("references", at, "task"), message)
 
 
-def _declaration(spec: ComparisonSpec, plan: Plan) -> Declaration | None:
-    """Return the roles that the training set's stage declares; None when it declares none."""
-    stage = next((stage for stage in plan.stages if stage.name == spec.dataset), None)
-    if stage is None or not issubclass(stage.component.config, Roles):
-        return None
-    defaults = {name: param.default for name, param in plan.spec.params.items()}
-    return stage.component.config.model_validate(resolve_config(stage, defaults)).declaration()
-
-
-RULES: tuple[Callable[[Document, ComparisonSpec], Iterator[Finding]], ...] = (
+RULES: tuple[Callable[[ComparisonDraft], Iterator[Finding]], ...] = (
     named_like_its_file,
     seeds_are_different,
     against_is_an_entry,
     grids_offer_a_choice,
-    configs_fit,
-)
-PLAN_RULES: tuple[Callable[[ComparisonSpec, Plan], Iterator[Finding]], ...] = (
+    common_keys_are_free,
+    pipeline_is_right,
     dataset_is_a_stage,
     params_fit,
-    rankers_fit_the_roles,
+    configs_make_sense,
     references_name_tasks,
 )
 """Every rule, in the order in which a reader would check by hand."""

@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from components.platform.errors import BadInputError, RankmillError, did_you_mean
 from components.platform.settings import Settings
 from components.platform.store import ArtifactRef
-from pipelines.compare.configs import Candidate, candidates, component_of
 from pipelines.compare.execution import Bench, Trained
 from pipelines.compare.load import Comparison
 from pipelines.compare.machine import describe_machine
 from pipelines.compare.record import Measured, Record, Row, Tried
+from pipelines.compare.spec import Candidate, candidates, component_of
 
 Tell = Callable[[str], None]
 

@@ -1,16 +1,25 @@
-"""What does a pipeline file hold, and where does each key and value stand? Problems come with their lines."""
+"""Which pipeline file is meant, what does it hold, and where does each key and value stand?
+
+Files lie in this tree, and in the folder of your own that ``RANKMILL_PIPELINES`` names.
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from components.platform.errors import BadInputError, MissingError
+from components.platform.errors import BadInputError, MissingError, did_you_mean
 from components.platform.settings import ROOT
 from features.ground import yaml_text
 from features.ground.yaml_text import Mistake, Words, YamlText
-from pipelines.language.problems import PipelineError, Problem, Span
+from pipelines.language.problems import Finding, PipelineError, Problem, Span
 
+PIPELINES = ROOT / "pipelines"
+"""Folder of the pipeline files of this tree."""
+OWN = "RANKMILL_PIPELINES"
+"""Environment variable with the absolute path of a folder of your own pipelines."""
 LARGEST_FILE = 1 << 20
 """Bytes; a pipeline file is written by people."""
 
@@ -25,21 +34,21 @@ _WORDS = Words("pipeline", advice=_advice)
 
 @dataclass
 class Document(YamlText):
-    """A parsed pipeline file.
-
-    Attributes:
-        path: the file.
-    """
+    """A parsed pipeline file."""
 
     path: Path = field(kw_only=True)
+    """The file."""
 
-    @property
-    def problems(self) -> list[Problem]:
-        """What was wrong already while reading."""
-        return [self.problem(mistake.span, mistake.message) for mistake in self.mistakes]
+    def problems(self, findings: Iterable[Finding] = ()) -> list[Problem]:
+        """Return what was wrong while reading, and findings at their places, but those that reading put in doubt."""
+        placed = [
+            self._problem(self.span(finding.where, key=finding.at == "key"), finding.message)
+            for finding in findings
+            if not any(finding.where[: len(doubt)] == doubt for doubt in self.doubtful)
+        ]
+        return sorted({*placed, *(self._problem(mistake.span, mistake.message) for mistake in self.mistakes)})
 
-    def problem(self, span: Span, message: str) -> Problem:
-        """Return a problem at `span`, with its line."""
+    def _problem(self, span: Span, message: str) -> Problem:
         at = self.inside(span)
         return Problem(shown(self.path), at.line, at.column, message, self.lines[at.line - 1], at.width)
 
@@ -83,3 +92,82 @@ def parse(data: bytes, path: Path) -> Document:
     if not found.values and not found.mistakes:
         found.mistakes.append(Mistake(Span(1, 1), "the file is empty: a pipeline starts with its name"))
     return Document(**vars(found), path=path)
+
+
+def names_file(text: str) -> bool:
+    """Return whether a word of the command line is a YAML file rather than the name of one."""
+    return text.endswith((".yaml", ".yml")) or "/" in text
+
+
+def own_folder(environ: Mapping[str, str] | None = None) -> Path | None:
+    """Return the folder of your own pipelines, or None when there is none.
+
+    Raises:
+        BadInputError: ``RANKMILL_PIPELINES`` is no absolute path of a folder.
+    """
+    given = (os.environ if environ is None else environ).get(OWN)
+    if not given:
+        return None
+    if not Path(given).is_absolute() or not Path(given).is_dir():
+        raise BadInputError(f"{OWN} is {given!r}: set it to the absolute path of a folder with pipeline files")
+    return Path(given)
+
+
+def hidden_files() -> tuple[Path, ...]:
+    """Return the files of your own folder that no name leads to: one of this tree has it, or it ends with ``.yml``.
+
+    Raises:
+        BadInputError: see `own_folder`.
+    """
+    own = own_folder()
+    if own is None:
+        return ()
+    taken = [path for path in own.glob("*.yaml") if (PIPELINES / path.name).exists()]
+    return tuple(sorted([*taken, *own.glob("*.yml")]))
+
+
+def pipeline_files() -> dict[str, Path]:
+    """Return every pipeline file by name; one of this tree hides an own one of the same name.
+
+    Raises:
+        BadInputError: see `own_folder`.
+    """
+    own = own_folder()
+    folders = [*([own] if own else []), PIPELINES]
+    return {path.stem: path for folder in folders for path in folder.glob("*.yaml")}
+
+
+def pipeline_names() -> tuple[str, ...]:
+    """Return the names of all pipeline files, those of ``RANKMILL_PIPELINES`` included, sorted."""
+    return tuple(sorted(pipeline_files()))
+
+
+def pipeline_path(name: str) -> Path:
+    """Return the file of a pipeline.
+
+    Raises:
+        MissingError: there is no pipeline of this name; the message holds the nearest one.
+    """
+    files = pipeline_files()
+    if name not in files:
+        if other := next((path for path in hidden_files() if path.stem == name), None):
+            raise MissingError(f"no pipeline {name!r}: {other} is no .yaml file, rename it to {name}.yaml")
+        raise MissingError(f"no pipeline {name!r}{did_you_mean(name, files)}")
+    return files[name]
+
+
+def pipeline_file(name: str) -> Path:
+    """Return the file of a pipeline given by name or as a YAML file.
+
+    Raises:
+        MissingError: there is no pipeline of this name.
+        BadInputError: there are two; the scheduler goes on with the one of this tree.
+    """
+    if names_file(name):
+        return Path(name)
+    path = pipeline_path(name)
+    if other := next((file for file in hidden_files() if file.name == path.name), None):
+        raise BadInputError(
+            f"there are two pipelines {name!r}, {other} and the shipped {path}: rename yours, or give one as a file"
+        )
+    return path

@@ -1,15 +1,21 @@
-"""What will run, in which order, wired how? The read-only plan that CLI, DAG, docs and tests share."""
+"""What will run, in which order, wired how? The read-only plan that CLI, DAG, docs and tests share.
+
+A run of a part of a pipeline (`--from STAGE`, `--only STAGE`) has a plan of that part.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
 from components.platform.cache import CacheMode, Change, Start
 from components.platform.contract import ComponentSpec
+from components.platform.errors import BadInputError, MissingError, did_you_mean
 from features.declaration import Window
+from pipelines.language.problems import listed
 from pipelines.language.spec import PipelineSpec
 
 
@@ -24,77 +30,68 @@ class Wire:
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """One stage, checked: its component exists, its wires fit, its config is valid with default params.
-
-    Attributes:
-        name: stage name, also the Airflow task id.
-        component: what runs.
-        config: the `with:` block as written, `${params.x}` references unresolved.
-        wires: inputs, sorted by input name.
-        upstream: stages that must succeed first (wires and `after`), sorted.
-        group: task group, or None.
-        retries: tries after the first.
-        retry_delay: wait between tries.
-        timeout: longest run, or None.
-        cache: cache mode.
-        line: line of the stage in the YAML file.
-        start: how the stage comes to its result; `pipelines.language.selection` decides it for a run of a part.
-    """
+    """One stage, checked: its component exists, its wires fit, its config is valid with default params."""
 
     name: str
+    """Stage name, also the Airflow task id."""
     component: ComponentSpec
+    """What runs."""
     config: dict[str, Any]
+    """The `with:` block as written, `${params.x}` references unresolved."""
     wires: tuple[Wire, ...]
+    """Inputs, sorted by input name."""
     upstream: tuple[str, ...]
+    """Stages that must succeed first (wires and `after`), sorted."""
     group: str | None
+    """Task group, or None."""
     retries: int
+    """Tries after the first."""
     retry_delay: timedelta
+    """Wait between tries."""
     timeout: timedelta | None
+    """Longest run, or None."""
     cache: CacheMode
+    """Cache mode."""
     line: int
+    """Line of the stage in the YAML file."""
     start: Start = "cache"
+    """How the stage comes to its result; `select` decides it for a run of a part."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What one stage would do in a run that starts now.
-
-    Attributes:
-        stage: its name.
-        state: `hit` comes from the store; `miss` runs because its key is new or its result no longer
-            holds; `runs` runs whatever the store has, or cannot be known before an earlier stage ran;
-            `missing` was to be taken from the store, which does not have it.
-        key: cache key, or None when it depends on a stage that has yet to run.
-        why: one clause.
-        changes: how it differs from the most similar earlier run; empty when nothing is known to.
-        seconds: how long the most similar earlier run took; None when there is none.
-    """
+    """What one stage would do in a run that starts now."""
 
     stage: str
+    """Its name."""
     state: Literal["hit", "miss", "runs", "missing"]
+    """`hit` comes from the store; `miss` runs because its key is new or its result no longer holds; `runs` runs
+    whatever the store has, or cannot be known before an earlier stage ran; `missing` was to be taken from the store,
+    which does not have it."""
     key: str | None
+    """Cache key, or None when it depends on a stage that has yet to run."""
     why: str
+    """One clause."""
     changes: tuple[Change, ...]
+    """How it differs from the most similar earlier run; empty when nothing is known to."""
     seconds: float | None
+    """How long the most similar earlier run took; None when there is none."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A checked pipeline, and what a run of it would do where that was looked up.
-
-    Attributes:
-        spec: the file's content.
-        path: the file.
-        stages: in topological order; ties by position in the file.
-        window: interval of events that the run would read; None before `pipelines.run.predict`.
-        predictions: what each stage would do, in the order of `stages`; empty before `pipelines.run.predict`.
-    """
+    """A checked pipeline, and what a run of it would do where that was looked up."""
 
     spec: PipelineSpec
+    """The file's content."""
     path: Path
+    """The file."""
     stages: tuple[PlannedStage, ...]
+    """In topological order; ties by position in the file."""
     window: Window | None = None
+    """Interval of events that the run would read; None before `pipelines.run.predict`."""
     predictions: tuple[Prediction, ...] = ()
+    """What each stage would do, in the order of `stages`; empty before `pipelines.run.predict`."""
 
     @property
     def name(self) -> str:
@@ -104,7 +101,7 @@ class Plan:
     @property
     def seconds(self) -> float | None:
         """How long the stages that would run took last time, together; None when one of them never ran."""
-        known = [found.seconds for found in self.predictions if found.state != "hit"]
+        known = [prediction.seconds for prediction in self.predictions if prediction.state != "hit"]
         return None if not self.predictions or None in known else sum(value for value in known if value is not None)
 
     def stage(self, name: str) -> PlannedStage:
@@ -120,4 +117,86 @@ class Plan:
 
     def prediction(self, name: str) -> Prediction | None:
         """Return what one stage would do, or None where it was not looked up."""
-        return next((found for found in self.predictions if found.stage == name), None)
+        return next((prediction for prediction in self.predictions if prediction.stage == name), None)
+
+    def before(self, names: Iterable[str]) -> set[str]:
+        """Return `names` and every stage that must have run before one of them can."""
+        needed = set(names)
+        for stage in reversed(self.stages):
+            if stage.name in needed:
+                needed |= {*stage.upstream}
+        return needed
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A part of a pipeline."""
+
+    extent: Literal["all", "from", "only"] = "all"
+    """`all` stages, each from the store where it can; one stage and those after it (`from`); or `only` one."""
+    stage: str = ""
+    """That stage; empty for `all`."""
+
+    @classmethod
+    def of(cls, from_: str | None, only: str | None) -> Selection:
+        """Return what the two options of the command line ask for.
+
+        Raises:
+            BadInputError: both are given.
+        """
+        if from_ and only:
+            raise BadInputError("--from and --only exclude each other: give one of them")
+        return cls("from", from_) if from_ else cls("only", only) if only else cls()
+
+    def __str__(self) -> str:
+        """Return the options that ask for it."""
+        return f"--{self.extent} {self.stage}" if self.stage else ""
+
+
+ALL = Selection()
+
+
+def select(plan: Plan, selection: Selection) -> Plan:
+    """Return the plan of a part of a pipeline.
+
+    The stages asked for run anew, whatever the store has. What they wait for, directly or not, is
+    taken from the store as it was last made, also where its cache is off. Other stages are left out.
+
+    Raises:
+        MissingError: there is no such stage.
+    """
+    if selection.extent == "all":
+        return plan
+    names = [stage.name for stage in plan.stages]
+    if selection.stage not in names:
+        raise MissingError(f"{plan.name} has no stage {selection.stage!r}{did_you_mean(selection.stage, names)}")
+    anew = {selection.stage}
+    if selection.extent == "from":
+        for stage in plan.stages:
+            anew |= {stage.name} if anew & {*stage.upstream} else set()
+    taken = plan.before(anew) - anew
+    stages = tuple(
+        replace(stage, start="anew" if stage.name in anew else "taken")
+        for stage in plan.stages
+        if stage.name in anew | taken
+    )
+    return replace(plan, stages=stages)
+
+
+def refuse_missing(plan: Plan) -> None:
+    """Make sure that the store has every stage that is to be taken from it.
+
+    Args:
+        plan: a plan with predictions.
+
+    Raises:
+        MissingError: one is not there; the message says why, and where the run can start instead.
+    """
+    missing = [prediction for prediction in plan.predictions if prediction.state == "missing"]
+    if missing:
+        reasons = "; ".join(f"{prediction.stage}: {prediction.why}" for prediction in missing)
+        stages = listed(repr(prediction.stage) for prediction in missing)
+        raise MissingError(
+            f"{plan.name} cannot start there, because {stages} must come from "
+            f"the store and cannot ({reasons}): use --from {missing[0].stage}, or leave --from and --only out"
+        )

@@ -21,38 +21,34 @@ _SUGGESTION = re.compile(r"\(did you mean '([^']+)'\?\)")
 
 @dataclass(frozen=True)
 class Finding:
-    """A mistake by key path, before it is placed in the file.
-
-    Attributes:
-        where: path of the value, or of the nearest block that exists.
-        message: one sentence.
-        at: whether the caret points at the value or at its key.
-    """
+    """A mistake by key path, before it is placed in the file."""
 
     where: KeyPath
+    """Path of the value, or of the nearest block that exists."""
     message: str
+    """One sentence."""
     at: Literal["value", "key"] = "value"
+    """Whether the caret points at the value or at its key."""
+    otherwise: KeyPath = ()
+    """Path to point at where the stage of `where` stands in another file, as the training set of a comparison does."""
 
 
 @dataclass(frozen=True, order=True)
 class Problem:
-    """A mistake at a place of a file.
-
-    Attributes:
-        path: the file as it is shown.
-        line: from 1.
-        column: from 1, in characters.
-        message: one sentence: what is wrong and what to do.
-        source: the line itself, without its end.
-        width: characters the caret underlines.
-    """
+    """A mistake at a place of a file."""
 
     path: str
+    """The file as it is shown."""
     line: int
+    """From 1."""
     column: int
+    """From 1, in characters."""
     message: str
+    """One sentence: what is wrong and what to do."""
     source: str = field(default="", compare=False)
+    """The line itself, without its end."""
     width: int = field(default=1, compare=False)
+    """Characters the caret underlines."""
 
     @property
     def suggestion(self) -> str | None:

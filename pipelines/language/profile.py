@@ -11,17 +11,17 @@ import os
 import re
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from components.platform.errors import BadInputError, MissingError, did_you_mean
-from pipelines.language import shape
 from pipelines.language.hiding import PASSWORD, remember, without_passwords
-from pipelines.language.load import Document, read, shown
-from pipelines.language.places import PIPELINES, names_file, own_folder
+from pipelines.language.load import PIPELINES, Document, names_file, own_folder, read, shown
 from pipelines.language.problems import Finding, KeyPath, PipelineError, Problem
 from pipelines.language.profile_spec import PATHS, PLACES, REFERENCE, SECRETS, VARIABLES, ProfileSpec
-from pipelines.language.rules.profile import PROFILE_RULES, SECRET_NAME, value_at
+from pipelines.language.rules.draft import Draft, judge
+from pipelines.language.rules.profile import PROFILE_RULES, SECRET_NAME
 
 ACTIVE = "RANKMILL_PROFILE"
 """Environment variable with the name, or the file, of the profile in use."""
@@ -33,25 +33,19 @@ Fetch = Callable[[str], str | None]
 
 
 @dataclass(frozen=True)
-class Profile:
-    """A checked profile.
+class Profile(Draft[ProfileSpec]):
+    """A checked profile; references unresolved."""
 
-    Attributes:
-        spec: the file's content; references unresolved.
-        document: the file, with the place of every key.
-    """
-
-    spec: ProfileSpec
     document: Document
+    """The file, with the place of every key."""
 
     @property
     def variables(self) -> dict[str, tuple[KeyPath, str]]:
         """Variables that it sets: key path in the file, and value as written."""
-        content = self.spec.model_dump(mode="json", exclude_defaults=True)
         found = {
             variable: (where, str(value))
             for where, variable in VARIABLES.items()
-            if (value := value_at(content, where)) is not None
+            if (value := self.at(*where)) is not None
         }
         return found | {name: (("environment", name), value) for name, value in self.spec.environment.items()}
 
@@ -85,21 +79,13 @@ def load_profile(path: Path) -> Profile:
         PipelineError: it is wrong; the error holds every problem, and no secret that stands in the file.
     """
     document = read(path)
-    problems = list(document.problems)
-    findings: list[Finding] = []
-    spec: ProfileSpec | None = None
-    if document.value is not None or not problems:
-        _, spec, findings = shape.salvage(ProfileSpec, document.value, {"name": "unnamed"})
-        if spec is not None:
-            findings += [finding for rule in PROFILE_RULES for finding in rule(document, spec)]
-    problems += [
-        document.problem(document.span(finding.where, key=finding.at == "key"), _discreet(finding))
-        for finding in findings
-        if not any(finding.where[: len(doubt)] == doubt for doubt in document.doubtful)
-    ]
-    if problems or spec is None:
+    profile, findings = judge(
+        document, ProfileSpec, {"name": "unnamed"}, partial(Profile, document=document), PROFILE_RULES
+    )
+    problems = document.problems(replace(finding, message=_discreet(finding)) for finding in findings)
+    if problems or profile is None:
         raise PipelineError(_safe(problems))
-    return Profile(spec, document)
+    return profile
 
 
 def active_profile(environ: Mapping[str, str] | None = None) -> Profile | None:
@@ -150,7 +136,7 @@ def use_profile(
         if where not in PLACES and REFERENCE.fullmatch(text)
     )
     env.update(values)
-    env[ACTIVE] = name if name in profile_files() else str(profile.document.path.resolve())
+    env[ACTIVE] = name if name in profile_files() else str(profile.path.resolve())
     return profile
 
 
@@ -182,7 +168,7 @@ def _value(profile: Profile, where: KeyPath, text: str, env: Mapping[str, str], 
 
 def _place(profile: Profile, where: KeyPath) -> str:
     span = profile.document.span(where)
-    return f"{shown(profile.document.path)}:{span.line}:{span.column}"
+    return f"{shown(profile.path)}:{span.line}:{span.column}"
 
 
 def _discreet(finding: Finding) -> str:

@@ -33,12 +33,12 @@ from airflow.sdk.log import mask_secret
 from components.platform.errors import RankmillError
 from components.platform.execute import StageResult
 from components.platform.settings import Settings
-from pipelines.language.check import load_plan, pipeline_path
+from pipelines.language.check import load_plan
 from pipelines.language.hiding import known
-from pipelines.language.plan import Plan, PlannedStage
+from pipelines.language.load import pipeline_path
+from pipelines.language.plan import ALL, Plan, PlannedStage, Selection, select
 from pipelines.language.profile import active_profile, use_profile
 from pipelines.language.schedule import moment_of
-from pipelines.language.selection import ALL, Selection, select
 from pipelines.language.spec import ParamSpec, Schedule
 from pipelines.run.doctor import rooms_problem
 from pipelines.run.task import Attempt, InterruptedRunError, end_children, may_pass, process, run_stage, sentence

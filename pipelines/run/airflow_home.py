@@ -24,7 +24,7 @@ from components.platform.settings import QUIET, ROOT, Settings
 from features.ground.files import locked
 from features.ground.remote_files import sqlite_uri
 from pipelines.language.hiding import without_passwords
-from pipelines.language.places import own_folder
+from pipelines.language.load import own_folder
 
 AIRFLOW_PORT = 8080
 """Default port of Airflow's UI and API."""

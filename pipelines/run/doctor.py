@@ -132,7 +132,7 @@ def _pins(file: Path) -> dict[str, str]:
 
 
 def _stubs(settings: Settings) -> Iterator[Check]:
-    from pipelines.language.check import pipeline_names
+    from pipelines.language.load import pipeline_names
     from pipelines.run.stubs import every_stale_stub
 
     names = pipeline_names()

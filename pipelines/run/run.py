@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 from components.platform.errors import RankmillError
 from components.platform.execute import StageResult, run_folder
 from components.platform.settings import Settings
-from pipelines.language.check import check_params, load_plan, pipeline_file
-from pipelines.language.plan import Plan
+from pipelines.language.check import load_plan
+from pipelines.language.load import pipeline_file
+from pipelines.language.params import check_params
+from pipelines.language.plan import ALL, Plan, Selection, refuse_missing, select
 from pipelines.language.profile import ACTIVE, active_profile
-from pipelines.language.selection import ALL, Selection, refuse_missing, select
 from pipelines.record import runs
 from pipelines.record.runs import Failure, RunOutcome
 from pipelines.run.airflow_home import in_process_environment, initialise, private_home, writing_below
@@ -146,7 +147,7 @@ def _test(plan: Plan, home: Path, begun: datetime, moment: datetime, given: Mapp
     imports = (
         "from pathlib import Path\n"
         "from pipelines.run.airflow_dag import build_dag\n"
-        "from pipelines.language.selection import Selection\n"
+        "from pipelines.language.plan import Selection\n"
     )
     stub = f"# Airflow DAG\n{imports}dag = build_dag({file}, {part!r})\n"
     (home / "dags" / f"{plan.name}.py").write_text(stub, encoding="utf-8")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from components.platform.settings import ROOT
-from pipelines.language.places import PIPELINES, hidden_files, own_folder
+from pipelines.language.load import PIPELINES, hidden_files, own_folder
 
 DAGS = ROOT / "dags"
 """What Airflow sees."""

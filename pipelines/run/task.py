@@ -19,7 +19,7 @@ from components.platform.settings import Settings
 from components.platform.store import ArtifactRef
 from features.ground.library_errors import library_of, reason
 from pipelines.language import shape
-from pipelines.language.check import check_params, resolve_config, resolve_window
+from pipelines.language.params import check_params, resolve_config, resolve_window
 from pipelines.language.plan import Plan, PlannedStage
 from pipelines.record.runs import RunStart, write_failure, write_start
 

@@ -99,7 +99,7 @@ def _require_free(kind: Kind, name: str) -> None:
 
 
 def _pipeline(name: str) -> str | None:
-    from pipelines.language.places import pipeline_files
+    from pipelines.language.load import pipeline_files
 
     if name in (files := pipeline_files()):
         return f"{files[name]} is a pipeline of that name"

@@ -20,8 +20,9 @@ from components.platform.execute import StageResult, run_folder
 from components.platform.settings import Settings
 from components.platform.store import ArtifactRef, Store, open_store
 from features.ground.files import write_durably
-from pipelines.language.check import load_plan, pipeline_path
+from pipelines.language.check import load_plan
 from pipelines.language.hiding import hidden
+from pipelines.language.load import pipeline_path
 from pipelines.language.params import resolve_window
 from pipelines.language.plan import Plan
 from pipelines.record.runs import REPORT, RecordedRun, read_run

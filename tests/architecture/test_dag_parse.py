@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.language.check import pipeline_names
+from pipelines.language.load import pipeline_names
 from pipelines.run.stubs import DAGS, stale_stubs
 
 ROOT = DAGS.parent

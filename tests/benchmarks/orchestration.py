@@ -40,7 +40,8 @@ def run(lab: Lab) -> Report:
 def parse_all(home: str) -> Iterator[None]:
     """Build every pipeline's DAG and its plain twin, each in a fork as Airflow's parser does; seconds by pipeline."""
     os.environ["AIRFLOW_HOME"] = home
-    from pipelines.language.check import load_plan, pipeline_file, pipeline_names
+    from pipelines.language.check import load_plan
+    from pipelines.language.load import pipeline_file, pipeline_names
     from pipelines.run.airflow_dag import build_dag
 
     names = sorted(pipeline_names())

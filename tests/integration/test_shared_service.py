@@ -16,8 +16,7 @@ from features.joins.online import asked_at
 from features.joins.store import open_shared
 from features.services.own_definitions import definitions_of
 from pipelines.language.check import load_plan
-from pipelines.language.plan import Plan
-from pipelines.language.selection import Selection, select
+from pipelines.language.plan import Plan, Selection, select
 from pipelines.run.predict import predict
 from pipelines.run.task import Attempt, run_stage
 

@@ -1,16 +1,25 @@
-"""Do the Feast definitions beside a pipeline say anything that no stage would follow? Read as text, never run.
+"""Do the Feast definitions that a pipeline names hold what it asks for, and nothing that no stage would follow?
 
-`features.readable` refuses the same in the objects themselves, before a stage computes anything.
+They are read as text, never run. `features.readable` refuses the same in the objects themselves, before a stage
+computes anything.
 """
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from components.platform.errors import did_you_mean
+from components.platform.settings import ROOT
 from features.services.service_text import keys_without_field
+from pipelines.language.problems import Finding, KeyPath, quoted
+from pipelines.language.rules.draft import PipelineDraft
+
+SERVICE, DEFINITIONS = "feature_service", "definitions"
+"""Keys of stages that read definitions."""
+_SHIPPED = ROOT / "features" / "definitions"
 
 _CALLS = {
     "with_join_key_map": "with_join_key_map is not read: write a view of its own with its own entity and recipe",
@@ -31,6 +40,41 @@ _KEYWORDS = {
     ("FeatureService", "precompute_online"): "precompute_online is not read: leave it out",
 }
 _NAMES = {"Bytes": "dtype Bytes is not read: use another, or leave the field out"}
+
+
+def feature_services_exist(draft: PipelineDraft) -> Iterator[Finding]:
+    """`feature_service:` names a service of the definitions, as far as their text tells."""
+    # Which definitions are meant is not known where two stages disagree.
+    doubtful = {finding.where[1] for finding in definitions_agree(draft)}
+    for name, stage, component in draft.stages():
+        service, own = stage.with_.get(SERVICE), stage.with_.get(DEFINITIONS)
+        if name in doubtful or not isinstance(service, str) or "${" in service:
+            continue
+        if SERVICE not in component.config.model_fields:
+            continue
+        path = draft.path.parent / own if isinstance(own, str) else None
+        known = _services((path,)) if path is not None else _services(tuple(sorted(_SHIPPED.glob("*.py"))))
+        if known is not None and service not in known:
+            place = own if path is not None else "features/definitions/"
+            hint = did_you_mean(service, known) if known else ""
+            yield Finding(("stages", name, "with", SERVICE), f"{place} has no feature service {quoted(service)}{hint}")
+
+
+def definitions_agree(draft: PipelineDraft) -> Iterator[Finding]:
+    """Feature tables are joined with the definitions and the service that they were made with."""
+    for wire in draft.wires():
+        made, read = draft.component(wire.producer), draft.component(wire.stage)
+        if made is None or read is None or wire.producer not in draft.spec.stages:
+            continue
+        for key in (DEFINITIONS, SERVICE):
+            if key not in made.config.model_fields or key not in read.config.model_fields:
+                continue
+            theirs, ours = (draft.spec.stages[stage].with_.get(key) for stage in (wire.producer, wire.stage))
+            if theirs != ours and (key == DEFINITIONS or (theirs and ours)):
+                where: KeyPath = ("stages", wire.stage, "with", key)
+                where = where if ours is not None else where[:3]
+                said = f"{key}: {theirs}" if theirs is not None else f"no {key}"
+                yield Finding(where, f"stage {quoted(wire.producer)}, which this one reads, has {said}: write the same")
 
 
 def unread(path: Path) -> tuple[int, str] | None:
@@ -112,3 +156,33 @@ def _left_out(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 def _called(node: ast.Call) -> str:
     return str(getattr(node.func, "id", getattr(node.func, "attr", "")))
+
+
+def _services(paths: tuple[Path, ...]) -> frozenset[str] | None:
+    """Return the names of the feature services that files define, or None when the text does not tell all of them."""
+    names: set[str] = set()
+    for path in paths:
+        try:
+            found = _services_of(path.read_bytes())
+        except OSError:
+            return None
+        if found is None:
+            return None
+        names |= found
+    return frozenset(names)
+
+
+@cache
+def _services_of(text: bytes) -> frozenset[str] | None:
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError):
+        return None
+    names = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and _called(node) == "FeatureService":
+            given = [keyword.value for keyword in node.keywords if keyword.arg == "name"] or node.args[:1]
+            if len(given) != 1 or not isinstance(given[0], ast.Constant) or not isinstance(given[0].value, str):
+                return None
+            names.append(given[0].value)
+    return frozenset(names)

@@ -1,50 +1,54 @@
-"""Do the files that a pipeline names lie where they must, and do its Feast definitions hold what it asks for?
+"""Do the files that belong to a pipeline lie where they must? Its own, and those that its stages name.
 
-Feast definitions are Python. They are read here, never run: importing Feast would cost seconds, and checking a file
-must not execute it.
+Python files are read here, never run: importing Feast would cost seconds, and checking a file must not execute it.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Iterator
 from pathlib import Path
 
-from components.platform.contract import ComponentSpec
 from components.platform.errors import did_you_mean
 from components.platform.paths import Marked, marked
-from components.platform.settings import ROOT
-from pipelines.language.places import PIPELINES, own_folder
+from pipelines.language.load import PIPELINES, own_folder
 from pipelines.language.problems import Finding, KeyPath, quoted
-from pipelines.language.rules.definitions import unread
-from pipelines.language.rules.pipeline import Draft
-from pipelines.language.rules.suite import SUITE_RULES
-from pipelines.language.spec import StageSpec
-
-_SHIPPED = ROOT / "features" / "definitions"
-_SERVICE, _DEFINITIONS = "feature_service", "definitions"
+from pipelines.language.rules.definitions import DEFINITIONS, definitions_agree, feature_services_exist, unread
+from pipelines.language.rules.draft import PipelineDraft, Rule
+from pipelines.language.rules.suite import suites_can_be_checked
 
 
-def name_is_free(draft: Draft) -> Iterator[Finding]:
+def named_like_its_file(draft: PipelineDraft) -> Iterator[Finding]:
+    """The file of a pipeline carries its name, so that either leads to the other."""
+    return draft.misnamed("pipeline")
+
+
+def ends_with_yaml(draft: PipelineDraft) -> Iterator[Finding]:
+    """Pipelines are found by the end of their file's name."""
+    name = draft.path.name
+    if name.endswith(".yml"):
+        yield Finding(("name",), f"{name} is found by no command and no scheduler: rename it to {name[:-4]}.yaml")
+
+
+def name_is_free(draft: PipelineDraft) -> Iterator[Finding]:
     """A pipeline of your own folder has another name than those of this tree, since a DAG's name is unique."""
-    path, own = draft.document.path, own_folder()
-    name = draft.written().get("name")
+    path, own = draft.path, own_folder()
+    name = draft.at("name")
     ours = own is not None and path.parent.resolve() == own.resolve()
     if ours and isinstance(name, str) and (PIPELINES / path.name).exists():
         yield Finding(("name",), f"{quoted(name)} is the name of a shipped pipeline: rename this one and its file")
 
 
-def files_are_written_out(draft: Draft) -> Iterator[Finding]:
+def files_are_written_out(draft: PipelineDraft) -> Iterator[Finding]:
     """Which file is read stands in the pipeline, not in a form that anybody may fill in."""
     for where, found in _marked(draft):
         if "${" in found.text:
             yield Finding(where, "a file is named in the pipeline itself, not by a param: write its path")
 
 
-def files_lie_beside_the_pipeline(draft: Draft) -> Iterator[Finding]:
+def files_lie_beside_the_pipeline(draft: PipelineDraft) -> Iterator[Finding]:
     """A file of definitions or a suite is in the pipeline's folder or below it, is there, and can be read."""
-    folder = draft.document.path.parent.resolve()
+    folder = draft.path.parent.resolve()
     for where, found in _marked(draft):
         path = folder / found.text
         if not found.mark.strict or path.suffix not in (".py", ".yaml") or "${" in found.text:
@@ -60,53 +64,14 @@ def files_lie_beside_the_pipeline(draft: Draft) -> Iterator[Finding]:
             yield Finding(where, f"there is no {quoted(found.text)} beside the pipeline{hint}")
         elif path.suffix == ".py" and (fault := _fault(path)):
             yield Finding(where, f"{found.text}:{fault}: correct the file")
-        elif path.suffix == ".py" and where[-1] == _DEFINITIONS and (said := unread(path)):
+        elif path.suffix == ".py" and where[-1] == DEFINITIONS and (said := unread(path)):
             yield Finding(where, f"{found.text}:{said[0]}: {said[1]}")
 
 
-def feature_services_exist(draft: Draft) -> Iterator[Finding]:
-    """`feature_service:` names a service of the definitions, as far as their text tells."""
-    # Which definitions are meant is not known where two stages disagree.
-    doubtful = {finding.where[1] for finding in definitions_agree(draft)}
-
-    def rule(name: str, stage: StageSpec, component: ComponentSpec) -> Iterator[Finding]:
-        service, own = stage.with_.get(_SERVICE), stage.with_.get(_DEFINITIONS)
-        if name in doubtful or not isinstance(service, str) or "${" in service:
-            return
-        if _SERVICE not in component.config.model_fields:
-            return
-        path = draft.document.path.parent / own if isinstance(own, str) else None
-        known = _services((path,)) if path is not None else _services(tuple(sorted(_SHIPPED.glob("*.py"))))
-        if known is not None and service not in known:
-            place = own if path is not None else "features/definitions/"
-            hint = did_you_mean(service, known) if known else ""
-            yield Finding(("stages", name, "with", _SERVICE), f"{place} has no feature service {quoted(service)}{hint}")
-
-    return draft.stages_with(rule)
-
-
-def definitions_agree(draft: Draft) -> Iterator[Finding]:
-    """Feature tables are joined with the definitions and the service that they were made with."""
-    for wire in draft.wires():
-        made, read = draft.component(wire.producer), draft.component(wire.stage)
-        if made is None or read is None or wire.producer not in draft.spec.stages:
-            continue
-        for key in (_DEFINITIONS, _SERVICE):
-            if key not in made.config.model_fields or key not in read.config.model_fields:
-                continue
-            theirs, ours = (draft.spec.stages[stage].with_.get(key) for stage in (wire.producer, wire.stage))
-            if theirs != ours and (key == _DEFINITIONS or (theirs and ours)):
-                where: KeyPath = ("stages", wire.stage, "with", key)
-                where = where if ours is not None else where[:3]
-                said = f"{key}: {theirs}" if theirs is not None else f"no {key}"
-                yield Finding(where, f"stage {quoted(wire.producer)}, which this one reads, has {said}: write the same")
-
-
-def _marked(draft: Draft) -> Iterator[tuple[KeyPath, Marked]]:
-    for name, stage in draft.spec.stages.items():
-        if (component := draft.component(name)) is not None:
-            for found in marked(component.config, stage.with_):
-                yield ("stages", name, "with", *found.where), found
+def _marked(draft: PipelineDraft) -> Iterator[tuple[KeyPath, Marked]]:
+    for name, stage, component in draft.stages():
+        for found in marked(component.config, stage.with_):
+            yield ("stages", name, "with", *found.where), found
 
 
 def _alike(folder: Path, path: Path) -> Iterator[Path]:
@@ -127,42 +92,13 @@ def _fault(path: Path) -> str | None:
     return None
 
 
-def _services(paths: tuple[Path, ...]) -> frozenset[str] | None:
-    """Return the names of the feature services that files define, or None when the text does not tell all of them."""
-    names: set[str] = set()
-    for path in paths:
-        try:
-            found = _services_of(path.read_bytes())
-        except OSError:
-            return None
-        if found is None:
-            return None
-        names |= found
-    return frozenset(names)
-
-
-@cache
-def _services_of(text: bytes) -> frozenset[str] | None:
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError):
-        return None
-    names = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "FeatureService":
-            given = [keyword.value for keyword in node.keywords if keyword.arg == "name"] or node.args[:1]
-            if len(given) != 1 or not isinstance(given[0], ast.Constant) or not isinstance(given[0].value, str):
-                return None
-            names.append(given[0].value)
-    return frozenset(names)
-
-
-FILE_RULES: tuple[Callable[[Draft], Iterator[Finding]], ...] = (
-    name_is_free,
+OWN_FILE_RULES: tuple[Rule, ...] = (named_like_its_file, ends_with_yaml, name_is_free)
+"""Every rule about the file of a pipeline."""
+NAMED_FILE_RULES: tuple[Rule, ...] = (
     files_are_written_out,
     files_lie_beside_the_pipeline,
     feature_services_exist,
     definitions_agree,
-    *SUITE_RULES,
+    suites_can_be_checked,
 )
-"""Every rule about files beside a pipeline, in the order in which a reader would check by hand."""
+"""Every rule about files that stages name, in the order in which a reader would check by hand."""

@@ -7,18 +7,18 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pipelines.language.hiding import PASSWORD
-from pipelines.language.load import Document, shown
-from pipelines.language.params import misfit, references, substitute, texts
+from pipelines.language.load import shown
+from pipelines.language.params import references, texts
 from pipelines.language.problems import Finding, KeyPath, quoted
 from pipelines.language.profile_spec import PATHS, REFERENCE, SECRETS, VARIABLES, ProfileSpec
-from pipelines.language.rules.pipeline import Draft
+from pipelines.language.rules.draft import Draft, PipelineDraft
 
 SECRET_NAME = re.compile(r"SECRET|PASSWORD|PASSWD|TOKEN|CREDENTIAL|PRIVATE|(^|_)KEY(_ID)?$")
 """Names of variables whose values are no business of a file."""
 OVERLAID = ("device", "provider", "workers")
 """Keys of a `with:` block that a profile gives where the pipeline does not."""
 
-ProfileRule = Callable[[Document, ProfileSpec], Iterator[Finding]]
+ProfileRule = Callable[[Draft[ProfileSpec]], Iterator[Finding]]
 
 
 def overlay(profile: ProfileSpec) -> dict[str, Any]:
@@ -27,24 +27,14 @@ def overlay(profile: ProfileSpec) -> dict[str, Any]:
     return {key: value for key, value in given.items() if value is not None}
 
 
-def value_at(value: Any, where: KeyPath) -> Any:
-    """Return what stands at a key path of nested blocks, or None."""
-    for part in where:
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
-
-
-def named_like_its_file(document: Document, profile: ProfileSpec) -> Iterator[Finding]:
+def named_like_its_file(draft: Draft[ProfileSpec]) -> Iterator[Finding]:
     """A profile is asked for by the name of its file."""
-    stem = document.path.stem
-    name = value_at(document.value, ("name",))
-    if isinstance(name, str) and name != stem:
-        yield Finding(("name",), f"the profile is named {quoted(name)} in a file named {quoted(stem)}: rename either")
+    return draft.misnamed("profile")
 
 
-def secrets_are_references(document: Document, profile: ProfileSpec) -> Iterator[Finding]:
+def secrets_are_references(draft: Draft[ProfileSpec]) -> Iterator[Finding]:
     """No password stands in the file."""
-    for where, text in texts(document.value):
+    for where, text in texts(draft.written):
         if REFERENCE.fullmatch(text):
             continue
         if PASSWORD.search(text):
@@ -53,32 +43,33 @@ def secrets_are_references(document: Document, profile: ProfileSpec) -> Iterator
             yield Finding(where, f"{where[-1]} is a secret: write ${{env:NAME}} or ${{connection:ID}} as the value")
 
 
-def references_are_whole(document: Document, profile: ProfileSpec) -> Iterator[Finding]:
+def references_are_whole(draft: Draft[ProfileSpec]) -> Iterator[Finding]:
     """A reference stands alone and is of a kind that can be fetched."""
-    for where, text in texts(document.value):
+    for where, text in texts(draft.written):
         if "${" in text and where != ("description",) and not REFERENCE.fullmatch(text):
             message = f"{quoted(text)} is not replaced: write ${{env:NAME}} or ${{connection:ID}} as the whole value"
             yield Finding(where, message)
 
 
-def paths_are_absolute(document: Document, profile: ProfileSpec) -> Iterator[Finding]:
+def paths_are_absolute(draft: Draft[ProfileSpec]) -> Iterator[Finding]:
     """A folder means the same wherever a command is started."""
     for where in PATHS:
-        value = value_at(document.value, where)
+        value = draft.at(*where)
         if isinstance(value, str) and "${" not in value and not value.startswith("/"):
             yield Finding(where, f"{where[-1]} is {quoted(value)}: write an absolute path")
 
 
-def variables_with_a_key_are_set_by_it(document: Document, profile: ProfileSpec) -> Iterator[Finding]:
+def variables_with_a_key_are_set_by_it(draft: Draft[ProfileSpec]) -> Iterator[Finding]:
     """What has a key of its own is not set twice."""
     keys = {variable: ".".join(map(str, where)) for where, variable in VARIABLES.items()}
-    for name in profile.environment:
+    for name in draft.spec.environment:
         if name in keys:
             yield Finding(("environment", name), f"{name} has a key of its own: write {keys[name]}: instead", "key")
 
 
-def it_has_the_gpus_that_it_asks_for(document: Document, profile: ProfileSpec) -> Iterator[Finding]:
+def it_has_the_gpus_that_it_asks_for(draft: Draft[ProfileSpec]) -> Iterator[Finding]:
     """`cuda` needs a GPU, and training one per worker."""
+    profile = draft.spec
     gpus = profile.resources.gpus
     for key in ("device", "provider"):
         if getattr(profile, key) == "cuda" and gpus == 0:
@@ -102,22 +93,15 @@ PROFILE_RULES: tuple[ProfileRule, ...] = (
 """Every rule about a profile alone."""
 
 
-def gpus_are_there(draft: Draft, profile: ProfileSpec, document: Document) -> Iterator[Finding]:
-    """A stage asks for a GPU only where the profile has one, and training for one per worker.
-
-    Args:
-        draft: the pipeline.
-        profile: the profile.
-        document: its file.
-    """
-    gpus, file = profile.resources.gpus, shown(document.path)
-    defaults = {name: param.default for name, param in draft.spec.params.items() if not misfit(param, param.default)}
-    for name, stage in draft.spec.stages.items():
-        component = draft.component(name)
-        if component is None:
-            continue
+def gpus_are_there(draft: PipelineDraft) -> Iterator[Finding]:
+    """A stage asks for a GPU only where the profile in use has one, and training for one per worker."""
+    if draft.profile is None:
+        return
+    profile, file = draft.profile.spec, shown(draft.profile.path)
+    gpus = profile.resources.gpus
+    for name, stage, component in draft.stages():
         here: KeyPath = ("stages", name, "with")
-        written = substitute(stage.with_, defaults)
+        written = draft.with_block(name)
         asked = {key: value for key, value in overlay(profile).items() if key in component.config.model_fields}
         asked |= {key: written[key] for key in OVERLAID if key in written}
         for key in ("device", "provider"):

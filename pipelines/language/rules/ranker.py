@@ -1,15 +1,14 @@
 """Do the parts of a ranker make sense together with the training set that is wired to it? One function per rule.
 
-These rules read two stages: the one with the `ranker:` block, and the one at the other end of its wire, which
-declares feedback and domain. Keys that a combination of parts would ignore are refused by `RankerConfig` itself,
-and what only the rows can tell when the ranker is built.
+These rules read two stages: the one with the `ranker:` block (of a pipeline, or an entry of a comparison), and the
+one at the other end of its wire, which declares feedback and domain. Keys that a combination of parts would ignore
+are refused by `RankerConfig` itself, and what only the rows can tell when the ranker is built.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from pydantic import BaseModel
 
@@ -19,10 +18,9 @@ from components.rankers import refusals
 from components.rankers.config import RankerConfig
 from features.declaration import Declaration
 from pipelines.language import shape
-from pipelines.language.columns import columns_of
-from pipelines.language.params import misfit, references, substitute
+from pipelines.language.params import references
 from pipelines.language.problems import Finding, KeyPath, quoted
-from pipelines.language.rules.pipeline import Draft
+from pipelines.language.rules.draft import PipelineDraft, Rule
 
 _JUDGED = frozenset(
     {"name", "head", "domain", "gamma", "cvr_space"}
@@ -33,21 +31,18 @@ _JUDGED = frozenset(
 
 @dataclass(frozen=True)
 class Training:
-    """A ranker, and the roles of the columns that it will be trained on.
+    """A ranker, and the roles of the columns that it will be trained on."""
 
-    Attributes:
-        draft: the pipeline.
-        stage: stage with the `ranker:` block.
-        ranker: the block, the named ranker's defaults put in.
-        dataset: stage that declares the roles.
-        roles: its config.
-    """
-
-    draft: Draft
+    draft: PipelineDraft
+    """The pipeline."""
     stage: str
+    """Stage with the `ranker:` block."""
     ranker: RankerConfig
+    """The block, the named ranker's defaults put in."""
     dataset: str
+    """Stage that declares the roles."""
     roles: Roles
+    """Its config."""
 
     @property
     def declaration(self) -> Declaration:
@@ -62,29 +57,22 @@ class Training:
 
     def chosen(self, part: str, message: str) -> Finding:
         """Return a finding at the part, or at the name of the ranker that has it by default."""
-        written = self.draft.written("stages", self.stage, "with", "ranker")
+        written = self.draft.block("stages", self.stage, "with", "ranker")
         return self.at(self.stage, ("ranker", part if part in written else "name"), message)
 
     def at(self, stage: str, where: KeyPath, message: str) -> Finding:
         """Return a finding below `with:` of a stage, at the nearest block that the file has."""
-        block: Any = self.draft.written("stages", stage, "with")
-        path: KeyPath = ()
-        for part in where:
-            inside = range(len(block)) if isinstance(block, list) else block if isinstance(block, dict) else ()
-            if part not in inside:
-                break
-            path, block = (*path, part), block[part]
+        path = self.draft.nearest(stage, where)
         used = references(self.draft.spec.stages[stage].with_)
-        if param := next((name for at, name in used.items() if at == path[: len(at)]), None):
+        if param := next((name for at, name in used.items() if at == path[3:][: len(at)]), None):
             message += f" (the default of param {quoted(param)})"
-        return Finding(("stages", stage, "with", *path), message)
+        return Finding(path, message)
 
 
-def trainings(draft: Draft) -> Iterator[Training]:
+def trainings(draft: PipelineDraft) -> Iterator[Training]:
     """Yield every ranker whose block and whose training set's roles can be read."""
-    for name in draft.spec.stages:
-        component = draft.component(name)
-        if component is None or "ranker" not in component.config.model_fields:
+    for name, _, component in draft.stages():
+        if "ranker" not in component.config.model_fields:
             continue
         ranker = _fitted(draft, name, RankerConfig, "ranker")
         dataset = _declaring_stage(draft, name)
@@ -94,39 +82,39 @@ def trainings(draft: Draft) -> Iterator[Training]:
                 yield Training(draft, name, ranker.complete(), dataset, roles)
 
 
-def esmm_has_a_funnel(draft: Draft) -> Iterator[Finding]:
+def esmm_has_a_funnel(draft: PipelineDraft) -> Iterator[Finding]:
     """Head `esmm` multiplies the steps of a funnel, so there must be one of two or more."""
     for training in trainings(draft):
         if training.ranker.head == "esmm" and (reason := refusals.no_funnel(training.declaration)):
             yield training.chosen("head", reason)
 
 
-def click_space_has_a_step(draft: Draft) -> Iterator[Finding]:
+def click_space_has_a_step(draft: PipelineDraft) -> Iterator[Finding]:
     """`cvr_space: click` of `fintrec` learns the deeper steps of a funnel, so there must be one."""
     for training in trainings(draft):
         if training.ranker.cvr_space == "click" and (reason := refusals.no_clicks(training.declaration)):
             yield training.at(training.stage, ("ranker", "cvr_space"), reason)
 
 
-def fintrec_has_times(draft: Draft) -> Iterator[Finding]:
+def fintrec_has_times(draft: PipelineDraft) -> Iterator[Finding]:
     """Ranker `fintrec` reads events with their times, so the training set holds the times of a history."""
-    read = [training for training in trainings(draft) if training.ranker.name == "fintrec"]
-    known = columns_of(draft) if read else {}
-    for training in read:
-        for columns in known.get(training.stage, {}).values():
+    for training in trainings(draft):
+        if training.ranker.name != "fintrec":
+            continue
+        for columns in draft.columns.get(training.stage, {}).values():
             timed = [c for c in columns.known.values() if c.kind == "elapsed" and not c.auxiliary]
             if columns.tasks and columns.whole and not timed:
                 yield training.at(training.stage, ("ranker", "name"), refusals.no_times())
 
 
-def star_has_a_domain(draft: Draft) -> Iterator[Finding]:
+def star_has_a_domain(draft: PipelineDraft) -> Iterator[Finding]:
     """Domain part `star` keeps weights per declared domain; `adaptdhm` finds its own groups and needs none."""
     for training in trainings(draft):
         if training.ranker.domain == "star" and (reason := refusals.no_domain(training.declaration)):
             yield training.chosen("domain", reason)
 
 
-def star_reads_the_domain(draft: Draft) -> Iterator[Finding]:
+def star_reads_the_domain(draft: PipelineDraft) -> Iterator[Finding]:
     """Domain part `star` finds a row's domain among the ranker's categorical inputs."""
     for training in trainings(draft):
         domain = training.roles.domain
@@ -139,10 +127,12 @@ def star_reads_the_domain(draft: Draft) -> Iterator[Finding]:
             where = ("encode", domain, "kind")
         else:
             continue
-        yield training.at(training.dataset, where, refusals.no_domain_input(domain))
+        reason = refusals.no_domain_input(domain)
+        at_ranker = training.chosen("domain", reason).where
+        yield replace(training.at(training.dataset, where, reason), otherwise=at_ranker)
 
 
-def gamma_counts_the_feedback(draft: Draft) -> Iterator[Finding]:
+def gamma_counts_the_feedback(draft: PipelineDraft) -> Iterator[Finding]:
     """`gamma` of `gnolr` has one entry per feedback."""
     for training in trainings(draft):
         gamma = training.ranker.gamma
@@ -150,7 +140,7 @@ def gamma_counts_the_feedback(draft: Draft) -> Iterator[Finding]:
             yield training.at(training.stage, ("ranker", "gamma"), reason)
 
 
-def gamma_scales(draft: Draft) -> Iterator[Finding]:
+def gamma_scales(draft: PipelineDraft) -> Iterator[Finding]:
     """Each entry of `gamma` is a positive scale."""
     for training in trainings(draft):
         wrong = refusals.gamma_that_is_no_scale(training.roles.feedback, training.ranker.gamma or ())
@@ -158,7 +148,7 @@ def gamma_scales(draft: Draft) -> Iterator[Finding]:
             yield training.at(training.stage, ("ranker", "gamma", position), reason)
 
 
-def feedback_comes_once(draft: Draft) -> Iterator[Finding]:
+def feedback_comes_once(draft: PipelineDraft) -> Iterator[Finding]:
     """A feedback listed twice would be two tasks of one name."""
     for training in trainings(draft):
         feedback = training.roles.feedback
@@ -168,7 +158,7 @@ def feedback_comes_once(draft: Draft) -> Iterator[Finding]:
                 yield training.at(training.dataset, ("feedback", position), message)
 
 
-def names_mean_one_thing(draft: Draft) -> Iterator[Finding]:
+def names_mean_one_thing(draft: PipelineDraft) -> Iterator[Finding]:
     """Columns of the impression, feedback and what a ranker makes of it are inputs and outputs of one graph."""
     for training in trainings(draft):
         roles = training.roles
@@ -184,7 +174,7 @@ def names_mean_one_thing(draft: Draft) -> Iterator[Finding]:
             yield training.at(training.dataset, where, reason)
 
 
-def _declaring_stage(draft: Draft, stage: str) -> str | None:
+def _declaring_stage(draft: PipelineDraft, stage: str) -> str | None:
     """Return the stage that makes the training set which `stage` reads, when that declares roles."""
     reader = draft.component(stage)
     for wire in draft.wires():
@@ -195,10 +185,9 @@ def _declaring_stage(draft: Draft, stage: str) -> str | None:
     return None
 
 
-def _fitted(draft: Draft, stage: str, model: type[BaseModel], *below: str) -> BaseModel | None:
+def _fitted(draft: PipelineDraft, stage: str, model: type[BaseModel], *below: str) -> BaseModel | None:
     """Return a block below `with:` with every parameter at its default, or None when its roles cannot be read."""
-    defaults = {name: param.default for name, param in draft.spec.params.items() if not misfit(param, param.default)}
-    block: Any = substitute(draft.spec.stages[stage].with_, defaults) if stage in draft.spec.stages else None
+    block = draft.with_block(stage)
     for part in below:
         block = block.get(part) if isinstance(block, dict) else None
     if not isinstance(block, dict):
@@ -210,7 +199,7 @@ def _fitted(draft: Draft, stage: str, model: type[BaseModel], *below: str) -> Ba
     return fitted
 
 
-RANKER_RULES: tuple[Callable[[Draft], Iterator[Finding]], ...] = (
+RANKER_RULES: tuple[Rule, ...] = (
     esmm_has_a_funnel,
     click_space_has_a_step,
     fintrec_has_times,

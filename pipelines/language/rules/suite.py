@@ -6,53 +6,45 @@ What arguments an expectation takes is known to Great Expectations alone, whose 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from components.data.validate_data.config import Config as Checks
-from components.platform.contract import ComponentSpec
 from components.platform.errors import RankmillError, did_you_mean
 from features import suites
-from pipelines.language.columns import columns_of
-from pipelines.language.params import misfit, substitute
 from pipelines.language.problems import Finding, quoted
-from pipelines.language.rules.pipeline import Draft
-from pipelines.language.spec import StageSpec
+from pipelines.language.rules.draft import PipelineDraft
 
 _IMPORTED = re.compile(r"^from (?:great_expectations\.expectations\.core)?\.(\w+) import", re.MULTILINE)
 """A line of the engine's list of expectations; each is registered under the name of its module."""
 
 
-def suites_can_be_checked(draft: Draft) -> Iterator[Finding]:
+def suites_can_be_checked(draft: PipelineDraft) -> Iterator[Finding]:
     """A suite is well formed, its expectations exist, and the table has the columns that it is about."""
-    folder = draft.document.path.parent.resolve()
-
-    def rule(name: str, stage: StageSpec, component: ComponentSpec) -> Iterator[Finding]:
-        named = substitute(stage.with_, _usual(draft)).get("suite")
+    folder = draft.path.parent.resolve()
+    for name, stage, component in draft.stages():
+        named = (draft.with_block(name) or {}).get("suite")
         if component.config is not Checks or not isinstance(named, str):
-            return
+            continue
+        here = ("stages", name, "with", "suite")
         if named.endswith(suites.SUFFIX) and named != stage.with_["suite"]:
-            said = "a file is named in the pipeline itself, not by a param: write its path"
-            yield Finding(("stages", name, "with", "suite"), said)
-            return
+            yield Finding(here, "a file is named in the pipeline itself, not by a param: write its path")
+            continue
         path = _file(folder, named)
         if path is None:
-            return  # another rule says that there is none
+            continue  # another rule says that there is none
         try:
             suite = suites.read(path)
         except RankmillError as error:
-            yield Finding(("stages", name, "with", "suite"), str(error).replace(str(path), named, 1))
-            return
-        table = columns_of(draft).get(name, {}).get("table")
+            yield Finding(here, str(error).replace(str(path), named, 1))
+            continue
+        table = draft.columns.get(name, {}).get("table")
         faults = [*_unknown(suite), *_absent(suite, table.known if table is not None and table.whole else None)]
         shown = named if named.endswith(suites.SUFFIX) else path.name
         for line, fault in sorted(faults):
-            yield Finding(("stages", name, "with", "suite"), f"{shown}:{line}: {fault}")
-
-    return draft.stages_with(rule)
+            yield Finding(here, f"{shown}:{line}: {fault}")
 
 
 def _file(folder: Path, named: str) -> Path | None:
@@ -87,10 +79,6 @@ def _absent(suite: suites.Suite, columns: Collection[str] | None) -> Iterator[tu
         yield line, f"the table has no column {quoted(first)}{more}{did_you_mean(first, columns)}"
 
 
-def _usual(draft: Draft) -> dict[str, Any]:
-    return {name: param.default for name, param in draft.spec.params.items() if not misfit(param, param.default)}
-
-
 @cache
 def expectation_names() -> frozenset[str]:
     """Return the names of the engine's expectations, from the text of its package; empty where that does not tell."""
@@ -100,7 +88,3 @@ def expectation_names() -> frozenset[str]:
         if listing.is_file():
             return frozenset(_IMPORTED.findall(listing.read_text(encoding="utf-8")))
     return frozenset()
-
-
-SUITE_RULES: tuple[Callable[[Draft], Iterator[Finding]], ...] = (suites_can_be_checked,)
-"""Every rule about suites of expectations."""

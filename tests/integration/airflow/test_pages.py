@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.language.check import PIPELINES, load_plan
+from pipelines.language.check import load_plan
+from pipelines.language.load import PIPELINES
 from pipelines.language.plan import Plan
 from tests.integration.airflow.conftest import ROOT
 

@@ -34,7 +34,8 @@ from features.declaration import Window
 from pipelines.compare.page import section
 from pipelines.compare.record import Data, Measured, Record, Row, Tried
 from pipelines.compare.spec import ComparisonSpec, EntrySpec, Reference
-from pipelines.language.check import load_plan, pipeline_path
+from pipelines.language.check import load_plan
+from pipelines.language.load import pipeline_path
 from pipelines.language.plan import Plan
 from pipelines.record.runs import RecordedRun, RunStart, StageFailure
 from pipelines.show.components_page import component_section

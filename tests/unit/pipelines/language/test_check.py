@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from components.platform.catalog import catalog
 from components.platform.errors import MissingError
 from components.platform.settings import ROOT
-from pipelines.language.check import PIPELINES, examine, load_plan, pipeline_names, pipeline_path
-from pipelines.language.load import Document, parse, read
+from pipelines.language.check import examine, load_plan
+from pipelines.language.load import PIPELINES, Document, parse, pipeline_names, pipeline_path, read
 from pipelines.language.plan import Plan
 from pipelines.language.problems import PipelineError, Problem
-from pipelines.language.rules.pipeline import RULES
+from pipelines.language.rules import RULES
 
 NAMES = pipeline_names()
 TEXTS = {name: pipeline_path(name).read_text(encoding="utf-8") for name in NAMES}
@@ -199,7 +199,9 @@ def test_loading_is_light() -> None:
     """Every DAG file is parsed again and again: no engine is imported."""
     code = (
         "import sys\n"
-        "from pipelines.language.check import load_plan, pipeline_path; load_plan(pipeline_path('movielens_daily'))\n"
+        "from pipelines.language.check import load_plan\n"
+        "from pipelines.language.load import pipeline_path\n"
+        "load_plan(pipeline_path('movielens_daily'))\n"
         "print(*{name.partition('.')[0] for name in sys.modules})"
     )
     modules = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout

@@ -14,7 +14,7 @@ from components.platform.catalog import catalog
 from components.platform.errors import BadInputError, MissingError
 from components.platform.settings import ROOT
 from pipelines.cli import main as cli
-from pipelines.language.check import pipeline_names
+from pipelines.language.load import pipeline_names
 from pipelines.language.profile import profile_files
 
 GOLDEN = ROOT / "tests" / "golden" / "errors"

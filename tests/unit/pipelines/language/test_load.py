@@ -29,7 +29,7 @@ PLAIN = st.recursive(
 
 def value_of(text: str) -> Any:
     document = parse(text.encode(), HERE)
-    assert document.problems == []
+    assert document.problems() == []
     return document.value
 
 
@@ -75,7 +75,7 @@ def test_what_pyyaml_writes_is_read_back(value: Any) -> None:
 @given(st.text() | st.text(alphabet="ab:-?[]{}&*!|>'\"%@`#, \n\t0~$.", max_size=60))
 def test_any_text_is_a_value_or_problems_inside_the_file(text: str) -> None:
     document = parse(text.encode("utf-8", "surrogatepass"), HERE)
-    for problem in document.problems:
+    for problem in document.problems():
         assert 1 <= problem.line <= len(document.lines)
         assert 1 <= problem.column <= len(document.lines[problem.line - 1]) + 1
         assert str(problem).startswith(f"x.yaml:{problem.line}:{problem.column}: ")
@@ -130,7 +130,7 @@ def test_lines_are_counted_alike_with_every_line_end_and_byte_order_mark(newline
     ],
 )
 def test_what_the_language_leaves_out_is_refused_in_its_place(data: bytes, place: tuple[int, int], words: str) -> None:
-    problems = parse(data, HERE).problems
+    problems = parse(data, HERE).problems()
     assert [(problem.line, problem.column) for problem in problems] == [place]
     assert words in problems[0].message
 
@@ -142,7 +142,7 @@ def test_an_anchor_that_nothing_uses_harms_nothing() -> None:
 def test_a_million_laughs_are_not_expanded() -> None:
     lines = ["a0: &a0 [ha, ha]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30)]
     document = parse("\n".join(lines).encode(), HERE)
-    assert len(document.problems) == 29 * 9
+    assert len(document.problems()) == 29 * 9
 
 
 def test_a_file_that_is_too_large_missing_or_no_file_is_told(tmp_path: Path) -> None:

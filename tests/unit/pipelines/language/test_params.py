@@ -12,15 +12,9 @@ from hypothesis import strategies as st
 from components.platform.catalog import catalog
 from components.platform.errors import BadInputError
 from features.declaration import Window
-from pipelines.language.check import (
-    check_params,
-    load_plan,
-    parse_params,
-    pipeline_path,
-    resolve_config,
-    resolve_window,
-)
-from pipelines.language.params import misfit
+from pipelines.language.check import load_plan
+from pipelines.language.load import pipeline_path
+from pipelines.language.params import check_params, misfit, parse_params, resolve_config, resolve_window
 from pipelines.language.plan import PlannedStage
 from pipelines.language.spec import ParamSpec, PipelineSpec
 

@@ -16,9 +16,8 @@ from components.platform.errors import MissingError
 from components.platform.execute import StageRequest, StageResult, execute
 from components.platform.settings import Settings
 from components.platform.sources import source_files
-from pipelines.language.check import resolve_config, resolve_window
-from pipelines.language.plan import Plan, PlannedStage, Prediction, Wire
-from pipelines.language.selection import Selection, refuse_missing, select
+from pipelines.language.params import resolve_config, resolve_window
+from pipelines.language.plan import Plan, PlannedStage, Prediction, Selection, Wire, refuse_missing, select
 from pipelines.language.spec import PipelineSpec
 from pipelines.run import predict as predicting
 from pipelines.run.predict import predict

@@ -17,8 +17,8 @@ import pytest
 from components.platform.errors import BadInputError, MissingError
 from components.platform.settings import ROOT, Settings
 from pipelines.language import hiding
-from pipelines.language.check import load_plan, pipeline_path
-from pipelines.language.load import read
+from pipelines.language.check import load_plan
+from pipelines.language.load import pipeline_path, read
 from pipelines.language.problems import PipelineError
 from pipelines.language.profile import ACTIVE, load_profile, profile_file, profile_files, use_profile
 from pipelines.language.profile_spec import SECRETS as SECRET_KEYS

@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from pipelines.language.check import PIPELINES, examine, load_plan, pipeline_names, pipeline_path
-from pipelines.language.load import parse
+from pipelines.language.check import examine, load_plan
+from pipelines.language.load import PIPELINES, parse, pipeline_names, pipeline_path
 from pipelines.language.plan import Plan, Prediction
 from pipelines.show.render import as_json, mermaid, table, text_graph
 

@@ -13,8 +13,8 @@ from components.platform.catalog import catalog
 from components.platform.contract import ComponentSpec
 from components.rankers.config import RANKERS
 from pipelines.language import shape
-from pipelines.language.check import load_plan, pipeline_names, pipeline_path
-from pipelines.language.load import parse, read
+from pipelines.language.check import load_plan
+from pipelines.language.load import parse, pipeline_names, pipeline_path, read
 from pipelines.show.describe import config_rows, sample_yaml
 from pipelines.show.schema import SCHEMA_FILE, pipeline_schema, schema_is_fresh, walk
 
@@ -103,7 +103,7 @@ def test_rankers_are_offered_by_name_and_a_param_may_stand_anywhere(validator: A
 @pytest.mark.parametrize("spec", EVERY)
 def test_the_sample_of_a_component_is_a_valid_stage(spec: ComponentSpec, validator: Any) -> None:
     document = parse(sample_yaml(spec).encode(), Path("x.yaml"))
-    assert document.problems == []
+    assert document.problems() == []
     (stage,) = document.value.values()
     assert stage["uses"] == spec.name
     assert {*stage.get("in", {})} == {*spec.input_types}

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from components.platform.errors import BadInputError, MissingError
 from pipelines.cli.plan import parse_moment
-from pipelines.language.plan import Plan
-from pipelines.language.selection import ALL, Selection, select
+from pipelines.language.plan import ALL, Plan, Selection, select
 from pipelines.run.run import command_to_continue
 from tests.example_component import COUNT
 from tests.unit.pipelines.language.test_predict import stage

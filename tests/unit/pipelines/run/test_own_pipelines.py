@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from components.platform.errors import BadInputError, MissingError
 from pipelines.cli.main import app
-from pipelines.language.check import load_plan, pipeline_names, pipeline_path
-from pipelines.language.places import OWN, PIPELINES, hidden_files, own_folder
+from pipelines.language.check import load_plan
+from pipelines.language.load import OWN, PIPELINES, hidden_files, own_folder, pipeline_names, pipeline_path
 from pipelines.language.problems import PipelineError
 from pipelines.run.airflow_home import bundles
 from pipelines.run.stubs import DAGS, every_stale_stub, stub_of, write_every_stub

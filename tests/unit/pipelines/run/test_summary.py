@@ -15,7 +15,8 @@ from components.platform.execute import StageResult
 from components.platform.settings import Settings
 from components.platform.store import open_store
 from features.declaration import Window
-from pipelines.language.check import load_plan, pipeline_path
+from pipelines.language.check import load_plan
+from pipelines.language.load import pipeline_path
 from pipelines.record.runs import Failure, RunOutcome
 from pipelines.show.summary import print_summary
 from registry.evaluation import Cell, Evaluation, Interval

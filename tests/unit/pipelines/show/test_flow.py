@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from pipelines.language.check import PIPELINES, examine, load_plan, pipeline_names, pipeline_path
-from pipelines.language.load import parse
+from pipelines.language.check import examine, load_plan
+from pipelines.language.load import PIPELINES, parse, pipeline_names, pipeline_path
 from pipelines.language.plan import Plan
 from pipelines.show.flow import Mark, levels
 
