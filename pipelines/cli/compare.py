@@ -37,7 +37,7 @@ def compare(
     Finished runs come from the store, so an interrupted comparison goes on where it was.
     """
     from pipelines.compare.load import comparison_file, comparison_names, load_comparison
-    from pipelines.compare.publish import DOCS, publish
+    from pipelines.compare.results import DOCS, publish
     from pipelines.compare.run import chosen_entries, chosen_seeds
 
     docs = (out or DOCS).absolute()
@@ -69,7 +69,7 @@ def _compare(
     comparison: Comparison, seeds: tuple[int, ...], entries: tuple[str, ...], settings: Settings, docs: Path
 ) -> bool:
     """Run one comparison and keep its record; return whether all of it ended well."""
-    from pipelines.compare.publish import keep
+    from pipelines.compare.results import keep
     from pipelines.compare.run import run_comparison
     from pipelines.show.terminal import quiet_terminal
 

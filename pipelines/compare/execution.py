@@ -34,34 +34,28 @@ JUDGED = {"bootstrap": 0}
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained ranker, or a judged baseline, on one training set.
-
-    Attributes:
-        result: what the stage returned.
-        validation: AUC by task.
-        score: mean validation AUC over the feedback: what a grid is decided by.
-    """
+    """A trained ranker, or a judged baseline, on one training set."""
 
     result: StageResult
+    """What the stage returned."""
     validation: dict[str, float]
+    """AUC by task."""
     score: float
+    """Mean validation AUC over the feedback: what a grid is decided by."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Everything that the runs of one comparison share.
-
-    Attributes:
-        comparison: what to run.
-        settings: where stores live.
-        moment: the time the pipeline's window is for.
-        run_id: id of this comparison run.
-    """
+    """Everything that the runs of one comparison share."""
 
     comparison: Comparison
+    """What to run."""
     settings: Settings
+    """Where stores live."""
     moment: datetime
+    """The time the pipeline's window is for."""
     run_id: str
+    """Id of this comparison run."""
 
     def params(self, seed: int) -> dict[str, Any]:
         """Return the pipeline's params for a seed."""

@@ -1,7 +1,10 @@
-"""What was measured? One JSON file per comparison with every figure of every seed, from which pages are made."""
+"""What was measured, and on which machine? One JSON file per comparison with every figure of every seed."""
 
 from __future__ import annotations
 
+import os
+import platform
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,33 +16,30 @@ from features.ground.files import write_durably
 
 
 class Measured(Frozen):
-    """One run: one entry, one seed.
-
-    Attributes:
-        seed: seed of the weights and, where the split is random, of the split.
-        key: cache key of the stage that trained.
-        test: by task and metric, over all test rows; None where it is undefined.
-        validation: AUC by task.
-        epoch: epoch that was kept; None for a baseline.
-        epochs: epochs that were trained.
-        epoch_seconds: mean seconds of a pass over the training split.
-        fit_seconds: seconds of a baseline's whole fit.
-        embedding: learned numbers in embedding tables.
-        dense: other learned numbers.
-        leaves: leaves of a baseline's trees.
-    """
+    """One run: one entry, one seed."""
 
     seed: int
+    """Seed of the weights and, where the split is random, of the split."""
     key: str
+    """Cache key of the stage that trained."""
     test: dict[Name, dict[str, float | None]]
+    """By task and metric, over all test rows; None where it is undefined."""
     validation: dict[Name, float]
+    """AUC by task."""
     epoch: int | None = None
+    """Epoch that was kept; None for a baseline."""
     epochs: int | None = None
+    """Epochs that were trained."""
     epoch_seconds: float | None = None
+    """Mean seconds of a pass over the training split."""
     fit_seconds: float | None = None
+    """Seconds of a baseline's whole fit."""
     embedding: int | None = None
+    """Learned numbers in embedding tables."""
     dense: int | None = None
+    """Other learned numbers."""
     leaves: int | None = None
+    """Leaves of a baseline's trees."""
 
 
 class Tried(Frozen):
@@ -50,41 +50,35 @@ class Tried(Frozen):
 
 
 class Row(Frozen):
-    """One entry.
-
-    Attributes:
-        config: the config that was chosen, without its seed.
-        tried: the grid, in its order; empty without one.
-        runs: one per seed, in the order of the seeds.
-        machine: where it ran.
-    """
+    """One entry."""
 
     config: dict[str, Any]
+    """The config that was chosen, without its seed."""
     tried: tuple[Tried, ...] = ()
+    """The grid, in its order; empty without one."""
     runs: tuple[Measured, ...]
+    """One per seed, in the order of the seeds."""
     machine: str
+    """Where it ran."""
 
 
 class Data(Frozen):
-    """The training set of the first seed.
-
-    Attributes:
-        feedback: labels, shallow to deep.
-        tasks: what is predicted.
-        split: how rows were divided, in words.
-        rows: by split.
-        rates: share of positives by split and feedback.
-        unseen_users: share of test rows whose user training never saw.
-        fields: inputs of the rankers.
-    """
+    """The training set of the first seed."""
 
     feedback: tuple[Name, ...]
+    """Labels, shallow to deep."""
     tasks: tuple[Name, ...]
+    """What is predicted."""
     split: str
+    """How rows were divided, in words."""
     rows: dict[str, int]
+    """By split."""
     rates: dict[str, dict[str, float]]
+    """Share of positives by split and feedback."""
     unseen_users: float
+    """Share of test rows whose user training never saw."""
     fields: int
+    """Inputs of the rankers."""
 
 
 class Record(Frozen):
@@ -121,3 +115,22 @@ def merged(old: Record | None, new: Record) -> Record:
     if old is None or old.data != new.data:
         return new
     return new.model_copy(update={"rows": old.rows | new.rows})
+
+
+def describe_machine() -> str:
+    """Return one line, e.g. ``Intel Xeon, 2 cores, 23 GiB, 2 threads; torch 2.13.0``."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    memory = ""
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        memory = f", {os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB"
+    s = "" if cores == 1 else "s"
+    return f"{_processor()}, {cores} core{s}{memory}, {cores} thread{s} per training worker; torch {version('torch')}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())

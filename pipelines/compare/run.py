@@ -12,8 +12,7 @@ from components.platform.settings import Settings
 from components.platform.store import ArtifactRef
 from pipelines.compare.execution import Bench, Trained
 from pipelines.compare.load import Comparison
-from pipelines.compare.machine import describe_machine
-from pipelines.compare.record import Measured, Record, Row, Tried
+from pipelines.compare.record import Measured, Record, Row, Tried, describe_machine
 from pipelines.compare.spec import Candidate, candidates, component_of
 
 Tell = Callable[[str], None]
@@ -21,19 +20,16 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a comparison came to.
-
-    Attributes:
-        record: the rows that were measured; None when there is none.
-        failures: by entry, the sentence that ended it.
-        cached: trainings that came from the store.
-        trainings: all trainings.
-    """
+    """What a comparison came to."""
 
     record: Record | None
+    """The rows that were measured; None when there is none."""
     failures: dict[str, str]
+    """By entry, the sentence that ended it."""
     cached: int
+    """Trainings that came from the store."""
     trainings: int
+    """All trainings."""
 
 
 @dataclass

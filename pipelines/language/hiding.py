@@ -1,10 +1,20 @@
-"""Which texts must never be shown? What a profile fetched by reference, hidden from whatever this process prints."""
+"""Which texts must never be shown? What a profile fetched by reference, hidden from whatever this process prints.
+
+Started as a file, it hides them from a log: the first line of stdin is a JSON list of secrets, the rest is the log. A
+process of its own: engines print from C and from children, and a thread could not read on while such code holds the
+interpreter. So it imports nothing of ours.
+"""
 
 from __future__ import annotations
 
 import io
+import json
+import os
 import re
+import signal
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TextIO
 from urllib.parse import unquote
 
@@ -76,3 +86,26 @@ class Hiding(io.TextIOBase):
 def hiding(stream: TextIO) -> TextIO:
     """Return a stream that hides secrets in what is written to it; the stream itself when there are none."""
     return Hiding(stream) if _known and not isinstance(stream, Hiding) else stream  # type: ignore[return-value]  # duck-typed
+
+
+def filter_command(log: Path) -> list[str]:
+    """Return the command that appends its stdin to `log` without secrets; the first line is a JSON list of them."""
+    return [sys.executable, "-S", "-P", __file__, str(log)]
+
+
+def copy(log: Path) -> None:
+    """Append stdin to `log`, line by line, without the secrets."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, whose last words belong to the log
+    source = sys.stdin.buffer
+    secrets = [secret.encode() for secret in json.loads(source.readline())]
+    with log.open("ab", buffering=0) as target:
+        for line in source:
+            for secret in secrets:
+                line = line.replace(secret, HIDDEN.encode())  # noqa: PLW2901  # one replacement after the other
+            target.write(line)
+
+
+if __name__ == "__main__":
+    if os.fork():
+        os._exit(0)  # no child of the run: a run ends all its children, and goes on writing to its log
+    copy(Path(sys.argv[1]))

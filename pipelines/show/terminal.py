@@ -12,8 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.platform.settings import ROOT
-from pipelines.language.hiding import hiding, known
+from pipelines.language.hiding import filter_command, hiding, known
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,9 +62,8 @@ def hide_secrets() -> None:
 
 def filtered(log: Path) -> int:
     """Return a descriptor whose writings reach `log` without secrets, also from children that outlive this process."""
-    command = [sys.executable, "-S", "-P", str(ROOT / "pipelines" / "run" / "log_filter.py"), str(log)]
     # Not in this process group: Ctrl-C would end it before the engines' last words.
-    child = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+    child = subprocess.Popen(filter_command(log), stdin=subprocess.PIPE, start_new_session=True)
     pipe = child.stdin
     if pipe is None:
         raise RuntimeError("a child was started without its stdin")

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from components.platform.settings import quiet_engines
-from pipelines.compare.machine import describe_machine
+from pipelines.compare.record import describe_machine
 from tests.benchmarks import __path__ as here
 from tests.benchmarks.contract import Benchmark, Record
 from tests.benchmarks.lab import ROOT, Lab

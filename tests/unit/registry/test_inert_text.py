@@ -31,8 +31,8 @@ from components.platform.settings import ROOT
 from components.platform.store import Store
 from components.release.promote_model.page import render as verdict_page
 from features.declaration import Window
-from pipelines.compare.page import section
 from pipelines.compare.record import Data, Measured, Record, Row, Tried
+from pipelines.compare.section import section
 from pipelines.compare.spec import ComparisonSpec, EntrySpec, Reference
 from pipelines.language.check import load_plan
 from pipelines.language.load import pipeline_path
@@ -352,7 +352,7 @@ def test_no_markdown_gets_markup_from_a_text(
     folder = tmp_path_factory.mktemp("yaml")
     builders: dict[str, Callable[[str], str]] = {
         "registry/versions/card.py": lambda text: _card(text, good_model),
-        "pipelines/compare/page.py": _comparison,
+        "pipelines/compare/section.py": _comparison,
         "pipelines/show/components_page.py": _component,
         "pipelines/show/dag_doc.py dag": lambda text: dag_doc(_plan(text)),
         "pipelines/show/dag_doc.py stage": lambda text: _task(text, folder),
@@ -365,7 +365,7 @@ def test_every_builder_of_markdown_is_tried() -> None:
     builders = {path for path, tree in _modules() if _imports(tree, "features.ground.markdown")}
     assert builders == {
         "registry/versions/card.py",
-        "pipelines/compare/page.py",
+        "pipelines/compare/section.py",
         "pipelines/show/components_page.py",
         "pipelines/show/dag_doc.py",
     }

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from components.platform.errors import BadInputError, MissingError
-from pipelines.compare.publish import DOCS, keep, pages, publish, record_path
 from pipelines.compare.record import Data, Measured, Record, Row, Tried, merged, read_record
+from pipelines.compare.results import DOCS, keep, pages, publish, record_path
 
 GOLDEN = Path(__file__).resolve().parents[3] / "golden" / "comparison"
 FILE = """

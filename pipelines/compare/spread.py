@@ -20,17 +20,14 @@ FEWEST = 3
 
 @dataclass(frozen=True)
 class Spread:
-    """Values over seeds.
-
-    Attributes:
-        mean: their mean.
-        std: their standard deviation (divided by n − 1); None for one value.
-        count: how many.
-    """
+    """Values over seeds."""
 
     mean: float
+    """Their mean."""
     std: float | None
+    """Their standard deviation (divided by n − 1); None for one value."""
     count: int
+    """How many."""
 
 
 def spread(values: Sequence[float | None]) -> Spread | None:

@@ -9,7 +9,7 @@ from typing import Any
 from features.ground.markdown import code, prose, table, text
 from pipelines.compare.record import Record, Row
 from pipelines.compare.spec import ComparisonSpec
-from pipelines.compare.table import figures, mark, mean_of, spread
+from pipelines.compare.spread import figures, mark, mean_of, spread
 
 COLUMNS = (("auc", "AUC", 4), ("gauc", "GAUC", 4), ("log_loss", "log-loss", 4), ("pcoc", "PCOC", 2))
 """Metric, heading, digits."""

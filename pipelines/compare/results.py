@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 
+from components.pages.plots import BLUE, GREY, ORANGE
 from components.platform.settings import ROOT
 from features.ground.files import write_durably
 from pipelines.compare.load import comparison_file, load_comparison
-from pipelines.compare.page import section
-from pipelines.compare.plot import draw
 from pipelines.compare.record import Record, merged, read_record, write_record
+from pipelines.compare.section import section
+from pipelines.compare.spec import ComparisonSpec
+from pipelines.compare.spread import figures, spread
 
 DOCS = ROOT / "docs"
 """Default folder of the page; records are in its `results`, pictures in its `images`."""
@@ -71,3 +74,36 @@ def pages(docs: Path, files: Mapping[str, Path] | None = None) -> tuple[str, dic
     more = [path for path in sorted(folder.glob("*.md")) if path.name != NOTES]
     parts += [path.read_text(encoding="utf-8").strip() + "\n" for path in more]
     return "\n".join(parts), pictures
+
+
+def draw(spec: ComparisonSpec, record: Record) -> str:
+    """Return AUC with error bars, one panel per feedback, as SVG; equal records make equal bytes."""
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    names = [name for name in spec.entries if name in record.rows]
+    feedback = record.data.feedback
+    # Element ids are hashed with a salt that is random unless it is set; text as paths needs no font of the reader's.
+    with matplotlib.rc_context({"svg.hashsalt": "rankmill", "svg.fonttype": "path", "font.family": "DejaVu Sans"}):
+        figure = Figure(figsize=(1.4 + 3.4 * len(feedback), 1.1 + 0.28 * len(names)), layout="constrained")
+        FigureCanvasSVG(figure)
+        panels = figure.subplots(1, len(feedback), sharey=True, squeeze=False)[0]
+        for panel, task in zip(panels, feedback, strict=True):
+            for at, name in enumerate(names):
+                found = spread(figures(record.rows[name], task, "auc"))
+                if found is not None:
+                    colour = ORANGE if name == spec.against else BLUE
+                    panel.errorbar(
+                        found.mean, at, xerr=found.std or 0.0, fmt="o", markersize=4, capsize=3, color=colour
+                    )
+            for reference in spec.references:
+                if reference.task == task and reference.metric == "auc":
+                    panel.axvline(reference.value, color=GREY, linewidth=1, linestyle="--")
+            panel.set(title=task, xlabel="test AUC")
+            panel.set_yticks(range(len(names)), names)
+            panel.set_ylim(len(names) - 0.5, -0.5)
+            panel.grid(axis="x", color=GREY, alpha=0.3, linewidth=0.5)
+        stream = io.StringIO()
+        figure.savefig(stream, format="svg", metadata={"Date": None})
+    return stream.getvalue()

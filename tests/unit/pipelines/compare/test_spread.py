@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.compare.record import Measured, Row
-from pipelines.compare.table import Mark, difference, mark, spread
+from pipelines.compare.spread import Mark, difference, mark, spread
 
 VALUES = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=12)
 
