@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.cli.score import ROWS, check_out, id_columns, opened
+from pipelines.cli.row_files import check_out, id_columns, opened, replacing, tables_of
 from pipelines.show.terminal import show
 
 if TYPE_CHECKING:
@@ -103,17 +103,8 @@ def explain_file(
         BadInputError: `rows` is not Parquet, a feature is missing, or there is no such task.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    from features.ground.errors import BadInputError
-
-    try:
-        source = pq.ParquetFile(rows)
-    except pa.ArrowInvalid as error:
-        raise BadInputError(f"{rows} is not a Parquet file ({error}): write the rows as Parquet") from None
-    batches = [pa.Table.from_batches([batch]) for batch in source.iter_batches(batch_size=ROWS)]
-    parts = [_explained(served, table, task, groups, top, unknown) for table in batches]
-    return pa.concat_tables(parts or [_explained(served, source.read(), task, groups, top, unknown)])
+    return pa.concat_tables([_explained(served, table, task, groups, top, unknown) for table in tables_of(rows)])
 
 
 def write(found: pa.Table, out: Path) -> None:
@@ -122,15 +113,11 @@ def write(found: pa.Table, out: Path) -> None:
 
     import pyarrow.parquet as pq
 
-    partial = out.with_name(f".{out.name}.partial")
-    try:
+    with replacing(out) as partial:
         if out.suffix == ".parquet":
             pq.write_table(found, partial)
         else:
             partial.write_text(json.dumps(found.to_pylist(), indent=1, default=str), encoding="utf-8")
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def reasons_table(found: pa.Table) -> Table:
@@ -154,13 +141,13 @@ def _explained(
 ) -> pa.Table:
     import pyarrow as pa
 
+    from registry.serving.answer import answer
     from registry.serving.reasons import effects_of, top_reasons
 
     effects = effects_of(served, table, task, groups)  # first: it names a task that is not there
-    scores = served.score(table)
-    probability = scores.tasks[task]
+    said = answer(served, table)
     if unknown is not None:
-        unknown.update(scores.unknown)
+        unknown.update(said.unknown)
     found = top_reasons(effects, top)
-    columns = {name: table[name] for name in id_columns(served, table)} | {PROBABILITY: pa.array(probability)}
+    columns = {name: table[name] for name in id_columns(served, table)} | {PROBABILITY: pa.array(said.base[task])}
     return pa.table(columns | {name: found[name] for name in found.column_names})

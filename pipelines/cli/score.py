@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    import pyarrow as pa
+from pipelines.cli.row_files import check_out, id_columns, opened, replacing, tables_of
 
+if TYPE_CHECKING:
     from registry.memory.error_memory import Memory
     from registry.serving.served_model import ServedModel
     from registry.serving.value import ValueTable
-
-ROWS = 65_536
-"""Rows read, scored and written at a time; bounds memory."""
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -47,67 +43,21 @@ def score(
     from registry.serving.incoming import describe_unknown
 
     check_out(out)
-    unknown = Counter[str]()
     with opened(model, which, rows, provider) as (served, version):
-        table = chosen_value(served, value or [], default_value)
+        worth = chosen_value(served, value or [], default_value)
         held = find_memory(Settings.from_environment(), model, version) if memory else None
-        count = write_scores(served, held, rows, out, table, unknown)
+        count, unknown = write_scores(served, held, worth, rows, out)
     calibrated = "calibrated, " if served.calibration and served.calibration.stages else ""
     state = "with its error memory" if held and held.header.enabled else "without error memory"
     typer.echo(f"{count:,} rows scored by {model} v{version} on {served.provider}, {calibrated}{state}: {out}")
     typer.echo(describe_unknown(unknown, count))
 
 
-def check_out(out: Path) -> None:
-    """Check that a file can be written there, before any work.
-
-    Raises:
-        MissingError: its folder does not exist.
-        BadInputError: it is a folder.
-    """
-    from features.ground.errors import BadInputError, MissingError
-
-    if out.is_dir():
-        raise BadInputError(f"{out} is a folder: name a file to write")
-    if not out.parent.is_dir():
-        raise MissingError(f"there is no folder {out.parent} to write {out.name} in: create it, or name another file")
-
-
-@contextmanager
-def opened(model: str, which: str, rows: Path, provider: str) -> Iterator[tuple[ServedModel, int]]:
-    """Check what a command was given, then yield a registered version, opened, and its number.
-
-    Raises:
-        BadInputError: there is no such provider, or the version's files were changed.
-        MissingError: there is no such file, model or version.
-    """
-    import tempfile
-
-    from components.platform.settings import Settings, quiet_engines
-    from features.ground.errors import BadInputError, MissingError
-    from registry.serving.served_model import ServedModel
-    from registry.versions.client import Registry
-
-    quiet_engines()
-    if provider not in ("auto", "cpu", "cuda"):
-        raise BadInputError(f"--provider is {provider!r}: use auto, cpu or cuda")
-    if not rows.is_file():
-        raise MissingError(f"no file {rows}: name a Parquet file of rows")
-    settings = Settings.from_environment()
-    registry = Registry(settings.tracking_uri, settings.mlflow_artifacts)
-    version = registry.version(model, int(which) if which.isdigit() else which)
-    with tempfile.TemporaryDirectory(prefix="rankmill-") as folder:
-        directory = registry.download(model, version.version, Path(folder) / "model")
-        label = f"model {model} v{version.version}"
-        served = ServedModel.open(directory, provider, label=label)  # type: ignore[arg-type]  # checked above
-        yield served, version.version
-
-
-def chosen_value(served: ServedModel, written: Sequence[str], default: float | None) -> ValueTable | None:
-    """Return the value of a conversion for one run, or None where the command line changes nothing.
+def chosen_value(served: ServedModel, written: Sequence[str], default: float | None) -> ValueTable:
+    """Return the value of a conversion for one run: the model's own, changed where the command line says so.
 
     Args:
-        served: the model, whose own table is changed where one is written.
+        served: the model.
         written: ``PRODUCT=NUMBER``, one each.
         default: value of every other product without one.
 
@@ -119,16 +69,13 @@ def chosen_value(served: ServedModel, written: Sequence[str], default: float | N
     from features.ground.errors import BadInputError
     from registry.serving.value import ValueTable
 
+    held = served.value
     if not written and default is None:
-        return None
-    held = served.calibration.value if served.calibration else ValueTable()
+        return held
     numbers = {product: number for product, _, number in (part.rpartition("=") for part in written)}
     try:
         changed = ValueTable.model_validate(
-            {
-                "products": held.products | numbers,
-                "default": held.default if default is None else default,
-            }
+            {"products": held.products | numbers, "default": held.default if default is None else default}
         )
     except ValidationError as error:
         raise BadInputError(
@@ -141,87 +88,33 @@ def chosen_value(served: ServedModel, written: Sequence[str], default: float | N
 
 
 def write_scores(
-    served: ServedModel,
-    memory: Memory | None,
-    rows: Path,
-    out: Path,
-    value: ValueTable | None = None,
-    unknown: Counter[str] | None = None,
-) -> int:
-    """Score `rows` in batches and write `score_table` of each; `unknown` counts as there.
+    served: ServedModel, memory: Memory | None, value: ValueTable, rows: Path, out: Path
+) -> tuple[int, Counter[str]]:
+    """Write ids, one float64 column per task as served, and `expected_value` of every row of a Parquet file.
 
     Returns:
-        The number of rows. `out` appears when all are written, or not at all.
+        The number of rows, and of values that training never held, by field. `out` appears when all are written, or
+        not at all.
 
     Raises:
-        BadInputError: `rows` is not Parquet, or a feature is missing.
+        BadInputError: `rows` is not Parquet, a column is missing, or a product has no value.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from features.ground.errors import BadInputError
-
-    try:
-        source = pq.ParquetFile(rows)
-    except pa.ArrowInvalid as error:
-        raise BadInputError(f"{rows} is not a Parquet file ({error}): write the rows as Parquet") from None
-    partial = out.with_name(f".{out.name}.partial")
-    writer: pq.ParquetWriter | None = None
-    try:
-        for batch in source.iter_batches(batch_size=ROWS):
-            table = score_table(served, memory, pa.Table.from_batches([batch]), value, unknown)
-            writer = writer or pq.ParquetWriter(partial, table.schema)
-            writer.write_table(table)
-        if writer is None:
-            pq.write_table(score_table(served, memory, source.read(), value, unknown), partial)
-        else:
-            writer.close()
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
-    return int(source.metadata.num_rows)
-
-
-def score_table(
-    served: ServedModel,
-    memory: Memory | None,
-    table: pa.Table,
-    value: ValueTable | None = None,
-    unknown: Counter[str] | None = None,
-) -> pa.Table:
-    """Return ids, one float64 column per task, with a memory the corrected probabilities, and `expected_value`.
-
-    Args:
-        served: gives the calibrated probabilities.
-        memory: corrects them; the value is multiplied in last.
-        table: raw rows.
-        value: replaces the value per conversion that the model carries.
-        unknown: counts values that training never held, by field.
-
-    Raises:
-        BadInputError: a feature is missing, the user column that the memory's key needs, or a product's value.
-    """
-    import pyarrow as pa
-
-    from features.ground.errors import BadInputError
+    from registry.serving.answer import answer
     from registry.serving.value import EXPECTED_VALUE
 
-    declaration = served.contract.schema_.declaration
-    scores = served.score(table)
-    if unknown is not None:
-        unknown.update(scores.unknown)
-    tasks = scores.tasks
-    if memory is not None:
-        if declaration.user not in table.column_names:
-            raise BadInputError(
-                f"rows have no column {declaration.user!r}, which the error memory needs: add it or pass --no-memory"
-            )
-        tasks = memory.compensate(tasks, scores.hidden, table)
-    answers = tasks | {EXPECTED_VALUE: served.expected_value(tasks, table, value)}
-    return pa.table({name: table[name] for name in id_columns(served, table)} | answers)
-
-
-def id_columns(served: ServedModel, table: pa.Table) -> list[str]:
-    """Return which of row, user and item id the rows hold, so that answers can be told apart."""
-    declaration = served.contract.schema_.declaration
-    return [name for name in ("row_id", declaration.user, declaration.item) if name in table.column_names]
+    count, unknown = 0, Counter[str]()
+    writer: pq.ParquetWriter | None = None
+    with replacing(out) as partial:
+        for table in tables_of(rows):
+            found = answer(served, table, memory=memory, value=value)
+            ids = {name: table[name] for name in id_columns(served, table)}
+            scores = pa.table(ids | found.tasks | {EXPECTED_VALUE: found.expected_value})
+            writer = writer or pq.ParquetWriter(partial, scores.schema)
+            writer.write_table(scores)
+            count, unknown = count + table.num_rows, unknown + found.unknown
+        if writer is not None:
+            writer.close()
+    return count, unknown

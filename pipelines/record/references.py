@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
-from components.memory.refresh_error_memory.pointer import TAG, MemoryPointer
 from components.platform.collect import References
 from components.platform.errors import MissingError
 from components.platform.settings import Settings
 from pipelines.record.runs import RecordedRun, recorded_runs
+
+if TYPE_CHECKING:
+    from registry.versions.memory_pointer import MemoryPointer
 
 
 def references(settings: Settings) -> References:
@@ -46,6 +47,7 @@ def kept_runs(settings: Settings) -> Iterator[RecordedRun]:
 
 def _versions(settings: Settings) -> Iterator[tuple[set[str], bool, MemoryPointer | None]]:
     from registry.versions.client import Registry
+    from registry.versions.memory_pointer import pointer_in
 
     registry = Registry(settings.tracking_uri, settings.mlflow_artifacts)
     try:
@@ -56,13 +58,4 @@ def _versions(settings: Settings) -> Iterator[tuple[set[str], bool, MemoryPointe
         for listed in registry.versions(model):
             version = listed.version
             digests = {version.digest, version.ranker_digest, version.report_digest} - {""}
-            tag = listed.tags.get(TAG)
-            yield digests, bool(listed.aliases), _pointer(tag)
-
-
-def _pointer(tag: str | None) -> MemoryPointer | None:
-    """Return the memory that a tag names; one that cannot be read names none, as when a row is scored."""
-    try:
-        return MemoryPointer.model_validate_json(tag) if tag else None
-    except ValidationError:
-        return None
+            yield digests, bool(listed.aliases), pointer_in(listed.tags)

@@ -135,7 +135,7 @@ def initialise(settings: Settings) -> None:
         with locked(home / ".lock"):
             _initialise_airflow(settings, home)
             # MLflow's first migration must not run twice at once: it leaves a broken database behind.
-            from registry.versions.client import initialise as initialise_registry
+            from registry.versions.database import initialise as initialise_registry
 
             initialise_registry(settings.tracking_uri)
 

@@ -98,5 +98,7 @@ def _field_codes(spec: KeySpec, rows: pa.Table) -> Array:
 
 def _column(rows: pa.Table, name: str) -> pa.ChunkedArray:
     if name not in rows.column_names:
-        raise BadInputError(f"rows have no column {name!r}, which the keys of the error memory need: add it")
+        raise BadInputError(
+            f"rows have no column {name!r}, which the error memory needs: add it, or score without it by --no-memory"
+        )
     return rows.column(name)

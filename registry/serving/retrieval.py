@@ -12,13 +12,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import pyarrow as pa
 
 from features.ground.errors import BadInputError
+from registry.serving.answer import answer
 from registry.serving.incoming import check_identity
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from registry.serving.served_model import ServedModel
 
 SEPARABLE = ("gnolr",)
@@ -41,6 +41,44 @@ class Retrieved:
 
     items: np.ndarray[Any, np.dtype[np.int64]]
     scores: Vectors
+
+
+def nearest_items(
+    served: ServedModel,
+    users: pa.Table,
+    items: pa.Table,
+    k: int,
+    new_users: Counter[str] | None = None,
+    new_items: Counter[str] | None = None,
+) -> pa.Table:
+    """Return one row per user and rank: both ids, `rank` from 1, and the inner product that decides.
+
+    Args:
+        served: model of a separable ranker.
+        users: see `side_vectors`.
+        items: the same of items.
+        k: items per user, at most as many as there are.
+        new_users: counts values of users that training never held, by field.
+        new_items: the same of items.
+
+    Raises:
+        BadInputError: an id column or a feature is missing, or `k` is larger than the catalogue.
+    """
+    declaration = served.contract.schema_.declaration
+    found = retrieve(
+        side_vectors(served, users, "user", new_users),
+        side_vectors(served, items, "item", new_items),
+        k,
+    )
+    asked = np.repeat(np.arange(users.num_rows), k)
+    return pa.table(
+        {
+            declaration.user: users[declaration.user].take(pa.array(asked)),
+            "rank": pa.array(np.tile(np.arange(1, k + 1), users.num_rows)),
+            declaration.item: items[declaration.item].take(pa.array(found.items.reshape(-1))),
+            "score": pa.array(found.scores.reshape(-1)),
+        }
+    )
 
 
 def retrieve(users: Vectors, items: Vectors, k: int) -> Retrieved:
@@ -104,8 +142,6 @@ def side_vectors(
         BadInputError: the ranker is no such ranker, a column of this side is missing, or an id is missing or comes
             twice.
     """
-    import pyarrow as pa
-
     contract = model.contract
     if contract.ranker not in SEPARABLE:
         raise BadInputError(
@@ -136,10 +172,10 @@ def side_vectors(
             "what is missing"
         )
     check_identity(rows, own.user if side == "user" else own.item, side)
-    scores = model.score(rows)
+    said = answer(model, rows)
     if unknown is not None:
-        unknown.update({name: count for name, count in scores.unknown.items() if name not in others})
-    user, item = unified_halves(scores.hidden)
+        unknown.update({name: count for name, count in said.unknown.items() if name not in others})
+    user, item = unified_halves(said.hidden)
     return user if side == "user" else item
 
 

@@ -1,15 +1,12 @@
-"""What does a model answer to raw rows? Raw table → its own encoder → ONNX graph → calibration → named scores.
+"""What is a model that can be asked? An open ONNX graph with its encoder, contract and calibration, which agree.
 
-Evaluation, the promotion gate, the error memory and serving all score through this one class, so a
-number in a report is a number that the served model gives. An error memory therefore remembers errors of
-calibrated probabilities, and corrects them after calibration.
+Here are the single steps; `registry.serving.answer` composes them.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,9 +19,9 @@ from features.encode import Encoder
 from features.ground.errors import BadInputError, MissingError
 from registry.serving.calibration import Calibration, read_calibration
 from registry.serving.contract import ModelContract, axes_of, sequence_axes
-from registry.serving.incoming import ELSEWHERE, checked, count_unknown, domain_codes, domain_column
+from registry.serving.incoming import ELSEWHERE, checked, domain_codes, domain_column
 from registry.serving.session import Provider, open_session, provider_name
-from registry.serving.value import ValueTable, expected_value
+from registry.serving.value import ValueTable
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -43,21 +40,6 @@ Batch = Mapping[str, np.ndarray[Any, Any]]
 Probabilities = np.ndarray[Any, np.dtype[np.float64]]
 _Port = tuple[str, list[str | int]]
 """Type and shape of a graph input or output, as onnxruntime writes them."""
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Answers for B rows.
-
-    Attributes:
-        tasks: float64 ``[B]`` probabilities by task, in the contract's order.
-        hidden: float32 ``[B, H]`` representation.
-        unknown: by field with a vocabulary, how many rows hold a value that training never held.
-    """
-
-    tasks: dict[str, Probabilities]
-    hidden: np.ndarray[Any, np.dtype[np.float32]]
-    unknown: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
@@ -150,46 +132,14 @@ class ServedModel:
                 f"{ENCODER} of {self.called} makes other inputs than {CONTRACT} promises: export the model again"
             )
 
-    def score(self, table: pa.Table, chunk: int = CHUNK) -> Scores:
-        """Return the model's answers to raw rows, calibrated when the model has a calibration.
-
-        Args:
-            table: raw rows with one column per feature, and the domain when the calibration differs by it;
-                other columns are ignored.
-            chunk: rows encoded and scored at a time; bounds memory.
-
-        Raises:
-            BadInputError: a feature's column is missing or cannot be read, or an answer is not a number.
-        """
-        inputs = self.rows(table)
-        parts, unknown = [], Counter[str]()
-        for start in range(0, inputs.num_rows, chunk):
-            batch = self.encoder.encode(inputs.slice(start, chunk))
-            unknown.update(count_unknown(self.encoder, batch))
-            parts.append(self.run(batch))
-        scores = _joined(parts, self.contract)
-        return replace(scores, tasks=self.calibrated(scores.tasks, table), unknown=unknown)
-
     def rows(self, table: pa.Table) -> pa.Table:
         """Return the columns that the encoder reads, checked as `registry.serving.incoming.checked` says."""
         return checked(table, self.encoder.columns, self.contract.schema_.declaration.time, self.called)
 
-    def expected_value(
-        self, tasks: Mapping[str, Probabilities], table: pa.Table, value: ValueTable | None = None
-    ) -> Probabilities:
-        """Return the score to rank by, float64 ``[B]``: probability of the deepest feedback × its value.
-
-        Args:
-            tasks: answers to the rows, from `score`, and through the error memory when there is one.
-            table: the same raw rows; their domain names the product.
-            value: replaces the value that the model carries; without either a conversion counts as 1.
-
-        Raises:
-            BadInputError: a row's product has no value, or the column that names it is missing.
-        """
-        held = value or (self.calibration.value if self.calibration else ValueTable())
-        declaration = self.contract.schema_.declaration
-        return expected_value(tasks, declaration, held.of(table, declaration.domain))
+    @property
+    def value(self) -> ValueTable:
+        """The value of a conversion that the model carries; without one a conversion counts as 1."""
+        return self.calibration.value if self.calibration else ValueTable()
 
     def calibrated(self, tasks: dict[str, Probabilities], table: pa.Table) -> dict[str, Probabilities]:
         """Return the graph's own answers as the model gives them: through its calibration when it has one.
@@ -251,16 +201,6 @@ def trimmed(batch: Batch, contract: ModelContract) -> dict[str, np.ndarray[Any, 
 def _present(field: FieldSpec, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Return where a sequence holds a value, or elapsed times an event."""
     return values >= 0 if field.kind == "elapsed" else values != PADDING
-
-
-def _joined(parts: list[dict[str, np.ndarray[Any, Any]]], contract: ModelContract) -> Scores:
-    if not parts:
-        empty = {task: np.zeros(0, dtype=np.float64) for task in contract.tasks}
-        return Scores(tasks=empty, hidden=np.zeros((0, contract.hidden), dtype=np.float32))
-    return Scores(
-        tasks={task: np.concatenate([part[task] for part in parts]).astype(np.float64) for task in contract.tasks},
-        hidden=np.concatenate([part[HIDDEN] for part in parts]),
-    )
 
 
 def _described(port: _Port | None) -> str:

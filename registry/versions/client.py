@@ -1,4 +1,4 @@
-"""How do we talk to MLflow? Every call to its registry, and the set-up of experiments, are here."""
+"""How do we talk to MLflow's registry? Every call to it is here."""
 
 from __future__ import annotations
 
@@ -19,16 +19,15 @@ from features.declaration import Frozen
 from features.ground.errors import BadInputError, MissingError, RetryableError
 from features.ground.remote_files import local_path
 from registry.serving.contract import RegisteredVersion
-from registry.versions.database import default_store, explained, initialise, locked, quiet, reason_of, require
+from registry.versions.database import asking, default_store, initialise, locked, reason_of, require
 from registry.versions.packing import pack
 from registry.versions.seal import Seal, check_seal
+from registry.versions.tracking import experiment, lifecycle_stage
 from registry.versions.version_files import location, without_secrets
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
-
-__all__ = ["CHALLENGER", "CHAMPION", "ListedVersion", "Registry", "check_alias", "experiment", "initialise"]
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -68,34 +67,6 @@ def check_alias(alias: str) -> str:
     if not _ALIAS.fullmatch(alias) or alias == "latest":
         raise BadInputError(f"alias {alias!r} is not allowed: use lower-case words joined by _, such as champion")
     return alias
-
-
-def experiment(tracking_uri: str, name: str, artifact_root: str | None = None) -> str:
-    """Return the id of an experiment, created with its files under `artifact_root` when it is new.
-
-    Args:
-        tracking_uri: MLflow tracking URI.
-        name: name of the experiment.
-        artifact_root: URI of the folder for run files; ignored for a server, which has its own.
-
-    Raises:
-        BadInputError: an experiment of this name was deleted.
-        RetryableError: the database is locked or the server does not answer.
-    """
-    initialise(tracking_uri, artifact_root)
-    with _asking(tracking_uri) as client:
-        found = client.get_experiment_by_name(name)
-        if found is None:
-            located = artifact_root is not None and not tracking_uri.startswith("http")
-            try:
-                return str(client.create_experiment(name, f"{artifact_root}/{name}" if located else None))
-            except Exception as error:
-                if "RESOURCE_ALREADY_EXISTS" not in str(getattr(error, "error_code", "")):
-                    raise
-                found = client.get_experiment_by_name(name)
-        if found is None or found.lifecycle_stage != "active":
-            raise BadInputError(f"MLflow experiment {name!r} was deleted: restore it in MLflow or rename the pipeline")
-        return str(found.experiment_id)
 
 
 @dataclass(frozen=True)
@@ -144,7 +115,7 @@ class Registry:
         seal = Seal.of(directory)
         initialise(self.tracking_uri, self.artifact_root)
         facts = {_DIGEST: digest, _RANKER: ranker_digest, _REPORT: report_digest, _SEAL: seal.digest, **(tags or {})}
-        with locked(self.tracking_uri), _asking(self.tracking_uri) as client:
+        with locked(self.tracking_uri), asking(self.tracking_uri) as client:
             same = [found for found in _search(client, model) if found.tags.get(_DIGEST) == digest]
             if same:
                 return _registered(min(same, key=lambda found: int(found.version)))
@@ -316,18 +287,8 @@ class Registry:
     @contextmanager
     def _reading(self) -> Iterator[MlflowClient]:
         require(self.tracking_uri)
-        with _asking(self.tracking_uri) as client:
+        with asking(self.tracking_uri) as client:
             yield client
-
-
-@contextmanager
-def _asking(tracking_uri: str) -> Iterator[MlflowClient]:
-    """Give a client, and turn what MLflow and its database raise into sentences."""
-    quiet()
-    from mlflow import MlflowClient
-
-    with explained(tracking_uri):
-        yield MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
 
 
 def _registered(found: ModelVersion) -> RegisteredVersion:
@@ -421,14 +382,4 @@ def _known_run(client: MlflowClient, run_id: str | None) -> str | None:
 
     A run that somebody deleted takes no more notes, so it counts as absent.
     """
-    from mlflow.exceptions import MlflowException
-
-    if not run_id:
-        return None
-    try:
-        info = client.get_run(run_id).info
-        return str(info.run_id) if info.lifecycle_stage == "active" else None
-    except MlflowException as error:
-        if "RESOURCE_DOES_NOT_EXIST" in str(error.error_code):
-            return None
-        raise
+    return run_id if run_id and lifecycle_stage(client, run_id) == "active" else None

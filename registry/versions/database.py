@@ -1,4 +1,4 @@
-"""How does the MLflow database come into being exactly once, and when can it not be used?
+"""How is MLflow reached, how does its database come into being exactly once, and when can it not be used?
 
 MLflow creates and migrates an SQLite file on first use, and several first users at once leave it broken
 for good. Here the file is made under a lock in a temporary place and renamed, so that it is either
@@ -18,13 +18,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from features.ground.errors import BadInputError, MissingError, RankmillError, RetryableError
 from features.ground.files import locked as exclusive
 from features.ground.files import write_durably
 from features.ground.remote_files import sqlite_uri
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 log = logging.getLogger("rankmill")
 
@@ -158,6 +161,19 @@ def default_store(tracking_uri: str) -> Iterator[None]:
 
 
 @contextmanager
+def asking(tracking_uri: str) -> Iterator[MlflowClient]:
+    """Give a client of MLflow, and turn what it and its database raise during the block into our sentences.
+
+    Every call to MLflow goes through here: telemetry off, few tries, no password in a message.
+    """
+    quiet()
+    from mlflow import MlflowClient
+
+    with explained(tracking_uri):
+        yield MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+
+
+@contextmanager
 def explained(tracking_uri: str) -> Iterator[None]:
     """Turn what MLflow and its database raise during the block into the sentences of `explain`."""
     from mlflow.exceptions import MlflowException
@@ -165,7 +181,7 @@ def explained(tracking_uri: str) -> Iterator[None]:
 
     try:
         yield
-    except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
         raise explain(without_login(error, tracking_uri), tracking_uri) from error
 
 
@@ -205,6 +221,8 @@ def explain(error: Exception, tracking_uri: str) -> RankmillError:
         return RetryableError(
             f"the MLflow server {where} does not answer: {cause[1] if cause else first}; start it and run again"
         )
+    if isinstance(error, OSError):
+        return RetryableError(f"MLflow at {where} cannot be written: {first}; fix it and run again")
     return BadInputError(f"MLflow at {where} refused: {first}")
 
 

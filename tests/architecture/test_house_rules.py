@@ -132,6 +132,37 @@ def test_only_the_compiler_imports_airflow() -> None:
     assert set(importers) == {"pipelines/run/airflow_dag.py"}
 
 
+STEPS = {"calibrated", "compensate", "count_unknown"}
+"""Steps between a graph and its served answer."""
+
+
+def test_the_served_answer_is_composed_in_one_place() -> None:
+    """Whoever takes a single step elsewhere can leave another one out."""
+    found = set()
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
+                found |= (
+                    {(path.relative_to(ROOT).as_posix(), _called(node.func))} if _called(node.func) in STEPS else set()
+                )
+    assert found == {("registry/serving/answer.py", step) for step in STEPS} | {
+        # What fits the curves measures them on the graph's answers, which it has already.
+        ("components/judge/calibrate_ranker/measure.py", "calibrated"),
+    }
+
+
+def test_mlflow_has_one_door() -> None:
+    """One way to turn its errors into sentences, to wait for it and to keep its secrets: `registry.versions`."""
+    importers = set()
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            if any(name.partition(".")[0] == "mlflow" for name in names):
+                importers.add(path.relative_to(ROOT).parent.as_posix())
+    assert importers == {"registry/versions"}
+
+
 WEAKENING = re.compile(
     r"RAY_AUTH_MODE\W+disabled|ALL_ADMINS\W+true|ALLOWED_HOSTS\W+\*|CORS_ALLOWED_ORIGINS\W+\*|DISABLE_SECURITY\w*\W+true"
     r"|allowed-hosts\W+\*|disable-security|INSECURE_TLS\W+true|PYTHONHTTPSVERIFY\W+0|VERIFY_SSL\W+false"

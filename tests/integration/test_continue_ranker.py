@@ -27,6 +27,7 @@ from features.declaration import FIRST, UNKNOWN, Window
 from features.encode import Encoder
 from registry.champion.ledger import Ledger
 from registry.champion.promotion import Promotions, Request
+from registry.serving.answer import answer
 from registry.serving.served_model import ServedModel
 from registry.versions.client import Registry
 from tests.trained import publish
@@ -226,8 +227,8 @@ def test_an_id_of_the_first_day_alone_is_served_from_its_own_row(days: Days) -> 
     with torch.no_grad():
         expected = float(module(inputs)["like"])
         unknown = float(module(inputs | {"user_id": torch.tensor([UNKNOWN])})["like"])
-    assert served.score(asked_by(remembered)).tasks["like"][0] == pytest.approx(expected, abs=1e-6)
-    assert served.score(asked_by(10**6)).tasks["like"][0] == pytest.approx(unknown, abs=1e-6)
+    assert answer(served, asked_by(remembered)).tasks["like"][0] == pytest.approx(expected, abs=1e-6)
+    assert answer(served, asked_by(10**6)).tasks["like"][0] == pytest.approx(unknown, abs=1e-6)
     assert abs(expected - unknown) > 1e-5
     weights = module.state_dict()["embedding.weight"]
     first = load_ranker(shop.files(days.first, "ranker"))

@@ -25,8 +25,9 @@ from components.platform.settings import Settings
 from components.platform.store import ArtifactRef, open_store
 from registry.evaluation import Evaluation
 from registry.metrics import pcoc
+from registry.serving.answer import answer
 from registry.serving.calibration import Calibration, Isotonic, Platt
-from registry.serving.served_model import Scores, ServedModel
+from registry.serving.served_model import Batch, ServedModel
 from tests.stages import run_stage
 from tests.trained import publish, write_ranker
 from tests.worlds import BANDS, write_training_set
@@ -99,7 +100,7 @@ def test_every_ranker_is_calibrated_in_every_domain(
 
     table = read_raw(shop.dataset_dir, "validation")
     model, graph = ServedModel.open(folder), ServedModel.open(plain)
-    scores, raw = model.score(table), graph.score(table)
+    scores, raw = answer(model, table), answer(graph, table)
     bands, liked = np.array(table["age_band"].to_pylist()), table["like"].to_numpy() == 1
     for stage, label, judged in zip(calibration.stages, ("like", "love"), (liked | True, liked), strict=True):
         assert stage.domains
@@ -115,13 +116,13 @@ def test_the_graph_scores_each_split_once(
     shop: Shop, exported: dict[str, ArtifactRef], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scored: list[int] = []
-    score = ServedModel.score
+    run = ServedModel.run
 
-    def counted(model: ServedModel, table: pa.Table) -> Scores:
-        scored.append(table.num_rows)
-        return score(model, table)
+    def counted(model: ServedModel, batch: Batch) -> Any:
+        scored.append(len(next(iter(batch.values()))))
+        return run(model, batch)
 
-    monkeypatch.setattr(ServedModel, "score", counted)
+    monkeypatch.setattr(ServedModel, "run", counted)
     shop.run("calibrate_ranker", ENOUGH, cache=False, model=exported["lr"], dataset=shop.dataset)
     assert scored == [read_raw(shop.dataset_dir, split).num_rows for split in ("validation", "test")]
 
@@ -201,9 +202,9 @@ def test_the_domain_is_needed_only_where_the_curves_differ_by_it(shop: Shop, exp
     )
     calibration = model.calibration
     assert calibration is not None
-    raw = replace(model, calibration=None).score(unseen).tasks
+    raw = answer(replace(model, calibration=None), unseen).tasks
     expected = calibration.stages[0].pooled.apply(raw["like"])
-    np.testing.assert_array_equal(model.score(unseen).tasks["like"], expected)
+    np.testing.assert_array_equal(answer(model, unseen).tasks["like"], expected)
 
 
 @pytest.fixture
@@ -259,7 +260,9 @@ def test_a_registered_version_carries_its_calibration_scores_by_value_and_explai
     assert "calibrated" in rankmill("score", "shop_ranker", rows, out, "--which", 2)
     scores = pq.read_table(out)
     worth = np.array([VALUE[band] for band in table["age_band"].to_pylist()])
-    np.testing.assert_array_equal(scores["love"], ServedModel.open(shop.folder(calibrated)).score(table).tasks["love"])
+    np.testing.assert_array_equal(
+        scores["love"], answer(ServedModel.open(shop.folder(calibrated)), table).tasks["love"]
+    )
     np.testing.assert_allclose(scores["expected_value"], scores["love"].to_numpy() * worth)
     rankmill("score", "shop_ranker", rows, out, "--which", 2, "--value", "under_25=7")
     changed = np.where(worth == 1, 7, worth)

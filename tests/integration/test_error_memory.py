@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from components.memory.refresh_error_memory.pointer import TAG, find_memory, read_pointer
+from components.memory.refresh_error_memory.pointer import find_memory
 from components.platform.artifacts import Artifact, ErrorMemory, Ranker, TrainingSet
 from components.platform.errors import BadInputError, MissingError, RetryableError
 from components.platform.execute import StageRequest, StageResult, execute
@@ -24,9 +24,11 @@ from components.platform.store import ArtifactRef, open_store
 from features.declaration import Window
 from registry.memory.error_memory import MemoryHeader, read_header
 from registry.memory.prequential import slot_bounds
+from registry.serving.answer import answer
 from registry.serving.contract import ModelContract, RegisteredVersion
 from registry.serving.served_model import ServedModel
 from registry.versions.client import CHAMPION, Registry
+from registry.versions.memory_pointer import TAG, read_pointer
 from tests.worlds import World, make_world, write_training_set
 
 pytestmark = pytest.mark.engine
@@ -184,7 +186,7 @@ def test_the_champion_finds_its_memory_and_answers_with_it(
     memory = find_memory(place.settings, MODEL, place.version.version)
     assert memory is not None
     champion = ServedModel.open(place.registry.download(MODEL, CHAMPION, tmp_path / "champion"), "cpu")
-    scores = champion.score(stream)
+    scores = answer(champion, stream)
     after = memory.compensate(scores.tasks, scores.hidden, stream)
     changed = stream["user_id"].to_numpy() % 3 == 0
     assert (after["like"] - scores.tasks["like"])[changed].mean() > 0.1
@@ -196,7 +198,7 @@ def test_the_same_champion_and_rows_give_the_same_bytes(place: Place, refreshed:
     again = refresh(place)
     assert again.key != refreshed.key
     assert again.outputs["error_memory"].digest == refreshed.outputs["error_memory"].digest
-    pointer = read_pointer(place.settings, MODEL, place.version.version)
+    pointer = read_pointer(place.registry, MODEL, place.version.version)
     assert pointer is not None and pointer.uri == again.outputs["error_memory"].uri
 
 
@@ -219,7 +221,7 @@ def test_the_split_of_the_training_set_does_not_matter(
 def test_a_pointer_is_set_only_after_the_memory_exists(
     place: Place, refreshed: StageResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = read_pointer(place.settings, MODEL, place.version.version)
+    before = read_pointer(place.registry, MODEL, place.version.version)
 
     def broken(*args: object) -> None:
         raise RetryableError("the registry is away: run again")
@@ -228,17 +230,17 @@ def test_a_pointer_is_set_only_after_the_memory_exists(
     with pytest.raises(RetryableError):
         refresh(place)
     monkeypatch.undo()
-    assert read_pointer(place.settings, MODEL, place.version.version) == before
+    assert read_pointer(place.registry, MODEL, place.version.version) == before
     assert find_memory(place.settings, MODEL, place.version.version) is not None
     healed = refresh(place)
-    pointer = read_pointer(place.settings, MODEL, place.version.version)
+    pointer = read_pointer(place.registry, MODEL, place.version.version)
     assert pointer is not None and pointer.uri == healed.outputs["error_memory"].uri
 
 
 def test_an_older_window_does_not_displace_a_newer_memory(
     place: Place, refreshed: StageResult, stream: pa.Table, tmp_path: Path
 ) -> None:
-    newest = read_pointer(place.settings, MODEL, place.version.version)
+    newest = read_pointer(place.registry, MODEL, place.version.version)
     cut = stream["event_timestamp"][400].as_py()
 
     def earlier(table: pa.Table) -> pa.Table:
@@ -246,7 +248,7 @@ def test_an_older_window_does_not_displace_a_newer_memory(
 
     older = refresh(place, variant(place, "earlier", tmp_path, earlier))
     assert header_of(place, older).rows == 400
-    assert read_pointer(place.settings, MODEL, place.version.version) == newest
+    assert read_pointer(place.registry, MODEL, place.version.version) == newest
 
 
 def test_a_damaged_or_foreign_memory_is_ignored_with_a_warning(
@@ -295,7 +297,7 @@ def test_without_a_champion_there_is_nothing_to_remember(place: Place) -> None:
 
 def test_a_new_champion_starts_with_a_memory_of_its_own(place: Place, refreshed: StageResult, tmp_path: Path) -> None:
     """Last: it crowns another version."""
-    old = read_pointer(place.settings, MODEL, place.version.version)
+    old = read_pointer(place.registry, MODEL, place.version.version)
     second = crown(place.settings, place.dataset, tmp_path, seed=1)
     assert second.version != place.version.version
     assert find_memory(place.settings, MODEL, second.version) is None
@@ -306,7 +308,7 @@ def test_a_new_champion_starts_with_a_memory_of_its_own(place: Place, refreshed:
     assert header.rows == ROWS // 10  # every row counted once: nothing of the old champion's memory is left
     assert result.outputs["error_memory"].digest != refreshed.outputs["error_memory"].digest
     assert find_memory(place.settings, MODEL, second.version) is not None
-    assert read_pointer(place.settings, MODEL, place.version.version) == old
+    assert read_pointer(place.registry, MODEL, place.version.version) == old
     # A pointer to another champion's memory is not followed.
     assert old is not None
     place.registry.tag(MODEL, second.version, TAG, old.model_dump_json())

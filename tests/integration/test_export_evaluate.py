@@ -23,6 +23,7 @@ from components.platform.store import ArtifactRef, open_store
 from components.train.ranker_files import load_ranker
 from registry.evaluation import Evaluation
 from registry.metrics import auc
+from registry.serving.answer import answer
 from registry.serving.contract import ModelContract, ParityReport
 from registry.serving.request_graph import RequestGraph
 from registry.serving.served_model import ServedModel
@@ -156,7 +157,7 @@ def test_the_predictions_are_those_of_the_served_model(
 ) -> None:
     table = pq.read_table(shop.folder(evaluated.outputs["report"]) / "predictions.parquet")
     raw = pq.read_table(shop.dataset_dir / "raw" / "test.parquet")
-    scores = ServedModel.open(shop.folder(exported.outputs["onnx_model"])).score(raw)
+    scores = answer(ServedModel.open(shop.folder(exported.outputs["onnx_model"])), raw)
     assert table["row_id"].to_pylist() == raw["row_id"].to_pylist()
     assert table["user"].to_pylist() == raw["user_id"].to_pylist()
     assert table["label_love"].to_pylist() == raw["love"].to_pylist()
@@ -246,12 +247,15 @@ def test_figures_and_page_reach_the_run_of_the_training(shop: Shop, exported: St
 def test_a_tracker_that_does_not_answer_is_worth_a_retry(
     shop: Shop, exported: StageResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from components.judge.evaluate_ranker.tracking import log_evaluation
+    from components.judge.evaluate_ranker.publish import log_evaluation
+    from registry.versions.tracking import TrackedRun, run_of_training
 
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     evaluated = shop.run("evaluate_ranker", model=exported.outputs["onnx_model"], dataset=shop.dataset)
     folder = shop.folder(evaluated.outputs["report"])
-    for uri in ("http://127.0.0.1:9", "sqlite:////proc/nowhere/mlflow.db"):
-        with pytest.raises(RetryableError, match="cannot log the evaluation to run") as error:
-            log_evaluation(uri, "0" * 32, _report(shop, evaluated), folder)
-        assert "\n" not in str(error.value)
+    for uri in ("http://ada:secret@127.0.0.1:9", "sqlite:////proc/nowhere/mlflow.db"):
+        with pytest.raises(RetryableError, match=r"does not answer|cannot be written") as error:
+            log_evaluation(TrackedRun(uri, "0" * 32), _report(shop, evaluated), folder)
+        assert "\n" not in str(error.value) and "secret" not in str(error.value)
+        with pytest.raises(RetryableError, match=r"does not answer|cannot be written"):
+            run_of_training(uri, "0" * 32)

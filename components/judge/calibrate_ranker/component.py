@@ -29,7 +29,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     """
     from dataclasses import replace
 
-    from components.judge.calibrate_ranker.measure import answer, cells_of, headline, own_curves
+    from components.judge.calibrate_ranker.measure import answered, cells_of, headline, own_curves
     from components.platform.store import MANIFEST
     from components.rankers.tasks import tasks_of
     from registry.serving.calibration import CALIBRATION, Calibration
@@ -53,7 +53,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         if table.num_rows == 0:
             raise BadInputError(f"stage {context.stage!r}: the validation split has no rows to calibrate on: widen it")
         context.progress(f"scoring {table.num_rows} validation rows on {graph.provider}")
-        answers.append(answer(graph, "validation", table))
+        answers.append(answered(graph, "validation", table))
         stages = _fitted(answers[0], schema.declaration, config, context, tasks)
     calibration = Calibration(
         ranker_digest=graph.contract.ranker_digest,
@@ -66,7 +66,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         context.progress("measuring validation and test")
         test = read_raw(dataset, "test")
         if test.num_rows:
-            answers.append(answer(graph, "test", test))
+            answers.append(answered(graph, "test", test))
         calibration = calibration.model_copy(update={"cells": cells_of(graph, calibration, answers, tasks)})
 
     draft = context.draft("onnx_model")

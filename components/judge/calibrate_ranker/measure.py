@@ -13,6 +13,7 @@ from components.judge.evaluate_ranker.rows import Judged, judged
 from components.rankers.tasks import Task
 from registry.evaluation import ALL
 from registry.metrics import ece, log_loss, pcoc
+from registry.serving.answer import answer
 from registry.serving.calibration import Calibration, CalibrationCell, Floats, Identity, Stage
 from registry.serving.served_model import ServedModel
 
@@ -37,9 +38,9 @@ class Answered:
     scores: dict[str, Floats]
 
 
-def answer(graph: ServedModel, split: Measured, table: pa.Table) -> Answered:
+def answered(graph: ServedModel, split: Measured, table: pa.Table) -> Answered:
     """Score the raw rows of a split with the graph, a model without calibration."""
-    return Answered(split, table, judged(table, graph.contract.schema_.declaration), graph.score(table).tasks)
+    return Answered(split, table, judged(table, graph.contract.schema_.declaration), answer(graph, table).base)
 
 
 def cells_of(

@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from components.judge.evaluate_ranker.rows import Judged
-    from registry.serving.served_model import Scores
-
-"""Annotation of the model with the MLflow run of its training."""
+    from registry.serving.served_model import Probabilities
 
 
 def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
@@ -30,13 +28,14 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     import pyarrow.parquet as pq
 
     from components.judge.evaluate_ranker.cells import headline, remarks
-    from components.judge.evaluate_ranker.publish import Scored, write_report
+    from components.judge.evaluate_ranker.publish import Scored, log_evaluation, write_report
     from components.judge.evaluate_ranker.rows import judged
-    from components.judge.evaluate_ranker.tracking import log_evaluation
     from components.rankers.tasks import tasks_of
     from registry.evaluation import ALL
+    from registry.serving.answer import answer
     from registry.serving.served_model import ServedModel
     from registry.versions.database import initialise
+    from registry.versions.tracking import run_of_training
 
     model = ServedModel.open(context.local(inputs.model), config.provider)
     table = read_raw(context.local(inputs.dataset), config.split)
@@ -45,7 +44,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     schema = model.contract.schema_
     rows = judged(table, schema.declaration)
     context.progress(f"scoring {table.num_rows} rows on {model.provider}")
-    scores = model.score(table)
+    scores = answer(model, table).tasks
 
     tasks = [task for task in tasks_of(schema.declaration) if task.name in model.contract.tasks]
     domains = rows.domains(schema.domains)
@@ -56,7 +55,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         dataset_digest=inputs.dataset.digest,
         provider=model.provider,
         rows=rows,
-        scores=scores.tasks,
+        scores=scores,
         tasks=tasks,
         domains=domains,
     )
@@ -68,7 +67,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     if run_id:
         try:
             initialise(context.settings.tracking_uri, context.settings.mlflow_artifacts)
-            log_evaluation(context.settings.tracking_uri, run_id, report, draft)
+            log_evaluation(run_of_training(context.settings.tracking_uri, run_id), report, draft)
             context.annotate(MLFLOW_RUN_ID, run_id)
         except MissingError as error:
             # A cached model may come from another tracker; its evaluation is no less true.
@@ -80,7 +79,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     return Outputs(report=EvaluationReport(uri=str(draft)))
 
 
-def _predictions(table: pa.Table, user: str, rows: Judged, scores: Scores) -> pa.Table:
+def _predictions(table: pa.Table, user: str, rows: Judged, scores: dict[str, Probabilities]) -> pa.Table:
     """Return row_id, user, domain, ``label_<feedback>`` and ``predicted_<task>`` of every scored row."""
     import pyarrow as pa
 
@@ -88,5 +87,5 @@ def _predictions(table: pa.Table, user: str, rows: Judged, scores: Scores) -> pa
     if rows.domain is not None:
         columns["domain"] = pa.array(rows.domain)
     columns |= {f"label_{name}": pa.array(values.astype("int8")) for name, values in rows.labels.items()}
-    columns |= {f"predicted_{name}": pa.array(values) for name, values in scores.tasks.items()}
+    columns |= {f"predicted_{name}": pa.array(values) for name, values in scores.items()}
     return pa.table(columns)

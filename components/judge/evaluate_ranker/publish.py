@@ -1,10 +1,11 @@
-"""How do scores become a report? Cells and curves, `report.json`, the plots and the page.
+"""How do scores become a report, and how do its figures reach MLflow? Cells, curves, `report.json`, plots and page.
 
 Whatever scored the rows, a graph or trees, is judged and shown in the same way.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,13 @@ from components.judge.evaluate_ranker.plots import draw
 from components.judge.evaluate_ranker.rows import Judged
 from components.platform.artifacts import EvaluationReport
 from components.rankers.tasks import Task
-from registry.evaluation import Evaluation
+from registry.evaluation import ALL, Evaluation
+from registry.versions.tracking import TrackedRun
+
+FOLDER = "evaluation"
+"""Folder of the training's MLflow run that takes the page and the plots."""
+_FORBIDDEN = re.compile(r"[^\w\-.: ]|^\.*$")
+"""What may not stand in a part of a metric's name; MLflow also refuses empty parts and dots alone."""
 
 
 @dataclass(frozen=True)
@@ -78,3 +85,28 @@ def write_report(draft: Path, scored: Scored, config: Config) -> Evaluation:
         render(report, scored.name, remarks(cells), plots), encoding="utf-8"
     )
     return report
+
+
+def log_evaluation(run: TrackedRun, report: Evaluation, directory: Path) -> None:
+    """Write figures, page and plots to the run of the training; the same call again changes nothing.
+
+    Args:
+        run: of the training.
+        report: the figures.
+        directory: folder with the page and `plots`.
+
+    Raises:
+        RetryableError: MLflow could not be reached or written.
+    """
+    run.log_metrics(metric_values(report))
+    run.log_files(directory / EvaluationReport.page.file, FOLDER)
+    run.log_files(directory / "plots", f"{FOLDER}/plots")
+
+
+def metric_values(report: Evaluation) -> dict[str, float]:
+    """Return every defined value by its MLflow name: ``<split>/<task>/<metric>``, with the domain before the metric."""
+    values: dict[str, float] = {}
+    for cell in report.cells:
+        where = f"{report.split}/{cell.task}" + ("" if cell.domain == ALL else f"/{_FORBIDDEN.sub('_', cell.domain)}")
+        values |= {f"{where}/{m}": i.value for m, i in cell.metrics.items() if i.value is not None}
+    return values

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from components.judge.simulate_policy.estimators import Floats, Integers
 from components.platform.errors import BadInputError
+from registry.serving.answer import answer
 from registry.serving.served_model import ServedModel
 
 LARGEST = 200_000_000
@@ -103,7 +104,7 @@ def predict(
         tiled = of_items.take(pa.array(np.tile(np.arange(count), part.num_rows)))
         for name in moved:
             repeated = repeated.set_column(repeated.column_names.index(name), name, tiled[name])
-        parts.append(model.score(repeated).tasks[reward].reshape(-1, count))
+        parts.append(answer(model, repeated).tasks[reward].reshape(-1, count))
         progress(f"{min(start + step, rows):,} of {rows:,} impressions scored with {count} candidates")
     return np.concatenate(parts)
 

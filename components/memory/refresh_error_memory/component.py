@@ -51,22 +51,23 @@ def replayed(
     from registry.memory.keys import row_keys
     from registry.memory.prequential import Stream, replay, slot_bounds, span
     from registry.memory.stores import empty_store, fingerprint
+    from registry.serving.answer import answer
 
     contract = champion.contract
     declaration = contract.schema_.declaration
     feedback = tuple(name for name in declaration.feedback if name in contract.tasks)
     rows = read_stream(context.local(inputs.dataset), declaration, contract.schema_.trained_until)
     context.progress(f"{rows.num_rows} labelled rows since {contract.schema_.trained_until:%Y-%m-%dT%H:%M:%SZ}")
-    scores = champion.score(rows)
+    answers = answer(champion, rows)
     centre = np.asarray(contract.hidden_mean, dtype=np.float64) if config.centre else np.zeros(contract.hidden)
     key = config.key_spec(declaration, contract.fields, contract.hidden)
     read_out, chosen = config.read_out(), config.chosen_store()
     stream = Stream(
         times=microseconds(rows, declaration.time),
         users=user_groups(rows, declaration.user),
-        keys=row_keys(key, scores.hidden, centre, rows),
+        keys=row_keys(key, answers.hidden, centre, rows),
         labels=labels(rows, feedback),
-        predicted={name: scores.tasks[name] for name in feedback},
+        predicted={name: answers.base[name] for name in feedback},
     )
     store = empty_store(chosen, key.width, config.seed, feedback)
     result = replay(

@@ -1,50 +1,21 @@
-"""How does a served champion find its error memory? A tag on its version, set after the memory exists.
-
-The tag is written when the artifact has been published, so a crash in between leaves a memory nobody
-points at, never a pointer to nothing; the next refresh sets it. A reader still checks that the memory
-is there, unharmed and of this champion, and serves the base model when it is not.
-"""
+"""Who tells a registered version that it has an error memory, and opens the one it has? The artifact store's side."""
 
 from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING
 
-from pydantic import AwareDatetime, ValidationError
-
 from components.platform.artifacts import ErrorMemory
 from components.platform.errors import RankmillError
 from components.platform.settings import Settings
 from components.platform.store import open_store
-from features.declaration import Frozen, Name
 
 if TYPE_CHECKING:
     from components.memory.refresh_error_memory.config import Config, Outputs
     from registry.memory.error_memory import Memory
-    from registry.versions.client import Registry
+    from registry.versions.memory_pointer import MemoryPointer
 
-TAG = "rankmill.error_memory"
-"""Tag of a model version; its value is a `MemoryPointer`."""
 log = logging.getLogger("rankmill")
-
-
-class MemoryPointer(Frozen):
-    """Where a version's memory lies.
-
-    Attributes:
-        uri: URI of the `ErrorMemory` artifact.
-        digest: its digest.
-        covers_until: just after the latest row it has seen.
-    """
-
-    uri: str
-    digest: str
-    covers_until: AwareDatetime
-
-    @property
-    def artifact(self) -> ErrorMemory:
-        """The artifact."""
-        return ErrorMemory(uri=self.uri, digest=self.digest)
 
 
 def announce(outputs: Outputs, config: Config, settings: Settings) -> None:
@@ -55,59 +26,37 @@ def announce(outputs: Outputs, config: Config, settings: Settings) -> None:
     champion may have changed since the memory was begun.
     """
     from registry.memory.error_memory import read_header
+    from registry.versions.client import Registry
+    from registry.versions.memory_pointer import TAG, MemoryPointer, read_pointer
 
+    registry = Registry(settings.tracking_uri, settings.mlflow_artifacts)
     header = read_header(open_store(settings).fetch(outputs.error_memory))
-    held = read_pointer(settings, header.model, header.version)
+    held = read_pointer(registry, header.model, header.version)
     if held is not None and held.covers_until > header.covers.end and _exists(settings, held):
         log.info("%s v%d keeps its newer error memory at %s", header.model, header.version, held.uri)
         return
     pointer = MemoryPointer(
         uri=outputs.error_memory.uri, digest=outputs.error_memory.digest, covers_until=header.covers.end
     )
-    _registry(settings).tag(header.model, header.version, TAG, pointer.model_dump_json())
+    registry.tag(header.model, header.version, TAG, pointer.model_dump_json())
 
 
-def read_pointer(settings: Settings, model: Name, version: int) -> MemoryPointer | None:
-    """Return the pointer of a version, or None when it has none that can be read."""
-    tags = {found.version.version: found.tags for found in _registry(settings).versions(model)}
-    value = tags.get(version, {}).get(TAG)
-    if value is None:
-        return None
-    try:
-        return MemoryPointer.model_validate_json(value)
-    except ValidationError:
-        log.warning("tag %s of %s v%d cannot be read and is ignored: run refresh_error_memory", TAG, model, version)
-        return None
+def find_memory(settings: Settings, model: str, version: int) -> Memory | None:
+    """Return the error memory of a version out of the store, see `registry.versions.memory_pointer.memory_of`."""
+    from registry.versions.client import Registry
+    from registry.versions.memory_pointer import memory_of
 
-
-def find_memory(settings: Settings, model: Name, version: int) -> Memory | None:
-    """Return the error memory of a version, or None when there is none that may be used.
-
-    A memory that is gone, damaged or of another champion is ignored with a warning: the base model's
-    answer is always right to give.
-    """
-    from registry.memory.error_memory import open_memory
-
-    pointer = read_pointer(settings, model, version)
-    if pointer is None:
-        return None
-    try:
-        ranker_digest = _registry(settings).version(model, version).ranker_digest
-        return open_memory(open_store(settings).fetch(pointer.artifact), ranker_digest)
-    except RankmillError as error:
-        log.warning("error memory of %s v%d is ignored: %s", model, version, error)
-        return None
+    registry, store = Registry(settings.tracking_uri, settings.mlflow_artifacts), open_store(settings)
+    return memory_of(registry, model, version, lambda pointer: store.fetch(_artifact(pointer)))
 
 
 def _exists(settings: Settings, pointer: MemoryPointer) -> bool:
     try:
-        open_store(settings).manifest(pointer.artifact)
+        open_store(settings).manifest(_artifact(pointer))
     except RankmillError:
         return False
     return True
 
 
-def _registry(settings: Settings) -> Registry:
-    from registry.versions.client import Registry
-
-    return Registry(settings.tracking_uri, settings.mlflow_artifacts)
+def _artifact(pointer: MemoryPointer) -> ErrorMemory:
+    return ErrorMemory(uri=pointer.uri, digest=pointer.digest)

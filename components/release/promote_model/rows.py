@@ -29,6 +29,9 @@ def score_both(
 ) -> tuple[PairedPredictions, list[str]]:
     """Return both models' answers to the raw rows of the test split, and remarks for the reader.
 
+    Both answer without an error memory: the champion's may have learned the labels of these rows, and the challenger
+    has none before it is champion.
+
     Args:
         dataset: files of a `TrainingSet`.
         challenger: files of the challenger's version.
@@ -40,6 +43,7 @@ def score_both(
         BadInputError: the split is empty, lacks a label, or the challenger cannot answer it.
         CannotScoreError: the champion cannot answer it.
     """
+    from registry.serving.answer import answer
     from registry.serving.served_model import ServedModel
 
     rows = read_raw(dataset, SPLIT)
@@ -47,13 +51,13 @@ def score_both(
     if rows.num_rows == 0:
         raise BadInputError(f"the {SPLIT} split of the training set has no rows: the gate needs some, change the split")
     model = ServedModel.open(challenger, provider, label="the challenger")
-    new = model.score(rows).tasks
+    new = answer(model, rows).base
     old: dict[str, Any] | None = None
     remarks: list[str] = []
     if champion is not None:
         try:
             served = ServedModel.open(champion, provider, label=champion_name)
-            old = served.score(rows).tasks
+            old = answer(served, rows).base
         except RankmillError as error:
             raise CannotScoreError(
                 f"champion {champion_name} cannot score the rows that the challenger is judged on ({error}): give the "

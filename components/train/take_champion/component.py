@@ -23,7 +23,8 @@ from components.platform.store import Store, open_store
 from components.train.take_champion.config import MODEL_VERSION, RANKER, TAKEN, Config, Inputs, Outputs, Taken
 from registry.champion.ledger import MOVES, Ledger
 from registry.serving.contract import RegisteredVersion
-from registry.versions.client import CHAMPION, Registry, initialise
+from registry.versions.client import CHAMPION, Registry
+from registry.versions.database import initialise
 
 
 @dataclass(frozen=True)

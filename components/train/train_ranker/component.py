@@ -107,7 +107,7 @@ def run_job(job: TrainingJob, context: RunContext, params: ComponentConfig) -> l
         stack.enter_context(tree)
         # The child starts while MLflow is imported here.
         from components.train.train_ranker.curves import draw_curves
-        from components.train.train_ranker.tracking import tracked
+        from registry.versions.tracking import tracked
 
         with tracked(
             context.settings.tracking_uri,
@@ -124,7 +124,7 @@ def run_job(job: TrainingJob, context: RunContext, params: ComponentConfig) -> l
                 history.append(progress.report)
                 if progress.report.epoch > 0:  # 0 is judged only
                     seconds.append(progress.train_seconds)
-                mlflow_run.log_epoch(progress)
+                mlflow_run.log_metrics(progress.metrics, step=progress.report.epoch)
                 mark = f", {progress.workers} workers" if progress.workers > 1 else ""
                 mark += ", best so far" if progress.report.best else ""
                 context.progress(
@@ -149,7 +149,7 @@ def run_job(job: TrainingJob, context: RunContext, params: ComponentConfig) -> l
                     stack.enter_context(tree)
             curves = job.directory / "curves.png"
             draw_curves(history, curves)
-            mlflow_run.log_file(curves)
+            mlflow_run.log_files(curves)
     # Wall-clock time is an annotation, not a file, so that the same weights make the same artifact.
     context.annotate(EPOCH_SECONDS, f"{sum(seconds) / len(seconds):.4f}")
     for kind, count in read_size(job.directory).items():

@@ -100,6 +100,14 @@ class Progress(Frozen):
     workers: int = 1
     warning: str | None = None
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Everything that is a number, by the name that MLflow shows, such as ``validation_like_auc``."""
+        values = {name.replace("/", "_"): value for name, value in self.report.metrics.items()}
+        return values | {
+            "train_loss": self.report.train_loss, "epoch_seconds": self.seconds, "workers": self.workers,
+        }  # fmt: skip
+
 
 class Failure(Frozen):
     """Why the training process ended without a model."""

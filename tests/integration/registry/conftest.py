@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from components.platform.settings import Settings
-from registry.versions.client import Registry, initialise
+from registry.versions.client import Registry
+from registry.versions.database import initialise
 from tests.integration.registry.mill import Mill
 from tests.unit.registry.tiny_models import write_model
 

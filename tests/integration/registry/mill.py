@@ -16,6 +16,7 @@ from features.declaration import Window
 from registry.champion.ledger import Ledger
 from registry.evaluation import ALL, Cell, Evaluation, Interval
 from registry.metrics import auc
+from registry.serving.answer import answer
 from registry.serving.contract import RegisteredVersion
 from registry.serving.served_model import ServedModel
 from registry.versions.client import Registry
@@ -49,7 +50,7 @@ class Mill:
 
     def report(self, name: str, model: ArtifactRef, directory: Path) -> ArtifactRef:
         rows = read_raw(self.training_set, "test")
-        scores = ServedModel.open(directory, "cpu").score(rows).tasks
+        scores = answer(ServedModel.open(directory, "cpu"), rows).tasks
         labels = {task: rows.column(task).to_numpy() for task in ("like", "love")}
         cells = tuple(
             Cell(task=task, domain=ALL, space="every impression", rows=rows.num_rows, positives=int(labels[task].sum()),

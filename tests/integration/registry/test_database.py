@@ -17,7 +17,9 @@ from components.platform.errors import (
     RetryableError,
 )
 from components.platform.settings import Settings
-from registry.versions.client import CHALLENGER, CHAMPION, Registry, experiment, initialise
+from registry.versions.client import CHALLENGER, CHAMPION, Registry
+from registry.versions.database import initialise
+from registry.versions.tracking import experiment
 from tests.integration.registry.mill import put
 
 pytestmark = pytest.mark.engine
@@ -27,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[3]
 def test_four_first_users_at_once_make_one_whole_database(tmp_path: Path) -> None:
     settings = Settings.at(tmp_path / "fresh home")
     code = (
-        "import sys; from registry.versions.client import experiment\n"
+        "import sys; from registry.versions.tracking import experiment\n"
         "print(experiment(sys.argv[1], 'training', sys.argv[2]))"
     )
     command = [sys.executable, "-c", code, settings.tracking_uri, settings.mlflow_artifacts]
@@ -48,7 +50,7 @@ def test_four_first_users_at_once_make_one_whole_database(tmp_path: Path) -> Non
 
 def test_initialising_again_does_nothing_and_imports_nothing(initialised: Settings) -> None:
     code = (
-        "import sys; from registry.versions.client import initialise\n"
+        "import sys; from registry.versions.database import initialise\n"
         "initialise(sys.argv[1]); print('mlflow' in sys.modules)"
     )
     command = [sys.executable, "-c", code, initialised.tracking_uri]

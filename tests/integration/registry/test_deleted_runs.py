@@ -9,7 +9,8 @@ import pytest
 from components.platform.artifacts import OnnxModel
 from components.platform.contract import MLFLOW_RUN_ID
 from components.platform.settings import Settings
-from registry.versions.client import Registry, experiment
+from registry.versions.client import Registry
+from registry.versions.tracking import experiment
 from tests.integration.registry.mill import Mill
 
 pytestmark = pytest.mark.engine

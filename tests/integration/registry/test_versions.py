@@ -15,8 +15,10 @@ from components.platform.errors import BadInputError, MissingError
 from components.platform.settings import Settings
 from registry.champion.ledger import Ledger
 from registry.champion.promotion import Promotions, Request
+from registry.serving.answer import answer
 from registry.serving.served_model import ServedModel
-from registry.versions.client import CHALLENGER, Registry, experiment
+from registry.versions.client import CHALLENGER, Registry
+from registry.versions.tracking import experiment
 from tests.integration.registry.mill import put
 
 pytestmark = pytest.mark.engine
@@ -32,7 +34,7 @@ def test_a_version_comes_back_byte_for_byte_and_answers_the_same(
     for path in models["good"].iterdir():
         assert (found / path.name).read_bytes() == path.read_bytes()
     rows = read_raw(training_set_dir, "test")
-    expected, got = (ServedModel.open(folder, "cpu").score(rows) for folder in (models["good"], found))
+    expected, got = (answer(ServedModel.open(folder, "cpu"), rows) for folder in (models["good"], found))
     assert all(np.array_equal(expected.tasks[task], got.tasks[task]) for task in expected.tasks)
     suffixes = {path.suffix for path in found.rglob("*") if path.is_file() and path.name != "MLmodel"}
     assert suffixes <= {".onnx", ".json", ".yaml", ".txt"}  # nothing that is loaded is a pickle
@@ -52,7 +54,7 @@ def test_mlflow_itself_can_load_a_version(registry: Registry, models: dict[str, 
     with default_store(registry.tracking_uri):
         answers = mlflow.pyfunc.load_model(found.version.model_uri).predict(model.encoder.encode(rows))
     assert os.environ.get("MLFLOW_TRACKING_URI") == before
-    np.testing.assert_allclose(answers["love"], model.score(rows).tasks["love"], atol=1e-6)
+    np.testing.assert_allclose(answers["love"], answer(model, rows).tasks["love"], atol=1e-6)
 
 
 def test_the_same_content_is_registered_once(registry: Registry, models: dict[str, Path]) -> None:
@@ -227,7 +229,7 @@ def test_a_deleted_training_run_is_left_out(registry: Registry, models: dict[str
 def test_the_database_lies_in_the_folder_of_its_name(tmp_path: Path, name: str) -> None:
     from mlflow import MlflowClient
 
-    from registry.versions.client import initialise
+    from registry.versions.database import initialise
 
     settings = Settings.at(tmp_path / name)
     initialise(settings.tracking_uri, settings.mlflow_artifacts)

@@ -12,6 +12,7 @@ from scipy.stats import spearmanr
 from components.data.training_set import read_raw
 from features.declaration import Declaration, FieldSpec, RankerSchema
 from features.ground.errors import BadInputError
+from registry.serving.answer import answer
 from registry.serving.reasons import (
     Effects,
     Group,
@@ -51,7 +52,7 @@ def contributions(model: ServedModel, table: pa.Table) -> dict[str, np.ndarray]:
     order = [
         f.name for kinds in (("categorical",), ("sequence",), ("numeric", "vector")) for f in fields if f.kind in kinds
     ]
-    hidden = model.score(table).hidden.astype(np.float64).reshape(table.num_rows, len(order), 2)
+    hidden = answer(model, table).hidden.astype(np.float64).reshape(table.num_rows, len(order), 2)
     return {name: hidden[:, place, 0] for place, name in enumerate(order)}
 
 
@@ -155,7 +156,7 @@ def test_taking_events_away_is_deleting_them_from_the_raw_rows(
     encoded, shorter = (model.encoder.encode(table) for table in (rows, fewer))
     for column, values in without(encoded, groups[1], schema.fields).items():
         np.testing.assert_array_equal(values, shorter[column], err_msg=column)
-    p, q = (model.score(table).tasks["love"] for table in (rows, fewer))
+    p, q = (answer(model, table).tasks["love"] for table in (rows, fewer))
     expected = np.log(p / (1 - p)) - np.log(q / (1 - q))
     np.testing.assert_allclose(effects.delta[:, 1], expected, atol=5e-5)
     has_none = np.array([all(keeps) for keeps in kept])

@@ -11,8 +11,8 @@ import pytest
 
 from components.judge.evaluate_ranker.page import render
 from components.judge.evaluate_ranker.plots import draw
+from components.judge.evaluate_ranker.publish import metric_values
 from components.judge.evaluate_ranker.rows import Judged
-from components.judge.evaluate_ranker.tracking import metric_values
 from components.rankers.tasks import Task
 from registry.evaluation import ALL, CalibrationBin, Cell, Evaluation, Interval
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from components.data.training_set import read_raw
+from registry.serving.answer import answer
 from registry.serving.served_model import ServedModel
 from tests.unit.components.judge.export.conftest import Exported
 from tests.worlds import DTYPES
@@ -46,7 +47,7 @@ def answers(model: ServedModel, *rows: dict[str, Any]) -> np.ndarray[Any, Any]:
     """Return float64 ``[rows, tasks]``."""
     columns = {name: pa.array([r[name] for r in rows], ARROW[dtype]) for name, dtype in DTYPES.items()}
     columns["event_timestamp"] = pa.array([NOW] * len(rows), pa.timestamp("us", "UTC"))
-    scores = model.score(pa.table(columns))
+    scores = answer(model, pa.table(columns))
     return np.stack(list(scores.tasks.values()), axis=1)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +13,11 @@ import pytest
 
 from components.data.training_set import read_raw
 from features.ground.errors import BadInputError, MissingError
-from pipelines.cli.retrieve import nearest_items
-from pipelines.cli.score import check_out, score_table
+from pipelines.cli.row_files import check_out
+from registry.serving.answer import answer
 from registry.serving.incoming import describe_unknown
 from registry.serving.reasons import effects_of, groups_of
+from registry.serving.retrieval import nearest_items
 from registry.serving.served_model import ServedModel
 from tests.unit.components.judge.export.conftest import Exported
 
@@ -39,7 +39,7 @@ def one_each(rows: pa.Table, name: str) -> pa.Table:
 
 def ask(how: str, model: ServedModel, rows: pa.Table) -> None:
     if how == "score":
-        model.score(rows)
+        answer(model, rows)
     elif how == "explain":
         effects_of(model, rows, "like", groups_of(model.contract.schema_))
     else:
@@ -66,10 +66,10 @@ def test_a_number_is_no_time_and_a_time_of_any_kind_is(
     millis = pc.cast(times.cast(pa.timestamp("ms", "UTC"), safe=False), pa.int64())
     with pytest.raises(BadInputError, match="'event_timestamp' is int64, no time"):
         ask(how, model, rows.set_column(place, "event_timestamp", millis))
-    wanted = model.score(rows).tasks["like"]
+    wanted = answer(model, rows).tasks["like"]
     nanos = pc.add(times.cast(pa.timestamp("ns", "UTC")).cast(pa.int64()), 999).cast(pa.timestamp("ns", "UTC"))
     for same in (nanos, times.cast(pa.timestamp("us")), times.cast(pa.string())):  # finer digits are cut
-        found = model.score(rows.set_column(place, "event_timestamp", same)).tasks["like"]
+        found = answer(model, rows.set_column(place, "event_timestamp", same)).tasks["like"]
         np.testing.assert_array_equal(found, wanted)
 
 
@@ -86,14 +86,12 @@ def test_retrieval_wants_ids_that_tell_rows_apart(model: ServedModel, rows: pa.T
 def test_what_the_model_did_not_know_is_counted(model: ServedModel, rows: pa.Table) -> None:
     ids = pa.array([10**9, *rows["user_id"].to_pylist()[1:]], pa.int64())
     odd = rows.set_column(rows.column_names.index("user_id"), "user_id", ids)
-    known, unknown = Counter[str](), Counter[str]()
-    score_table(model, None, rows, unknown=known)
-    score_table(model, None, odd, unknown=unknown)
+    known, unknown = answer(model, rows).unknown, answer(model, odd).unknown
     assert unknown["user_id"] - known["user_id"] in (0, 1)
     all_new = rows.set_column(
         rows.column_names.index("user_id"), "user_id", pa.array(range(10**9, 10**9 + rows.num_rows), pa.int64())
     )
-    assert model.score(all_new).unknown["user_id"] == rows.num_rows
+    assert answer(model, all_new).unknown["user_id"] == rows.num_rows
     assert describe_unknown({"user_id": 5, "item_id": 0}, 20) == "not known: user_id 25.0%"
     assert describe_unknown({"user_id": 0}, 20) == "every value known"
 

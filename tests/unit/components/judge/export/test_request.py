@@ -26,6 +26,7 @@ from components.rankers.config import RANKERS, RankerConfig
 from components.rankers.tasks import tasks_of
 from components.testing.ranker import example_batch, example_schema
 from features.declaration import RankerSchema
+from registry.serving.answer import answer
 from registry.serving.request_graph import REQUEST, REQUEST_CONTRACT, RequestContract, RequestGraph
 from registry.serving.served_model import ServedModel
 from registry.serving.session import open_session
@@ -173,6 +174,9 @@ def test_a_request_is_scored_from_raw_rows_as_the_model_scores_them(served: Path
         np.testing.assert_allclose(found[name], values, atol=1e-5)
     shortened = {name: values[:1] if name in graph.once else values for name, values in batch.items()}
     assert (graph.run(shortened)["love"] == found["love"]).all()
+    by_row, once = answer(model, rows, value=model.value), answer(model, rows, value=model.value, request=graph)
+    assert (once.tasks["love"] == found["love"].astype(np.float64)).all()
+    np.testing.assert_allclose(once.expected_value, by_row.expected_value, atol=1e-5)
 
 
 def test_rows_of_two_requests_and_missing_files_are_refused(served: Path, tmp_path: Path, esmm: Exported) -> None:

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from features.ground.errors import BadInputError
-from pipelines.cli.retrieve import nearest_items
+from registry.serving.answer import answer
+from registry.serving.retrieval import nearest_items
 from registry.serving.served_model import ServedModel
 from tests.unit.components.judge.export.conftest import Exported
 
@@ -39,7 +40,7 @@ def test_the_best_items_are_those_that_scoring_every_pair_finds(
     catalogue = items.take(pa.array(np.tile(np.arange(items.num_rows), 20)))
     for name in ITEM_SIDE:
         pairs = pairs.append_column(name, catalogue[name])
-    scores = model.score(pairs).tasks["love"].reshape(20, -1)
+    scores = answer(model, pairs).tasks["love"].reshape(20, -1)
     best = np.sort(scores, axis=1)[:, ::-1][:, :5]
     columns = {item: i for i, item in enumerate(items["item_id"].to_pylist())}
     chosen = np.array([columns[item] for item in found["item_id"].to_pylist()]).reshape(20, 5)

@@ -13,6 +13,7 @@ import torch
 
 from components.data.training_set import read_raw
 from features.ground.errors import BadInputError, MissingError
+from registry.serving.answer import answer
 from registry.serving.request_graph import RequestGraph
 from registry.serving.served_model import ServedModel
 from tests.unit.components.judge.export.conftest import Exported
@@ -29,7 +30,7 @@ def rows(training_set_dir: Path) -> pa.Table:
 
 
 def test_raw_rows_get_torchs_answers(exported: Exported, rows: pa.Table) -> None:
-    scores = ServedModel.open(exported.directory).score(rows)
+    scores = answer(ServedModel.open(exported.directory), rows)
     with torch.inference_mode():
         expected = exported.ranker({n: torch.from_numpy(v.copy()) for n, v in exported.test.features.items()})
     assert tuple(scores.tasks) == exported.tasks
@@ -41,7 +42,7 @@ def test_raw_rows_get_torchs_answers(exported: Exported, rows: pa.Table) -> None
 
 
 def test_the_funnel_holds_in_every_answer(model: ServedModel, rows: pa.Table) -> None:
-    tasks = model.score(rows).tasks
+    tasks = answer(model, rows).tasks
     assert (tasks["love"] <= tasks["like"]).all()
     np.testing.assert_allclose(tasks["like"] * tasks["love_given_like"], tasks["love"], rtol=1e-5)
 
@@ -50,36 +51,36 @@ def test_the_funnel_holds_in_every_answer(model: ServedModel, rows: pa.Table) ->
 def test_chunks_change_nothing(model: ServedModel, rows: pa.Table, chunk: int) -> None:
     """Chunks cut histories to their own longest row; the answer must not notice."""
     some = rows.slice(0, 120)
-    whole, parts = model.score(some), model.score(some, chunk=chunk)
+    whole, parts = answer(model, some), answer(model, some, chunk=chunk)
     for name in whole.tasks:
         np.testing.assert_allclose(parts.tasks[name], whole.tasks[name], atol=1e-6)
     np.testing.assert_allclose(parts.hidden, whole.hidden, atol=1e-5)
 
 
 def test_the_same_rows_get_the_same_bits(model: ServedModel, rows: pa.Table) -> None:
-    first, second = model.score(rows), model.score(rows)
+    first, second = answer(model, rows), answer(model, rows)
     assert all((first.tasks[name] == second.tasks[name]).all() for name in first.tasks)
     assert (first.hidden == second.hidden).all()
 
 
 def test_other_columns_and_their_order_are_ignored(model: ServedModel, rows: pa.Table) -> None:
-    plain = model.score(rows)
+    plain = answer(model, rows)
     shuffled = rows.select(rows.column_names[::-1]).append_column("extra", pa.nulls(rows.num_rows))
     features = rows.select(model.encoder.columns)
     for table in (shuffled, features):
-        assert (model.score(table).tasks["love"] == plain.tasks["love"]).all()
+        assert (answer(model, table).tasks["love"] == plain.tasks["love"]).all()
 
 
 def test_a_missing_column_is_named(model: ServedModel, rows: pa.Table) -> None:
     with pytest.raises(BadInputError, match="no column 'recent_items'"):
-        model.score(rows.drop_columns(["recent_items"]))
+        answer(model, rows.drop_columns(["recent_items"]))
 
 
 def test_a_column_of_the_wrong_type_is_named(model: ServedModel, rows: pa.Table) -> None:
     index = rows.column_names.index("user_id")
     wrong = rows.set_column(index, "user_id", pa.array(["who?"] * rows.num_rows))
     with pytest.raises(BadInputError, match="'user_id'"):
-        model.score(wrong)
+        answer(model, wrong)
 
 
 def test_strange_values_still_get_a_probability(model: ServedModel, rows: pa.Table) -> None:
@@ -93,12 +94,12 @@ def test_strange_values_still_get_a_probability(model: ServedModel, rows: pa.Tab
     }
     for name, values in strange.items():
         some = some.set_column(some.column_names.index(name), name, values)
-    for values in model.score(some).tasks.values():
+    for values in answer(model, some).tasks.values():
         assert ((values > 0) & (values < 1)).all()
 
 
 def test_no_rows_get_no_answers(model: ServedModel, rows: pa.Table) -> None:
-    nothing = model.score(rows.slice(0, 0))
+    nothing = answer(model, rows.slice(0, 0))
     assert {len(values) for values in nothing.tasks.values()} == {0}
     assert nothing.hidden.shape == (0, model.contract.hidden)
 
@@ -144,7 +145,7 @@ def test_a_broken_file_of_a_version_is_told_by_name_and_version(copy: Path, name
 def test_a_version_that_disagrees_with_itself_or_with_rows_is_told_by_name(copy: Path, rows: pa.Table) -> None:
     model = ServedModel.open(copy, "cpu", label="model shop v3")
     with pytest.raises(BadInputError, match="which model shop v3 needs"):
-        model.score(rows.drop_columns(["recent_items"]))
+        answer(model, rows.drop_columns(["recent_items"]))
     with pytest.raises(MissingError, match=r"^model shop v3 has no request\.onnx"):
         RequestGraph.open(model)
     (copy / "contract.json").write_text(json.dumps(json.loads((copy / "contract.json").read_text()) | {"hidden": 99}))
@@ -171,4 +172,4 @@ def test_answers_that_are_no_numbers_are_refused(copy: Path, rows: pa.Table) -> 
     table.raw_data = np.full(tuple(table.dims), np.nan, np.float32).tobytes()
     (copy / "model.onnx").write_bytes(graph.SerializeToString())
     with pytest.raises(BadInputError, match="with no number"):
-        ServedModel.open(copy, "cpu").score(rows)
+        answer(ServedModel.open(copy, "cpu"), rows)

@@ -1,0 +1,100 @@
+"""How do the commands that answer a file of rows open a version, read the rows and write the answers?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from registry.serving.served_model import ServedModel
+
+ROWS = 65_536
+"""Rows read, answered and written at a time; bounds memory."""
+
+
+@contextmanager
+def opened(model: str, which: str, rows: Path, provider: str) -> Iterator[tuple[ServedModel, int]]:
+    """Check what a command was given, then yield a registered version, opened, and its number.
+
+    Raises:
+        BadInputError: there is no such provider, or the version's files were changed.
+        MissingError: there is no such file, model or version.
+    """
+    import tempfile
+
+    from components.platform.settings import Settings, quiet_engines
+    from features.ground.errors import BadInputError, MissingError
+    from registry.serving.served_model import ServedModel
+    from registry.versions.client import Registry
+
+    quiet_engines()
+    if provider not in ("auto", "cpu", "cuda"):
+        raise BadInputError(f"--provider is {provider!r}: use auto, cpu or cuda")
+    if not rows.is_file():
+        raise MissingError(f"no file {rows}: name a Parquet file of rows")
+    settings = Settings.from_environment()
+    registry = Registry(settings.tracking_uri, settings.mlflow_artifacts)
+    version = registry.version(model, int(which) if which.isdigit() else which)
+    with tempfile.TemporaryDirectory(prefix="rankmill-") as folder:
+        directory = registry.download(model, version.version, Path(folder) / "model")
+        label = f"model {model} v{version.version}"
+        served = ServedModel.open(directory, provider, label=label)  # type: ignore[arg-type]  # checked above
+        yield served, version.version
+
+
+def tables_of(rows: Path, size: int | None = ROWS) -> Iterator[pa.Table]:
+    """Yield the rows of a Parquet file, so many at a time or all at once; of a file without rows one empty table.
+
+    Raises:
+        BadInputError: the file is not Parquet.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from features.ground.errors import BadInputError
+
+    try:
+        source = pq.ParquetFile(rows)
+    except pa.ArrowInvalid as error:
+        raise BadInputError(f"{rows} is not a Parquet file ({error}): write the rows as Parquet") from None
+    if size is None or not source.metadata.num_rows:
+        yield source.read()
+        return
+    for batch in source.iter_batches(batch_size=size):
+        yield pa.Table.from_batches([batch])
+
+
+def id_columns(served: ServedModel, table: pa.Table) -> list[str]:
+    """Return which of row, user and item id the rows hold, so that answers can be told apart."""
+    declaration = served.contract.schema_.declaration
+    return [name for name in ("row_id", declaration.user, declaration.item) if name in table.column_names]
+
+
+def check_out(out: Path) -> None:
+    """Check that a file can be written there, before any work.
+
+    Raises:
+        MissingError: its folder does not exist.
+        BadInputError: it is a folder.
+    """
+    from features.ground.errors import BadInputError, MissingError
+
+    if out.is_dir():
+        raise BadInputError(f"{out} is a folder: name a file to write")
+    if not out.parent.is_dir():
+        raise MissingError(f"there is no folder {out.parent} to write {out.name} in: create it, or name another file")
+
+
+@contextmanager
+def replacing(out: Path) -> Iterator[Path]:
+    """Yield a file beside `out` to write; it takes its place when the block ends well, else it is gone."""
+    partial = out.with_name(f".{out.name}.partial")
+    try:
+        yield partial
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)

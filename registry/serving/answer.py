@@ -1,0 +1,119 @@
+"""What is answered to raw rows? Encoder → graph → calibration → error memory → value, composed here and nowhere else.
+
+`rankmill score`, evaluation, the promotion gate, calibration, the error memory and a server all call `answer`, so a
+number in a report is a number that the served model gives. An error memory remembers errors of calibrated
+probabilities and corrects them after calibration; what a conversion is worth is multiplied in last.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from registry.serving.incoming import count_unknown
+from registry.serving.served_model import CHUNK, HIDDEN, Probabilities, ServedModel
+from registry.serving.value import ValueTable, expected_value
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from registry.memory.error_memory import Memory
+    from registry.serving.request_graph import RequestGraph
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model says about B rows, in their order."""
+
+    base: dict[str, Probabilities]
+    """By task in the contract's order: float64 ``[B]``, the graph through the calibration. What evaluation and the gate
+    judge, and what an error memory learns the errors of."""
+    tasks: dict[str, Probabilities]
+    """By task: float64 ``[B]``, the base through the error memory: as served. Without a memory it is the base."""
+    hidden: np.ndarray[Any, np.dtype[np.float32]]
+    """float32 ``[B, H]`` representation."""
+    unknown: Counter[str]
+    """By field with a vocabulary, how many rows hold a value that training never held."""
+    expected_value: Probabilities | None
+    """float64 ``[B]``, the score to rank by; None unless a value was given."""
+
+
+def answer(
+    model: ServedModel,
+    rows: pa.Table,
+    *,
+    memory: Memory | None = None,
+    value: ValueTable | None = None,
+    request: RequestGraph | None = None,
+    chunk: int = CHUNK,
+) -> Answers:
+    """Return the model's answers to raw rows.
+
+    Args:
+        model: graph, encoder and calibration.
+        rows: one column per feature; the domain where calibration or value differ by it, and what the memory's keys are
+            made of. Other columns are ignored.
+        memory: error memory of this model; None answers without one.
+        value: present value of a conversion, such as `ServedModel.value`; None leaves `expected_value` out.
+        request: graph of the same model for rows of one request, which reads once what they share.
+        chunk: rows that go through all steps at a time; bounds memory.
+
+    Raises:
+        BadInputError: a column is missing or cannot be read, a product has no value, or an answer is not a number.
+    """
+    inputs = model.rows(rows)
+    parts = [
+        _answered(model, inputs.slice(start, chunk), rows.slice(start, chunk), memory, value, request)
+        for start in range(0, rows.num_rows, chunk)
+    ]
+    return _joined(parts) if parts else _nothing(model, value)
+
+
+def _answered(
+    model: ServedModel,
+    inputs: pa.Table,
+    rows: pa.Table,
+    memory: Memory | None,
+    value: ValueTable | None,
+    request: RequestGraph | None,
+) -> Answers:
+    batch = model.encoder.encode(inputs)
+    outputs = (request or model).run(batch)
+    graph = {task: outputs[task].astype(np.float64) for task in model.contract.tasks}
+    base = model.calibrated(graph, rows)
+    tasks = memory.compensate(base, outputs[HIDDEN], rows) if memory else base
+    declaration = model.contract.schema_.declaration
+    return Answers(
+        base=base,
+        tasks=tasks,
+        hidden=outputs[HIDDEN],
+        unknown=count_unknown(model.encoder, batch),
+        expected_value=expected_value(tasks, declaration, value.of(rows, declaration.domain)) if value else None,
+    )
+
+
+def _joined(parts: Sequence[Answers]) -> Answers:
+    base = _concatenated([part.base for part in parts])
+    worth = [part.expected_value for part in parts if part.expected_value is not None]
+    return Answers(
+        base=base,
+        tasks=base if parts[0].tasks is parts[0].base else _concatenated([part.tasks for part in parts]),
+        hidden=np.concatenate([part.hidden for part in parts]),
+        unknown=sum((part.unknown for part in parts), Counter[str]()),
+        expected_value=np.concatenate(worth) if worth else None,
+    )
+
+
+def _concatenated(parts: Sequence[dict[str, Probabilities]]) -> dict[str, Probabilities]:
+    return {task: np.concatenate([part[task] for part in parts]) for task in parts[0]}
+
+
+def _nothing(model: ServedModel, value: ValueTable | None) -> Answers:
+    """Return the answers to no rows: a graph is not run on an empty batch."""
+    tasks = {task: np.zeros(0) for task in model.contract.tasks}
+    hidden = np.zeros((0, model.contract.hidden), dtype=np.float32)
+    return Answers(tasks, tasks, hidden, Counter(), np.zeros(0) if value else None)
