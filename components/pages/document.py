@@ -28,8 +28,13 @@ AUC by more than a tenth, and a bootstrap that redraws so few rows gives interva
 class Counted(Protocol):
     """Rows with a binary label."""
 
-    rows: int
-    positives: int
+    @property
+    def rows(self) -> int:
+        """How many."""
+
+    @property
+    def positives(self) -> int:
+        """How many with the label."""
 
 
 def render(module: str, view: DataclassInstance) -> str:

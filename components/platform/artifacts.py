@@ -23,12 +23,7 @@ class Page:
 
 
 class Artifact(BaseModel):
-    """Reference to a published, immutable directory.
-
-    Attributes:
-        uri: fsspec URI of the directory. A component returns a draft: the local directory it wrote.
-        digest: sha256 over the directory's files, type and schema version; empty for a draft.
-    """
+    """Reference to a published, immutable directory."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -40,7 +35,9 @@ class Artifact(BaseModel):
     """PNG file that shows it, where there is no page."""
 
     uri: str
+    """fsspec URI of the directory. A component returns a draft: the local directory it wrote."""
     digest: str = ""
+    """sha256 over the directory's files, type and schema version; empty for a draft."""
 
     @classmethod
     def describe(cls) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from components.pages.document import picture
+from components.pages.document import is_few, picture
 from components.pages.document import render as page_of
 from components.pages.embed import embedded
 from components.platform.artifacts import EvaluationReport, Promotion
@@ -69,6 +69,8 @@ class _Figures:
     stage: str
     report: Evaluation
     cells: tuple[tuple[Cell, tuple[str, ...]], ...]
+    few: bool
+    """Whether one of them has too few rows of a label."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +207,10 @@ def _shown(made: Sequence[Made]) -> Iterator[Shown]:
 
 def _evaluations(made: Sequence[Made]) -> Iterator[_Figures]:
     for one in made:
-        if isinstance(one.artifact, EvaluationReport):
+        if not isinstance(one.artifact, EvaluationReport):
+            continue
+        with suppress(ValueError):  # a report of an older release may have another shape; its page still tells
             report = read_evaluation(one.folder)
-            cells = tuple((cell, tuple(figures(cell))) for cell in report.cells if cell.domain == ALL)
-            yield _Figures(one.stage, report, cells)
+            cells = [cell for cell in report.cells if cell.domain == ALL]
+            figured = tuple((cell, tuple(figures(cell))) for cell in cells)
+            yield _Figures(one.stage, report, figured, any(map(is_few, cells)))

@@ -14,23 +14,20 @@ _WIDEST = 40
 
 @dataclass(frozen=True)
 class ColumnProfile:
-    """One column in figures; smallest and largest are lengths for a list, texts are compared as texts.
-
-    Attributes:
-        name: column.
-        kind: Arrow type.
-        nulls: share of nulls.
-        smallest: least value as text; empty when all are null.
-        largest: greatest value as text.
-        distinct: number of different values without null; of different elements for a list.
-    """
+    """One column in figures; smallest and largest are lengths for a list, texts are compared as texts."""
 
     name: str
+    """Column."""
     kind: str
+    """Arrow type."""
     nulls: float
+    """Share of nulls."""
     smallest: str
+    """Least value as text; empty when all are null."""
     largest: str
+    """Greatest value as text."""
     distinct: int
+    """Number of different values without null; of different elements for a list."""
 
 
 def profile(table: pa.Table) -> tuple[ColumnProfile, ...]:

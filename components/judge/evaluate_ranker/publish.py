@@ -31,27 +31,24 @@ _FORBIDDEN = re.compile(r"[^\w\-.: ]|^\.*$")
 
 @dataclass(frozen=True)
 class Scored:
-    """Who gave which answers to which rows.
-
-    Attributes:
-        name: who answered, as the page calls it.
-        model_digest: digest of what answered.
-        dataset_digest: digest of the training set that the rows are a split of.
-        provider: what computed the answers.
-        rows: labels, users, domains.
-        scores: ``[rows]`` probabilities by task.
-        tasks: tasks to judge.
-        domains: domain values, each a row of the report.
-    """
+    """Who gave which answers to which rows."""
 
     name: str
+    """Who answered, as the page calls it."""
     model_digest: str
+    """Digest of what answered."""
     dataset_digest: str
+    """Digest of the training set that the rows are a split of."""
     provider: str
+    """What computed the answers."""
     rows: Judged
+    """Labels, users, domains."""
     scores: Mapping[str, np.ndarray[Any, Any]]
+    """``[rows]`` probabilities by task."""
     tasks: Sequence[Task]
+    """Tasks to judge."""
     domains: tuple[str, ...]
+    """Domain values, each a row of the report."""
 
 
 def write_report(draft: Path, scored: Scored, config: Config) -> Evaluation:

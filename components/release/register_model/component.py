@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from components.platform.artifacts import ModelVersion
+from components.platform.artifacts import EvaluationReport, ModelVersion
 from components.platform.contract import MLFLOW_RUN_ID, RunContext
 from components.platform.errors import BadInputError, MissingError, ParityError
 from components.platform.store import MANIFEST
@@ -19,7 +19,7 @@ from registry.versions.client import CHALLENGER, Registry
 from registry.versions.database import shown
 from registry.versions.seal import check_parity
 
-REPORT_FILES = ("report.json", "report.html")
+REPORT_FILES = ("report.json", EvaluationReport.page.file)
 _TAG_LIMIT = 250
 """Characters of a tag's value that every MLflow store takes."""
 

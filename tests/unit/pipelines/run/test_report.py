@@ -136,6 +136,19 @@ def test_pages_and_pictures_of_stages_are_inside_it(tmp_path: Path) -> None:
     assert page.row("train")[4].startswith(NASTY)
 
 
+def test_a_report_of_another_shape_costs_its_figures_not_the_page(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    files = {"report.json": '{"of": "an older release"}', "report.html": "<table><td>old figures"}
+    result = records.stage("evaluate", EvaluationReport, files)
+    runs.write_start(records.settings, runs.start_of("toy", "r", MOMENT, ("evaluate",), {}))
+    folder = run_folder(records.settings, "toy", "r")
+    write_durably(folder / "evaluate.json", result.model_dump_json())
+    run = read_run(folder)
+    assert run is not None
+    page = page_of(run, None, records.settings)
+    assert "old figures" in page.words and page.row("evaluate")[1] == "done"
+
+
 def test_a_scheduled_run_gets_its_page_when_its_last_stage_has_ended(
     plan: Plan,
     tmp_path: Path,
