@@ -91,12 +91,10 @@ def draw(spec: ComparisonSpec, record: Record) -> str:
         panels = figure.subplots(1, len(feedback), sharey=True, squeeze=False)[0]
         for panel, task in zip(panels, feedback, strict=True):
             for at, name in enumerate(names):
-                found = spread(figures(record.rows[name], task, "auc"))
-                if found is not None:
+                auc = spread(figures(record.rows[name], task, "auc"))
+                if auc is not None:
                     colour = ORANGE if name == spec.against else BLUE
-                    panel.errorbar(
-                        found.mean, at, xerr=found.std or 0.0, fmt="o", markersize=4, capsize=3, color=colour
-                    )
+                    panel.errorbar(auc.mean, at, xerr=auc.std or 0.0, fmt="o", markersize=4, capsize=3, color=colour)
             for reference in spec.references:
                 if reference.task == task and reference.metric == "auc":
                     panel.axvline(reference.value, color=GREY, linewidth=1, linestyle="--")

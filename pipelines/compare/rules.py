@@ -176,22 +176,22 @@ def params_fit(draft: ComparisonDraft) -> Iterator[Finding]:
     spec, plan = draft.spec, draft.plan
     if plan is None:
         return
-    known = plan.spec.params
+    declared = plan.spec.params
     for name, value in spec.params.items():
-        if name not in known:
-            message = f"pipeline {quoted(plan.name)} has no param {quoted(name)}{did_you_mean(name, known)}"
+        if name not in declared:
+            message = f"pipeline {quoted(plan.name)} has no param {quoted(name)}{did_you_mean(name, declared)}"
             yield Finding(("params", name), message, "key")
-        elif reason := misfit(known[name], value):
+        elif reason := misfit(declared[name], value):
             yield Finding(("params", name), f"param {quoted(name)} {reason}")
     seed = spec.seed_param
     if seed is None:
         return
-    if seed not in known:
+    if seed not in declared:
         yield Finding(
-            ("seed_param",), f"pipeline {quoted(plan.name)} has no param {quoted(seed)}{did_you_mean(seed, known)}"
+            ("seed_param",), f"pipeline {quoted(plan.name)} has no param {quoted(seed)}{did_you_mean(seed, declared)}"
         )
-    elif known[seed].type != "integer":
-        yield Finding(("seed_param",), f"param {quoted(seed)} is a {known[seed].type}: a seed is an integer")
+    elif declared[seed].type != "integer":
+        yield Finding(("seed_param",), f"param {quoted(seed)} is a {declared[seed].type}: a seed is an integer")
     elif seed in spec.params:
         yield Finding(("params", seed), f"{quoted(seed)} takes each run's seed: remove it from params", "key")
 

@@ -144,14 +144,14 @@ def _row(
         progress.finished(f"{name} seed {seed}{change}", trained, time.monotonic() - started)
         return trained
 
-    chosen, tried, known = offered[0], [], {}
+    chosen, tried, done = offered[0], [], {}
     if len(offered) > 1:
-        found = [train(candidate, first) for candidate in offered]
-        tried = [Tried(change=c.change, score=t.score) for c, t in zip(offered, found, strict=True)]
-        best = max(range(len(found)), key=lambda at: found[at].score)
-        chosen, known = offered[best], {first: found[best]}
+        trainings = [train(candidate, first) for candidate in offered]
+        tried = [Tried(change=c.change, score=t.score) for c, t in zip(offered, trainings, strict=True)]
+        best = max(range(len(trainings)), key=lambda at: trainings[at].score)
+        chosen, done = offered[best], {first: trainings[best]}
     runs: list[Measured] = []
     for seed in seeds:
-        trained = known.get(seed) or train(chosen, seed)
+        trained = done.get(seed) or train(chosen, seed)
         runs.append(bench.measure(name, trained, seed, datasets[seed]))
     return Row(config=chosen.config, tried=tuple(tried), runs=tuple(runs), machine=describe_machine())

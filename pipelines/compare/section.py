@@ -74,10 +74,10 @@ def _table(spec: ComparisonSpec, rows: dict[str, Row], task: str) -> Iterator[st
         cells.append(_figure([run.validation.get(task) for run in row.runs], 4))
         lines.append(cells)
     yield table(headings, lines)
-    told = [reference for reference in spec.references if reference.task == task]
-    if told:
+    published = [reference for reference in spec.references if reference.task == task]
+    if published:
         yield ""
-    for reference in told:
+    for reference in published:
         yield f"* Published: {_NAMES[reference.metric]} {_number(reference.value, 4)}: {prose(reference.source)}"
 
 
@@ -114,11 +114,11 @@ def _seconds(row: Row) -> str:
 
 
 def _figure(values: list[float | None], digits: int, stars: str = "") -> str:
-    found = spread(values)
-    if found is None:
+    over_seeds = spread(values)
+    if over_seeds is None:
         return "—"
-    mean = f"{stars}{_number(found.mean, digits)}{stars}"
-    return mean if found.std is None else f"{mean} ± {_number(found.std, digits)}"
+    mean = f"{stars}{_number(over_seeds.mean, digits)}{stars}"
+    return mean if over_seeds.std is None else f"{mean} ± {_number(over_seeds.std, digits)}"
 
 
 def _number(value: float, digits: int) -> str:

@@ -32,10 +32,10 @@ class Spread:
 
 def spread(values: Sequence[float | None]) -> Spread | None:
     """Return mean and standard deviation; None where a value is undefined or there is none."""
-    known = [value for value in values if value is not None]
-    if not known or len(known) < len(values):
+    defined = [value for value in values if value is not None]
+    if not defined or len(defined) < len(values):
         return None
-    return Spread(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None, len(known))
+    return Spread(statistics.fmean(defined), statistics.stdev(defined) if len(defined) > 1 else None, len(defined))
 
 
 def figures(row: Row, task: str, metric: str) -> list[float | None]:
@@ -56,16 +56,16 @@ def mark(row: Row, other: Row, task: str, metric: str) -> Mark:
     Differences are taken within seeds: where each seed has a split of its own, both saw the same rows. Fewer than
     `FEWEST` seeds mark nothing.
     """
-    found = difference(row, other, task, metric)
-    if metric not in HIGHER_IS_BETTER or found is None or found.std is None or found.count < FEWEST:
+    gap = difference(row, other, task, metric)
+    if metric not in HIGHER_IS_BETTER or gap is None or gap.std is None or gap.count < FEWEST:
         return ""
-    error = found.std / found.count**0.5
-    if abs(found.mean) <= ERRORS * error:
+    error = gap.std / gap.count**0.5
+    if abs(gap.mean) <= ERRORS * error:
         return ""
-    return "better" if (found.mean > 0) == HIGHER_IS_BETTER[metric] else "worse"
+    return "better" if (gap.mean > 0) == HIGHER_IS_BETTER[metric] else "worse"
 
 
 def mean_of(runs: Sequence[Measured], name: str) -> float | None:
     """Return the mean of a number of each run; None where a run has none."""
-    found = spread([getattr(run, name) for run in runs])
-    return found.mean if found else None
+    over_runs = spread([getattr(run, name) for run in runs])
+    return over_runs.mean if over_runs else None

@@ -25,7 +25,7 @@ _NAMED = re.compile(r"\bpassword=([^,;&\s]+)")
 """Password in a connection string such as Redis' ``host:6379,password=…``."""
 _SHORTEST = 4
 """A shorter text would be found inside ordinary words."""
-_known: set[str] = set()
+_secrets: set[str] = set()
 
 
 def remember(values: Iterable[str]) -> None:
@@ -34,17 +34,17 @@ def remember(values: Iterable[str]) -> None:
         inside = [part.partition(":")[2] for part in PASSWORD.findall(value)] + _NAMED.findall(value)
         for text in (value, value.rstrip("/"), *inside, *map(unquote, inside)):
             if len(text) >= _SHORTEST:
-                _known.add(text)
+                _secrets.add(text)
 
 
-def known() -> tuple[str, ...]:
+def secrets() -> tuple[str, ...]:
     """Return what is hidden, the longest first."""
-    return tuple(sorted(_known, key=lambda text: (-len(text), text)))
+    return tuple(sorted(_secrets, key=lambda text: (-len(text), text)))
 
 
 def hidden(text: str) -> str:
     """Return `text` with every secret replaced."""
-    for secret in known():
+    for secret in secrets():
         text = text.replace(secret, HIDDEN)
     return text
 
@@ -85,7 +85,7 @@ class Hiding(io.TextIOBase):
 
 def hiding(stream: TextIO) -> TextIO:
     """Return a stream that hides secrets in what is written to it; the stream itself when there are none."""
-    return Hiding(stream) if _known and not isinstance(stream, Hiding) else stream  # type: ignore[return-value]  # duck-typed
+    return Hiding(stream) if _secrets and not isinstance(stream, Hiding) else stream  # type: ignore[return-value]  # duck-typed
 
 
 def filter_command(log: Path) -> list[str]:

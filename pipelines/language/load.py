@@ -88,10 +88,10 @@ def parse(data: bytes, path: Path) -> Document:
         raise PipelineError(
             [Problem(shown(path), 1, 1, "the file is larger than 1 MiB: a pipeline file holds no data")]
         )
-    found = yaml_text.parse(data, _WORDS)
-    if not found.values and not found.mistakes:
-        found.mistakes.append(Mistake(Span(1, 1), "the file is empty: a pipeline starts with its name"))
-    return Document(**vars(found), path=path)
+    text = yaml_text.parse(data, _WORDS)
+    if not text.values and not text.mistakes:
+        text.mistakes.append(Mistake(Span(1, 1), "the file is empty: a pipeline starts with its name"))
+    return Document(**vars(text), path=path)
 
 
 def names_file(text: str) -> bool:

@@ -158,22 +158,22 @@ def misfit(param: ParamSpec, value: Any) -> str | None:
         "boolean": ("true or false", (bool,)),
     }
     words, types = kinds[param.type]
-    wanted = None
+    expected = None
     if not isinstance(value, types) or (isinstance(value, bool) and param.type != "boolean"):
-        wanted = words
+        expected = words
     elif isinstance(value, float) and not math.isfinite(value):
-        wanted = "a finite number"
+        expected = "a finite number"
     elif param.enum and value not in param.enum:
-        wanted = f"one of {', '.join(map(str, param.enum))}"
+        expected = f"one of {', '.join(map(str, param.enum))}"
     elif isinstance(value, int | float) and param.minimum is not None and value < param.minimum:
-        wanted = f"at least {param.minimum:g}"
+        expected = f"at least {param.minimum:g}"
     elif isinstance(value, int | float) and param.maximum is not None and value > param.maximum:
-        wanted = f"at most {param.maximum:g}"
+        expected = f"at most {param.maximum:g}"
     elif param.format == "date" and not _is_date(str(value)):
-        wanted = "a date such as 2026-01-31"
+        expected = "a date such as 2026-01-31"
     elif param.format == "date-time" and not _is_moment(str(value)):
-        wanted = "a time with its offset such as 2026-01-31T02:00:00Z"
-    return None if wanted is None else f"must be {wanted}, not {describe(value)}"
+        expected = "a time with its offset such as 2026-01-31T02:00:00Z"
+    return None if expected is None else f"must be {expected}, not {describe(value)}"
 
 
 def _is_date(text: str) -> bool:

@@ -101,8 +101,8 @@ class Plan:
     @property
     def seconds(self) -> float | None:
         """How long the stages that would run took last time, together; None when one of them never ran."""
-        known = [prediction.seconds for prediction in self.predictions if prediction.state != "hit"]
-        return None if not self.predictions or None in known else sum(value for value in known if value is not None)
+        times = [prediction.seconds for prediction in self.predictions if prediction.state != "hit"]
+        return None if not self.predictions or None in times else sum(value for value in times if value is not None)
 
     def stage(self, name: str) -> PlannedStage:
         """Return one stage.

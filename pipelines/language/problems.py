@@ -86,8 +86,8 @@ class PipelineError(BadInputError):
 
 def listed(words: Iterable[str]) -> str:
     """Return `a, b or c`."""
-    known = list(words)
-    return " or ".join([", ".join(known[:-1]), known[-1]]) if len(known) > 1 else "".join(known)
+    items = list(words)
+    return " or ".join([", ".join(items[:-1]), items[-1]]) if len(items) > 1 else "".join(items)
 
 
 def _plain(char: str) -> str:

@@ -42,12 +42,12 @@ class Profile(Draft[ProfileSpec]):
     @property
     def variables(self) -> dict[str, tuple[KeyPath, str]]:
         """Variables that it sets: key path in the file, and value as written."""
-        found = {
+        keyed = {
             variable: (where, str(value))
             for where, variable in VARIABLES.items()
             if (value := self.at(*where)) is not None
         }
-        return found | {name: (("environment", name), value) for name, value in self.spec.environment.items()}
+        return keyed | {name: (("environment", name), value) for name, value in self.spec.environment.items()}
 
 
 def profile_files() -> dict[str, Path]:
@@ -142,28 +142,28 @@ def use_profile(
 
 def _value(profile: Profile, where: KeyPath, text: str, env: Mapping[str, str], fetch: Fetch | None) -> str:
     """Return the value of a key, fetched where it is a reference."""
-    found: str | None = text
+    value: str | None = text
     if match := REFERENCE.fullmatch(text):
         variable = match["name"] if match["kind"] == "env" else f"AIRFLOW_CONN_{match['name'].upper()}"
-        found = env.get(variable)
-        if not found and match["kind"] == "connection" and fetch is not None:
-            found = fetch(match["name"])
-        if not found:
+        value = env.get(variable)
+        if not value and match["kind"] == "connection" and fetch is not None:
+            value = fetch(match["name"])
+        if not value:
             what = f"the environment variable {variable}"
             what = what if match["kind"] == "env" else f"the Airflow connection {match['name']!r} ({variable})"
             raise BadInputError(f"{_place(profile, where)}: profile {profile.spec.name!r} needs {what}: set it")
-        if match["kind"] == "connection" and "://" not in found:
+        if match["kind"] == "connection" and "://" not in value:
             raise BadInputError(
                 f"{_place(profile, where)}: {variable} must hold a URI: write scheme://user:password@host"
             )
-    if where in PLACES and PASSWORD.search(found or ""):
+    if where in PLACES and PASSWORD.search(value or ""):
         raise BadInputError(
             f"{_place(profile, where)}: the value of {where[-1]} holds a password, and places stand in records: "
             "give the engine its keys in environment:"
         )
-    if where in PATHS and not (found or "").startswith("/"):
+    if where in PATHS and not (value or "").startswith("/"):
         raise BadInputError(f"{_place(profile, where)}: the value of {where[-1]} is no absolute path: write one")
-    return found or ""
+    return value or ""
 
 
 def _place(profile: Profile, where: KeyPath) -> str:

@@ -46,8 +46,8 @@ def first_run(cron: str, moment: datetime) -> datetime:
 
     # Runs start at whole minutes.
     ticks = croniter(PRESETS.get(cron, " ".join(cron.split())), moment.astimezone(UTC) - timedelta(seconds=1))
-    found: datetime = ticks.get_next(datetime)
-    return found
+    following: datetime = ticks.get_next(datetime)
+    return following
 
 
 def without_news(spec: PipelineSpec) -> str | None:

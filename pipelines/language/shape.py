@@ -22,7 +22,7 @@ MOST_ERRORS = 200
 
 Model = TypeVar("Model", bound=BaseModel)
 
-_WANTED = {
+_EXPECTED = {
     "string_type": "a text",
     "int_type": "a whole number",
     "int_from_float": "a whole number",
@@ -100,20 +100,20 @@ def salvage(model: type[Model], value: Any, stand_ins: dict[str, Any]) -> tuple[
         value: its content.
         stand_ins: what a file must have; where it has not, the rest is judged with these.
     """
-    found, findings = fit(model, value)
+    fitted, findings = fit(model, value)
     broken = findings.copy()
     # Leaving out one part can leave its block without a key that it needs, so a few rounds may be needed.
-    while found is None and isinstance(value, dict):
+    while fitted is None and isinstance(value, dict):
         value = prune(value, [finding.where for finding in broken if finding.where])
-        found, broken = fit(model, stand_ins | value)
+        fitted, broken = fit(model, stand_ins | value)
         if any(not finding.where for finding in broken):
             break
-    return value, found, findings
+    return value, fitted, findings
 
 
 def _findings(model: type[BaseModel], value: Any, error: ValidationError, block: str) -> list[Finding]:
-    wanted: dict[tuple[KeyPath, bool], list[str]] = {}
-    told: list[Finding] = []
+    wrong: dict[tuple[KeyPath, bool], list[str]] = {}
+    findings: list[Finding] = []
     missing: list[KeyPath] = []
     unknown: list[KeyPath] = []
     for item in error.errors(include_url=False)[:MOST_ERRORS]:
@@ -130,21 +130,21 @@ def _findings(model: type[BaseModel], value: Any, error: ValidationError, block:
         elif kind == "union_tag_invalid":
             tag = (*where, context["discriminator"].strip("'"))
             expected = {"expected": context["expected_tags"]}
-            wanted.setdefault((tag, False), []).append(_wanted("literal_error", "", expected, _at(value, tag)))
+            wrong.setdefault((tag, False), []).append(_expected("literal_error", "", expected, _at(value, tag)))
         elif kind in ("value_error", "assertion_error"):
-            told.append(_said_by_validator(where, str(context.get("error", item["msg"])), _at(value, where)))
+            findings.append(_said_by_validator(where, str(context.get("error", item["msg"])), _at(value, where)))
         else:
-            wanted.setdefault((where, at_key), []).append(_wanted(kind, item["msg"], context, _at(value, where)))
-    told += _keys(model, value, missing, unknown, block)
+            wrong.setdefault((where, at_key), []).append(_expected(kind, item["msg"], context, _at(value, where)))
+    findings += _keys(model, value, missing, unknown, block)
     # A block that failed inside was not meant to be the text or number which the field could be as well.
-    deeper = {f.where[:end] for f in told for end in range(len(f.where) + 1)}
-    deeper |= {where[:end] for where, _ in wanted for end in range(len(where))}
-    for (where, at_key), words in wanted.items():
+    deeper = {f.where[:end] for f in findings for end in range(len(f.where) + 1)}
+    deeper |= {where[:end] for where, _ in wrong for end in range(len(where))}
+    for (where, at_key), words in wrong.items():
         if at_key:
-            told.append(Finding(where, f"key {quoted(where[-1])} must be {listed(dict.fromkeys(words))}", "key"))
+            findings.append(Finding(where, f"key {quoted(where[-1])} must be {listed(dict.fromkeys(words))}", "key"))
         elif where not in deeper or not isinstance(_at(value, where), dict | list):
-            told.append(Finding(where, _must_be(where, list(dict.fromkeys(words)), _at(value, where))))
-    return told
+            findings.append(Finding(where, _must_be(where, list(dict.fromkeys(words)), _at(value, where))))
+    return findings
 
 
 def _locate(value: Any, loc: tuple[str | int, ...]) -> tuple[KeyPath, bool]:
@@ -169,22 +169,22 @@ def _keys(
     model: type[BaseModel], value: Any, missing: list[KeyPath], unknown: list[KeyPath], block: str
 ) -> list[Finding]:
     """Report unknown and missing keys; a misspelt required key is one mistake, not two."""
-    told, meant = [], set()
+    findings, meant = [], set()
     for where in unknown:
-        known = valid_keys(model, where[:-1])
+        valid = valid_keys(model, where[:-1])
         name = str(where[-1])
-        near = nearest(name, known)
+        near = nearest(name, valid)
         meant.add((*where[:-1], near))
-        message = f"unknown key {quoted(name)}{did_you_mean(name, known)}"
+        message = f"unknown key {quoted(name)}{did_you_mean(name, valid)}"
         if near is None and " " in name and _at(value, where) is None:
             message = f"unknown key {quoted(name)}: put a text that contains a comma in quotes"
-        told.append(Finding(where, message, "key"))
+        findings.append(Finding(where, message, "key"))
     for where in missing:
         if where not in meant:
             inside = quoted(where[-2]) if len(where) > 1 else block
             place = f" in {inside}" if inside else ""
-            told.append(Finding(where[:-1], f"key {quoted(where[-1])} is missing{place}: add it", "key"))
-    return told
+            findings.append(Finding(where[:-1], f"key {quoted(where[-1])} is missing{place}: add it", "key"))
+    return findings
 
 
 def _said_by_validator(where: KeyPath, words: str, value: Any) -> Finding:
@@ -193,9 +193,9 @@ def _said_by_validator(where: KeyPath, words: str, value: Any) -> Finding:
     return Finding(where, words)
 
 
-def _wanted(kind: str, message: str, context: dict[str, Any], value: Any) -> str:
-    if kind in _WANTED:
-        return _WANTED[kind]
+def _expected(kind: str, message: str, context: dict[str, Any], value: Any) -> str:
+    if kind in _EXPECTED:
+        return _EXPECTED[kind]
     if kind in _BOUNDS:
         return _BOUNDS[kind].format(**context)
     if kind in ("literal_error", "enum"):

@@ -26,14 +26,14 @@ LONGEST = timedelta(days=36_500)
 
 
 def _duration(value: Any) -> Any:
-    found = value
+    duration = value
     if isinstance(value, str) and (match := _DURATION.fullmatch(value)):
-        found = timedelta(**{_UNITS[match["unit"]]: int(match["count"])})
-    if not isinstance(found, timedelta):
+        duration = timedelta(**{_UNITS[match["unit"]]: int(match["count"])})
+    if not isinstance(duration, timedelta):
         raise ValueError("must be a duration such as 30s, 5m, 2h or 1d")
-    if found > LONGEST:
+    if duration > LONGEST:
         raise ValueError(f"must be at most {LONGEST.days}d")
-    return found
+    return duration
 
 
 def _written(value: timedelta) -> str:

@@ -34,7 +34,7 @@ from components.platform.errors import RankmillError
 from components.platform.execute import StageResult
 from components.platform.settings import Settings
 from pipelines.language.check import load_plan
-from pipelines.language.hiding import known
+from pipelines.language.hiding import secrets
 from pipelines.language.load import pipeline_path
 from pipelines.language.plan import ALL, Plan, PlannedStage, Selection, select
 from pipelines.language.profile import active_profile, use_profile
@@ -259,7 +259,7 @@ def _use_profile() -> None:
         use_profile(None, fetch=_connection)
     except RankmillError as error:
         raise AirflowFailException(sentence(error)) from None
-    for secret in known():
+    for secret in secrets():
         mask_secret(secret)
 
 

@@ -19,7 +19,7 @@ from urllib.request import urlopen
 from components.platform.errors import BadInputError, RetryableError
 from components.platform.process_tree import ProcessTree
 from components.platform.settings import Settings
-from pipelines.language.hiding import known
+from pipelines.language.hiding import secrets
 from pipelines.run.airflow_home import (
     AIRFLOW_PORT,
     MLFLOW_PORT,
@@ -209,7 +209,7 @@ def _refuse_busy(ports: Mapping[str, int]) -> None:
 def _fresh(log: Path) -> Path | int:
     """Return an empty log; what a profile fetched is hidden in it, because Airflow hides it in its tasks' logs only."""
     log.write_bytes(b"")
-    return filtered(log) if known() else log
+    return filtered(log) if secrets() else log
 
 
 def _answers(url: str) -> bool:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.language.hiding import filter_command, hiding, known
+from pipelines.language.hiding import filter_command, hiding, secrets
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,7 +39,7 @@ def quiet_terminal(log: Path) -> Iterator[Console]:
     sys.stdout.flush()
     sys.stderr.flush()
     saved = {1: os.dup(1), 2: os.dup(2)}
-    target = filtered(log) if known() else os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    target = filtered(log) if secrets() else os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for descriptor in saved:
         os.dup2(target, descriptor)
     stream = os.fdopen(os.dup(saved[1]), "w", encoding="utf-8", errors="replace", buffering=1)
@@ -67,7 +67,7 @@ def filtered(log: Path) -> int:
     pipe = child.stdin
     if pipe is None:
         raise RuntimeError("a child was started without its stdin")
-    pipe.write(json.dumps(known()).encode() + b"\n")
+    pipe.write(json.dumps(secrets()).encode() + b"\n")
     pipe.flush()
     target = os.dup(pipe.fileno())
     pipe.close()

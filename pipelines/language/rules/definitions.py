@@ -53,10 +53,10 @@ def feature_services_exist(draft: PipelineDraft) -> Iterator[Finding]:
         if SERVICE not in component.config.model_fields:
             continue
         path = draft.path.parent / own if isinstance(own, str) else None
-        known = _services((path,)) if path is not None else _services(tuple(sorted(_SHIPPED.glob("*.py"))))
-        if known is not None and service not in known:
+        services = _services((path,)) if path is not None else _services(tuple(sorted(_SHIPPED.glob("*.py"))))
+        if services is not None and service not in services:
             place = own if path is not None else "features/definitions/"
-            hint = did_you_mean(service, known) if known else ""
+            hint = did_you_mean(service, services) if services else ""
             yield Finding(("stages", name, "with", SERVICE), f"{place} has no feature service {quoted(service)}{hint}")
 
 
@@ -120,8 +120,8 @@ def _other_times(node: ast.Call) -> Iterator[tuple[int, str]]:
         expected = {"timestamp_field": "event_timestamp", "created_timestamp_column": "created_timestamp"}
         value = keyword.value
         if isinstance(value, ast.Constant) and value.value != expected.get(str(keyword.arg), value.value):
-            wanted = expected[str(keyword.arg)]
-            yield value.lineno, f"{keyword.arg} is {value.value!r}, recipes write {wanted!r}: write that"
+            name = expected[str(keyword.arg)]
+            yield value.lineno, f"{keyword.arg} is {value.value!r}, recipes write {name!r}: write that"
 
 
 def _left_out(tree: ast.Module) -> Iterator[tuple[int, str]]:
@@ -134,9 +134,9 @@ def _left_out(tree: ast.Module) -> Iterator[tuple[int, str]]:
         for keyword in node.keywords
         if keyword.arg == "views"
     ]
-    held = [element for found in lists if isinstance(found, ast.Tuple | ast.List) for element in found.elts]
+    held = [element for listing in lists if isinstance(listing, ast.Tuple | ast.List) for element in listing.elts]
     names = {element.id for element in held if isinstance(element, ast.Name)}
-    if not all(isinstance(found, ast.Tuple | ast.List) for found in lists) or len(names) != len(held) or not held:
+    if not all(isinstance(listing, ast.Tuple | ast.List) for listing in lists) or len(names) != len(held) or not held:
         return  # the text does not tell
     for node in calls:
         if _called(node) != "FeatureService":
@@ -163,12 +163,12 @@ def _services(paths: tuple[Path, ...]) -> frozenset[str] | None:
     names: set[str] = set()
     for path in paths:
         try:
-            found = _services_of(path.read_bytes())
+            services = _services_of(path.read_bytes())
         except OSError:
             return None
-        if found is None:
+        if services is None:
             return None
-        names |= found
+        names |= services
     return frozenset(names)
 
 

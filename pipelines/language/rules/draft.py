@@ -157,8 +157,8 @@ class PipelineDraft(Draft[PipelineSpec]):
 
     def misspelt(self, stage: str, key: str) -> bool:
         """Return whether a stage has an unknown key that probably means `key`."""
-        known = {field.alias or name for name, field in StageSpec.model_fields.items()}
-        return key in {nearest(word, known) for word in self.block("stages", stage) if word not in known}
+        keys = {field.alias or name for name, field in StageSpec.model_fields.items()}
+        return key in {nearest(word, keys) for word in self.block("stages", stage) if word not in keys}
 
     def wires(self) -> Iterator[Wired]:
         """Yield every wire, in the order of the file."""
@@ -173,14 +173,14 @@ class PipelineDraft(Draft[PipelineSpec]):
             if (component := self.component(name)) is not None:
                 yield name, stage, component
 
-    def offers(self, wanted: type[Artifact], but: str) -> list[str]:
-        """Return each `stage.output` of other stages that fits where `wanted` is asked for."""
+    def offers(self, kind: type[Artifact], but: str) -> list[str]:
+        """Return each `stage.output` of other stages that fits where `kind` is asked for."""
         return [
             f"{name}.{output}"
             for name in self.block("stages")
             if name != but and (component := self.component(name)) is not None
             for output, made in component.output_types.items()
-            if issubclass(made, wanted)
+            if issubclass(made, kind)
         ]
 
     @cached_property

@@ -41,37 +41,37 @@ def name_is_free(draft: PipelineDraft) -> Iterator[Finding]:
 
 def files_are_written_out(draft: PipelineDraft) -> Iterator[Finding]:
     """Which file is read stands in the pipeline, not in a form that anybody may fill in."""
-    for where, found in _marked(draft):
-        if "${" in found.text:
+    for where, named in _marked(draft):
+        if "${" in named.text:
             yield Finding(where, "a file is named in the pipeline itself, not by a param: write its path")
 
 
 def files_lie_beside_the_pipeline(draft: PipelineDraft) -> Iterator[Finding]:
     """A file of definitions or a suite is in the pipeline's folder or below it, is there, and can be read."""
     folder = draft.path.parent.resolve()
-    for where, found in _marked(draft):
-        path = folder / found.text
-        if not found.mark.strict or path.suffix not in (".py", ".yaml") or "${" in found.text:
+    for where, named in _marked(draft):
+        path = folder / named.text
+        if not named.mark.strict or path.suffix not in (".py", ".yaml") or "${" in named.text:
             continue
         if not path.resolve().is_relative_to(folder):
-            yield Finding(where, f"{quoted(found.text)} lies outside the pipeline's folder: put the file beside it")
+            yield Finding(where, f"{quoted(named.text)} lies outside the pipeline's folder: put the file beside it")
         elif path.suffix == ".yaml" and path.parent.resolve() == folder:
             advice = f"put it into a folder below, such as expectations/{path.name}"
-            yield Finding(where, f"{quoted(found.text)} lies among the pipelines and would be read as one: {advice}")
+            yield Finding(where, f"{quoted(named.text)} lies among the pipelines and would be read as one: {advice}")
         elif not path.is_file():
             files = [file.relative_to(folder).as_posix() for file in _alike(folder, path)]
-            hint = did_you_mean(found.text, files) if files else ": write the file"
-            yield Finding(where, f"there is no {quoted(found.text)} beside the pipeline{hint}")
+            hint = did_you_mean(named.text, files) if files else ": write the file"
+            yield Finding(where, f"there is no {quoted(named.text)} beside the pipeline{hint}")
         elif path.suffix == ".py" and (fault := _fault(path)):
-            yield Finding(where, f"{found.text}:{fault}: correct the file")
+            yield Finding(where, f"{named.text}:{fault}: correct the file")
         elif path.suffix == ".py" and where[-1] == DEFINITIONS and (said := unread(path)):
-            yield Finding(where, f"{found.text}:{said[0]}: {said[1]}")
+            yield Finding(where, f"{named.text}:{said[0]}: {said[1]}")
 
 
 def _marked(draft: PipelineDraft) -> Iterator[tuple[KeyPath, Marked]]:
     for name, stage, component in draft.stages():
-        for found in marked(component.config, stage.with_):
-            yield ("stages", name, "with", *found.where), found
+        for named in marked(component.config, stage.with_):
+            yield ("stages", name, "with", *named.where), named
 
 
 def _alike(folder: Path, path: Path) -> Iterator[Path]:

@@ -56,10 +56,10 @@ def _file(folder: Path, named: str) -> Path | None:
 
 def _unknown(suite: suites.Suite) -> Iterator[tuple[int, str]]:
     """Yield line and sentence of each expectation and each moment that does not exist."""
-    known = expectation_names()
+    names = expectation_names()
     for rule in suite.contract.expectations:
-        if known and rule.expect not in known:
-            yield rule.line, f"no expectation {quoted(rule.expect)}{did_you_mean(rule.expect, known)}"
+        if names and rule.expect not in names:
+            yield rule.line, f"no expectation {quoted(rule.expect)}{did_you_mean(rule.expect, names)}"
         for value in rule.arguments.values():
             if isinstance(value, dict) and set(value) == {"from"} and value["from"] not in suites.REFERENCES:
                 named = str(value["from"])

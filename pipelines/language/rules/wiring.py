@@ -22,10 +22,10 @@ def component_exists(draft: PipelineDraft) -> Iterator[Finding]:
 def inputs_are_known(draft: PipelineDraft) -> Iterator[Finding]:
     """Every key of `in:` is an input of the component."""
     for name, _, component in draft.stages():
-        known = component.input_types
+        inputs = component.input_types
         for port in draft.block("stages", name, "in"):
-            if port not in known:
-                hint = did_you_mean(port, known) if known else ": it takes no inputs"
+            if port not in inputs:
+                hint = did_you_mean(port, inputs) if inputs else ": it takes no inputs"
                 yield Finding(
                     ("stages", name, "in", port), f"{component.name} has no input {quoted(port)}{hint}", "key"
                 )
@@ -37,9 +37,9 @@ def inputs_are_wired(draft: PipelineDraft) -> Iterator[Finding]:
         block = draft.block("stages", name).get("in", {})
         if not isinstance(block, dict) or draft.misspelt(name, "in"):
             continue
-        known = component.input_types
-        meant = {nearest(port, known) for port in block if port not in known}
-        for port, kind in known.items():
+        inputs = component.input_types
+        meant = {nearest(port, inputs) for port in block if port not in inputs}
+        for port, kind in inputs.items():
             if port not in block and port not in meant:
                 offers = draft.offers(kind, but=name)
                 hint = f"write {port}: {offers[0]}" if offers else f"add a stage that makes {kind.kind}"
@@ -66,13 +66,13 @@ def wires_fit(draft: PipelineDraft) -> Iterator[Finding]:
     for wire in draft.wires():
         producer, consumer = draft.component(wire.producer), draft.component(wire.stage)
         made = producer.output_types.get(wire.output) if producer else None
-        wanted = consumer.input_types.get(wire.input) if consumer else None
-        if consumer and made and wanted and not issubclass(made, wanted):
-            offers = draft.offers(wanted, but=wire.stage)
-            hint = f"{' or '.join(offers[:3])} would fit" if offers else f"add a stage that makes {wanted.kind}"
+        expected = consumer.input_types.get(wire.input) if consumer else None
+        if consumer and made and expected and not issubclass(made, expected):
+            offers = draft.offers(expected, but=wire.stage)
+            hint = f"{' or '.join(offers[:3])} would fit" if offers else f"add a stage that makes {expected.kind}"
             yield Finding(
                 wire.where,
-                f"input {quoted(wire.input)} of {consumer.name} takes {wanted.kind}, "
+                f"input {quoted(wire.input)} of {consumer.name} takes {expected.kind}, "
                 f"but {wire.producer}.{wire.output} is {made.kind}: {hint}",
             )
 

@@ -39,7 +39,7 @@ SEMANTIC = {
 
 @pytest.fixture(autouse=True)
 def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hiding, "_known", set())
+    monkeypatch.setattr(hiding, "_secrets", set())
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
