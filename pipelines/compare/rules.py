@@ -14,7 +14,7 @@ from components.rankers.tasks import tasks_of
 from pipelines.compare.spec import Candidate, ComparisonSpec, candidates, component_of
 from pipelines.language.check import load_plan
 from pipelines.language.load import shown
-from pipelines.language.params import misfit, references, resolve_config, substitute
+from pipelines.language.params import misfit, references, substitute
 from pipelines.language.plan import Plan, PlannedStage
 from pipelines.language.problems import Finding, KeyPath, PipelineError, quoted
 from pipelines.language.rules import CONFIG_RULES
@@ -66,10 +66,8 @@ class ComparisonDraft(Draft[ComparisonSpec]):
     @property
     def tasks(self) -> list[str]:
         """Tasks of the training set; none where its stage declares no roles."""
-        if self.dataset is None or not issubclass(self.dataset.component.config, Roles):
-            return []
-        roles = self.dataset.component.config.model_validate(resolve_config(self.dataset, self.params))
-        return [task.name for task in tasks_of(roles.declaration())]
+        roles = self.as_pipeline.config(self.spec.dataset) if self.dataset else None
+        return [task.name for task in tasks_of(roles.declaration())] if isinstance(roles, Roles) else []
 
     @cached_property
     def candidates(self) -> dict[str, tuple[str, Candidate]]:
@@ -80,8 +78,9 @@ class ComparisonDraft(Draft[ComparisonSpec]):
             for at, candidate in enumerate(candidates(self.spec, name))
         }
 
+    @cached_property
     def as_pipeline(self) -> PipelineDraft:
-        """Return the stages up to the training set, params put in, with every candidate as one stage more."""
+        """The stages up to the training set, params put in, with every candidate as one stage more."""
         plan, dataset = self.plan, self.dataset
         stages: dict[str, Any] = {}
         wires: dict[str, str] = {}
@@ -198,8 +197,7 @@ def params_fit(draft: ComparisonDraft) -> Iterator[Finding]:
 
 def configs_make_sense(draft: ComparisonDraft) -> Iterator[Finding]:
     """Every config that may run could be that of a stage which the training set is wired to."""
-    pipeline = draft.as_pipeline()
-    for finding in (finding for rule in CONFIG_RULES for finding in rule(pipeline)):
+    for finding in (finding for rule in CONFIG_RULES for finding in rule(draft.as_pipeline)):
         where = finding.where if finding.where[1] in draft.candidates else finding.otherwise or finding.where
         stage, inner = str(where[1]), where[3:]
         if stage in draft.candidates:
@@ -215,9 +213,10 @@ def configs_make_sense(draft: ComparisonDraft) -> Iterator[Finding]:
 
 def references_name_tasks(draft: ComparisonDraft) -> Iterator[Finding]:
     """A published number is about a task of the training set."""
+    tasks = draft.tasks
     for at, reference in enumerate(draft.spec.references):
-        if draft.tasks and reference.task not in draft.tasks:
-            message = f"no task {quoted(reference.task)}{did_you_mean(reference.task, draft.tasks)}"
+        if tasks and reference.task not in tasks:
+            message = f"no task {quoted(reference.task)}{did_you_mean(reference.task, tasks)}"
             yield Finding(("references", at, "task"), message)
 
 

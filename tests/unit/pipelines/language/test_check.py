@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import importlib
+import inspect
 import json
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,11 +19,16 @@ from hypothesis import strategies as st
 from components.platform.catalog import catalog
 from components.platform.errors import MissingError
 from components.platform.settings import ROOT
+from pipelines.compare import rules as comparison_rules
+from pipelines.compare.rules import RULES as COMPARISON_RULES
+from pipelines.language import rules
 from pipelines.language.check import examine, load_plan
 from pipelines.language.load import PIPELINES, Document, parse, pipeline_names, pipeline_path, read
 from pipelines.language.plan import Plan
 from pipelines.language.problems import PipelineError, Problem
 from pipelines.language.rules import RULES
+from pipelines.language.rules.profile import PROFILE_RULES
+from pipelines.language.rules.ranker import trainings
 
 NAMES = pipeline_names()
 TEXTS = {name: pipeline_path(name).read_text(encoding="utf-8") for name in NAMES}
@@ -190,9 +198,19 @@ def test_a_broken_file_beside_it_breaks_no_other_pipeline(tmp_path: Path) -> Non
         load_plan(tmp_path / "movielens_memory.yaml")
 
 
-def test_every_rule_is_listed_once_and_says_what_it_asks_for() -> None:
-    assert len(set(RULES)) == len(RULES)
-    assert all(rule.__doc__ and rule.__doc__.endswith(".") for rule in RULES)
+def test_every_rule_is_asked_once_takes_one_draft_and_says_what_it_asks_for() -> None:
+    asked = [*RULES, *PROFILE_RULES, *COMPARISON_RULES]
+    assert len(set(asked)) == len(asked)
+    assert all(rule.__doc__ and rule.__doc__.endswith(".") for rule in asked)
+    assert all([*inspect.signature(rule).parameters] == ["draft"] for rule in asked)
+    rooms = [importlib.import_module(f"{rules.__name__}.{room.name}") for room in pkgutil.iter_modules(rules.__path__)]
+    written = {
+        function
+        for room in (*rooms, comparison_rules)
+        for name, function in inspect.getmembers(room, inspect.isfunction)
+        if not name.startswith("_") and [*inspect.signature(function).parameters] == ["draft"]
+    }
+    assert written - {trainings} == {*asked}
 
 
 def test_loading_is_light() -> None:
