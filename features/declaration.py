@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from features.ground.field_docs import field_docs
+
+if TYPE_CHECKING:
+    from pydantic import GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 """A name from YAML that becomes a column, a task, a file or a graph input."""
 
 
 class Frozen(BaseModel):
-    """Immutable value with no surprises: unknown keys are errors."""
+    """Immutable value with no surprises: unknown keys are errors. The string below a field is its documentation."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Describe each key by the string below its field."""
+        schema = handler(core_schema)
+        properties, docs = handler.resolve_ref_schema(schema).get("properties", {}), field_docs(cls)
+        for name, info in cls.model_fields.items():
+            if name in docs and (key := info.alias or name) in properties:
+                properties[key].setdefault("description", docs[name])
+        return schema
 
 
 class Window(Frozen):

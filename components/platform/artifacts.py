@@ -10,7 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
+
+from features.declaration import Frozen
 
 
 @dataclass(frozen=True)
@@ -22,10 +24,8 @@ class Page:
     """What a reader finds there."""
 
 
-class Artifact(BaseModel):
+class Artifact(Frozen):
     """Reference to a published, immutable directory."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: ClassVar[str] = "artifact"
     schema_version: ClassVar[int] = 1

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import entry_points
-from types import MappingProxyType
 
-from components.platform.artifacts import Artifact
+from components.platform.artifacts import Artifact, artifact_kinds
 from components.platform.contract import ComponentSpec
 from components.platform.errors import BadInputError, MissingError, did_you_mean
 from components.platform.offers import read_offers
@@ -31,41 +30,42 @@ BUILTIN = tuple(name for names in ROOMS.values() for name in names)
 
 @dataclass(frozen=True)
 class Catalog(Mapping[str, ComponentSpec]):
-    """Every component by name, ours first.
+    """Every component by name, ours first; one of ours is imported when it is asked for."""
 
-    Attributes:
-        specs: what can be used.
-        refused: see `Offers`; a name of ours that is in here too may not be run before that is settled.
-    """
-
-    specs: Mapping[str, ComponentSpec]
+    offered: Mapping[str, ComponentSpec]
+    """What other packages bring."""
     refused: Mapping[str, str]
+    """See `Offers`; a name of ours that is in here too may not be run before that is settled."""
 
     def __getitem__(self, name: str) -> ComponentSpec:
-        return self.specs[name]
+        return _ours(name) if name in BUILTIN else self.offered[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in BUILTIN or name in self.offered
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.specs)
+        return iter((*BUILTIN, *self.offered))
 
     def __len__(self) -> int:
-        return len(self.specs)
+        return len(BUILTIN) + len(self.offered)
 
     def fault(self, name: str) -> str | None:
         """Return in one sentence why a pipeline cannot use `name`, or None when it can."""
         if name in self.refused:
             return self.refused[name]
-        return None if name in self.specs else f"no component {name!r}{did_you_mean(name, self.specs)}"
+        return None if name in self else f"no component {name!r}{did_you_mean(name, self)}"
+
+
+def _ours(name: str) -> ComponentSpec:
+    room = next(room for room, names in ROOMS.items() if name in names)
+    spec: ComponentSpec = importlib.import_module(f"components.{room}.{name}.config").COMPONENT
+    return spec
 
 
 @cache
 def catalog() -> Catalog:
     """Return every component: ours, and those that installed packages offer."""
-    found: dict[str, ComponentSpec] = {
-        name: importlib.import_module(f"components.{room}.{name}.config").COMPONENT
-        for room, names in ROOMS.items()
-        for name in names
-    }
-    kinds = {kind.kind: kind for spec in found.values() for kind in _artifacts(spec)}
+    kinds = artifact_kinds()  # ours stand in one light file
 
     def adopted(spec: ComponentSpec, package: str, top: str) -> ComponentSpec:
         """Return a component of another package with that package's version and whole source in its cache key."""
@@ -78,7 +78,7 @@ def catalog() -> Catalog:
         return replace(spec, package=package, sources=(*spec.sources, top)) if package else spec
 
     offers = read_offers(entry_points(group=ENTRY_POINTS), ComponentSpec, "component", BUILTIN, adopted)
-    return Catalog(MappingProxyType(found | dict(offers.usable)), offers.refused)
+    return Catalog(offers.usable, offers.refused)
 
 
 def _artifacts(spec: ComponentSpec) -> tuple[type[Artifact], ...]:

@@ -12,11 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
-
 from components.platform.artifacts import Artifact, artifact_fields
 from components.platform.columns import UNKNOWN, Flow
-from features.declaration import Window
+from features.declaration import Frozen, Window
 
 if TYPE_CHECKING:
     from components.platform.settings import Settings
@@ -26,16 +24,12 @@ MLFLOW_RUN_ID = "mlflow_run_id"
 """Annotation of what a stage publishes: the MLflow run of the training it came from."""
 
 
-class ComponentConfig(BaseModel):
+class ComponentConfig(Frozen):
     """Base of every `with:` block: unknown keys are errors, values are final."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-
-class Ports(BaseModel):
+class Ports(Frozen):
     """Base of `Inputs` and `Outputs`: every field is annotated with an artifact type."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class NoInputs(Ports):

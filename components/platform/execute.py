@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from components.platform.artifacts import Artifact
 from components.platform.cache import RUN, CacheMode, Start, cache_key, earlier_result, key_parts, looks_back
@@ -26,16 +26,14 @@ from components.platform.errors import BadInputError, MissingError, RankmillErro
 from components.platform.settings import Settings, quiet_engines
 from components.platform.sources import modules_of, source_files
 from components.platform.store import ArtifactRef, StageRecord, Store, open_store, sha256_json
-from features.declaration import Window
+from features.declaration import Frozen, Window
 from features.ground.files import is_gone, write_durably
 
 log = logging.getLogger("rankmill")
 
 
-class StageRequest(BaseModel):
+class StageRequest(Frozen):
     """Everything one stage needs, as JSON."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     component: str
     config: dict[str, Any] = Field(default_factory=dict)
@@ -48,14 +46,12 @@ class StageRequest(BaseModel):
     start: Start = "cache"
 
 
-class StageResult(BaseModel):
+class StageResult(Frozen):
     """What a stage did: references, not bytes. This is what XCom carries.
 
     Attributes:
         no_news: outputs that a pipeline which waits for them need not start for.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     stage: str
     component: str

@@ -9,20 +9,19 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from components.platform.artifacts import Artifact, artifact_kinds
 from components.platform.errors import MissingError
+from features.declaration import Frozen
 from features.ground.files import sha256_file
 from features.ground.plain_names import FileName, FolderName
 
 MANIFEST = "manifest.json"
 
 
-class ArtifactRef(BaseModel):
+class ArtifactRef(Frozen):
     """What travels in XCom: a typed reference, never bytes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: str
     uri: str
@@ -47,14 +46,12 @@ class ArtifactRef(BaseModel):
         return cls(kind=artifact.kind, uri=artifact.uri, digest=artifact.digest)
 
 
-class Manifest(BaseModel):
+class Manifest(Frozen):
     """The last file of an artifact.
 
     `files` maps relative names to sha256; `digest` covers kind, schema version and `files` only, so
     that the same bytes have the same digest whoever made them.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: str
     schema_version: int
@@ -69,15 +66,13 @@ class Manifest(BaseModel):
     created_at: datetime
 
 
-class StageRecord(BaseModel):
+class StageRecord(Frozen):
     """The last file of a published stage: what it made, from what, and in how long.
 
     `explanation` holds the parts of the cache key; `config` and `sources` say in full what two of them
     only digest: the values of the config, and the digest of each source file by module and name; `made_by`
     is ``pipeline.stage``. Records of earlier releases lack all three.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     component: FolderName
     component_version: str

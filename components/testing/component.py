@@ -40,6 +40,7 @@ from components.platform.settings import ROOT, Settings
 from components.platform.sources import modules_of, source_files
 from components.platform.store import ArtifactRef, Store, open_store
 from features.declaration import Window
+from features.ground.field_docs import field_docs
 
 WINDOW = Window(start=datetime(2024, 1, 1, tzinfo=UTC), end=datetime(2024, 2, 1, tzinfo=UTC))
 """Window of a run unless a test names another: January 2024."""
@@ -152,7 +153,8 @@ class ComponentDeclaration:
     def test_every_config_field_is_described_and_unknown_keys_are_errors(self) -> None:
         """The editor shows a sentence for each key, and a misspelt key is noticed."""
         config = self.component.config
-        undescribed = [name for name, field in config.model_fields.items() if not field.description]
+        told = field_docs(config)
+        undescribed = [n for n, field in config.model_fields.items() if not (field.description or told.get(n))]
         _require(not undescribed, f"config keys without a docstring below them: {undescribed}")
         _require(config.model_config.get("extra") == "forbid", "unknown config keys are not errors")
         _require(config.model_config.get("frozen"), "a config can be changed")

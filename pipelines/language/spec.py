@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     AfterValidator,
     BeforeValidator,
-    ConfigDict,
     Field,
     PlainSerializer,
     StringConstraints,
@@ -71,8 +70,6 @@ Tag = Annotated[str, StringConstraints(min_length=1, max_length=100), AfterValid
 
 class SpecModel(Frozen):
     """Base of the file's blocks; field docstrings become the JSON Schema's descriptions."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Schedule(SpecModel):

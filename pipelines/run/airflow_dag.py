@@ -43,7 +43,6 @@ from pipelines.language.spec import ParamSpec, Schedule
 from pipelines.run.doctor import rooms_problem
 from pipelines.run.task import Attempt, InterruptedRunError, end_children, may_pass, process, run_stage, sentence
 from pipelines.show.dag_doc import dag_doc, stage_doc
-from pipelines.show.report import report_when_ended
 
 START = datetime(1, 1, 2, tzinfo=UTC)
 """Fixed start of every DAG: Airflow gives a run of an earlier day no task, so there is no earlier day.
@@ -197,6 +196,8 @@ class StageOperator(BaseOperator):
             raise kind(f"stage {self._stage.name!r} was {stop}") from None
         finally:
             if process.observer is None:
+                from pipelines.show.report import report_when_ended  # parsing a DAG needs none of it
+
                 report_when_ended(self._plan, run.run_id, Settings.from_environment())
         # Airflow publishes an event for each outlet that the task has when it ends.
         self.outlets = []

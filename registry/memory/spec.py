@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from features.declaration import Frozen, Name
 
@@ -21,8 +21,6 @@ Pool = Literal["softmax", "ratio"]
 
 class SketchStore(Frozen):
     """Hashed buckets of sums: fixed size, and reading costs the same after a thousand rows and after a billion."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     kind: Literal["sketch"] = "sketch"
     """Hashed buckets."""
@@ -47,8 +45,6 @@ class SketchStore(Frozen):
 
 class ExactStore(Frozen):
     """The rows themselves, searched exactly for those with the most similar keys."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     kind: Literal["exact"] = "exact"
     """Rows, searched exactly."""

@@ -87,6 +87,18 @@ def test_parsing_imports_no_engine(shipped: dict[str, Any]) -> None:
     assert sorted(HEAVY & {*shipped["modules"]}) == []
 
 
+def test_a_plan_imports_the_components_that_its_pipeline_names() -> None:
+    code = (
+        "import sys; from pipelines.language.check import load_plan; load_plan('movielens_daily')\n"
+        "print(*(name for name in sys.modules if name.startswith('components.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "components.train.train_ranker.config" in done.stdout
+    assert not {"components.judge.simulate_policy.config", "components.ingest.ingest_kuairand.config"} & {
+        *done.stdout.split()
+    }
+
+
 def test_a_dag_says_what_its_file_says(shipped: dict[str, Any]) -> None:
     dag = shipped["dags"]["movielens_daily"]
     assert dag["cron"] == "0 2 * * *" and dag["catchup"] is False and dag["active"] == 1

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import product
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from features.declaration import Frozen
 from registry.memory.spec import ExactStore, SketchStore, StoreChoice
@@ -20,8 +20,6 @@ Number = TypeVar("Number", int, float)
 
 class SketchStores(Frozen):
     """Hashed buckets of sums: fixed size, and reading costs the same after a thousand rows and after a billion."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     kind: Literal["sketch"] = "sketch"
     """Hashed buckets."""
@@ -38,8 +36,6 @@ class SketchStores(Frozen):
 
 class ExactStores(Frozen):
     """The rows themselves, searched exactly for those with the most similar keys."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     kind: Literal["exact"] = "exact"
     """Rows, searched exactly."""
