@@ -15,8 +15,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.casts import FLOATS, INTEGERS, as_dtype
-from features.declaration import FIRST, MISSING_ELEMENT, PADDING, UNKNOWN, FieldSpec, Frozen, Name
-from features.encoding import ORDERED, FieldEncoding
+from features.declaration import (
+    FIRST,
+    MISSING_ELEMENT,
+    ORDERED,
+    PADDING,
+    UNKNOWN,
+    FieldEncoding,
+    FieldSpec,
+    Frozen,
+    Name,
+)
 from features.ground.errors import BadInputError, did_you_mean
 from features.moments import moments
 
@@ -32,12 +41,12 @@ class FittedField(Frozen):
 
     Attributes:
         name: feature and column name.
-        kind: see `features.encoding.FieldEncoding`.
+        kind: see `features.declaration.FieldEncoding`.
         dtype: Feast dtype of the column, such as ``int64``, ``float32`` or ``array<string>``.
         table: feature whose vocabulary, and so whose embedding table, is used; None for numbers.
         buckets: rows of a hash encoding.
         length: longest history kept; width of a vector.
-        order: how the column lists a history, see `features.encoding.FieldEncoding`.
+        order: how the column lists a history, see `features.declaration.FieldEncoding`.
         timed_by: feature with the times of this history.
         request_time: column with the time of the request, of which an elapsed time is counted back.
         mean: training mean of a normalised number, without values far from the others: see `features.moments`.

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from features.declaration import Frozen
 from features.ground.errors import BadInputError, MissingError, did_you_mean
-from features.ground.yaml_text import Words, YamlText, parse
+from features.ground.yaml_text import Words, YamlText, parse, stripped
 
 FOLDER = Path(__file__).resolve().parent / "expectations"
 """Where suites live: one file each, named like the suite."""
@@ -104,10 +104,10 @@ class Expectation(BaseModel):
         given |= {f"where, {one.column}": one.value for one in self.where}
         for name, value in given.items():
             for text in _texts(value):
-                if text != text.strip():
+                if text != stripped(text):
                     raise ValueError(
                         f"{name} holds {text!r}, but texts are read without white space at their ends: write "
-                        f"{text.strip()!r}"
+                        f"{stripped(text)!r}"
                     )
         return self
 

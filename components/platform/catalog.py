@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import entry_points
 
-from components.platform.artifacts import Artifact, artifact_kinds
+from components.platform import artifacts
 from components.platform.contract import ComponentSpec
 from components.platform.errors import BadInputError, MissingError, did_you_mean
 from components.platform.offers import read_offers
@@ -65,24 +65,21 @@ def _ours(name: str) -> ComponentSpec:
 @cache
 def catalog() -> Catalog:
     """Return every component: ours, and those that installed packages offer."""
-    kinds = artifact_kinds()  # ours stand in one light file
+    types = [value for value in vars(artifacts).values() if isinstance(value, type)]
+    kinds = {kind.kind: kind for kind in types if issubclass(kind, artifacts.Artifact)}
 
     def adopted(spec: ComponentSpec, package: str, top: str) -> ComponentSpec:
         """Return a component of another package with that package's version and whole source in its cache key."""
         module, _, function = spec.entrypoint.partition(":")
         if "." not in module or not function:
             raise BadInputError(f"has the entrypoint {spec.entrypoint!r}, which is no package.module:function")
-        for kind in _artifacts(spec):
+        for kind in (*spec.input_types.values(), *spec.output_types.values()):
             if kinds.setdefault(kind.kind, kind) is not kind:
                 raise BadInputError(f"has an artifact {kind.__name__} of kind {kind.kind!r}, which is another's")
         return replace(spec, package=package, sources=(*spec.sources, top)) if package else spec
 
     offers = read_offers(entry_points(group=ENTRY_POINTS), ComponentSpec, "component", BUILTIN, adopted)
     return Catalog(offers.usable, offers.refused)
-
-
-def _artifacts(spec: ComponentSpec) -> tuple[type[Artifact], ...]:
-    return (*spec.input_types.values(), *spec.output_types.values())
 
 
 def component(name: str) -> ComponentSpec:

@@ -1,8 +1,7 @@
 """Which Feast objects exist? Every module in this folder that holds a `DEFINITIONS`.
 
 To add a feature: write a source with its recipe, a view and a service in a module here (see
-`movielens.py`), end it with `DEFINITIONS = Definitions(...)`, and re-export its objects in
-`features/feast_repo.py` for the `feast` command line.
+`movielens.py`), and end it with `DEFINITIONS = Definitions(...)`.
 """
 
 from __future__ import annotations

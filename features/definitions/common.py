@@ -13,7 +13,7 @@ from features.definitions.recipe import Activity
 # Whole days only, because the offline store rejects mixed units; zero means that it never expires.
 NEVER = timedelta(0)
 
-# Tags carry the default encoding: the keys of `features.encoding.FieldEncoding`, and `role: auxiliary`
+# Tags carry the default encoding: the keys of `features.declaration.FieldEncoding`, and `role: auxiliary`
 # for a feature that the ranker does not see unless the pipeline includes it by name.
 COUNT = {"kind": "bin", "buckets": "32"}
 AUXILIARY = {"role": "auxiliary"}

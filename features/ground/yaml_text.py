@@ -40,6 +40,8 @@ _PLAIN_WORDS = (
     ("control characters are not allowed", "there is a control character in the text: remove it"),
 )  # fmt: skip
 """What libyaml says, and what it means to the person who wrote the file."""
+BLANKS = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
+"""White space as the engine strips it from the ends of every text of a file."""
 
 
 @dataclass(frozen=True)
@@ -265,3 +267,8 @@ def _span(event: Any) -> Span:
     start, end = event.start_mark, event.end_mark
     width = end.column - start.column if end.line == start.line else 1
     return Span(start.line + 1, start.column + 1, max(1, width))
+
+
+def stripped(text: str) -> str:
+    """Return a text of a YAML file as a text of a data file is read: without white space at its ends."""
+    return text.strip(BLANKS)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from features.declaration import Frozen, Name, Window
+from features.declaration import FieldEncoding, Frozen, Name, Window
 from features.definitions import Definitions, load_definitions
-from features.encoding import FieldEncoding
 from features.ground.errors import BadInputError
 
 

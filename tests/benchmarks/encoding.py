@@ -63,8 +63,8 @@ def _ours(path: str, names: list[str]) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq
     import torch
 
+    from features.declaration import FieldEncoding
     from features.encode import Encoder
-    from features.encoding import FieldEncoding
 
     options = {
         "rate": FieldEncoding(kind="bin", buckets=BINS),

@@ -22,10 +22,9 @@ from components.data.training_set import SPLITS, EncodedSplit, SplitName, write_
 from components.platform.artifacts import TrainingSet
 from components.platform.contract import RunContext
 from components.platform.errors import BadInputError, MissingError, did_you_mean
-from features.declaration import RankerSchema, Window
+from features.declaration import FieldEncoding, RankerSchema, Window
 from features.definitions import Definitions
 from features.encode import Encoder
-from features.encoding import FieldEncoding
 from features.services.own_definitions import definitions_of
 from features.services.service import ServiceSnapshot, describe
 

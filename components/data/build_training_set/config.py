@@ -11,8 +11,7 @@ from components.data.build_training_set.columns import FLOW
 from components.platform.artifacts import EventsTable, FeatureTables, TrainingSet
 from components.platform.contract import ComponentConfig, ComponentSpec, Ports
 from components.platform.paths import DefinitionsFile
-from features.declaration import Declaration, Frozen, Name, Window
-from features.encoding import FieldEncoding
+from features.declaration import Declaration, FieldEncoding, Frozen, Name, Window
 
 ROW = "row_id"
 """Column of a training set's raw rows: their number, in the order of time."""

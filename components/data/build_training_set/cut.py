@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from features.declaration import ORDERED
 from features.encode import Encoder, FittedField
-from features.encoding import ORDERED
 
 _CONTRARY = 0.5
 """Share of rows whose times run against the order that was declared, above which the declaration is doubted."""

@@ -9,13 +9,14 @@ from zoneinfo import available_timezones
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from components.ingest.ingest_table.columns import FLOW
-from components.ingest.ingest_table.rule import parse, stripped
+from components.ingest.ingest_table.rule import parse
 from components.ingest.ingest_table.time_format import checked
 from components.platform.artifacts import EventsTable
 from components.platform.contract import ComponentConfig, ComponentSpec, NoInputs, Ports
 from components.platform.errors import did_you_mean
 from components.platform.paths import DataFiles
 from features.declaration import Name
+from features.ground.yaml_text import stripped
 
 ColumnType = Literal["string", "int64", "float64", "bool", "array<string>", "array<int64>"]
 """Type that a column is published in; the Feast dtype of a feature that is made of it."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, cast
 
+from features.ground.yaml_text import stripped
+
 Operator = Literal["==", "!=", "<=", ">=", "<", ">", "in", "not in"]
 Scalar = int | float | str
 _NUMBER = r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?"
@@ -20,8 +22,6 @@ _CONDITION = re.compile(
 )
 _JOINED = re.compile(r"(and|or)\b")
 _LARGEST = 1e30
-BLANKS = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
-"""White space as the engine strips it from the ends of every text of a file."""
 EXAMPLES = "the name of a 0/1 column, or comparisons such as rating >= 4 and status in ('paid', 'sent')"
 
 
@@ -92,11 +92,6 @@ def parse(text: str) -> Rule:
     if len(alternatives) == len(alternatives[0]) == 1 and first["op"] is first["member"] is None:
         return Rule(flag=first["quoted"] or first["column"])
     return Rule(None, tuple(tuple(map(_condition, every)) for every in alternatives))
-
-
-def stripped(text: str) -> str:
-    """Return a text of the config as a text of a file is read: without white space at its ends."""
-    return text.strip(BLANKS)
 
 
 def _condition(match: re.Match[str]) -> Condition:

@@ -17,9 +17,9 @@ from components.ingest.csv_lines import header_lines, open_quote
 from components.ingest.csv_table import reason
 from components.ingest.ingest_table.config import Table
 from components.ingest.ingest_table.files import Source
-from components.ingest.ingest_table.rule import stripped
 from components.ingest.ingest_table.zones import with_known_zones
 from components.platform.errors import BadInputError, no_columns
+from features.ground.yaml_text import stripped
 
 _HEADER_BYTES = 1 << 20
 _BLOCK_BYTES = 4 << 20

@@ -46,12 +46,11 @@ def test_every_source_can_be_moved_with_its_artifact_and_excludes_late_rows() ->
 
 
 def test_the_feast_command_loads_one_file_and_that_file_names_every_object() -> None:
-    from feast.repo_operations import get_repo_files
-
-    from features import feast_repo
+    from feast.repo_operations import get_repo_files, parse_repo
 
     assert get_repo_files(FEATURES) == [FEATURES / "feast_repo.py"]
-    definitions = load_definitions()
-    wanted = {id(o) for o in (*definitions.entities, *definitions.views, *definitions.services)}
-    wanted |= {id(view.batch_source) for view in definitions.views}
-    assert {id(getattr(feast_repo, name)) for name in feast_repo.__all__} == wanted
+    definitions, found = load_definitions(), parse_repo(FEATURES)
+    assert {one.name for one in found.entities} - {"__dummy"} == {one.name for one in definitions.entities}
+    assert {one.name for one in found.feature_views} == {one.name for one in definitions.views}
+    assert {one.name for one in found.feature_services} == {one.name for one in definitions.services}
+    assert {one.name for one in found.data_sources} == {view.batch_source.name for view in definitions.views}

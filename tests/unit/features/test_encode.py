@@ -12,9 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.declaration import FIRST, PADDING, UNKNOWN
+from features.declaration import FIRST, PADDING, UNKNOWN, FieldEncoding
 from features.encode import LARGEST, Encoder
-from features.encoding import FieldEncoding
 from features.ground.errors import BadInputError
 
 TRAIN = pa.table(

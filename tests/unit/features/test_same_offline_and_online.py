@@ -16,10 +16,10 @@ from feast.types import Array, Bool, Float32, Float64, Int32, Int64, String, Uni
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from features.declaration import FieldEncoding
 from features.definitions import Definitions
 from features.definitions.common import NEVER, source
 from features.encode import Encoder
-from features.encoding import FieldEncoding
 from features.joins.store import ENTITY_TIME, ROW_ID, arrow_type, historical, materialize, open_offline, open_shared
 from features.services.service import dtype_name
 from features.tables import write_table

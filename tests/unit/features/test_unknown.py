@@ -6,8 +6,8 @@ import pyarrow as pa
 import pytest
 
 from components.data.build_training_set.unknown import unknown_notes, unknown_shares
+from features.declaration import FieldEncoding
 from features.encode import Encoder
-from features.encoding import FieldEncoding
 from registry.serving.incoming import count_unknown
 
 IDS = ("user_id", "item_id")

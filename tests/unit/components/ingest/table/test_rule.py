@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.ingest.ingest_table.rule import BLANKS, Condition, Rule, parse
+from components.ingest.ingest_table.rule import Condition, Rule, parse
 from components.ingest.ingest_table.scan import Scan
 from components.ingest.ingest_table.typed import label
 from components.platform.errors import BadInputError
+from features.ground.yaml_text import BLANKS
 from tests.unit.components.ingest.table.conftest import Read
 
 

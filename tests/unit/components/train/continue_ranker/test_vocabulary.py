@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.train.continue_ranker.vocabulary import Known, Seen, grow, seen_in
+from features.declaration import FieldEncoding
 from features.encode import Encoder, FittedField
-from features.encoding import FieldEncoding
 
 IDS = st.integers(0, 12)
 DAY = st.integers(0, 40)

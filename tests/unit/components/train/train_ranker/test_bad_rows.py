@@ -13,8 +13,8 @@ import pytest
 from components.data.training_set import EncodedSplit, read_encoded, read_schema, write_encoded
 from components.platform.errors import BadInputError
 from components.train.train_ranker.feed import open_split
+from features.declaration import FieldEncoding
 from features.encode import Encoder
-from features.encoding import FieldEncoding
 
 Array = np.ndarray[Any, Any]
 
