@@ -37,18 +37,15 @@ class Frozen(BaseModel):
 
 
 class Window(Frozen):
-    """A half-open interval ``[start, end)`` of UTC time.
-
-    Attributes:
-        start: first moment inside.
-        end: first moment after it.
-        known_until: rows stored at this moment or later are left out, so that the same window gives the same rows
-            whenever it is read; None takes whatever is stored.
-    """
+    """A half-open interval ``[start, end)`` of UTC time."""
 
     start: AwareDatetime
+    """First moment inside."""
     end: AwareDatetime
+    """First moment after it."""
     known_until: AwareDatetime | None = Field(None, exclude_if=lambda moment: moment is None)
+    """Rows stored at this moment or later are left out, so that the same window gives the same rows whenever it is
+    read; None takes whatever is stored."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Window:
@@ -66,24 +63,21 @@ class Window(Frozen):
 
 
 class Declaration(Frozen):
-    """The roles columns play in a table of impressions.
-
-    Attributes:
-        feedback: ordered binary labels, shallow to deep (click, then conversion). With `funnel`
-            every deeper label implies the shallower ones.
-        funnel: whether the labels are nested.
-        user: column of the user id (groups GAUC).
-        item: column of the item id.
-        time: column of the impression's time, UTC.
-        domain: column of the business domain (scenario, placement, age band), or None.
-    """
+    """The roles columns play in a table of impressions."""
 
     feedback: tuple[Name, ...] = Field(min_length=1)
+    """Ordered binary labels, shallow to deep (click, then conversion). With `funnel` every deeper label implies the
+    shallower ones."""
     funnel: bool = True
+    """Whether the labels are nested."""
     user: Name = "user_id"
+    """Column of the user id (groups GAUC)."""
     item: Name = "item_id"
+    """Column of the item id."""
     time: Name = "event_timestamp"
+    """Column of the impression's time, UTC."""
     domain: Name | None = None
+    """Column of the business domain (scenario, placement, age band), or None."""
 
 
 def conditional_name(deep: str, shallow: str) -> str:
@@ -92,29 +86,26 @@ def conditional_name(deep: str, shallow: str) -> str:
 
 
 class FieldSpec(Frozen):
-    """One model input, as the encoder produces it and the ranker and the ONNX graph consume it.
-
-    Attributes:
-        name: feature name; also the graph input's name.
-        kind: ``categorical`` is an int64 index per row; ``numeric`` a float32 per row; ``sequence`` int64
-            indices per row, most recent first, padded at the end with 0; ``elapsed`` float32 seconds per row from
-            each event of a history to the request, below 0 where there is no event or it lies after the request;
-            ``vector`` float32 numbers per row, zero where the vector is missing.
-        size: rows of the embedding table (categorical and sequence); 0 otherwise.
-        table: name of the embedding table; fields with the same table share it.
-        length: longest sequence or history kept, width of a vector; 0 for one value per row.
-        pooled: whether a sequence is an unordered bag (genres) rather than a history.
-        timed_by: the ``elapsed`` field that says when the events of this sequence happened; sequences with the
-            same one are attributes of the same events, position by position: one stream.
-    """
+    """One model input, as the encoder produces it and the ranker and the ONNX graph consume it."""
 
     name: Name
+    """Feature name; also the graph input's name."""
     kind: Literal["categorical", "numeric", "sequence", "elapsed", "vector"]
+    """``categorical`` is an int64 index per row; ``numeric`` a float32 per row; ``sequence`` int64 indices per row,
+    most recent first, padded at the end with 0; ``elapsed`` float32 seconds per row from each event of a history to the
+    request, below 0 where there is no event or it lies after the request; ``vector`` float32 numbers per row, zero
+    where the vector is missing."""
     size: int = 0
+    """Rows of the embedding table (categorical and sequence); 0 otherwise."""
     table: Name | None = None
+    """Name of the embedding table; fields with the same table share it."""
     length: int = 0
+    """Longest sequence or history kept, width of a vector; 0 for one value per row."""
     pooled: bool = False
+    """Whether a sequence is an unordered bag (genres) rather than a history."""
     timed_by: Name | None = None
+    """The ``elapsed`` field that says when the events of this sequence happened; sequences with the same one are
+    attributes of the same events, position by position: one stream."""
 
     @property
     def embedded(self) -> bool:
@@ -140,54 +131,48 @@ FIRST = 2
 
 
 class RankerSchema(Frozen):
-    """Everything a ranker must know about the data to build itself.
-
-    Attributes:
-        declaration: roles of the columns.
-        fields: model inputs, sorted by name.
-        base_rates: share of positives per feedback in the training split, for bias initialisation.
-        domains: known domain values, sorted; empty when there is no domain.
-        sides: by field, whether it describes the user or the item; a field left out describes the request.
-        rows: training rows.
-        trained_from: time of the earliest training row.
-        trained_until: every row used to fit or to select the model is earlier than this.
-    """
+    """Everything a ranker must know about the data to build itself."""
 
     declaration: Declaration
+    """Roles of the columns."""
     fields: tuple[FieldSpec, ...]
+    """Model inputs, sorted by name."""
     base_rates: dict[str, float]
+    """Share of positives per feedback in the training split, for bias initialisation."""
     domains: tuple[str, ...] = ()
+    """Known domain values, sorted; empty when there is no domain."""
     sides: dict[Name, Literal["user", "item"]] = Field(default_factory=dict)
+    """By field, whether it describes the user or the item; a field left out describes the request."""
     rows: int = 0
+    """Training rows."""
     trained_from: AwareDatetime | None = None
+    """Time of the earliest training row."""
     trained_until: AwareDatetime | None = None
+    """Every row used to fit or to select the model is earlier than this."""
 
 
 class FieldEncoding(Frozen):
-    """Encoding of one feature; every key left out keeps the default of the feature's Feast dtype.
-
-    Attributes:
-        kind: `vocabulary` indexes the values of the training split; `hash` maps any value to one of
-            `buckets` rows; `normalise` is (x − mean) / std, without sentinels far from all other values;
-            `bin` cuts at training quantiles into `buckets` embedded rows; `sequence` is an ordered history; `bag` an
-            unordered set; `elapsed` turns the times of a history (int64 µs since 1970 UTC) into seconds before the
-            request; `vector` passes `length` numbers on as they are, for a vector that another model computed.
-        buckets: rows of a hash or bin encoding.
-        min_count: values rarer than this in the training split count as unknown.
-        shares: feature whose vocabulary and embedding table this one uses.
-        length: longest history kept, its newest end; width of a vector.
-        order: how the column lists a history: its newest value first, as recipes do, or its oldest. The ranker reads
-            it newest first either way.
-        timed_by: the `elapsed` feature with the times of this history.
-    """
+    """Encoding of one feature; every key left out keeps the default of the feature's Feast dtype."""
 
     kind: Literal["vocabulary", "hash", "normalise", "bin", "sequence", "bag", "elapsed", "vector"] | None = None
+    """`vocabulary` indexes the values of the training split; `hash` maps any value to one of `buckets` rows;
+    `normalise` is (x − mean) / std, without sentinels far from all other values; `bin` cuts at training quantiles into
+    `buckets` embedded rows; `sequence` is an ordered history; `bag` an unordered set; `elapsed` turns the times of a
+    history (int64 µs since 1970 UTC) into seconds before the request; `vector` passes `length` numbers on as they are,
+    for a vector that another model computed."""
     buckets: int = Field(10_000, ge=2)
+    """Rows of a hash or bin encoding."""
     min_count: int = Field(1, ge=1)
+    """Values rarer than this in the training split count as unknown."""
     shares: Name | None = None
+    """Feature whose vocabulary and embedding table this one uses."""
     length: int = Field(50, ge=1, le=1000)
+    """Longest history kept, its newest end; width of a vector."""
     order: Literal["newest_first", "oldest_first"] = "newest_first"
+    """How the column lists a history: its newest value first, as recipes do, or its oldest. The ranker reads it newest
+    first either way."""
     timed_by: Name | None = None
+    """The `elapsed` feature with the times of this history."""
 
     @model_validator(mode="after")
     def _an_order_of_values(self) -> Self:

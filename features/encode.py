@@ -37,49 +37,43 @@ LARGEST = 10.0
 
 
 class FittedField(Frozen):
-    """How one feature is encoded, with what was learned from the training split.
-
-    Attributes:
-        name: feature and column name.
-        kind: see `features.declaration.FieldEncoding`.
-        dtype: Feast dtype of the column, such as ``int64``, ``float32`` or ``array<string>``.
-        table: feature whose vocabulary, and so whose embedding table, is used; None for numbers.
-        buckets: rows of a hash encoding.
-        length: longest history kept; width of a vector.
-        order: how the column lists a history, see `features.declaration.FieldEncoding`.
-        timed_by: feature with the times of this history.
-        request_time: column with the time of the request, of which an elapsed time is counted back.
-        mean: training mean of a normalised number, without values far from the others: see `features.moments`.
-        scale: training standard deviation of the same, 1 where it is constant.
-        edges: inner edges of a binned number.
-        time: whether the column held times, which are read as seconds since 1970 UTC.
-    """
+    """How one feature is encoded, with what was learned from the training split."""
 
     name: Name
+    """Feature and column name."""
     kind: Kind
+    """See `features.declaration.FieldEncoding`."""
     dtype: str
+    """Feast dtype of the column, such as ``int64``, ``float32`` or ``array<string>``."""
     table: Name | None = None
+    """Feature whose vocabulary, and so whose embedding table, is used; None for numbers."""
     buckets: int = 0
+    """Rows of a hash encoding."""
     length: int = 0
+    """Longest history kept; width of a vector."""
     order: Literal["newest_first", "oldest_first"] = "newest_first"
+    """How the column lists a history, see `features.declaration.FieldEncoding`."""
     timed_by: Name | None = None
+    """Feature with the times of this history."""
     request_time: Name | None = None
+    """Column with the time of the request, of which an elapsed time is counted back."""
     mean: float = 0.0
+    """Training mean of a normalised number, without values far from the others: see `features.moments`."""
     scale: float = 1.0
+    """Training standard deviation of the same, 1 where it is constant."""
     edges: tuple[float, ...] = ()
+    """Inner edges of a binned number."""
     time: bool = False
+    """Whether the column held times, which are read as seconds since 1970 UTC."""
 
 
 class Encoder(Frozen):
-    """The fitted encoding of every feature of a ranker.
-
-    Attributes:
-        fitted: one entry per feature, sorted by name.
-        vocabularies: known values by table, sorted; value i has index i + 2.
-    """
+    """The fitted encoding of every feature of a ranker."""
 
     fitted: tuple[FittedField, ...]
+    """One entry per feature, sorted by name."""
     vocabularies: dict[Name, tuple[int, ...] | tuple[str, ...]]
+    """Known values by table, sorted; value i has index i + 2."""
 
     @classmethod
     def fit(

@@ -39,17 +39,14 @@ _WORDS = Words("suite", twice="key {key} stands twice")
 
 
 class Where(Frozen):
-    """Rows that an expectation looks at.
-
-    Attributes:
-        column: column to compare.
-        op: comparison; `is null` and `is not null` take no value.
-        value: what to compare with; a list for `in` and `not in`.
-    """
+    """Rows that an expectation looks at."""
 
     column: str
+    """Column to compare."""
     op: Literal["==", "!=", "<", "<=", ">", ">=", "in", "not in", "is null", "is not null"] = "=="
+    """Comparison; `is null` and `is not null` take no value."""
     value: bool | int | float | str | list[int] | list[float] | list[str] | None = None
+    """What to compare with; a list for `in` and `not in`."""
 
     @model_validator(mode="after")
     def _value_fits(self) -> Self:
@@ -68,22 +65,20 @@ class Expectation(BaseModel):
     """One rule: an expectation by its snake name, and what happens to a table that breaks it.
 
     Keys that are not named here are arguments of the expectation; the engine's adapter checks them.
-
-    Attributes:
-        expect: such as ``expect_column_values_to_be_between``.
-        action: `fail` stops the run, `warn` is shown, `quarantine` sends the broken rows aside.
-        why: sentence for the reader of the data docs.
-        where: rows that are looked at; every row when absent. Several conditions must all hold.
-        line: line of the rule in its file; set by the loader.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
     expect: str = Field(pattern=r"^[a-z][a-z_0-9]*$")
+    """Such as ``expect_column_values_to_be_between``."""
     action: Action = "fail"
+    """`fail` stops the run, `warn` is shown, `quarantine` sends the broken rows aside."""
     why: str = ""
+    """Sentence for the reader of the data docs."""
     where: tuple[Where, ...] = ()
+    """Rows that are looked at; every row when absent. Several conditions must all hold."""
     line: int = Field(0, alias=_LINE)
+    """Line of the rule in its file; set by the loader."""
 
     @model_validator(mode="before")
     @classmethod
@@ -149,17 +144,14 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 class Contract(Frozen):
-    """What a suite's file says: rules in the order they are reported.
-
-    Attributes:
-        description: what the contract protects.
-        max_quarantined: largest share of rows that may be sent aside; more breaks the contract.
-        expectations: the rules; one with `columns` stands for one rule per column.
-    """
+    """What a suite's file says: rules in the order they are reported."""
 
     description: str = ""
+    """What the contract protects."""
     max_quarantined: float = Field(0.05, ge=0, le=1)
+    """Largest share of rows that may be sent aside; more breaks the contract."""
     expectations: tuple[Expectation, ...] = Field(min_length=1)
+    """The rules; one with `columns` stands for one rule per column."""
 
 
 @dataclass(frozen=True)

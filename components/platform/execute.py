@@ -47,11 +47,7 @@ class StageRequest(Frozen):
 
 
 class StageResult(Frozen):
-    """What a stage did: references, not bytes. This is what XCom carries.
-
-    Attributes:
-        no_news: outputs that a pipeline which waits for them need not start for.
-    """
+    """What a stage did: references, not bytes. This is what XCom carries."""
 
     stage: str
     component: str
@@ -61,6 +57,7 @@ class StageResult(Frozen):
     outputs: dict[str, ArtifactRef]
     notes: list[str]
     no_news: tuple[str, ...] = ()
+    """Outputs that a pipeline which waits for them need not start for."""
 
 
 def execute(request: StageRequest, settings: Settings | None = None) -> StageResult:

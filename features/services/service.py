@@ -11,57 +11,48 @@ from features.ground.errors import BadInputError
 
 
 class FeatureSnapshot(Frozen):
-    """One feature of a service.
-
-    Attributes:
-        name: column in the training rows and feature in online answers.
-        view: feature view it comes from.
-        dtype: Feast dtype, such as ``int64``, ``float32`` or ``array<string>``.
-        encoding: default encoding from the field's tags; None leaves it to the dtype.
-        auxiliary: whether the ranker sees it only when the pipeline encodes it by name.
-    """
+    """One feature of a service."""
 
     name: Name
+    """Column in the training rows and feature in online answers."""
     view: str
+    """Feature view it comes from."""
     dtype: str
+    """Feast dtype, such as ``int64``, ``float32`` or ``array<string>``."""
     encoding: FieldEncoding | None = None
+    """Default encoding from the field's tags; None leaves it to the dtype."""
     auxiliary: bool = False
+    """Whether the ranker sees it only when the pipeline encodes it by name."""
 
 
 class SourceSnapshot(Frozen):
-    """The table behind one feature view.
-
-    Attributes:
-        name: source name, also its recipe's.
-        view: feature view that reads it.
-        file: file name inside the `FeatureTables` artifact.
-        keys: entity key columns and their dtypes.
-        ttl_days: age in days after which a row counts as missing; 0 never.
-    """
+    """The table behind one feature view."""
 
     name: str
+    """Source name, also its recipe's."""
     view: str
+    """Feature view that reads it."""
     file: str
+    """File name inside the `FeatureTables` artifact."""
     keys: dict[str, str]
+    """Entity key columns and their dtypes."""
     ttl_days: int
+    """Age in days after which a row counts as missing; 0 never."""
 
 
 class ServiceSnapshot(Frozen):
-    """A feature service as it was when its tables were computed.
-
-    Attributes:
-        service: name.
-        features: sorted by name.
-        sources: sorted by name.
-        window: impressions the tables were computed from.
-        rows: rows per source.
-    """
+    """A feature service as it was when its tables were computed."""
 
     service: Name
+    """Name."""
     features: tuple[FeatureSnapshot, ...]
+    """Sorted by name."""
     sources: tuple[SourceSnapshot, ...]
+    """Sorted by name."""
     window: Window
+    """Impressions the tables were computed from."""
     rows: dict[str, int]
+    """Rows per source."""
 
     @property
     def keys(self) -> dict[str, str]:

@@ -83,33 +83,30 @@ class RunOutcome:
 
 
 class RunStart(Frozen):
-    """What a run set out to do.
-
-    Attributes:
-        pipeline: name of the pipeline.
-        run_id: id of the run.
-        moment: time the run is for.
-        started_at: when it began.
-        stages: names of its stages, in order.
-        params: params given to it; the others had their defaults.
-        options: further options of the command, such as ``--from train``.
-        by: who runs it.
-        host: machine of the process.
-        pid: the process; None of a scheduler's run, whose stages have a process each.
-        process_started: when the process began, as psutil tells it: numbers of processes come again.
-    """
+    """What a run set out to do."""
 
     pipeline: str
+    """Name of the pipeline."""
     run_id: str
+    """Id of the run."""
     moment: AwareDatetime
+    """Time the run is for."""
     started_at: AwareDatetime
+    """When it began."""
     stages: tuple[str, ...]
+    """Names of its stages, in order."""
     params: dict[str, Any] = Field(default_factory=dict)
+    """Params given to it; the others had their defaults."""
     options: tuple[str, ...] = ()
+    """Further options of the command, such as ``--from train``."""
     by: Literal["rankmill run", "airflow"] = "airflow"
+    """Who runs it."""
     host: str = ""
+    """Machine of the process."""
     pid: int | None = None
+    """The process; None of a scheduler's run, whose stages have a process each."""
     process_started: float | None = None
+    """When the process began, as psutil tells it: numbers of processes come again."""
 
     @property
     def is_alive(self) -> bool:
@@ -125,35 +122,29 @@ class RunStart(Frozen):
 
 
 class StageFailure(Frozen):
-    """The last failure of a stage.
-
-    Attributes:
-        failed: name of the stage.
-        message: one sentence.
-        at: when.
-    """
+    """The last failure of a stage."""
 
     failed: str
+    """Name of the stage."""
     message: str
+    """One sentence."""
     at: AwareDatetime
+    """When."""
 
 
 class RunEnd(Frozen):
-    """How a run of this command line ended.
-
-    Attributes:
-        state: success, failed or stopped.
-        seconds: how long it took.
-        failed: stage that failed, empty when it was none.
-        message: what went wrong, empty when nothing did.
-        again: the command that continues it, empty when there is nothing to continue.
-    """
+    """How a run of this command line ended."""
 
     state: Literal["success", "failed", "stopped"]
+    """Success, failed or stopped."""
     seconds: float
+    """How long it took."""
     failed: str = ""
+    """Stage that failed, empty when it was none."""
     message: str = ""
+    """What went wrong, empty when nothing did."""
     again: str = ""
+    """The command that continues it, empty when there is nothing to continue."""
 
 
 @dataclass(frozen=True)

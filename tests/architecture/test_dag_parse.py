@@ -89,7 +89,8 @@ def test_parsing_imports_no_engine(shipped: dict[str, Any]) -> None:
 
 def test_a_plan_imports_the_components_that_its_pipeline_names() -> None:
     code = (
-        "import sys; from pipelines.language.check import load_plan; load_plan('movielens_daily')\n"
+        "import sys; from pipelines.language.check import load_plan, pipeline_path\n"
+        "load_plan(pipeline_path('movielens_daily'))\n"
         "print(*(name for name in sys.modules if name.startswith('components.')))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -14,28 +14,25 @@ from features.ground.files import write_durably
 
 
 class OnlineMarker(Frozen):
-    """The last finished write of a service into the online store.
-
-    Attributes:
-        service: feature service.
-        digest: digest of the `FeatureTables` that the values come from.
-        window: impressions that they were computed from.
-        views: feature views that hold the values of these tables.
-        values: sha256 of the table behind each of them. A view that lacks it is written again: one whose tables are
-            being computed, or that an earlier release wrote.
-        online: identity of the online store, see `features.joins.store.online_identity`.
-        finished_at: when the write ended.
-        definitions: name of the file that defines the service; empty for `features/definitions/`.
-    """
+    """The last finished write of a service into the online store."""
 
     service: Name
+    """Feature service."""
     digest: str
+    """Digest of the `FeatureTables` that the values come from."""
     window: Window
+    """Impressions that they were computed from."""
     views: tuple[str, ...]
+    """Feature views that hold the values of these tables."""
     values: dict[str, str] = Field(default_factory=dict)
+    """Sha256 of the table behind each of them. A view that lacks it is written again: one whose tables are being
+    computed, or that an earlier release wrote."""
     online: str
+    """Identity of the online store, see `features.joins.store.online_identity`."""
     finished_at: AwareDatetime
+    """When the write ended."""
     definitions: str = ""
+    """Name of the file that defines the service; empty for `features/definitions/`."""
 
 
 def folder(feast: Path) -> Path:

@@ -60,35 +60,32 @@ class Outputs(Ports):
 
 
 class ExpectationResult(Frozen):
-    """One expectation's outcome.
-
-    Attributes:
-        expectation: snake name.
-        column: column or columns it is about; None for the whole table.
-        arguments: everything else it was asked, as text.
-        action: what happens when it is broken.
-        passed: whether it holds.
-        checked: rows it was checked on.
-        broken: rows that break it; 0 for an expectation about a figure of the whole column or table.
-        examples: up to five broken rows, ``row 17: 9``.
-        observed: the figure it found, where it is about a figure.
-        problem: why it could not be checked at all; empty when it could.
-        why: the suite's reason for it.
-        line: its line in the suite.
-    """
+    """One expectation's outcome."""
 
     expectation: str
+    """Snake name."""
     column: str | None
+    """Column or columns it is about; None for the whole table."""
     arguments: dict[str, str]
+    """Everything else it was asked, as text."""
     action: Literal["fail", "warn", "quarantine"]
+    """What happens when it is broken."""
     passed: bool
+    """Whether it holds."""
     checked: int
+    """Rows it was checked on."""
     broken: int
+    """Rows that break it; 0 for an expectation about a figure of the whole column or table."""
     examples: tuple[str, ...] = ()
+    """Up to five broken rows, ``row 17: 9``."""
     observed: str = ""
+    """The figure it found, where it is about a figure."""
     problem: str = ""
+    """Why it could not be checked at all; empty when it could."""
     why: str = ""
+    """The suite's reason for it."""
     line: int = 0
+    """Its line in the suite."""
 
     @property
     def label(self) -> str:
@@ -97,23 +94,20 @@ class ExpectationResult(Frozen):
 
 
 class SuiteResult(Frozen):
-    """All outcomes of one suite over one table.
-
-    Attributes:
-        suite: name of the suite.
-        rows: rows of the table.
-        kept: rows that were not sent aside.
-        max_quarantined: largest share of rows that may be sent aside.
-        passed: whether the contract holds.
-        expectations: outcomes in the order of the suite.
-    """
+    """All outcomes of one suite over one table."""
 
     suite: str
+    """Name of the suite."""
     rows: int
+    """Rows of the table."""
     kept: int
+    """Rows that were not sent aside."""
     max_quarantined: float
+    """Largest share of rows that may be sent aside."""
     passed: bool
+    """Whether the contract holds."""
     expectations: tuple[ExpectationResult, ...]
+    """Outcomes in the order of the suite."""
 
 
 def _gives(config: Config, inputs: Mapping[str, Columns]) -> Mapping[str, Columns]:

@@ -60,39 +60,33 @@ class Outputs(Ports):
 
 
 class TableGrowth(Frozen):
-    """What became of the rows of one embedding table.
-
-    Attributes:
-        table: the feature that owns it.
-        rows: values with a row of their own now.
-        carried: values that had one in the predecessor.
-        new: values that had none.
-        expired: values of the predecessor that lost theirs.
-        not_admitted: values in the training rows that are too rare for one.
-    """
+    """What became of the rows of one embedding table."""
 
     table: Name
+    """The feature that owns it."""
     rows: int
+    """Values with a row of their own now."""
     carried: int
+    """Values that had one in the predecessor."""
     new: int
+    """Values that had none."""
     expired: int
+    """Values of the predecessor that lost theirs."""
     not_admitted: int
+    """Values in the training rows that are too rare for one."""
 
 
 class Continuation(Frozen):
-    """Where training started.
-
-    Attributes:
-        ranker_digest: digest of the predecessor's ranker; empty when training started from nothing.
-        reason: why it did; empty when it did not.
-        optimiser: why the optimiser's values were not carried on; empty when they were, or nothing was.
-        tables: one entry per vocabulary, sorted.
-    """
+    """Where training started."""
 
     ranker_digest: str
+    """Digest of the predecessor's ranker; empty when training started from nothing."""
     reason: str
+    """Why it did; empty when it did not."""
     optimiser: str
+    """Why the optimiser's values were not carried on; empty when they were, or nothing was."""
     tables: tuple[TableGrowth, ...]
+    """One entry per vocabulary, sorted."""
 
 
 COMPONENT = ComponentSpec(

@@ -14,17 +14,14 @@ MODEL_VERSION = "model_version"
 
 
 class Taken(Frozen):
-    """What was taken, or why nothing was.
-
-    Attributes:
-        ranker_digest: digest of the `Ranker` in the folder `ranker`; empty without one.
-        reason: why there is none; empty with one.
-        as_expected: whether a model that starts from nothing is what a reader expects: there was no champion yet.
-    """
+    """What was taken, or why nothing was."""
 
     ranker_digest: str = ""
+    """Digest of the `Ranker` in the folder `ranker`; empty without one."""
     reason: str = ""
+    """Why there is none; empty with one."""
     as_expected: bool = True
+    """Whether a model that starts from nothing is what a reader expects: there was no champion yet."""
 
 
 class Config(ComponentConfig):

@@ -30,25 +30,22 @@ log = logging.getLogger("rankmill")
 
 
 class Position(Frozen):
-    """Where training was.
-
-    Attributes:
-        epoch: the epoch, from 1.
-        step: steps of it that were taken; 0 stands for its beginning.
-        loss: sum of the epoch's losses so far, each times its rows.
-        best: best score of an epoch so far; None before the first.
-        without_progress: epochs since the best one.
-        history: lines of the progress file so far.
-        state: sha256 of the tensors' file.
-    """
+    """Where training was."""
 
     epoch: int = 1
+    """The epoch, from 1."""
     step: int = 0
+    """Steps of it that were taken; 0 stands for its beginning."""
     loss: float = 0.0
+    """Sum of the epoch's losses so far, each times its rows."""
     best: float | None = None
+    """Best score of an epoch so far; None before the first."""
     without_progress: int = 0
+    """Epochs since the best one."""
     history: tuple[Progress, ...] = ()
+    """Lines of the progress file so far."""
     state: str = ""
+    """Sha256 of the tensors' file."""
 
 
 def save(directory: Path, position: Position, tensors: dict[str, Tensor], keep: int) -> str | None:

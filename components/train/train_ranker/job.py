@@ -31,47 +31,41 @@ def lock_of(training: Path) -> Path:
 
 
 class Adaptation(Frozen):
-    """That a trained ranker is adapted to one domain instead of training from nothing on all rows.
-
-    Attributes:
-        ranker: local directory of a `Ranker`; every worker must see it.
-        domain: value of the domain whose rows are used.
-        method: `lora` trains an adapter, `full` every weight, `scratch` fresh weights, to compare with.
-        lora: the adapter's shape.
-    """
+    """That a trained ranker is adapted to one domain instead of training from nothing on all rows."""
 
     ranker: Path
+    """Local directory of a `Ranker`; every worker must see it."""
     domain: str
+    """Value of the domain whose rows are used."""
     method: Literal["lora", "full", "scratch"]
+    """`lora` trains an adapter, `full` every weight, `scratch` fresh weights, to compare with."""
     lora: LoraConfig
+    """The adapter's shape."""
 
 
 class TrainingJob(Frozen):
-    """Everything the training process needs.
-
-    Attributes:
-        name: name of the Ray Train run.
-        dataset: local directory of a `TrainingSet`.
-        directory: where weights, progress and failure are written; every worker must see it.
-        config: the `with:` block.
-        ray_address: a cluster's address, or None to start a local one.
-        ray_temp: folder of the local cluster's sockets and logs; its path must be short.
-        adaptation: what to adapt, or None to train a new ranker on all rows.
-        continues: local directory of a `Ranker` whose rows and weights training starts from; every worker must see it.
-        carries_optimiser: whether its optimiser values go on too.
-        keeps_optimiser: whether the best epoch's optimiser values are kept beside its weights.
-    """
+    """Everything the training process needs."""
 
     name: str
+    """Name of the Ray Train run."""
     dataset: Path
+    """Local directory of a `TrainingSet`."""
     directory: Path
+    """Where weights, progress and failure are written; every worker must see it."""
     config: Config
+    """The `with:` block."""
     ray_address: str | None = None
+    """A cluster's address, or None to start a local one."""
     ray_temp: Path | None = None
+    """Folder of the local cluster's sockets and logs; its path must be short."""
     adaptation: Adaptation | None = None
+    """What to adapt, or None to train a new ranker on all rows."""
     continues: Path | None = None
+    """Local directory of a `Ranker` whose rows and weights training starts from; every worker must see it."""
     carries_optimiser: bool = False
+    """Whether its optimiser values go on too."""
     keeps_optimiser: bool = False
+    """Whether the best epoch's optimiser values are kept beside its weights."""
 
     @property
     def private(self) -> Path:
