@@ -45,7 +45,7 @@ class Position(Frozen):
     history: tuple[Progress, ...] = ()
     """Lines of the progress file so far."""
     state: str = ""
-    """Sha256 of the tensors' file."""
+    """sha256 of the tensors' file."""
 
 
 def save(directory: Path, position: Position, tensors: dict[str, Tensor], keep: int) -> str | None:
