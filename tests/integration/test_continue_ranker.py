@@ -30,6 +30,7 @@ from registry.champion.promotion import Promotions, Request
 from registry.serving.answer import answer
 from registry.serving.served_model import ServedModel
 from registry.versions.client import Registry
+from tests.ingesting import MOVIELENS
 from tests.trained import publish
 from tests.unit.registry.tiny_models import write_model
 
@@ -73,7 +74,7 @@ class Shop:
 
     def datasets(self, *ends: datetime) -> list[Any]:
         """Return a training set per day; features as of each row come from the same tables."""
-        events = [self.run("ingest_movielens", end, {"release": "ml-100k"}).outputs["events"] for end in ends]
+        events = [self.run("ingest_table", end, MOVIELENS).outputs["events"] for end in ends]
         service = {"feature_service": "movielens_ranker"}
         features = self.run("materialize_features", ends[-1], service | {"online": False}, table=events[-1])
         asked = service | {"feedback": ["like", "love"], "domain": "age_band", "encode": {"item_id": {"min_count": 3}}}

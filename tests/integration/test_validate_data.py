@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from components.data.validate_data.component import check_table
 from components.data.validate_data.config import SuiteResult
-from components.ingest.ingest_movielens.component import events_schema
+from components.ingest.ingest_table.component import events_schema
+from components.ingest.ingest_table.config import Config as Table
 from components.platform.artifacts import EventsTable
 from components.platform.errors import BadInputError, ContractViolationError
 from components.platform.execute import StageRequest, StageResult, execute
@@ -27,6 +28,7 @@ from components.platform.settings import Settings
 from components.platform.store import ArtifactRef, open_store
 from features import suites
 from features.declaration import Window
+from tests.ingesting import MOVIELENS
 
 pytestmark = pytest.mark.engine
 
@@ -94,7 +96,7 @@ def table_with(change: Change | None = None) -> pa.Table:
     columns = good_events()
     if change:
         change(columns)
-    return pa.table(columns, schema=events_schema())
+    return pa.table(columns, schema=events_schema(Table.model_validate(MOVIELENS)))
 
 
 def folder(ref: ArtifactRef) -> Path:
@@ -193,7 +195,7 @@ def test_a_broken_contract_stops_with_one_sentence_and_a_page(world: World, chan
     [
         (lambda: table_with().drop_columns(["love"]), "expect_table_columns_to_match_set"),
         (
-            lambda: table_with().set_column(5, "like", table_with()["like"].cast("int64")),
+            lambda: table_with().set_column(4, "like", table_with()["like"].cast("int64")),
             "expect_column_type_to_be on 'like' (type_ int8) fails: observed int64",
         ),
         (

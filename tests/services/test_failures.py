@@ -74,7 +74,7 @@ def test_redis_is_down(world: World) -> None:
 @pytest.mark.usefixtures("unharmed")
 def test_the_bucket_is_not_there(world: World) -> None:
     said = failed(world.differing(RANKMILL_PROD_ARTIFACTS="s3://absent/artifacts"))
-    assert said.startswith("ingest failed: cannot publish ingest_movielens to s3://absent/artifacts/ingest_movielens/")
+    assert said.startswith("ingest failed: cannot publish ingest_table to s3://absent/artifacts/ingest_table/")
     assert said.endswith(
         ": The specified bucket does not exist; nothing was published, free space or fix the store and run again"
     )

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.ingest.download import ensure_files
+from components.ingest.download import ensure_files, paths_of
 from components.ingest.events_table import inside, raw_annotations, schema_of, with_attributes, write_events
 from components.ingest.ingest_household import logs
 from components.ingest.ingest_household.clock import covered, day_starts
 from components.ingest.ingest_household.config import COLUMNS, Config, Outputs
 from components.ingest.ingest_household.raw_files import once, scan
-from components.ingest.ingest_household.release import RELEASE
+from components.ingest.wheels import SHIPPED
 from components.platform.contract import NoInputs, RunContext
 from components.platform.errors import BadInputError
 from features.declaration import Window
@@ -49,10 +49,9 @@ def run(inputs: NoInputs, config: Config, context: RunContext) -> Outputs:
     import polars as pl
     import pyarrow.parquet as pq
 
-    folder = ensure_files(
-        RELEASE, context.settings.data, download=config.download, verify=config.verify, report=context.progress
-    )
-    for name, digest in raw_annotations(RELEASE.paths(folder)).items():
+    source, data = SHIPPED["household-offers"], context.settings.data
+    folder = ensure_files(source, data, download=config.download, verify=config.verify, report=context.progress)
+    for name, digest in raw_annotations(paths_of(source, data)).items():
         context.annotate(name, digest)
     tables = read_tables(folder, config, context.window)
     draft = context.draft("events")

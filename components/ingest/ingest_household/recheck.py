@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from components.ingest.download import changed_since
 from components.ingest.ingest_household.config import Config, Outputs
-from components.ingest.ingest_household.release import RELEASE
+from components.ingest.wheels import SHIPPED
 from components.platform.settings import Settings
 
 
 def raw_files_are_unchanged(outputs: Outputs, config: Config, settings: Settings) -> str | None:
     """Return which raw file differs from the one that was read, or None."""
-    return changed_since(outputs.events, RELEASE, settings, verify=config.verify)
+    return changed_since(outputs.events, SHIPPED["household-offers"], settings, verify=config.verify)

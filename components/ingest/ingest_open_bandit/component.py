@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from components.ingest.download import ensure_files
 from components.ingest.events_table import inside, raw_annotations, schema_of, with_attributes, write_events
 from components.ingest.ingest_open_bandit.config import COLUMNS, PRODUCT_CODES, USER_CODES, Config, Outputs
-from components.ingest.ingest_open_bandit.release import RELEASE, log_name, needed, products_name
+from components.ingest.ingest_open_bandit.release import log_name, needed, products_name
+from components.ingest.wheels import SHIPPED
 from components.platform.contract import NoInputs, RunContext
 from features.declaration import Window
 
@@ -29,9 +30,8 @@ def run(inputs: NoInputs, config: Config, context: RunContext) -> Outputs:
         BadInputError: a file is damaged, or the window holds no impression.
         MissingError: a file is absent and may not be downloaded.
     """
-    folder = ensure_files(
-        RELEASE, context.settings.data, download=config.download, verify=config.verify, report=context.progress
-    )
+    source, data = SHIPPED["open-bandit"], context.settings.data
+    folder = ensure_files(source, data, download=config.download, verify=config.verify, report=context.progress)
     files = {name: folder / name for name in needed(config.policy, config.campaigns)}
     for name, digest in raw_annotations(files).items():
         context.annotate(name, digest)

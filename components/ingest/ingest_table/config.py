@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from components.ingest.ingest_table.columns import FLOW
 from components.ingest.ingest_table.rule import parse
 from components.ingest.ingest_table.time_format import checked
+from components.ingest.wheels import SHIPPED, Shipped, Wheel
 from components.platform.artifacts import EventsTable
 from components.platform.contract import ComponentConfig, ComponentSpec, NoInputs, Ports
 from components.platform.errors import did_you_mean
@@ -42,6 +43,15 @@ class Key(ComponentConfig):
     """Name in the file."""
     type: Literal["string", "int64"] = "string"
     """Type of the ids, which the Feast entity must have as well."""
+    numbered: bool = False
+    """Whether texts are published as whole numbers: the place of the id's row in the table of users or items, from 1.
+    An id without a row there is an error."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.numbered and self.type != "int64":
+            raise ValueError("places are whole numbers: say type: int64 beside numbered")
+        return self
 
 
 class Time(ComponentConfig):
@@ -73,8 +83,16 @@ class Time(ComponentConfig):
         return self
 
 
+def _as_fields_are_read(words: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(stripped(word) for word in words))
+
+
+Words = Annotated[tuple[str, ...], AfterValidator(_as_fields_are_read)]
+"""Texts, compared with fields without white space at the ends."""
+
+
 class Column(ComponentConfig):
-    """A column that is published as it is."""
+    """A column that is published as it is, or as bands of its numbers."""
 
     type: ColumnType
     """Type to publish it in."""
@@ -86,6 +104,18 @@ class Column(ComponentConfig):
     """Between the values of an array in a text."""
     optional: bool = False
     """Whether files may lack the column, such as those written before it came; their rows miss the value."""
+    null_values: Words = ()
+    """Texts that mean missing in this column, besides those of the table."""
+    bands: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(None, min_length=1)
+    """First whole number of every band but the lowest: `[25, 35]` publishes `under_25`, `25_34` and `35_plus`."""
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        if self.bands is not None and self.type != "string":
+            raise ValueError(f"bands are words such as under_{self.bands[0]}: say type: string beside them")
+        if self.bands is not None and list(self.bands) != sorted(set(self.bands)):
+            raise ValueError(f"bands must ascend, each number once: {sorted(set(self.bands))}")
+        return self
 
     @model_validator(mode="after")
     def _one_wish(self) -> Self:
@@ -110,21 +140,23 @@ class Table(ComponentConfig):
     files: DataFiles
     """CSV (`.csv`, `.csv.gz`) or Parquet files, one pattern such as `impressions/*.csv`: relative to the pipeline's
     file, absolute, `data://…` below the data folder, or any fsspec URL."""
-    delimiter: Annotated[str, AfterValidator(_a_delimiter)] = Field(",", min_length=1, max_length=1)
-    """Between the fields of a CSV file."""
+    delimiter: Annotated[str, AfterValidator(_a_delimiter)] | None = Field(None, min_length=1, max_length=1)
+    """Between the fields of a CSV file, a comma when left out. With it a file of any name but `.parquet` is one."""
     names: tuple[ColumnName, ...] | None = Field(None, min_length=1)
     """Names of the columns, in order, of CSV files whose first line is a row already."""
-    null_values: tuple[str, ...] | None = None
+    names_end_at: str | None = Field(None, min_length=1, max_length=1)
+    """Sign at which the names in the first line of a CSV file end: with `:` the column `rating:float` is `rating`."""
+    null_values: Words | None = None
     """Texts that mean missing, as an empty field or element does, such as NULL or \\N. Left out, a note tells of such
     words in ids and texts; an empty list says that they are meant."""
     multiline: bool = False
     """Whether a text in quotes may go on in the next line of a CSV file. Otherwise that is an error, because a quote
     that is never closed looks the same."""
 
-    @field_validator("null_values")
-    @classmethod
-    def _as_fields_are_read(cls, words: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        return words and tuple(dict.fromkeys(stripped(word) for word in words))
+    @property
+    def field_delimiter(self) -> str:
+        """What stands between the fields of a CSV file."""
+        return self.delimiter or ","
 
     @model_validator(mode="after")
     def _each_name_once(self) -> Self:
@@ -158,6 +190,9 @@ class Entities(Table):
 class Config(Table):
     """Where the tables lie, and which column means what."""
 
+    source: Shipped | Wheel | None = None
+    """Where files below `data://` come from when they are absent: a wheel, by its name if it is a known one. Tables
+    name the files, such as `data://ml-100k/ml-100k.inter`."""
     user: ColumnName | Key
     """Column of the user's id, published as `user_id`."""
     item: ColumnName | Key
@@ -196,7 +231,24 @@ class Config(Table):
         if self.created is None and (self.late_hours is not None or self.duplicates == "latest"):
             what = "late_hours" if self.late_hours is not None else "duplicates: latest"
             raise ValueError(f"{what} compares when rows were stored: name that column in created")
+        for key, table, role in ((self.user_key, self.users, "users"), (self.item_key, self.items, "items")):
+            if key.numbered and table is None:
+                raise ValueError(f"the ids in {key.column!r} are numbered by their table: name it in {role}")
+        wheel = self.wheel
+        if wheel and not any(table.files.startswith(f"data://{wheel.into}/") for table in self.tables.values()):
+            raise ValueError(f"source brings files into data://{wheel.into}/: name one of them in files")
         return self
+
+    @property
+    def tables(self) -> dict[str, Table]:
+        """The tables by role: `events`, and `users` and `items` where they are named."""
+        named = {"events": self, "users": self.users, "items": self.items}
+        return {role: table for role, table in named.items() if table is not None}
+
+    @property
+    def wheel(self) -> Wheel | None:
+        """Where files come from when they are absent."""
+        return SHIPPED[self.source] if isinstance(self.source, str) else self.source
 
     @property
     def published(self) -> list[str]:

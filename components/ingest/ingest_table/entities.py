@@ -10,13 +10,28 @@ import polars as pl
 from components.ingest.ingest_table.config import EVENT, Column, Entities, Key, as_columns, as_time
 from components.ingest.ingest_table.files import Source
 from components.ingest.ingest_table.scan import scan
-from components.ingest.ingest_table.typed import moment, refuse, typed
+from components.ingest.ingest_table.typed import identity, moment, refuse, typed
 from components.platform.errors import BadInputError
 
 _ROW, _SINCE, _FOUND = "__row", "__since", "__found"
 
 
-def read_entities(found: Sequence[Source], table: Entities, key: Key, name: str, scratch: Path) -> pl.DataFrame:
+def places(found: Sequence[Source], table: Entities, scratch: Path) -> pl.Series:
+    """Return the ids of an entity table as texts, in the order of its rows: what numbers them.
+
+    Raises:
+        BadInputError: a file is damaged, or its ids are no texts.
+    """
+    parts = []
+    for source in found:
+        file = scan(source, [table.key], table, scratch)
+        parts.append(file.collect(file.rows.select(identity("id", "string", table.key, file).value)))
+    return pl.concat(parts)["id"].unique(maintain_order=True)
+
+
+def read_entities(
+    found: Sequence[Source], table: Entities, key: Key, name: str, scratch: Path, numbers: pl.Series | None = None
+) -> pl.DataFrame:
     """Return the rows of an entity table, checked and typed.
 
     Args:
@@ -25,6 +40,7 @@ def read_entities(found: Sequence[Source], table: Entities, key: Key, name: str,
         key: the impressions' id; its type is the type of the table's ids.
         name: published name of the id.
         scratch: folder for copies of files.
+        numbers: what `places` returned, when ids are numbered.
 
     Returns:
         The id, the attributes and, where rows have a time, ``__since`` in ``datetime[us, UTC]``.
@@ -40,7 +56,7 @@ def read_entities(found: Sequence[Source], table: Entities, key: Key, name: str,
     for source in found:
         file = scan(source, [*named, *([since.column] if since else [])], table, scratch, optional_columns(columns))
         absent.append(file.absent)
-        checks = [typed(name, Column(type=key.type, column=table.key, required=True), file)]
+        checks = [identity(name, key.type, table.key, file, numbers)]
         checks += [typed(given, column, file) for given, column in columns.items()]
         checks += [moment(_SINCE, since, file)] if since else []
         refuse(file, checks, file.rows)

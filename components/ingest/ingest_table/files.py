@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +11,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
-from components.ingest.ingest_table.config import Config
-from components.platform.errors import BadInputError, MissingError, RetryableError
+from components.ingest.ingest_table.config import Config, Table
+from components.ingest.wheels import Wheel
+from components.platform.errors import BadInputError, MissingError, RetryableError, did_you_mean
 from features.ground.files import sha256_file
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
@@ -28,12 +30,14 @@ class Source:
         place: local path, or path in its file system.
         shown: what a reader of an error would open.
         remote: fsspec file system that holds it, or None.
+        sha256: what its content must be, when the source says so.
     """
 
     name: str
     place: str
     shown: str
     remote: Any = None
+    sha256: str | None = None
 
     @property
     def is_text(self) -> bool:
@@ -49,6 +53,8 @@ class Source:
 
     def mark(self) -> str:
         """Return what changes with the content: the sha256 of a local file, the store's own mark of a remote one."""
+        if self.sha256 is not None:
+            return self.sha256
         return str(self.remote.ukey(self.place)) if self.remote is not None else sha256_file(Path(self.place))
 
     def local(self, folder: Path) -> Path:
@@ -70,28 +76,39 @@ def sources(config: Config, data: Path) -> dict[str, tuple[Source, ...]]:
         data: folder that ``data://`` stands for.
 
     Raises:
-        MissingError: a pattern matches no file.
+        MissingError: a pattern matches no file; those of a wheel need not be there yet.
         BadInputError: a file is neither CSV nor Parquet, or its URL cannot be opened.
         RetryableError: a remote store does not answer.
     """
-    patterns = {"events": config.files}
-    patterns |= {role: table.files for role, table in (("users", config.users), ("items", config.items)) if table}
-    return {role: _matching(role, pattern, data) for role, pattern in patterns.items()}
+    return {role: _matching(role, table, config.wheel, data) for role, table in config.tables.items()}
 
 
-def _matching(role: str, pattern: str, data: Path) -> tuple[Source, ...]:
-    if pattern.startswith(_DATA):
-        pattern = str(data / pattern.removeprefix(_DATA))
-    found = _remote(role, pattern) if "://" in pattern else _local(role, pattern)
+def _matching(role: str, table: Table, wheel: Wheel | None, data: Path) -> tuple[Source, ...]:
+    pattern = table.files
+    if wheel is not None and pattern.startswith(inside := f"{_DATA}{wheel.into}/"):
+        found = _of_wheel(role, pattern.removeprefix(inside), wheel, data / wheel.into)
+        known: str = did_you_mean(pattern.removeprefix(inside), wheel.files)
+        if not found:
+            raise BadInputError(f"the source holds no file that matches {pattern}{known}: correct the pattern")
+    else:
+        if pattern.startswith(_DATA):
+            pattern = str(data / pattern.removeprefix(_DATA))
+        found = _remote(role, pattern) if "://" in pattern else _local(role, pattern)
     if not found:
         raise MissingError(f"no file matches {pattern}: put the {role} there, or correct the pattern")
     for source in found:
-        if not source.place.endswith(SUFFIXES):
+        if not source.place.endswith(SUFFIXES) and table.delimiter is None:
             raise BadInputError(
-                f"{source.shown} is neither CSV nor Parquet by its name ({', '.join(SUFFIXES)}): rename it, or make "
-                "the pattern narrower"
+                f"{source.shown} is neither CSV nor Parquet by its name ({', '.join(SUFFIXES)}): rename it, make the "
+                "pattern narrower, or say its delimiter where it is CSV"
             )
     return found
+
+
+def _of_wheel(role: str, pattern: str, wheel: Wheel, folder: Path) -> tuple[Source, ...]:
+    """Return the files of a wheel, which may be absent as yet; what else lies in their folder is none of them."""
+    names = sorted(name for name in wheel.files if fnmatch.fnmatchcase(name, pattern))
+    return tuple(Source(f"{role}/{n}", str(folder / n), str(folder / n), sha256=wheel.files[n]) for n in names)
 
 
 def _local(role: str, pattern: str) -> tuple[Source, ...]:

@@ -80,7 +80,8 @@ def scan(source: Source, columns: Iterable[str], table: Table, scratch: Path, op
     wanted = list(dict.fromkeys(columns))
     if source.is_text:
         _check_text(path, source, table)
-    names = _header(path, source, table) if source.is_text else _parquet_names(path, source)
+    header = _header(path, source, table) if source.is_text else _parquet_names(path, source)
+    names = _short(header, table) if source.is_text else header
     partitions = source.partitions
     absent = frozenset(name for name in optional if name not in names and name not in partitions)
     _require([name for name in wanted if name not in absent], names, source)
@@ -88,7 +89,14 @@ def scan(source: Source, columns: Iterable[str], table: Table, scratch: Path, op
     if not read:
         raise BadInputError(f"{source.shown} holds none of the pipeline's columns, only its path does: correct either")
     if source.is_text:
-        path = _texts(path, source, names, read, table, scratch / "texts" / f"{source.name}.parquet")
+        path = _texts(
+            path,
+            source,
+            dict(zip(names, header, strict=True)),
+            read,
+            table,
+            scratch / "texts" / f"{source.name}.parquet",
+        )
     else:
         _check_pages(path, source, read)
     try:
@@ -131,10 +139,14 @@ def _plain(name: str, dtype: pl.DataType, nulls: Collection[str], is_text: bool)
     return pl.when(text.is_in(list(nulls))).then(missing).otherwise(text).alias(name)
 
 
-def _texts(path: Path, source: Source, header: list[str], wanted: list[str], table: Table, target: Path) -> Path:
-    """Write the wanted columns of a CSV file as texts, block by block, and return the file."""
+def _texts(path: Path, source: Source, header: dict[str, str], wanted: list[str], table: Table, target: Path) -> Path:
+    """Write the wanted columns of a CSV file as texts, block by block, and return the file.
+
+    `header` says by a column's name how the file writes it.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     schema = pa.schema([(name, pa.string()) for name in wanted])
+    given = {header[name]: pa.string() for name in wanted}
     try:
         reader = pyarrow.csv.open_csv(
             path,
@@ -142,14 +154,14 @@ def _texts(path: Path, source: Source, header: list[str], wanted: list[str], tab
             read_options=pyarrow.csv.ReadOptions(
                 use_threads=False, block_size=_BLOCK_BYTES, column_names=table.names and list(table.names)
             ),
-            parse_options=pyarrow.csv.ParseOptions(delimiter=table.delimiter, newlines_in_values=True),
+            parse_options=pyarrow.csv.ParseOptions(delimiter=table.field_delimiter, newlines_in_values=True),
             convert_options=pyarrow.csv.ConvertOptions(
-                column_types=schema, include_columns=wanted, strings_can_be_null=False, check_utf8=True
+                column_types=given, include_columns=list(given), strings_can_be_null=False, check_utf8=True
             ),
         )
         with pq.ParquetWriter(target, schema, compression="lz4") as writer:
             for batch in reader:
-                writer.write_batch(batch)
+                writer.write_batch(pa.record_batch(batch.columns, schema=schema))
     except pa.ArrowInvalid as error:
         raise BadInputError(_told(source, str(error), len(header), 0 if table.names else 1)) from None
     except OSError as error:
@@ -183,7 +195,7 @@ def _check_text(path: Path, source: Source, table: Table) -> None:
             if start.startswith(mark):
                 raise BadInputError(f"{source.shown} is {code}; write it again as UTF-8")
         with pa.input_stream(str(path), compression="detect") as stream:
-            found = open_quote(_Text(stream, source.shown), table.delimiter, multiline=table.multiline)
+            found = open_quote(_Text(stream, source.shown), table.field_delimiter, multiline=table.multiline)
     except OSError as error:
         raise BadInputError(f"{source.shown} cannot be read to its end ({_first(error)}); write it again") from None
     if found is None:
@@ -205,10 +217,10 @@ def _header(path: Path, source: Source, table: Table) -> list[str]:
             start = stream.read(_HEADER_BYTES)
         if table.names:
             return list(table.names)
-        first = header_lines(start, table.delimiter)
+        first = header_lines(start, table.field_delimiter)
         names = pyarrow.csv.open_csv(
             pa.BufferReader(first + b"\n"),
-            parse_options=pyarrow.csv.ParseOptions(delimiter=table.delimiter, newlines_in_values=True),
+            parse_options=pyarrow.csv.ParseOptions(delimiter=table.field_delimiter, newlines_in_values=True),
         ).schema.names
     except pa.ArrowInvalid:
         raise BadInputError(f"{source.shown} is empty: its first line names the columns; write it again") from None
@@ -217,6 +229,10 @@ def _header(path: Path, source: Source, table: Table) -> list[str]:
     if not any(name.strip() for name in names):
         raise BadInputError(f"{source.shown}: the first line is blank and names no column; remove it")
     return list(names)
+
+
+def _short(names: list[str], table: Table) -> list[str]:
+    return [name.partition(table.names_end_at)[0] for name in names] if table.names_end_at else names
 
 
 def _parquet_names(path: Path, source: Source) -> list[str]:

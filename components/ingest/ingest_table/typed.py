@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from typing import Any
+from itertools import pairwise
+from typing import Any, Literal
 
 import polars as pl
 
@@ -54,11 +55,47 @@ def typed(name: str, column: Column, scan: Scan) -> Typed:
         BadInputError: the file's type cannot become that type at all.
     """
     source = column.column or name
-    found = value_of(scan.column(source), scan.schema[source], column, scan.nulls)
+    given, dtype, nulls = scan.column(source), scan.schema[source], scan.nulls.union(column.null_values)
+    if column.null_values and dtype == pl.String:
+        given = pl.when(~given.is_in(list(column.null_values))).then(given)
+    read = column if column.bands is None else Column(type="int64")
+    found = value_of(given, dtype, read, nulls)
     if found.value is None:
-        raise _no_such_type(scan, source, f"which is no {column.type}")
+        raise _no_such_type(scan, source, f"which is no {read.type}")
     wrong = (found.wrong | found.value.is_null()) if column.required else found.wrong
-    return Typed(name, source, found.value.alias(name), wrong, found.wanted, found.why)
+    value = found.value if column.bands is None else _band(found.value, column.bands)
+    return Typed(name, source, value.alias(name), wrong, found.wanted, found.why)
+
+
+def _band(number: pl.Expr, starts: Sequence[int]) -> pl.Expr:
+    """Return which band a whole number lies in, by the first numbers of all but the lowest."""
+    words = [f"{a}" if a + 1 == b else f"{a}_{b - 1}" for a, b in pairwise(starts)]
+    ends = zip(starts, [f"under_{starts[0]}", *words], strict=True)
+    lower = (pl.when(number < end).then(pl.lit(word)) for end, word in ends)
+    return pl.coalesce(*lower, pl.when(number >= starts[-1]).then(pl.lit(f"{starts[-1]}_plus")))
+
+
+def identity(
+    name: str, kind: Literal["string", "int64"], column: str, scan: Scan, numbers: pl.Series | None = None
+) -> Typed:
+    """Return a column of ids, none of them empty.
+
+    Args:
+        name: published name.
+        kind: type to publish it in.
+        column: name in the file.
+        scan: the file.
+        numbers: texts of ids in the order that numbers them from 1; None when ids are published as they are.
+
+    Raises:
+        BadInputError: the file's type cannot become that type at all.
+    """
+    if numbers is None:
+        return typed(name, Column(type=kind, column=column, required=True), scan)
+    text = typed(name, Column(type="string", column=column, required=True), scan)
+    counted = pl.Series(range(1, len(numbers) + 1), dtype=pl.Int64)
+    place = text.value.replace_strict(numbers, counted, default=None, return_dtype=pl.Int64).alias(name)
+    return Typed(name, column, place, place.is_null(), "an id that has a row in the table of its attributes")
 
 
 def label(name: str, rule: Rule, scan: Scan) -> list[Typed]:

@@ -64,6 +64,9 @@ def language_keys(document: Document) -> list[tuple[str | int, ...]]:
     """Keys that the language or a component gives meaning to; names that authors choose are none of these."""
     chosen = {("stages",): 2, ("params",): 2, ("stages", "promote", "with", "gate", "floors"): 6}
     chosen |= {("stages", "dataset", "with", "encode"): 5}
+    table = ("stages", "ingest", "with")
+    chosen |= {(*table, "feedback"): 5, (*table, "columns"): 5}
+    chosen |= {(*table, role, "columns"): 6 for role in ("users", "items")}
     return sorted(
         (where for where in document.keys if chosen.get(where[:-1]) != len(where)),
         key=lambda where: tuple(map(str, where)),
@@ -147,7 +150,7 @@ def orders(draw: st.DrawFn) -> tuple[list[str], dict[str, list[str]]]:
 
 
 def pipeline_of(order: list[str], waits: dict[str, list[str]]) -> str:
-    stages = {name: {"uses": "ingest_movielens", "after": waits[name]} for name in order}
+    stages = {name: {"uses": "ingest_household", "after": waits[name]} for name in order}
     return json.dumps({"name": "movielens_daily", "window": {"days": 1}, "stages": stages})
 
 

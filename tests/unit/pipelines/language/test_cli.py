@@ -129,7 +129,7 @@ def test_schema_is_printed_and_checked(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_wrong_request_for_one_component_is_told(text: str, words: str, tmp_path: Path) -> None:
     path = tmp_path / "request.json"
     path.write_text(text)
-    error = ask("component", "run", "ingest_movielens", str(path)).exception
+    error = ask("component", "run", "ingest_household", str(path)).exception
     assert isinstance(error, BadInputError) and words in str(error)
 
 

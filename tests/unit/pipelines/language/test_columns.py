@@ -83,7 +83,7 @@ def test_a_label_that_several_columns_decide_does_not_taint_them(tmp_path: Path)
     assert len(faults(tmp_path, named)) == 1
 
 
-@pytest.mark.parametrize("name", ["movielens", "kuairand", "open_bandit", "household"])
+@pytest.mark.parametrize("name", ["kuairand", "open_bandit", "household"])
 def test_a_shipped_ingestion_tells_what_it_publishes(name: str) -> None:
     component = importlib.import_module(f"components.ingest.ingest_{name}.component")
     spec = importlib.import_module(f"components.ingest.ingest_{name}.config").COMPONENT

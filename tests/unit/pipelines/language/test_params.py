@@ -23,7 +23,7 @@ VALUE = st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 
 def spec(**params: dict[str, Any]) -> PipelineSpec:
     return PipelineSpec.model_validate(
-        {"name": "p", "window": {"days": 7}, "params": params, "stages": {"a": {"uses": "ingest_movielens"}}}
+        {"name": "p", "window": {"days": 7}, "params": params, "stages": {"a": {"uses": "ingest_household"}}}
     )
 
 

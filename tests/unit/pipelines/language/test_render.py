@@ -40,17 +40,17 @@ def test_groups_and_bare_order_are_drawn_and_mermaids_own_words_are_safe() -> No
     text = json.dumps({
         "name": "movielens_daily", "window": {"days": 1},
         "stages": {
-            "end": {"uses": "ingest_movielens", "group": "graph"},
-            "subgraph": {"uses": "ingest_movielens", "after": ["end"]},
+            "end": {"uses": "ingest_household", "group": "graph"},
+            "subgraph": {"uses": "ingest_household", "after": ["end"]},
         },
     })  # fmt: skip
     plan, problems = examine(parse(text.encode(), PIPELINES / "movielens_daily.yaml"))
     assert plan is not None, problems
     assert mermaid(plan).splitlines() == [
         "graph LR",
-        '  stage_subgraph["subgraph<br/><small>ingest_movielens</small>"]',
+        '  stage_subgraph["subgraph<br/><small>ingest_household</small>"]',
         '  subgraph group_graph["graph"]',
-        '    stage_end["end<br/><small>ingest_movielens</small>"]',
+        '    stage_end["end<br/><small>ingest_household</small>"]',
         "  end",
         "  stage_end -.-> stage_subgraph",
     ]

@@ -13,6 +13,7 @@ from components.rankers.build import build_ranker
 from components.rankers.config import DOMAINS, HEADS, OPTIONS, RANKERS, RankerConfig
 from pipelines.language.check import load_plan
 from pipelines.language.problems import PipelineError
+from tests.ingesting import MOVIELENS
 from tests.unit.components.rankers.conftest import make_schema
 
 BLOCKS: list[dict[str, Any]] = [
@@ -37,7 +38,7 @@ def write(folder: Path, ranker: dict[str, Any], roles: dict[str, Any], wired: bo
     # Times of a history, which `fintrec` needs.
     dataset = {"feature_service": "movielens_ranker", "include": ["recent_times"], **roles}
     stages = {
-        "ingest": {"uses": "ingest_movielens"},
+        "ingest": {"uses": "ingest_table", "with": MOVIELENS},
         "features": {
             "uses": "materialize_features",
             "in": {"table": "ingest.events"},

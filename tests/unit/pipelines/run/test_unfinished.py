@@ -18,8 +18,8 @@ from pipelines.run.run import _unfinished
 def test_every_stage_gives_a_result_or_the_run_failed(missing: int, said: str | None, tmp_path: Path) -> None:
     file = tmp_path / "two.yaml"
     file.write_text(
-        "name: two\nwindow: {days: 7}\nstages:\n  ingest: {uses: ingest_movielens}\n"
-        "  contract: {uses: validate_data, in: {table: ingest.events}, with: {suite: movielens_events}}\n",
+        "name: two\nwindow: {days: 7}\nstages:\n  ingest: {uses: ingest_household}\n"
+        "  contract: {uses: validate_data, in: {table: ingest.events}, with: {suite: household_events}}\n",
         encoding="utf-8",
     )
     plan = load_plan(file)

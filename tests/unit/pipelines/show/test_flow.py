@@ -29,7 +29,7 @@ def test_every_stage_stands_below_what_it_reads_and_names_it(plan: Plan) -> None
 def test_marks_stand_at_their_stages_and_bare_order_is_told() -> None:
     text = json.dumps({
         "name": "movielens_daily", "window": {"days": 1},
-        "stages": {"a": {"uses": "ingest_movielens"}, "b": {"uses": "ingest_movielens", "after": ["a"]}},
+        "stages": {"a": {"uses": "ingest_household"}, "b": {"uses": "ingest_household", "after": ["a"]}},
     })  # fmt: skip
     plan, problems = examine(parse(text.encode(), PIPELINES / "movielens_daily.yaml"))
     assert plan is not None, problems

@@ -1,20 +1,15 @@
-"""What do the ingestion tests share? A MovieLens of six ratings that a test can damage."""
+"""What do the ingestion tests share? A package index in a folder, with one wheel that holds a data set."""
 
 from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from components.ingest.download import RawFile, WheelFiles
-from components.platform.contract import RunContext
-from features.declaration import Window
-from tests.ingesting import context_at
+from components.ingest.wheels import Wheel
 
 RATINGS = """user_id:token\titem_id:token\trating:float\ttimestamp:float
 2\t10\t5\t880000100
@@ -34,45 +29,6 @@ ITEMS = """item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token
 11\tunknown\tunkonwn\tunknown
 12\tStar Wars\t1977\tAction
 """
-WINDOW = Window(start=datetime(1997, 11, 1, tzinfo=UTC), end=datetime(1997, 12, 1, tzinfo=UTC))
-
-
-@dataclass
-class Raw:
-    """A data folder with the small release in it."""
-
-    data: Path
-
-    @property
-    def folder(self) -> Path:
-        return self.data / "ml-100k"
-
-    def edit(self, name: str, change: Callable[[str], str]) -> Path:
-        path = self.folder / name
-        path.write_text(change(path.read_text()))
-        return path
-
-
-@pytest.fixture
-def raw(tmp_path: Path) -> Raw:
-    found = Raw(tmp_path / "home" / "data")
-    found.folder.mkdir(parents=True)
-    for name, text in {"ml-100k.inter": RATINGS, "ml-100k.user": USERS, "ml-100k.item": ITEMS}.items():
-        (found.folder / name).write_text(text)
-    return found
-
-
-@pytest.fixture
-def window() -> Window:
-    return WINDOW
-
-
-@pytest.fixture
-def context(tmp_path: Path) -> Callable[[Window], RunContext]:
-    def make(window: Window) -> RunContext:
-        return context_at(tmp_path / "home", window)
-
-    return make
 
 
 @dataclass(frozen=True)
@@ -80,7 +36,7 @@ class Index:
     """A package index in a folder with one wheel that holds a data set."""
 
     links: Path
-    wanted: WheelFiles
+    wanted: Wheel
 
 
 def _sha(content: bytes) -> str:
@@ -104,13 +60,11 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Index:
         archive.writestr("tinyset-1.0.dist-info/RECORD", "")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(links))
-    wanted = WheelFiles(
-        name="tiny",
-        requirement="tinyset==1.0",
+    wanted = Wheel(
         wheel=wheel.name,
-        wheel_sha256=_sha(wheel.read_bytes()),
-        files=tuple(
-            RawFile(name, f"tinyset/data/{name}", len(content), _sha(content)) for name, content in files.items()
-        ),
+        sha256=_sha(wheel.read_bytes()),
+        folder="tinyset/data",
+        into="tiny",
+        files={name: _sha(content) for name, content in files.items()},
     )
     return Index(links, wanted)

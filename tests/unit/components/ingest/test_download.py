@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import multiprocessing
 import zipfile
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from pydantic import ValidationError
 
-from components.ingest.download import WheelFiles, ensure_files
-from components.ingest.ingest_movielens import download
-from components.ingest.ingest_movielens.download import ensure, main
-from components.ingest.ingest_movielens.releases import HUNDRED_K, Release
+from components.ingest import download
+from components.ingest.download import ensure_files, main
+from components.ingest.wheels import SHIPPED, Shipped, Wheel
 from components.platform.errors import BadInputError, MissingError, RetryableError
 from features.ground.files import sha256_file
 
@@ -30,9 +29,7 @@ def test_pip_brings_only_the_files_that_are_needed(index: Any, tmp_path: Path, m
     folder = ensure_files(index.wanted, tmp_path / "data", report=said.append)
     assert folder == tmp_path / "data" / "tiny"
     assert _files(tmp_path / "data") == COMPLETE
-    assert {f.name: sha256_file(folder / f.name) for f in index.wanted.files} == {
-        f.name: f.sha256 for f in index.wanted.files
-    }
+    assert {name: sha256_file(folder / name) for name in index.wanted.files} == index.wanted.files
     assert said[0].startswith("fetching tinyset==1.0")
     assert len(said) == 4
 
@@ -42,7 +39,7 @@ def test_pip_brings_only_the_files_that_are_needed(index: Any, tmp_path: Path, m
     assert said == [], "complete files are not fetched again"
 
 
-def _fetch_in_process(wanted: WheelFiles, data: Path, queue: Any) -> None:
+def _fetch_in_process(wanted: Wheel, data: Path, queue: Any) -> None:
     said: list[str] = []
     ensure_files(wanted, data, report=said.append)
     queue.put(said)
@@ -97,14 +94,8 @@ def test_only_the_absent_file_is_added(index: Any, tmp_path: Path) -> None:
     assert (folder / "tiny.inter").stat().st_ino == kept
 
 
-@pytest.mark.parametrize(
-    ("damage", "state"),
-    [
-        (lambda content: content[:-10], "is truncated"),
-        (lambda content: content.replace(b"5", b"4"), "was changed"),
-    ],
-)
-def test_a_damaged_file_is_named_and_left_alone(index: Any, tmp_path: Path, damage: Any, state: str) -> None:
+@pytest.mark.parametrize("damage", [lambda content: content[:-10], lambda content: content.replace(b"5", b"4")])
+def test_a_damaged_file_is_named_and_left_alone(index: Any, tmp_path: Path, damage: Any) -> None:
     folder = ensure_files(index.wanted, tmp_path / "data")
     victim = folder / "tiny.inter"
     victim.write_bytes(damage(victim.read_bytes()))
@@ -113,9 +104,9 @@ def test_a_damaged_file_is_named_and_left_alone(index: Any, tmp_path: Path, dama
     with pytest.raises(BadInputError) as caught:
         ensure_files(index.wanted, tmp_path / "data")
     said = str(caught.value)
-    assert f"{victim} {state}" in said
+    assert f"{victim} was changed or cut off ({len(before)} bytes)" in said
     assert sha256_file(victim) in said
-    assert index.wanted.files[0].sha256 in said
+    assert index.wanted.files["tiny.inter"] in said
     assert "delete the file" in said
     assert victim.read_bytes() == before
     assert ensure_files(index.wanted, tmp_path / "data", verify=False) == folder
@@ -131,22 +122,49 @@ def test_another_wheel_from_the_index_is_refused(index: Any, tmp_path: Path) -> 
 
 def test_no_package_no_traceback(index: Any, tmp_path: Path) -> None:
     with pytest.raises(RetryableError, match=r"pip could not fetch tinyset==9.*run again, or put the files into"):
-        ensure_files(replace(index.wanted, requirement="tinyset==9"), tmp_path / "data")
+        ensure_files(index.wanted.model_copy(update={"wheel": "tinyset-9-py3-none-any.whl"}), tmp_path / "data")
 
 
-def test_download_off_and_unknown_release(index: Any, tmp_path: Path) -> None:
+def test_a_file_that_the_wheel_does_not_hold_is_told(index: Any, tmp_path: Path) -> None:
+    wanted = index.wanted.model_copy(update={"files": index.wanted.files | {"tiny.users": "0" * 64}})
+    with pytest.raises(
+        BadInputError, match=r"no file 'tinyset/data/tiny.users' \(did you mean 'tinyset/data/tiny.user'"
+    ):
+        ensure_files(wanted, tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"files": {"../tiny.inter": "0" * 64}},
+        {"files": {"/etc/passwd": "0" * 64}},
+        {"files": {"tiny.inter": "latest"}},
+        {"files": {}},
+        {"into": "../data"},
+        {"folder": "a/../b"},
+        {"wheel": "tinyset-1.0.tar.gz"},
+    ],
+)
+def test_a_wheel_names_files_below_its_folders_only(index: Any, changes: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Wheel.model_validate(index.wanted.model_dump() | changes)
+
+
+def test_every_wheel_that_the_schema_names_is_known() -> None:
+    assert set(get_args(Shipped)) == set(SHIPPED)
+    assert SHIPPED["ml-100k"].requirement == "recbole==1.2.1"
+
+
+def test_download_off(index: Any, tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=r"tiny\.inter is missing and download is off"):
         ensure_files(index.wanted, tmp_path / "data", download=False)
     assert not (tmp_path / "data").exists()
-    with pytest.raises(MissingError, match="did you mean 'ml-100k'"):
-        ensure("ml-100", tmp_path)
 
 
 def test_command_line(
     index: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tiny = Release(index.wanted, "tiny.inter", "tiny.item", "tiny.user", HUNDRED_K)
-    monkeypatch.setattr(download, "release", lambda name: tiny)
+    monkeypatch.setattr(download, "SHIPPED", {"ml-100k": index.wanted})
     assert main(["--data", str(tmp_path / "data")]) == 0
     assert f"complete in {tmp_path / 'data' / 'tiny'}" in capsys.readouterr().err
     (tmp_path / "data" / "tiny" / "tiny.user").write_text("x")
