@@ -89,7 +89,8 @@ def test_parsing_imports_no_engine(shipped: dict[str, Any]) -> None:
 
 def test_a_plan_imports_the_components_that_its_pipeline_names() -> None:
     code = (
-        "import sys; from pipelines.language.check import load_plan; from pipelines.language.load import pipeline_path\n"
+        "import sys\nfrom pipelines.language.check import load_plan\n"
+        "from pipelines.language.load import pipeline_path\n"
         "load_plan(pipeline_path('movielens_daily'))\n"
         "print(*(name for name in sys.modules if name.startswith('components.')))"
     )
