@@ -42,7 +42,7 @@ class Outputs(Ports):
 
 COMPONENT = ComponentSpec(
     name="evaluate_ranker",
-    version="2",
+    version="3",
     summary="Score the test split through the ONNX file: ranking and calibration per task and domain, with intervals.",
     config=Config,
     inputs=Inputs,

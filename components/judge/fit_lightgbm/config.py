@@ -56,7 +56,7 @@ VALIDATION = "validation/{task}/auc"
 
 COMPONENT = ComponentSpec(
     name="fit_lightgbm",
-    version="2",
+    version="3",
     summary="Fit boosted trees per task on the rows of a training set and judge them as a ranker is judged.",
     config=Config,
     inputs=Inputs,

@@ -116,7 +116,7 @@ def _asks(config: Config, inputs: Mapping[str, Columns]) -> Iterator[Fault]:
 
 COMPONENT = ComponentSpec(
     name="simulate_policy",
-    version="1",
+    version="2",
     summary="Value policies on a log with propensities (IPS, SNIPS, direct, doubly robust), with bootstrap intervals.",
     config=Config,
     inputs=Inputs,

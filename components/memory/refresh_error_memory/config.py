@@ -37,7 +37,7 @@ class Outputs(Ports):
 
 COMPONENT = ComponentSpec(
     name="refresh_error_memory",
-    version="2",
+    version="3",
     summary="Replay labelled rows newer than the champion: score first, write after, keep the memory beside it.",
     config=Config,
     inputs=Inputs,

@@ -47,7 +47,7 @@ def _asks(config: Config, inputs: Mapping[str, Columns]) -> Iterator[Fault]:
 
 COMPONENT = ComponentSpec(
     name="promote_model",
-    version="2",
+    version="3",
     summary="Compare challenger and champion on the same rows and move the champion alias when the gate agrees.",
     config=Config,
     inputs=Inputs,
