@@ -1,10 +1,12 @@
-"""How does an artifact come into being at once or not at all, and how is it read back unharmed?
+"""How does an artifact come into being at once or not at all, and how does it go?
 
 The outputs of a stage are written to a local staging directory, described by manifests, and then
 published together under ``<root>/<component>/<key>/``. On a local store that is one directory
-rename; on an object store the files go up first and ``stage.json`` last. A stage without
-``stage.json``, or an artifact without ``manifest.json``, does not exist. Beside ``stage.json`` a
+rename; on an object store the files go up first and ``stage.json`` last. Beside ``stage.json`` a
 run that takes the stage from the store leaves ``used``, the time of its last use.
+
+A folder that is half published or half deleted has a name that begins with a dot, so that no reader looks into it, and
+that names the process which works on it.
 """
 
 from __future__ import annotations
@@ -12,116 +14,31 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import socket
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from components.platform.artifacts import Artifact
-from components.platform.errors import BadInputError, MissingError, StorageError
-from components.platform.half_done import DISCARDED, INCOMING, half_done, sweep
-from components.platform.records import (
-    MANIFEST,
-    ArtifactRef,
-    Manifest,
-    StageRecord,
-    content_digest,
-    file_digests,
-    files_below,
-    sha256_json,
-)
+from components.platform.errors import BadInputError, StorageError
+from components.platform.records import MANIFEST, ArtifactRef, Manifest, StageRecord, content_digest, file_digests
 from components.platform.settings import Settings
-from features.ground.files import locked, sha256_file, write_durably
-from features.ground.plain_names import is_plain
-from features.ground.remote_files import local_path, name_below, open_files
+from components.platform.store_reader import STAGE, StoreReader
+from features.ground.files import is_gone, locked, write_durably
 
-__all__ = [
-    "MANIFEST",
-    "ArtifactRef",
-    "Manifest",
-    "StageRecord",
-    "Store",
-    "content_digest",
-    "file_digests",
-    "open_store",
-    "sha256_json",
-]
-
-STAGE = "stage.json"
 USED = "used"
 USE_COUNTS_FOR = timedelta(hours=1)
 """A use within this time of the last one is not written down again."""
+INCOMING = ".incoming"
+DISCARDED = ".discarded"
+"""Prefixes of folders that are not there yet and not there any more."""
 
 
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-class Store:
-    """Artifacts at an fsspec URI.
-
-    Args:
-        root: URI of the store, such as ``file:///var/rankmill/artifacts`` or ``s3://bucket/rankmill``.
-        cache: local folder for artifacts fetched from a remote store.
-    """
-
-    def __init__(self, root: str, cache: Path) -> None:
-        self.root = root.rstrip("/")
-        self.cache = cache
-        self._local = local_path(self.root) is not None
-        self._fs, self._base = open_files(self.root, "RANKMILL_ARTIFACTS", StorageError)
-
-    def _stage_path(self, component: str, key: str) -> str:
-        if not is_plain(f"{component}/{key}"):
-            raise MissingError(f"{component}/{key} names no stage of a store: give a component and a key")
-        return str(PurePosixPath(self._base) / component / key)
-
-    def stage_uri(self, component: str, key: str) -> str:
-        """Return the URI that the outputs of `component` under `key` have."""
-        return f"{self.root}/{component}/{key}"
-
-    def find(self, component: str, key: str) -> StageRecord | None:
-        """Return the published record of a stage, or None when it does not exist.
-
-        A record that cannot be read counts as absent: the stage runs again.
-        """
-        try:
-            text = self._fs.cat_file(f"{self._stage_path(component, key)}/{STAGE}").decode()
-            return StageRecord.model_validate_json(text)
-        except (FileNotFoundError, ValueError):
-            return None
-
-    def records(self, component: str) -> tuple[StageRecord, ...]:
-        """Return every published record of a component, newest first; unreadable ones count as absent."""
-        found: dict[str, StageRecord] = {}
-        for key in self.keys(component):
-            record = self.find(component, key)
-            if record is not None:
-                found[record.key] = record  # a superseded key leads to a record that has its own folder too
-        return tuple(sorted(found.values(), key=lambda record: record.created_at, reverse=True))
-
-    def components(self) -> tuple[str, ...]:
-        """Return the components that have something in the store, sorted."""
-        return tuple(self._names(self._base))
-
-    def keys(self, component: str) -> tuple[str, ...]:
-        """Return the keys below a component, sorted, those without a readable record included."""
-        return tuple(self._names(f"{self._base}/{component}"))
-
-    def _names(self, folder: str) -> list[str]:
-        try:
-            names = sorted(PurePosixPath(path).name for path in self._fs.ls(folder, detail=False))
-        except FileNotFoundError:
-            return []
-        return [name for name in names if not name.startswith(".")]
+class Store(StoreReader):
+    """Artifacts at an fsspec URI: read, published, used and removed."""
 
     def publish(
         self,
@@ -332,123 +249,46 @@ class Store:
         with locked(Path(self._base) / ".lock"):
             yield
 
-    def manifest(self, artifact: Artifact) -> Manifest:
-        """Return the manifest of a published artifact.
-
-        Raises:
-            MissingError: there is no artifact at this URI.
-            StorageError: its manifest is not the one the reference was made from, or contradicts itself.
-        """
-        path = f"{self._path(artifact.uri)}/{MANIFEST}"
-        try:
-            manifest = Manifest.model_validate_json(self._fs.cat_file(path))
-        except FileNotFoundError:
-            raise MissingError(
-                f"no {artifact.kind} at {artifact.uri}: its {MANIFEST} is missing; run the stage that makes it"
-            ) from None
-        except ValueError as error:
-            raise StorageError(
-                f"the {MANIFEST} at {artifact.uri} cannot be read: {_reason(error)}; delete the folder and run again"
-            ) from error
-        if manifest.digest != content_digest(manifest.kind, manifest.schema_version, manifest.files):
-            raise StorageError(
-                f"the {MANIFEST} at {artifact.uri} was changed: its digest is not that of its files; "
-                f"delete {self._parent(artifact.uri)} and run again to rebuild it"
-            )
-        if artifact.digest and manifest.digest != artifact.digest:
-            raise StorageError(
-                f"{artifact.kind} at {artifact.uri} has digest {manifest.digest[:12]}, "
-                f"expected {artifact.digest[:12]}: it was replaced; run the stage that makes it again"
-            )
-        return manifest
-
-    def fetch(self, artifact: Artifact) -> Path:
-        """Return a local directory with the files of a published artifact, each checked against its sha256.
-
-        Raises:
-            MissingError: there is no artifact at this URI.
-            StorageError: a file is missing, truncated or changed.
-        """
-        manifest = self.manifest(artifact)
-        remote = self._path(artifact.uri)
-        directory = Path(remote) if self._local else self.cache / manifest.digest
-        fault = _fault(directory, manifest)
-        if fault and not self._local:
-            fault = self._copy(remote, directory, manifest)
-        if fault:
-            raise StorageError(
-                f"{fault[0]} of {artifact.kind} at {artifact.uri} is {fault[1]}; "
-                f"delete {self._parent(artifact.uri)} and run again to rebuild it"
-            )
-        if not self._local:
-            os.utime(directory)
-        return directory
-
-    def _copy(self, remote: str, directory: Path, manifest: Manifest) -> tuple[str, str] | None:
-        """Fetch an artifact from an object store to `directory`, whole or not at all; return what `_fault` finds."""
-        incoming = self.cache / f".{manifest.digest}-{uuid.uuid4().hex}"
-        try:
-            for name in manifest.files:
-                (incoming / name).parent.mkdir(parents=True, exist_ok=True)
-                with suppress(FileNotFoundError):  # a fault, which is told with the others
-                    self._fs.get_file(f"{remote}/{name}", str(incoming / name))
-            if fault := _fault(incoming, manifest):
-                return fault
-            (incoming / MANIFEST).write_text(manifest.model_dump_json())
-            shutil.rmtree(directory, ignore_errors=True)
-            try:
-                incoming.rename(directory)
-            except OSError:  # another process was faster
-                return _fault(directory, manifest)
-            return None
-        finally:
-            shutil.rmtree(incoming, ignore_errors=True)
-
-    def open_file(self, artifact: Artifact | ArtifactRef, name: str) -> Any:
-        """Open one file of an artifact for reading, unchecked: for who looks at a footer and does not compute with it.
-
-        Raises:
-            MissingError: the artifact lies outside this store, or the name leads out of the artifact.
-        """
-        if not is_plain(name):
-            raise MissingError(f"{name!r} names no file of {artifact.uri}: give a plain relative name")
-        return self._fs.open(f"{self._path(artifact.uri)}/{name}", "rb")
-
-    def _path(self, uri: str) -> str:
-        """Return the path of an artifact in this store's file system.
-
-        Raises:
-            MissingError: it does not lie below the root.
-        """
-        name = name_below(self.root, uri)
-        if name is None:
-            raise MissingError(
-                f"artifact {uri} lies outside the store {self.root}: point RANKMILL_ARTIFACTS at its store"
-            )
-        return f"{self._base.rstrip('/')}/{name}"
-
-    @staticmethod
-    def _parent(uri: str) -> str:
-        return uri.rsplit("/", 1)[0]
-
-
-def _fault(directory: Path, manifest: Manifest) -> tuple[str, str] | None:
-    """Return the first file that is not what the manifest says, and in what state it is, or None."""
-    for name, expected in manifest.files.items():
-        file = directory / name
-        if not file.exists() or sha256_file(file) != expected:
-            return name, "changed since it was published" if file.exists() else "missing"
-    present = {file.relative_to(directory).as_posix() for file in files_below(directory)}
-    if added := sorted(present - {*manifest.files}):
-        return added[0], "not among the files that were published"
-    return None
-
-
-def _reason(error: ValueError) -> str:
-    """Return why a manifest cannot be read, in one line."""
-    return str(error.errors()[0]["msg"]) if isinstance(error, ValidationError) else str(error).splitlines()[0]
-
 
 def open_store(settings: Settings) -> Store:
     """Return the artifact store of these settings."""
     return Store(settings.artifacts, settings.home / "fetched")
+
+
+def half_done(kind: str, key: str) -> str:
+    """Return a new name for a folder that this process publishes or deletes.
+
+    Args:
+        kind: `INCOMING` or `DISCARDED`.
+        key: of the stage.
+    """
+    return f"{kind}-{key}-{_owner()}-{uuid.uuid4().hex}"
+
+
+def sweep(root: Path) -> None:
+    """Delete what killed processes of this machine left half done below the components' folders in `root`."""
+    for left in root.glob("*/.*"):
+        kind, _, rest = left.name.partition("-")
+        owner = rest.split("-")[1:2]
+        if kind in (INCOMING, DISCARDED) and owner and _has_ended(owner[0]):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _owner() -> str:
+    """Return this process in a name: its machine and number."""
+    return f"{socket.gethostname().replace('-', '_')}@{os.getpid()}"
+
+
+def _has_ended(owner: str) -> bool:
+    """Return whether a process of this machine, as `_owner` names it, has ended."""
+    machine, _, number = owner.partition("@")
+    here = _owner().partition("@")[0]
+    return machine == here and number.isdigit() and is_gone(int(number))
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
