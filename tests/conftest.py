@@ -46,6 +46,14 @@ def movielens_raw() -> Path:
 
 
 @pytest.fixture(scope="session")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with the empty databases of Airflow and MLflow, which `tests.homes.ready` copies; read-only."""
+    from tests.homes import prepared
+
+    return prepared(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
 def training_set_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A synthetic `TrainingSet` directory of 4,000 rows; read-only."""
     from tests.worlds import write_training_set

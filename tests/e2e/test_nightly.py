@@ -146,24 +146,22 @@ def test_6_a_tampered_artifact_is_rebuilt(environment: dict[str, str]) -> None:
     assert [name for name in CACHEABLE if not results[name]["cached"]] == ["export"]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "sentence"),
-    [
-        (("promote", "movielens_ranker", "9", "--yes"), 2, "no version 9"),
-        (("rollback", "movielens_ranker"), 2, "movielens_ranker"),
-        (("history", "movielens_rankr"), 2, "movielens_rankr"),
-        (("run", "movielens_daily", "--param", "epoch=1"), 2, "did you mean 'epochs'"),
-        (("run", "movielens_daily", "--param", "as_of=1990-01-01"), 2, "1997"),
-        (("run", "movielens_dayly"), 2, "did you mean 'movielens_daily'"),
-    ],
+MISTAKES = (
+    (("promote", "movielens_ranker", "9", "--yes"), "no version 9"),
+    (("rollback", "movielens_ranker"), "movielens_ranker"),
+    (("history", "movielens_rankr"), "movielens_rankr"),
+    (("run", "movielens_daily", "--param", "epoch=1"), "did you mean 'epochs'"),
+    (("run", "movielens_daily", "--param", "as_of=1990-01-01"), "1997"),
+    (("run", "movielens_dayly"), "did you mean 'movielens_daily'"),
 )
-def test_7_mistakes_are_one_sentence_and_cost_nothing(
-    environment: dict[str, str], arguments: tuple[str, ...], code: int, sentence: str
-) -> None:
+
+
+def test_7_mistakes_are_one_sentence_and_cost_nothing(environment: dict[str, str]) -> None:
     before = rankmill(environment, "models")
-    said = rankmill(environment, *arguments, expect=code)
-    assert sentence in " ".join(said.split())
-    assert "Traceback" not in said
+    for arguments, sentence in MISTAKES:
+        said = rankmill(environment, *arguments, expect=2)
+        assert sentence in " ".join(said.split())
+        assert "Traceback" not in said
     assert rankmill(environment, "models") == before
 
 

@@ -20,6 +20,7 @@ from components.rankers.lora.adapter import load_adapter
 from components.train.adapt_ranker.config import ADAPTED
 from components.train.ranker_files import load_ranker
 from features.declaration import Window
+from tests.homes import ready
 from tests.trained import publish, write_ranker
 from tests.worlds import BANDS, write_training_set
 
@@ -29,8 +30,8 @@ WINDOW = Window(start=datetime(2024, 1, 1, tzinfo=UTC), end=datetime(2024, 1, 31
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return Settings.at(tmp_path_factory.mktemp("home"))
+def settings(tmp_path_factory: pytest.TempPathFactory, engines: Path) -> Settings:
+    return ready(tmp_path_factory.mktemp("world") / "home", engines)
 
 
 @pytest.fixture(scope="module")

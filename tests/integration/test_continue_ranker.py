@@ -30,6 +30,7 @@ from registry.champion.promotion import Promotions, Request
 from registry.serving.answer import answer
 from registry.serving.served_model import ServedModel
 from registry.versions.client import Registry
+from tests.homes import ready
 from tests.ingesting import MOVIELENS
 from tests.trained import publish
 from tests.unit.registry.tiny_models import write_model
@@ -133,9 +134,9 @@ class Days:
 
 
 @pytest.fixture(scope="module")
-def days(tmp_path_factory: pytest.TempPathFactory, movielens_raw: Path) -> Days:
+def days(tmp_path_factory: pytest.TempPathFactory, movielens_raw: Path, engines: Path) -> Days:
     folder = tmp_path_factory.mktemp("films")
-    shop = Shop(replace(Settings.at(folder / "home"), data=movielens_raw), folder)
+    shop = Shop(replace(ready(folder / "home", engines), data=movielens_raw), folder)
     ends = (FIRST_DAY, FIRST_DAY + timedelta(days=7))
     one, two = shop.datasets(*ends)
     nothing = shop.take(ends[0], one)

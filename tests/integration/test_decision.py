@@ -29,6 +29,7 @@ from registry.metrics import pcoc
 from registry.serving.answer import answer
 from registry.serving.calibration import Calibration, Isotonic, Platt
 from registry.serving.served_model import Batch, ServedModel
+from tests.homes import ready
 from tests.stages import run_stage
 from tests.trained import publish, write_ranker
 from tests.worlds import BANDS, write_training_set
@@ -60,9 +61,9 @@ class Shop:
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+def shop(tmp_path_factory: pytest.TempPathFactory, engines: Path) -> Shop:
     home = tmp_path_factory.mktemp("shop")
-    settings = Settings.at(home / "home")
+    settings = ready(home / "home", engines)
     dataset = write_training_set(home / "dataset", rows=8000)
     return Shop(settings=settings, dataset_dir=dataset, dataset=publish(settings, TrainingSet, dataset))
 

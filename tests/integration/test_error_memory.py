@@ -30,6 +30,7 @@ from registry.serving.contract import ModelContract, RegisteredVersion
 from registry.serving.served_model import ServedModel
 from registry.versions.client import CHAMPION, Registry
 from registry.versions.memory_pointer import TAG, read_pointer
+from tests.homes import ready
 from tests.worlds import World, make_world, write_training_set
 
 pytestmark = pytest.mark.engine
@@ -111,9 +112,9 @@ def crown(settings: Settings, dataset: ArtifactRef, scratch: Path, seed: int) ->
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def place(tmp_path_factory: pytest.TempPathFactory, engines: Path) -> Place:
     home = tmp_path_factory.mktemp("memory")
-    settings = Settings.at(home / "home")
+    settings = ready(home / "home", engines)
     source = write_training_set(home / "set", world=shifted_world())
     dataset = publish(settings, TrainingSet, source, "dataset")
     return Place(settings, dataset, crown(settings, dataset, home, seed=0))

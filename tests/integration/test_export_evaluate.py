@@ -28,6 +28,7 @@ from registry.serving.answer import answer
 from registry.serving.contract import ModelContract, ParityReport
 from registry.serving.request_graph import RequestGraph
 from registry.serving.served_model import ServedModel
+from tests.homes import ready
 from tests.stages import run_stage
 from tests.trained import publish, write_ranker
 
@@ -51,9 +52,9 @@ class Shop:
 
 
 @pytest.fixture(scope="module")
-def shop(training_set_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Shop:
+def shop(training_set_dir: Path, tmp_path_factory: pytest.TempPathFactory, engines: Path) -> Shop:
     home = tmp_path_factory.mktemp("shop")
-    settings = Settings.at(home / "home")
+    settings = ready(home / "home", engines)
     ranker_dir = write_ranker(home / "ranker", training_set_dir, steps=80)
     return Shop(
         settings=settings,

@@ -27,6 +27,7 @@ from components.train.ranker_files import load_ranker
 from components.train.train_ranker.config import Config, EpochReport
 from components.train.train_ranker.job import JOB, PROGRESS, TRAININGS, TrainingJob
 from features.declaration import Window
+from tests.homes import ready
 from tests.stages import start_stage
 from tests.trained import publish
 
@@ -39,8 +40,8 @@ LONG = {"ranker": SMALL, "epochs": 30, "patience": 30, "batch_size": 256, "worke
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return Settings.at(tmp_path_factory.mktemp("home"))
+def settings(tmp_path_factory: pytest.TempPathFactory, engines: Path) -> Settings:
+    return ready(tmp_path_factory.mktemp("world") / "home", engines)
 
 
 @pytest.fixture(scope="module")
@@ -182,26 +183,32 @@ def killing(word: str, others: list[psutil.Process], killed: list[int]) -> Any:
 
 @pytest.mark.parametrize(("workers", "word"), [(2, "RayTrainWorker"), (1, "ray_launch")], ids=["worker", "trainer"])
 def test_what_is_killed_starts_again_and_ends_as_if_nothing_had_been(
-    workers: int, word: str, settings: Settings, dataset: ArtifactRef, monkeypatch: pytest.MonkeyPatch
+    workers: int,
+    word: str,
+    settings: Settings,
+    dataset: ArtifactRef,
+    killed_then_run: StageResult,
+    training_set_dir: Path,
+    engines: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """SIGKILL after two epochs: training goes on from its checkpoint, and the artifact is that of a quiet run."""
     from components.train.train_ranker import component
 
-    config = LONG | {"seed": 1, "workers": workers, "epochs": 8}
+    config = LONG | {"workers": workers}
+    elsewhere = ready(tmp_path / "home", engines)
+    same = publish(elsewhere, TrainingSet, training_set_dir)
     killed: list[int] = []
     with monkeypatch.context() as patch:
         others = psutil.Process().children(recursive=True)  # the test runner's own
         patch.setattr(component, "read_progress", killing(word, others, killed))
-        disturbed = execute(request(dataset, **config), settings=settings)
+        disturbed = execute(request(same, **config), settings=elsewhere)
     assert len(killed) == 1
     assert any(note.startswith("training starts again: ") for note in disturbed.notes)
-    assert runs(settings)[-1].info.status == "FINISHED"
-    assert list((settings.home / "training").glob("*/")) == [], "nothing stays behind"
-    store = open_store(settings)
-    record = store.find("train_ranker", disturbed.key)
-    assert record is not None
-    store.discard(record)
-    quiet = execute(request(dataset, **config), settings=settings)
+    assert runs(elsewhere)[-1].info.status == "FINISHED"
+    assert list((elsewhere.home / "training").glob("*/")) == [], "nothing stays behind"
+    quiet = killed_then_run if config == LONG else execute(request(dataset, **config), settings=settings)
     assert quiet.outputs["ranker"].digest == disturbed.outputs["ranker"].digest
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.homes import ready
+
 ROOT = Path(__file__).resolve().parents[3]
 RANKMILL = [sys.executable, "-c", "from pipelines.cli.main import main; main()"]
 
@@ -55,13 +57,14 @@ class World:
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+def world(tmp_path_factory: pytest.TempPathFactory, engines: Path) -> World:
     """A world that the tests of a run share."""
-    return make_world(tmp_path_factory.mktemp("airflow"))
+    return make_world(tmp_path_factory.mktemp("airflow"), engines)
 
 
-def make_world(folder: Path) -> World:
+def make_world(folder: Path, engines: Path) -> World:
     """Return a world with components offered by an installed package, as a third party would offer them."""
+    ready(folder / "home", engines)
     info = folder / "probe-1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: probe\nVersion: 1\n")

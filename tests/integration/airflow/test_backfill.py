@@ -183,9 +183,9 @@ stages:
 
 
 @pytest.fixture(scope="module")
-def backfilling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, Stack]]:
+def backfilling(tmp_path_factory: pytest.TempPathFactory, engines: Path) -> Iterator[tuple[World, Stack]]:
     """Airflow with a shop whose late rows have come, and a chain of two partitioned pipelines."""
-    world = make_world(tmp_path_factory.mktemp("backfill"))
+    world = make_world(tmp_path_factory.mktemp("backfill"), engines)
     files = {"shop": write_shop(world.folder, [*FIRST, *rows(2, 30, stored=LATE)])}
     for name, schedule, cache in (
         ("head", "{cron: '0 2 * * *', partitioned: true}", "all"),

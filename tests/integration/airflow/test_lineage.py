@@ -92,9 +92,9 @@ def collector() -> Iterator[Collector]:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> tuple[World, Collector]:
+def told(tmp_path_factory: pytest.TempPathFactory, engines: Path, collector: Collector) -> tuple[World, Collector]:
     """A run whose last stage failed, with the collector configured as Airflow's own variable says."""
-    world = make_world(tmp_path_factory.mktemp("lineage"))
+    world = make_world(tmp_path_factory.mktemp("lineage"), engines)
     (world.folder / "shown.csv").write_text(ROWS)
     file = world.pipeline("told", STAGES)
     transport = json.dumps({"type": "http", "url": collector.url})
@@ -144,8 +144,8 @@ def test_a_stage_that_failed_made_nothing(told: tuple[World, Collector]) -> None
     assert not [one for one in collector.events if one["job"]["name"] == "told.third" and one["outputs"]]
 
 
-def test_a_refusal_is_told_with_its_reason(tmp_path: Path, collector: Collector) -> None:
-    world = make_world(tmp_path)
+def test_a_refusal_is_told_with_its_reason(tmp_path: Path, engines: Path, collector: Collector) -> None:
+    world = make_world(tmp_path, engines)
     (world.folder / "shown.csv").write_text(ROWS)
     (world.folder / "expectations").mkdir()
     (world.folder / "expectations" / "cheap.yaml").write_text(CHEAP)
@@ -170,8 +170,8 @@ def test_a_refusal_is_told_with_its_reason(tmp_path: Path, collector: Collector)
     assert "rankmill_verdict" not in collector.of("judged.ingest", "COMPLETE")["run"]["facets"]
 
 
-def test_a_server_that_does_not_answer_fails_no_stage(tmp_path: Path) -> None:
-    world = make_world(tmp_path)
+def test_a_server_that_does_not_answer_fails_no_stage(tmp_path: Path, engines: Path) -> None:
+    world = make_world(tmp_path, engines)
     file = world.pipeline("alone", "  first: {uses: write_words}\n")
     with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as closed:
         url = f"http://127.0.0.1:{closed.server_address[1]}"

@@ -9,17 +9,15 @@ import pytest
 
 from components.platform.settings import Settings
 from registry.versions.client import Registry
-from registry.versions.database import initialise
+from tests.homes import ready
 from tests.integration.registry.mill import Mill
 from tests.unit.registry.tiny_models import write_model
 
 
 @pytest.fixture(scope="module")
-def initialised(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """One home whose MLflow database exists; initialising costs seconds, so tests share it or copy it."""
-    settings = Settings.at(tmp_path_factory.mktemp("home"))
-    initialise(settings.tracking_uri, settings.mlflow_artifacts)
-    return settings
+def initialised(tmp_path_factory: pytest.TempPathFactory, engines: Path) -> Settings:
+    """One home whose MLflow database exists; tests share it or copy it."""
+    return ready(tmp_path_factory.mktemp("world") / "home", engines)
 
 
 @pytest.fixture

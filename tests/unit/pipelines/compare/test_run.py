@@ -20,6 +20,7 @@ from pipelines.cli import main as cli
 from pipelines.compare.load import Comparison, load_comparison
 from pipelines.compare.record import Record, read_record
 from pipelines.compare.run import Outcome, chosen_entries, chosen_seeds, run_comparison
+from tests.homes import ready
 
 PIPELINE = """
 name: toy
@@ -75,8 +76,8 @@ def comparison(file: Path) -> Comparison:
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return Settings.at(tmp_path_factory.mktemp("home"))
+def settings(tmp_path_factory: pytest.TempPathFactory, engines: Path) -> Settings:
+    return ready(tmp_path_factory.mktemp("world") / "home", engines)
 
 
 @pytest.fixture(scope="module")
