@@ -1,4 +1,4 @@
-"""Where does a test find a home with databases? Migrating those of Airflow and MLflow takes ten seconds, a copy none."""
+"""Where does a test find a home with databases? Migrating Airflow's and MLflow's takes ten seconds, a copy none."""
 
 from __future__ import annotations
 
