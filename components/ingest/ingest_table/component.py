@@ -76,8 +76,7 @@ def read_events(
     import polars as pl
 
     from components.ingest.ingest_table.entities import join_entities, places, read_entities, require_somewhere
-    from components.ingest.ingest_table.matching import tell_unmatched
-    from components.ingest.ingest_table.remarks import contradictions, null_words
+    from components.ingest.ingest_table.remarks import contradictions, null_words, tell_unmatched
 
     numbers = {
         role: places(found[role], table, scratch)
@@ -264,7 +263,6 @@ def events_schema(config: Config) -> pa.Schema:
         "array<int64>": pa.list_(pa.int64()),
     }
     time = pa.timestamp("us", "UTC")
-    tables = [config.columns, *(table.columns for table in (config.users, config.items) if table)]
     return pa.schema(
         [
             (USER, kinds[config.user_key.type]),
@@ -275,7 +273,11 @@ def events_schema(config: Config) -> pa.Schema:
             *([(REQUEST, pa.string())] if config.request else []),
             *([(PROPENSITY, pa.float64())] if config.propensity else []),
             *((name, pa.int8()) for name in config.feedback),
-            *((name, kinds[column.type]) for table in tables for name, column in as_columns(table).items()),
+            *(
+                (name, kinds[column.type])
+                for table in config.tables.values()
+                for name, column in as_columns(table.columns).items()
+            ),
         ]
     )
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal, Self
 from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from components.ingest.ingest_table.columns import FLOW
 from components.ingest.ingest_table.rule import parse
 from components.ingest.ingest_table.time_format import checked
 from components.ingest.wheels import SHIPPED, Shipped, Wheel
+from components.platform import columns
 from components.platform.artifacts import EventsTable
 from components.platform.contract import ComponentConfig, ComponentSpec, NoInputs, Ports
 from components.platform.errors import did_you_mean
@@ -240,9 +241,9 @@ class Config(Table):
         return self
 
     @property
-    def tables(self) -> dict[str, Table]:
+    def tables(self) -> dict[str, Config | Entities]:
         """The tables by role: `events`, and `users` and `items` where they are named."""
-        named = {"events": self, "users": self.users, "items": self.items}
+        named: dict[str, Config | Entities | None] = {"events": self, "users": self.users, "items": self.items}
         return {role: table for role, table in named.items() if table is not None}
 
     @property
@@ -253,11 +254,10 @@ class Config(Table):
     @property
     def published(self) -> list[str]:
         """Names of the columns of the events table."""
-        tables = [self.columns, *(table.columns for table in (self.users, self.items) if table)]
         roles = [USER, ITEM, EVENT, CREATED]
         given = {DOMAIN: self.domain, REQUEST: self.request, PROPENSITY: self.propensity}
         roles += [name for name, column in given.items() if column]
-        return [*roles, *self.feedback, *(name for table in tables for name in table)]
+        return [*roles, *self.feedback, *(name for table in self.tables.values() for name in table.columns)]
 
     @property
     def user_key(self) -> Key:
@@ -286,6 +286,33 @@ class Outputs(Ports):
     events: EventsTable
 
 
+_ROLES: dict[str, columns.Role] = {
+    **{"user_id": "user", "item_id": "item", "event_timestamp": "timestamp", "created_timestamp": "timestamp"},
+    "domain": "domain",
+}
+
+
+def _gives(config: Config, inputs: Mapping[str, columns.Columns]) -> Mapping[str, columns.Columns]:
+    types = {"user_id": config.user_key.type, "item_id": config.item_key.type, "propensity": "float64"}
+    types |= {"event_timestamp": "timestamp", "created_timestamp": "timestamp"}
+    types |= {"domain": "string", "request_id": "string", **dict.fromkeys(config.feedback, "int64")}
+    roles = _ROLES | dict.fromkeys(config.feedback, "feedback")
+    labels = _label_columns(config.feedback.values())
+    for table in config.tables.values():
+        for name, column in as_columns(table.columns).items():
+            types[name] = column.type
+            if table is config and (column.column or name) in labels:
+                roles[name] = "feedback"
+    told = {name: columns.Column(types[name], roles.get(name, "other")) for name in config.published}
+    return {"events": columns.Columns(told)}
+
+
+def _label_columns(rules: Iterable[str]) -> frozenset[str]:
+    """Return the columns of the file that alone decide a label: publishing one publishes the label."""
+    read = (parse(rule).columns for rule in rules)
+    return frozenset(columns[0] for columns in read if len(columns) == 1)
+
+
 COMPONENT = ComponentSpec(
     name="ingest_table",
     version="5",
@@ -295,6 +322,6 @@ COMPONENT = ComponentSpec(
     outputs=Outputs,
     entrypoint="components.ingest.ingest_table.component:run",
     windowed=True,
-    flow=FLOW,
+    flow=columns.Flow(gives=_gives),
     recheck="components.ingest.ingest_table.recheck:files_are_unchanged",
 )

@@ -1,16 +1,23 @@
-"""What in a table is allowed, and still worth a line? Words that often mean missing, and rows that contradict."""
+"""What in the tables is allowed, and still worth a line? Null words, rows that contradict, ids that find no row."""
 
 from __future__ import annotations
 
 import json
+import re
+import unicodedata
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import polars as pl
+import polars.selectors as cs
 
-from components.ingest.ingest_table.config import EVENT, ITEM, REQUEST, USER, Config
+from components.ingest.ingest_table.config import EVENT, ITEM, REQUEST, USER, Config, Entities
+from components.platform.errors import BadInputError
 
 NULL_WORDS = ("NULL", "null", "\\N", "nan", "NaN", "None", "N/A", "#N/A", "<NA>", "NaT")
 """What databases and data frames write for a missing value; `NA` is Namibia as well."""
+_IDS = 100_000
+"""Ids of a side among which one is sought that the other side writes in another way."""
 
 
 def null_words(rows: pl.DataFrame, null_values: Sequence[str] | None, table: str) -> Iterator[str]:
@@ -23,18 +30,17 @@ def null_words(rows: pl.DataFrame, null_values: Sequence[str] | None, table: str
     """
     if null_values is not None:
         return
-    for name in (name for name, dtype in rows.schema.items() if dtype in (pl.String, pl.List(pl.String))):
-        column = rows[name]
+    for column in rows.select(cs.by_dtype(pl.String, pl.List(pl.String))):
         listed = column.dtype != pl.String
-        held = column.list.eval(pl.element().filter(pl.element().is_in(NULL_WORDS))) if listed else column
-        found = held.filter(held.list.len() > 0) if listed else held.filter(held.is_in(NULL_WORDS))
+        # One row per text, which knows the row of the table that holds it.
+        texts = pl.DataFrame([column.alias("text")]).with_row_index("row")
+        found = (texts.explode("text") if listed else texts).filter(pl.col("text").is_in(NULL_WORDS))
         if len(found):
-            words = sorted((found.explode() if listed else found).unique().to_list())
-            said = " or ".join(map(repr, words))
+            words = found["text"].unique().sort().to_list()
             yield (
-                f"warning: {name!r} of {table} {'holds' if listed else 'is'} {said} in {len(found):,} rows: if that "
-                "means missing, set "
-                f"null_values: {json.dumps(words)}, otherwise null_values: []"
+                f"warning: {column.name!r} of {table} {'holds' if listed else 'is'} {' or '.join(map(repr, words))} in "
+                f"{found['row'].n_unique():,} rows: if that means missing, set null_values: {json.dumps(words)}, "
+                "otherwise null_values: []"
             )
 
 
@@ -50,3 +56,62 @@ def contradictions(rows: pl.DataFrame, config: Config) -> dict[str, int]:
     )
     distinct = rows.unique() if config.duplicates == "keep" else rows
     return {f"rows differ from another one of the same {said}": len(distinct) - distinct.select(same).unique().height}
+
+
+def tell_unmatched(unmatched: pl.Series, total: int, entities: pl.DataFrame, table: Entities, role: str) -> str | None:
+    """Return a line about the impressions that found no row, or None when each did.
+
+    Args:
+        unmatched: ids of those impressions, named as they are published.
+        total: how many impressions there are, at least one.
+        entities: rows of the table.
+        table: what the config says of it.
+        role: ``users`` or ``items``.
+
+    Raises:
+        BadInputError: not one impression found its row, or more did not than `unmatched.at_most` allows.
+    """
+    if not len(unmatched):
+        return None
+    limit = table.unmatched.at_most
+    if len(unmatched) == total and limit is None:
+        raise BadInputError(
+            f"not one of {total:,} impressions finds its row in {table.files}: {_why(unmatched, entities)}"
+        )
+    share = len(unmatched) / total
+    first = unmatched.drop_nulls().min()
+    if limit is not None and share > limit:
+        raise BadInputError(
+            f"{len(unmatched):,} of {total:,} impressions ({share:.1%}) find no row in {table.files}, such as "
+            f"{unmatched.name} {first!r}, and unmatched.at_most is {limit}: complete the table, or raise the limit"
+        )
+    mark = "warning: " if share > table.unmatched.warn_above else ""
+    return (
+        f"{mark}{len(unmatched):,} impressions ({share:.1%}) of {role} without a row in their table, such as "
+        f"{unmatched.name} {first!r}"
+    )
+
+
+def _why(unmatched: pl.Series, entities: pl.DataFrame) -> str:
+    name = unmatched.name
+    if entities.is_empty():
+        return "the table holds no rows; write it again"
+    here, there = unmatched.unique(), entities[name].unique()
+    if both := here.filter(here.is_in(there.implode())).to_list():
+        return (
+            f"the rows of {name} {min(both)!r}, as all others, hold only since its impressions or later; correct "
+            "valid_from (unit, zone), leave it out where rows hold from the beginning, or set unmatched.at_most: 1"
+        )
+    one, other = _pair(here.sort().head(_IDS).to_list(), there.sort().head(_IDS).to_list())
+    return f"{name} is written {one!r} in the impressions and {other!r} in the table; write ids alike in both"
+
+
+def _pair(here: list[Any], there: list[Any]) -> tuple[Any, Any]:
+    """Return an id of either side, the same one if the sides write it in two ways."""
+    known = {_bare(one): one for one in reversed(there)}
+    return next(((one, known[_bare(one)]) for one in here if _bare(one) in known), (here[0], there[0]))
+
+
+def _bare(one: Any) -> str:
+    text = unicodedata.normalize("NFKC", str(one)).casefold()
+    return re.sub(r"\s+", "", re.sub(r"\.0+$", "", text)).lstrip("0")

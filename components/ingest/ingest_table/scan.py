@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from zoneinfo import available_timezones
 
 import polars as pl
 import polars.selectors as cs
@@ -13,11 +14,9 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from components.ingest.csv_lines import header_lines, open_quote
-from components.ingest.csv_table import reason
+from components.ingest.csv_table import header_lines, open_quote, reason
 from components.ingest.ingest_table.config import Table
 from components.ingest.ingest_table.files import Source
-from components.ingest.ingest_table.zones import with_known_zones
 from components.platform.errors import BadInputError, no_columns
 from features.ground.yaml_text import stripped
 
@@ -101,7 +100,7 @@ def scan(source: Source, columns: Iterable[str], table: Table, scratch: Path, op
         _check_pages(path, source, read)
     try:
         if not source.is_text:
-            path = with_known_zones(path, read, scratch / "zones" / source.name)
+            path = _with_known_zones(path, read, scratch / "zones" / source.name)
         lazy = pl.scan_parquet(path, glob=False, hive_partitioning=False).select(cs.by_name(*read))
         schema = lazy.collect_schema()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException, OSError) as error:
@@ -267,6 +266,48 @@ def _check_pages(path: Path, source: Source, columns: list[str]) -> None:
         return  # a type that Arrow does not know; polars may
     except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
         raise BadInputError(f"{source.shown} is damaged ({_first(error)}); write it again") from None
+
+
+def _with_known_zones(path: Path, columns: list[str], target: Path) -> Path:
+    """Return a Parquet file in which every time zone has a name.
+
+    pandas writes +05:30 as the zone of times that were parsed with their offset; polars stops at it, even when the
+    column is not asked for.
+
+    Args:
+        path: the file.
+        columns: the names that are read.
+        target: where a copy of these columns goes when one is needed.
+
+    Raises:
+        pyarrow.ArrowException: the file is damaged.
+        OSError: it cannot be read.
+    """
+    with pq.ParquetFile(path) as file:
+        given = file.schema_arrow
+        if all(_known_zone(field.type) == field.type for field in given):
+            return path
+        wanted = pa.schema([pa.field(name, _known_zone(given.field(name).type)) for name in columns])
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with pq.ParquetWriter(target, wanted, compression="lz4") as writer:
+            for batch in file.iter_batches(columns=columns):
+                writer.write_table(pa.Table.from_batches([batch]).select(columns).cast(wanted))
+    return target
+
+
+def _known_zone(dtype: pa.DataType) -> pa.DataType:
+    """Return a type in which times of a zone without a name are in UTC."""
+    if pa.types.is_timestamp(dtype) and dtype.tz is not None:
+        return dtype if dtype.tz in available_timezones() else pa.timestamp(dtype.unit, "UTC")
+    if pa.types.is_list(dtype):
+        return pa.list_(dtype.value_field.with_type(_known_zone(dtype.value_type)))
+    if pa.types.is_large_list(dtype):
+        return pa.large_list(dtype.value_field.with_type(_known_zone(dtype.value_type)))
+    if pa.types.is_fixed_size_list(dtype):
+        return pa.list_(dtype.value_field.with_type(_known_zone(dtype.value_type)), dtype.list_size)
+    if pa.types.is_struct(dtype):
+        return pa.struct([field.with_type(_known_zone(field.type)) for field in dtype])
+    return dtype
 
 
 def _require(wanted: list[str], names: list[str], source: Source) -> None:
