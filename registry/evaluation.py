@@ -24,23 +24,20 @@ class Interval(Frozen):
 
 
 class Cell(Frozen):
-    """The metrics of one task in one domain.
-
-    Attributes:
-        task: output name of the model.
-        domain: domain value, or ``all``.
-        space: rows counted: every impression, or for conditional tasks those with the shallower feedback.
-        rows: rows counted.
-        positives: rows with the label.
-        metrics: value and interval per metric.
-    """
+    """The metrics of one task in one domain."""
 
     task: Name
+    """Output name of the model."""
     domain: str
+    """Domain value, or ``all``."""
     space: str
+    """Rows counted: every impression, or for conditional tasks those with the shallower feedback."""
     rows: int
+    """Rows counted."""
     positives: int
+    """Rows with the label."""
     metrics: dict[Metric, Interval]
+    """Value and interval per metric."""
 
 
 class CalibrationBin(Frozen):

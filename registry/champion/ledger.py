@@ -48,35 +48,29 @@ _TRIES = 20
 
 
 class Holder(Frozen):
-    """The process that announced a move.
-
-    Attributes:
-        token: unique to the announcement.
-        host: its machine.
-        pid: its process id.
-    """
+    """The process that announced a move."""
 
     token: str
+    """Unique to the announcement."""
     host: str
+    """Its machine."""
     pid: int
+    """Its process id."""
 
 
 class Evidence(Frozen):
-    """What the gate saw, in brief; the whole verdict is an artifact.
-
-    Attributes:
-        answer: the verdict.
-        rows: rows that both models were scored on.
-        dataset_digest: digest of the `TrainingSet` they came from.
-        judged: cells judged.
-        refused: cells that refused, as ``task/domain/metric``.
-    """
+    """What the gate saw, in brief; the whole verdict is an artifact."""
 
     answer: str
+    """The verdict."""
     rows: int
+    """Rows that both models were scored on."""
     dataset_digest: str
+    """Digest of the `TrainingSet` they came from."""
     judged: int
+    """Cells judged."""
     refused: tuple[str, ...]
+    """Cells that refused, as ``task/domain/metric``."""
 
     @classmethod
     def of(cls, verdict: Verdict) -> Evidence:
@@ -92,54 +86,48 @@ class Evidence(Frozen):
 
 
 class Note(Frozen):
-    """What a writer knows about an entry; number, time and chain are added by `Ledger.append`.
-
-    Attributes:
-        action: what happened.
-        model: registered model.
-        version: the version it happened to.
-        digest: its `OnnxModel` digest.
-        previous: champion before, None without one.
-        previous_digest: its digest.
-        reason: one clause.
-        actor: who asked: a user or ``pipeline:<name>``.
-        run_id: id of the pipeline run, empty by hand.
-        evidence: the gate's summary, None by hand.
-        effective_at: since when the alias points where the entry says; None for entries that move nothing.
-        settles: number of the announcement that this entry ends.
-        holder: process behind an announcement.
-        registry: tracking URI of the registry that counts these versions, without a login; empty in entries of older
-            releases. Another registry, or the same one made anew, may give the number to other content.
-    """
+    """What a writer knows about an entry; number, time and chain are added by `Ledger.append`."""
 
     action: Action
+    """What happened."""
     model: Name
+    """Registered model."""
     version: int
+    """The version it happened to."""
     digest: str
+    """Its `OnnxModel` digest."""
     previous: int | None = None
+    """Champion before, None without one."""
     previous_digest: str = ""
+    """Its digest."""
     reason: str = ""
+    """One clause."""
     actor: str = ""
+    """Who asked: a user or ``pipeline:<name>``."""
     run_id: str = ""
+    """Id of the pipeline run, empty by hand."""
     evidence: Evidence | None = None
+    """The gate's summary, None by hand."""
     effective_at: AwareDatetime | None = None
+    """Since when the alias points where the entry says; None for entries that move nothing."""
     settles: int | None = None
+    """Number of the announcement that this entry ends."""
     holder: Holder | None = None
+    """Process behind an announcement."""
     registry: str = ""
+    """Tracking URI of the registry that counts these versions, without a login; empty in entries of older releases.
+    Another registry, or the same one made anew, may give the number to other content."""
 
 
 class Entry(Note):
-    """One file of the ledger.
-
-    Attributes:
-        sequence: its number, from 1 without gaps.
-        at: when it was written.
-        chain: sha256 of the file before it, empty for the first.
-    """
+    """One file of the ledger."""
 
     sequence: int
+    """Its number, from 1 without gaps."""
     at: AwareDatetime
+    """When it was written."""
     chain: str
+    """sha256 of the file before it, empty for the first."""
 
     @property
     def champion(self) -> int | None:
@@ -157,17 +145,14 @@ class Entry(Note):
 
 @dataclass(frozen=True)
 class Former:
-    """A champion of the past.
-
-    Attributes:
-        version: its number in the registry of that time.
-        digest: its content; empty when somebody else registered it.
-        registry: that registry, empty when the entry does not say.
-    """
+    """A champion of the past."""
 
     version: int
+    """Its number in the registry of that time."""
     digest: str
+    """Its content; empty when somebody else registered it."""
     registry: str = ""
+    """That registry, empty when the entry does not say."""
 
     def is_same(self, other: Former) -> bool:
         """Return whether both are the same content; versions without a digest have their number alone."""

@@ -47,19 +47,16 @@ _DONE: dict[Action, Action] = {"promoting": "promoted", "rolling back": "rolled 
 
 @dataclass(frozen=True)
 class Request:
-    """Who asks, and why.
-
-    Attributes:
-        actor: a user, or ``pipeline:<name>``.
-        reason: one clause.
-        run_id: id of the pipeline run, empty by hand.
-        evidence: the gate's summary, None by hand.
-    """
+    """Who asks, and why."""
 
     actor: str
+    """A user, or ``pipeline:<name>``."""
     reason: str
+    """One clause."""
     run_id: str = ""
+    """Id of the pipeline run, empty by hand."""
     evidence: Evidence | None = None
+    """The gate's summary, None by hand."""
 
 
 @dataclass(frozen=True)

@@ -37,23 +37,20 @@ UNKNOWN_DOMAIN = "unknown"
 
 @dataclass(frozen=True)
 class PairedPredictions:
-    """What both models answered to the same rows.
-
-    Attributes:
-        feedback: ordered labels, shallow to deep.
-        labels: by feedback: ``[rows]``, 0 or 1.
-        challenger: by task: float64 ``[rows]`` probabilities.
-        champion: the same of the champion, None without one.
-        user: ``[rows]``, equal for rows of the same user.
-        domain: ``[rows]`` domain values as strings.
-    """
+    """What both models answered to the same rows."""
 
     feedback: tuple[str, ...]
+    """Ordered labels, shallow to deep."""
     labels: Mapping[str, Array]
+    """By feedback: ``[rows]``, 0 or 1."""
     challenger: Mapping[str, Array]
+    """By task: float64 ``[rows]`` probabilities."""
     champion: Mapping[str, Array] | None
+    """The same of the champion, None without one."""
     user: Array
+    """``[rows]``, equal for rows of the same user."""
     domain: Array
+    """``[rows]`` domain values as strings."""
 
     @property
     def rows(self) -> int:

@@ -11,34 +11,31 @@ from registry.evaluation import Interval
 
 
 class Judgement(Frozen):
-    """One comparison of the gate.
-
-    Attributes:
-        task: output name.
-        domain: domain value, or ``all``.
-        metric: what was compared.
-        champion: the champion's value, None without a champion.
-        challenger: the challenger's value.
-        difference: challenger − champion, paired interval.
-        limit: what it was held against.
-        outcome: ``passed``, ``refused`` or ``not judged``.
-        reason: one clause.
-        resamples: bootstrap resamples behind the interval; 0 without one, or when an older release did not say.
-        smallest_loss: smallest loss of these rows that would have been refused, in units of the limit's metric; None
-            when nothing was compared.
-    """
+    """One comparison of the gate."""
 
     task: Name
+    """Output name."""
     domain: str
+    """Domain value, or ``all``."""
     metric: str
+    """What was compared."""
     champion: float | None
+    """The champion's value, None without a champion."""
     challenger: float | None
+    """The challenger's value."""
     difference: Interval | None
+    """Challenger − champion, paired interval."""
     limit: float
+    """What it was held against."""
     outcome: Literal["passed", "refused", "not judged"]
+    """``passed``, ``refused`` or ``not judged``."""
     reason: str
+    """One clause."""
     resamples: int = 0
+    """Bootstrap resamples behind the interval; 0 without one, or when an older release did not say."""
     smallest_loss: float | None = None
+    """Smallest loss of these rows that would have been refused, in units of the limit's metric; None when nothing was
+    compared."""
 
 
 class Verdict(Frozen):

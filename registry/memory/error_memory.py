@@ -33,63 +33,57 @@ TENSORS = "memory.safetensors"
 
 
 class TaskCompensation(Frozen):
-    """How much one task is compensated, and what that did when rows were scored before they were written.
-
-    Attributes:
-        weight: λ, chosen on every slot of the stream.
-        base_log_loss: the base model's log-loss over the slots after the first; None with one slot.
-        log_loss: the same after compensation, each slot with the λ chosen on earlier slots.
-        enabled: False where compensation made the log-loss worse, or could not be judged: the task then
-            keeps the base model's answer.
-    """
+    """How much one task is compensated, and what that did when rows were scored before they were written."""
 
     weight: float
+    """λ, chosen on every slot of the stream."""
     base_log_loss: float | None
+    """The base model's log-loss over the slots after the first; None with one slot."""
     log_loss: float | None
+    """The same after compensation, each slot with the λ chosen on earlier slots."""
     enabled: bool
+    """False where compensation made the log-loss worse, or could not be judged: the task then keeps the base model's
+    answer."""
 
 
 class MemoryHeader(Frozen):
-    """Whose memory it is, how rows were stored, what it covers and how it is read.
-
-    Attributes:
-        model: registered model.
-        version: the champion's version when the memory was written.
-        ranker_digest: `ModelContract.ranker_digest` of the champion: keys live in its hidden space, so
-            no other model may read this memory.
-        feedback: compensated tasks, shallow to deep.
-        funnel: whether the deeper task is kept no likelier than the shallower.
-        key: what the key of a row is made of.
-        store: sketch or exact, and its size.
-        seed: seed of a sketch's projections, or of an exact store's sample.
-        projections: sha256 of the projections a sketch's buckets were found with.
-        read_out: how neighbours become a correction.
-        decay: ρ; at the end of each slot everything older counts this much of what it did.
-        tasks: compensation by task.
-        covers: ``[first row, just after the last row)`` of the stream.
-        rows: rows of the stream.
-        stored: rows the store stands for: fewer after decay, below an error threshold, or beyond a capacity.
-        slots: slots of time they came in.
-        tensors: sha256 of ``memory.safetensors``.
-    """
+    """Whose memory it is, how rows were stored, what it covers and how it is read."""
 
     model: Name
+    """Registered model."""
     version: int
+    """The champion's version when the memory was written."""
     ranker_digest: str
+    """`ModelContract.ranker_digest` of the champion: keys live in its hidden space, so no other model may read this
+    memory."""
     feedback: tuple[Name, ...]
+    """Compensated tasks, shallow to deep."""
     funnel: bool
+    """Whether the deeper task is kept no likelier than the shallower."""
     key: KeySpec
+    """What the key of a row is made of."""
     store: StoreChoice
+    """Sketch or exact, and its size."""
     seed: int
+    """Seed of a sketch's projections, or of an exact store's sample."""
     projections: str
+    """sha256 of the projections a sketch's buckets were found with."""
     read_out: ReadOut
+    """How neighbours become a correction."""
     decay: float = Field(1.0, gt=0, le=1)
+    """ρ; at the end of each slot everything older counts this much of what it did."""
     tasks: dict[Name, TaskCompensation]
+    """Compensation by task."""
     covers: Window
+    """``[first row, just after the last row)`` of the stream."""
     rows: int
+    """Rows of the stream."""
     stored: int
+    """Rows the store stands for: fewer after decay, below an error threshold, or beyond a capacity."""
     slots: int
+    """Slots of time they came in."""
     tensors: str = ""
+    """sha256 of ``memory.safetensors``."""
 
     @property
     def enabled(self) -> bool:
@@ -99,17 +93,14 @@ class MemoryHeader(Frozen):
 
 @dataclass(frozen=True)
 class Memory:
-    """An error memory that can be asked.
-
-    Attributes:
-        header: see `MemoryHeader`.
-        store: what was written.
-        centre: float64 ``[H]``, subtracted from `hidden` in a key; zeros without centring.
-    """
+    """An error memory that can be asked."""
 
     header: MemoryHeader
+    """See `MemoryHeader`."""
     store: Store
+    """What was written."""
     centre: Array
+    """float64 ``[H]``, subtracted from `hidden` in a key; zeros without centring."""
 
     def keys(self, hidden: Array, rows: pa.Table) -> Array:
         """Return the keys of rows, see `registry.memory.keys.row_keys`."""

@@ -2,8 +2,7 @@
 
 The vector store of ReLoop2 (Zhu et al., KDD 2023, section 4.3): keys with their labels and base predictions.
 Its size is bounded as the paper does, by an error threshold and random down-sampling. The sample is the rows
-with the smallest hashes of their own content, so it does not depend on the order of writes or on how many
-writers there were, and stores of different writers can be merged.
+with the smallest hashes of their own content, so it does not depend on the order of writes.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from features.declaration import Name
-from features.ground.errors import BadInputError
 from registry.memory.neighbours import Neighbours, check_keys, check_rows, check_share
 from registry.memory.spec import ExactStore
 
@@ -27,27 +25,24 @@ _SHIFT = np.uint64(32)
 
 @dataclass
 class Exact:
-    """Rows in the order of their hashes. `write` and `forget` replace the arrays.
-
-    Attributes:
-        choice: neighbours, capacity and threshold.
-        width: width of a key.
-        seed: seed of the hashes that choose the sample.
-        keys: float32 ``[n, width]``, scaled to norm 1.
-        weight: float64 ``[n]``, age weight: 1 when written, times ρ at the end of every later slot.
-        priority: uint64 ``[n]``, hash of the row; the smallest are kept.
-        label: by task: float64 ``[n]``.
-        predicted: by task: float64 ``[n]``.
-    """
+    """Rows in the order of their hashes. `write` and `forget` replace the arrays."""
 
     choice: ExactStore
+    """Neighbours, capacity and threshold."""
     width: int
+    """Width of a key."""
     seed: int
+    """Seed of the hashes that choose the sample."""
     keys: Array
+    """float32 ``[n, width]``, scaled to norm 1."""
     weight: Array
+    """float64 ``[n]``, age weight: 1 when written, times ρ at the end of every later slot."""
     priority: Array
+    """uint64 ``[n]``, hash of the row; the smallest are kept."""
     label: dict[str, Array]
+    """By task: float64 ``[n]``."""
     predicted: dict[str, Array]
+    """By task: float64 ``[n]``."""
     _index: Any = field(default=None, repr=False, compare=False)
 
     @classmethod
@@ -136,17 +131,6 @@ class Exact:
         check_share(kept)
         self.weight = self.weight * kept
         self._take(self._at(np.flatnonzero(self.weight >= FORGOTTEN)))
-
-    def merged(self, other: Exact) -> Exact:
-        """Return the store of both stores' rows, as if one writer had written them.
-
-        Raises:
-            BadInputError: the stores are of different configurations or hold other tasks.
-        """
-        mine, theirs = ((s.choice, s.width, s.seed, s.tasks) for s in (self, other))
-        if mine != theirs:
-            raise BadInputError(f"error memories of {mine} and {theirs} cannot be merged: write both alike")
-        return self._joined(other)
 
     def tensors(self) -> dict[str, Array]:
         """Return the rows by name, as they are saved."""

@@ -15,22 +15,19 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Neighbours:
-    """What a store knows about each of B queries, by K neighbours: arrays of a sketch, or rows.
-
-    Attributes:
-        count: float64 ``[B, K]``, rows that a neighbour stands for: those of its bucket, or the age weight of
-            one row; 0 marks a neighbour that holds nothing, whose means say nothing.
-        similarity: float64 ``[B, K]``, what the softmax compares.
-        support: float64 ``[B]``, rows behind the answer: n of the shrinkage.
-        label: by task: float64 ``[B, K]``, mean label, 0 where there is none.
-        predicted: by task: float64 ``[B, K]``, mean base prediction, 0 where there is none.
-    """
+    """What a store knows about each of B queries, by K neighbours: arrays of a sketch, or rows."""
 
     count: Array
+    """float64 ``[B, K]``, rows that a neighbour stands for: those of its bucket, or the age weight of one row; 0 marks
+    a neighbour that holds nothing, whose means say nothing."""
     similarity: Array
+    """float64 ``[B, K]``, what the softmax compares."""
     support: Array
+    """float64 ``[B]``, rows behind the answer: n of the shrinkage."""
     label: dict[str, Array]
+    """By task: float64 ``[B, K]``, mean label, 0 where there is none."""
     predicted: dict[str, Array]
+    """By task: float64 ``[B, K]``, mean base prediction, 0 where there is none."""
 
 
 class Store(Protocol):

@@ -37,73 +37,61 @@ class SlotMetrics(Frozen):
 
 
 class TaskSlot(Frozen):
-    """One task in one slot.
-
-    Attributes:
-        positives: rows with the label.
-        weight: λ the slot was compensated with, chosen on earlier slots.
-        base: the base model's metrics.
-        compensated: metrics after compensation.
-    """
+    """One task in one slot."""
 
     positives: int
+    """Rows with the label."""
     weight: float
+    """λ the slot was compensated with, chosen on earlier slots."""
     base: SlotMetrics
+    """The base model's metrics."""
     compensated: SlotMetrics
+    """Metrics after compensation."""
 
 
 class SlotReport(Frozen):
-    """One slot of time, base against compensated.
-
-    Attributes:
-        slot: 1, 2, … in order of time.
-        window: ``[first row, just after the last row)``.
-        rows: rows of the slot.
-        stored: rows the memory stood for when the slot was scored: those of earlier slots only.
-        empty: share of neighbours read that held nothing.
-        tasks: by feedback.
-    """
+    """One slot of time, base against compensated."""
 
     slot: int
+    """1, 2, … in order of time."""
     window: Window
+    """``[first row, just after the last row)``."""
     rows: int
+    """Rows of the slot."""
     stored: int
+    """Rows the memory stood for when the slot was scored: those of earlier slots only."""
     empty: float
+    """Share of neighbours read that held nothing."""
     tasks: dict[Name, TaskSlot]
+    """By feedback."""
 
 
 @dataclass(frozen=True)
 class Stream:
-    """Labelled rows with the champion's answers, in order of time.
-
-    Attributes:
-        times: int64 microseconds since 1970 UTC ``[N]``, never falling.
-        users: ``[N]``, equal for rows of the same user; groups GAUC.
-        keys: float64 ``[N, width]``.
-        labels: by feedback: 0 or 1, ``[N]``.
-        predicted: by feedback: the base model's probability, ``[N]``.
-    """
+    """Labelled rows with the champion's answers, in order of time."""
 
     times: Array
+    """int64 microseconds since 1970 UTC ``[N]``, never falling."""
     users: Array
+    """``[N]``, equal for rows of the same user; groups GAUC."""
     keys: Array
+    """float64 ``[N, width]``."""
     labels: Mapping[str, Array]
+    """By feedback: 0 or 1, ``[N]``."""
     predicted: Mapping[str, Array]
+    """By feedback: the base model's probability, ``[N]``."""
 
 
 @dataclass(frozen=True)
 class Replay:
-    """What a replay leaves: one report per slot, the outcome per task, and every compensated prediction.
-
-    Attributes:
-        slots: reports in order of time.
-        tasks: λ and verdict by feedback.
-        compensated: by feedback: float64 ``[N]``.
-    """
+    """What a replay leaves: one report per slot, the outcome per task, and every compensated prediction."""
 
     slots: tuple[SlotReport, ...]
+    """Reports in order of time."""
     tasks: dict[Name, TaskCompensation]
+    """λ and verdict by feedback."""
     compensated: dict[str, Array]
+    """By feedback: float64 ``[N]``."""
 
 
 def slot_bounds(times: Array, slots: int) -> tuple[tuple[int, int], ...]:

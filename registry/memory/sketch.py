@@ -29,19 +29,16 @@ the order of writes and the way a sketch was merged leave no trace in its bytes.
 
 
 class SketchShape(Frozen):
-    """Everything that decides into which buckets a key falls.
-
-    Attributes:
-        arrays: m, independent arrays.
-        bits: L, signed projections per array.
-        width: width of a key.
-        seed: seed of the projections.
-    """
+    """Everything that decides into which buckets a key falls."""
 
     arrays: int = Field(ge=1)
+    """m, independent arrays."""
     bits: int = Field(ge=1, le=20)
+    """L, signed projections per array."""
     width: int = Field(ge=1)
+    """Width of a key."""
     seed: int = 0
+    """Seed of the projections."""
 
     @property
     def buckets(self) -> int:
@@ -64,21 +61,18 @@ class SketchShape(Frozen):
 
 @dataclass(frozen=True)
 class Sketch:
-    """Sums per array and bucket. `write` and `forget` change the arrays in place; all else leaves them alone.
-
-    Attributes:
-        shape: where keys fall.
-        count: float64 ``[m, 2^L]``, rows written (exact below 2^53 without decay).
-        label: by task: float64 ``[m, 2^L]``, Σ y.
-        predicted: by task: float64 ``[m, 2^L]``, Σ ŷ_base.
-        projections: float64 ``[width, L·m]``, see `SketchShape.projections`.
-    """
+    """Sums per array and bucket. `write` and `forget` change the arrays in place; all else leaves them alone."""
 
     shape: SketchShape
+    """Where keys fall."""
     count: Array
+    """float64 ``[m, 2^L]``, rows written (exact below 2^53 without decay)."""
     label: dict[str, Array]
+    """By task: float64 ``[m, 2^L]``, Σ y."""
     predicted: dict[str, Array]
+    """By task: float64 ``[m, 2^L]``, Σ ŷ_base."""
     projections: Array
+    """float64 ``[width, L·m]``, see `SketchShape.projections`."""
 
     @classmethod
     def empty(cls, shape: SketchShape, tasks: tuple[Name, ...]) -> Sketch:

@@ -64,43 +64,35 @@ StoreChoice = Annotated[SketchStore | ExactStore, Field(discriminator="kind")]
 
 
 class ReadOut(Frozen):
-    """How the neighbours' answers become one.
-
-    Attributes:
-        gamma: γ; 1 compares neighbours' labels with the query's own prediction, 0 takes the neighbours'
-            own errors.
-        temperature: τ of the softmax over similarities. Those of a sketch are log1p(n), so that an array
-            weighs (1 + n)^(1/τ); those of an exact store are cosines.
-        pool: ``softmax`` over neighbours, or ``ratio``, which weighs them by the rows they stand for: one
-            ratio of sums.
-        shrinkage: n₀ of n / (n + n₀), n being the rows behind an answer; 0 switches it off.
-    """
+    """How the neighbours' answers become one."""
 
     gamma: float = Field(1.0, ge=0, le=1)
+    """γ; 1 compares neighbours' labels with the query's own prediction, 0 takes the neighbours' own errors."""
     temperature: float = Field(1.0, gt=0)
+    """τ of the softmax over similarities. Those of a sketch are log1p(n), so that an array weighs (1 + n)^(1/τ); those
+    of an exact store are cosines."""
     pool: Pool = "softmax"
+    """``softmax`` over neighbours, or ``ratio``, which weighs them by the rows they stand for: one ratio of sums."""
     shrinkage: float = Field(0.0, ge=0)
+    """n₀ of n / (n + n₀), n being the rows behind an answer; 0 switches it off."""
 
 
 class KeySpec(Frozen):
-    """What a key is made of.
-
-    Attributes:
-        kind: ``hidden``; ``hidden_user`` with the user's code appended; or ``embedding``, what a fixed random
-            embedding layer gives: the codes of the row's categorical fields side by side, and the user's.
-        hidden: width of the model's hidden vector.
-        user: column of the user id.
-        fields: categorical columns of an ``embedding`` key, the user's left out.
-        user_weight: w, norm of the user code where the rest of the key has norm 1.
-        seed: seed of the codes.
-    """
+    """What a key is made of."""
 
     kind: KeyKind
+    """``hidden``; ``hidden_user`` with the user's code appended; or ``embedding``, what a fixed random embedding layer
+    gives: the codes of the row's categorical fields side by side, and the user's."""
     hidden: int
+    """Width of the model's hidden vector."""
     user: Name = "user_id"
+    """Column of the user id."""
     fields: tuple[Name, ...] = ()
+    """Categorical columns of an ``embedding`` key, the user's left out."""
     user_weight: float = Field(2.0, ge=0)
+    """w, norm of the user code where the rest of the key has norm 1."""
     seed: int = 0
+    """Seed of the codes."""
 
     @property
     def width(self) -> int:

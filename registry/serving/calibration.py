@@ -87,17 +87,14 @@ Curve = Annotated[Identity | Platt | Isotonic, Field(discriminator="kind")]
 
 
 class Stage(Frozen):
-    """One calibrated output.
-
-    Attributes:
-        task: output of the graph.
-        pooled: curve fitted on every row; used where a domain has none of its own, has no name or is new.
-        domains: curve by domain value.
-    """
+    """One calibrated output."""
 
     task: Name
+    """Output of the graph."""
     pooled: Curve
+    """Curve fitted on every row; used where a domain has none of its own, has no name or is new."""
     domains: dict[str, Curve] = Field(default_factory=dict)
+    """Curve by domain value."""
 
 
 class CalibrationCell(Frozen):
@@ -114,23 +111,20 @@ class CalibrationCell(Frozen):
 
 
 class Calibration(Frozen):
-    """What `calibration.json` holds: the curves of one ranker, the value of a conversion, and the evidence.
-
-    Attributes:
-        ranker_digest: the ranker whose answers the curves were fitted on.
-        dataset_digest: the training set whose validation split they were fitted on.
-        method: kind of curve; ``none`` leaves every answer as it is.
-        stages: curves in the funnel's order; empty with ``none``.
-        value: present value per conversion.
-        cells: how well it holds; reported, never read by scoring.
-    """
+    """What `calibration.json` holds: the curves of one ranker, the value of a conversion, and the evidence."""
 
     ranker_digest: str
+    """The ranker whose answers the curves were fitted on."""
     dataset_digest: str
+    """The training set whose validation split they were fitted on."""
     method: Method
+    """Kind of curve; ``none`` leaves every answer as it is."""
     stages: tuple[Stage, ...] = ()
+    """Curves in the funnel's order; empty with ``none``."""
     value: ValueTable = ValueTable()
+    """Present value per conversion."""
     cells: tuple[CalibrationCell, ...] = ()
+    """How well it holds; reported, never read by scoring."""
 
     @property
     def domains(self) -> tuple[str, ...]:

@@ -21,26 +21,23 @@ EVENTS = "events"
 
 
 class ModelContract(Frozen):
-    """Everything a caller of `model.onnx` must know.
-
-    Attributes:
-        ranker: registered name of the ranker.
-        ranker_digest: digest of the `Ranker` artifact the graph was exported from; also the identity
-            that an error memory is tied to.
-        schema_: roles, fields, base rates, domains and training window.
-        tasks: output names that are probabilities, entire-space feedback first, then conditionals.
-        hidden: width of the output `hidden`.
-        hidden_mean: mean of `hidden` over (at most 10,000 rows of) the training split.
-        opset: ONNX opset.
-    """
+    """Everything a caller of `model.onnx` must know."""
 
     ranker: str
+    """Registered name of the ranker."""
     ranker_digest: str
+    """Digest of the `Ranker` artifact the graph was exported from; also the identity that an error memory is tied
+    to."""
     schema_: RankerSchema = Field(alias="schema")
+    """Roles, fields, base rates, domains and training window."""
     tasks: tuple[Name, ...]
+    """Output names that are probabilities, entire-space feedback first, then conditionals."""
     hidden: int
+    """Width of the output `hidden`."""
     hidden_mean: tuple[float, ...]
+    """Mean of `hidden` over (at most 10,000 rows of) the training split."""
     opset: int
+    """ONNX opset."""
 
     @property
     def fields(self) -> tuple[FieldSpec, ...]:

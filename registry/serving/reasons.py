@@ -36,37 +36,31 @@ _Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Group:
-    """A part of the input that is taken away as one.
-
-    Attributes:
-        name: what a reader calls it; names are unique.
-        fields: graph inputs that it consists of, or, with an `attribute`, that its events consist of.
-        attribute: field of one stream whose value chooses the events; None for all of `fields`.
-        values: indices of the attribute that belong to the group.
-    """
+    """A part of the input that is taken away as one."""
 
     name: str
+    """What a reader calls it; names are unique."""
     fields: tuple[str, ...]
+    """Graph inputs that it consists of, or, with an `attribute`, that its events consist of."""
     attribute: str | None = None
+    """Field of one stream whose value chooses the events; None for all of `fields`."""
     values: tuple[int, ...] = ()
+    """Indices of the attribute that belong to the group."""
 
 
 @dataclass(frozen=True)
 class Effects:
-    """What each group did to one task.
-
-    Attributes:
-        task: output of the graph.
-        groups: names, G of them.
-        logit: float64 ``[B]``, the graph's answer to the whole rows.
-        delta: float64 ``[B, G]``, logit with everything minus logit without the group; exactly 0 where the row has
-            nothing of the group.
-    """
+    """What each group did to one task."""
 
     task: str
+    """Output of the graph."""
     groups: tuple[str, ...]
+    """Names, G of them."""
     logit: Floats
+    """float64 ``[B]``, the graph's answer to the whole rows."""
     delta: Floats
+    """float64 ``[B, G]``, logit with everything minus logit without the group; exactly 0 where the row has nothing of
+    the group."""
 
 
 def groups_of(schema: RankerSchema) -> tuple[Group, ...]:

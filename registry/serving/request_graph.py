@@ -27,28 +27,22 @@ REQUEST_PARITY = "request_parity.json"
 
 
 class RequestContract(Frozen):
-    """What a caller of `request.onnx` must know besides `contract.json`.
-
-    Attributes:
-        once: inputs that come in one row; the others have one row per candidate, which are the outputs' rows.
-    """
+    """What a caller of `request.onnx` must know besides `contract.json`."""
 
     once: tuple[Name, ...]
+    """Inputs that come in one row; the others have one row per candidate, which are the outputs' rows."""
 
 
 @dataclass(frozen=True)
 class RequestGraph:
-    """The graph of a request, beside the model that answers row by row.
-
-    Attributes:
-        model: its encoder, tasks and calibration are the graph's too.
-        once: fields that come in one row.
-        session: open onnxruntime session.
-    """
+    """The graph of a request, beside the model that answers row by row."""
 
     model: ServedModel
+    """Its encoder, tasks and calibration are the graph's too."""
     once: tuple[str, ...]
+    """Fields that come in one row."""
     session: onnxruntime.InferenceSession
+    """Open onnxruntime session."""
 
     @classmethod
     def open(cls, model: ServedModel, provider: Provider = "auto", threads: int | None = None) -> RequestGraph:

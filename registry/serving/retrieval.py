@@ -32,15 +32,12 @@ Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
 @dataclass(frozen=True)
 class Retrieved:
-    """The best k items of U users, best first; of equal scores the item with the smaller row is first.
-
-    Attributes:
-        items: int64 ``[U, k]``, rows of the item vectors.
-        scores: float32 ``[U, k]``, inner products.
-    """
+    """The best k items of U users, best first; of equal scores the item with the smaller row is first."""
 
     items: np.ndarray[Any, np.dtype[np.int64]]
+    """int64 ``[U, k]``, rows of the item vectors."""
     scores: Vectors
+    """float32 ``[U, k]``, inner products."""
 
 
 def nearest_items(

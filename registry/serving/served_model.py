@@ -44,23 +44,20 @@ _Port = tuple[str, list[str | int]]
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A graph with the encoder and the contract that belong to it.
-
-    Attributes:
-        contract: inputs, tasks, roles and training window.
-        encoder: raw columns to graph inputs.
-        session: open onnxruntime session.
-        directory: where the files lie.
-        calibration: curves by domain, and the value of a conversion; None answers as the graph does.
-        label: what messages call it, such as ``model shop v3``; where it lies when empty.
-    """
+    """A graph with the encoder and the contract that belong to it."""
 
     contract: ModelContract
+    """Inputs, tasks, roles and training window."""
     encoder: Encoder
+    """Raw columns to graph inputs."""
     session: onnxruntime.InferenceSession
+    """Open onnxruntime session."""
     directory: Path
+    """Where the files lie."""
     calibration: Calibration | None = None
+    """Curves by domain, and the value of a conversion; None answers as the graph does."""
     label: str = ""
+    """What messages call it, such as ``model shop v3``; where it lies when empty."""
 
     @classmethod
     def open(

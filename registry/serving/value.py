@@ -23,16 +23,13 @@ EXPECTED_VALUE = "expected_value"
 
 
 class ValueTable(Frozen):
-    """Present value per conversion, by product: by value of the model's domain column.
-
-    Attributes:
-        products: value by product; empty when every product is worth the same.
-        default: value of a product that `products` does not name. None refuses such a product, or, without any
-            `products`, counts every conversion as 1.
-    """
+    """Present value per conversion, by product: by value of the model's domain column."""
 
     products: dict[str, Value] = Field(default_factory=dict)
+    """Value by product; empty when every product is worth the same."""
     default: Value | None = None
+    """Value of a product that `products` does not name. None refuses such a product, or, without any `products`, counts
+    every conversion as 1."""
 
     def check(self, known: Sequence[str]) -> ValueTable:
         """Return the table itself once every product of the model has a value and no other name is in it.

@@ -14,23 +14,20 @@ _SMALL = 200
 
 
 class Lineage(Frozen):
-    """Where a version comes from.
-
-    Attributes:
-        model: registered model.
-        pipeline: pipeline that made it.
-        run_id: id of the pipeline run.
-        mlflow_run_id: MLflow run of the training, empty when unknown.
-        model_digest: digest of the `OnnxModel`.
-        report_digest: digest of the `EvaluationReport`.
-    """
+    """Where a version comes from."""
 
     model: str
+    """Registered model."""
     pipeline: str
+    """Pipeline that made it."""
     run_id: str
+    """Id of the pipeline run."""
     mlflow_run_id: str
+    """MLflow run of the training, empty when unknown."""
     model_digest: str
+    """Digest of the `OnnxModel`."""
     report_digest: str
+    """Digest of the `EvaluationReport`."""
 
 
 def model_card(

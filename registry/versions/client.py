@@ -43,19 +43,16 @@ _ALIAS = re.compile(r"[a-z]+(_[a-z]+)*")
 
 
 class ListedVersion(Frozen):
-    """A version as a list shows it.
-
-    Attributes:
-        version: number and content; its digests are empty when somebody else registered it.
-        aliases: names that point at it, sorted.
-        tags: everything noted about it.
-        run_id: MLflow run it came from, empty when unknown.
-    """
+    """A version as a list shows it."""
 
     version: RegisteredVersion
+    """Number and content; its digests are empty when somebody else registered it."""
     aliases: tuple[str, ...]
+    """Names that point at it, sorted."""
     tags: dict[str, str] = Field(default_factory=dict)
+    """Everything noted about it."""
     run_id: str = ""
+    """MLflow run it came from, empty when unknown."""
 
 
 def check_alias(alias: str) -> str:
@@ -71,15 +68,12 @@ def check_alias(alias: str) -> str:
 
 @dataclass(frozen=True)
 class Registry:
-    """The registered models behind one tracking URI.
-
-    Attributes:
-        tracking_uri: MLflow tracking and registry URI.
-        artifact_root: URI of the folder for files when MLflow is embedded.
-    """
+    """The registered models behind one tracking URI."""
 
     tracking_uri: str
+    """MLflow tracking and registry URI."""
     artifact_root: str | None = None
+    """URI of the folder for files when MLflow is embedded."""
 
     def register(
         self,

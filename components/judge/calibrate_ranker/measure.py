@@ -23,19 +23,16 @@ Measured = Literal["validation", "test"]
 
 @dataclass(frozen=True)
 class Answered:
-    """What the graph answers to a split, and what came true.
-
-    Attributes:
-        split: which.
-        table: its raw rows.
-        rows: labels and domains of the rows.
-        scores: float64 ``[rows]`` answers by task, before calibration.
-    """
+    """What the graph answers to a split, and what came true."""
 
     split: Measured
+    """Which."""
     table: pa.Table
+    """Its raw rows."""
     rows: Judged
+    """Labels and domains of the rows."""
     scores: dict[str, Floats]
+    """float64 ``[rows]`` answers by task, before calibration."""
 
 
 def answered(graph: ServedModel, split: Measured, table: pa.Table) -> Answered:

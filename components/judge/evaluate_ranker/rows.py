@@ -21,21 +21,18 @@ NO_DOMAIN = "(none)"
 
 @dataclass(frozen=True)
 class Judged:
-    """Everything about the rows that a metric needs besides scores.
-
-    Attributes:
-        labels: by feedback: float64 ``[rows]``, 0 or 1.
-        user: int64 ``[rows]`` codes.
-        domain: string ``[rows]`` values; None without domains.
-        start: time of the earliest row; None without rows.
-        end: one microsecond after the latest row.
-    """
+    """Everything about the rows that a metric needs besides scores."""
 
     labels: dict[str, np.ndarray[Any, np.dtype[np.float64]]]
+    """By feedback: float64 ``[rows]``, 0 or 1."""
     user: np.ndarray[Any, np.dtype[np.int64]]
+    """int64 ``[rows]`` codes."""
     domain: np.ndarray[Any, Any] | None
+    """String ``[rows]`` values; None without domains."""
     start: datetime | None
+    """Time of the earliest row; None without rows."""
     end: datetime | None
+    """One microsecond after the latest row."""
 
     def space(self, task: Task) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Return which rows judge `task`: all of them, or those with the feedback it is conditional on."""

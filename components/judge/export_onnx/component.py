@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from registry.serving.contract import ParityReport
 
-"""Annotation that leads from every artifact of a model to its MLflow run."""
 SAMPLED = 10_000
 """Training rows behind `hidden_mean`."""
 

@@ -52,15 +52,12 @@ def request_fields(schema: RankerSchema, context: Iterable[str]) -> tuple[str, .
 
 @dataclass(frozen=True)
 class Halves:
-    """What N candidates of a request know, in two parts.
-
-    Attributes:
-        shared: float32 ``[1, D_u]``, what the request knows.
-        own: float32 ``[N, D_v]``, what each candidate knows by itself.
-    """
+    """What N candidates of a request know, in two parts."""
 
     shared: Tensor
+    """float32 ``[1, D_u]``, what the request knows."""
     own: Tensor
+    """float32 ``[N, D_v]``, what each candidate knows by itself."""
 
 
 class SplitLinear(nn.Module):

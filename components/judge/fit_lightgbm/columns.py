@@ -19,17 +19,14 @@ Matrix = np.ndarray[Any, np.dtype[np.float64]]
 
 @dataclass(frozen=True)
 class Columns:
-    """The splits as matrices.
-
-    Attributes:
-        names: columns, in order.
-        categories: positions of the columns that are categories.
-        values: by split, float64 ``[rows, columns]``; NaN where a value is missing or was never seen.
-    """
+    """The splits as matrices."""
 
     names: tuple[str, ...]
+    """Columns, in order."""
     categories: tuple[int, ...]
+    """Positions of the columns that are categories."""
     values: dict[str, Matrix]
+    """By split, float64 ``[rows, columns]``; NaN where a value is missing or was never seen."""
 
 
 def columns_of(encoder: Encoder, splits: Mapping[str, pa.Table]) -> Columns:

@@ -16,19 +16,16 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 @dataclass(frozen=True)
 class Fitted:
-    """One task's trees and their answers.
-
-    Attributes:
-        text: the trees in LightGBM's own text format.
-        trees: trees kept.
-        leaves: leaves of all trees kept.
-        scores: by split, float64 ``[rows]`` probabilities.
-    """
+    """One task's trees and their answers."""
 
     text: str
+    """The trees in LightGBM's own text format."""
     trees: int
+    """Trees kept."""
     leaves: int
+    """Leaves of all trees kept."""
     scores: dict[str, Floats]
+    """By split, float64 ``[rows]`` probabilities."""
 
 
 def settings_of(config: Config) -> dict[str, Any]:

@@ -22,19 +22,16 @@ CHUNK = 65_536
 
 @dataclass(frozen=True)
 class Candidates:
-    """The K items that a log shows in a group of rows.
-
-    Attributes:
-        items: their ids, sorted.
-        log: rows of the log, judged or not.
-        of_log: int64, index of the item of each of these rows.
-        shown: int64, index of the item of each judged row.
-    """
+    """The K items that a log shows in a group of rows."""
 
     items: pa.Array
+    """Their ids, sorted."""
     log: pa.Table
+    """Rows of the log, judged or not."""
     of_log: Integers
+    """int64, index of the item of each of these rows."""
     shown: Integers
+    """int64, index of the item of each judged row."""
 
     @property
     def first(self) -> Integers:

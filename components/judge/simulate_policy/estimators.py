@@ -25,17 +25,14 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Logged:
-    """What a log says about n impressions.
-
-    Attributes:
-        reward: float64 ``[n]``.
-        propensity: float64 ``[n]``, in (0, 1].
-        shown: int64 ``[n]``, index of the shown item among the K candidates.
-    """
+    """What a log says about n impressions."""
 
     reward: Floats
+    """float64 ``[n]``."""
     propensity: Floats
+    """float64 ``[n]``, in (0, 1]."""
     shown: Integers
+    """int64 ``[n]``, index of the shown item among the K candidates."""
 
 
 @dataclass(frozen=True)

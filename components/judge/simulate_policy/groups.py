@@ -22,17 +22,14 @@ from features.declaration import Declaration, Window
 
 @dataclass(frozen=True)
 class Reference:
-    """What the log of another policy says about one group of n judged rows.
-
-    Attributes:
-        target: float64 ``[n, K]``, how often it shows each candidate in the slot of each judged row.
-        reward: float64, reward of each impression of its own.
-        unit: int64, what the bootstrap draws of them.
-    """
+    """What the log of another policy says about one group of n judged rows."""
 
     target: Floats
+    """float64 ``[n, K]``, how often it shows each candidate in the slot of each judged row."""
     reward: Floats
+    """float64, reward of each impression of its own."""
     unit: Integers
+    """int64, what the bootstrap draws of them."""
 
 
 def groups_of(judged: pa.Table, log: pa.Table, column: str | None) -> Iterator[tuple[str, pa.Table, pa.Table]]:

@@ -10,38 +10,35 @@ EVERY_ROW = "every row"
 
 
 class PolicyValue(Frozen):
-    """One policy on the rows of one group.
-
-    Attributes:
-        policy: label of the policy.
-        group: value of `candidates_per`, or `EVERY_ROW`.
-        rows: logged impressions.
-        positives: those with the reward.
-        candidates: items that could be shown.
-        logged: mean reward of the log, the value of the policy that made it.
-        mean_weight: mean of the weights; 1 but for chance when the propensities are right and weights not clipped.
-        effective_rows: (Σ weight)² / Σ weight²: rows that would be as informative were every weight equal.
-        largest_weight: largest weight before clipping.
-        clipped: share of rows whose weight was cut.
-        estimates: value by estimator: ``ips``, ``snips``, ``direct (<reward model>)``, ``dr (<reward model>)``.
-        corrections: by reward model the weighted mean of what it did not predict, DR minus direct method: 0 but for
-            chance when the reward model is right for this policy.
-        on_policy: mean reward of the policy's own log in the same time; None when it has none.
-    """
+    """One policy on the rows of one group."""
 
     policy: str
+    """Label of the policy."""
     group: str
+    """Value of `candidates_per`, or `EVERY_ROW`."""
     rows: int
+    """Logged impressions."""
     positives: int
+    """Those with the reward."""
     candidates: int
+    """Items that could be shown."""
     logged: Interval
+    """Mean reward of the log, the value of the policy that made it."""
     mean_weight: Interval
+    """Mean of the weights; 1 but for chance when the propensities are right and weights not clipped."""
     effective_rows: float
+    """(Σ weight)² / Σ weight²: rows that would be as informative were every weight equal."""
     largest_weight: float
+    """Largest weight before clipping."""
     clipped: float
+    """Share of rows whose weight was cut."""
     estimates: dict[str, Interval]
+    """Value by estimator: ``ips``, ``snips``, ``direct (<reward model>)``, ``dr (<reward model>)``."""
     corrections: dict[str, Interval]
+    """By reward model the weighted mean of what it did not predict, DR minus direct method: 0 but for chance when the
+    reward model is right for this policy."""
     on_policy: Interval | None = None
+    """Mean reward of the policy's own log in the same time; None when it has none."""
 
     def covers(self, estimator: str) -> bool | None:
         """Return whether the interval of an estimate holds the on-policy value; None without either."""

@@ -28,15 +28,12 @@ _CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Answers:
-    """What a ranker says about N rows.
-
-    Attributes:
-        predicted: by task: float64 ``[N]`` probabilities.
-        hidden: float32 ``[N, H]``.
-    """
+    """What a ranker says about N rows."""
 
     predicted: dict[str, Array]
+    """By task: float64 ``[N]`` probabilities."""
     hidden: Array
+    """float32 ``[N, H]``."""
 
 
 @torch.inference_mode()

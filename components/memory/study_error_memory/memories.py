@@ -57,17 +57,14 @@ Stores = Annotated[SketchStores | ExactStores, Field(discriminator="kind")]
 
 
 class Memory(Frozen):
-    """One memory to try.
-
-    Attributes:
-        store: what it keeps.
-        temperature: τ of the attention over neighbours.
-        decay: ρ, what everything older counts at the end of each slot.
-    """
+    """One memory to try."""
 
     store: StoreChoice
+    """What it keeps."""
     temperature: float
+    """τ of the attention over neighbours."""
     decay: float
+    """ρ, what everything older counts at the end of each slot."""
 
     def __str__(self) -> str:
         return f"{self.store}, τ {self.temperature:g}, ρ {self.decay:g}"

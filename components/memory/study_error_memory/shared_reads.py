@@ -18,15 +18,12 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Read:
-    """What one slot found.
-
-    Attributes:
-        rows: rows that the store stood for.
-        neighbours: of the slot's rows.
-    """
+    """What one slot found."""
 
     rows: int
+    """Rows that the store stood for."""
     neighbours: Neighbours
+    """Of the slot's rows."""
 
 
 @dataclass
@@ -66,15 +63,12 @@ class Recorder:
 
 @dataclass
 class Player:
-    """A store that answers what another one did over the same slots with the same ρ; it holds nothing itself.
-
-    Attributes:
-        reads: what the other found, slot by slot.
-        nearest: how many of each row's neighbours to answer; all when left out.
-    """
+    """A store that answers what another one did over the same slots with the same ρ; it holds nothing itself."""
 
     reads: list[Read]
+    """What the other found, slot by slot."""
     nearest: int | None = None
+    """How many of each row's neighbours to answer; all when left out."""
     rows: int = 0
     _next: Iterator[Read] = field(init=False)
 
