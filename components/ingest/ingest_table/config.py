@@ -315,7 +315,7 @@ def _label_columns(rules: Iterable[str]) -> frozenset[str]:
 
 COMPONENT = ComponentSpec(
     name="ingest_table",
-    version="5",
+    version="6",
     summary="Turn your own CSV or Parquet tables of impressions, users and items into a typed table of impressions.",
     config=Config,
     inputs=NoInputs,

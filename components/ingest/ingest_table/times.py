@@ -132,7 +132,11 @@ def _micros(whole: pl.Expr, unit: str) -> pl.Expr:
 
 def _rounded(number: pl.Expr, unit: str) -> pl.Expr:
     """Return floats as microseconds: the nearest one, which is what was written before it became a float."""
-    return (number * 10.0 ** (6 - _DIGITS[unit])).round().cast(pl.Int64, strict=False)
+    # The product of a number with a fraction is rounded itself, to half a microsecond in the year 2107.
+    whole, scale = number.floor(), 10.0 ** (6 - _DIGITS[unit])
+    return (whole * scale).cast(pl.Int64, strict=False) + ((number - whole) * scale).round().cast(
+        pl.Int64, strict=False
+    )
 
 
 def _fraction(text: pl.Expr, unit: str) -> pl.Expr:

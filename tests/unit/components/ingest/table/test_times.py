@@ -122,6 +122,7 @@ PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 @FEW
 @given(MICROS, st.sampled_from(["s", "ms", "us", "ns"]), st.integers(0, 999))
 @example(1_767_268_800_250_000, "s", 0)
+@example(4_325_109_337_577_349, "s", 0)
 def test_numbers_since_1970_are_exact_to_the_microsecond(micros: int, unit: str, finer: int) -> None:
     scale = Fraction(PER_SECOND[unit], 10**6)
     # What lies behind the microsecond is cut, where it can be written at all.
