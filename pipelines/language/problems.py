@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -16,7 +15,6 @@ __all__ = ["MOST_SHOWN", "WIDEST_LINE", "Finding", "KeyPath", "PipelineError", "
 MOST_SHOWN = 50
 """Problems that one error prints; a file with more is not helped by reading on."""
 WIDEST_LINE = 110
-_SUGGESTION = re.compile(r"\(did you mean '([^']+)'\?\)")
 
 
 @dataclass(frozen=True)
@@ -49,12 +47,6 @@ class Problem:
     """The line itself, without its end."""
     width: int = field(default=1, compare=False)
     """Characters the caret underlines."""
-
-    @property
-    def suggestion(self) -> str | None:
-        """Nearest valid name, when the message offers one."""
-        match = _SUGGESTION.search(self.message)
-        return match[1] if match else None
 
     def __str__(self) -> str:
         """Return `path:line:column: message`, the line, and a caret under the place."""

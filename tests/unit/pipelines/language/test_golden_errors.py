@@ -45,9 +45,3 @@ def test_every_problem_is_one_sentence_and_the_error_is_bad_input() -> None:
         assert isinstance(caught.value, PipelineError)
         for problem in caught.value.problems:
             assert "\n" not in problem.message and len(problem.message) < 240
-
-
-def test_suggestions_are_offered_as_data() -> None:
-    with pytest.raises(PipelineError) as caught:
-        load_plan(FOLDER / "unknown_ranker.yaml")
-    assert [problem.suggestion for problem in caught.value.problems] == ["esmm"]
