@@ -11,12 +11,13 @@ from components.data.build_training_set.config import Config as Roles
 from components.platform.artifacts import TrainingSet
 from components.platform.errors import did_you_mean
 from components.rankers.tasks import tasks_of
+from features.ground.yaml_text import KeyPath, quoted
 from pipelines.compare.spec import Candidate, ComparisonSpec, candidates, component_of
 from pipelines.language.check import load_plan
 from pipelines.language.load import shown
 from pipelines.language.params import misfit, references, substitute
 from pipelines.language.plan import Plan, PlannedStage
-from pipelines.language.problems import Finding, KeyPath, PipelineError, quoted
+from pipelines.language.problems import Finding, PipelineError
 from pipelines.language.rules import CONFIG_RULES
 from pipelines.language.rules.draft import Draft, PipelineDraft
 from pipelines.language.spec import PipelineSpec, StageSpec, WindowSpec

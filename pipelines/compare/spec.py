@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from components.platform.catalog import catalog
 from components.platform.contract import ComponentSpec
 from features.declaration import Name
-from pipelines.language.problems import KeyPath
+from features.ground.yaml_text import KeyPath
 from pipelines.language.spec import SpecModel
 
 BASELINES = {"lightgbm": "fit_lightgbm"}

@@ -13,8 +13,8 @@ from pathlib import Path
 from components.platform.errors import BadInputError, MissingError, did_you_mean
 from components.platform.settings import ROOT
 from features.ground import yaml_text
-from features.ground.yaml_text import Mistake, Words, YamlText
-from pipelines.language.problems import Finding, PipelineError, Problem, Span
+from features.ground.yaml_text import Mistake, Span, Words, YamlText
+from pipelines.language.problems import Finding, PipelineError, Problem
 
 PIPELINES = ROOT / "pipelines"
 """Folder of the pipeline files of this tree."""

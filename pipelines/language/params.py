@@ -10,8 +10,8 @@ from typing import Any
 
 from components.platform.errors import BadInputError, did_you_mean
 from features.declaration import Window
+from features.ground.yaml_text import KeyPath, quoted
 from pipelines.language.plan import PlannedStage
-from pipelines.language.problems import KeyPath, quoted
 from pipelines.language.schedule import first_run, schedule_parts
 from pipelines.language.shape import describe
 from pipelines.language.spec import ParamSpec, PipelineSpec

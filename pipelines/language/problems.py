@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from components.platform.errors import BadInputError
-from features.ground.yaml_text import KeyPath, Span, quoted
-
-__all__ = ["MOST_SHOWN", "WIDEST_LINE", "Finding", "KeyPath", "PipelineError", "Problem", "Span", "listed", "quoted"]
+from features.ground.yaml_text import KeyPath
 
 MOST_SHOWN = 50
 """Problems that one error prints; a file with more is not helped by reading on."""

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from components.platform.errors import BadInputError, MissingError, did_you_mean
+from features.ground.yaml_text import KeyPath
 from pipelines.language.hiding import PASSWORD, remember, without_passwords
 from pipelines.language.load import PIPELINES, Document, names_file, own_folder, read, shown
-from pipelines.language.problems import Finding, KeyPath, PipelineError, Problem
+from pipelines.language.problems import Finding, PipelineError, Problem
 from pipelines.language.profile_spec import PATHS, PLACES, REFERENCE, SECRETS, VARIABLES, ProfileSpec
 from pipelines.language.rules.draft import Draft, judge
 from pipelines.language.rules.profile import PROFILE_RULES, SECRET_NAME

@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints
 
 from components.platform import settings
 from features.declaration import Name
-from pipelines.language.problems import KeyPath
+from features.ground.yaml_text import KeyPath
 from pipelines.language.spec import SpecModel
 
 REFERENCE = re.compile(r"\$\{(?P<kind>env|connection):(?P<name>[A-Za-z_][A-Za-z0-9_.-]*)\}")

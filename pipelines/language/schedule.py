@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from components.platform.errors import BadInputError, did_you_mean
-from pipelines.language.problems import quoted
+from features.ground.yaml_text import quoted
 from pipelines.language.spec import PipelineSpec, Schedule
 
 PRESETS = {

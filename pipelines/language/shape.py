@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from components.platform.errors import did_you_mean, nearest
-from pipelines.language.problems import Finding, KeyPath, listed, quoted
+from features.ground.yaml_text import KeyPath, quoted
+from pipelines.language.problems import Finding, listed
 
 MOST_ERRORS = 200
 """Errors of one model that are looked at; nobody reads more."""

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from components.platform.errors import did_you_mean
 from components.platform.settings import ROOT
+from features.ground.yaml_text import KeyPath, quoted
 from features.services.service_text import keys_without_field
-from pipelines.language.problems import Finding, KeyPath, quoted
+from pipelines.language.problems import Finding
 from pipelines.language.rules.draft import PipelineDraft
 
 SERVICE, DEFINITIONS = "feature_service", "definitions"

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from components.platform.errors import did_you_mean
 from components.platform.paths import Marked, marked
+from features.ground.yaml_text import KeyPath, quoted
 from pipelines.language.load import PIPELINES, own_folder
-from pipelines.language.problems import Finding, KeyPath, quoted
+from pipelines.language.problems import Finding
 from pipelines.language.rules.definitions import DEFINITIONS, definitions_agree, feature_services_exist, unread
 from pipelines.language.rules.draft import PipelineDraft, Rule
 from pipelines.language.rules.suite import suites_can_be_checked

@@ -17,9 +17,10 @@ from components.platform.artifacts import TrainingSet
 from components.rankers import refusals
 from components.rankers.config import RankerConfig
 from features.declaration import Declaration
+from features.ground.yaml_text import KeyPath, quoted
 from pipelines.language import shape
 from pipelines.language.params import references
-from pipelines.language.problems import Finding, KeyPath, quoted
+from pipelines.language.problems import Finding
 from pipelines.language.rules.draft import PipelineDraft, Rule
 
 _JUDGED = frozenset(

@@ -8,8 +8,9 @@ from typing import Any
 
 from components.platform.catalog import catalog
 from components.platform.errors import BadInputError, MissingError, did_you_mean
+from features.ground.yaml_text import KeyPath, quoted
 from pipelines.language.load import read
-from pipelines.language.problems import Finding, KeyPath, quoted
+from pipelines.language.problems import Finding
 from pipelines.language.rules.draft import PipelineDraft, Rule
 from pipelines.language.schedule import cron_fault, schedule_parts
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from components.data.validate_data.config import Config as Checks
 from components.platform.errors import RankmillError, did_you_mean
 from features import suites
-from pipelines.language.problems import Finding, quoted
+from features.ground.yaml_text import quoted
+from pipelines.language.problems import Finding
 from pipelines.language.rules.draft import PipelineDraft
 
 _IMPORTED = re.compile(r"^from (?:great_expectations\.expectations\.core)?\.(\w+) import", re.MULTILINE)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from components.platform.errors import did_you_mean, nearest
+from features.ground.yaml_text import KeyPath, quoted
 from pipelines.language import shape
 from pipelines.language.params import REFERENCE, misfit, references, substitute, texts
-from pipelines.language.problems import Finding, KeyPath, quoted
+from pipelines.language.problems import Finding
 from pipelines.language.rules.draft import PipelineDraft, Rule
 
 

@@ -7,7 +7,8 @@ from graphlib import CycleError, TopologicalSorter
 
 from components.platform.catalog import catalog
 from components.platform.errors import did_you_mean, nearest
-from pipelines.language.problems import Finding, KeyPath, quoted
+from features.ground.yaml_text import KeyPath, quoted
+from pipelines.language.problems import Finding
 from pipelines.language.rules.draft import PipelineDraft, Rule
 
 

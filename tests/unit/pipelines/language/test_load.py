@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.platform.errors import BadInputError, MissingError
+from features.ground.yaml_text import Span
 from pipelines.language.load import LARGEST_FILE, parse, read
-from pipelines.language.problems import PipelineError, Span
+from pipelines.language.problems import PipelineError
 
 HERE = Path("x.yaml")
 PLAIN = st.recursive(
