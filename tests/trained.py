@@ -24,7 +24,7 @@ from components.train.ranker_files import CONFIG, WEIGHTS, write_weights
 def write_ranker(directory: Path, dataset: Path, name: str = "esmm", steps: int = 60, seed: int = 0) -> Path:
     """Write a complete `Ranker` directory, trained for a few steps of Adam, and return it."""
     directory.mkdir(parents=True, exist_ok=True)
-    config = RankerConfig(name=name, hidden=(32, 16) if name == "esmm" else None)
+    config = RankerConfig.of(name=name, hidden=(32, 16) if name == "esmm" else None)
     schema = read_schema(dataset)
     torch.manual_seed(seed)
     ranker = build_ranker(config, schema)

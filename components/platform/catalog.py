@@ -78,8 +78,14 @@ def catalog() -> Catalog:
                 raise BadInputError(f"has an artifact {kind.__name__} of kind {kind.kind!r}, which is another's")
         return replace(spec, package=package, sources=(*spec.sources, top)) if package else spec
 
-    offers = read_offers(entry_points(group=ENTRY_POINTS), ComponentSpec, "component", BUILTIN, adopted)
+    offers = read_offers(entry_points(group=ENTRY_POINTS), _spec, "component", BUILTIN, adopted)
     return Catalog(offers.usable, offers.refused)
+
+
+def _spec(thing: object) -> ComponentSpec:
+    if not isinstance(thing, ComponentSpec):
+        raise BadInputError("is no ComponentSpec")
+    return thing
 
 
 def component(name: str) -> ComponentSpec:

@@ -42,13 +42,17 @@ class Offers(Generic[T]):
 
 
 def read_offers(
-    entries: Iterable[EntryPoint], kind: type[T], noun: str, ours: Iterable[str], adopt: Callable[[T, str, str], T]
+    entries: Iterable[EntryPoint],
+    read: Callable[[object], T],
+    noun: str,
+    ours: Iterable[str],
+    adopt: Callable[[T, str, str], T],
 ) -> Offers[T]:
     """Load what entry points offer; one that is broken takes nothing else with it.
 
     Args:
         entries: of one group.
-        kind: what each must be.
+        read: gets what an entry names; returns it as what it must be, or raises a `BadInputError` as `adopt` does.
         noun: what it is called in sentences.
         ours: names of this repository.
         adopt: gets the thing, its package's name and version, and its package's top module; returns it as it is to be
@@ -63,7 +67,7 @@ def read_offers(
         package = _package(entry)
         origin = f"package {package or 'of unknown name'} ({entry.value})"
         try:
-            thing = _checked(entry.load(), kind)
+            thing = _named(read(entry.load()))
             if thing.name in origins:
                 refused[thing.name] = (
                     f"{noun} {thing.name!r} is offered by {origins[thing.name]} and by {origin}: "
@@ -84,9 +88,7 @@ def read_offers(
     return Offers(MappingProxyType(usable), MappingProxyType(refused))
 
 
-def _checked(thing: object, kind: type[T]) -> T:
-    if not isinstance(thing, kind):
-        raise BadInputError(f"is no {kind.__name__}")
+def _named(thing: T) -> T:
     if not re.fullmatch(r"[a-z][a-z0-9_]*", thing.name):
         raise BadInputError(f"has the name {thing.name!r}, which is no lower-case word such as `count_rows`")
     return thing

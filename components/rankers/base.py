@@ -1,10 +1,12 @@
-"""What must every ranker's module offer to train, export and evaluate it?"""
+"""What must every ranker's module offer to train, export and evaluate it, and how large is it?"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
+
+from features.declaration import Frozen
 
 
 class RankerModule(nn.Module, ABC):
@@ -41,3 +43,23 @@ class RankerModule(nn.Module, ABC):
     def diagnostics(self) -> dict[str, float]:
         """Return what a reader of the training curves should see of the ranker's state; empty by default."""
         return {}
+
+
+EMBEDDING = "embedding"
+"""Word in the name of every module that holds embedding tables."""
+
+
+class Size(Frozen):
+    """Counts of learned numbers; buffers and frozen parameters are not learned and do not count."""
+
+    embedding: int
+    """Rows × width over all embedding tables, which grow with the data."""
+    dense: int
+    """Everything else."""
+
+
+def size_of(ranker: nn.Module) -> Size:
+    """Return the size of a ranker; a parameter that is used twice counts once."""
+    counts = {name: parameter.numel() for name, parameter in ranker.named_parameters() if parameter.requires_grad}
+    embedding = sum(count for name, count in counts.items() if EMBEDDING in name)
+    return Size(embedding=embedding, dense=sum(counts.values()) - embedding)

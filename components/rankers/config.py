@@ -1,246 +1,344 @@
-"""Which ranker, of which parts and size? The `ranker:` block of a pipeline, without torch."""
+"""Which ranker, of which parts and size? The `ranker:` block of a pipeline, without torch.
+
+The block is flat, and its `name` says which class checks it: of `esmm` that of `EsmmConfig`, joined with those of the
+parts that it chooses, so that every key is read by somebody and a built ranker has a value for each.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any, Literal
+import inspect
+import json
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Annotated, Any, ClassVar, cast
 
-from pydantic import Field, ValidationInfo, field_validator
-from pydantic.json_schema import SkipJsonSchema
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    create_model,
+    field_validator,
+    model_serializer,
+)
+from pydantic.json_schema import JsonSchemaValue, SkipJsonSchema
+from pydantic_core import CoreSchema, PydanticKnownError
+from pydantic_core.core_schema import with_info_wrap_validator_function
 
 from components.platform.contract import ComponentConfig
-from components.platform.errors import did_you_mean
-from components.platform.offers import Offers
-from components.rankers.offered import RankerSpec, offered_rankers
+from components.rankers.registration import RANKER, Registered, code_of, fault_of, offered, registered
 from features.declaration import Name
-
-EMBEDDINGS = {
-    "vocabulary": "components.rankers.embedding.table:FieldEmbedding",
-    "hashed": "components.rankers.embedding.hashed:HashedEmbedding",
-}
-SEQUENCES = {
-    "mean": "components.rankers.sequences.mean:MeanSequence",
-    "din": "components.rankers.sequences.din:DinSequence",
-    "tin": "components.rankers.sequences.tin:TinSequence",
-    "transformer": "components.rankers.sequences.transformer:TransformerSequence",
-}
-INTERACTIONS = {
-    "none": "components.rankers.interactions.none:NoInteraction",
-    "mlp": "components.rankers.interactions.mlp:Mlp",
-    "dcnv2": "components.rankers.interactions.dcnv2:DcnV2",
-    "autoint": "components.rankers.interactions.autoint:AutoInt",
-}
-DOMAINS = {
-    "none": "components.rankers.domains.none:NoAdaptation",
-    "star": "components.rankers.domains.star:Star",
-    "adaptdhm": "components.rankers.domains.adaptdhm:AdaptDhm",
-}
-HEADS = {
-    "single": "components.rankers.heads.single:SingleHead",
-    "shared_bottom": "components.rankers.heads.shared_bottom:SharedBottomHead",
-    "mmoe": "components.rankers.heads.mmoe:MmoeHead",
-    "ple": "components.rankers.heads.ple:PleHead",
-    "esmm": "components.rankers.heads.esmm:EsmmHead",
-}
-"""Registered name of each part → ``module:class``. YAML never holds the right-hand side."""
-
-COMPOSED = "components.rankers.composed:ComposedRanker"
-RANKERS: dict[str, str] = {
-    "adaptdhm": COMPOSED,
-    "autoint": COMPOSED,
-    "dcnv2": COMPOSED,
-    "din": COMPOSED,
-    "dnn": COMPOSED,
-    "esmm": COMPOSED,
-    "fintrec": "components.rankers.fintrec.ranker:Fintrec",
-    "gnolr": "components.rankers.gnolr.ranker:Gnolr",
-    "lr": "components.rankers.lr:LogisticRegression",
-    "mmoe": COMPOSED,
-    "ple": COMPOSED,
-    "shared_bottom": COMPOSED,
-    "star": COMPOSED,
-}
-"""Registered name of each ranker → ``module:class``."""
-
-_COMPOSED_KEYS = frozenset(
-    {"embedding_width", "embedding_std", "hidden", "dropout"}
-    | {"embedding", "sequence", "interaction", "domain", "head"}
-    | {"buckets", "layers", "heads", "experts", "clusters", "routing"}
-)
-OPTIONS: dict[str, frozenset[str]] = {
-    "fintrec": frozenset({"embedding_width", "embedding_std", "hidden", "dropout"} | {"layers", "heads"})
-    | {"time", "cvr_space"},
-    "gnolr": frozenset({"embedding_width", "embedding_std", "hidden", "dropout", "gamma"}),
-    "lr": frozenset(),
-} | {name: _COMPOSED_KEYS for name, path in RANKERS.items() if path == COMPOSED}
-"""Keys of the `ranker:` block that each ranker understands, besides `name`."""
-READ_BY: dict[str, dict[str, tuple[str, ...]]] = {
-    "buckets": {"embedding": ("hashed",)},
-    "layers": {"sequence": ("transformer",), "interaction": ("mlp", "dcnv2", "autoint")},
-    "heads": {"sequence": ("transformer",), "interaction": ("autoint",)},
-    "experts": {"head": ("mmoe", "ple")},
-    "clusters": {"domain": ("adaptdhm",)},
-    "routing": {"domain": ("adaptdhm",)},
-}
-"""Keys that only some parts of a composed ranker read: key → kind of part → names of the parts."""
-
-_BASE: dict[str, Any] = {
-    "embedding_width": 16,
-    "embedding_std": 0.01,
-    "hidden": (128, 64),
-    "dropout": 0.0,
-    "embedding": "vocabulary",
-    "sequence": "mean",
-    "interaction": "none",
-    "domain": "none",
-    "head": "single",
-    "buckets": 65_536,
-    "layers": 2,
-    "heads": 2,
-    "experts": 4,
-    "clusters": 3,
-    "routing": "centred",
-}
-_NAMED: dict[str, dict[str, Any]] = {
-    "adaptdhm": {"domain": "adaptdhm", "hidden": (64, 64)},
-    "autoint": {"interaction": "autoint"},
-    "dcnv2": {"interaction": "dcnv2"},
-    "din": {"sequence": "din"},
-    "dnn": {},
-    "esmm": {"head": "esmm", "embedding_width": 18, "hidden": (360, 200, 80)},
-    "fintrec": {
-        **{"embedding_width": 32, "embedding_std": 0.1, "dropout": 0.1},
-        **{"layers": 2, "heads": 4, "time": "decay", "cvr_space": "entire"},
-    },
-    "gnolr": {"embedding_width": 16, "embedding_std": 1.0, "hidden": (128, 64, 32)},
-    "lr": {},
-    "mmoe": {"head": "mmoe"},
-    "ple": {"head": "ple", "hidden": (128, 128, 64)},
-    "shared_bottom": {"head": "shared_bottom"},
-    "star": {"domain": "star", "hidden": (64, 64)},
-}
-DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {name: MappingProxyType({**_BASE, **parts}) for name, parts in _NAMED.items()}
-)
-"""Parts and sizes of each named ranker: the paper's, where the paper gives them."""
+from features.ground.field_docs import field_docs
 
 
-class RankerConfig(ComponentConfig):
+def _wide_enough(hidden: tuple[int, ...]) -> tuple[int, ...]:
+    if not hidden or min(hidden) < 1:
+        raise ValueError("hidden needs at least one layer, each at least 1 wide; leave it out for the default")
+    return hidden
+
+
+Width = Annotated[int, Field(ge=1, le=1024)]
+Deviation = Annotated[float, Field(ge=0, le=10)]
+Hidden = Annotated[tuple[int, ...], AfterValidator(_wide_enough)]
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+PARAMETER = r"^\$\{params\.[a-z][a-z0-9_]*\}$"
+"""What a pipeline may write in place of any value."""
+Layers = Annotated[int, Field(ge=1, le=12)]
+AttentionHeads = Annotated[int, Field(ge=1, le=16)]
+
+
+class Sizes(ComponentConfig):
+    """What nearly every ranker reads, and every part may."""
+
+    embedding_width: Width = 16
+    """Width of every embedding table."""
+    embedding_std: Deviation = 0.01
+    """Standard deviation of the initial embeddings."""
+    hidden: Hidden = (128, 64)
+    """Widths of the hidden layers of each tower."""
+    dropout: Dropout = 0.0
+    """Share of hidden units dropped in training."""
+
+
+class PartConfig(Registered, Sizes):
+    """Base of the options of a part; what it builds gets them together with those of the ranker around it."""
+
+    @property
+    def start(self) -> float:
+        """Size at which what is learned beside the embeddings starts: theirs, unless they start at zero."""
+        return self.embedding_std or 0.01
+
+
+class EmbeddingConfig(PartConfig):
+    """How an index becomes a vector."""
+
+    kind = "embedding"
+
+
+class SequenceConfig(PartConfig):
+    """How a history becomes one vector."""
+
+    kind = "sequence"
+
+
+class InteractionConfig(PartConfig):
+    """How fields meet before the towers."""
+
+    kind = "interaction"
+
+
+class DomainConfig(PartConfig):
+    """How towers adapt to domains, or to clusters found in the data."""
+
+    kind = "domain"
+
+
+class HeadConfig(PartConfig):
+    """How the feedback types share what they learn."""
+
+    kind = "head"
+
+
+PARTS = tuple(base.kind for base in (EmbeddingConfig, SequenceConfig, InteractionConfig, DomainConfig, HeadConfig))
+"""Kinds of parts, each a key of the block of a composed ranker."""
+
+
+class RankerConfig(Registered):
     """A ranker by name; every other key left out keeps the named ranker's default."""
+
+    kind: ClassVar[str] = RANKER
 
     name: Name
     """Registered name of the ranker."""
-    embedding_width: int | None = Field(None, ge=1, le=1024)
-    """Width of every embedding table."""
-    embedding_std: float | None = Field(None, ge=0, le=10)
-    """Standard deviation of the initial embeddings."""
-    hidden: tuple[int, ...] | None = None
-    """Widths of the hidden layers of each tower."""
-    dropout: float | None = Field(None, ge=0, lt=1)
-    """Share of hidden units dropped in training."""
-    embedding: Literal["vocabulary", "hashed"] | None = None
-    """How an index becomes a vector: a row of its own, or the sum of two rows of one table of `buckets` rows."""
-    sequence: Literal["mean", "din", "tin", "transformer"] | None = None
-    """How a history becomes one vector."""
-    interaction: Literal["none", "mlp", "dcnv2", "autoint"] | None = None
-    """How fields meet before the towers."""
-    domain: Literal["none", "star", "adaptdhm"] | None = None
-    """How towers adapt to domains, or to clusters found in the data."""
-    head: Literal["single", "shared_bottom", "mmoe", "ple", "esmm"] | None = None
-    """How the feedback types share what they learn."""
-    buckets: int | None = Field(None, ge=2, le=100_000_000)
-    """Rows of the one table of a `hashed` embedding."""
-    layers: int | None = Field(None, ge=1, le=12)
-    """Layers of the interaction, or of a transformer over the history or, in `fintrec`, over the events."""
-    heads: int | None = Field(None, ge=1, le=16)
-    """Attention heads of `autoint`, `transformer` and `fintrec`."""
-    experts: int | None = Field(None, ge=1, le=64)
-    """Experts of `mmoe`; shared experts of `ple`, which has as many again per feedback."""
-    clusters: int | None = Field(None, ge=1, le=64)
-    """K of `adaptdhm`."""
-    routing: Literal["centred", "literal"] | None = None
-    """`adaptdhm`: subtract the running mean before routing, or route raw vectors as published code does."""
-    time: Literal["decay", "none"] | None = None
-    """`fintrec`: tokens know how long ago their event was and attention fades with time, or only the order counts."""
-    cvr_space: Literal["entire", "click"] | None = None
-    """`fintrec`: deeper steps of a funnel learn from products over every impression, or from rows that reached them."""
-    gamma: tuple[float, ...] | None = None
-    """`gnolr`: scale of each feedback's cosine; left out, 0.9 of the gap between thresholds."""
+    code: SkipJsonSchema[str] = ""
+    """Of a ranker, or with a part, of another package: package, version and source, filled in whatever is written."""
 
-    code: SkipJsonSchema[str] = Field("", validate_default=True, exclude_if=lambda code: not code)
-    """Of a ranker of another package: that package, its version and its source, filled in whatever is written."""
+    @classmethod
+    def of(cls, name: str, **options: Any) -> RankerConfig:
+        """Return the block of a ranker, as if it was written in a pipeline.
+
+        Raises:
+            ValidationError: there is no such ranker, or it does not understand an option.
+        """
+        return RankerConfig.model_validate({"name": name, **options})
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: type[Any], handler: GetCoreSchemaHandler) -> CoreSchema:
+        schema = handler(source)
+        return with_info_wrap_validator_function(_by_its_name, schema) if cls is RankerConfig else schema
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Return the schema of a block; of any ranker's, that says for each name which keys it reads."""
+        found = super().__get_pydantic_json_schema__(schema, handler)
+        if cls is RankerConfig:
+            made = handler.resolve_ref_schema(found)
+            made |= _by_name(handler)
+            del made["additionalProperties"]
+        return found
+
+    @classmethod
+    def choices(cls, name: str, block: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Yield kind and name of everything that a block of this ranker chooses: itself, and its parts."""
+        yield RANKER, name
 
     @field_validator("name")
     @classmethod
-    def _known(cls, name: str) -> str:
-        if fault := offered().refused.get(name):
+    def _is_known(cls, name: str) -> str:
+        if fault := fault_of(RANKER, name):
             raise ValueError(fault)
-        if name not in (known := ranker_names()):
-            raise ValueError(f"no ranker {name!r}{did_you_mean(name, known)}")
         return name
 
-    @field_validator("code")
-    @classmethod
-    def _of_its_package(cls, _: str, info: ValidationInfo) -> str:
-        spec = offered().usable.get(info.data.get("name", ""))
-        return spec.code if spec else ""
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Be made anew by another process: the class of a combination is made where it is first used."""
+        return RankerConfig.model_validate, (self.model_dump(),)
 
-    @field_validator("hidden")
-    @classmethod
-    def _wide_enough(cls, hidden: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        if hidden is not None and (not hidden or min(hidden) < 1):
-            raise ValueError("hidden needs at least one layer, each at least 1 wide; leave it out for the default")
-        return hidden
+    @model_serializer
+    def _flat(self) -> dict[str, Any]:
+        return {key: value for key, value in self if key != "code" or value}
 
-    @field_validator("*")
-    @classmethod
-    def _understood(cls, value: object, info: ValidationInfo) -> object:
-        name, key = info.data.get("name"), str(info.field_name)
-        if value is None or name is None or key in ("name", "code"):
-            return value
-        understood = options_of(name)
-        if key not in understood:
-            raise ValueError(f"ranker {name!r} has no {key!r}: leave it out")
-        kinds = [kind for kind in READ_BY.get(key, ()) if kind in understood]
-        parts = {kind: info.data.get(kind) or defaults_of(name).get(kind) for kind in kinds}
-        if parts and all(chosen not in READ_BY[key][kind] for kind, chosen in parts.items()):
-            readers = " or ".join(f"{kind} {' or '.join(map(repr, names))}" for kind, names in READ_BY[key].items())
-            here = " and ".join(f"{kind} {chosen!r}" for kind, chosen in parts.items())
-            raise ValueError(f"{key!r} is read by {readers}, and this ranker has {here}: leave it out")
-        return value
 
-    def complete(self) -> RankerConfig:
-        """Return the config with the named ranker's default for every key left out."""
-        understood = options_of(self.name)
-        filled = {
-            key: value
-            for key, value in defaults_of(self.name).items()
-            if key in understood and getattr(self, key) is None
+class ComposedConfig(RankerConfig, Sizes, builds="components.rankers.composed.ranker:ComposedRanker"):
+    """A ranker of exchangeable parts; the keys of the chosen ones join its own."""
+
+    embedding: str = "vocabulary"
+    """How an index becomes a vector: a row of its own, or the sum of two rows of one table of `buckets` rows."""
+    sequence: str = "mean"
+    """How a history becomes one vector."""
+    interaction: str = "none"
+    """How fields meet before the towers."""
+    domain: str = "none"
+    """How towers adapt to domains, or to clusters found in the data."""
+    head: str = "single"
+    """How the feedback types share what they learn."""
+
+    @field_validator(*PARTS, mode="before")
+    @classmethod
+    def _is_a_part(cls, name: Any, info: ValidationInfo) -> Any:
+        kind = str(info.field_name)
+        known = registered(kind)
+        if isinstance(name, str) and name in known:
+            return name
+        if fault := offered(False).refused.get(str(name)):
+            raise ValueError(fault)
+        *most, last = map(repr, known)
+        raise PydanticKnownError("literal_error", {"expected": f"{', '.join(most)} or {last}"})
+
+    @classmethod
+    def choices(cls, name: str, block: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Yield kind and name of the ranker and of each part; a part that does not exist counts as the default."""
+        yield RANKER, name
+        for kind in PARTS:
+            part = block.get(kind)
+            known = isinstance(part, str) and part in registered(kind)
+            yield kind, str(part if known else cls.model_fields[kind].default)
+
+
+def _by_its_name(block: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+    """Let the class of the named ranker, joined with those of its parts, check a block."""
+    if not isinstance(block, Mapping):
+        return handler(block)
+    name, known = block.get("name"), every_key()
+    if not isinstance(name, str) or fault_of(RANKER, name):
+        return handler({key: value for key, value in block.items() if key == "name" or key not in known})
+    # Files of earlier versions hold null where a key was left out.
+    kept = {key: value for key, value in block.items() if value is not None or key not in known}
+    ranker: Any = registered(RANKER)[name]
+    choices = [*ranker.choices(name, kept)]
+    chosen: type[RankerConfig] = _joined(*(registered(kind)[part] for kind, part in choices))
+    if misplaced := dict(_misplaced(chosen, kept)):
+        refusals: dict[str, Any] = {key: (Annotated[Any, _saying(reason)], None) for key, reason in misplaced.items()}
+        chosen = create_model("Misplaced", __base__=chosen, **refusals)
+    kept["code"] = ", ".join(filter(None, (code_of(kind, part) for kind, part in choices)))
+    if info.mode == "json":
+        return chosen.model_validate_json(json.dumps(kept), strict=True)
+    return chosen.model_validate(kept)
+
+
+def options_of(config: type[Registered]) -> tuple[str, ...]:
+    """Return the keys that a ranker, or a part beside the sizes, reads of the block."""
+    base = PartConfig if issubclass(config, PartConfig) else RankerConfig
+    return tuple(key for key in config.model_fields if key not in base.model_fields)
+
+
+@cache
+def _joined(*classes: type[Registered]) -> type[RankerConfig]:
+    """Return the class of a ranker with its parts; a key that several read is one key, as the first declares it."""
+    ranker, *parts = classes
+    bases: Any = classes
+    made: Any = ranker
+    if parts:
+        made = create_model(ranker.__name__, __base__=bases, __module__=ranker.__module__)
+    return cast("type[RankerConfig]", made)
+
+
+def every_key() -> frozenset[str]:
+    """Return the keys that any ranker or part reads."""
+    return frozenset(
+        key for kind in (RANKER, *PARTS) for known in registered(kind).values() for key in options_of(known)
+    )
+
+
+def readers_of(key: str) -> dict[str, list[str]]:
+    """Return the parts that read a key: kind → names."""
+    found = {kind: [name for name, part in registered(kind).items() if key in options_of(part)] for kind in PARTS}
+    return {kind: names for kind, names in found.items() if names}
+
+
+def _misplaced(chosen: type[RankerConfig], block: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the keys that nothing in this ranker reads though something else does, each with a sentence."""
+    known = every_key() - {*chosen.model_fields}
+    for key in (key for key in block if key in known):
+        readers = readers_of(key)
+        if not readers or not issubclass(chosen, ComposedConfig):
+            yield key, f"ranker {block['name']!r} has no {key!r}: leave it out"
+            continue
+        parts = dict(chosen.choices(block["name"], block))
+        by = " or ".join(f"{kind} {' or '.join(map(repr, names))}" for kind, names in readers.items())
+        here = " and ".join(f"{kind} {parts[kind]!r}" for kind in readers)
+        yield key, f"{key!r} is read by {by}, and this ranker has {here}: leave it out"
+
+
+def _saying(reason: str) -> BeforeValidator:
+    def refuse(_: Any) -> Any:
+        raise ValueError(reason)
+
+    return BeforeValidator(refuse)
+
+
+def _by_name(handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+    """Return the JSON schema of the block of any ranker; of a composed one only defaults are particular to it."""
+    rankers: dict[str, type[RankerConfig]] = dict(sorted(registered(RANKER).items()))  # type: ignore[arg-type]
+    parted = {name: ranker for name, ranker in rankers.items() if issubclass(ranker, ComposedConfig)}
+    plain = [name for name, ranker in parted.items() if options_of(ranker) == options_of(ComposedConfig)]
+    shared = [_named(plain, _composed(ComposedConfig, handler))]
+    for name, ranker in rankers.items():
+        if name in plain:
+            own = _keys(ranker, handler)["properties"]
+            changed = {key: {"default": own[key]["default"]} for key in ranker.__annotations__ if key in own}
+            shared.append(_named([name], {"properties": changed}))
+        else:
+            then = _composed(parted[name], handler) if name in parted else _keys(ranker, handler)
+            shared.append(_named([name], then))
+    return {
+        "properties": {"name": {"description": field_docs(RankerConfig)["name"], **_choice(rankers)}},
+        "allOf": shared,
+    }
+
+
+def _named(names: list[str], then: JsonSchemaValue) -> JsonSchemaValue:
+    return {"if": {"properties": {"name": {"enum": names}}, "required": ["name"]}, "then": then}
+
+
+def _choice(classes: Mapping[str, type[Registered]]) -> JsonSchemaValue:
+    """Return the names of classes, or a reference to a parameter that holds one."""
+    about = [
+        inspect.cleandoc(config.__doc__ or "").partition("\n\n")[0].replace("\n", " ") for config in classes.values()
+    ]
+    names = {"type": "string", "enum": [*classes], "markdownEnumDescriptions": about}
+    return {"anyOf": [names, {"type": "string", "pattern": PARAMETER}]}
+
+
+def _keys(config: type[Registered], handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+    """Return what pydantic says of a class that is built late, without its name."""
+    config.model_rebuild()
+    found = config.__get_pydantic_json_schema__(config.__pydantic_core_schema__, handler)
+    made = handler.resolve_ref_schema(found)
+    properties = made["properties"] | ({"name": {}} if "name" in made["properties"] else {})
+    return {"properties": properties, "additionalProperties": False}
+
+
+def _said(field: JsonSchemaValue) -> JsonSchemaValue:
+    return {key: field[key] for key in ("description", "default") if key in field}
+
+
+def _composed(ranker: type[ComposedConfig], handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+    """Return the keys of composed rankers, each of a part's only where that part is chosen."""
+    own: dict[str, Any] = _keys(ranker, handler)["properties"]
+    keys: dict[str, Any] = {}
+    for kind in PARTS:
+        own[kind] = {**_said(own[kind]), **_choice(registered(kind))}
+        for part in registered(kind).values():
+            read = _keys(part, handler)["properties"]
+            keys |= {key: read[key] for key in options_of(part) if key not in {**own, **keys}}
+    conditions = [
+        {
+            "if": {"anyOf": [*_reading(key, ranker)]},
+            "then": {"properties": {key: value}},
+            "else": {"properties": {key: False}},
         }
-        return self.model_copy(update=filled)
+        for key, value in keys.items()
+    ]
+    return {"properties": own, "propertyNames": {"enum": [*own, *keys]}, "allOf": conditions}
 
 
-def offered() -> Offers[RankerSpec]:
-    """Return the rankers of installed packages."""
-    return offered_rankers(frozenset(RANKERS), frozenset(RankerConfig.model_fields) - {"name", "code"})
-
-
-def ranker_names() -> list[str]:
-    """Return the names of all rankers, ours and those of installed packages, sorted."""
-    return sorted({*RANKERS, *offered().usable})
-
-
-def class_of(name: str) -> str:
-    """Return the ``module:class`` of a ranker."""
-    return RANKERS[name] if name in RANKERS else offered().usable[name].module
-
-
-def options_of(name: str) -> frozenset[str]:
-    """Return the keys of the `ranker:` block that a ranker understands, besides `name`."""
-    return OPTIONS[name] if name in RANKERS else offered().usable[name].options
-
-
-def defaults_of(name: str) -> Mapping[str, Any]:
-    """Return the value of each key that a block leaves out; keys that the ranker does not understand are among them."""
-    return DEFAULTS[name] if name in RANKERS else {**_BASE, **offered().usable[name].defaults}
+def _reading(key: str, base: type[ComposedConfig]) -> Iterator[JsonSchemaValue]:
+    """Yield when a part reads a key: it is chosen, by name or by a parameter, or it is left out and the default."""
+    rankers = [config for config in registered(RANKER).values() if issubclass(config, base)]
+    for kind, names in readers_of(key).items():
+        yield {"required": [kind], "properties": {kind: {"anyOf": [{"enum": names}, {"pattern": PARAMETER}]}}}
+        if default := [config.called for config in rankers if config.model_fields[kind].default in names]:
+            yield {"not": {"required": [kind]}, "properties": {"name": {"enum": default}}}

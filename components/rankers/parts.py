@@ -6,23 +6,18 @@ Data flows one way: fields → (sequence encoder per history) → vectors per fi
 
 from __future__ import annotations
 
-import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor, nn
-
-from components.rankers.config import RankerConfig
-from features.declaration import RankerSchema
 
 
 class SequenceEncoder(nn.Module, ABC):
     """Turns one history into one vector.
 
     Built as ``Encoder(width, length, config, targeted)`` per history field: embedding width d, longest
-    history, completed config, whether `forward` gets a target (an encoder that needs one learns a query
+    history, config, whether `forward` gets a target (an encoder that needs one learns a query
     in its place). Its output has width `out_features`; each d numbers of a multiple of d are one field vector.
     """
 
@@ -59,7 +54,7 @@ class FieldVectors:
 class Interaction(nn.Module, ABC):
     """Turns field vectors into the one vector that towers read.
 
-    Built as ``Interaction(fields, width, extra, config)``: F, d, N, completed config.
+    Built as ``Interaction(fields, width, extra, config)``: F, d, N, config.
     """
 
     out_features: int
@@ -85,7 +80,7 @@ class RoutedTower(nn.Module, ABC):
 class DomainPart(nn.Module, ABC):
     """Decides which domain or cluster a row belongs to, and makes towers that adapt to it.
 
-    Built as ``Part(in_features, schema, config)``: D, schema, completed config. It raises BadInputError
+    Built as ``Part(in_features, schema, config)``: D, schema, config. It raises BadInputError
     for a schema it cannot serve.
     """
 
@@ -120,17 +115,3 @@ class Head(nn.Module, ABC):
     @abstractmethod
     def loss(self, outputs: dict[str, Tensor], labels: dict[str, Tensor]) -> Tensor:
         """Return the training loss, a mean over the rows."""
-
-
-def load_part(registered: dict[str, str], name: str) -> Any:
-    """Return the class of a part by its registered name."""
-    module, _, attribute = registered[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)
-
-
-def build_head(in_features: int, schema: RankerSchema, config: RankerConfig, domain: DomainPart) -> Head:
-    """Return a new head of the completed config."""
-    from components.rankers.config import HEADS
-
-    head: Head = load_part(HEADS, str(config.head))(in_features, schema, config, domain)
-    return head

@@ -3,9 +3,10 @@
 A test module that holds this passes when the ranker is sound::
 
     class TestMyRanker(RankerKit):
-        ranker = RANKER
+        ranker = MyRankerConfig
 
-pytest finds the checks by themselves. The inputs have one field of every kind and a funnel of any length.
+pytest finds the checks by themselves. A part is checked in the ranker `dnn`. The inputs
+have one field of every kind and a funnel of any length.
 """
 
 from __future__ import annotations
@@ -13,21 +14,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 from unittest import mock
 
 import torch
 from torch import Tensor
 
 from components.platform.offers import Offers
-from components.rankers import config as registry_of_rankers
+from components.rankers import registration
 from components.rankers.base import RankerModule
 from components.rankers.build import build_ranker
-from components.rankers.config import RankerConfig
-from components.rankers.offered import RankerSpec
+from components.rankers.config import RankerConfig, options_of
+from components.rankers.registration import RANKER, Offer, Registered
 from components.rankers.tasks import HIDDEN, tasks_of
 from components.train.ranker_files import CONFIG, WEIGHTS, load_ranker, write_weights
 from features.declaration import Declaration, FieldSpec, RankerSchema
+from features.ground.field_docs import field_docs
 
 FIELDS = (
     FieldSpec(name="genres", kind="sequence", size=7, table="genres", length=3, pooled=True),
@@ -99,18 +101,18 @@ def labels_of(*feedback: str, rows: int) -> dict[str, Tensor]:
 
 
 class RankerContract:
-    """What must hold of a ranker as a module.
+    """What must hold of a ranker as a module."""
 
-    Attributes:
-        ranker: what is checked; it need not be installed.
-    """
-
-    ranker: ClassVar[RankerSpec]
+    ranker: ClassVar[type[Registered]]
+    """Config class of the ranker, or of the part, that is checked; it need not be installed."""
 
     def setup_method(self) -> None:
         """Let the name of the ranker be known for one test."""
-        found = Offers(MappingProxyType({self.ranker.name: self.ranker}), MappingProxyType({}))
-        self._offered = mock.patch.object(registry_of_rankers, "offered", lambda: found)
+        name = self.ranker.called
+        nothing: Offers[Offer] = Offers(MappingProxyType({}), MappingProxyType({}))
+        found = Offers(MappingProxyType({name: Offer(name, self.ranker)}), MappingProxyType({}))
+        is_ranker = self.ranker.kind == RANKER
+        self._offered = mock.patch.object(registration, "offered", lambda of: found if of == is_ranker else nothing)
         self._offered.start()
 
     def teardown_method(self) -> None:
@@ -119,7 +121,8 @@ class RankerContract:
 
     def config(self) -> RankerConfig:
         """Return the `ranker:` block of the checks: the ranker's defaults unless overridden."""
-        return RankerConfig(name=self.ranker.name)
+        kind, name = self.ranker.kind, self.ranker.called
+        return RankerConfig.of(name) if kind == RANKER else RankerConfig.of("dnn", **{kind: name})
 
     def build(self, schema: RankerSchema, moved: bool = False, seed: int = 0) -> RankerModule:
         """Return a new ranker in evaluation mode.
@@ -208,12 +211,11 @@ class RankerKit(RankerContract):
     """What must hold of a ranker of another package: the contract, its registration, and its graph."""
 
     def test_its_defaults_are_a_valid_block(self) -> None:
-        """Every option has a default, and the defaults are what the keys take."""
-        absent = sorted(self.ranker.options - set(self.ranker.defaults))
-        _require(not absent, f"options without a default: {absent}")
-        block: dict[str, Any] = {"name": self.ranker.name, **self.ranker.defaults}
-        written = RankerConfig.model_validate(block)
-        _require(written == RankerConfig(name=self.ranker.name).complete(), "the defaults change when they are written")
+        """Every option has a default that the key takes, and says what it means."""
+        written = self.config().model_dump()
+        _require(RankerConfig.model_validate(written) == self.config(), "the defaults change when they are written")
+        silent = [key for key in options_of(self.ranker) if key not in field_docs(self.ranker)]
+        _require(not silent, f"options without a line of text below them: {silent}")
 
     def test_its_graph_answers_as_the_module_does(self, tmp_path: Path) -> None:
         """ONNX and torch agree for every batch size and history length."""

@@ -17,7 +17,7 @@ from types import MappingProxyType
 
 @cache
 def field_docs(model: type) -> Mapping[str, str]:
-    """Return the string below each field of a class and of what it inherits from, by the field's name."""
+    """Return the string below each field of a class and of what it inherits from, in one line, by the field's name."""
     found: dict[str, str] = {}
     for base in reversed(model.__mro__):
         if not base.__module__.startswith(("builtins", "pydantic", "typing")):
@@ -33,7 +33,7 @@ def _own(model: type) -> dict[str, str]:
     (made,) = tree.body
     body = made.body if isinstance(made, ast.ClassDef) else []
     return {
-        field.target.id: inspect.cleandoc(text.value.value)
+        field.target.id: " ".join(text.value.value.split())
         for field, text in pairwise(body)
         if isinstance(field, ast.AnnAssign)
         and isinstance(field.target, ast.Name)

@@ -260,4 +260,5 @@ def _variants(root: dict[str, Any], node: dict[str, Any]) -> list[dict[str, Any]
     if "$ref" in node:
         return _variants(root, root["$defs"][node["$ref"].rpartition("/")[2]])
     choices = [*node.get("anyOf", []), *node.get("oneOf", []), *node.get("allOf", [])]
+    choices += [node[key] for key in ("then",) if key in node]
     return [node, *(variant for choice in choices for variant in _variants(root, choice))]

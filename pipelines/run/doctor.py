@@ -95,10 +95,12 @@ def _rooms(settings: Settings) -> Iterator[Check]:
 
 def _offers(settings: Settings) -> Iterator[Check]:
     from components.platform.catalog import catalog
-    from components.rankers.config import offered
+    from components.rankers.registration import offered
 
-    packages = {spec.package for spec in catalog().values()} | {spec.package for spec in offered().usable.values()}
-    faults = [*catalog().refused.values(), *offered().refused.values()]
+    packages, faults = {spec.package for spec in catalog().values()}, [*catalog().refused.values()]
+    for offers in (offered(True), offered(False)):
+        packages |= {offer.package for offer in offers.usable.values()}
+        faults += offers.refused.values()
     found = "; ".join(faults) if faults else f"of {', '.join(sorted(packages - {''})) or 'no other package'}"
     yield Check("components and rankers", not faults, found)
 

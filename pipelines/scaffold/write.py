@@ -115,9 +115,9 @@ def _component(name: str) -> str | None:
 
 
 def _ranker(name: str) -> str | None:
-    from components.rankers.config import ranker_names
+    from components.rankers.registration import registered
 
-    return "there is a ranker of that name" if name in ranker_names() else _module(name)
+    return "there is a ranker of that name" if name in registered("ranker") else _module(name)
 
 
 def _module(name: str) -> str | None:

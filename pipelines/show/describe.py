@@ -8,7 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.platform.contract import ComponentSpec
+from components.rankers.config import PARAMETER
 from pipelines.show.schema import Node, model_schema
+
+OWN = object()
+"""Default of a key that depends on another key, as a ranker's does on its name."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,8 @@ def config_rows(spec: ComponentSpec) -> tuple[ConfigRow, ...]:
 
 
 def _rows(root: Node, node: Node, prefix: str) -> Iterator[ConfigRow]:
-    for name, field in node.get("properties", {}).items():
-        default = json.dumps(field["default"]) if "default" in field else None
+    for name, field in _properties(node).items():
+        default = _default(field["default"], "by name") if "default" in field else None
         block = _block(root, field)
         if block is not None and name not in node.get("required", []):
             default = "its own defaults"
@@ -45,6 +49,22 @@ def _rows(root: Node, node: Node, prefix: str) -> Iterator[ConfigRow]:
         yield ConfigRow(f"{prefix}{name}", type_words(root, field), default, field.get("description", ""))
         for inside, part in _blocks(root, field):
             yield from _rows(root, part, f"{prefix}{name}.{inside}")
+
+
+def _properties(node: Node) -> Node:
+    """Return every key that a block may have, also those that only some of its forms read; `OWN` where those differ."""
+    found: Node = {}
+    forms = (_properties(form["then"]) for form in node.get("allOf", []) if "then" in form)
+    for properties in (node.get("properties", {}), *forms):
+        for name, field in properties.items():
+            known = found.setdefault(name, dict(field) if isinstance(field, dict) else {})
+            if "default" in known and field.get("default", known["default"]) != known["default"]:
+                known["default"] = OWN
+    return found
+
+
+def _default(value: object, own: str = "…") -> str:
+    return own if value is OWN else json.dumps(value)
 
 
 def _resolve(root: Node, node: Node) -> Node:
@@ -81,7 +101,9 @@ def type_words(root: Node, node: Node) -> str:
     """Return what a schema takes, in words."""
     node = _resolve(root, node)
     if "anyOf" in node:
-        return " or ".join(dict.fromkeys(type_words(root, choice) for choice in node["anyOf"]))
+        return " or ".join(
+            dict.fromkeys(type_words(root, choice) for choice in node["anyOf"] if choice.get("pattern") != PARAMETER)
+        )
     if "enum" in node or "const" in node:
         return ", ".join(map(str, node.get("enum", [node.get("const")])))
     kind = node.get("type", "anything")
@@ -112,7 +134,7 @@ def sample_yaml(spec: ComponentSpec) -> str:
 
 def _sample_block(root: Node, node: Node, indent: str) -> list[str]:
     lines = []
-    for name, field in node["properties"].items():
+    for name, field in _properties(node).items():
         note = f"  # {field['description']}" if field.get("description") else ""
         block = _block(root, field)
         required = name in node.get("required", [])
@@ -123,7 +145,7 @@ def _sample_block(root: Node, node: Node, indent: str) -> list[str]:
         elif block is not None:
             lines.append(f"{indent}# {name}: {{…}}{note}")
         else:
-            lines.append(f"{indent}# {name}: {json.dumps(field.get('default', {}))}{note}")
+            lines.append(f"{indent}# {name}: {_default(field.get('default', {}))}{note}")
     return lines
 
 

@@ -6,40 +6,98 @@ keys of `in:` its inputs. A value inside `with:` may also be `${params.NAME}`.
 
 from __future__ import annotations
 
-import copy
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import core_schema
 
 from components.platform.catalog import catalog
 from components.platform.contract import ComponentSpec
 from components.platform.settings import ROOT
-from components.rankers.config import ranker_names
+from components.rankers.config import PARAMETER
 from pipelines.language.spec import Defaults, PipelineSpec
 
 SCHEMA_FILE = ROOT / "pipelines" / "schema" / "pipeline.schema.json"
 """Where editors find the schema; `# yaml-language-server: $schema=schema/pipeline.schema.json` names it."""
 
-_ATTRIBUTE = re.compile(r"^    (\w+): (.+(?:\n {8}.+)*)", re.MULTILINE)
-_NESTED = ("anyOf", "oneOf", "allOf")
-
 Node = dict[str, Any]
 
 
+class _Schema(GenerateJsonSchema):
+    """Pydantic's schema in draft 7, which every editor knows: every key is described, and nothing has a title."""
+
+    references = False
+    """Whether a value may be a reference to a parameter."""
+
+    def generate_inner(self, schema: Any) -> Node:
+        """Return the schema of one value; a key is `type: model-field`."""
+        node: Node = super().generate_inner(schema)
+        if schema["type"] == "model-field":
+            if "properties" in node:  # a block says what it is, its key what it is for
+                del node["description"]
+            if "$ref" in node:  # beside which draft 7 ignores everything
+                node["allOf"] = [{"$ref": node.pop("$ref")}]
+            node = self._value(node)
+        return node
+
+    def model_schema(self, schema: core_schema.ModelSchema) -> Node:
+        """Return the schema of a block, described by the first paragraph of its class."""
+        node = super().model_schema(schema)
+        node.pop("title", None)
+        if "description" in node:
+            node["description"] = re.sub(r"\s+", " ", node["description"].partition("\n\n")[0])
+        return node
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        """Leave out what only repeats the key."""
+        return False
+
+    def list_schema(self, schema: core_schema.ListSchema) -> Node:
+        """Return the schema of a list."""
+        return self._with_items(super().list_schema(schema))
+
+    def tuple_schema(self, schema: core_schema.TupleSchema) -> Node:
+        """Return the schema of a tuple."""
+        return self._with_items(super().tuple_schema(schema))
+
+    def dict_schema(self, schema: core_schema.DictSchema) -> Node:
+        """Return the schema of a block whose keys are names; any other key is wrong."""
+        node = super().dict_schema(schema)
+        if "patternProperties" in node:
+            node["patternProperties"] = {key: self._value(value) for key, value in node["patternProperties"].items()}
+            node.setdefault("additionalProperties", False)
+        elif isinstance(node.get("additionalProperties"), dict):
+            node["additionalProperties"] = self._value(node["additionalProperties"])
+        return node
+
+    def _with_items(self, node: Node) -> Node:
+        if isinstance(node.get("items"), dict):
+            node["items"] = self._value(node["items"])
+        return node
+
+    def _value(self, node: Node) -> Node:
+        """Let a value be a reference to a parameter as well."""
+        free = node.get("type") == "string" and not {"pattern", "enum", "const", "format"} & {*node}
+        if not self.references or free:
+            return node
+        said: Node = {key: node[key] for key in ("description", "default") if key in node}
+        rest = {key: value for key, value in node.items() if key not in said}
+        choices = rest["anyOf"] if {*rest} == {"anyOf"} else rest["allOf"] if {*rest} == {"allOf"} else [rest]
+        return {**said, "anyOf": [*choices, {"type": "string", "pattern": PARAMETER}]}
+
+
+class _WithReferences(_Schema):
+    references = True
+
+
 def pipeline_schema() -> Node:
-    """Return the JSON Schema (draft 7, which every editor knows) of a pipeline file."""
+    """Return the JSON Schema of a pipeline file."""
     root = model_schema(PipelineSpec)
     definitions: Node = root.pop("$defs")
-    definitions["ParamReference"] = {
-        "type": "string",
-        "pattern": r"^\$\{params\.[a-z][a-z0-9_]*\}$",
-        # No description: an editor would show it instead of the key's own.
-        "$comment": "Replaced by the value of the parameter, keeping its type.",
-    }
     # Pydantic writes durations of defaults in ISO 8601, which the language does not read.
     usual = Defaults().model_dump(mode="json")
     root["properties"]["defaults"]["default"] = usual
@@ -51,55 +109,18 @@ def pipeline_schema() -> Node:
     }
     stage["allOf"] = []
     for spec in catalog().values():
-        config, inner = component_schema(spec)
+        config = spec.config.model_json_schema(
+            ref_template=f"#/$defs/{spec.name}.{{model}}", schema_generator=_WithReferences
+        )
+        definitions |= {f"{spec.name}.{name}": node for name, node in config.pop("$defs", {}).items()}
         definitions[spec.name] = config
-        definitions |= inner
         stage["allOf"].append(_stage_of(spec, config))
-    return {
-        "$schema": "http://json-schema.org/draft-07/schema#",
-        **root,
-        "$defs": definitions,
-    }
-
-
-def component_schema(spec: ComponentSpec) -> tuple[Node, Node]:
-    """Return the schema of a component's `with:` block and the definitions that it refers to, by their full name."""
-    config = model_schema(spec.config)
-    inner: Node = config.pop("$defs", {})
-    prefix = f"{spec.name}."
-
-    def rename(node: Node) -> None:
-        if "$ref" in node:
-            node["$ref"] = f"#/$defs/{prefix}{node['$ref'].rpartition('/')[2]}"
-
-    for node in (config, *inner.values()):
-        walk(node, rename)
-        _allow_references(node)
-    return config, {f"{prefix}{name}": node for name, node in inner.items()}
+    return {"$schema": "http://json-schema.org/draft-07/schema#", **root, "$defs": definitions}
 
 
 def model_schema(model: type[BaseModel]) -> Node:
-    """Return Pydantic's schema of a model with descriptions for every key, names checked and titles left out."""
-    schema = copy.deepcopy(model.model_json_schema(by_alias=True))
-    definitions = schema.get("$defs", {})
-    for node in (schema, *definitions.values()):
-        walk(node, _tidy)
-
-    def inherit(node: Node) -> None:
-        """Pydantic leaves a description out that says the same as the block's own."""
-        for field in node.get("properties", {}).values():
-            block = field.get("allOf", [{}])[0].get("$ref") or field.get("$ref")
-            if block and "description" not in field:
-                field["description"] = definitions[block.rpartition("/")[2]].get("description", "")
-
-    for node in (schema, *definitions.values()):
-        walk(node, inherit)
-    ranker = definitions.get("RankerConfig")
-    if ranker is not None:
-        name = ranker["properties"]["name"]
-        name.pop("pattern", None)
-        name["enum"] = ranker_names()
-    return schema
+    """Return the schema of a model without references to parameters."""
+    return model.model_json_schema(schema_generator=_Schema)
 
 
 def schema_text() -> str:
@@ -110,62 +131,6 @@ def schema_text() -> str:
 def schema_is_fresh(path: Path = SCHEMA_FILE) -> bool:
     """Return whether the schema file holds what the models say."""
     return path.exists() and path.read_text(encoding="utf-8") == schema_text()
-
-
-def walk(node: Node, visit: Callable[[Node], None]) -> None:
-    """Call `visit` for a schema and every schema inside it."""
-    visit(node)
-    for key in ("properties", "patternProperties"):
-        for inner in node.get(key, {}).values():
-            walk(inner, visit)
-    for key in ("items", "additionalProperties"):
-        if isinstance(node.get(key), dict):
-            walk(node[key], visit)
-    for key in _NESTED:
-        for inner in node.get(key, []):
-            walk(inner, visit)
-
-
-def _tidy(node: Node) -> None:
-    node.pop("title", None)
-    if "patternProperties" in node:
-        node.setdefault("additionalProperties", False)
-    description = node.get("description", "")
-    for name, text in _ATTRIBUTE.findall(description.partition("Attributes:")[2]):
-        if name in node.get("properties", {}):
-            words = re.sub(r"\s+", " ", text)
-            node["properties"][name].setdefault("description", words[0].upper() + words[1:])
-    if description:
-        node["description"] = re.sub(r"\s+", " ", description.partition("\n\n")[0])
-    # Draft 7 ignores what stands beside a $ref.
-    if "$ref" in node and len(node) > 1:
-        node["allOf"] = [{"$ref": node.pop("$ref")}]
-
-
-def _allow_references(node: Node) -> None:
-    """Let every value inside a config be a reference to a parameter as well."""
-
-    def visit(outer: Node) -> None:
-        for key in ("properties", "patternProperties"):
-            outer |= {key: {name: _or_reference(value) for name, value in outer[key].items()}} if key in outer else {}
-        for key in ("items", "additionalProperties"):
-            if isinstance(outer.get(key), dict):
-                outer[key] = _or_reference(outer[key])
-
-    # Inner schemas first: what is added must not be visited itself.
-    found: list[Node] = []
-    walk(node, found.append)
-    for inner in reversed(found):
-        visit(inner)
-
-
-def _or_reference(node: Node) -> Node:
-    if node.get("type") == "string" and not {"pattern", "enum", "const", "format"} & {*node}:
-        return node
-    said: Node = {key: node[key] for key in ("description", "default") if key in node}
-    rest = {key: value for key, value in node.items() if key not in said}
-    choices = rest["anyOf"] if set(rest) == {"anyOf"} else rest["allOf"] if set(rest) == {"allOf"} else [rest]
-    return {**said, "anyOf": [*choices, {"$ref": "#/$defs/ParamReference"}]}
 
 
 def _stage_of(spec: ComponentSpec, config: Node) -> Node:

@@ -24,8 +24,7 @@ LOADERS = {"import_module", "__import__", "iter_modules", "load_function", "run_
 PLATFORM = {"components/platform/catalog.py", "components/platform/execute.py"}
 """They load every component alike; a result does not depend on how it was called."""
 BY_NAME = {
-    "components/rankers/build.py": ("components/rankers/",),
-    "components/rankers/parts.py": ("components/rankers/",),
+    "components/rankers/registration.py": ("components/rankers/",),
     "features/definitions/__init__.py": ("features/definitions/",),
 }
 """Files that import a module whose name is not written in them, and the folders where it lies."""

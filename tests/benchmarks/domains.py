@@ -75,7 +75,7 @@ def _steps(domains: int, batch: int) -> dict[str, Callable[[], object]]:
     for who, name in names.items():
         torch.manual_seed(0)
         config = {"clusters": CLUSTERS} if name == "adaptdhm" else {}
-        ranker: Any = build_ranker(RankerConfig(name=name, embedding_width=WIDTH, hidden=HIDDEN, **config), schema)
+        ranker: Any = build_ranker(RankerConfig.of(name=name, embedding_width=WIDTH, hidden=HIDDEN, **config), schema)
         ranker.train()
         if name == "adaptdhm":
             ranker.domain.warm_up = 0  # in which only the shared weights train, and a step is cheaper

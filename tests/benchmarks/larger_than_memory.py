@@ -93,7 +93,7 @@ def trained(folder: str, window: int) -> Iterator[None]:
 
     torch.manual_seed(0)
     schema = read_schema(Path(folder))
-    ranker = build_ranker(RankerConfig(name="dnn", embedding_width=8, hidden=(32,)), schema)
+    ranker = build_ranker(RankerConfig.of(name="dnn", embedding_width=8, hidden=(32,)), schema)
     optimiser = RankerOptimiser(ranker, Knobs(tables=Tables(optimiser="rowwise_adagrad", learning_rate=0.05)))
     replica = Replica()
     ranker.train()

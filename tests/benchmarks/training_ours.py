@@ -40,7 +40,7 @@ def new_ranker(split: EncodedSplit, vocabulary: int) -> tuple[RankerModule, Rank
         base_rates={name: float(values.mean()) for name, values in split.labels.items()},
         rows=split.rows,
     )
-    ranker = build_ranker(RankerConfig(name="esmm", embedding_width=WIDTH, hidden=HIDDEN), schema)
+    ranker = build_ranker(RankerConfig.of(name="esmm", embedding_width=WIDTH, hidden=HIDDEN), schema)
     knobs = Knobs(tables=Tables(optimiser="rowwise_adagrad", learning_rate=TABLE_RATE))
     return ranker, RankerOptimiser(ranker, knobs)
 

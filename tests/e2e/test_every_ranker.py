@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from components.rankers.config import RANKERS
+from tests.registered import RANKERS
 
 ROOT = Path(__file__).resolve().parents[2]
 RANKMILL = Path(sys.executable).with_name("rankmill")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from components.platform.catalog import catalog
-from components.rankers.config import ranker_names
+from components.rankers.registration import registered
 from pipelines.show.schema import SCHEMA_FILE
 from tests.editor.language_server import LanguageServer
 from tests.golden_files import marked_places
@@ -28,7 +28,9 @@ PROFILE = f"# yaml-language-server: $schema={SCHEMA_FILE.with_name('profile.sche
 SEEN = (
     "a_list", "bad_duration", "bad_name", "block_of_no_kind", "block_of_unknown_kind", "duplicate_key",
     "duplicate_stage", "indentation", "malformed_wire", "missing_config_key", "missing_input", "missing_inputs_block",
-    "missing_uses", "missing_window", "out_of_bounds", "partial_reference", "tab", "unknown_component",
+    "missing_uses", "missing_window", "out_of_bounds", "partial_reference", "ranker_hashed_gnolr",
+    "ranker_ignored_buckets", "ranker_ignored_clusters", "ranker_ignored_experts", "ranker_ignored_heads",
+    "ranker_ignored_layers", "ranker_key_of_another", "tab", "unknown_component",
     "unknown_config_key", "unknown_input", "unknown_key", "unknown_nested_key", "unknown_ranker", "unknown_stage_key",
     "unquoted_reference", "wrong_block", "wrong_type", "yaml_1_1_switch",
 )  # fmt: skip
@@ -93,7 +95,23 @@ def test_uses_offers_every_component_and_a_name_of_a_ranker_every_ranker(editor:
     found = editor.completions(PIPELINES / "x.yaml", uses, 5, 11)
     assert {name: spec.summary for name, spec in catalog().items()} == found
     ranker = MODELINE + STAGE + "      ranker:\n        name: \n"
-    assert {*editor.completions(PIPELINES / "x.yaml", ranker, 10, 15)} >= {*ranker_names()}
+    assert {*editor.completions(PIPELINES / "x.yaml", ranker, 10, 15)} >= {*registered("ranker")}
+
+
+@pytest.mark.parametrize(
+    ("block", "offered", "not_offered"),
+    [
+        ("name: gnolr", {"gamma", "hidden"}, {"layers", "sequence", "cvr_space"}),
+        ("name: esmm", {"sequence", "hidden"}, {"layers", "buckets", "gamma"}),
+        ("name: esmm\n        sequence: transformer", {"layers", "heads"}, {"buckets", "gamma"}),
+    ],
+)
+def test_a_ranker_offers_the_keys_that_it_and_its_parts_read(
+    block: str, offered: set[str], not_offered: set[str], editor: LanguageServer
+) -> None:
+    text = MODELINE + STAGE + f"      ranker:\n        {block}\n        "
+    found = {*editor.completions(PIPELINES / "x.yaml", text, text.count("\n") + 1, 9)}
+    assert offered <= found and not not_offered & found
 
 
 @pytest.mark.parametrize("value", ["3", '"${params.epochs}"'])

@@ -83,7 +83,7 @@ def crown(settings: Settings, dataset: ArtifactRef, scratch: Path, seed: int) ->
     from components.train.train_ranker.feed import features_at, labels_at, open_split
 
     source = open_store(settings).fetch(dataset.load())
-    schema, config = read_schema(source), RankerConfig(name="esmm", embedding_width=8, hidden=(24,))
+    schema, config = read_schema(source), RankerConfig.of(name="esmm", embedding_width=8, hidden=(24,))
     torch.manual_seed(seed)
     ranker = build_ranker(config, schema)
     rows, cpu = open_split(source, "train", schema), torch.device("cpu")

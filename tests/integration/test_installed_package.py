@@ -36,7 +36,7 @@ RANKER = """
   train:
     uses: train_ranker
     in: {dataset: dataset.training_set}
-    with: {ranker: {name: tower_net, dropout: 0.1}}
+    with: {ranker: {name: tower_net, slope: 1.5, gamma: [1]}}
 """
 Rankmill = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -87,7 +87,9 @@ def test_it_is_listed_and_described_with_its_package(rankmill: Rankmill) -> None
     assert "uses: tally_rows" in rankmill("components", "tally_rows").stdout
     definitions = json.loads(rankmill("schema").stdout)["$defs"]
     assert "at_least" in definitions["tally_rows"]["properties"]
-    assert "tower_net" in json.dumps(definitions["train_ranker.RankerConfig"]["properties"]["name"])
+    ranker = json.dumps(definitions["train_ranker"]["properties"]["ranker"])
+    assert "tower_net" in ranker and "What a unit passes on of a number below zero" in ranker
+    assert "ranker.slope" in rankmill("components", "train_ranker").stdout
 
 
 def test_a_wrong_block_of_it_is_found_where_it_stands(rankmill: Rankmill, folder: Path) -> None:
@@ -96,7 +98,8 @@ def test_a_wrong_block_of_it_is_found_where_it_stands(rankmill: Rankmill, folder
     said = rankmill("validate", "counting.yaml")
     assert said.returncode == 2
     assert "counting.yaml:13:12" in said.stderr and "did you mean 'at_least'" in said.stderr
-    assert "ranker 'tower_net' has no 'dropout'" in said.stderr
+    assert "counting.yaml:21:41: slope must be less than 1, not 1.5" in said.stderr
+    assert "ranker 'tower_net' has no 'gamma': leave it out" in said.stderr
 
 
 @pytest.mark.engine

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from components.platform.errors import BadInputError
 from components.rankers.base import RankerModule
-from components.rankers.composed import ComposedRanker
+from components.rankers.composed.ranker import ComposedRanker
 from components.rankers.domains.none import NoAdaptation
 from components.rankers.embedding.table import FieldEmbedding
 from components.rankers.interactions.mlp import Mlp

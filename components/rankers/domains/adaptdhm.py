@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from components.platform.errors import BadInputError
-from components.rankers.config import RankerConfig
 from components.rankers.distributed import summed
+from components.rankers.domains.config import AdaptDhmConfig
 from components.rankers.domains.partitioned import SHARED, PartitionedTower
 from components.rankers.parts import DomainPart, RoutedTower
 from features.declaration import RankerSchema
@@ -89,7 +89,7 @@ class AdaptDhm(DomainPart):
         in_features: D, width of x.
         schema: its number of training rows; its domain, if it has one, is compared with the clusters and never read
             to route.
-        config: completed config: `clusters`, `routing`.
+        config: `clusters`, `routing`.
 
     Raises:
         BadInputError: there are too few training rows for so many clusters.
@@ -106,9 +106,9 @@ class AdaptDhm(DomainPart):
     restarts: Tensor
     together: Tensor
 
-    def __init__(self, in_features: int, schema: RankerSchema, config: RankerConfig) -> None:
+    def __init__(self, in_features: int, schema: RankerSchema, config: AdaptDhmConfig) -> None:
         super().__init__()
-        self.clusters = int(config.clusters or 1)
+        self.clusters = config.clusters
         self.centred = config.routing != "literal"
         if schema.rows < LEAST_ROWS * self.clusters:
             raise BadInputError(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from components.rankers.config import RankerConfig
+from components.rankers.domains.config import NoAdaptationConfig
 from components.rankers.parts import DomainPart, RoutedTower
 from components.rankers.tower import Tower
 from features.declaration import RankerSchema
@@ -39,7 +39,7 @@ class NoAdaptation(DomainPart):
         config: not used.
     """
 
-    def __init__(self, in_features: int, schema: RankerSchema, config: RankerConfig) -> None:
+    def __init__(self, in_features: int, schema: RankerSchema, config: NoAdaptationConfig) -> None:
         super().__init__()
 
     def route(self, x: Tensor, batch: dict[str, Tensor]) -> Tensor:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from components.platform.errors import BadInputError
-from components.rankers.config import RankerConfig
+from components.rankers.domains.config import StarConfig
 from components.rankers.domains.partitioned import SHARED, PartitionedTower
 from components.rankers.parts import DomainPart, RoutedTower
 from components.rankers.refusals import no_domain, no_domain_input
@@ -32,7 +32,7 @@ class Star(DomainPart):
         BadInputError: no domain is declared, it is no categorical input, or training never saw one.
     """
 
-    def __init__(self, in_features: int, schema: RankerSchema, config: RankerConfig) -> None:
+    def __init__(self, in_features: int, schema: RankerSchema, config: StarConfig) -> None:
         super().__init__()
         domain = schema.declaration.domain
         if domain is None:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from components.rankers.config import RankerConfig
+from components.rankers.embedding.config import HashedConfig
 from components.rankers.embedding.large_pages import roomy_zeros
 from components.rankers.embedding.sparse_gradient import gather
 from components.rankers.embedding.table import FieldEmbedding
@@ -55,11 +55,11 @@ class HashedEmbedding(FieldEmbedding):
         self.weight = nn.Parameter(roomy_zeros(buckets, width).normal_().mul_(std / math.sqrt(len(FACTORS))))
 
     @classmethod
-    def of(cls, fields: Sequence[FieldSpec], config: RankerConfig) -> HashedEmbedding:
-        """Return a new embedding of the completed config: `embedding_width`, `embedding_std`, `buckets`."""
-        return cls(
-            fields, int(config.embedding_width or 0), float(config.embedding_std or 0.0), int(config.buckets or 0)
-        )
+    def of(  # type: ignore[override]  # each gets the options of its own config
+        cls, fields: Sequence[FieldSpec], config: HashedConfig
+    ) -> HashedEmbedding:
+        """Return a new embedding of a config: `embedding_width`, `embedding_std`, `buckets`."""
+        return cls(fields, config.embedding_width, config.embedding_std, config.buckets)
 
     def places(self, rows: Tensor) -> Tensor:
         """Return where the table is read: int64 ``[..., 2]`` of the int64 row numbers ``[...]``."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from components.platform.errors import BadInputError
-from components.rankers.config import RankerConfig
+from components.rankers.config import PartConfig
 from components.rankers.embedding.large_pages import roomy_zeros
 from components.rankers.embedding.sparse_gradient import TouchedRows, gather
 from components.rankers.sequences.mean import masked_mean
@@ -68,9 +68,9 @@ class FieldEmbedding(nn.Module):
         self.weight = nn.Parameter(weight)
 
     @classmethod
-    def of(cls, fields: Sequence[FieldSpec], config: RankerConfig) -> FieldEmbedding:
-        """Return a new embedding of the completed config: `embedding_width`, `embedding_std`."""
-        return cls(fields, int(config.embedding_width or 0), float(config.embedding_std or 0.0))
+    def of(cls, fields: Sequence[FieldSpec], config: PartConfig) -> FieldEmbedding:
+        """Return a new embedding of a config: `embedding_width`, `embedding_std`."""
+        return cls(fields, config.embedding_width, config.embedding_std)
 
     def lay_out(self, fields: Sequence[FieldSpec], width: int, shared: bool) -> int:
         """Give every table its place among the rows of all tables, and return how many rows that are."""

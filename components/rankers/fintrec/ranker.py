@@ -15,9 +15,9 @@ from torch.nn import functional
 
 from components.platform.errors import BadInputError
 from components.rankers.base import RankerModule
-from components.rankers.config import RankerConfig
 from components.rankers.embedding.table import EmbeddedFields, FieldEmbedding, side_by_side
 from components.rankers.fintrec.attention import Encoder
+from components.rankers.fintrec.config import FintrecConfig
 from components.rankers.fintrec.tokens import DatedVector, Events, Fuse, Layout
 from components.rankers.funnel import chain, funnel_loss, logit, stage_rates
 from components.rankers.heads.towers import answers, entropy_loss
@@ -45,9 +45,8 @@ class Fintrec(RankerModule):
         BadInputError: no event has a time, or `cvr_space: click` without a funnel.
     """
 
-    def __init__(self, config: RankerConfig, schema: RankerSchema) -> None:
+    def __init__(self, config: FintrecConfig, schema: RankerSchema) -> None:
         super().__init__()
-        config = config.complete()
         declaration = schema.declaration
         self.feedback = declaration.feedback
         self.tasks = tasks_of(declaration)
@@ -58,8 +57,8 @@ class Fintrec(RankerModule):
         self.layout = Layout.of(schema)
         if not self.layout.streams:
             raise BadInputError(no_times())
-        width, timed = int(config.embedding_width or 0), config.time == "decay"
-        std, dropout = float(config.embedding_std or 0.0), config.dropout or 0.0
+        width, timed = config.embedding_width, config.time == "decay"
+        std, dropout = config.embedding_std, config.dropout
         self.embedding = FieldEmbedding(schema.fields, width, std)
         numeric = self.embedding.numeric
         self.events = Events(self.layout.streams, width, std, timed)
@@ -69,8 +68,8 @@ class Fintrec(RankerModule):
         self.encoders = nn.ModuleList(
             Encoder(
                 width,
-                config.layers or 1,
-                config.heads or 1,
+                config.layers,
+                config.heads,
                 dropout,
                 fading=timed,
                 causal=causal,
@@ -82,7 +81,7 @@ class Fintrec(RankerModule):
             width + self.static.out_features + self.candidate.out_features + sum(n for _, n in self.layout.vectors)
         )
         rates = stage_rates(schema) if self.funnel else [schema.base_rates.get(name, 0.5) for name in self.feedback]
-        self.heads = nn.ModuleList(Tower(features, config.hidden or (), dropout, bias=logit(rate)) for rate in rates)
+        self.heads = nn.ModuleList(Tower(features, config.hidden, dropout, bias=logit(rate)) for rate in rates)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Predict; see `RankerModule.forward`. ``hidden`` is the heads' last layers side by side."""

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from components.platform.errors import BadInputError
 from components.rankers.base import RankerModule
-from components.rankers.config import RankerConfig
 from components.rankers.embedding.table import FieldEmbedding, side_by_side
+from components.rankers.gnolr.config import GnolrConfig
 from components.rankers.gnolr.ordinal import categories, nested_logits, nested_losses, scales, thresholds
 from components.rankers.heads.towers import answers
 from components.rankers.tasks import HIDDEN, LOGIT, tasks_of
@@ -78,9 +78,8 @@ class Gnolr(RankerModule):
     thresholds: Tensor
     gamma: Tensor
 
-    def __init__(self, config: RankerConfig, schema: RankerSchema) -> None:
+    def __init__(self, config: GnolrConfig, schema: RankerSchema) -> None:
         super().__init__()
-        config = config.complete()
         self.feedback = schema.declaration.feedback
         self.tasks = tasks_of(schema.declaration)
         self.item_fields = _side_fields(schema, "item")
@@ -91,16 +90,16 @@ class Gnolr(RankerModule):
         self.register_buffer("thresholds", torch.tensor(a, dtype=torch.float32))
         gamma = scales(self.feedback, a, config.gamma)
         self.register_buffer("gamma", torch.tensor(gamma, dtype=torch.float32))
-        width = int(config.embedding_width or 0)
-        self.embedding = FieldEmbedding(schema.fields, width, float(config.embedding_std or 0.0))
+        width = config.embedding_width
+        self.embedding = FieldEmbedding(schema.fields, width, config.embedding_std)
         self.item_id = schema.declaration.item if schema.declaration.item in self.embedding.offsets else None
         self.unseen = nn.Parameter(torch.zeros(len(self.feedback))) if self.item_id in self.item_fields else None
         numeric = self.embedding.numeric
         self.user, self.item = (
             SideNetworks(
                 sum(numeric.get(name, width) for name in names),
-                config.hidden or (),
-                config.dropout or 0.0,
+                config.hidden,
+                config.dropout,
                 len(self.feedback),
             )
             for names in (self.user_fields, self.item_fields)

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from components.platform.errors import BadInputError
-from components.rankers.config import RankerConfig
 from components.rankers.funnel import chain, funnel_loss, logit, stage_rates
+from components.rankers.heads.config import EsmmConfig
 from components.rankers.parts import DomainPart, Head
 from components.rankers.refusals import no_funnel
 from components.rankers.tasks import HIDDEN, LOGIT
@@ -28,14 +28,14 @@ class EsmmHead(Head):
     Args:
         in_features: D, width of x.
         schema: funnel and base rates.
-        config: completed config.
+        config: its options, and the ranker's sizes.
         domain: makes the towers.
 
     Raises:
         BadInputError: the feedback is not a funnel of two or more labels.
     """
 
-    def __init__(self, in_features: int, schema: RankerSchema, config: RankerConfig, domain: DomainPart) -> None:
+    def __init__(self, in_features: int, schema: RankerSchema, config: EsmmConfig, domain: DomainPart) -> None:
         super().__init__()
         feedback = schema.declaration.feedback
         if reason := no_funnel(schema.declaration):
@@ -43,8 +43,7 @@ class EsmmHead(Head):
         self.feedback = feedback
         self.stages = (feedback[0], *(conditional_name(deep, near) for near, deep in pairwise(feedback)))
         self.towers = nn.ModuleList(
-            domain.tower(in_features, config.hidden or (), config.dropout or 0.0, bias=logit(rate))
-            for rate in stage_rates(schema)
+            domain.tower(in_features, config.hidden, config.dropout, bias=logit(rate)) for rate in stage_rates(schema)
         )
 
     def forward(self, x: Tensor, route: Tensor) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from components.rankers.config import RankerConfig
+from components.rankers.heads.config import MmoeConfig
 from components.rankers.heads.experts import Experts, Gate
 from components.rankers.heads.towers import FeedbackTowers, split_hidden
 from components.rankers.parts import DomainPart, Head
@@ -23,15 +23,15 @@ class MmoeHead(Head):
     Args:
         in_features: D, width of x.
         schema: feedback and base rates.
-        config: completed config: `hidden`, `dropout`, `experts`.
+        config: `hidden`, `dropout`, `experts`.
         domain: makes the towers.
     """
 
-    def __init__(self, in_features: int, schema: RankerSchema, config: RankerConfig, domain: DomainPart) -> None:
+    def __init__(self, in_features: int, schema: RankerSchema, config: MmoeConfig, domain: DomainPart) -> None:
         super().__init__()
         widths, tower = split_hidden(config.hidden)
-        count = config.experts or 1
-        self.experts = Experts(count, in_features, widths, config.dropout or 0.0)
+        count = config.experts
+        self.experts = Experts(count, in_features, widths, config.dropout)
         self.towers = FeedbackTowers(widths[-1], tower, schema, config, domain)
         self.gates = nn.ModuleList(Gate(in_features, count) for _ in self.towers.feedback)
 

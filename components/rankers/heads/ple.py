@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from components.rankers.config import RankerConfig
+from components.rankers.heads.config import PleConfig
 from components.rankers.heads.experts import Experts, Gate
 from components.rankers.heads.towers import FeedbackTowers, split_hidden
 from components.rankers.parts import DomainPart, Head
@@ -68,17 +68,17 @@ class PleHead(Head):
     Args:
         in_features: D, width of x.
         schema: feedback and base rates.
-        config: completed config: `hidden`, `dropout`, `experts` per feedback and shared.
+        config: `hidden`, `dropout`, `experts` per feedback and shared.
         domain: makes the towers.
     """
 
-    def __init__(self, in_features: int, schema: RankerSchema, config: RankerConfig, domain: DomainPart) -> None:
+    def __init__(self, in_features: int, schema: RankerSchema, config: PleConfig, domain: DomainPart) -> None:
         super().__init__()
         widths, tower = split_hidden(config.hidden)
         self.towers = FeedbackTowers(widths[-1], tower, schema, config, domain)
         feedback = len(self.towers.feedback)
         self.extractions = nn.ModuleList(
-            Extraction(narrow, wide, feedback, config.experts or 1, config.dropout or 0.0, last=level == len(widths))
+            Extraction(narrow, wide, feedback, config.experts, config.dropout, last=level == len(widths))
             for level, (narrow, wide) in enumerate(zip((in_features, *widths), widths, strict=False), start=1)
         )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from components.rankers.config import RankerConfig
+from components.rankers.heads.config import SharedBottomConfig
 from components.rankers.heads.towers import FeedbackTowers, split_hidden
 from components.rankers.parts import DomainPart, Head
 from components.rankers.tower import dense_layers
@@ -22,14 +22,14 @@ class SharedBottomHead(Head):
     Args:
         in_features: D, width of x.
         schema: feedback and base rates.
-        config: completed config: `hidden`, `dropout`.
+        config: `hidden`, `dropout`.
         domain: makes the towers.
     """
 
-    def __init__(self, in_features: int, schema: RankerSchema, config: RankerConfig, domain: DomainPart) -> None:
+    def __init__(self, in_features: int, schema: RankerSchema, config: SharedBottomConfig, domain: DomainPart) -> None:
         super().__init__()
         widths, tower = split_hidden(config.hidden)
-        self.bottom = dense_layers(in_features, widths, config.dropout or 0.0)
+        self.bottom = dense_layers(in_features, widths, config.dropout)
         self.towers = FeedbackTowers(widths[-1], tower, schema, config, domain)
 
     def forward(self, x: Tensor, route: Tensor) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from components.rankers.config import RankerConfig
+from components.rankers.heads.config import SingleConfig
 from components.rankers.heads.towers import FeedbackTowers
 from components.rankers.parts import DomainPart, Head
 from features.declaration import RankerSchema
@@ -16,13 +16,13 @@ class SingleHead(Head):
     Args:
         in_features: D, width of x.
         schema: feedback and base rates.
-        config: completed config.
+        config: its options, and the ranker's sizes.
         domain: makes the towers.
     """
 
-    def __init__(self, in_features: int, schema: RankerSchema, config: RankerConfig, domain: DomainPart) -> None:
+    def __init__(self, in_features: int, schema: RankerSchema, config: SingleConfig, domain: DomainPart) -> None:
         super().__init__()
-        self.towers = FeedbackTowers(in_features, config.hidden or (), schema, config, domain)
+        self.towers = FeedbackTowers(in_features, config.hidden, schema, config, domain)
 
     def forward(self, x: Tensor, route: Tensor) -> dict[str, Tensor]:
         """Predict; see `Head.forward`."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from components.rankers.config import RankerConfig
+from components.rankers.config import PartConfig
 from components.rankers.funnel import logit
 from components.rankers.parts import DomainPart
 from components.rankers.tasks import HIDDEN, LOGIT, Task, tasks_of
@@ -37,9 +37,9 @@ def entropy_loss(outputs: dict[str, Tensor], labels: dict[str, Tensor], feedback
     return torch.stack(losses).sum()
 
 
-def split_hidden(hidden: Sequence[int] | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def split_hidden(hidden: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the widths below the towers and of the towers: the last layer is the tower's, a lone one is both."""
-    widths = tuple(hidden or (64,))
+    widths = tuple(hidden)
     return widths[:-1] or widths, widths[-1:]
 
 
@@ -50,7 +50,7 @@ class FeedbackTowers(nn.ModuleList):
         in_features: width of each input.
         hidden: widths of the towers' layers.
         schema: feedback and base rates.
-        config: completed config, for `dropout`.
+        config: sizes, for `dropout`.
         domain: makes the towers.
     """
 
@@ -59,12 +59,12 @@ class FeedbackTowers(nn.ModuleList):
         in_features: int,
         hidden: Sequence[int],
         schema: RankerSchema,
-        config: RankerConfig,
+        config: PartConfig,
         domain: DomainPart,
     ) -> None:
         feedback = schema.declaration.feedback
         super().__init__(
-            domain.tower(in_features, hidden, config.dropout or 0.0, bias=logit(schema.base_rates.get(name, 0.5)))
+            domain.tower(in_features, hidden, config.dropout, bias=logit(schema.base_rates.get(name, 0.5)))
             for name in feedback
         )
         self.feedback = feedback

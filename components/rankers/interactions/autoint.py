@@ -15,7 +15,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from components.rankers.config import RankerConfig
+from components.rankers.interactions.config import AutoIntConfig
 from components.rankers.parts import FieldVectors, Interaction
 from components.rankers.sequences.attention import of_size_one
 
@@ -68,21 +68,21 @@ class AutoInt(Interaction):
         fields: F, number of field vectors.
         width: d, their width, and the width of a head.
         extra: N, other numbers.
-        config: completed config: `layers`, `heads`.
+        config: `layers`, `heads`.
     """
 
     least: Tensor
 
-    def __init__(self, fields: int, width: int, extra: int, config: RankerConfig) -> None:
+    def __init__(self, fields: int, width: int, extra: int, config: AutoIntConfig) -> None:
         super().__init__()
         self.fields = fields
-        heads = config.heads or 1
-        std = config.embedding_std or 0.01
+        heads = config.heads
+        std = config.start
         # Kept beside the weights, so that those of another formula do not load.
         self.register_buffer("least", torch.tensor(std))
         slopes = torch.randn(extra, width) * std
         self.slopes = nn.Parameter(slopes) if extra else None
-        widths = [width, *[heads * width] * (config.layers or 1)]
+        widths = [width, *[heads * width] * config.layers]
         self.layers = nn.ModuleList(InteractingLayer(narrow, width, heads) for narrow in widths[:-1])
         self.out_features = (fields + extra) * widths[-1] + fields * width + extra
 

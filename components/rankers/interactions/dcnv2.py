@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from components.rankers.config import RankerConfig
+from components.rankers.interactions.config import DcnV2Config
 from components.rankers.parts import FieldVectors, Interaction
 from components.rankers.sequences.attention import of_size_one
 
@@ -30,18 +30,18 @@ class DcnV2(Interaction):
         fields: F, number of field vectors.
         width: d, their width.
         extra: N, other numbers.
-        config: completed config: `layers`.
+        config: `layers`.
     """
 
     least: Tensor
 
-    def __init__(self, fields: int, width: int, extra: int, config: RankerConfig) -> None:
+    def __init__(self, fields: int, width: int, extra: int, config: DcnV2Config) -> None:
         super().__init__()
         self.fields, self.width = fields, width
         # Kept beside the weights, so that those of another formula do not load.
-        self.register_buffer("least", torch.tensor(_FRESH * (config.embedding_std or 0.01)))
+        self.register_buffer("least", torch.tensor(_FRESH * config.start))
         self.out_features = fields * width + extra
-        self.crosses = nn.ModuleList(self._cross() for _ in range(config.layers or 1))
+        self.crosses = nn.ModuleList(self._cross() for _ in range(config.layers))
 
     def _cross(self) -> nn.Linear:
         linear = nn.Linear(self.out_features, self.out_features)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from components.rankers.config import RankerConfig
+from components.rankers.interactions.config import MlpConfig
 from components.rankers.parts import FieldVectors, Interaction
 from components.rankers.tower import dense_layers
 
@@ -17,14 +17,14 @@ class Mlp(Interaction):
         fields: F, number of field vectors.
         width: d, their width.
         extra: N, other numbers.
-        config: completed config: `layers`, `hidden`, `dropout`.
+        config: `layers`, `hidden`, `dropout`.
     """
 
-    def __init__(self, fields: int, width: int, extra: int, config: RankerConfig) -> None:
+    def __init__(self, fields: int, width: int, extra: int, config: MlpConfig) -> None:
         super().__init__()
-        self.out_features = (config.hidden or (64,))[0]
-        widths = [self.out_features] * (config.layers or 1)
-        self.layers = dense_layers(fields * width + extra, widths, config.dropout or 0.0)
+        self.out_features = config.hidden[0]
+        widths = [self.out_features] * config.layers
+        self.layers = dense_layers(fields * width + extra, widths, config.dropout)
 
     def forward(self, fields: FieldVectors) -> Tensor:
         """Return float32 ``[B, hidden[0]]``."""

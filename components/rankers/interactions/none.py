@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from components.rankers.config import RankerConfig
+from components.rankers.interactions.config import NoInteractionConfig
 from components.rankers.parts import FieldVectors, Interaction
 
 
@@ -16,10 +16,10 @@ class NoInteraction(Interaction):
         fields: F, number of field vectors.
         width: d, their width.
         extra: N, other numbers.
-        config: completed config.
+        config: its options, and the ranker's sizes.
     """
 
-    def __init__(self, fields: int, width: int, extra: int, config: RankerConfig) -> None:
+    def __init__(self, fields: int, width: int, extra: int, config: NoInteractionConfig) -> None:
         super().__init__()
         self.out_features = fields * width + extra
         self.extra = extra

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from components.rankers.config import RankerConfig
 from components.rankers.parts import SequenceEncoder
+from components.rankers.sequences.config import DinConfig
 
 _UNIT = 64
 """Hidden units of the activation unit."""
@@ -33,11 +33,11 @@ class DinSequence(SequenceEncoder):
     Args:
         width: d, width of the vectors.
         length: longest history.
-        config: completed config.
+        config: its options, and the ranker's sizes.
         targeted: whether there is a candidate; without one a query is learned.
     """
 
-    def __init__(self, width: int, length: int, config: RankerConfig, targeted: bool = True) -> None:
+    def __init__(self, width: int, length: int, config: DinConfig, targeted: bool = True) -> None:
         super().__init__()
         self.out_features = width
         first, last = nn.Linear(4 * width, _UNIT), nn.Linear(_UNIT, 1)
@@ -48,7 +48,7 @@ class DinSequence(SequenceEncoder):
         # history and its sum.
         nn.init.constant_(last.bias, 1 / math.sqrt(max(length, 1)))
         self.unit = nn.Sequential(first, nn.PReLU(), last)
-        query = torch.randn(width) * (config.embedding_std or 0.01)
+        query = torch.randn(width) * config.start
         self.query = None if targeted else nn.Parameter(query)
 
     def forward(self, vectors: Tensor, mask: Tensor, target: Tensor | None) -> Tensor:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from components.rankers.config import RankerConfig
 from components.rankers.parts import SequenceEncoder
+from components.rankers.sequences.config import MeanConfig
 
 
 def masked_mean(vectors: Tensor, mask: Tensor) -> Tensor:
@@ -25,11 +25,11 @@ class MeanSequence(SequenceEncoder):
     Args:
         width: d, width of the vectors.
         length: longest history.
-        config: completed config.
+        config: its options, and the ranker's sizes.
         targeted: not used.
     """
 
-    def __init__(self, width: int, length: int, config: RankerConfig, targeted: bool = True) -> None:
+    def __init__(self, width: int, length: int, config: MeanConfig, targeted: bool = True) -> None:
         super().__init__()
         self.out_features = width
 

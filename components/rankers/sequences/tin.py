@@ -17,9 +17,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from components.rankers.config import RankerConfig
 from components.rankers.parts import SequenceEncoder
 from components.rankers.sequences.attention import masked_softmax, of_size_one
+from components.rankers.sequences.config import TinConfig
 
 
 class TinSequence(SequenceEncoder):
@@ -36,15 +36,15 @@ class TinSequence(SequenceEncoder):
     Args:
         width: d, width of the vectors.
         length: longest history.
-        config: completed config.
+        config: its options, and the ranker's sizes.
         targeted: not used; p_0 is there with and without a candidate.
     """
 
-    def __init__(self, width: int, length: int, config: RankerConfig, targeted: bool = True) -> None:
+    def __init__(self, width: int, length: int, config: TinConfig, targeted: bool = True) -> None:
         super().__init__()
         self.out_features = 2 * width
         self.length = length
-        std = config.embedding_std or 0.01
+        std = config.start
         self.positions = nn.Parameter(torch.randn(length + 1, width) * std)
         self.gain = nn.Parameter(torch.full((self.out_features,), std))
 

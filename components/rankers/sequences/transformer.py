@@ -13,9 +13,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from components.rankers.config import RankerConfig
 from components.rankers.parts import SequenceEncoder
 from components.rankers.sequences.attention import masked_softmax
+from components.rankers.sequences.config import TransformerConfig
 
 
 class Block(nn.Module):
@@ -82,19 +82,17 @@ class TransformerSequence(SequenceEncoder):
     Args:
         width: d, width of the vectors.
         length: longest history.
-        config: completed config: `layers`, `heads`, `dropout`.
+        config: `layers`, `heads`, `dropout`.
         targeted: not used; position 0 is there with and without a candidate.
     """
 
-    def __init__(self, width: int, length: int, config: RankerConfig, targeted: bool = True) -> None:
+    def __init__(self, width: int, length: int, config: TransformerConfig, targeted: bool = True) -> None:
         super().__init__()
         self.out_features = width
         self.length = length
-        std = config.embedding_std or 0.01
+        std = config.start
         self.positions = nn.Parameter(torch.randn(length + 1, width) * std)
-        self.blocks = nn.ModuleList(
-            Block(width, config.heads or 1, config.dropout or 0.0) for _ in range(config.layers or 1)
-        )
+        self.blocks = nn.ModuleList(Block(width, config.heads, config.dropout) for _ in range(config.layers))
         self.norm = nn.LayerNorm(width)
         # As large as an embedding: a normalised vector of size 1 would drown the other fields at the start.
         nn.init.constant_(self.norm.weight, std)

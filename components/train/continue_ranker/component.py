@@ -80,7 +80,7 @@ def _start(taken: Taken, ranker: Path, dataset: Path, config: Config) -> tuple[P
     from components.train.continue_ranker.likeness import Described, unlike
 
     if taken.ranker_digest:
-        today = Described(config.ranker.complete(), read_schema(dataset), read_encoder(dataset))
+        today = Described(config.ranker, read_schema(dataset), read_encoder(dataset))
         reason = unlike(Described.read(ranker), today) or ""
         if not reason:
             return ranker, ""

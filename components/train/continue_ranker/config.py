@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from components.platform.artifacts import Predecessor, Ranker, TrainingSet
 from components.platform.contract import ComponentSpec, Ports
-from components.rankers.config import RANKERS, RankerConfig
+from components.rankers.config import ComposedConfig, RankerConfig
 from components.train.train_ranker.config import Knobs
 from features.declaration import Frozen, Name
 
@@ -35,11 +35,11 @@ class Config(Knobs):
 
     @model_validator(mode="after")
     def _has_rows_by_value(self) -> Self:
-        if self.ranker.complete().embedding == "hashed":
+        if isinstance(self.ranker, ComposedConfig) and self.ranker.embedding == "hashed":
             raise ValueError("a hashed embedding has no row per value to carry on: use embedding 'vocabulary'")
-        if self.ranker.name not in RANKERS:
+        if self.ranker.code:
             raise ValueError(
-                f"ranker {self.ranker.name!r} comes from another package, and where it keeps a value's row is not "
+                f"ranker {self.ranker.name!r} has code of another package, and where it keeps a value's row is not "
                 "known: use train_ranker"
             )
         return self

@@ -17,7 +17,7 @@ class Described:
     """A ranker without its weights.
 
     Attributes:
-        config: its block, complete.
+        config: its block.
         schema: its inputs and roles.
         encoder: its encoding.
     """
@@ -32,7 +32,7 @@ class Described:
         from components.train.ranker_files import CONFIG
 
         return cls(
-            RankerConfig.model_validate_json((folder / CONFIG).read_text(encoding="utf-8")).complete(),
+            RankerConfig.model_validate_json((folder / CONFIG).read_text(encoding="utf-8")),
             read_schema(folder),
             read_encoder(folder),
         )
@@ -43,7 +43,7 @@ def unlike(before: Described, today: Described) -> str | None:
     old, new = before.config.model_dump(), today.config.model_dump()
     if before.config.name != today.config.name:
         return f"its ranker is {before.config.name!r}"
-    if changed := sorted(key for key in new if old[key] != new[key]):
+    if changed := sorted(key for key in {*old, *new} if old.get(key) != new.get(key)):
         return f"its ranker has another {', '.join(changed)}"
     if before.schema.declaration != today.schema.declaration:
         return "it was trained with other roles or feedback"
@@ -54,7 +54,7 @@ def unlike(before: Described, today: Described) -> str | None:
         return f"it encodes {', '.join(other)} in another way"
     if before.schema.sides != today.schema.sides:
         return "its features describe another side, user or item"
-    if new["domain"] not in (None, "none") and (added := sorted(_domains(today) - _domains(before))):
+    if new.get("domain", "none") != "none" and (added := sorted(_domains(today) - _domains(before))):
         return f"it has no weights for domain {', '.join(added)}"
     return None
 

@@ -13,7 +13,7 @@ from features.declaration import Frozen
 from features.ground.files import write_durably
 
 if TYPE_CHECKING:
-    from components.rankers.size import Size
+    from components.rankers.base import Size
 
 JOB = "job.json"
 PROGRESS = "progress.jsonl"
@@ -153,6 +153,6 @@ def write_size(directory: Path, size: Size) -> None:
 
 
 def read_size(directory: Path) -> dict[str, int]:
-    """Return the ranker's size: counts of learned numbers by kind, as `components.rankers.size.Size` names them."""
+    """Return the ranker's size: counts of learned numbers by kind, as `components.rankers.base.Size` names them."""
     counts: dict[str, int] = json.loads((directory / SIZE).read_text(encoding="utf-8"))
     return counts

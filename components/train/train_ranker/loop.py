@@ -22,10 +22,9 @@ from torch import Tensor, nn
 
 from components.data.training_set import EncodedSplit, read_schema
 from components.platform.errors import BadInputError
-from components.rankers.base import RankerModule
+from components.rankers.base import RankerModule, size_of
 from components.rankers.distributed import summed
 from components.rankers.lora.adapter import merged, write_adapter
-from components.rankers.size import size_of
 from components.rankers.tasks import LOGIT, Task, tasks_of
 from components.train.ranker_files import WEIGHTS, write_weights
 from components.train.train_ranker.checkpoints import Position, newest, put_back, save

@@ -15,7 +15,9 @@ from pydantic import BaseModel
 from components.data.build_training_set.config import Config as Roles
 from components.platform.artifacts import TrainingSet
 from components.rankers import refusals
-from components.rankers.config import RankerConfig
+from components.rankers.config import ComposedConfig, RankerConfig
+from components.rankers.fintrec.config import FintrecConfig
+from components.rankers.gnolr.config import GnolrConfig
 from features.declaration import Declaration
 from features.ground.yaml_text import KeyPath, quoted
 from pipelines.language import shape
@@ -39,7 +41,7 @@ class Training:
     stage: str
     """Stage with the `ranker:` block."""
     ranker: RankerConfig
-    """The block, the named ranker's defaults put in."""
+    """The block."""
     dataset: str
     """Stage that declares the roles."""
     roles: Roles
@@ -55,6 +57,15 @@ class Training:
         """Columns of the impression that the ranker reads; the features of the service are more."""
         named = {self.roles.user, self.roles.item, *self.roles.context}
         return (named | {self.roles.domain} if self.roles.domain else named) - {*self.roles.drop}
+
+    @property
+    def gamma(self) -> tuple[float, ...] | None:
+        """Scales of `gnolr`, where they are given."""
+        return self.ranker.gamma if isinstance(self.ranker, GnolrConfig) else None
+
+    def part(self, kind: str) -> str | None:
+        """Return the part of a composed ranker."""
+        return str(getattr(self.ranker, kind)) if isinstance(self.ranker, ComposedConfig) else None
 
     def chosen(self, part: str, message: str) -> Finding:
         """Return a finding at the part, or at the name of the ranker that has it by default."""
@@ -80,20 +91,25 @@ def trainings(draft: PipelineDraft) -> Iterator[Training]:
         if isinstance(ranker, RankerConfig) and dataset is not None:
             roles = _fitted(draft, dataset, Roles)
             if isinstance(roles, Roles):
-                yield Training(draft, name, ranker.complete(), dataset, roles)
+                yield Training(draft, name, ranker, dataset, roles)
 
 
 def esmm_has_a_funnel(draft: PipelineDraft) -> Iterator[Finding]:
     """Head `esmm` multiplies the steps of a funnel, so there must be one of two or more."""
     for training in trainings(draft):
-        if training.ranker.head == "esmm" and (reason := refusals.no_funnel(training.declaration)):
+        if training.part("head") == "esmm" and (reason := refusals.no_funnel(training.declaration)):
             yield training.chosen("head", reason)
 
 
 def click_space_has_a_step(draft: PipelineDraft) -> Iterator[Finding]:
     """`cvr_space: click` of `fintrec` learns the deeper steps of a funnel, so there must be one."""
     for training in trainings(draft):
-        if training.ranker.cvr_space == "click" and (reason := refusals.no_clicks(training.declaration)):
+        ranker = training.ranker
+        if (
+            isinstance(ranker, FintrecConfig)
+            and ranker.cvr_space == "click"
+            and (reason := refusals.no_clicks(training.declaration))
+        ):
             yield training.at(training.stage, ("ranker", "cvr_space"), reason)
 
 
@@ -111,7 +127,7 @@ def fintrec_has_times(draft: PipelineDraft) -> Iterator[Finding]:
 def star_has_a_domain(draft: PipelineDraft) -> Iterator[Finding]:
     """Domain part `star` keeps weights per declared domain; `adaptdhm` finds its own groups and needs none."""
     for training in trainings(draft):
-        if training.ranker.domain == "star" and (reason := refusals.no_domain(training.declaration)):
+        if training.part("domain") == "star" and (reason := refusals.no_domain(training.declaration)):
             yield training.chosen("domain", reason)
 
 
@@ -119,7 +135,7 @@ def star_reads_the_domain(draft: PipelineDraft) -> Iterator[Finding]:
     """Domain part `star` finds a row's domain among the ranker's categorical inputs."""
     for training in trainings(draft):
         domain = training.roles.domain
-        if training.ranker.domain != "star" or domain is None:
+        if training.part("domain") != "star" or domain is None:
             continue
         encoding = training.roles.encode.get(domain)
         if domain in training.roles.drop:
@@ -136,7 +152,7 @@ def star_reads_the_domain(draft: PipelineDraft) -> Iterator[Finding]:
 def gamma_counts_the_feedback(draft: PipelineDraft) -> Iterator[Finding]:
     """`gamma` of `gnolr` has one entry per feedback."""
     for training in trainings(draft):
-        gamma = training.ranker.gamma
+        gamma = training.gamma
         if gamma is not None and (reason := refusals.gamma_of_another_length(training.roles.feedback, gamma)):
             yield training.at(training.stage, ("ranker", "gamma"), reason)
 
@@ -144,7 +160,7 @@ def gamma_counts_the_feedback(draft: PipelineDraft) -> Iterator[Finding]:
 def gamma_scales(draft: PipelineDraft) -> Iterator[Finding]:
     """Each entry of `gamma` is a positive scale."""
     for training in trainings(draft):
-        wrong = refusals.gamma_that_is_no_scale(training.roles.feedback, training.ranker.gamma or ())
+        wrong = refusals.gamma_that_is_no_scale(training.roles.feedback, training.gamma or ())
         for position, reason in wrong.items():
             yield training.at(training.stage, ("ranker", "gamma", position), reason)
 

@@ -67,7 +67,7 @@ def gnolr() -> Gnolr:
         sides={"item_id": "item", "recent_items": "user", "user_id": "user"},
     )
     torch.manual_seed(0)
-    ranker = build_ranker(RankerConfig(name="gnolr", hidden=(16, 8), gamma=(5.0, 0.4, 0.7)), schema)
+    ranker = build_ranker(RankerConfig.of(name="gnolr", hidden=(16, 8), gamma=(5.0, 0.4, 0.7)), schema)
     assert isinstance(ranker, Gnolr)
     return ranker.eval()
 

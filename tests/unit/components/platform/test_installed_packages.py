@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -15,8 +16,11 @@ from components.platform.catalog import BUILTIN, catalog, component
 from components.platform.errors import BadInputError, MissingError
 from components.platform.settings import Settings
 from components.platform.sources import modules_of
-from components.rankers.config import RANKERS, RankerConfig, class_of, offered, ranker_names
-from components.rankers.offered import offered_rankers
+from components.rankers.build import build_ranker
+from components.rankers.config import RankerConfig
+from components.rankers.registration import offered, ours, registered
+from components.testing.ranker import example_schema
+from pipelines.language.shape import fit
 from pipelines.run.doctor import examine
 from tests.installed import install
 
@@ -35,14 +39,37 @@ COMPONENT = ComponentSpec(name="{name}", version="1", summary="Make a thing out 
     inputs=NoInputs, outputs=Outputs, entrypoint="{package}.parts.component:run")
 '''
 RANKER = """
-from components.rankers.offered import RankerSpec
-RANKER = RankerSpec(name="{name}", module="{module}", options=frozenset({options}), defaults={defaults})
+from typing import Literal
+from components.rankers.config import RankerConfig
+class NetConfig(RankerConfig, name="{name}", builds="{builds}"):
+    'A net.'
+    depth: int = 4
+    'Layers.'
+    shape: Literal["wide", "tall"] = "wide"
+    'Form of the layers.'
+"""
+PART = """
+from components.rankers.config import {base}
+class LastConfig({base}, name="{name}", builds="zz_last.module:Last"):
+    'One event alone.'
+    steps: int = 1
+    'Events back.'
+"""
+LAST = """
+from torch import nn
+from components.rankers.parts import SequenceEncoder
+class Last(SequenceEncoder):
+    def __init__(self, width, length, config, targeted):
+        super().__init__()
+        self.out_features, self.steps = width, config.steps
+    def forward(self, vectors, mask, target):
+        return nn.functional.pad(vectors, (0, 0, 0, self.steps))[:, self.steps - 1]
 """
 Installer = Callable[..., None]
 
 
 def forget() -> None:
-    for cached in (catalog, offered_rankers):
+    for cached in (catalog, offered):
         cached.cache_clear()
     sources.forget()
     for name in [name for name in sys.modules if name.startswith("zz_")]:
@@ -74,10 +101,10 @@ def offer(site: Path, name: str, package: str, version: str = "1.0", config: str
 
 def offer_ranker(site: Path, name: str = "deep_net", **changed: str) -> None:
     values: Mapping[str, str] = {
-        "name": name, "module": "zz_net.module:Net", "options": "{'hidden'}", "defaults": "{'hidden': (4,)}", **changed,
+        "name": name, "builds": "zz_net.module:Net", **changed,
     }  # fmt: skip
     modules = {"zz_net/__init__.py": "", "zz_net/module.py": "", "zz_net/config.py": RANKER.format(**values)}
-    install(site, "zz-net", "2.1", modules, rankmill__rankers={name: "zz_net.config:RANKER"})
+    install(site, "zz-net", "2.1", modules, rankmill__rankers={name: "zz_net.config:NetConfig"})
     forget()
 
 
@@ -174,45 +201,91 @@ def test_a_broken_entry_that_is_called_like_what_works_leaves_that_alone(site: P
     assert [*catalog().refused] == [f"{name} of zz-broken 1.0"]
 
 
-def test_a_ranker_of_a_package_is_a_ranker(site: Path) -> None:
+def offer_part(site: Path, name: str = "last", base: str = "SequenceConfig", group: str = "rankmill__parts") -> None:
+    modules = {
+        "zz_last/__init__.py": "",
+        "zz_last/module.py": LAST,
+        "zz_last/config.py": PART.format(name=name, base=base),
+    }
+    install(site, "zz-last", "0.3", modules, **{group: {name: "zz_last.config:LastConfig"}})
+    forget()
+
+
+def said(block: dict[str, Any]) -> list[tuple[object, str]]:
+    """Return what `rankmill validate` would say of a `ranker:` block: where, and the sentence."""
+    return [(finding.where[-1], finding.message) for finding in fit(RankerConfig, block)[1]]
+
+
+def test_a_ranker_of_a_package_is_a_ranker_with_keys_of_its_own(site: Path) -> None:
     offer_ranker(site)
-    config = RankerConfig(name="deep_net", hidden=(7,))
-    assert ranker_names() == sorted([*RANKERS, "deep_net"]) and class_of("deep_net") == "zz_net.module:Net"
-    assert RankerConfig(name="deep_net").complete().hidden == (4,)
+    config: Any = RankerConfig.of("deep_net", depth=7)
+    assert [*registered("ranker")] == [*ours()["ranker"], "deep_net"] and config.builds == "zz_net.module:Net"
+    assert (config.depth, config.shape) == (7, "wide")
     assert RankerConfig.model_validate_json(config.model_dump_json()) == config
-    with pytest.raises(ValidationError, match="ranker 'deep_net' has no 'dropout'"):
-        RankerConfig(name="deep_net", dropout=0.1)
+    reason = "ranker 'deep_net' has no 'dropout': leave it out"
+    assert said({"name": "deep_net", "dropout": 0.1}) == [("dropout", reason)]
+    assert said({"name": "esmm", "depth": 3}) == [("depth", "ranker 'esmm' has no 'depth': leave it out")]
+    assert said({"name": "deep_net", "depth": "3", "shape": "wid", "dept": 3}) == [
+        ("dept", "unknown key 'dept' (did you mean 'depth'?)"),
+        ("depth", "depth must be a whole number, not '3'"),
+        ("shape", "shape must be 'wide' or 'tall' (did you mean 'wide'?), not 'wid'"),
+    ]
+
+
+def test_a_part_of_a_package_is_a_part_with_keys_of_its_own(site: Path) -> None:
+    offer_part(site)
+    config: Any = RankerConfig.of("esmm", sequence="last", steps=2)
+    assert (config.steps, config.head, config.code.partition(" ")[0]) == (2, "esmm", "zz-last")
+    assert RankerConfig.model_validate_json(config.model_dump_json()) == config
+    reason = "'steps' is read by sequence 'last', and this ranker has sequence 'din': leave it out"
+    assert said({"name": "din", "steps": 2}) == [("steps", reason)]
+    assert said({"name": "din", "sequence": "lost"})[0][1].startswith("sequence must be 'mean', 'din', 'tin', 'transf")
+    assert type(
+        build_ranker(config, example_schema("like", "love")).get_submodule("histories.recent_items")
+    ).__name__ == ("Last")
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"name": "din"}, "part 'din' is offered by Rankmill itself and by package zz-last 0.3"),
+        ({"base": "RankerConfig"}, "is a ranker, and belongs under the entry points 'rankmill.rankers'"),
+        ({"group": "rankmill__rankers"}, "is a sequence, and belongs under the entry points 'rankmill.parts'"),
+    ],
+)
+def test_a_part_that_cannot_be_used_is_a_sentence(site: Path, changed: dict[str, str], reason: str) -> None:
+    offer_part(site, **changed)
+    refused = {**offered(True).refused, **offered(False).refused}
+    assert reason in refused[changed.get("name", "last")]
+    assert RankerConfig.of("din").model_dump()["sequence"] == "din"
+    if "group" not in changed and "name" not in changed:
+        assert reason in said({"name": "dnn", "sequence": "last"})[0][1]
 
 
 def test_its_code_is_in_what_the_config_is_keyed_by_and_that_of_ours_is_not(site: Path) -> None:
     offer_ranker(site)
-    before = RankerConfig(name="deep_net").model_dump(mode="json")["code"]
+    before = RankerConfig.of("deep_net").model_dump(mode="json")["code"]
     assert before.startswith("zz-net 2.1 ")
     (site / "zz_net" / "module.py").write_text("X = 1")
     forget()
-    after = RankerConfig(name="deep_net", code=before).model_dump(mode="json")["code"]
+    after = RankerConfig.of("deep_net", code=before).model_dump(mode="json")["code"]
     assert after.startswith("zz-net 2.1 ") and after != before
-    assert "code" not in RankerConfig(name="esmm", code="mine").model_dump(mode="json")
+    assert "code" not in RankerConfig.of("esmm", code="mine").model_dump(mode="json")
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
-    [
-        ({"options": "{'wings'}"}, "has the option 'wings', which is no key"),
-        ({"defaults": "{'dropout': 0.1}"}, "has a default for 'dropout', which is not among its options"),
-        ({"module": "zz_net.module"}, "which is no package.module:Class"),
-        ({"module": "zz_absent.module:Net"}, "which is not installed"),
-    ],
+    ("builds", "reason"),
+    [("zz_net.module", "which is no package.module:Class"), ("zz_absent.module:Net", "which is not installed")],
 )
-def test_a_wrong_ranker_is_a_sentence_and_leaves_others_alone(site: Path, changed: dict[str, str], said: str) -> None:
-    offer_ranker(site, **changed)
-    with pytest.raises(ValidationError, match=f"ranker 'deep_net' of package zz-net 2.1 .*{said}"):
-        RankerConfig(name="deep_net")
-    assert RankerConfig(name="esmm").name == "esmm" and ranker_names() == sorted(RANKERS)
+def test_a_wrong_ranker_is_a_sentence_and_leaves_others_alone(site: Path, builds: str, reason: str) -> None:
+    offer_ranker(site, builds=builds)
+    with pytest.raises(ValidationError, match=f"ranker 'deep_net' of package zz-net 2.1 .*{reason}"):
+        RankerConfig.of("deep_net")
+    assert RankerConfig.of("esmm").name == "esmm" and [*registered("ranker")] == [*ours()["ranker"]]
 
 
 def test_a_ranker_with_a_name_of_ours_is_an_error_where_the_name_is_used(site: Path) -> None:
     offer_ranker(site, name="esmm")
     with pytest.raises(ValidationError, match=r"'esmm' is offered by Rankmill itself and by package zz-net 2\.1"):
-        RankerConfig(name="esmm")
-    assert RankerConfig(name="mmoe").code == "" and [*offered().usable] == []
+        RankerConfig.of("esmm")
+    assert RankerConfig.of("mmoe").code == "" and [*offered(True).usable] == []

@@ -33,7 +33,7 @@ class Failed(Exception):
 
 def failed(home: Path, fate: type[Exception] | None = Failed) -> Path:
     """Leave what a training leaves that fails (or not) after its first checkpoint, and return its folder."""
-    with suppress(Failed), new_job(context_at(home, WINDOW), home, Config(ranker=RankerConfig(name="lr"))) as job:
+    with suppress(Failed), new_job(context_at(home, WINDOW), home, Config(ranker=RankerConfig.of(name="lr"))) as job:
         (job.directory / "checkpoints" / "000001-000000000").mkdir(parents=True)
         (job.directory / "checkpoints" / "000001-000000000" / "state.safetensors").write_bytes(b"x" * 1000)
         if fate is not None:

@@ -35,7 +35,7 @@ def part_of(clusters: int = 3, routing: str = "centred", seed: int = 0, width: i
     schema = RankerSchema(
         declaration=Declaration(feedback=("like",)), fields=(), base_rates={}, rows=rows or 100 * clusters
     )
-    config = RankerConfig(name="adaptdhm", clusters=clusters, routing=routing).complete()
+    config = RankerConfig.of(name="adaptdhm", clusters=clusters, routing=routing)
     part = AdaptDhm(width, schema, config)
     part.warm_up = part.warm_up if rows else 0
     return part
@@ -113,7 +113,7 @@ def test_planted_clusters_are_found_and_raw_vectors_of_small_length_collapse(
 
 
 def test_the_state_moves_in_training_only_and_is_saved(schema: RankerSchema, batch_of: BatchOf, tmp_path: Path) -> None:
-    config = RankerConfig(name="adaptdhm", hidden=(8,))
+    config = RankerConfig.of(name="adaptdhm", hidden=(8,))
     ranker = build_ranker(config, schema)
     ranker.domain.warm_up = 0
     before = {name: values.clone() for name, values in ranker.named_buffers()}
@@ -158,7 +158,7 @@ def test_warming_up_trains_the_shared_weights_alone_and_then_clusters_start_from
 ) -> None:
     torch.manual_seed(0)
     short = schema.model_copy(update={"rows": 400})
-    ranker = build_ranker(RankerConfig(name="adaptdhm", hidden=(8,)), short)
+    ranker = build_ranker(RankerConfig.of(name="adaptdhm", hidden=(8,)), short)
     optimiser = torch.optim.Adam(ranker.parameters(), lr=0.05, weight_decay=0.01)
     tower, start = ranker.head.towers[0], ranker.domain.centres.clone()
 
@@ -263,8 +263,8 @@ def test_two_workers_have_the_centres_of_one(tmp_path: Path) -> None:
 
 def test_one_cluster_with_weights_of_one_is_the_dnn(schema: RankerSchema, batch_of: BatchOf) -> None:
     torch.manual_seed(0)
-    dnn = build_ranker(RankerConfig(name="dnn", hidden=(8, 4)), schema).eval()
-    one = build_ranker(RankerConfig(name="adaptdhm", hidden=(8, 4), clusters=1), schema).eval()
+    dnn = build_ranker(RankerConfig.of(name="dnn", hidden=(8, 4)), schema).eval()
+    one = build_ranker(RankerConfig.of(name="adaptdhm", hidden=(8, 4), clusters=1), schema).eval()
     with torch.no_grad():
         for parameter in dnn.parameters():
             parameter.add_(torch.randn(parameter.shape) * 0.3)
@@ -286,7 +286,7 @@ def test_one_cluster_with_weights_of_one_is_the_dnn(schema: RankerSchema, batch_
 
 @pytest.mark.parametrize(("rows", "clusters"), [(299, 3), (0, 1)])
 def test_too_few_rows_per_cluster_are_refused(rows: int, clusters: int, schema: RankerSchema) -> None:
-    config = RankerConfig(name="adaptdhm", clusters=clusters)
+    config = RankerConfig.of(name="adaptdhm", clusters=clusters)
     with pytest.raises(BadInputError, match=rf"{100 * clusters} for {clusters} clusters.*has {rows}: lower clusters"):
         build_ranker(config, schema.model_copy(update={"rows": rows}))
     build_ranker(config, schema.model_copy(update={"rows": 100 * clusters}))
@@ -329,9 +329,9 @@ def held_out_loss(config: RankerConfig, seed: int) -> float:
 def test_clusters_with_answers_of_their_own_beat_a_shared_tower_of_the_same_size() -> None:
     """The control with one cluster has the same tower and does not."""
     losses = {
-        name: held_out_loss(RankerConfig(name=name, hidden=(4,), clusters=clusters), seed=0)
+        name: held_out_loss(RankerConfig.of(name=name, hidden=(4,), clusters=clusters), seed=0)
         for name, clusters in (("dnn", None), ("adaptdhm", 3))
     }
-    losses["control"] = held_out_loss(RankerConfig(name="adaptdhm", hidden=(4,), clusters=1), seed=0)
+    losses["control"] = held_out_loss(RankerConfig.of(name="adaptdhm", hidden=(4,), clusters=1), seed=0)
     assert losses["adaptdhm"] < losses["dnn"] - 0.05
     assert losses["control"] > losses["adaptdhm"] + 0.05

@@ -53,7 +53,7 @@ def trained(routing: str, domain_is_cluster: bool, declared: bool) -> tuple[floa
         base_rates={"like": 0.5},
         rows=ROWS,
     )
-    config = RankerConfig(name="adaptdhm", hidden=(8,), embedding_width=8, clusters=CLUSTERS, routing=routing)
+    config = RankerConfig.of(name="adaptdhm", hidden=(8,), embedding_width=8, clusters=CLUSTERS, routing=routing)
     ranker = build_ranker(config, schema).train()
     optimiser = torch.optim.Adam(ranker.parameters(), lr=0.01)
     batch, label, _ = world(ROWS, 0, domain_is_cluster)

@@ -40,7 +40,7 @@ def pcvr_excess(kind: Kind, world: FunnelWorld, fresh: FunnelWorld, seed: int) -
         schema = world.schema(*feedback)
     size = BATCH * len(rows) // len(clicked)  # as many steps for each
     torch.manual_seed(seed)
-    ranker = build_ranker(RankerConfig(name=name, embedding_width=8, hidden=(16, 8)), schema)
+    ranker = build_ranker(RankerConfig.of(name=name, embedding_width=8, hidden=(16, 8)), schema)
     optimiser = torch.optim.Adam(ranker.parameters(), lr=0.01)
     order = torch.Generator().manual_seed(seed)
     excess = []

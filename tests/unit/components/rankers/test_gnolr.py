@@ -188,7 +188,7 @@ def test_rates_without_an_order_are_one_sentence(
 ) -> None:
     schema = schema_of("like", "love", funnel=funnel).model_copy(update={"base_rates": rates})
     with pytest.raises(BadInputError, match=message):
-        build_ranker(RankerConfig(name="gnolr"), schema)
+        build_ranker(RankerConfig.of(name="gnolr"), schema)
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_a_scale_that_breaks_the_order_is_one_sentence(
     gamma: tuple[float, ...], message: str, schema: RankerSchema
 ) -> None:
     with pytest.raises(BadInputError, match=message):
-        build_ranker(RankerConfig(name="gnolr", gamma=gamma), schema)
+        build_ranker(RankerConfig.of(name="gnolr", gamma=gamma), schema)
 
 
 def test_a_scale_above_the_gap_would_make_the_deep_feedback_more_probable() -> None:
@@ -221,7 +221,7 @@ def test_a_scale_above_the_gap_would_make_the_deep_feedback_more_probable() -> N
 def test_a_training_set_without_a_side_is_one_sentence(side: str, schema: RankerSchema) -> None:
     sides = {name: mine for name, mine in schema.sides.items() if mine != side}
     with pytest.raises(BadInputError, match=f"has no field of the {side}"):
-        build_ranker(RankerConfig(name="gnolr"), schema.model_copy(update={"sides": sides}))
+        build_ranker(RankerConfig.of(name="gnolr"), schema.model_copy(update={"sides": sides}))
 
 
 # --- the module -----------------------------------------------------------------------------------
@@ -399,7 +399,7 @@ def fit(kind: type[Gnolr], world: OrdinalWorld, rows: int = 16_000) -> dict[str,
         sides={"item_id": "item", "user_id": "user"},
     )
     torch.manual_seed(0)
-    ranker = kind(RankerConfig(name="gnolr", embedding_width=8, hidden=(16, 4)), schema)
+    ranker = kind(RankerConfig.of(name="gnolr", embedding_width=8, hidden=(16, 4)), schema)
     optimiser = torch.optim.Adam(ranker.parameters(), lr=0.03)
     for epoch in range(30):
         for part in torch.randperm(rows, generator=torch.Generator().manual_seed(epoch)).split(4000):

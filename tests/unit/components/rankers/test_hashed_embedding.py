@@ -11,12 +11,13 @@ from torch import Tensor
 
 from components.rankers.base import RankerModule
 from components.rankers.build import build_ranker
-from components.rankers.config import COMPOSED, RANKERS, RankerConfig
+from components.rankers.config import RankerConfig
 from components.rankers.embedding import hashed as hashed_embedding
 from components.rankers.embedding.hashed import HashedEmbedding
 from components.rankers.embedding.table import FieldEmbedding
 from components.train.ranker_files import load_ranker, write_weights
 from features.declaration import FIRST, PADDING, UNKNOWN, FieldSpec, RankerSchema
+from tests.registered import COMPOSED, RANKERS
 from tests.unit.components.rankers.conftest import widened, without_events
 
 BatchOf = Callable[..., dict[str, Tensor]]
@@ -26,7 +27,7 @@ ITEM = (FieldSpec(name="item_id", kind="categorical", size=VALUES, table="item_i
 
 
 def hashed(name: str) -> RankerConfig:
-    return RankerConfig(name=name, embedding="hashed", buckets=50, hidden=(8, 4))
+    return RankerConfig.of(name=name, embedding="hashed", buckets=50, hidden=(8, 4))
 
 
 def build(name: str, schema: RankerSchema) -> RankerModule:

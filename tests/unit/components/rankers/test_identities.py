@@ -37,7 +37,7 @@ def test_esmm_whose_every_click_converts_is_a_click_model(
 ) -> None:
     """With the second stage at +∞; the control leaves it where it is."""
     esmm = shaken("esmm", schema_of("like", "love"), embedding_width=6)
-    plain = build_ranker(RankerConfig(name="dnn", hidden=(8, 4), embedding_width=6), schema_of("like")).eval()
+    plain = build_ranker(RankerConfig.of(name="dnn", hidden=(8, 4), embedding_width=6), schema_of("like")).eval()
     weights = {name: values for name, values in esmm.state_dict().items() if ".towers.1." not in name}
     found = plain.load_state_dict(weights)
     assert not found.missing_keys

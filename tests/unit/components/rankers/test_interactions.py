@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from components.rankers.build import build_ranker
-from components.rankers.config import INTERACTIONS, RankerConfig
-from components.rankers.parts import FieldVectors, Interaction, load_part
+from components.rankers.config import RankerConfig
+from components.rankers.parts import FieldVectors, Interaction
+from components.rankers.registration import load
 from features.declaration import Declaration, FieldSpec, RankerSchema
+from tests.registered import INTERACTIONS
 
 EVERY = sorted(INTERACTIONS)
 ROWS, FIELDS, WIDTH, EXTRA = 4, 3, 5, 2
@@ -24,8 +26,8 @@ Array = np.ndarray[Any, Any]
 def interaction(name: str, fields: int = FIELDS, extra: int = EXTRA, **config: Any) -> Interaction:
     """An interaction with weights away from zero, so that a wrong one is seen."""
     torch.manual_seed(0)
-    complete = RankerConfig(name="dnn", hidden=(7, 4)).complete().model_copy(update=config)
-    made: Interaction = load_part(INTERACTIONS, name)(fields, WIDTH, extra, complete)
+    complete: Any = INTERACTIONS[name](hidden=(7, 4)).model_copy(update=config)
+    made: Interaction = load(INTERACTIONS[name])(fields, WIDTH, extra, complete)
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(torch.randn(parameter.shape) * 0.4)
@@ -39,11 +41,11 @@ def inputs(fields: int = FIELDS, extra: int = EXTRA) -> FieldVectors:
     )
 
 
-def none_by_hand(w: dict[str, Array], vectors: Array, extra: Array, config: RankerConfig) -> Array:
+def none_by_hand(w: dict[str, Array], vectors: Array, extra: Array, config: Any) -> Array:
     return np.concatenate([vectors.reshape(-1), extra])
 
 
-def mlp_by_hand(w: dict[str, Array], vectors: Array, extra: Array, config: RankerConfig) -> Array:
+def mlp_by_hand(w: dict[str, Array], vectors: Array, extra: Array, config: Any) -> Array:
     x = np.concatenate([vectors.reshape(-1), extra])
     for layer in range(config.layers or 0):
         x = np.maximum(w[f"layers.{3 * layer}.weight"] @ x + w[f"layers.{3 * layer}.bias"], 0)
@@ -54,7 +56,7 @@ def of_size_one(x: Array, least: float) -> Array:
     return x / math.sqrt((x**2).mean() + least**2)
 
 
-def dcnv2_by_hand(w: dict[str, Array], vectors: Array, extra: Array, config: RankerConfig) -> Array:
+def dcnv2_by_hand(w: dict[str, Array], vectors: Array, extra: Array, config: Any) -> Array:
     first = np.concatenate([vectors.reshape(-1), extra])
     x = first
     for layer in range(config.layers or 0):
@@ -67,7 +69,7 @@ def dcnv2_by_hand(w: dict[str, Array], vectors: Array, extra: Array, config: Ran
     return x
 
 
-def autoint_by_hand(w: dict[str, Array], vectors: Array, extra: Array, config: RankerConfig) -> Array:
+def autoint_by_hand(w: dict[str, Array], vectors: Array, extra: Array, config: Any) -> Array:
     numbers = list(zip(extra, w.get("slopes", np.zeros((0, WIDTH))), strict=True))
     fields = [*vectors, *(x * slope for x, slope in numbers)]
     sized = [*(of_size_one(v, 0.01) for v in vectors), *(x * of_size_one(slope, 0.01) for x, slope in numbers)]
@@ -100,7 +102,7 @@ def test_it_is_the_formula_of_the_paper(name: str, layers: int, fields: int, ext
     found = made(given)
     assert found.shape == (ROWS, made.out_features)
     weights = {key: values.double().numpy() for key, values in made.state_dict().items()}
-    complete = RankerConfig(name="dnn", hidden=(7, 4)).complete().model_copy(update=config)
+    complete: Any = INTERACTIONS[name](hidden=(7, 4)).model_copy(update=config)
     for row in range(ROWS):
         expected = BY_HAND[name](
             weights, given.vectors[row].double().numpy(), given.extra[row].double().numpy(), complete
@@ -155,7 +157,7 @@ def excess(name: str, steps: int = 400) -> float:
     """Log-loss above the best possible after a short training; a tower of three hidden units."""
     schema = RankerSchema(declaration=Declaration(feedback=("like",)), fields=WORLD_FIELDS, base_rates={"like": 0.5})
     torch.manual_seed(0)
-    config = RankerConfig(name="dnn", interaction=name, embedding_width=8, embedding_std=0.3, hidden=(3,))
+    config = RankerConfig.of(name="dnn", interaction=name, embedding_width=8, embedding_std=0.3, hidden=(3,))
     ranker = build_ranker(config, schema)
     features, truth = world(20_000, seed=1)
     g = torch.Generator().manual_seed(0)

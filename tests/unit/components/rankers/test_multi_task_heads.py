@@ -11,10 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from components.rankers.config import DOMAINS, HEADS, RankerConfig
-from components.rankers.parts import DomainPart, Head, build_head, load_part
+from components.rankers.config import RankerConfig
+from components.rankers.parts import DomainPart, Head
+from components.rankers.registration import load
 from components.rankers.tasks import HIDDEN
 from features.declaration import RankerSchema
+from tests.registered import DOMAINS, HEADS
 
 WIDTH, ROWS = 6, 9
 SHARING = ["mmoe", "ple", "shared_bottom"]
@@ -26,9 +28,11 @@ SchemaOf = Callable[..., RankerSchema]
 def head(name: str, schema: RankerSchema, hidden: tuple[int, ...] = (5, 4), experts: int = 3) -> Head:
     """A head with weights away from zero, so that a wrong one is seen."""
     torch.manual_seed(0)
-    config = RankerConfig(name="dnn", head=name, hidden=hidden).complete().model_copy(update={"experts": experts})
-    domain: DomainPart = load_part(DOMAINS, "none")(WIDTH, schema, config)
-    made = build_head(WIDTH, schema, config, domain)
+    config: Any = RankerConfig.of(
+        "dnn", head=name, hidden=hidden, **{"experts": experts} if name in ("mmoe", "ple") else {}
+    )
+    domain: DomainPart = load(DOMAINS["none"])(WIDTH, schema, config)
+    made = load(HEADS[config.head])(WIDTH, schema, config, domain)
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(torch.randn(parameter.shape) * 0.3)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import pytest
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from components.rankers.config import RankerConfig
-from components.rankers.lr import LogisticRegression
-from components.rankers.offered import RankerSpec
+from components.rankers.config import RankerConfig, SequenceConfig
+from components.rankers.lr.config import LrConfig
+from components.rankers.lr.ranker import LogisticRegression
+from components.rankers.parts import SequenceEncoder
+from components.rankers.registration import Registered
 from components.rankers.tasks import HIDDEN
 from components.testing.ranker import RankerKit, example_batch, example_schema
 from features.declaration import RankerSchema
@@ -58,13 +60,13 @@ class OfThePadding(Broken):
 
 
 class Idle(Broken):
-    def __init__(self, config: RankerConfig, schema: RankerSchema) -> None:
+    def __init__(self, config: LrConfig, schema: RankerSchema) -> None:
         super().__init__(config, schema)
         self.unused = nn.Parameter(torch.zeros(3))
 
 
 class Forgetful(Broken):
-    def __init__(self, config: RankerConfig, schema: RankerSchema) -> None:
+    def __init__(self, config: LrConfig, schema: RankerSchema) -> None:
         super().__init__(config, schema)
         self.state = torch.randn(1)  # no buffer: it is not in the weights' file
 
@@ -79,19 +81,61 @@ class Branching(Broken):
         return {**outputs, HIDDEN: outputs[HIDDEN] + float(torch.jit.is_tracing() or torch.compiler.is_exporting())}
 
 
-def spec_of(made: type[Broken], **changed: Any) -> RankerSpec:
-    return replace(RankerSpec(name="odd_one", module=f"{HERE}:{made.__name__}"), **changed)
+class OddOne(RankerConfig, name="odd_one", builds=f"{HERE}:Broken"):
+    """A logistic regression with an option that nothing reads."""
+
+    strength: int = 3
+    """Says nothing."""
+
+
+class Silent(OddOne):
+    """An option that nobody explains."""
+
+    weight: int = 3
+
+
+class Refused(OddOne):
+    """A default that the key itself would not take."""
+
+    weight: Annotated[int, Field(ge=3)] = 2
+    """Too small."""
+
+
+class FirstEvent(SequenceEncoder):
+    """The most recent event."""
+
+    def __init__(self, width: int, length: int, config: RankerConfig, targeted: bool) -> None:
+        super().__init__()
+        self.out_features = width
+
+    def forward(self, vectors: Tensor, mask: Tensor, target: Tensor | None) -> Tensor:
+        return nn.functional.pad(vectors, (0, 0, 0, 1))[:, 0]
+
+
+class First(SequenceConfig, name="first", builds=f"{HERE}:FirstEvent"):
+    """The most recent event."""
+
+
+def config_of(made: type[Broken]) -> type[RankerConfig]:
+    class Odd(RankerConfig, name="odd_one", builds=f"{HERE}:{made.__name__}"):
+        """A ranker that breaks a rule."""
+
+    return Odd
 
 
 class TestASoundOne(RankerKit):
-    ranker = spec_of(Broken)
+    ranker = OddOne
+
+
+class TestASoundPart(RankerKit):
+    ranker = First
 
 
 @pytest.fixture
-def kit() -> Callable[[RankerSpec], RankerKit]:
+def kit() -> Callable[[type[Registered]], RankerKit]:
     """Make the kit of a ranker."""
 
-    def made(spec: RankerSpec) -> RankerKit:
+    def made(spec: type[Registered]) -> RankerKit:
         found = RankerKit()
         found.ranker = spec  # type: ignore[misc]  # one per test
         found.setup_method()
@@ -115,9 +159,9 @@ def kit() -> Callable[[RankerSpec], RankerKit]:
     ],
 )
 def test_a_ranker_that_breaks_a_rule_fails_its_check(
-    kit: Callable[[RankerSpec], RankerKit], made: type[Broken], check: str, said: str, tmp_path: Path
+    kit: Callable[[type[Registered]], RankerKit], made: type[Broken], check: str, said: str, tmp_path: Path
 ) -> None:
-    broken = kit(spec_of(made))
+    broken = kit(config_of(made))
     try:
         with pytest.raises(Exception, match=said):
             getattr(broken, check)(*([tmp_path] if "tmp_path" in getattr(broken, check).__annotations__ else []))
@@ -126,15 +170,16 @@ def test_a_ranker_that_breaks_a_rule_fails_its_check(
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("wrong", "said"),
     [
-        ({"options": frozenset({"hidden"})}, r"options without a default: \['hidden'\]"),
-        ({"options": frozenset({"hidden"}), "defaults": {"hidden": ()}}, "at least one layer"),
-        ({"options": frozenset({"dropout"}), "defaults": {"dropout": 2}}, "less than 1"),
+        (Silent, r"options without a line of text below them: \['weight'\]"),
+        (Refused, "greater than or equal to 3"),
     ],
 )
-def test_wrong_defaults_are_noticed(kit: Callable[[RankerSpec], RankerKit], changed: dict[str, Any], said: str) -> None:
-    broken = kit(spec_of(Broken, **changed))
+def test_wrong_options_are_noticed(
+    kit: Callable[[type[Registered]], RankerKit], wrong: type[RankerConfig], said: str
+) -> None:
+    broken = kit(wrong)
     try:
         with pytest.raises((AssertionError, ValueError), match=said):
             broken.test_its_defaults_are_a_valid_block()

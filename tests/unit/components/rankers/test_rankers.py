@@ -14,10 +14,11 @@ from torch import Tensor
 from components.platform.errors import BadInputError, StorageError
 from components.rankers.base import RankerModule
 from components.rankers.build import build_ranker
-from components.rankers.config import OPTIONS, RANKERS, RankerConfig
+from components.rankers.config import RankerConfig
 from components.testing.ranker import RankerContract
 from components.train.ranker_files import load_ranker, write_weights
 from features.declaration import FieldSpec, RankerSchema
+from tests.registered import OPTIONS, RANKERS
 
 SchemaOf = Callable[..., RankerSchema]
 BatchOf = Callable[..., dict[str, Tensor]]
@@ -28,7 +29,7 @@ at no random start; `test_gnolr.py` tests both."""
 
 
 def small(name: str) -> RankerConfig:
-    return RankerConfig(name=name, hidden=(8, 4) if "hidden" in OPTIONS[name] else None)
+    return RankerConfig.of(name=name, hidden=(8, 4) if "hidden" in OPTIONS[name] else None)
 
 
 def build(name: str, schema: RankerSchema, seed: int = 0) -> RankerModule:
@@ -103,7 +104,7 @@ def test_lr_is_linear(schema: RankerSchema, batch_of: BatchOf) -> None:
 
 
 def test_esmm_hidden_is_the_towers_side_by_side(schema: RankerSchema, batch_of: BatchOf) -> None:
-    ranker = build_ranker(RankerConfig(name="esmm"), schema)
+    ranker = build_ranker(RankerConfig.of(name="esmm"), schema)
     assert ranker(batch_of(3))["hidden"].shape == (3, 160), "the paper's last layer of 80, twice"
 
 

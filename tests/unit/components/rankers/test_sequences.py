@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from components.rankers.build import build_ranker
-from components.rankers.composed import ComposedRanker
-from components.rankers.config import SEQUENCES, RankerConfig
-from components.rankers.parts import SequenceEncoder, load_part
+from components.rankers.composed.ranker import ComposedRanker
+from components.rankers.config import RankerConfig
+from components.rankers.parts import SequenceEncoder
+from components.rankers.registration import load
 from components.rankers.sequences.transformer import Block
 from features.declaration import Declaration, FieldSpec, RankerSchema
+from tests.registered import SEQUENCES
 
 WIDTH, LENGTH = 6, 5
 EVERY = sorted(SEQUENCES)
@@ -29,8 +31,8 @@ Array = np.ndarray[Any, Any]
 def encoder(name: str, targeted: bool = True, seed: int = 0, **config: Any) -> SequenceEncoder:
     """An encoder with weights away from zero, so that a wrong one is seen."""
     torch.manual_seed(seed)
-    complete = RankerConfig(name="dnn").complete().model_copy(update=config)
-    made: SequenceEncoder = load_part(SEQUENCES, name)(WIDTH, LENGTH, complete, targeted=targeted)
+    complete = SEQUENCES[name]().model_copy(update=config)
+    made: SequenceEncoder = load(SEQUENCES[name])(WIDTH, LENGTH, complete, targeted=targeted)
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(torch.randn(parameter.shape) * 0.4)
@@ -278,7 +280,9 @@ def test_a_ranker_gives_the_candidate_of_the_same_table(name: str, shares: bool)
     )
     schema = RankerSchema(declaration=Declaration(feedback=("like",)), fields=fields, base_rates={"like": 0.5})
     torch.manual_seed(0)
-    ranker = build_ranker(RankerConfig(name="dnn", sequence=name, embedding_std=1.0, embedding_width=4), schema).eval()
+    ranker = build_ranker(
+        RankerConfig.of(name="dnn", sequence=name, embedding_std=1.0, embedding_width=4), schema
+    ).eval()
     assert isinstance(ranker, ComposedRanker)
     batch = {
         "item_id": torch.tensor([2, 5]),
@@ -330,7 +334,7 @@ def excess(sequence: str, kind: str, steps: int = 300) -> float:
     """Log-loss above the best possible after a short training."""
     schema = RankerSchema(declaration=Declaration(feedback=("like",)), fields=WORLD_FIELDS, base_rates={"like": 0.5})
     torch.manual_seed(0)
-    config = RankerConfig(name="dnn", sequence=sequence, embedding_width=8, embedding_std=0.1, hidden=(16,))
+    config = RankerConfig.of(name="dnn", sequence=sequence, embedding_width=8, embedding_std=0.1, hidden=(16,))
     ranker = build_ranker(config, schema)
     features, labels, _ = world(kind, ROWS, seed=1)
     optimiser = torch.optim.Adam(ranker.parameters(), lr=0.01)
@@ -354,7 +358,7 @@ def test_a_ranker_starts_at_the_base_rate_whatever_reads_its_history(sequence: s
     schema = RankerSchema(declaration=Declaration(feedback=("like",)), fields=WORLD_FIELDS, base_rates={"like": 0.2})
     for seed in range(5):
         torch.manual_seed(seed)
-        ranker = build_ranker(RankerConfig(name="dnn", sequence=sequence), schema).eval()
+        ranker = build_ranker(RankerConfig.of(name="dnn", sequence=sequence), schema).eval()
         p = ranker(world("target", 500, seed=3)[0])["like"]
         assert (p - 0.2).abs().max() < 0.02
 

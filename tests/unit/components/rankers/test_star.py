@@ -105,7 +105,7 @@ def test_dropout_is_drawn_in_training_only() -> None:
 
 def trained(schema: RankerSchema, batch: dict[str, Tensor], weight_decay: float = 0.0) -> torch.nn.Module:
     torch.manual_seed(0)
-    ranker = build_ranker(RankerConfig(name="star", hidden=(8,), embedding_width=4), schema)
+    ranker = build_ranker(RankerConfig.of(name="star", hidden=(8,), embedding_width=4), schema)
     optimiser = torch.optim.Adam(ranker.parameters(), lr=0.05, weight_decay=weight_decay)
     labels = {name: (batch["user_id"] % 2).float() for name in ("like", "love")}
     for _ in range(30):
@@ -145,7 +145,7 @@ def test_domains_that_want_opposite_answers_get_them_by_their_own_weights_alone(
         FieldSpec(name="user_id", kind="categorical", size=9, table="user_id"),
     )
     torch.manual_seed(0)
-    config = RankerConfig(name="star", hidden=(8,), embedding_width=1, embedding_std=0)
+    config = RankerConfig.of(name="star", hidden=(8,), embedding_width=1, embedding_std=0)
     ranker = build_ranker(config, schema_of("like", funnel=False, fields=fields))
     ranker.embedding.requires_grad_(False)
     ranker.head.towers[0].scales.requires_grad_(adapts)
@@ -167,7 +167,7 @@ def test_the_exported_graph_gives_the_same_numbers(
     name: str, schema: RankerSchema, batch_of: BatchOf, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
-    ranker = build_ranker(RankerConfig(name=name, hidden=(8, 4), embedding_width=4), schema).eval()
+    ranker = build_ranker(RankerConfig.of(name=name, hidden=(8, 4), embedding_width=4), schema).eval()
     with torch.no_grad():
         for parameter in ranker.parameters():
             parameter.add_(torch.randn(parameter.shape) * 0.3)
@@ -206,4 +206,4 @@ def test_a_schema_without_a_usable_domain_is_refused(
         }
     )
     with pytest.raises(BadInputError, match=message):
-        build_ranker(RankerConfig(name="star"), changed)
+        build_ranker(RankerConfig.of(name="star"), changed)

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import ast
 import importlib.util
 import re
 import sys
+from collections.abc import Iterator
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 import torch
 
 from components.data.training_set import read_schema
-from components.rankers import config
+from components.rankers import registration
 from components.rankers.build import build_ranker
 from components.rankers.config import RankerConfig
+from components.rankers.registration import Registered
 from components.rankers.tasks import HIDDEN, tasks_of
 from tests.exports import check_graph
 from tests.unit.components.rankers.conftest import make_batch, make_schema, widened, without_events
 
-DOCUMENT = Path(__file__).resolve().parents[4] / "docs" / "add-a-ranker.md"
+ROOT = Path(__file__).resolve().parents[4]
+DOCUMENT = ROOT / "docs" / "add-a-ranker.md"
 BLOCKS = dict(re.findall(r"^```python\n# ([^\n]+)\n(.*?)^```", DOCUMENT.read_text("utf-8"), re.DOTALL | re.MULTILINE))
 OWN = {title: text for title, text in BLOCKS.items() if title.endswith(".py")}
 
@@ -29,10 +31,10 @@ OWN = {title: text for title, text in BLOCKS.items() if title.endswith(".py")}
 def module_of(title: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Import one example under the name that its place in the repository would give it."""
     name = title.removesuffix(".py").replace("/", ".")
-    assert importlib.util.find_spec(name) is None, f"{name} exists: the example needs a name of its own"
-    path = folder / Path(title).name
+    assert not (ROOT / title).exists(), f"{name} exists: the example needs a name of its own"
+    path = folder / name
     path.write_text(OWN[title], encoding="utf-8")
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=SourceFileLoader(name, str(path)))
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, name, module)
@@ -40,45 +42,52 @@ def module_of(title: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Modu
     return module
 
 
-def entry_of(registry: str) -> tuple[str, Any]:
-    """Return name and value of the line that the document adds to a registry."""
-    line = ast.parse("{" + BLOCKS[f"components/rankers/config.py, {registry}"] + "}", mode="eval").body
-    assert isinstance(line, ast.Dict)
-    [key], [value] = line.keys, line.values
-    if isinstance(value, ast.Call):  # frozenset({...})
-        value = value.args[0]
-    assert key is not None
-    return ast.literal_eval(key), ast.literal_eval(value)
+def class_in(file: str) -> type[Registered]:
+    """Return the class that the document adds to a config file, as if it stood there."""
+    module = importlib.import_module(file.removesuffix(".py").replace("/", "."))
+    before = {*vars(module)}
+    exec(compile(BLOCKS[f"{file}, a class"], file, "exec"), vars(module))
+    (added,) = {*vars(module)} - before
+    made: type[Registered] = vars(module)[added]
+    return made
 
 
 @pytest.fixture
-def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
-    """The examples' modules, registered by the lines of the document."""
-    name, place = entry_of("RANKERS")
-    monkeypatch.setitem(config.RANKERS, name, place)
-    name, options = entry_of("OPTIONS")
-    monkeypatch.setitem(config.OPTIONS, name, frozenset(options))
-    name, defaults = entry_of("_NAMED")
-    monkeypatch.setattr(config, "DEFAULTS", {**config.DEFAULTS, name: {**config._BASE, **defaults}})
-    name, place = entry_of("SEQUENCES")
-    monkeypatch.setitem(config.SEQUENCES, name, place)
-    return {title: module_of(title, tmp_path, monkeypatch) for title in OWN}
+def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, ModuleType]]:
+    """The examples' modules, found as those of the room are."""
+    monkeypatch.setitem(sys.modules, "components.rankers.fm", ModuleType("components.rankers.fm"))
+    files = ("components/rankers/composed/config.py", "components/rankers/sequences/config.py")
+    made = [class_in(file) for file in files]
+    modules = {title: module_of(title, tmp_path, monkeypatch) for title in sorted(OWN)}
+    made.append(modules["components/rankers/fm/config.py"].FmConfig)
+    found = {kind: dict(names) for kind, names in registration.ours().items()}
+    for config in made:
+        found[config.kind][config.called] = config
+    monkeypatch.setattr(registration, "ours", lambda: found)
+    yield modules
+    for config in made[:2]:
+        delattr(sys.modules[config.__module__], config.__name__)
+
+
+EXAMPLES = {
+    "fm": {"name": "fm"},
+    "last": {"name": "dnn", "sequence": "last", "events": 2},
+    "esmm_din": {"name": "esmm_din"},
+}
 
 
 def chosen(name: str) -> RankerConfig:
-    if name == "fm":
-        return RankerConfig(name="fm")
-    # As if the name were in the Literal of the key.
-    return RankerConfig(name="dnn", hidden=(8, 4)).complete().model_copy(update={"sequence": "last"})
+    return RankerConfig.model_validate(EXAMPLES[name])
 
 
 def test_there_are_the_examples_that_are_tested() -> None:
     assert set(OWN) == {
-        "components/rankers/fm.py",
+        "components/rankers/fm/config.py",
+        "components/rankers/fm/ranker.py",
         "tests/unit/components/rankers/test_fm.py",
         "components/rankers/sequences/last.py",
     }
-    assert len(BLOCKS) == len(OWN) + 4
+    assert len(BLOCKS) == len(OWN) + 2
 
 
 def test_the_documents_own_test_passes(registered: dict[str, ModuleType]) -> None:
@@ -92,7 +101,7 @@ def test_the_documents_own_test_passes(registered: dict[str, ModuleType]) -> Non
 
 
 @pytest.mark.usefixtures("registered")
-@pytest.mark.parametrize("name", ["fm", "last"])
+@pytest.mark.parametrize("name", [*EXAMPLES])
 def test_an_example_keeps_the_contract_of_rankers(name: str) -> None:
     schema, batch = make_schema("like", "love"), make_batch(40)
     torch.manual_seed(0)
@@ -119,7 +128,7 @@ def test_an_example_keeps_the_contract_of_rankers(name: str) -> None:
 
 
 @pytest.mark.usefixtures("registered")
-@pytest.mark.parametrize("name", ["fm", "last"])
+@pytest.mark.parametrize("name", [*EXAMPLES])
 def test_the_graph_of_an_example_answers_as_torch_does(name: str, training_set_dir: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     ranker = build_ranker(chosen(name), read_schema(training_set_dir)).eval()

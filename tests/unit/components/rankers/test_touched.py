@@ -34,12 +34,12 @@ def test_gradients_of_equal_rows_are_added_up(rows: list[int], width: int) -> No
 
 
 CONFIGS = {
-    "esmm": RankerConfig(name="esmm", hidden=(16, 8)),
-    "din": RankerConfig(name="din", hidden=(16, 8)),
-    "fintrec": RankerConfig(name="fintrec", dropout=0.0),
-    "gnolr": RankerConfig(name="gnolr", hidden=(16, 8)),
-    "lr": RankerConfig(name="lr"),
-    "hashed": RankerConfig(name="dnn", hidden=(16,), embedding="hashed", buckets=37),
+    "esmm": RankerConfig.of(name="esmm", hidden=(16, 8)),
+    "din": RankerConfig.of(name="din", hidden=(16, 8)),
+    "fintrec": RankerConfig.of(name="fintrec", dropout=0.0),
+    "gnolr": RankerConfig.of(name="gnolr", hidden=(16, 8)),
+    "lr": RankerConfig.of(name="lr"),
+    "hashed": RankerConfig.of(name="dnn", hidden=(16,), embedding="hashed", buckets=37),
 }
 
 

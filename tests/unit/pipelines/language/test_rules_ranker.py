@@ -10,10 +10,11 @@ import yaml
 
 from components.platform.errors import BadInputError
 from components.rankers.build import build_ranker
-from components.rankers.config import DOMAINS, HEADS, OPTIONS, RANKERS, RankerConfig
+from components.rankers.config import RankerConfig
 from pipelines.language.check import load_plan
 from pipelines.language.problems import PipelineError
 from tests.ingesting import MOVIELENS
+from tests.registered import DOMAINS, HEADS, OPTIONS, RANKERS
 from tests.unit.components.rankers.conftest import make_schema
 
 BLOCKS: list[dict[str, Any]] = [

@@ -22,7 +22,7 @@ from components.judge.export_onnx.request import RequestRanker, SplitLinear, req
 from components.platform.errors import BadInputError, MissingError
 from components.rankers.base import RankerModule
 from components.rankers.build import build_ranker
-from components.rankers.config import RANKERS, RankerConfig
+from components.rankers.config import RankerConfig
 from components.rankers.tasks import tasks_of
 from components.testing.ranker import example_batch, example_schema
 from features.declaration import RankerSchema
@@ -30,6 +30,7 @@ from registry.serving.answer import answer
 from registry.serving.request_graph import REQUEST, REQUEST_CONTRACT, RequestContract, RequestGraph
 from registry.serving.served_model import ServedModel
 from registry.serving.session import open_session
+from tests.registered import RANKERS
 from tests.unit.components.judge.export.conftest import Exported
 
 WHOLE = ("adaptdhm", "autoint", "dcnv2", "fintrec", "gnolr", "lr", "star")

@@ -27,7 +27,7 @@ from components.train.train_ranker.start import of_domain
 from tests.worlds import BANDS, write_training_set
 
 DOMAIN = BANDS[0]
-RANKER = RankerConfig(name="fintrec", embedding_width=8, hidden=(16,), heads=2, layers=1, dropout=0.0)
+RANKER = RankerConfig.of(name="fintrec", embedding_width=8, hidden=(16,), heads=2, layers=1, dropout=0.0)
 Change = Callable[[EncodedSplit, np.ndarray[Any, Any]], EncodedSplit]
 Adapt = Callable[..., tuple[Path, list[EpochReport]]]
 

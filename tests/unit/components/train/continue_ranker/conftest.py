@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 import torch
 
-from components.rankers.config import OPTIONS, RankerConfig
+from components.rankers.config import RankerConfig
 from components.train.continue_ranker.config import LAST_SEEN, TableGrowth
 from components.train.continue_ranker.dataset import regrow
 from components.train.ranker_files import CONFIG, WEIGHTS
 from components.train.train_ranker.config import Checkpoints, Config
 from components.train.train_ranker.job import OPTIMISER, TrainingJob
 from components.train.train_ranker.loop import Replica, train
+from tests.registered import OPTIONS
 from tests.worlds import World, make_world, write_training_set
 
 FORGET = 18
@@ -66,7 +67,7 @@ def days(tmp_path_factory: pytest.TempPathFactory) -> Days:
 
 def job_of(dataset: Path, directory: Path, name: str = "esmm", **config: Any) -> TrainingJob:
     directory.mkdir(parents=True, exist_ok=True)
-    ranker = RankerConfig(name=name, hidden=(16, 8) if "hidden" in OPTIONS[name] else None)
+    ranker = RankerConfig.of(name=name, hidden=(16, 8) if "hidden" in OPTIONS[name] else None)
     settings = {"epochs": 1, "batch_size": 128, "checkpoints": Checkpoints(steps=5), "learning_rate": 0.01} | config
     return TrainingJob(
         name="test", dataset=dataset, directory=directory, config=Config(ranker=ranker, **settings),

@@ -124,8 +124,8 @@ def test_the_optimiser_knows_of_every_value_what_it_knew(
 
 def test_no_two_values_come_from_one_row(days: Days, yesterday: Callable[..., Path]) -> None:
     before = yesterday()
-    ranker = build_ranker(RankerConfig(name="esmm"), read_schema(days.grown))
-    known = build_ranker(RankerConfig(name="esmm"), read_schema(before))
+    ranker = build_ranker(RankerConfig.of(name="esmm"), read_schema(days.grown))
+    known = build_ranker(RankerConfig.of(name="esmm"), read_schema(before))
     sources = row_sources(ranker.embedding, encoder_of(days.grown), known.embedding, encoder_of(before)).numpy()
     taken = sources[sources != FRESH]
     assert len(np.unique(taken)) == len(taken)
@@ -203,7 +203,7 @@ def test_values_of_another_optimiser_are_of_no_use(days: Days, yesterday: Callab
 
 
 def test_a_weight_of_another_shape_is_refused(days: Days, yesterday: Callable[..., Path]) -> None:
-    ranker = build_ranker(RankerConfig(name="esmm", hidden=(8, 8)), read_schema(days.grown))
+    ranker = build_ranker(RankerConfig.of(name="esmm", hidden=(8, 8)), read_schema(days.grown))
     with pytest.raises(BadInputError, match=r"of the ranker to continue has the shape .* train a new one"):
         carry_on(ranker, encoder_of(days.grown), yesterday())
 

@@ -22,7 +22,7 @@ from tests.unit.components.train.continue_ranker.conftest import Days
 
 @pytest.fixture
 def described(days: Days) -> Described:
-    return Described(RankerConfig(name="esmm").complete(), read_schema(days.second), read_encoder(days.second))
+    return Described(RankerConfig.of(name="esmm"), read_schema(days.second), read_encoder(days.second))
 
 
 def changed(encoder: Encoder, name: str, **update: Any) -> Encoder:
@@ -49,11 +49,11 @@ def test_another_vocabulary_and_other_scales_are_no_difference(described: Descri
     ],
 )
 def test_another_architecture(config: dict[str, Any], reason: str, described: Described) -> None:
-    assert unlike(replace(described, config=RankerConfig(**config).complete()), described) == reason
+    assert unlike(replace(described, config=RankerConfig.of(**config)), described) == reason
 
 
 def test_defaults_written_out_are_no_difference(described: Described) -> None:
-    written = RankerConfig(name="esmm", embedding_width=18, hidden=(360, 200, 80)).complete()
+    written = RankerConfig.of(name="esmm", embedding_width=18, hidden=(360, 200, 80))
     assert unlike(replace(described, config=written), described) is None
 
 
@@ -73,7 +73,7 @@ def test_other_features_encodings_or_roles(described: Described) -> None:
 
 @pytest.mark.parametrize(("name", "reason"), [("star", "it has no weights for domain nowhere"), ("esmm", None)])
 def test_a_new_domain_matters_to_weights_per_domain_alone(name: str, reason: str | None, described: Described) -> None:
-    config = RankerConfig(name=name).complete()
+    config = RankerConfig.of(name=name)
     known = described.encoder.vocabularies
     more = described.encoder.model_copy(update={"vocabularies": known | {"age_band": (*known["age_band"], "nowhere")}})
     assert domain_tables(described.schema) == ("age_band",)
@@ -92,7 +92,7 @@ def test_a_new_domain_matters_to_weights_per_domain_alone(name: str, reason: str
 def test_without_a_champion_training_starts_from_nothing(
     taken: Taken, otherwise: Any, answer: str | None, days: Days, tmp_path: Path
 ) -> None:
-    config = Config(ranker=RankerConfig(name="esmm"), otherwise=otherwise)
+    config = Config(ranker=RankerConfig.of(name="esmm"), otherwise=otherwise)
     if answer is None:
         with pytest.raises(BadInputError, match=r"^gone; set otherwise: fresh"):
             _start(taken, tmp_path, days.second, config)
@@ -102,9 +102,9 @@ def test_without_a_champion_training_starts_from_nothing(
 
 def test_a_champion_of_another_architecture_is_refused_or_left_behind(days: Days, yesterday: Any) -> None:
     before, taken = yesterday(), Taken(ranker_digest="abc")
-    same = Config(ranker=RankerConfig(name="esmm", hidden=(16, 8)))
+    same = Config(ranker=RankerConfig.of(name="esmm", hidden=(16, 8)))
     assert _start(taken, before, days.second, same) == (before, "")
-    other = Config(ranker=RankerConfig(name="esmm", hidden=(16, 16)))
+    other = Config(ranker=RankerConfig.of(name="esmm", hidden=(16, 16)))
     with pytest.raises(
         BadInputError, match=r"cannot be continued: its ranker has another hidden; set otherwise: fresh"
     ):
@@ -116,4 +116,4 @@ def test_a_champion_of_another_architecture_is_refused_or_left_behind(days: Days
 
 def test_what_has_no_row_per_value_is_refused_when_the_pipeline_is_read() -> None:
     with pytest.raises(ValidationError, match="a hashed embedding has no row per value to carry on"):
-        Config(ranker=RankerConfig(name="esmm", embedding="hashed", buckets=100))
+        Config(ranker=RankerConfig.of(name="esmm", embedding="hashed", buckets=100))

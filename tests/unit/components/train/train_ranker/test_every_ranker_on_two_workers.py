@@ -11,22 +11,23 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import load_file
 
-from components.rankers.config import DEFAULTS, OPTIONS, RANKERS, RankerConfig
+from components.rankers.config import RankerConfig
 from components.train.train_ranker.config import Config
 from components.train.train_ranker.job import TrainingJob, read_progress
 from components.train.train_ranker.loop import Replica, train
+from tests.registered import OPTIONS, RANKERS
 from tests.worlds import write_training_set
 
 ROOT = Path(__file__).resolve().parents[5]
 BLOCKS: dict[str, RankerConfig] = {
-    name: RankerConfig(
+    name: RankerConfig.of(
         name=name,
         hidden=(16, 8) if "hidden" in OPTIONS[name] else None,
-        dropout=0.0 if DEFAULTS[name].get("dropout") and "dropout" in OPTIONS[name] else None,
+        dropout=0.0 if "dropout" in OPTIONS[name] else None,
     )
     for name in sorted(RANKERS)
 }
-BLOCKS["dnn, hashed"] = RankerConfig(name="dnn", hidden=(16, 8), embedding="hashed", buckets=64)
+BLOCKS["dnn, hashed"] = RankerConfig.of(name="dnn", hidden=(16, 8), embedding="hashed", buckets=64)
 ROWS = 402
 """321 train, in batches of 320: the last one leaves a worker without a row."""
 

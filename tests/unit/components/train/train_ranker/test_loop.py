@@ -36,7 +36,7 @@ def _one_thread() -> None:
 
 def job_of(dataset: Path, directory: Path, **config: Any) -> TrainingJob:
     directory.mkdir(parents=True, exist_ok=True)
-    config.setdefault("ranker", RankerConfig(name="esmm", embedding_width=8, hidden=(16, 8)))
+    config.setdefault("ranker", RankerConfig.of(name="esmm", embedding_width=8, hidden=(16, 8)))
     return TrainingJob(name="test", dataset=dataset, directory=directory, config=Config(**config))
 
 
@@ -94,7 +94,7 @@ def first(rows: EncodedSplit, count: int) -> EncodedSplit:
 
 @pytest.mark.parametrize("name", ["esmm", "lr"])
 def test_it_beats_chance_and_a_shuffled_control_does_not(name: str, fit: Fit, altered: Callable[..., Path]) -> None:
-    ranker = RankerConfig(name=name)
+    ranker = RankerConfig.of(name=name)
     config = {"ranker": ranker, "epochs": 6, "batch_size": 256, "learning_rate": 0.003 if name == "esmm" else 0.03}
     for dataset, low, high in ((None, 0.62, 1.0), (altered(shuffled, "train"), 0.4, 0.6)):
         _, history = fit(**({} if dataset is None else {"dataset": dataset}), **config)
@@ -104,7 +104,7 @@ def test_it_beats_chance_and_a_shuffled_control_does_not(name: str, fit: Fit, al
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(fit: Fit) -> None:
-    ranker = RankerConfig(name="esmm", hidden=(16, 8), dropout=0.3)
+    ranker = RankerConfig.of(name="esmm", hidden=(16, 8), dropout=0.3)
     (first_weights, first_history), (again, again_history), (other, _) = (
         fit(ranker=ranker, epochs=2, seed=seed) for seed in (5, 5, 6)
     )
@@ -137,7 +137,7 @@ def test_two_workers_make_the_model_of_one(
     name: str, rows: int, tmp_path: Path, fit: Fit, altered: Callable[..., Path]
 ) -> None:
     """A real gloo group of two processes; 257 rows in batches of 256 leave one worker without a row."""
-    ranker = RankerConfig(name=name, embedding_width=8, hidden=(16, 8))
+    ranker = RankerConfig.of(name=name, embedding_width=8, hidden=(16, 8))
     dataset = altered(lambda split: first(split, rows), "train")
     batch_size = 1024 if rows == 600 else 256
     one, one_history = fit(dataset=dataset, ranker=ranker, epochs=1, batch_size=batch_size, learning_rate=0.01)
@@ -158,13 +158,13 @@ def test_two_workers_make_the_model_of_one(
 
 
 def test_each_epoch_shows_the_routing_of_a_ranker_that_routes(fit: Fit) -> None:
-    _, history = fit(ranker=RankerConfig(name="adaptdhm", hidden=(8,)), epochs=2, batch_size=256)
+    _, history = fit(ranker=RankerConfig.of(name="adaptdhm", hidden=(8,)), epochs=2, batch_size=256)
     for report in history:
         shown = {name: value for name, value in report.metrics.items() if name.startswith("routing/")}
         assert {"routing/assignment_entropy", "routing/max_coefficient", "routing/centre_cosine_max"} < shown.keys()
         assert sum(shown[f"routing/usage_{k}"] for k in range(3)) == pytest.approx(1.0, abs=1e-5)
     assert "validation/like/auc" in history[0].metrics
-    _, history = fit(ranker=RankerConfig(name="dnn", hidden=(8,)), epochs=1)
+    _, history = fit(ranker=RankerConfig.of(name="dnn", hidden=(8,)), epochs=1)
     assert not any(name.startswith("routing/") for name in history[0].metrics)
 
 
@@ -178,7 +178,7 @@ def test_it_stops_without_progress_and_keeps_the_best_epoch(
     assert len(history) == best + 3 < 30
     assert areas[best - 1] == max(areas)
     schema = read_schema(training_set_dir)
-    ranker = build_ranker(RankerConfig(name="esmm", embedding_width=8, hidden=(16, 8)), schema)
+    ranker = build_ranker(RankerConfig.of(name="esmm", embedding_width=8, hidden=(16, 8)), schema)
     ranker.load_state_dict(weights)
     rows, tasks = open_split(training_set_dir, "validation", schema), tasks_of(schema.declaration)
     found = judge(predict(ranker, rows, tasks, Replica()), rows, tasks)

@@ -9,15 +9,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from components.rankers.config import OPTIONS, RANKERS, RankerConfig
+from components.rankers.config import RankerConfig
 from components.train.train_ranker.config import Config
 from components.train.train_ranker.job import TrainingJob, read_progress
 from components.train.train_ranker.loop import Replica, train
+from tests.registered import OPTIONS, RANKERS
 
 
 def trained(dataset: Path, directory: Path, name: str, precision: Any) -> tuple[float, dict[str, torch.Tensor]]:
     directory.mkdir()
-    ranker = RankerConfig(name=name, hidden=(16, 8) if "hidden" in OPTIONS[name] else None)
+    ranker = RankerConfig.of(name=name, hidden=(16, 8) if "hidden" in OPTIONS[name] else None)
     config = Config(ranker=ranker, epochs=1, batch_size=256, precision=precision)
     train(TrainingJob(name="test", dataset=dataset, directory=directory, config=config), Replica())
     return read_progress(directory)[0].report.train_loss, load_file(str(directory / "weights.safetensors"))

@@ -11,11 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from components.rankers.config import OPTIONS, RankerConfig
+from components.rankers.config import RankerConfig
 from components.train.train_ranker import checkpoints, loop
 from components.train.train_ranker.config import Checkpoints, Config, Tables
 from components.train.train_ranker.job import TrainingJob, read_progress
 from components.train.train_ranker.loop import Replica, train
+from tests.registered import OPTIONS
 
 STEPS = 5
 """Steps between checkpoints."""
@@ -33,7 +34,7 @@ def _one_thread() -> None:
 def job_of(dataset: Path, directory: Path, **config: Any) -> TrainingJob:
     directory.mkdir(parents=True, exist_ok=True)
     name = config.pop("name", "esmm")
-    ranker = RankerConfig(
+    ranker = RankerConfig.of(
         name=name,
         hidden=(16, 8) if "hidden" in OPTIONS[name] else None,
         dropout=0.3 if "dropout" in OPTIONS[name] else None,

@@ -10,20 +10,21 @@ from torch import Tensor
 from components.data.training_set import EncodedSplit
 from components.rankers.base import RankerModule
 from components.rankers.build import build_ranker
-from components.rankers.config import RANKERS, RankerConfig
+from components.rankers.config import RankerConfig
 from components.rankers.embedding.table import FieldEmbedding
 from components.testing.ranker import example_schema
 from components.train.train_ranker.config import Config
 from components.train.train_ranker.feed import Batch, Plan, batches
 from components.train.train_ranker.optimiser import RankerOptimiser
 from features.declaration import FIRST, UNKNOWN, Declaration, FieldSpec, RankerSchema
+from tests.registered import RANKERS
 
 ROWS, KNOWN = 4000, 40
 
 
 @pytest.mark.parametrize("name", sorted(RANKERS))
 def test_the_unknown_row_of_every_ranker_starts_neutral(name: str) -> None:
-    ranker = build_ranker(RankerConfig(name=name), example_schema("like", "love"))
+    ranker = build_ranker(RankerConfig.of(name=name), example_schema("like", "love"))
     embedding = ranker.get_submodule("embedding")
     assert isinstance(embedding, FieldEmbedding)
     for first in embedding.offsets.values():
@@ -31,9 +32,9 @@ def test_the_unknown_row_of_every_ranker_starts_neutral(name: str) -> None:
 
 
 def test_only_gnolr_learns_it_unless_told() -> None:
-    shares = {name: Config(ranker=RankerConfig(name=name)).shown_unknown for name in RANKERS}
+    shares = {name: Config(ranker=RankerConfig.of(name=name)).shown_unknown for name in RANKERS}
     assert shares == dict.fromkeys(RANKERS, 0.0) | {"gnolr": 0.05}
-    assert Config(ranker=RankerConfig(name="gnolr"), unknown_share=0).shown_unknown == 0
+    assert Config(ranker=RankerConfig.of(name="gnolr"), unknown_share=0).shown_unknown == 0
 
 
 def split() -> EncodedSplit:
@@ -89,7 +90,7 @@ def trained(rows: EncodedSplit, seed: int, share: float, epochs: int) -> RankerM
         sides={"item_id": "item", "user_id": "user", "genre": "item"},
     )
     torch.manual_seed(seed)
-    config = Config(ranker=RankerConfig(name="gnolr"), learning_rate=0.005)
+    config = Config(ranker=RankerConfig.of(name="gnolr"), learning_rate=0.005)
     ranker = build_ranker(config.ranker, schema).train()
     optimiser = RankerOptimiser(ranker, config)
     plan = Plan(256, seed, 10_000, 0, 1, torch.device("cpu"), share, ("item_id", "user_id"))
@@ -112,7 +113,7 @@ def new_items(ranker: RankerModule, **fields: int) -> float:
 
 def test_gnolr_answers_new_items_with_the_rate_whatever_the_seed() -> None:
     rows = split()
-    rate, share = float(rows.labels["like"].mean()), Config(ranker=RankerConfig(name="gnolr")).shown_unknown
+    rate, share = float(rows.labels["like"].mean()), Config(ranker=RankerConfig.of(name="gnolr")).shown_unknown
     for seed in range(3):
         assert new_items(trained(rows, seed, share, epochs=6)) == pytest.approx(rate, rel=0.08)
         assert new_items(trained(rows, seed, 0.0, epochs=1)) == pytest.approx(rate, rel=1e-3), "it says nothing unasked"
@@ -125,6 +126,6 @@ def test_gnolr_answers_new_items_with_what_their_other_fields_tell() -> None:
     like = (g.random(8000) < rates[item % 4]).astype(np.float32)
     ids = {"genre": item % 4 + FIRST, "item_id": item + FIRST, "user_id": user + FIRST}
     rows = EncodedSplit(ids, {"like": like}, np.arange(8000), np.arange(8000))
-    ranker = trained(rows, 0, Config(ranker=RankerConfig(name="gnolr")).shown_unknown, epochs=6)
+    ranker = trained(rows, 0, Config(ranker=RankerConfig.of(name="gnolr")).shown_unknown, epochs=6)
     found = [new_items(ranker, genre=genre + FIRST) for genre in range(4)]
     np.testing.assert_allclose(found, rates, atol=0.08)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from components.rankers.base import RankerModule
-from components.rankers.config import DOMAINS, EMBEDDINGS, INTERACTIONS, SEQUENCES, RankerConfig
+from components.rankers.config import PARTS, ComposedConfig
 from components.rankers.embedding.table import FieldEmbedding
-from components.rankers.parts import DomainPart, FieldVectors, Interaction, SequenceEncoder, build_head, load_part
+from components.rankers.parts import DomainPart, FieldVectors, Head, Interaction, SequenceEncoder
+from components.rankers.registration import load, registered
 from components.rankers.sequences.mean import MeanSequence
 from features.declaration import FieldSpec, RankerSchema
 
@@ -17,19 +20,18 @@ class ComposedRanker(RankerModule):
     """A ranker of named parts; see `components.rankers.parts` for the seams.
 
     Args:
-        config: parts and sizes; the named ranker's where left out.
+        config: parts, their options and sizes.
         schema: inputs, feedback, domains and base rates.
 
     Raises:
         BadInputError: a part cannot serve this schema.
     """
 
-    def __init__(self, config: RankerConfig, schema: RankerSchema) -> None:
+    def __init__(self, config: ComposedConfig, schema: RankerSchema) -> None:
         super().__init__()
-        config = config.complete()
-        self.embedding: FieldEmbedding = load_part(EMBEDDINGS, str(config.embedding)).of(schema.fields, config)
+        part = {kind: load(registered(kind)[getattr(config, kind)]) for kind in PARTS}
+        self.embedding: FieldEmbedding = part["embedding"].of(schema.fields, config)
         width = self.embedding.width
-        encoder = load_part(SEQUENCES, str(config.sequence))
         self.histories = nn.ModuleDict()
         self.targets: dict[str, str] = {}
         narrow = sum(field.kind != "sequence" for field in self.embedding.embedded)
@@ -39,17 +41,17 @@ class ComposedRanker(RankerModule):
                 continue
             if target := _target(field, schema):
                 self.targets[field.name] = target
-            part = MeanSequence if field.pooled else encoder
-            made: SequenceEncoder = part(width, field.length, config, targeted=target is not None)
+            encoder: Any = MeanSequence if field.pooled else part["sequence"]
+            made: SequenceEncoder = encoder(width, field.length, config, targeted=target is not None)
             self.histories[field.name] = made
             if made.out_features % width:
                 extra += made.out_features
             else:
                 narrow += made.out_features // width
-        self.interaction: Interaction = load_part(INTERACTIONS, str(config.interaction))(narrow, width, extra, config)
+        self.interaction: Interaction = part["interaction"](narrow, width, extra, config)
         features = self.interaction.out_features
-        self.domain: DomainPart = load_part(DOMAINS, str(config.domain))(features, schema, config)
-        self.head = build_head(features, schema, config, self.domain)
+        self.domain: DomainPart = part["domain"](features, schema, config)
+        self.head: Head = part["head"](features, schema, config, self.domain)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Predict; see `RankerModule.forward`."""

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from components.rankers.base import RankerModule
-from components.rankers.config import RankerConfig
 from components.rankers.embedding.table import FieldEmbedding
 from components.rankers.funnel import logit
 from components.rankers.heads.towers import answers, entropy_loss
+from components.rankers.lr.config import LrConfig
 from components.rankers.sequences.mean import masked_mean
 from components.rankers.tasks import HIDDEN, tasks_of
 from features.declaration import RankerSchema
@@ -26,7 +26,7 @@ class LogisticRegression(RankerModule):
         schema: inputs, feedback and base rates.
     """
 
-    def __init__(self, config: RankerConfig, schema: RankerSchema) -> None:
+    def __init__(self, config: LrConfig, schema: RankerSchema) -> None:
         super().__init__()
         self.feedback = schema.declaration.feedback
         self.tasks = tasks_of(schema.declaration)
