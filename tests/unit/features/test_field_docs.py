@@ -27,12 +27,12 @@ class Pool(Base):
 
 
 def test_strings_below_fields_are_their_documentation_those_of_the_base_too() -> None:
-    assert field_docs(Pool) == {"depth": "How deep, in\nmetres.", "width": "How wide.", "said": "Not this."}
+    assert field_docs(Pool) == {"depth": "How deep, in metres.", "width": "How wide.", "said": "Not this."}
 
 
 def test_the_schema_holds_them() -> None:
     found = {name: key.get("description") for name, key in Pool.model_json_schema()["properties"].items()}
-    assert found == {"depth": "How deep, in\nmetres.", "w": "How wide.", "said": "By itself.", "silent": None}
+    assert found == {"depth": "How deep, in metres.", "w": "How wide.", "said": "By itself.", "silent": None}
 
 
 def test_a_class_without_a_source_has_none() -> None:
