@@ -157,8 +157,7 @@ def floor(path: str, vocabulary: int, steps: int, warm: int) -> Iterator[None]:
     from torch import nn
     from torch.nn import functional
 
-    from components.rankers.embedding.large_pages import roomy_zeros
-    from components.rankers.embedding.sparse_gradient import summed_by_row
+    from components.rankers.embedding.sparse_gradient import roomy_zeros, summed_by_row
     from components.train.train_ranker.rowwise import RowwiseAdagrad
 
     ids, click, conversion = (torch.from_numpy(values) for values in read_rows(path))

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from components.rankers.embedding.config import HashedConfig
-from components.rankers.embedding.large_pages import roomy_zeros
-from components.rankers.embedding.sparse_gradient import gather
+from components.rankers.embedding.sparse_gradient import gather, roomy_zeros
 from components.rankers.embedding.table import FieldEmbedding
 from features.declaration import FIRST, FieldSpec
 

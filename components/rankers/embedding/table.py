@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from components.platform.errors import BadInputError
 from components.rankers.config import PartConfig
-from components.rankers.embedding.large_pages import roomy_zeros
-from components.rankers.embedding.sparse_gradient import TouchedRows, gather
+from components.rankers.embedding.sparse_gradient import TouchedRows, gather, roomy_zeros
 from components.rankers.sequences.mean import masked_mean
 from features.declaration import FIRST, PADDING, UNKNOWN, FieldSpec
 

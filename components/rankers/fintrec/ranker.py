@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from components.platform.errors import BadInputError
 from components.rankers.base import RankerModule
-from components.rankers.embedding.table import EmbeddedFields, FieldEmbedding, side_by_side
+from components.rankers.embedding.table import FieldEmbedding, side_by_side
 from components.rankers.fintrec.attention import Encoder
 from components.rankers.fintrec.config import FintrecConfig
 from components.rankers.fintrec.tokens import DatedVector, Events, Fuse, Layout
@@ -86,64 +86,17 @@ class Fintrec(RankerModule):
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Predict; see `RankerModule.forward`. ``hidden`` is the heads' last layers side by side."""
         fields = self.embedding(batch)
-        return self._predict(fields, fields, 1)
-
-    def score_candidates(self, requests: dict[str, Tensor], candidates: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Predict several candidates per request; each request's context is encoded once.
-
-        Candidates see the context and not each other, so the answers are those of `forward` on one row per pair.
-
-        Args:
-            requests: fields of the user and of the request, as in `forward`, one row per request: ``[R, ...]``.
-            candidates: fields of the item, C per request: ``[R, C, ...]``.
-
-        Returns:
-            Every output of `forward` as ``[R, C]``, ``hidden`` as ``[R, C, H]``.
-        """
-        rows, packed = next(iter(candidates.values())).shape[:2]
-        shared = {name: value for name, value in requests.items() if name not in self.layout.item}
-        per_pair = {name: candidates[name].flatten(0, 1) for name in self.layout.item}
-        # The request's part of the candidate token is the same for all of its candidates.
-        of_request = [name for name in self.layout.candidate if name not in self.layout.item]
-        per_pair |= {name: requests[name].repeat_interleave(packed, dim=0) for name in of_request}
-        outputs = self._predict(
-            self.embedding(self._filled(shared, rows)), self.embedding(self._filled(per_pair, rows * packed)), packed
-        )
-        return {name: value.unflatten(0, (rows, packed)) for name, value in outputs.items()}
-
-    def _filled(self, batch: dict[str, Tensor], rows: int) -> dict[str, Tensor]:
-        """Return a batch with every other field missing, which costs next to nothing to embed."""
-        weight = self.embedding.weight
-        absent = {field.name: weight.new_zeros((rows, 0), dtype=torch.int64) for field in self.embedding.embedded}
-        absent |= {
-            field.name: weight.new_zeros(rows, dtype=torch.int64)
-            for field in self.embedding.embedded
-            if field.kind == "categorical"
-        }
-        absent |= {name: weight.new_zeros((rows, width)) for name, width in self.embedding.numeric.items()}
-        return absent | {name: weight.new_zeros((rows, 0)) for name in self.embedding.elapsed} | batch
-
-    def _predict(self, context: EmbeddedFields, items: EmbeddedFields, packed: int) -> dict[str, Tensor]:
-        """Return the outputs of B·C pairs.
-
-        Args:
-            context: fields of B requests.
-            items: fields of B·C candidates.
-            packed: C.
-        """
-        events, elapsed = self.events(context)
-        rows = elapsed.shape[0]
-        static = side_by_side(context, self.static.names)
-        candidate = side_by_side(items, self.candidate.names)
-        dated = [token(context.numeric[name]) for name, token in self.vectors.items()]
+        events, elapsed = self.events(fields)
+        static = side_by_side(fields, self.static.names)
+        candidate = side_by_side(fields, self.candidate.names)
+        dated = [token(fields.numeric[name]) for name, token in self.vectors.items()]
         statics = torch.stack([self.static(static), *dated], dim=1)
-        asking = self.candidate(candidate).unflatten(0, (rows, packed))
-        shared = torch.cat([static, *(context.numeric[name] for name in self.vectors)], dim=1)
-        alike = shared if packed == 1 else shared.repeat_interleave(packed, dim=0)
+        asking = self.candidate(candidate).unsqueeze(1)
+        context = torch.cat([static, *(fields.numeric[name] for name in self.vectors)], dim=1)
         read = [encoder(statics, events, elapsed, asking).flatten(0, 1) for encoder in self.encoders]
         logits, hidden = [], []
         for i, head in enumerate(self.heads):
-            z, last = head(torch.cat([read[min(i, 1)], alike, candidate], dim=1))
+            z, last = head(torch.cat([read[min(i, 1)], context, candidate], dim=1))
             logits.append(z)
             hidden.append(last)
         return self._answers(logits) | {HIDDEN: torch.cat(hidden, dim=1)}

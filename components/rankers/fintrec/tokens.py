@@ -37,14 +37,12 @@ class Layout:
         vectors: fields of dated vectors, each a token of its own, with their widths.
         static: fields of the user and of the request: one token.
         candidate: fields of the item and of the request: one token per candidate.
-        item: fields of the item alone: what differs between the candidates of one request.
     """
 
     streams: tuple[tuple[str, tuple[str, ...]], ...]
     vectors: tuple[tuple[str, int], ...]
     static: tuple[str, ...]
     candidate: tuple[str, ...]
-    item: tuple[str, ...]
 
     @classmethod
     def of(cls, schema: RankerSchema) -> Layout:
@@ -65,7 +63,6 @@ class Layout:
             vectors=tuple((f.name, f.length) for f in known),
             static=_names(f for f in rest if f not in item and f not in known),
             candidate=_names([*item, *request]),
-            item=_names(item),
         )
 
 

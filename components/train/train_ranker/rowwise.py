@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from components.rankers.embedding.large_pages import roomy_zeros
+from components.rankers.embedding.sparse_gradient import roomy_zeros
 
 EPSILON = 1e-8
 BETAS = (0.9, 0.999)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -173,28 +173,8 @@ def test_fields_go_where_their_side_says() -> None:
     layout = Layout.of(make_schema("like", "love", fields=TWO_CHANNELS))
     assert layout.streams == ((STREAM[2], STREAM[:2]), ("view_times", ("viewed",)))
     assert layout.vectors == (("taste", 3),)
-    assert layout.item == ("genres", "item_id", "popularity")
     assert layout.static == ("user_id", "region"), "the request joins the user's token"
-    assert layout.candidate == (*layout.item, "region"), "and the candidate's"
-
-
-@settings(max_examples=10, deadline=None)
-@given(packed=st.integers(1, 5), seed=st.integers(0, 100), feedback=st.integers(1, 3))
-def test_packed_candidates_are_scored_as_if_each_had_a_row(packed: int, seed: int, feedback: int) -> None:
-    ranker = make_ranker(make_schema(*("click", "cart", "pay")[:feedback], fields=TWO_CHANNELS), seed)
-    requests, items = two_channels(), make_batch(ROWS * packed, seed=seed)
-    candidates = {name: items[name].reshape(ROWS, packed, *items[name].shape[1:]) for name in ranker.layout.item}
-    together = ranker.score_candidates(
-        {name: values for name, values in requests.items() if name not in candidates}, candidates
-    )
-    one_by_one = ranker(
-        {name: values.repeat_interleave(packed, dim=0) for name, values in requests.items()}
-        | {name: items[name] for name in candidates}
-    )
-    assert together.keys() == one_by_one.keys()
-    for name, values in together.items():
-        assert values.shape[:2] == (ROWS, packed)
-        torch.testing.assert_close(values.flatten(0, 1), one_by_one[name], atol=1e-5, rtol=1e-5)
+    assert layout.candidate == ("genres", "item_id", "popularity", "region"), "and the candidate's"
 
 
 def test_a_missing_vector_has_a_token_of_its_own() -> None:

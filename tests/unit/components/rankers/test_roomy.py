@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from components.platform.settings import ROOT
-from components.rankers.embedding.large_pages import LEAST_BYTES, roomy_zeros
+from components.rankers.embedding.sparse_gradient import LEAST_BYTES, roomy_zeros
 
 ROWS = LEAST_BYTES // 64
 ASKED = """
 import re, sys
-from components.rankers.embedding.large_pages import roomy_zeros
+from components.rankers.embedding.sparse_gradient import roomy_zeros
 
 table = roomy_zeros(int(sys.argv[1]), 16)
 for area in re.split(r"\\n(?=[0-9a-f]+-[0-9a-f]+ )", open("/proc/self/smaps").read()):
