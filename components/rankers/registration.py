@@ -85,6 +85,12 @@ def ours() -> Mapping[str, Mapping[str, type[Registered]]]:
 
 
 @cache
+def installed() -> Any:
+    """Return every entry point there is: looking through the installed packages costs more than all else here."""
+    return entry_points()
+
+
+@cache
 def offered(rankers: bool) -> Offers[Offer]:
     """Return the rankers, or the parts of every kind, of installed packages."""
     taken = [name for kind, names in ours().items() if (kind == RANKER) == rankers for name in names]
@@ -105,7 +111,7 @@ def offered(rankers: bool) -> Offers[Offer]:
         return Offer(offer.name, offer.config, package)
 
     noun = RANKER if rankers else "part"
-    return read_offers(entry_points(group=ENTRY_POINTS[rankers]), read, noun, taken, adopted)
+    return read_offers(installed().select(group=ENTRY_POINTS[rankers]), read, noun, taken, adopted)
 
 
 def registered(kind: str) -> dict[str, type[Registered]]:

@@ -18,7 +18,7 @@ from components.platform.settings import Settings
 from components.platform.sources import modules_of
 from components.rankers.build import build_ranker
 from components.rankers.config import RankerConfig
-from components.rankers.registration import offered, ours, registered
+from components.rankers.registration import installed, offered, ours, registered
 from components.testing.ranker import example_schema
 from pipelines.language.shape import fit
 from pipelines.run.doctor import examine
@@ -69,7 +69,7 @@ Installer = Callable[..., None]
 
 
 def forget() -> None:
-    for cached in (catalog, offered):
+    for cached in (catalog, installed, offered):
         cached.cache_clear()
     sources.forget()
     for name in [name for name in sys.modules if name.startswith("zz_")]:
