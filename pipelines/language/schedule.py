@@ -44,8 +44,10 @@ def first_run(cron: str, moment: datetime) -> datetime:
     """Return the first time at or after `moment` at which a cron expression or preset starts a run, UTC."""
     from croniter import croniter  # type: ignore[import-untyped]  # it ships no types
 
-    # Runs start at whole minutes.
-    ticks = croniter(PRESETS.get(cron, " ".join(cron.split())), moment.astimezone(UTC) - timedelta(seconds=1))
+    # The next tick lies after the moment that is given, and runs start at whole seconds.
+    whole = moment.astimezone(UTC).replace(microsecond=0)
+    before = whole if moment.microsecond else whole - timedelta(seconds=1)
+    ticks = croniter(PRESETS.get(cron, " ".join(cron.split())), before)
     following: datetime = ticks.get_next(datetime)
     return following
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from croniter import croniter
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from components.platform.errors import BadInputError
@@ -49,6 +49,7 @@ def test_the_presets_are_airflows_own() -> None:
     st.sampled_from(["0 2 * * *", "*/30 * * * *", "15 3 1,15 * *", *PRESETS]),
     st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC)),
 )
+@example("*/30 * * * *", datetime(2020, 1, 1, 0, 0, 0, 1, tzinfo=UTC))
 def test_the_first_run_is_the_earliest_tick_that_is_not_before(cron: str, moment: datetime) -> None:
     found = first_run(cron, moment)
     assert found >= moment and first_run(cron, found) == found
