@@ -98,7 +98,7 @@ def test_a_wrong_block_of_it_is_found_where_it_stands(rankmill: Rankmill, folder
     said = rankmill("validate", "counting.yaml")
     assert said.returncode == 2
     assert "counting.yaml:13:12" in said.stderr and "did you mean 'at_least'" in said.stderr
-    assert "counting.yaml:21:41: slope must be less than 1, not 1.5" in said.stderr
+    assert "slope must be less than 1" in said.stderr and "not 1.5" in said.stderr
     assert "ranker 'tower_net' has no 'gamma': leave it out" in said.stderr
 
 
