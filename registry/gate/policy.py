@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from features.declaration import Frozen, Name
 
 
 class Floor(Frozen):
     """Absolute limits for one task over all rows; they hold even when there is no champion."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     auc: float | None = Field(None, ge=0, le=1)
     """Least AUC."""
@@ -22,8 +20,6 @@ class Floor(Frozen):
 
 class GatePolicy(Frozen):
     """What the challenger must show against the champion on the same rows."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     floors: dict[Name, Floor] = Field(default_factory=dict)
     """Absolute limits per task."""
