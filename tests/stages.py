@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from components.platform.execute import StageRequest, StageResult, execute
-from components.platform.records import ArtifactRef
 from components.platform.settings import Settings
+from components.platform.store.records import ArtifactRef
 from features.declaration import Window
 
 WINDOW = Window(start=datetime(2024, 1, 1, tzinfo=UTC), end=datetime(2024, 2, 1, tzinfo=UTC))

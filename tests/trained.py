@@ -13,9 +13,9 @@ import torch
 
 from components.data.training_set import read_encoded, read_schema
 from components.platform.artifacts import Artifact
-from components.platform.records import ArtifactRef
 from components.platform.settings import Settings
-from components.platform.store import open_store
+from components.platform.store.publish import open_store
+from components.platform.store.records import ArtifactRef
 from components.rankers.build import build_ranker
 from components.rankers.config import RankerConfig
 from components.train.ranker_files import CONFIG, WEIGHTS, write_weights

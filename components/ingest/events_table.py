@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from components.platform.artifacts import EventsTable
 from components.platform.errors import BadInputError
 from components.platform.settings import Settings
-from components.platform.store import open_store
+from components.platform.store.publish import open_store
 from features.declaration import Window
 from features.ground.files import sha256_file
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from components.platform.contract import ComponentSpec
-from components.platform.records import StageRecord, sha256_json
 from components.platform.sources import digest_of, modules_of, source_digest
+from components.platform.store.records import StageRecord, sha256_json
 from features.declaration import Window
 
 if TYPE_CHECKING:
-    from components.platform.store import Store
+    from components.platform.store.publish import Store
 
 CacheMode = Literal["all", "inputs", "off"]
 """Which earlier result a stage may take: `all`: of the same component version, source, config, inputs and (where it

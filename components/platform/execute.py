@@ -23,10 +23,10 @@ from components.platform.cache import RUN, CacheMode, Start, cache_key, earlier_
 from components.platform.catalog import component
 from components.platform.contract import ComponentSpec, Ports, RunContext
 from components.platform.errors import BadInputError, MissingError, RankmillError, StorageError
-from components.platform.records import ArtifactRef, StageRecord, sha256_json
 from components.platform.settings import Settings, quiet_engines
 from components.platform.sources import modules_of, source_files
-from components.platform.store import Store, open_store
+from components.platform.store.publish import Store, open_store
+from components.platform.store.records import ArtifactRef, StageRecord, sha256_json
 from features.declaration import Frozen, Window
 from features.ground.files import is_gone, write_durably
 

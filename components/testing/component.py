@@ -35,10 +35,10 @@ from components.platform import execute
 from components.platform.artifacts import Artifact
 from components.platform.cache import key_parts
 from components.platform.contract import ComponentSpec, Ports
-from components.platform.records import MANIFEST, ArtifactRef
 from components.platform.settings import ROOT, Settings
 from components.platform.sources import modules_of, source_files
-from components.platform.store import Store, open_store
+from components.platform.store.publish import Store, open_store
+from components.platform.store.records import MANIFEST, ArtifactRef
 from features.declaration import Window
 from features.ground.field_docs import field_docs
 

@@ -12,7 +12,7 @@ from pipelines.show.terminal import show
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from components.platform.collect import Unused
+    from components.platform.store.collect import Unused
     from pipelines.record.runs import RecordedRun
 
 _COLOURS = {"success": "green", "running": "cyan", "failed": "red", "killed": "red"}
@@ -86,9 +86,9 @@ def gc(
     import shutil
     from datetime import UTC, datetime, timedelta
 
-    from components.platform.collect import inventory, stale_copies, unused
     from components.platform.settings import Settings
-    from components.platform.store import open_store
+    from components.platform.store.collect import inventory, stale_copies, unused
+    from components.platform.store.publish import open_store
     from components.train.unfinished import leftovers, remove_leftover
     from pipelines.record.references import references
 

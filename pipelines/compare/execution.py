@@ -14,9 +14,9 @@ from components.data.training_set import SPLITS, read_schema
 from components.judge.fit_lightgbm.config import FIT_SECONDS, LEAVES, VALIDATION
 from components.platform.contract import ComponentSpec
 from components.platform.execute import StageRequest, StageResult, execute
-from components.platform.records import ArtifactRef
 from components.platform.settings import Settings
-from components.platform.store import open_store
+from components.platform.store.publish import open_store
+from components.platform.store.records import ArtifactRef
 from components.rankers.tasks import tasks_of
 from components.train.train_ranker.config import EPOCH_SECONDS, PARAMETERS, EpochReport
 from features.declaration import Window

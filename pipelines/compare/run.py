@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from components.platform.errors import BadInputError, RankmillError, did_you_mean
-from components.platform.records import ArtifactRef
 from components.platform.settings import Settings
+from components.platform.store.records import ArtifactRef
 from pipelines.compare.execution import Bench, Trained
 from pipelines.compare.load import Comparison
 from pipelines.compare.record import Measured, Record, Row, Tried, describe_machine

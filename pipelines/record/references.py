@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from components.platform.collect import References
 from components.platform.errors import MissingError
 from components.platform.settings import Settings
+from components.platform.store.collect import References
 from pipelines.record.runs import RecordedRun, recorded_runs
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ from components.ingest.events_table import ANNOTATION
 from components.platform.artifacts import DataDocs, ModelVersion, OnnxModel, Promotion
 from components.platform.errors import ContractViolationError, GateRefusedError, ParityError, RankmillError
 from components.platform.execute import StageResult, run_folder
-from components.platform.records import ArtifactRef, Manifest
 from components.platform.settings import Settings
-from components.platform.store import Store, open_store
+from components.platform.store.publish import Store, open_store
+from components.platform.store.records import ArtifactRef, Manifest
 from pipelines.language.hiding import hidden, without_passwords
 from pipelines.run.task import Attempt, request_of
 from registry.gate.verdict import Verdict

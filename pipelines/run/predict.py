@@ -10,10 +10,10 @@ from typing import Any
 from components.platform.cache import Change, cache_key, changes, earlier_result, key_parts, nearest_run, told
 from components.platform.errors import RankmillError
 from components.platform.execute import load_function, validated_config
-from components.platform.records import StageRecord
 from components.platform.settings import Settings
 from components.platform.sources import modules_of, source_files
-from components.platform.store import Store, open_store
+from components.platform.store.publish import Store, open_store
+from components.platform.store.records import StageRecord
 from features.declaration import Window
 from pipelines.language.params import resolve_config, resolve_window
 from pipelines.language.plan import Plan, PlannedStage, Prediction

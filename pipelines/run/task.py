@@ -15,8 +15,8 @@ import psutil
 
 from components.platform.errors import BadInputError, MissingError, RankmillError
 from components.platform.execute import StageRequest, StageResult, execute
-from components.platform.records import ArtifactRef
 from components.platform.settings import Settings
+from components.platform.store.records import ArtifactRef
 from features.ground.library_errors import library_of, reason
 from pipelines.language import shape
 from pipelines.language.params import check_params, resolve_config, resolve_window

@@ -17,9 +17,9 @@ from components.platform.artifacts import EvaluationReport, Promotion
 from components.platform.cache import RUN, changes, nearest_run, told
 from components.platform.errors import RankmillError
 from components.platform.execute import StageResult, run_folder
-from components.platform.records import ArtifactRef
 from components.platform.settings import Settings
-from components.platform.store import Store, open_store
+from components.platform.store.publish import Store, open_store
+from components.platform.store.records import ArtifactRef
 from features.ground.files import write_durably
 from pipelines.language.check import load_plan
 from pipelines.language.hiding import hidden

@@ -13,7 +13,7 @@ from components.platform.artifacts import Artifact, ErrorMemory, EvaluationRepor
 from components.platform.errors import RankmillError
 from components.platform.execute import StageResult
 from components.platform.settings import Settings
-from components.platform.store import Store, open_store
+from components.platform.store.publish import Store, open_store
 from registry.evaluation import ALL, Cell, Evaluation, Interval
 from registry.gate.verdict import Verdict
 from registry.serving.contract import RegisteredVersion

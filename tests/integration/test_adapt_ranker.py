@@ -13,9 +13,9 @@ from components.data.training_set import read_encoded, read_schema
 from components.platform.artifacts import Ranker, TrainingSet
 from components.platform.errors import BadInputError
 from components.platform.execute import StageRequest, execute
-from components.platform.records import ArtifactRef
 from components.platform.settings import Settings
-from components.platform.store import open_store
+from components.platform.store.publish import open_store
+from components.platform.store.records import ArtifactRef
 from components.rankers.lora.adapter import load_adapter
 from components.train.adapt_ranker.config import ADAPTED
 from components.train.ranker_files import load_ranker

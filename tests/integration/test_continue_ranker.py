@@ -17,7 +17,7 @@ from components.platform.artifacts import Predecessor
 from components.platform.errors import BadInputError
 from components.platform.execute import StageRequest, StageResult, execute
 from components.platform.settings import Settings
-from components.platform.store import open_store
+from components.platform.store.publish import open_store
 from components.train.continue_ranker import component
 from components.train.continue_ranker.config import Continuation
 from components.train.continue_ranker.vocabulary import seen_in

@@ -21,9 +21,9 @@ from components.data.training_set import read_raw
 from components.platform.artifacts import Ranker, TrainingSet
 from components.platform.errors import BadInputError
 from components.platform.execute import StageResult
-from components.platform.records import ArtifactRef
 from components.platform.settings import Settings
-from components.platform.store import open_store
+from components.platform.store.publish import open_store
+from components.platform.store.records import ArtifactRef
 from registry.evaluation import Evaluation
 from registry.metrics import pcoc
 from registry.serving.answer import answer

@@ -19,9 +19,9 @@ from components.memory.refresh_error_memory.pointer import find_memory
 from components.platform.artifacts import Artifact, ErrorMemory, Ranker, TrainingSet
 from components.platform.errors import BadInputError, MissingError, RetryableError
 from components.platform.execute import StageRequest, StageResult, execute
-from components.platform.records import ArtifactRef
 from components.platform.settings import Settings
-from components.platform.store import open_store
+from components.platform.store.publish import open_store
+from components.platform.store.records import ArtifactRef
 from features.declaration import Window
 from registry.memory.error_memory import MemoryHeader, read_header
 from registry.memory.prequential import slot_bounds

@@ -18,9 +18,9 @@ from components.data.training_set import read_encoded, read_schema
 from components.platform.artifacts import OnnxModel, Ranker, TrainingSet
 from components.platform.errors import BadInputError, ParityError, RetryableError
 from components.platform.execute import StageResult
-from components.platform.records import ArtifactRef
 from components.platform.settings import Settings
-from components.platform.store import open_store
+from components.platform.store.publish import open_store
+from components.platform.store.records import ArtifactRef
 from components.train.ranker_files import load_ranker
 from registry.evaluation import Evaluation
 from registry.metrics import auc

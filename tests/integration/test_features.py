@@ -26,9 +26,9 @@ from components.data.training_set import SPLITS, read_encoded, read_raw, read_sc
 from components.platform.artifacts import EventsTable
 from components.platform.errors import BadInputError, ContractViolationError, RetryableError
 from components.platform.execute import StageRequest, StageResult, execute
-from components.platform.records import ArtifactRef
 from components.platform.settings import Settings
-from components.platform.store import open_store
+from components.platform.store.publish import open_store
+from components.platform.store.records import ArtifactRef
 from features.declaration import UNKNOWN, Window
 from features.definitions import load_definitions
 from features.encode import Encoder

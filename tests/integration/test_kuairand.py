@@ -14,7 +14,7 @@ from components.data.build_training_set.split import split_rows
 from components.ingest.ingest_kuairand.files import FOLDER
 from components.platform.execute import StageRequest, StageResult, execute
 from components.platform.settings import Settings
-from components.platform.store import open_store
+from components.platform.store.publish import open_store
 from features.declaration import Window
 from features.definitions import load_definitions
 from features.tables import compute_table

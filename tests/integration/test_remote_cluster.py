@@ -26,9 +26,9 @@ from components.platform.artifacts import TrainingSet
 from components.platform.contract import MLFLOW_RUN_ID
 from components.platform.errors import BadInputError, RetryableError
 from components.platform.execute import StageRequest, StageResult, execute
-from components.platform.records import ArtifactRef
 from components.platform.settings import Settings
-from components.platform.store import open_store
+from components.platform.store.publish import open_store
+from components.platform.store.records import ArtifactRef
 from components.train.train_ranker.ray_access import MODE, TOKEN, show_token
 from features.declaration import Window
 from tests.local_servers import free_port

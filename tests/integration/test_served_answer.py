@@ -18,7 +18,7 @@ from components.memory.refresh_error_memory.component import replayed
 from components.memory.refresh_error_memory.config import Config
 from components.platform.artifacts import OnnxModel, TrainingSet
 from components.platform.settings import Settings
-from components.platform.store import open_store
+from components.platform.store.publish import open_store
 from components.release.promote_model.rows import score_both
 from features.ground.errors import BadInputError
 from pipelines.cli.score import write_scores

@@ -20,9 +20,9 @@ from components.platform.artifacts import TrainingSet
 from components.platform.errors import BadInputError, RetryableError
 from components.platform.execute import StageRequest, StageResult, execute
 from components.platform.process_tree import ProcessTree
-from components.platform.records import ArtifactRef
 from components.platform.settings import Settings
-from components.platform.store import open_store
+from components.platform.store.publish import open_store
+from components.platform.store.records import ArtifactRef
 from components.train.ranker_files import load_ranker
 from components.train.train_ranker.config import Config, EpochReport
 from components.train.train_ranker.job import JOB, PROGRESS, TRAININGS, TrainingJob

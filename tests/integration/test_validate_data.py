@@ -24,9 +24,9 @@ from components.ingest.ingest_table.config import Config as Table
 from components.platform.artifacts import EventsTable
 from components.platform.errors import BadInputError, ContractViolationError
 from components.platform.execute import StageRequest, StageResult, execute
-from components.platform.records import ArtifactRef
 from components.platform.settings import Settings
-from components.platform.store import open_store
+from components.platform.store.publish import open_store
+from components.platform.store.records import ArtifactRef
 from features import suites
 from features.declaration import Window
 from tests.ingesting import MOVIELENS

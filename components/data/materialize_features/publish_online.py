@@ -23,7 +23,7 @@ from components.data.materialize_features.marker import (
 )
 from components.data.materialize_features.sentences import one_sentence
 from components.platform.settings import Settings
-from components.platform.store import open_store
+from components.platform.store.publish import open_store
 from features.declaration import Window
 from features.ground.files import locked
 from features.services.service import ServiceSnapshot

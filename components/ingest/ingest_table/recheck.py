@@ -7,7 +7,7 @@ from components.ingest.ingest_table.config import Config, Outputs
 from components.ingest.ingest_table.files import sources
 from components.platform.errors import MissingError
 from components.platform.settings import Settings
-from components.platform.store import open_store
+from components.platform.store.publish import open_store
 
 
 def files_are_unchanged(outputs: Outputs, config: Config, settings: Settings) -> str | None:

@@ -30,7 +30,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     from dataclasses import replace
 
     from components.judge.calibrate_ranker.measure import answered, cells_of, headline, own_curves
-    from components.platform.records import MANIFEST
+    from components.platform.store.records import MANIFEST
     from components.rankers.tasks import tasks_of
     from registry.serving.calibration import CALIBRATION, Calibration
     from registry.serving.served_model import ServedModel

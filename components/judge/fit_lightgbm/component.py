@@ -32,7 +32,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     from components.judge.evaluate_ranker.rows import judged
     from components.judge.fit_lightgbm.columns import columns_of
     from components.judge.fit_lightgbm.trees import fit, settings_of
-    from components.platform.records import sha256_json
+    from components.platform.store.records import sha256_json
     from components.rankers.tasks import tasks_of
     from registry.evaluation import ALL
     from registry.metrics import auc

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from components.platform.artifacts import ErrorMemory
 from components.platform.errors import RankmillError
 from components.platform.settings import Settings
-from components.platform.store import open_store
+from components.platform.store.publish import open_store
 
 if TYPE_CHECKING:
     from components.memory.refresh_error_memory.config import Config, Outputs

@@ -8,7 +8,7 @@ from pathlib import Path
 from components.platform.artifacts import EvaluationReport, ModelVersion
 from components.platform.contract import MLFLOW_RUN_ID, RunContext
 from components.platform.errors import BadInputError, MissingError, ParityError
-from components.platform.records import MANIFEST
+from components.platform.store.records import MANIFEST
 from components.release.register_model.config import Config, Inputs, Outputs
 from registry.evaluation import Evaluation
 from registry.gate.window import WINDOW_END

@@ -18,8 +18,8 @@ from components.platform.artifacts import Predecessor, Ranker
 from components.platform.catalog import catalog
 from components.platform.contract import RunContext
 from components.platform.errors import BadInputError
-from components.platform.records import MANIFEST
-from components.platform.store import Store, open_store
+from components.platform.store.publish import Store, open_store
+from components.platform.store.records import MANIFEST
 from components.train.take_champion.config import MODEL_VERSION, RANKER, TAKEN, Config, Inputs, Outputs, Taken
 from registry.champion.ledger import MOVES, Ledger
 from registry.serving.contract import RegisteredVersion

@@ -13,7 +13,7 @@ import pytest
 
 from components.platform.execute import StageResult
 from components.platform.settings import Settings
-from components.platform.store import open_store
+from components.platform.store.publish import open_store
 from pipelines.language.check import load_plan
 from pipelines.language.spec import Schedule
 from pipelines.record.runs import recorded_runs

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from components.platform.settings import Settings
-from components.platform.store import open_store
+from components.platform.store.publish import open_store
 from pipelines.record.runs import recorded_runs
 from tests.integration.airflow import probe
 from tests.integration.airflow.conftest import RANKMILL, World

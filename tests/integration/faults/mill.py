@@ -26,7 +26,7 @@ from components.platform.errors import RankmillError, RetryableError
 from components.platform.execute import StageResult
 from components.platform.settings import Settings
 from components.platform.sources import modules_of, source_digest, source_files
-from components.platform.store import DISCARDED, INCOMING, STAGE, Store, open_store
+from components.platform.store.publish import DISCARDED, INCOMING, STAGE, Store, open_store
 from pipelines.language.check import load_plan
 from pipelines.language.plan import Plan
 from pipelines.run.task import Attempt, run_stage

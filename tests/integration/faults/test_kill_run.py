@@ -22,7 +22,7 @@ import pytest
 
 from components.platform.errors import RankmillError
 from components.platform.settings import ROOT, Settings
-from components.platform.store import open_store
+from components.platform.store.publish import open_store
 from registry.champion.ledger import Ledger, pending
 from registry.champion.ledger import champion as recorded
 from registry.serving.served_model import ServedModel

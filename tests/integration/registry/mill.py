@@ -10,9 +10,9 @@ from typing import Any
 from components.data.training_set import read_raw
 from components.platform.artifacts import Artifact, EvaluationReport, OnnxModel, TrainingSet
 from components.platform.execute import StageRequest, StageResult, execute
-from components.platform.records import ArtifactRef
 from components.platform.settings import Settings
-from components.platform.store import open_store
+from components.platform.store.publish import open_store
+from components.platform.store.records import ArtifactRef
 from features.declaration import Window
 from registry.champion.ledger import Ledger
 from registry.evaluation import ALL, Cell, Evaluation, Interval

@@ -11,7 +11,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from components.platform.errors import BadInputError, RetryableError, StorageError
-from components.platform.store import Store
+from components.platform.store.publish import Store
 from features.ground.remote_files import open_files
 from registry.champion.ledger import Ledger
 

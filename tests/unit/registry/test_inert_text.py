@@ -26,9 +26,9 @@ from components.judge.simulate_policy.report import PolicyValue, Simulation
 from components.pages.embed import embedded
 from components.pages.plots import new_figure, save
 from components.platform.execute import StageResult
-from components.platform.records import ArtifactRef
 from components.platform.settings import ROOT
-from components.platform.store import Store
+from components.platform.store.publish import Store
+from components.platform.store.records import ArtifactRef
 from components.release.promote_model.page import render as verdict_page
 from features.declaration import Window
 from pipelines.compare.record import Data, Measured, Record, Row, Tried

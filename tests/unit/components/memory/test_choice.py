@@ -19,7 +19,7 @@ from components.memory.study_error_memory.shared_reads import Recorder
 from components.platform.artifacts import Ranker, TrainingSet
 from components.platform.execute import StageRequest, execute
 from components.platform.settings import Settings
-from components.platform.store import open_store
+from components.platform.store.publish import open_store
 from registry.memory.keys import row_keys
 from registry.memory.neighbours import Store
 from registry.memory.prequential import Stream, slot_bounds

@@ -18,9 +18,9 @@ from components.memory.study_error_memory.report import METRICS, VARIANTS, Study
 from components.platform.artifacts import Ranker, TrainingSet
 from components.platform.errors import BadInputError
 from components.platform.execute import StageRequest, execute
-from components.platform.records import ArtifactRef
 from components.platform.settings import Settings
-from components.platform.store import open_store
+from components.platform.store.publish import open_store
+from components.platform.store.records import ArtifactRef
 from components.train.ranker_files import load_ranker
 from features.declaration import Window
 from registry.memory.prequential import Stream, slot_bounds

@@ -12,11 +12,11 @@ import pytest
 from typer.testing import CliRunner
 
 import components.platform.execute as execution
-from components.platform.collect import References, inventory, stale_copies, unused
 from components.platform.errors import StorageError
 from components.platform.execute import StageRequest, StageResult, execute
 from components.platform.settings import Settings
-from components.platform.store import Store, open_store
+from components.platform.store.collect import References, inventory, stale_copies, unused
+from components.platform.store.publish import Store, open_store
 from features.declaration import Window
 from pipelines.cli import main as cli
 from pipelines.record import runs

@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 
 import components.platform.execute as execution
-import components.platform.store as storage
+import components.platform.store.publish as storage
 from components.platform.cache import cache_key, key_parts
 from components.platform.contract import ComponentConfig, ComponentSpec, Ports
 from components.platform.errors import BadInputError, MissingError, StorageError
 from components.platform.execute import StageRequest, StageResult, execute
 from components.platform.settings import Settings
 from components.platform.sources import source_files
-from components.platform.store import Store, open_store
+from components.platform.store.publish import Store, open_store
 from features.declaration import Window
 from tests.example_component import ADD, COUNT
 

@@ -14,9 +14,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from components.platform.artifacts import EventsTable, Ranker
 from components.platform.errors import MissingError, StorageError
-from components.platform.records import MANIFEST, StageRecord, content_digest
 from components.platform.settings import Settings
-from components.platform.store import Store, open_store
+from components.platform.store.publish import Store, open_store
+from components.platform.store.records import MANIFEST, StageRecord, content_digest
 from features.ground.files import sha256_file
 from features.ground.plain_names import FileName, FolderName, is_plain
 from registry.versions.seal import Seal

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from components.platform import catalog
 from components.platform.errors import BadInputError, MissingError
 from components.platform.settings import Settings
-from components.platform.store import open_store
+from components.platform.store.publish import open_store
 from components.train.train_ranker.config import EpochReport
 from pipelines.cli import main as cli
 from pipelines.compare.load import Comparison, load_comparison

@@ -72,7 +72,7 @@ def test_an_artifact_of_several_tables_names_each(plan: Plan, tmp_path: Path) ->
 
 def publish(records: Records, name: str, tables: dict[str, Path], texts: dict[str, str]) -> StageResult:
     """Publish binary files beside texts."""
-    from components.platform.store import open_store
+    from components.platform.store.publish import open_store
 
     draft = records.staged / name / "out"
     draft.mkdir(parents=True)

@@ -13,7 +13,7 @@ from rich.console import Console
 from components.platform.artifacts import Artifact, DataDocs, ErrorMemory, EvaluationReport, ModelVersion, Promotion
 from components.platform.execute import StageResult
 from components.platform.settings import Settings
-from components.platform.store import open_store
+from components.platform.store.publish import open_store
 from features.declaration import Window
 from pipelines.language.check import load_plan
 from pipelines.language.load import pipeline_path

@@ -15,7 +15,7 @@ from components.platform.artifacts import TrainingSet
 from components.platform.errors import MissingError
 from components.platform.execute import StageRequest, StageResult, execute
 from components.platform.settings import Settings
-from components.platform.store import open_store
+from components.platform.store.publish import open_store
 from features.declaration import Window
 from registry.evaluation import Evaluation
 from tests.trained import publish

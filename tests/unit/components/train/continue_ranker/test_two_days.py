@@ -15,9 +15,9 @@ import pytest
 from components.data.training_set import read_encoded, read_schema
 from components.platform.artifacts import TrainingSet
 from components.platform.execute import StageResult
-from components.platform.records import ArtifactRef
 from components.platform.settings import Settings
-from components.platform.store import open_store
+from components.platform.store.publish import open_store
+from components.platform.store.records import ArtifactRef
 from components.train.continue_ranker import component
 from components.train.continue_ranker.config import Continuation
 from components.train.take_champion import component as taking

@@ -17,7 +17,7 @@ from components.data.training_set import read_schema
 from components.platform.artifacts import Ranker, TrainingSet
 from components.platform.errors import BadInputError, MissingError
 from components.platform.settings import Settings
-from components.platform.store import Store, open_store
+from components.platform.store.publish import Store, open_store
 from components.train.take_champion.component import Found, _trained_until, find, find_ranker
 from components.train.take_champion.config import Taken
 from registry.champion.ledger import Ledger, Note

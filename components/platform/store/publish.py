@@ -24,9 +24,9 @@ from typing import Any
 
 from components.platform.artifacts import Artifact
 from components.platform.errors import BadInputError, StorageError
-from components.platform.records import MANIFEST, ArtifactRef, Manifest, StageRecord, content_digest, file_digests
 from components.platform.settings import Settings
-from components.platform.store_reader import STAGE, StoreReader
+from components.platform.store.reader import STAGE, StoreReader
+from components.platform.store.records import MANIFEST, ArtifactRef, Manifest, StageRecord, content_digest, file_digests
 from features.ground.files import is_gone, locked, write_durably
 
 USED = "used"

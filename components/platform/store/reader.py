@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from components.platform.artifacts import Artifact
 from components.platform.errors import MissingError, StorageError
-from components.platform.records import MANIFEST, ArtifactRef, Manifest, StageRecord, content_digest, files_below
+from components.platform.store.records import MANIFEST, ArtifactRef, Manifest, StageRecord, content_digest, files_below
 from features.ground.files import sha256_file
 from features.ground.plain_names import is_plain
 from features.ground.remote_files import local_path, name_below, open_files

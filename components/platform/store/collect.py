@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 
-from components.platform.records import StageRecord
-from components.platform.store import Store
+from components.platform.store.publish import Store
+from components.platform.store.records import StageRecord
 
 Place = tuple[str, str]
 """Component and key: where a stage lies in the store."""
