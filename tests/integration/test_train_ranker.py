@@ -35,7 +35,7 @@ pytestmark = pytest.mark.engine
 
 WINDOW = Window(start=datetime(2024, 1, 1, tzinfo=UTC), end=datetime(2024, 1, 31, tzinfo=UTC))
 SMALL = {"name": "esmm", "embedding_width": 8, "hidden": [32, 16]}
-LONG = {"ranker": SMALL, "epochs": 30, "patience": 30, "batch_size": 256, "workers": 2}
+LONG = {"ranker": SMALL, "epochs": 12, "patience": 12, "batch_size": 256, "workers": 2}
 """Long enough to be caught in the middle, short enough to be run to the end."""
 
 
@@ -149,7 +149,7 @@ def test_mlflow_has_every_epoch_the_parameters_and_the_curves(settings: Settings
     assert run.data.params["workers"] == "2"
     client = MlflowClient(tracking_uri=settings.tracking_uri)
     for name in ("validation_like_auc", "validation_love_given_like_log_loss", "train_loss"):
-        assert [m.step for m in client.get_metric_history(run.info.run_id, name)] == list(range(1, 31))
+        assert [m.step for m in client.get_metric_history(run.info.run_id, name)] == list(range(1, 13))
     assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["curves.png"]
 
 
