@@ -91,7 +91,7 @@ class Replay:
     tasks: dict[Name, TaskCompensation]
     """λ and verdict by feedback."""
     compensated: dict[str, Array]
-    """By feedback: float64 ``[N]``."""
+    """By feedback: float64 ``[N]``; rows of no slot keep the base model's prediction."""
 
 
 def slot_bounds(times: Array, slots: int) -> tuple[tuple[int, int], ...]:
@@ -165,7 +165,7 @@ def replay(
     candidates = sorted(grid)
     loss = {task: np.zeros(len(candidates)) for task in feedback}
     reports: list[SlotReport] = []
-    compensated = {task: np.empty(len(stream.times)) for task in feedback}
+    compensated = {task: np.array(stream.predicted[task], dtype=np.float64) for task in feedback}
     for begin, end in bounds:
         rows = slice(begin, end)
         labels = {task: np.asarray(stream.labels[task][rows], dtype=np.float64) for task in feedback}

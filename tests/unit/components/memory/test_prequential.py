@@ -245,3 +245,14 @@ def test_a_user_s_pair_in_one_slot_cannot_leak() -> None:
     )
     told = run(apart, grid=(0.9,), slots=2).compensated["like"][len(user) // 2 :]
     assert (auc(apart.labels["like"][len(user) // 2 :], told) or 1) < 0.1
+
+
+def test_rows_of_no_slot_keep_what_the_base_model_said() -> None:
+    stream, _ = drift(rows=1200)
+    some = slot_bounds(stream.times, 6)[1:3]
+    found = replay(
+        stream, empty(stream), ("like",), bounds=some, read_out=ReadOut(gamma=1.0), grid=(0.5,), funnel=False
+    ).compensated["like"]
+    outside = np.r_[0 : some[0][0], some[-1][1] : 1200]
+    assert (found[outside] == stream.predicted["like"][outside]).all() and len(outside) == 800
+    assert (found != stream.predicted["like"]).any()
