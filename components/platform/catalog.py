@@ -16,7 +16,7 @@ from components.platform.offers import read_offers
 ENTRY_POINTS = "rankmill.components"
 """Entry-point group of third-party components: name = ``package.config:COMPONENT``."""
 
-ROOMS: Mapping[str, tuple[str, ...]] = {
+FOLDERS: Mapping[str, tuple[str, ...]] = {
     "ingest": ("ingest_kuairand", "ingest_open_bandit", "ingest_household", "ingest_table"),
     "data": ("validate_data", "materialize_features", "build_training_set"),
     "train": ("take_champion", "train_ranker", "continue_ranker", "adapt_ranker"),
@@ -25,7 +25,7 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     "memory": ("refresh_error_memory", "study_error_memory"),
 }
 """Our own components by the folder of `components/` that holds them, along the flow."""
-BUILTIN = tuple(name for names in ROOMS.values() for name in names)
+BUILTIN = tuple(name for names in FOLDERS.values() for name in names)
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class Catalog(Mapping[str, ComponentSpec]):
 
 
 def _ours(name: str) -> ComponentSpec:
-    room = next(room for room, names in ROOMS.items() if name in names)
-    spec: ComponentSpec = importlib.import_module(f"components.{room}.{name}.config").COMPONENT
+    folder = next(folder for folder, names in FOLDERS.items() if name in names)
+    spec: ComponentSpec = importlib.import_module(f"components.{folder}.{name}.config").COMPONENT
     return spec
 
 

@@ -137,7 +137,7 @@ class RankerConfig(Registered):
         if cls is RankerConfig:
             made = handler.resolve_ref_schema(found)
             made |= _by_name(handler)
-            del made["additionalProperties"]
+            made.pop("additionalProperties", None)  # asked of one class by several fields, it is made once
         return found
 
     @classmethod

@@ -67,7 +67,7 @@ class ComparisonDraft(Draft[ComparisonSpec]):
     @property
     def tasks(self) -> list[str]:
         """Tasks of the training set; none where its stage declares no roles."""
-        roles = self.as_pipeline.config(self.spec.dataset) if self.dataset else None
+        roles = self.as_pipeline.configs.get(self.spec.dataset) if self.dataset else None
         return [task.name for task in tasks_of(roles.declaration())] if isinstance(roles, Roles) else []
 
     @cached_property

@@ -135,8 +135,12 @@ class PipelineDraft(Draft[PipelineSpec]):
         """Return the `with:` block of a stage with every parameter at its default, None without the stage."""
         return substitute(self.spec.stages[stage].with_, self.defaults) if stage in self.spec.stages else None
 
-    def config(self, stage: str) -> BaseModel | None:
-        """Return the config of a stage with every parameter at its default, or None when it is not valid."""
+    @cached_property
+    def configs(self) -> Mapping[str, BaseModel | None]:
+        """The config of every stage with every parameter at its default, or None where it is not valid."""
+        return {stage: self._config(stage) for stage in self.spec.stages}
+
+    def _config(self, stage: str) -> BaseModel | None:
         component = self.component(stage)
         if component is None or not isinstance(self.block("stages", stage).get("with", {}), dict):
             return None
@@ -203,7 +207,7 @@ class PipelineDraft(Draft[PipelineSpec]):
             for name in ready:
                 columns = {port: given.get(at, {}).get(out) for port, (at, out) in sources.get(name, {}).items()}
                 taken[name] = {port: known for port, known in columns.items() if known is not None}
-                component, config = self.component(name), self.config(name)
+                component, config = self.component(name), self.configs.get(name)
                 given[name] = component.flow.gives(config, taken[name]) if component and config is not None else {}
             sorter.done(*ready)
         return taken

@@ -123,7 +123,7 @@ def enum_choices_fit(draft: PipelineDraft) -> Iterator[Finding]:
 def names_mean_columns(draft: PipelineDraft) -> Iterator[Finding]:
     """What a config names is a column, a feature or a task of what is wired to the stage."""
     for name, stage, component in draft.stages():
-        config = draft.config(name)
+        config = draft.configs.get(name)
         if config is None or name not in draft.columns:
             continue
         by_param = references(stage.with_)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -16,15 +15,14 @@ from tests.unit.registry.tiny_models import write_model
 
 @pytest.fixture(scope="module")
 def initialised(tmp_path_factory: pytest.TempPathFactory, engines: Path) -> Settings:
-    """One home whose MLflow database exists; tests share it or copy it."""
+    """One home whose MLflow database exists, which tests share."""
     return ready(tmp_path_factory.mktemp("world") / "home", engines)
 
 
 @pytest.fixture
-def home(initialised: Settings, tmp_path: Path) -> Settings:
+def home(engines: Path, tmp_path: Path) -> Settings:
     """A home of its own with an empty, ready database."""
-    shutil.copytree(initialised.home, tmp_path / "home")
-    return Settings.at(tmp_path / "home")
+    return ready(tmp_path / "home", engines)
 
 
 @pytest.fixture
