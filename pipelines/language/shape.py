@@ -236,13 +236,14 @@ def describe(value: Any) -> str:
 
 
 @cache
-def _schema(model: type[BaseModel]) -> dict[str, Any]:
+def schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the JSON schema of a block."""
     return model.model_json_schema(by_alias=True)
 
 
 def valid_keys(model: type[BaseModel], where: KeyPath) -> set[str]:
     """Return the keys that a block at `where` may have, over every shape it could take there."""
-    root = _schema(model)
+    root = schema_of(model)
     nodes = _variants(root, root)
     for part in where:
         inner = []

@@ -20,7 +20,7 @@ from components.rankers.build import build_ranker
 from components.rankers.config import RankerConfig
 from components.rankers.registration import installed, offered, ours, registered
 from components.testing.ranker import example_schema
-from pipelines.language.shape import fit
+from pipelines.language.shape import fit, schema_of
 from pipelines.run.doctor import examine
 from tests.installed import install
 
@@ -69,7 +69,7 @@ Installer = Callable[..., None]
 
 
 def forget() -> None:
-    for cached in (catalog, installed, offered):
+    for cached in (catalog, installed, offered, schema_of):
         cached.cache_clear()
     sources.forget()
     for name in [name for name in sys.modules if name.startswith("zz_")]:
