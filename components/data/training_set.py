@@ -25,20 +25,16 @@ USER = "__user"
 
 @dataclass(frozen=True)
 class EncodedSplit:
-    """One split as arrays that point into the file.
-
-    Attributes:
-        features: by field: int64 ``[rows]``, float32 ``[rows]`` or int64 ``[rows, length]``.
-        labels: by feedback: float32 ``[rows]``, 0 or 1.
-        domain: int64 ``[rows]`` codes.
-        user: int64 ``[rows]`` codes.
-        pages: the mapped file, or None for arrays in memory.
-    """
+    """One split as arrays that point into the file."""
 
     features: dict[str, np.ndarray[Any, Any]]
+    """By field: int64 ``[rows]``, float32 ``[rows]`` or int64 ``[rows, length]``."""
     labels: dict[str, np.ndarray[Any, Any]]
+    """By feedback: float32 ``[rows]``, 0 or 1."""
     domain: np.ndarray[Any, Any]
+    """int64 ``[rows]`` codes."""
     user: np.ndarray[Any, Any]
+    """int64 ``[rows]`` codes."""
     pages: mmap.mmap | None = None
 
     def let_go(self) -> None:

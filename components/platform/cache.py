@@ -34,19 +34,15 @@ SOURCE = "source"
 
 @dataclass(frozen=True)
 class Change:
-    """One difference between two runs of a component.
-
-    Attributes:
-        kind: what sort of thing differs.
-        name: file, config key or input; empty for the component and the window.
-        old: its value or digest before; None when it was not there.
-        new: now; None when it is gone.
-    """
+    """One difference between two runs of a component."""
 
     kind: Kind
     name: str
+    """File, config key or input; empty for the component and the window."""
     old: str | None
+    """Its value or digest before; None when it was not there."""
     new: str | None
+    """Now; None when it is gone."""
 
     def __str__(self) -> str:
         """Return one clause."""

@@ -18,35 +18,27 @@ Role = Literal["user", "item", "timestamp", "feedback", "domain", "key", "other"
 
 @dataclass(frozen=True)
 class Column:
-    """One column.
-
-    Attributes:
-        dtype: its type as Feast names it, such as ``int64`` or ``array<string>``; ``timestamp`` for a time, empty
-            where it is not known.
-        role: what it is for.
-        kind: how a training set encodes it where that was said, such as ``elapsed``.
-        auxiliary: whether a ranker does not read it unless it is asked for by name.
-    """
+    """One column."""
 
     dtype: str = ""
+    """Its type as Feast names it, such as ``int64`` or ``array<string>``; ``timestamp`` for a time, empty where it is
+    not known."""
     role: Role = "other"
     kind: str = ""
+    """How a training set encodes it where that was said, such as ``elapsed``."""
     auxiliary: bool = False
+    """Whether a ranker does not read it unless it is asked for by name."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of an artifact.
-
-    Attributes:
-        known: by name.
-        whole: whether there are no others.
-        tasks: probabilities that a ranker of these rows predicts; empty where that is not known.
-    """
+    """The columns of an artifact."""
 
     known: Mapping[str, Column] = field(default_factory=dict)
     whole: bool = True
+    """Whether there are no others."""
     tasks: tuple[str, ...] = ()
+    """Probabilities that a ranker of these rows predicts; empty where that is not known."""
 
     def absent(self, name: str) -> str | None:
         """Return ``no column 'x' (did you mean 'y'?)`` when there is certainly no such column, else None."""
@@ -73,17 +65,13 @@ def family(dtype: str) -> str:
 
 @dataclass(frozen=True)
 class Fault:
-    """A name in a config that means nothing.
-
-    Attributes:
-        where: path of keys below `with:`.
-        message: one sentence: what is wrong and what to do.
-        at: whether the value is wrong or its key.
-    """
+    """A name in a config that means nothing."""
 
     where: tuple[str | int, ...]
+    """Path of keys below `with:`."""
     message: str
     at: Literal["value", "key"] = "value"
+    """Whether the value is wrong or its key."""
 
 
 def _nothing(config: Any, inputs: Mapping[str, Columns]) -> Mapping[str, Columns]:
@@ -96,16 +84,13 @@ def _no_fault(config: Any, inputs: Mapping[str, Columns]) -> Iterable[Fault]:
 
 @dataclass(frozen=True)
 class Flow:
-    """What a component knows about columns from its config alone. Imports nothing heavy.
-
-    Attributes:
-        gives: called as ``(config, inputs)`` with what is known of its inputs by port; returns what is known of its
-            outputs by port.
-        asks: called alike; returns what in the config names something that the inputs do not have.
-    """
+    """What a component knows about columns from its config alone. Imports nothing heavy."""
 
     gives: Callable[[Any, Mapping[str, Columns]], Mapping[str, Columns]] = _nothing
+    """Called as ``(config, inputs)`` with what is known of its inputs by port; returns what is known of its outputs by
+    port."""
     asks: Callable[[Any, Mapping[str, Columns]], Iterable[Fault]] = _no_fault
+    """Called alike; returns what in the config names something that the inputs do not have."""
 
 
 UNKNOWN = Flow()

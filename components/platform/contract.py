@@ -38,47 +38,39 @@ class NoInputs(Ports):
 
 @dataclass(frozen=True)
 class ComponentSpec:
-    """Everything a plan, a schema and a DAG need to know about a component, without its libraries.
-
-    Attributes:
-        name: `verb_noun`, the word after `uses:`.
-        version: raised when the same input and config may give another output.
-        summary: one sentence for listings and task docs.
-        config: model of the `with:` block.
-        inputs: model of the `in:` block.
-        outputs: model of what the stage publishes.
-        entrypoint: ``package.module:function`` of `run`, imported only when the stage runs.
-        cacheable: False when the result depends on state outside the artifacts (a registry, a store).
-        windowed: whether the run's window is part of the input.
-        sources: packages whose source belongs to the cache key besides what the code imports of this tree: those it
-            loads by name, or reads data files from.
-        recheck: ``package.module:function`` called on a cache hit as ``(outputs, config, settings)``;
-            it returns why the cached result no longer holds outside the store, or None. Light imports.
-        after_publish: ``package.module:function`` called as ``(outputs, config, settings)`` once the
-            outputs exist in the store, also when they came from the cache: it tells the outside world
-            where they are (a pointer in a registry), so that no pointer can name what was never
-            published, or what they hold (an online store). It must give the same result when called again, and may
-            return a line for the run's notes. Not called for a stage that a run only takes from the store. Light
-            imports.
-        flow: which columns it publishes and asks for, as far as its config tells; by default nothing is known.
-        package: name and version of the installed package that it comes from, which the catalogue fills in and
-            which belong to the cache key; empty for a component of ours.
-    """
+    """Everything a plan, a schema and a DAG need to know about a component, without its libraries."""
 
     name: str
+    """`verb_noun`, the word after `uses:`."""
     version: str
+    """Raised when the same input and config may give another output."""
     summary: str
     config: type[ComponentConfig]
     inputs: type[Ports]
     outputs: type[Ports]
     entrypoint: str
+    """``package.module:function`` of `run`, imported only when the stage runs."""
     cacheable: bool = True
+    """False when the result depends on state outside the artifacts (a registry, a store)."""
     windowed: bool = False
+    """Whether the run's window is part of the input."""
     sources: tuple[str, ...] = ()
+    """Packages whose source belongs to the cache key besides what the code imports of this tree: those it loads by
+    name, or reads data files from."""
     recheck: str = ""
+    """``package.module:function`` called on a cache hit as ``(outputs, config, settings)``; it returns why the cached
+    result no longer holds outside the store, or None. Light imports."""
     after_publish: str = ""
+    """``package.module:function`` called as ``(outputs, config, settings)`` once the outputs exist in the store, also
+    when they came from the cache: it tells the outside world where they are (a pointer in a registry), so that no
+    pointer can name what was never published, or what they hold (an online store). It must give the same result when
+    called again, and may return a line for the run's notes. Not called for a stage that a run only takes from the
+    store. Light imports."""
     flow: Flow = UNKNOWN
+    """Which columns it publishes and asks for, as far as its config tells; by default nothing is known."""
     package: str = ""
+    """Name and version of the installed package that it comes from, which the catalogue fills in and which belong to
+    the cache key; empty for a component of ours."""
 
     @property
     def identity(self) -> str:
@@ -98,38 +90,31 @@ class ComponentSpec:
 
 @dataclass(frozen=True)
 class RunContext:
-    """What a running stage may use besides its inputs and config.
-
-    Attributes:
-        settings: where stores, trackers and data live.
-        pipeline: name of the pipeline, or ``component`` when run alone.
-        stage: name of the stage.
-        run_id: id of the pipeline run.
-        window: ``[start, end)`` of the run. A component that reads rows from outside also leaves out those stored at
-            its `known_until` or later.
-        scratch: local directory that is deleted when the stage ends.
-        kept: local directory of this run and stage that outlives a failure: put there what a reader
-            of the error needs to see (a failed data-docs page), and name it in the error.
-        key: cache key of the stage.
-        notes: lines about what was produced; the run's table shows them. Append through `note`.
-        annotations: facts about this run (an MLflow run id) that travel in the outputs' manifests
-            but are not part of their digest. Add through `annotate`.
-        no_news: outputs that say the same as before, though they are made anew. Add through `says_no_news`.
-    """
+    """What a running stage may use besides its inputs and config."""
 
     settings: Settings
     pipeline: str
+    """Name of the pipeline, or ``component`` when run alone."""
     stage: str
     run_id: str
     window: Window
+    """``[start, end)`` of the run. A component that reads rows from outside also leaves out those stored at its
+    `known_until` or later."""
     scratch: Path
+    """Local directory that is deleted when the stage ends."""
     kept: Path
+    """Local directory of this run and stage that outlives a failure: put there what a reader of the error needs to see
+    (a failed data-docs page), and name it in the error."""
     key: str
     fetch: Callable[[Artifact], Path]
     read_annotations: Callable[[Artifact], dict[str, str]]
     notes: list[str] = field(default_factory=list)
+    """Lines about what was produced; the run's table shows them. Append through `note`."""
     annotations: dict[str, str] = field(default_factory=dict)
+    """Facts about this run (an MLflow run id) that travel in the outputs' manifests but are not part of their digest.
+    Add through `annotate`."""
     no_news: set[str] = field(default_factory=set)
+    """Outputs that say the same as before, though they are made anew. Add through `says_no_news`."""
 
     def draft(self, name: str) -> Path:
         """Return a new empty local directory for the output `name`."""

@@ -29,16 +29,13 @@ T = TypeVar("T", bound=Named)
 
 @dataclass(frozen=True)
 class Offers(Generic[T]):
-    """What installed packages offer.
-
-    Attributes:
-        usable: by name what can be used.
-        refused: by name one sentence why it cannot be used: its package is broken, or two claim the name; a name of
-            ours is here only when a package claims it as well.
-    """
+    """What installed packages offer."""
 
     usable: Mapping[str, T]
+    """By name what can be used."""
     refused: Mapping[str, str]
+    """By name one sentence why it cannot be used: its package is broken, or two claim the name; a name of ours is here
+    only when a package claims it as well."""
 
 
 def read_offers(

@@ -20,29 +20,21 @@ from features.ground.files import sha256_file
 
 @dataclass(frozen=True)
 class Beside:
-    """Marks a text of a config as a path that is relative to the pipeline's file.
-
-    Attributes:
-        strict: whether the file must exist in that folder or below it; otherwise the path may also be absolute, a
-            pattern or a URL, and need not exist before the stage runs.
-        suffix: end of the texts that are paths; others are names of something else. Every text is one when empty.
-    """
+    """Marks a text of a config as a path that is relative to the pipeline's file."""
 
     strict: bool
+    """Whether the file must exist in that folder or below it; otherwise the path may also be absolute, a pattern or a
+    URL, and need not exist before the stage runs."""
     suffix: str = ""
+    """End of the texts that are paths; others are names of something else. Every text is one when empty."""
 
 
 @dataclass(frozen=True)
 class Marked:
-    """A marked text of a block.
-
-    Attributes:
-        where: its path of keys below the block.
-        text: what is written.
-        mark: how it is marked.
-    """
+    """A marked text of a block."""
 
     where: tuple[str | int, ...]
+    """Its path of keys below the block."""
     text: str
     mark: Beside
 

@@ -60,13 +60,10 @@ class Settings:
     """Locations of everything that outlives a run."""
 
     home: Path
-    """Folder of the embedded engines."""
     data: Path
-    """Raw data sets."""
     artifacts: str
     """fsspec URI of the artifact store."""
     tracking_uri: str
-    """MLflow tracking and registry URI."""
     mlflow_artifacts: str
     """Where MLflow keeps files when it is embedded."""
     feast: Path
@@ -74,9 +71,7 @@ class Settings:
     ledger: str
     """fsspec URI of the promotion ledger."""
     runs: Path
-    """Folder of run records."""
     airflow_home: Path
-    """Airflow's own folder."""
     ray_address: str | None = None
     """Address of a Ray cluster, or None for a local one that ends with its task."""
 

@@ -40,15 +40,12 @@ class SequenceEncoder(nn.Module, ABC):
 
 @dataclass(frozen=True)
 class FieldVectors:
-    """The fields of B rows after the sequence encoders.
-
-    Attributes:
-        vectors: float32 ``[B, F, d]``, one row per embedded field; histories as their encoder's vectors.
-        extra: float32 ``[B, N]``: numbers, and encoder outputs whose width is no multiple of d.
-    """
+    """The fields of B rows after the sequence encoders."""
 
     vectors: Tensor
+    """float32 ``[B, F, d]``, one row per embedded field; histories as their encoder's vectors."""
     extra: Tensor
+    """float32 ``[B, N]``: numbers, and encoder outputs whose width is no multiple of d."""
 
 
 class Interaction(nn.Module, ABC):

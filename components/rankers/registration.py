@@ -54,17 +54,12 @@ class Registered(ComponentConfig):
 
 @dataclass(frozen=True)
 class Offer:
-    """A ranker or a part of another package.
-
-    Attributes:
-        name: its name in YAML.
-        config: its class.
-        package: name and version of the package.
-    """
+    """A ranker or a part of another package."""
 
     name: str
     config: type[Registered]
     package: str = ""
+    """Name and version of the package."""
 
     @property
     def code(self) -> str:

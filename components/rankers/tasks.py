@@ -13,17 +13,14 @@ LOGIT = "_logit"
 
 
 class Task(Frozen):
-    """One predicted probability.
-
-    Attributes:
-        name: output name.
-        label: feedback that is predicted.
-        given: feedback that a row must have to be judged; None judges every impression.
-    """
+    """One predicted probability."""
 
     name: Name
+    """Output name."""
     label: Name
+    """Feedback that is predicted."""
     given: Name | None = None
+    """Feedback that a row must have to be judged; None judges every impression."""
 
 
 def tasks_of(declaration: Declaration) -> tuple[Task, ...]:

@@ -57,15 +57,11 @@ Example = Callable[[Mapping[str, Path]], Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Tried:
-    """A stage that ran by itself.
-
-    Attributes:
-        result: what `execute` returned.
-        outputs: local folder of each output, digests checked.
-    """
+    """A stage that ran by itself."""
 
     result: execute.StageResult
     outputs: Mapping[str, Path]
+    """Local folder of each output, digests checked."""
 
     @property
     def digests(self) -> dict[str, str]:
@@ -120,15 +116,12 @@ def _given(store: Store, name: str, kind: type[Artifact], staged: Path) -> Artif
 
 
 class ComponentDeclaration:
-    """What must hold of a component without any data.
-
-    Attributes:
-        component: what is checked.
-        readme: its page; README.md beside its `config.py`, or one folder up, when None.
-    """
+    """What must hold of a component without any data."""
 
     component: ClassVar[ComponentSpec]
+    """What is checked."""
     readme: ClassVar[Path | None] = None
+    """Its page; README.md beside its `config.py`, or one folder up, when None."""
 
     def test_it_is_named_verb_noun_and_says_what_it_does(self) -> None:
         """The name is two words or more, the summary one sentence."""

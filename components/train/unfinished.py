@@ -19,16 +19,11 @@ from features.ground.files import locked
 
 @dataclass(frozen=True)
 class Leftover:
-    """The folder of a training that nobody has touched for a while.
-
-    Attributes:
-        folder: where its checkpoints lie.
-        used: when a file in it was last written.
-        bytes: what it takes.
-    """
+    """The folder of a training that nobody has touched for a while."""
 
     folder: Path
     used: datetime
+    """When a file in it was last written."""
     bytes: int
 
 

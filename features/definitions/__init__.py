@@ -19,22 +19,16 @@ from features.readable import require_readable
 
 @dataclass(frozen=True)
 class Definitions:
-    """Feast objects of one or more modules, and the recipe behind each source.
-
-    Attributes:
-        entities: `feast.Entity` objects.
-        views: `feast.FeatureView` objects; their batch sources are `feast.FileSource` with a path
-            relative to the folder of a `FeatureTables` artifact.
-        services: `feast.FeatureService` objects.
-        recipes: by source name.
-        origin: where they are defined, for errors.
-    """
+    """Feast objects of one or more modules, and the recipe behind each source."""
 
     entities: tuple[Any, ...]
     views: tuple[Any, ...]
+    """`feast.FeatureView` objects; their batch sources are `feast.FileSource` with a path relative to the folder of a
+    `FeatureTables` artifact."""
     services: tuple[Any, ...]
     recipes: dict[str, Recipe]
     origin: str = "features/definitions/"
+    """Where they are defined, for errors."""
 
     def service(self, name: str) -> Any:
         """Return a feature service.

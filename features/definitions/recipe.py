@@ -21,32 +21,26 @@ class Profile:
     known from signup or from the catalogue, so even the first impression may use them. A changed
     attribute gives one more row at the impression that first carried it, so an old impression never
     sees a new value.
-
-    Attributes:
-        key: column of the entity's id.
-        columns: event columns that are attributes of the key.
-        log: which log of the events table is read.
     """
 
     key: str
+    """Column of the entity's id."""
     columns: tuple[str, ...]
+    """Event columns that are attributes of the key."""
     log: str = IMPRESSIONS
+    """Which log of the events table is read."""
 
 
 @dataclass(frozen=True)
 class Rate:
-    """A smoothed share of positives: ``(positives + weight · prior) / (impressions + weight)``.
-
-    Attributes:
-        feedback: label column.
-        prior: rate of a key without impressions; a constant, because one computed from the data
-            would tell early rows about later labels.
-        weight: impressions that the prior counts for.
-    """
+    """A smoothed share of positives: ``(positives + weight · prior) / (impressions + weight)``."""
 
     feedback: str
     prior: float
+    """Rate of a key without impressions; a constant, because one computed from the data would tell early rows about
+    later labels."""
     weight: float = 10.0
+    """Impressions that the prior counts for."""
 
 
 @dataclass(frozen=True)
@@ -54,28 +48,23 @@ class History:
     """The newest events of a key, most recent first, one feature per listed column, position by position.
 
     Events of one timestamp are ordered by the first column, so that its largest value comes first.
-
-    Attributes:
-        columns: by feature name the event column to list, such as the item id; a time is listed as int64 µs
-            since 1970 UTC, a missing label as 0.
-        length: most events kept.
     """
 
     columns: Mapping[str, str]
+    """By feature name the event column to list, such as the item id; a time is listed as int64 µs since 1970 UTC, a
+    missing label as 0."""
     length: int = 50
+    """Most events kept."""
 
 
 @dataclass(frozen=True)
 class Sum:
-    """What a column added up to in the last days of a key, its newest event included.
-
-    Attributes:
-        column: event column of numbers; whole ones add up exactly. A missing one counts as 0.
-        days: length of the span, open at its start and closed at the newest event.
-    """
+    """What a column added up to in the last days of a key, its newest event included."""
 
     column: str
+    """Event column of numbers; whole ones add up exactly. A missing one counts as 0."""
     days: int
+    """Length of the span, open at its start and closed at the newest event."""
 
 
 @dataclass(frozen=True)
@@ -87,21 +76,16 @@ class Activity:
     (float64, between its last two timestamps, null before the second) and the history. `created_timestamp` is the
     latest one among the events counted, so a row that arrived late is invisible, with everything built on it, until
     it had arrived.
-
-    Attributes:
-        key: column of the entity's id.
-        prefix: first part of the feature names.
-        rates: smoothed rate per feedback.
-        sums: rolling sums.
-        history: columns to list, or None.
-        log: which log of the events table is read.
     """
 
     key: str
+    """Column of the entity's id."""
     prefix: str
+    """First part of the feature names."""
     rates: tuple[Rate, ...] = ()
     history: History | None = None
     log: str = IMPRESSIONS
+    """Which log of the events table is read."""
     sums: tuple[Sum, ...] = ()
 
     @property

@@ -14,15 +14,12 @@ LISTED = 8
 
 
 class RankmillError(Exception):
-    """An error a user can act on: one sentence with what, where and what to do.
-
-    Attributes:
-        exit_code: exit status of a command or child process that ends with this error.
-        retryable: whether running the same thing again may succeed.
-    """
+    """An error a user can act on: one sentence with what, where and what to do."""
 
     exit_code = 2
+    """Exit status of a command or child process that ends with this error."""
     retryable = False
+    """Whether running the same thing again may succeed."""
 
 
 class BadInputError(RankmillError):

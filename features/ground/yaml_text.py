@@ -63,38 +63,31 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Words:
-    """What the sentences about one kind of file say.
-
-    Attributes:
-        file: what one file holds, such as ``pipeline``.
-        twice: about a key that stands twice; ``{line}`` is where ``{key}`` stood first.
-        advice: the likely cause of broken syntax, from its line; None where the line does not tell.
-    """
+    """What the sentences about one kind of file say."""
 
     file: str
+    """What one file holds, such as ``pipeline``."""
     twice: str = "key {key} is here twice, first in line {line}: keep one"
+    """About a key that stands twice; ``{line}`` is where ``{key}`` stood first."""
     advice: Callable[[str], str | None] = lambda line: None
+    """The likely cause of broken syntax, from its line; None where the line does not tell."""
 
 
 @dataclass
 class YamlText:
-    """A parsed file.
-
-    Attributes:
-        lines: its lines.
-        value: nested dicts, lists, texts, numbers, booleans and None; None when nothing could be read.
-        keys: where each key stands, by key path.
-        values: where each value stands, by key path; empty when the file holds nothing.
-        mistakes: what was wrong already while reading.
-        doubtful: paths whose value was refused while reading; later complaints about them are noise.
-    """
+    """A parsed file."""
 
     lines: tuple[str, ...]
     value: Any = None
+    """Nested dicts, lists, texts, numbers, booleans and None; None when nothing could be read."""
     keys: dict[KeyPath, Span] = field(default_factory=dict)
+    """Where each key stands, by key path."""
     values: dict[KeyPath, Span] = field(default_factory=dict)
+    """Where each value stands, by key path; empty when the file holds nothing."""
     mistakes: list[Mistake] = field(default_factory=list)
+    """What was wrong already while reading."""
     doubtful: list[KeyPath] = field(default_factory=list)
+    """Paths whose value was refused while reading; later complaints about them are noise."""
 
     def span(self, where: KeyPath, *, key: bool = False) -> Span:
         """Return the place of a value or of its key; of the nearest block around it where it has none."""

@@ -44,17 +44,14 @@ class TextFeature:
 
 @dataclass(frozen=True)
 class TextService:
-    """What the text tells about a service.
-
-    Attributes:
-        keys: entity key columns and their dtypes; None where one of them is not told.
-        features: by name; None where one of them is not told.
-        recipes: of the views' sources, by source, as far as they are told.
-    """
+    """What the text tells about a service."""
 
     keys: Mapping[str, str] | None
+    """Entity key columns and their dtypes; None where one of them is not told."""
     features: Mapping[str, TextFeature] | None
+    """By name; None where one of them is not told."""
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
+    """Of the views' sources, by source, as far as they are told."""
 
 
 def told(service: str, file: Path | None = None) -> TextService | None:

@@ -38,9 +38,7 @@ class Trained:
     """A trained ranker, or a judged baseline, on one training set."""
 
     result: StageResult
-    """What the stage returned."""
     validation: dict[str, float]
-    """AUC by task."""
     score: float
     """Mean validation AUC over the feedback: what a grid is decided by."""
 
@@ -50,13 +48,10 @@ class Bench:
     """Everything that the runs of one comparison share."""
 
     comparison: Comparison
-    """What to run."""
     settings: Settings
-    """Where stores live."""
     moment: datetime
     """The time the pipeline's window is for."""
     run_id: str
-    """Id of this comparison run."""
 
     def params(self, seed: int) -> dict[str, Any]:
         """Return the pipeline's params for a seed."""

@@ -22,7 +22,6 @@ class Comparison:
     """A checked comparison."""
 
     spec: ComparisonSpec
-    """The file's content."""
     plan: Plan
     """The pipeline that builds the training set."""
     stages: tuple[PlannedStage, ...]

@@ -27,9 +27,7 @@ class Outcome:
     failures: dict[str, str]
     """By entry, the sentence that ended it."""
     cached: int
-    """Trainings that came from the store."""
     trainings: int
-    """All trainings."""
 
 
 @dataclass

@@ -23,11 +23,9 @@ class Spread:
     """Values over seeds."""
 
     mean: float
-    """Their mean."""
     std: float | None
     """Their standard deviation (divided by n − 1); None for one value."""
     count: int
-    """How many."""
 
 
 def spread(values: Sequence[float | None]) -> Spread | None:

@@ -37,7 +37,6 @@ class Document(YamlText):
     """A parsed pipeline file."""
 
     path: Path = field(kw_only=True)
-    """The file."""
 
     def problems(self, findings: Iterable[Finding] = ()) -> list[Problem]:
         """Return what was wrong while reading, and findings at their places, but those that reading put in doubt."""

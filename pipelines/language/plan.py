@@ -35,7 +35,6 @@ class PlannedStage:
     name: str
     """Stage name, also the Airflow task id."""
     component: ComponentSpec
-    """What runs."""
     config: dict[str, Any]
     """The `with:` block as written, `${params.x}` references unresolved."""
     wires: tuple[Wire, ...]
@@ -43,15 +42,12 @@ class PlannedStage:
     upstream: tuple[str, ...]
     """Stages that must succeed first (wires and `after`), sorted."""
     group: str | None
-    """Task group, or None."""
     retries: int
     """Tries after the first."""
     retry_delay: timedelta
     """Wait between tries."""
     timeout: timedelta | None
-    """Longest run, or None."""
     cache: CacheMode
-    """Cache mode."""
     line: int
     """Line of the stage in the YAML file."""
     start: Start = "cache"
@@ -63,7 +59,6 @@ class Prediction:
     """What one stage would do in a run that starts now."""
 
     stage: str
-    """Its name."""
     state: Literal["hit", "miss", "runs", "missing"]
     """`hit` comes from the store; `miss` runs because its key is new or its result no longer holds; `runs` runs
     whatever the store has, or cannot be known before an earlier stage ran; `missing` was to be taken from the store,
@@ -71,7 +66,6 @@ class Prediction:
     key: str | None
     """Cache key, or None when it depends on a stage that has yet to run."""
     why: str
-    """One clause."""
     changes: tuple[Change, ...]
     """How it differs from the most similar earlier run; empty when nothing is known to."""
     seconds: float | None
@@ -83,9 +77,7 @@ class Plan:
     """A checked pipeline, and what a run of it would do where that was looked up."""
 
     spec: PipelineSpec
-    """The file's content."""
     path: Path
-    """The file."""
     stages: tuple[PlannedStage, ...]
     """In topological order; ties by position in the file."""
     window: Window | None = None

@@ -22,7 +22,6 @@ class Finding:
     where: KeyPath
     """Path of the value, or of the nearest block that exists."""
     message: str
-    """One sentence."""
     at: Literal["value", "key"] = "value"
     """Whether the caret points at the value or at its key."""
     otherwise: KeyPath = ()
@@ -36,11 +35,9 @@ class Problem:
     path: str
     """The file as it is shown."""
     line: int
-    """From 1."""
     column: int
     """From 1, in characters."""
     message: str
-    """One sentence: what is wrong and what to do."""
     source: str = field(default="", compare=False)
     """The line itself, without its end."""
     width: int = field(default=1, compare=False)

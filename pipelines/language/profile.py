@@ -38,7 +38,6 @@ class Profile(Draft[ProfileSpec]):
     """A checked profile; references unresolved."""
 
     document: Document
-    """The file, with the place of every key."""
 
     @property
     def variables(self) -> dict[str, tuple[KeyPath, str]]:

@@ -36,40 +36,28 @@ Model = TypeVar("Model", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Failure:
-    """What ended the run.
-
-    Attributes:
-        stage: name of the stage, empty when it was none.
-        message: one sentence.
-        exit_code: exit status that tells its kind.
-    """
+    """What ended the run."""
 
     stage: str
+    """Name of the stage, empty when it was none."""
     message: str
     exit_code: int
 
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """What a run came to.
-
-    Attributes:
-        plan: the pipeline.
-        run_id: id of the DAG run.
-        folder: run record: one JSON file per finished stage, `run.log`, and what failed stages kept.
-        seconds: duration.
-        results: what the finished stages returned, in the order of the plan.
-        failure: what went wrong, or None.
-        again: command that continues the run; empty when there is nothing to continue.
-    """
+    """What a run came to."""
 
     plan: Plan
     run_id: str
     folder: Path
+    """Run record: one JSON file per finished stage, `run.log`, and what failed stages kept."""
     seconds: float
     results: tuple[StageResult, ...]
+    """What the finished stages returned, in the order of the plan."""
     failure: Failure | None
     again: str = ""
+    """Command that continues the run; empty when there is nothing to continue."""
 
     @property
     def exit_code(self) -> int:
@@ -149,29 +137,22 @@ class RunEnd(Frozen):
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """A run as its folder tells it.
-
-    Attributes:
-        start: what it set out to do.
-        folder: its folder.
-        results: what its finished stages returned, in the order of its stages.
-        state: how it stands.
-        seconds: how long it took, or its stages together where nobody timed the run.
-        told: one line: what went wrong, or what the last stage made.
-        pinned: whether `rankmill gc` must keep what it made.
-        failures: last failure of each stage that has no result.
-        again: command that continues it; empty when there is none, or it ran under a scheduler.
-    """
+    """A run as its folder tells it."""
 
     start: RunStart
     folder: Path
     results: tuple[StageResult, ...]
+    """What its finished stages returned, in the order of its stages."""
     state: State
     seconds: float
     told: str
+    """One line: what went wrong, or what the last stage made."""
     pinned: bool
+    """Whether `rankmill gc` must keep what it made."""
     failures: tuple[StageFailure, ...] = ()
+    """Last failure of each stage that has no result."""
     again: str = ""
+    """Command that continues it; empty when there is none, or it ran under a scheduler."""
 
     @property
     def report(self) -> Path | None:

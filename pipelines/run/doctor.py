@@ -36,17 +36,12 @@ LEAST_FREE = 2 << 30
 
 @dataclass(frozen=True)
 class Check:
-    """One finding.
-
-    Attributes:
-        name: what was looked at.
-        passed: whether it is fit.
-        found: what was seen, and what to do where it is not.
-    """
+    """One finding."""
 
     name: str
     passed: bool
     found: str
+    """What was seen, and what to do where it is not."""
 
 
 def rooms_problem(root: Path) -> str | None:

@@ -36,87 +36,63 @@ Severity = Literal["error", "warn"]
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table, or a table of an artifact that holds several.
-
-    Attributes:
-        name: its name.
-        type: Arrow type, or ``struct`` for a table.
-        columns: columns of the table, none for a column.
-    """
+    """A column of a table, or a table of an artifact that holds several."""
 
     name: str
     type: str
+    """Arrow type, or ``struct`` for a table."""
     columns: tuple[Column, ...] = ()
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """One data set in one version.
-
-    Attributes:
-        name: ``pipeline.stage.output``, with the file's name for a raw file.
-        kind: kind of artifact, or `RAW`.
-        version: digest of the content.
-        uri: where it lies; empty for a raw file.
-        columns: of its Parquet files.
-        model: what registry or gate said about a model; empty for all else.
-    """
+    """One data set in one version."""
 
     name: str
+    """``pipeline.stage.output``, with the file's name for a raw file."""
     kind: str
     version: str
+    """Digest of the content."""
     uri: str = ""
     columns: tuple[Column, ...] = ()
+    """Of its Parquet files."""
     model: Mapping[str, Any] = field(default_factory=dict)
+    """What registry or gate said about a model; empty for all else."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One rule about the table that a stage read.
-
-    Attributes:
-        expectation: its name.
-        column: column or columns it is about; None for the whole table.
-        passed: whether it holds.
-        severity: `warn` stops nothing.
-        found: what was found where it does not hold.
-    """
+    """One rule about the table that a stage read."""
 
     expectation: str
     column: str | None
+    """Column or columns it is about; None for the whole table."""
     passed: bool
     severity: Severity
+    """`warn` stops nothing."""
     found: str
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a gate or a check said.
-
-    Attributes:
-        facts: `kind` (`gate`, `contract`, `parity`), `answer`, `reason` and figures, as JSON values.
-        checks: of a contract: every rule.
-    """
+    """What a gate or a check said."""
 
     facts: Mapping[str, Any]
+    """`kind` (`gate`, `contract`, `parity`), `answer`, `reason` and figures, as JSON values."""
     checks: tuple[Check, ...] = ()
+    """Of a contract: every rule."""
 
 
 @dataclass(frozen=True)
 class Lineage:
-    """What one stage of one run read and made.
-
-    Attributes:
-        inputs: what it read.
-        outputs: what it made; none when it failed.
-        facts: about the run of the stage: component, window, cache key, whether it came from the store.
-        answer: what its gate or check said, refusals too; None for a stage that judges nothing.
-    """
+    """What one stage of one run read and made."""
 
     inputs: tuple[DataSet, ...]
     outputs: tuple[DataSet, ...]
     facts: Mapping[str, Any]
+    """About the run of the stage: component, window, cache key, whether it came from the store."""
     answer: Answer | None = None
+    """What its gate or check said, refusals too; None for a stage that judges nothing."""
 
 
 def lineage_of(

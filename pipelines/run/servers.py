@@ -43,15 +43,10 @@ _POLL = 0.5
 
 @dataclass(frozen=True)
 class Server:
-    """One process to start.
-
-    Attributes:
-        name: what it is called; also its log's name.
-        command: program and arguments.
-        healthy: whether it answers.
-    """
+    """One process to start."""
 
     name: str
+    """What it is called; also its log's name."""
     command: tuple[str, ...]
     healthy: Callable[[], bool]
 

@@ -26,27 +26,21 @@ from pipelines.record.runs import RunStart, write_failure, write_start
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try at one stage of one run.
-
-    Attributes:
-        plan: the pipeline.
-        stage: the stage.
-        run_id: id of the DAG run.
-        conf: params given when the run was triggered; scheduled runs give none.
-        moment: time the run is for: its logical date, or when it was to start if it has none.
-        upstream: what the stages that this one reads returned, by stage name.
-        number: 1 for the first try.
-        of: tries allowed.
-    """
+    """One try at one stage of one run."""
 
     plan: Plan
     stage: PlannedStage
     run_id: str
     conf: Mapping[str, Any]
+    """Params given when the run was triggered; scheduled runs give none."""
     moment: datetime
+    """Time the run is for: its logical date, or when it was to start if it has none."""
     upstream: Mapping[str, StageResult]
+    """What the stages that this one reads returned, by stage name."""
     number: int = 1
+    """1 for the first try."""
     of: int = 1
+    """Tries allowed."""
 
 
 class Observer(Protocol):
@@ -63,11 +57,7 @@ class Observer(Protocol):
 
 
 class InterruptedRunError(BaseException):
-    """The run was told to stop. Not an `Exception`: no component may swallow it.
-
-    Attributes:
-        number: signal that stopped it.
-    """
+    """The run was told to stop, by signal `number`. Not an `Exception`: no component may swallow it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}")
@@ -77,9 +67,7 @@ class InterruptedRunError(BaseException):
 class Process:
     """What this process does with its stages: who watches them, and whether they were told to stop.
 
-    Attributes:
-        observer: told about every stage, or None under a scheduler.
-        stopped_by: signal that ended the run; no stage starts after it.
+    `observer` is None under a scheduler; no stage starts once `stopped_by` holds a signal.
     """
 
     def __init__(self) -> None:

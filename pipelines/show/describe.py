@@ -17,18 +17,14 @@ OWN = object()
 
 @dataclass(frozen=True)
 class ConfigRow:
-    """One key of a config.
-
-    Attributes:
-        key: dotted path inside `with:`.
-        type: what it takes, in words.
-        default: its default as YAML; None when the key must be given.
-        description: what it means.
-    """
+    """One key of a config."""
 
     key: str
+    """Dotted path inside `with:`."""
     type: str
+    """What it takes, in words."""
     default: str | None
+    """Its default as YAML; None when the key must be given."""
     description: str
 
 

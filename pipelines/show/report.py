@@ -56,7 +56,6 @@ class Shown:
 
     stage: str
     what: str
-    """What a reader finds there."""
     file: Path
     page: Markup | None
     image: str

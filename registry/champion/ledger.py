@@ -148,7 +148,6 @@ class Former:
     """A champion of the past."""
 
     version: int
-    """Its number in the registry of that time."""
     digest: str
     """Its content; empty when somebody else registered it."""
     registry: str = ""

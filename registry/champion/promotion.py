@@ -52,7 +52,6 @@ class Request:
     actor: str
     """A user, or ``pipeline:<name>``."""
     reason: str
-    """One clause."""
     run_id: str = ""
     """Id of the pipeline run, empty by hand."""
     evidence: Evidence | None = None

@@ -96,9 +96,7 @@ class Memory:
     """An error memory that can be asked."""
 
     header: MemoryHeader
-    """See `MemoryHeader`."""
     store: Store
-    """What was written."""
     centre: Array
     """float64 ``[H]``, subtracted from `hidden` in a key; zeros without centring."""
 

@@ -28,9 +28,7 @@ class Exact:
     """Rows in the order of their hashes. `write` and `forget` replace the arrays."""
 
     choice: ExactStore
-    """Neighbours, capacity and threshold."""
     width: int
-    """Width of a key."""
     seed: int
     """Seed of the hashes that choose the sample."""
     keys: Array

@@ -87,7 +87,6 @@ class Replay:
     """What a replay leaves: one report per slot, the outcome per task, and every compensated prediction."""
 
     slots: tuple[SlotReport, ...]
-    """Reports in order of time."""
     tasks: dict[Name, TaskCompensation]
     """λ and verdict by feedback."""
     compensated: dict[str, Array]

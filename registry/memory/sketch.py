@@ -64,7 +64,6 @@ class Sketch:
     """Sums per array and bucket. `write` and `forget` change the arrays in place; all else leaves them alone."""
 
     shape: SketchShape
-    """Where keys fall."""
     count: Array
     """float64 ``[m, 2^L]``, rows written (exact below 2^53 without decay)."""
     label: dict[str, Array]

@@ -39,7 +39,6 @@ class Group:
     """A part of the input that is taken away as one."""
 
     name: str
-    """What a reader calls it; names are unique."""
     fields: tuple[str, ...]
     """Graph inputs that it consists of, or, with an `attribute`, that its events consist of."""
     attribute: str | None = None
@@ -53,9 +52,7 @@ class Effects:
     """What each group did to one task."""
 
     task: str
-    """Output of the graph."""
     groups: tuple[str, ...]
-    """Names, G of them."""
     logit: Floats
     """float64 ``[B]``, the graph's answer to the whole rows."""
     delta: Floats

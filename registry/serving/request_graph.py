@@ -42,7 +42,6 @@ class RequestGraph:
     once: tuple[str, ...]
     """Fields that come in one row."""
     session: onnxruntime.InferenceSession
-    """Open onnxruntime session."""
 
     @classmethod
     def open(cls, model: ServedModel, provider: Provider = "auto", threads: int | None = None) -> RequestGraph:

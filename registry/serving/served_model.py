@@ -47,13 +47,9 @@ class ServedModel:
     """A graph with the encoder and the contract that belong to it."""
 
     contract: ModelContract
-    """Inputs, tasks, roles and training window."""
     encoder: Encoder
-    """Raw columns to graph inputs."""
     session: onnxruntime.InferenceSession
-    """Open onnxruntime session."""
     directory: Path
-    """Where the files lie."""
     calibration: Calibration | None = None
     """Curves by domain, and the value of a conversion; None answers as the graph does."""
     label: str = ""

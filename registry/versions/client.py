@@ -71,7 +71,6 @@ class Registry:
     """The registered models behind one tracking URI."""
 
     tracking_uri: str
-    """MLflow tracking and registry URI."""
     artifact_root: str | None = None
     """URI of the folder for files when MLflow is embedded."""
 

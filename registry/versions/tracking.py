@@ -27,7 +27,6 @@ class TrackedRun:
 
     tracking_uri: str
     run_id: str
-    """MLflow's id."""
 
     def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Add figures by name.

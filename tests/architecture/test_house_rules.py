@@ -33,6 +33,18 @@ def test_a_file_is_small_and_opens_with_what_it_answers(path: Path) -> None:
         assert "?" in docstring.partition("\n\n")[0], "the first paragraph says which question the file answers"
 
 
+def test_a_field_is_documented_below_itself() -> None:
+    """One form for models and dataclasses: a text below the field, never a list in the docstring of the class."""
+    found = {}
+    for path in (path for path in FILES if "ingest" not in path.parts):
+        classes = [
+            node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.ClassDef)
+        ]
+        if names := [node.name for node in classes if "Attributes:\n" in (ast.get_docstring(node) or "")]:
+            found[path.relative_to(ROOT).as_posix()] = names
+    assert found == {}
+
+
 def test_no_module_is_named_after_a_library() -> None:
     assert [path for path in FILES if path.stem in LIBRARIES] == []
 

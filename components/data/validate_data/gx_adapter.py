@@ -39,23 +39,18 @@ _OPERATORS = {"in": "IN", "not in": "NOT_IN"}
 
 @dataclass(frozen=True)
 class Finding:
-    """What the engine says about one rule.
-
-    Attributes:
-        rule: the rule.
-        passed: whether it holds.
-        checked: rows looked at.
-        rows: numbers of the rows that break it, ascending; empty for a figure of a column or table.
-        observed: the figure found, as text; empty for a rule about rows.
-        problem: why it could not be checked, or empty.
-    """
+    """What the engine says about one rule."""
 
     rule: Expectation
     passed: bool
     checked: int
+    """Rows looked at."""
     rows: tuple[int, ...] = ()
+    """Numbers of the rows that break it, ascending; empty for a figure of a column or table."""
     observed: str = ""
+    """The figure found, as text; empty for a rule about rows."""
     problem: str = ""
+    """Why it could not be checked, or empty."""
 
 
 def check(

@@ -17,15 +17,11 @@ class ColumnProfile:
     """One column in figures; smallest and largest are lengths for a list, texts are compared as texts."""
 
     name: str
-    """Column."""
     kind: str
     """Arrow type."""
     nulls: float
-    """Share of nulls."""
     smallest: str
-    """Least value as text; empty when all are null."""
     largest: str
-    """Greatest value as text."""
     distinct: int
     """Number of different values without null; of different elements for a list."""
 

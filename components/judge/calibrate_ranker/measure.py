@@ -26,7 +26,6 @@ class Answered:
     """What the graph answers to a split, and what came true."""
 
     split: Measured
-    """Which."""
     table: pa.Table
     """Its raw rows."""
     rows: Judged

@@ -34,19 +34,15 @@ class Scored:
     """Who gave which answers to which rows."""
 
     name: str
-    """Who answered, as the page calls it."""
     model_digest: str
-    """Digest of what answered."""
     dataset_digest: str
     """Digest of the training set that the rows are a split of."""
     provider: str
-    """What computed the answers."""
     rows: Judged
     """Labels, users, domains."""
     scores: Mapping[str, np.ndarray[Any, Any]]
     """``[rows]`` probabilities by task."""
     tasks: Sequence[Task]
-    """Tasks to judge."""
     domains: tuple[str, ...]
     """Domain values, each a row of the report."""
 

@@ -22,7 +22,6 @@ class Columns:
     """The splits as matrices."""
 
     names: tuple[str, ...]
-    """Columns, in order."""
     categories: tuple[int, ...]
     """Positions of the columns that are categories."""
     values: dict[str, Matrix]

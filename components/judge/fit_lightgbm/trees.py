@@ -19,7 +19,6 @@ class Fitted:
     """One task's trees and their answers."""
 
     text: str
-    """The trees in LightGBM's own text format."""
     trees: int
     """Trees kept."""
     leaves: int

@@ -26,15 +26,12 @@ class Judge:
     """Everything that the groups of rows have in common."""
 
     model: ServedModel
-    """The ranker."""
     config: Config
-    """Policies, reward models, clipping, resampling."""
     reward: str
     """Label."""
     reference: pl.DataFrame
     """Reference log, as `read_reference` returns it."""
     progress: Callable[[str], None]
-    """Told how far scoring is."""
 
     def group(self, name: str, table: pa.Table, log: pa.Table) -> list[PolicyValue]:
         """Return the value of every policy on the rows of one group.

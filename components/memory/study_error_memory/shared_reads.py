@@ -23,7 +23,6 @@ class Read:
     rows: int
     """Rows that the store stood for."""
     neighbours: Neighbours
-    """Of the slot's rows."""
 
 
 @dataclass
@@ -66,7 +65,6 @@ class Player:
     """A store that answers what another one did over the same slots with the same ρ; it holds nothing itself."""
 
     reads: list[Read]
-    """What the other found, slot by slot."""
     nearest: int | None = None
     """How many of each row's neighbours to answer; all when left out."""
     rows: int = 0

@@ -16,17 +16,13 @@ Place = tuple[str, str]
 
 @dataclass(frozen=True)
 class Stored:
-    """One stage in the store.
-
-    Attributes:
-        place: where it lies.
-        record: what it made; None when it was never completed.
-        used: when it was made, or last taken from the store; None where the store cannot tell.
-    """
+    """One stage in the store."""
 
     place: Place
     record: StageRecord | None
+    """What it made; None when it was never completed."""
     used: datetime | None
+    """When it was made, or last taken from the store; None where the store cannot tell."""
 
     @property
     def target(self) -> Place:
@@ -36,33 +32,25 @@ class Stored:
 
 @dataclass(frozen=True)
 class References:
-    """What must stay.
-
-    Attributes:
-        uris: artifacts that runs or the registry name.
-        digests: contents that the registry names.
-        roots: contents that stay with everything they were made from.
-    """
+    """What must stay."""
 
     uris: frozenset[str]
+    """Artifacts that runs or the registry name."""
     digests: frozenset[str]
+    """Contents that the registry names."""
     roots: frozenset[str]
+    """Contents that stay with everything they were made from."""
 
 
 @dataclass(frozen=True)
 class Unused:
-    """A stage that may go.
-
-    Attributes:
-        place: where it lies.
-        kinds: what it made; empty when it was never completed.
-        used: when it was made or last taken from the store.
-        bytes: what it takes.
-    """
+    """A stage that may go."""
 
     place: Place
     kinds: tuple[str, ...]
+    """What it made; empty when it was never completed."""
     used: datetime | None
+    """When it was made or last taken from the store."""
     bytes: int
 
 

@@ -17,23 +17,20 @@ from features.declaration import FIRST, PADDING, UNKNOWN, FieldSpec
 
 @dataclass(frozen=True)
 class EmbeddedFields:
-    """The inputs of a batch of B rows as vectors of width d; fields keep the order of the schema.
-
-    Attributes:
-        stacked: all C categorical fields, float32 ``[B, C, d]``.
-        categorical: by field, float32 ``[B, d]``, views of `stacked`.
-        sequences: by field, float32 ``[B, L, d]``; positions that hold padding are zero.
-        masks: by sequence field, float32 ``[B, L]``: 1 where there is an event, 0 where there is padding.
-        numeric: by field, float32 ``[B, n]``: n is 1 for a number, the width for a vector.
-        elapsed: by field, float32 ``[B, L]`` seconds from an event to the request, below 0 where none is visible.
-    """
+    """The inputs of a batch of B rows as vectors of width d; fields keep the order of the schema."""
 
     stacked: Tensor
+    """All C categorical fields, float32 ``[B, C, d]``."""
     categorical: dict[str, Tensor]
+    """By field, float32 ``[B, d]``, views of `stacked`."""
     sequences: dict[str, Tensor]
+    """By field, float32 ``[B, L, d]``; positions that hold padding are zero."""
     masks: dict[str, Tensor]
+    """By sequence field, float32 ``[B, L]``: 1 where there is an event, 0 where there is padding."""
     numeric: dict[str, Tensor]
+    """By field, float32 ``[B, n]``: n is 1 for a number, the width for a vector."""
     elapsed: dict[str, Tensor]
+    """By field, float32 ``[B, L]`` seconds from an event to the request, below 0 where none is visible."""
 
 
 class FieldEmbedding(nn.Module):

@@ -24,19 +24,16 @@ FADES = (1 / 24, 30.0)
 
 @dataclass(frozen=True)
 class Sight:
-    """Which context token sees which, and from how far.
-
-    Attributes:
-        closed: float32 ``[B, 1, T, T]``, 0 where the token of the row may read that of the column, else −1e30.
-        apart: float32 ``[B, 1, T, T]`` days between the two; 0 with a static token.
-        closed_to_now: float32 ``[B, 1, 1, T]``, the same for a candidate, whose time is the request's.
-        ago: float32 ``[B, 1, 1, T]`` days from the token to the request; 0 for a static token.
-    """
+    """Which context token sees which, and from how far."""
 
     closed: Tensor
+    """float32 ``[B, 1, T, T]``, 0 where the token of the row may read that of the column, else −1e30."""
     apart: Tensor
+    """float32 ``[B, 1, T, T]`` days between the two; 0 with a static token."""
     closed_to_now: Tensor
+    """float32 ``[B, 1, 1, T]``, the same for a candidate, whose time is the request's."""
     ago: Tensor
+    """float32 ``[B, 1, 1, T]`` days from the token to the request; 0 for a static token."""
 
     @classmethod
     def of(cls, elapsed: Tensor, statics: int, causal: bool) -> Sight:

@@ -30,19 +30,16 @@ TIME_FEATURES = KNOTS + 2 * len(CYCLES)
 
 @dataclass(frozen=True)
 class Layout:
-    """Which field feeds which token; names keep the order of the schema.
-
-    Attributes:
-        streams: per channel, the elapsed field and the sequences that it times.
-        vectors: fields of dated vectors, each a token of its own, with their widths.
-        static: fields of the user and of the request: one token.
-        candidate: fields of the item and of the request: one token per candidate.
-    """
+    """Which field feeds which token; names keep the order of the schema."""
 
     streams: tuple[tuple[str, tuple[str, ...]], ...]
+    """Per channel, the elapsed field and the sequences that it times."""
     vectors: tuple[tuple[str, int], ...]
+    """Fields of dated vectors, each a token of its own, with their widths."""
     static: tuple[str, ...]
+    """Fields of the user and of the request: one token."""
     candidate: tuple[str, ...]
+    """Fields of the item and of the request: one token per candidate."""
 
     @classmethod
     def of(cls, schema: RankerSchema) -> Layout:

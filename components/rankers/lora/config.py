@@ -26,20 +26,17 @@ class LoraConfig(ComponentConfig):
 
 
 class AdapterHeader(Frozen):
-    """What an adapter belongs to; `adapter.json` beside `adapter.safetensors`.
-
-    Attributes:
-        base: digest of the weights that it was trained on; it fits no others.
-        domain: whose rows it was trained on.
-        lora: its shape.
-        layers: linear layers that it changes, sorted.
-        rows: fields whose embedding rows it changes, sorted.
-        parameters: numbers that were trained.
-    """
+    """What an adapter belongs to; `adapter.json` beside `adapter.safetensors`."""
 
     base: str
+    """Digest of the weights that it was trained on; it fits no others."""
     domain: str
+    """Whose rows it was trained on."""
     lora: LoraConfig
+    """Its shape."""
     layers: tuple[str, ...]
+    """Linear layers that it changes, sorted."""
     rows: tuple[Name, ...]
+    """Fields whose embedding rows it changes, sorted."""
     parameters: int
+    """Numbers that were trained."""

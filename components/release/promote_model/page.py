@@ -46,11 +46,9 @@ class _View:
     every: str
     """The domain that stands for all rows."""
     drawn: bool
-    """Whether any difference is drawn as a bar."""
     compared: bool
     fewest: int
     most: int
-    """Resamples behind the intervals."""
 
 
 def render(verdict: Verdict) -> str:

@@ -14,13 +14,7 @@ from features.encode import Encoder, FittedField
 
 @dataclass(frozen=True)
 class Described:
-    """A ranker without its weights.
-
-    Attributes:
-        config: its block.
-        schema: its inputs and roles.
-        encoder: its encoding.
-    """
+    """A ranker without its weights."""
 
     config: RankerConfig
     schema: RankerSchema

@@ -24,43 +24,32 @@ VALUE, DAY = "value", "day"
 
 @dataclass(frozen=True)
 class Seen:
-    """What the training rows hold.
-
-    Attributes:
-        tables: by table, each distinct value and the last UTC day it was read on, int32 days since 1970-01-01.
-        today: day of the latest row.
-    """
+    """What the training rows hold."""
 
     tables: Mapping[str, pl.DataFrame]
+    """By table, each distinct value and the last UTC day it was read on, int32 days since 1970-01-01."""
     today: int
+    """Day of the latest row."""
 
 
 @dataclass(frozen=True)
 class Known:
-    """What the predecessor knew.
-
-    Attributes:
-        encoder: its encoder.
-        last_seen: by table, int32 ``[values]`` days since 1970-01-01, in the order of the vocabulary.
-    """
+    """What the predecessor knew."""
 
     encoder: Encoder
     last_seen: Mapping[str, np.ndarray[Any, Any]]
+    """By table, int32 ``[values]`` days since 1970-01-01, in the order of the vocabulary."""
 
 
 @dataclass(frozen=True)
 class Grown:
-    """The vocabularies of today.
-
-    Attributes:
-        encoder: what training, evaluation and serving encode with.
-        last_seen: see `Known`.
-        tables: counts per vocabulary, sorted by name.
-    """
+    """The vocabularies of today."""
 
     encoder: Encoder
     last_seen: dict[str, np.ndarray[Any, Any]]
+    """See `Known`."""
     tables: tuple[TableGrowth, ...]
+    """Counts per vocabulary, sorted by name."""
 
 
 def seen_in(rows: Path, encoder: Encoder, time: str) -> Seen:

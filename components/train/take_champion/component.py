@@ -29,12 +29,7 @@ from registry.versions.database import initialise
 
 @dataclass(frozen=True)
 class Found:
-    """A champion's ranker.
-
-    Attributes:
-        version: the registered version.
-        ranker: its ranker in the artifact store.
-    """
+    """A champion's ranker."""
 
     version: RegisteredVersion
     ranker: Ranker

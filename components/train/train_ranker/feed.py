@@ -31,19 +31,15 @@ AHEAD = 2
 
 @dataclass(frozen=True)
 class Window:
-    """Rows that are in memory together, and the steps that train on them.
-
-    Attributes:
-        blocks: half-open ranges of rows, in the order in which they are read.
-        first_step: number of its first step in the epoch, from 0.
-        rows: how many rows.
-        batch: rows of a step; the last may have fewer.
-    """
+    """Rows that are in memory together, and the steps that train on them."""
 
     blocks: tuple[tuple[int, int], ...]
+    """Half-open ranges of rows, in the order in which they are read."""
     first_step: int
+    """Number of its first step in the epoch, from 0."""
     rows: int
     batch: int
+    """Rows of a step; the last may have fewer."""
 
     @property
     def steps(self) -> int:
@@ -133,46 +129,36 @@ def _tensor(values: NDArray[np.generic], at: Indices | slice, device: torch.devi
 
 @dataclass(frozen=True)
 class Batch:
-    """This worker's part of one step.
-
-    Attributes:
-        step: number of the step in the epoch, from 1.
-        rows: rows of the step over all workers.
-        mine: of which this worker has so many; 0 when there are more workers than rows.
-        features: by field, on the device; empty when there is no row.
-        labels: by feedback, on the device.
-    """
+    """This worker's part of one step."""
 
     step: int
+    """Number of the step in the epoch, from 1."""
     rows: int
+    """Rows of the step over all workers."""
     mine: int
+    """Of which this worker has so many; 0 when there are more workers than rows."""
     features: dict[str, Tensor]
+    """By field, on the device; empty when there is no row."""
     labels: dict[str, Tensor]
+    """By feedback, on the device."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What an epoch reads.
-
-    Attributes:
-        batch: rows of a step over all workers.
-        seed: of the run.
-        in_memory: most rows of a window.
-        rank: this worker.
-        world: workers.
-        device: where batches go.
-        unknown: share of ids shown as unknown.
-        ids: fields whose ids are.
-    """
+    """What an epoch reads."""
 
     batch: int
+    """Rows of a step over all workers."""
     seed: int
     in_memory: int
+    """Most rows of a window."""
     rank: int
     world: int
     device: torch.device
     unknown: float = 0.0
+    """Share of ids shown as unknown."""
     ids: tuple[str, ...] = ()
+    """Fields whose ids are."""
 
 
 @contextmanager

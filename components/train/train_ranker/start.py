@@ -41,27 +41,23 @@ _WEIGHT = "embedding.weight"
 
 @dataclass(frozen=True)
 class Start:
-    """What the loop trains, and on what.
-
-    Attributes:
-        ranker: the module, on the CPU.
-        training: rows it learns from.
-        validation: rows that choose the epoch.
-        base: the ranker before it learns anything here, judged as epoch 0; None when there is none.
-        keeps_base: whether epoch 0 may be the best: the ranker that trains is then `base`.
-        adapter: what is written beside the weights when an adapter trains.
-        optimiser: values that the optimiser starts with; None starts without any.
-        ids: fields whose values have a row of their own, so that others are unknown; read where some are shown so.
-    """
+    """What the loop trains, and on what."""
 
     ranker: RankerModule
     training: EncodedSplit
+    """Rows it learns from."""
     validation: EncodedSplit
+    """Rows that choose the epoch."""
     base: RankerModule | None = None
+    """The ranker before it learns anything here, judged as epoch 0; None when there is none."""
     keeps_base: bool = False
+    """Whether epoch 0 may be the best: the ranker that trains is then `base`."""
     adapter: AdapterHeader | None = None
+    """What is written beside the weights when an adapter trains."""
     optimiser: dict[str, Tensor] | None = None
+    """Values that the optimiser starts with; None starts without any."""
     ids: tuple[str, ...] = ()
+    """Fields whose values have a row of their own, so that others are unknown; read where some are shown so."""
 
 
 def start_of(job: TrainingJob, schema: RankerSchema) -> Start:

@@ -39,7 +39,6 @@ class Draft(Generic[Spec]):
     """A file on its way to what it describes."""
 
     path: Path
-    """The file."""
     written: Any
     """Its content as it stands there."""
     sound: Any

@@ -37,11 +37,9 @@ class Training:
     """A ranker, and the roles of the columns that it will be trained on."""
 
     draft: PipelineDraft
-    """The pipeline."""
     stage: str
     """Stage with the `ranker:` block."""
     ranker: RankerConfig
-    """The block."""
     dataset: str
     """Stage that declares the roles."""
     roles: Roles
