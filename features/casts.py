@@ -18,12 +18,6 @@ _EXACT = {16: 1 << 11, 32: 1 << 24, 64: 1 << 53}
 def as_dtype(column: pa.ChunkedArray, name: str, dtype: str, time: bool = False) -> pa.Array:
     """Return a column as the encoder reads it: texts, int64, float64, timestamps, or lists of them, in one array.
 
-    Args:
-        column: what came in.
-        name: its name, for the message.
-        dtype: Feast dtype that it was learned as.
-        time: whether it was learned as a time, which then only a time can be.
-
     Raises:
         BadInputError: the type cannot be read as that dtype, or a value would become another one.
     """

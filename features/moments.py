@@ -45,9 +45,6 @@ def fences(values: Floats) -> tuple[float, float]:
 
     The bulk is the shortest interval with nearly all distinct values: a sentinel is one value however many rows hold
     it, while the tail of a skewed number has many and stays.
-
-    Args:
-        values: finite float64, at least one.
     """
     distinct = np.unique(values)
     outside = max(min(_FEW, (distinct.size - 1) // 2), int(distinct.size * _SHARE))

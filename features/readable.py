@@ -42,11 +42,6 @@ VIEW_REFUSED = {
 def require_readable(entities: Sequence[Any], views: Sequence[Any], services: Sequence[Any]) -> None:
     """Check that everything the objects say is followed offline and online.
 
-    Args:
-        entities: `feast.Entity` objects.
-        views: views of the definitions.
-        services: `feast.FeatureService` objects.
-
     Raises:
         BadInputError: a view, source, field, service or projection says something that is not read.
     """

@@ -31,13 +31,7 @@ def style_title(panel: Any) -> None:
 
 
 def style_slots(panel: Any, title: str, *, last: bool) -> None:
-    """Title a panel over slots of time: whole numbers below, lines across, and words where it is the last of a column.
-
-    Args:
-        panel: axes with one point per slot.
-        title: what is drawn.
-        last: whether no panel follows below.
-    """
+    """Title a panel over slots of time: whole numbers below, lines across, words below the last of a column."""
     from matplotlib.ticker import MaxNLocator
 
     panel.set_title(title, fontsize=10, loc="left")

@@ -62,12 +62,7 @@ def key_parts(
 ) -> dict[str, str]:
     """Return the named parts of a stage's cache key.
 
-    Args:
-        spec: the component.
-        config: canonical JSON value of its validated config.
-        inputs: digest of each input.
-        window: the run's window; it counts only for windowed components.
-        sources: digest of each source file that the result depends on; of those on disk when None.
+    Sources that are None are read from disk.
 
     Returns:
         ``component``, ``source``, ``config.<key>`` per config key, ``input.<name>`` per input, and
@@ -150,14 +145,7 @@ def without(parts: Mapping[str, str], *names: str) -> dict[str, str]:
 def changes(
     old: StageRecord, parts: Mapping[str, str], config: Mapping[str, Any], sources: Mapping[str, str]
 ) -> tuple[Change, ...]:
-    """Return how an earlier run of a component differs from what would run now.
-
-    Args:
-        old: record of the earlier run.
-        parts: named parts of the key now.
-        config: canonical JSON value of the config now.
-        sources: digest of each source file now, as `source_files` gives them.
-    """
+    """Return how an earlier run of a component differs from what would run now."""
     before = without(old.explanation, RUN)
     found: list[Change] = []
     for name in (name for name in {*before, *parts} if before.get(name) != parts.get(name)):

@@ -48,12 +48,7 @@ class Columns:
 
 
 def published(dtypes: Mapping[str, str], roles: Mapping[str, Role]) -> Columns:
-    """Return columns that are the same whatever the config says.
-
-    Args:
-        dtypes: Arrow's word for each column's type.
-        roles: by column; the others have none.
-    """
+    """Return columns that are the same whatever the config says."""
     known = {name: Column(family(word), roles.get(name, "other")) for name, word in dtypes.items()}
     return Columns(known)
 

@@ -64,10 +64,6 @@ class StageResult(Frozen):
 def execute(request: StageRequest, settings: Settings | None = None) -> StageResult:
     """Run one stage and publish its outputs, or take them from the cache.
 
-    Args:
-        request: what to run.
-        settings: where stores live; from the environment when None.
-
     Raises:
         BadInputError: config or inputs do not fit the component.
         RankmillError: the stage failed; nothing was published. Only `after_publish` fails later: its outputs

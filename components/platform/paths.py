@@ -42,10 +42,7 @@ class Marked:
 def rooted(model: type[BaseModel], block: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Return a copy of a `with:` block with its relative paths made absolute.
 
-    Args:
-        model: config of the component.
-        block: plain value as written; parts that do not fit the model are left alone.
-        folder: folder of the pipeline's file.
+    Parts that do not fit the model are left alone.
     """
     copy: dict[str, Any] = _copied(block)
     for found in marked(model, block):

@@ -84,10 +84,6 @@ def names_with_two_meanings(declaration: Declaration, inputs: Iterable[str]) -> 
     """Return the names that two of a ranker's inputs, tasks and other outputs have, each with a sentence.
 
     Fields and tasks are inputs and outputs of one graph.
-
-    Args:
-        declaration: roles, of which feedback makes the tasks.
-        inputs: names of the ranker's fields.
     """
     tasks = [task.name for task in tasks_of(declaration)]
     taken = {HIDDEN, *(name + LOGIT for name in tasks)}

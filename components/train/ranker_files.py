@@ -35,9 +35,6 @@ def write_weights(path: Path, ranker: nn.Module) -> None:
 def load_ranker(directory: Path) -> RankerModule:
     """Return the trained module of a `Ranker` artifact, on the CPU and in evaluation mode.
 
-    Args:
-        directory: local folder with `ranker.json`, `schema.json` and `weights.safetensors`.
-
     Raises:
         StorageError: the weights do not belong to this configuration and schema.
     """

@@ -28,12 +28,7 @@ class Leftover:
 
 
 def leftovers(settings: Settings, since: datetime) -> tuple[Leftover, ...]:
-    """Return the folders of trainings that no process holds and that were last written before a moment.
-
-    Args:
-        settings: where the home is.
-        since: the moment, with a time zone.
-    """
+    """Return the folders of trainings that no process holds and that were last written before an aware moment."""
     parent = settings.home / TRAININGS
     folders = sorted(path for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
     found = (_looked_at(folder) for folder in folders)

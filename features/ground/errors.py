@@ -52,12 +52,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def no_columns(absent: Sequence[str], known: Iterable[str]) -> str:
-    """Return ``no column 'x' (did you mean 'y'?)``, or the same of several in one go.
-
-    Args:
-        absent: columns that are not there, at least one.
-        known: columns that are there.
-    """
+    """Return ``no column 'x' (did you mean 'y'?)``, or the same of several in one go."""
     names = sorted(known)
     if len(absent) == 1:
         return f"no column {absent[0]!r}{did_you_mean(absent[0], names)}"

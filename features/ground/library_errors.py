@@ -19,10 +19,6 @@ _LONGEST = 300
 def library_in_words(doing: str, remedy: str) -> Iterator[None]:
     """Turn an error of a library into one sentence; an error of ours or of the system stays what it is.
 
-    Args:
-        doing: what fails: ``join the features``.
-        remedy: what to do.
-
     Raises:
         BadInputError: a library refused what it was given.
     """

@@ -78,11 +78,6 @@ class BulkSqliteOnlineStore(SqliteOnlineStore):
 
         As many keys as the configuration's ``online_write_batch_size`` make one transaction, so that readers never
         wait for a whole table.
-
-        Args:
-            config: of the repository.
-            view: what the table holds; its types are those of `can_encode`.
-            table: keys, features and times under the names of the view and its source, one row per key.
         """
         size = config.materialization_config.online_write_batch_size or max(table.num_rows, 1)
         starts = range(0, table.num_rows, size)
@@ -102,13 +97,7 @@ class BulkSqliteOnlineStore(SqliteOnlineStore):
                 connection.executemany(statement, _rows(view, keys.take(here).to_pylist(), table.take(here)))
 
     def keep_only(self, config: RepoConfig, view: FeatureView, table: pa.Table) -> int:
-        """Delete the values of keys that a table does not hold, and return how many keys that were.
-
-        Args:
-            config: of the repository.
-            view: what the table holds.
-            table: the key columns of every row that was written.
-        """
+        """Delete the values of keys that a table does not hold, and return how many keys that were."""
         name = compute_table_id(config.project, view, config.registry.enable_online_feature_view_versioning)
         escaped = name.replace('"', '""')
         kept = _entity_keys(view, table, config.entity_key_serialization_version).to_pylist()

@@ -50,12 +50,7 @@ OFFLINE_STORE = {"type": "features.joins.asof_store.AsOfOfflineStore"}
 
 @contextmanager
 def open_offline(directory: Path, definitions: Definitions | None = None) -> Iterator[FeatureStore]:
-    """Open a feature store over the files of one `FeatureTables` artifact; its registry ends with the block.
-
-    Args:
-        directory: local folder of the artifact; the sources' relative paths resolve against it.
-        definitions: objects to apply; those of `features/definitions/` when None.
-    """
+    """Open a feature store over the files of one `FeatureTables` artifact; its registry ends with the block."""
     from feast import FeatureStore, RepoConfig
 
     with tempfile.TemporaryDirectory(prefix="rankmill-feast-") as folder:
@@ -88,10 +83,6 @@ def embedded_online_store(feast: Path) -> Path | None:
 
 def open_shared(feast: Path, definitions: Definitions | None = None) -> FeatureStore:
     """Open the store that serving reads, with the definitions applied to its registry.
-
-    Args:
-        feast: folder of the embedded registry and online store.
-        definitions: objects to apply; those of `features/definitions/` when None.
 
     Raises:
         MissingError: the file that ``RANKMILL_FEATURE_STORE`` names does not exist.
@@ -173,11 +164,6 @@ def views_without_values(feast: Path, directory: Path, snapshot: ServiceSnapshot
     """Return the views of which the shared online store has nothing, though their feature tables have.
 
     It is asked for the newest row of each table.
-
-    Args:
-        feast: folder of the embedded registry and online store.
-        directory: local folder of the `FeatureTables` artifact.
-        snapshot: its service.
     """
     import polars as pl
     from feast import FeatureStore

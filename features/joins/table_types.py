@@ -32,12 +32,6 @@ def polars_type(dtype: str) -> Any:
 def cast(column: pl.Series, dtype: str, table: str, where: Mapping[str, pl.Series]) -> pl.Series:
     """Return a column in the type of a Feast dtype, every value the same.
 
-    Args:
-        column: values; lists for an array.
-        dtype: Feast dtype.
-        table: name of the table, for errors.
-        where: columns that tell a row in an error.
-
     Raises:
         BadInputError: a value would change, or there is no such cast.
     """

@@ -55,12 +55,7 @@ class TextService:
 
 
 def told(service: str, file: Path | None = None) -> TextService | None:
-    """Return what the text tells about a service, or None when it does not tell which views it has.
-
-    Args:
-        service: its name.
-        file: own definitions; the shipped ones when None.
-    """
+    """Return what the text tells about a service, or None when it does not tell which views it has."""
     for path in (file,) if file is not None else sorted(SHIPPED.glob("*.py")):
         try:
             found = _services(path, path.stat().st_mtime_ns)
@@ -73,9 +68,6 @@ def told(service: str, file: Path | None = None) -> TextService | None:
 
 def keys_without_field(file: Path) -> Iterator[tuple[int, str, str]]:
     """Yield line, view and key where a view's schema has no Field for a key of its entities, as far as that is told.
-
-    Args:
-        file: Python file of definitions.
 
     Raises:
         SyntaxError: it is no Python.

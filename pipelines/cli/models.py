@@ -199,12 +199,7 @@ def _gone(promotions: Promotions, model: str, present: RegisteredVersion | None)
 def versions_table(
     versions: Sequence[ListedVersion], taken_back: Mapping[str, Mapping[str, Entry]] | None = None
 ) -> Table:
-    """Return one row per version: name and digest, aliases, age, test AUC, the gate's verdict.
-
-    Args:
-        versions: versions of any models, also of others.
-        taken_back: by model and digest, the entry that took a version back.
-    """
+    """Return one row per version: name and digest, aliases, age, test AUC, the gate's verdict."""
     from rich.table import Column
     from rich.text import Text
 

@@ -56,11 +56,6 @@ def score(
 def chosen_value(served: ServedModel, written: Sequence[str], default: float | None) -> ValueTable:
     """Return the value of a conversion for one run: the model's own, changed where the command line says so.
 
-    Args:
-        served: the model.
-        written: ``PRODUCT=NUMBER``, one each.
-        default: value of every other product without one.
-
     Raises:
         BadInputError: a value is no number of at least 0, or its product is not known.
     """

@@ -39,10 +39,6 @@ def keep(docs: Path, record: Record) -> Path:
 def publish(docs: Path, files: Mapping[str, Path] | None = None) -> tuple[Path, ...]:
     """Write the page and the pictures of everything recorded; return the files, the page first.
 
-    Args:
-        docs: folder of the page.
-        files: comparison files by name that lie elsewhere than the others.
-
     Raises:
         MissingError: a record has no comparison file any more.
         BadInputError: a record or a comparison file is wrong.

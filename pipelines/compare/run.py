@@ -87,13 +87,6 @@ def run_comparison(
 
     An entry that fails is told and left out, and the others run all the same.
 
-    Args:
-        comparison: a checked comparison.
-        seeds: seeds of the runs.
-        entries: names of the entries to run.
-        settings: where stores live.
-        tell: gets one line per training.
-
     Raises:
         RankmillError: the training set cannot be built.
     """

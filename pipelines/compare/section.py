@@ -18,13 +18,7 @@ _NAMES = {metric: heading for metric, heading, _ in COLUMNS}
 
 
 def section(spec: ComparisonSpec, record: Record, picture: str) -> str:
-    """Return the section of one comparison.
-
-    Args:
-        spec: its file: words, published numbers, order of the rows.
-        record: its figures.
-        picture: path of the plot, from the page.
-    """
+    """Return the section of one comparison."""
     rows = {name: record.rows[name] for name in spec.entries if name in record.rows}
     absent = [name for name in spec.entries if name not in rows]
     lines = [f"## {text(spec.title)}", "", f"`rankmill compare {spec.name}`", "", *_facts(spec, record, rows), ""]

@@ -23,9 +23,7 @@ from pipelines.language.spec import PipelineSpec, StageSpec
 def load_plan(path: Path, profile: Profile | None = None) -> Plan:
     """Return the checked plan of a pipeline file.
 
-    Args:
-        path: the file.
-        profile: place that the run belongs to: what it gives to stages, and what they may ask for; None asks nothing.
+    Profile None asks nothing.
 
     Raises:
         MissingError: there is no such file.

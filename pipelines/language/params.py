@@ -52,10 +52,6 @@ def substitute(value: Any, params: Mapping[str, Any]) -> Any:
 def resolve_config(stage: PlannedStage, params: Mapping[str, Any]) -> dict[str, Any]:
     """Return the config of a stage with its parameters put in.
 
-    Args:
-        stage: a stage of a checked plan.
-        params: value of every parameter, as `check_params` returns them.
-
     Raises:
         BadInputError: a parameter that the config names is not in `params`.
     """

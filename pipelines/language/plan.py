@@ -178,9 +178,6 @@ def select(plan: Plan, selection: Selection) -> Plan:
 def refuse_missing(plan: Plan) -> None:
     """Make sure that the store has every stage that is to be taken from it.
 
-    Args:
-        plan: a plan with predictions.
-
     Raises:
         MissingError: one is not there; the message says why, and where the run can start instead.
     """

@@ -94,13 +94,7 @@ def prune(value: Any, paths: Iterable[KeyPath]) -> Any:
 
 
 def salvage(model: type[Model], value: Any, stand_ins: dict[str, Any]) -> tuple[Any, Model | None, list[Finding]]:
-    """Return a file's content without its malformed parts, as value and as `model`, and what was malformed.
-
-    Args:
-        model: the shape of the file.
-        value: its content.
-        stand_ins: what a file must have; where it has not, the rest is judged with these.
-    """
+    """Return a file's content without its malformed parts, as value and as `model`, and what was malformed."""
     fitted, findings = fit(model, value)
     broken = findings.copy()
     # Leaving out one part can leave its block without a key that it needs, so a few rounds may be needed.

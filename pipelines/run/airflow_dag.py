@@ -56,9 +56,6 @@ EVENTS = 1000
 def dag_of_stub(stub: str) -> DAG:
     """Return the DAG of the pipeline that a stub in ``dags/`` is named after.
 
-    Args:
-        stub: the stub's ``__file__``.
-
     Raises:
         ImportError: one of our packages comes from another tree than the stub.
         PipelineError: the YAML is wrong; the message holds ``file:line:column``.
@@ -71,10 +68,6 @@ def dag_of_stub(stub: str) -> DAG:
 
 def build_dag(name_or_path: str | Path, selection: Selection = ALL) -> DAG:
     """Compile a pipeline to a DAG: one task per stage, one Asset per output.
-
-    Args:
-        name_or_path: name of a pipeline, or the path of its file.
-        selection: the part of it that runs.
 
     Raises:
         PipelineError: the YAML is wrong; the message holds ``file:line:column``.
@@ -134,13 +127,7 @@ def schedule_of(schedule: str | Schedule | None) -> Any:
 
 
 class StageOperator(BaseOperator):
-    """A stage of a pipeline: reads its inputs' references from XCom, returns its own.
-
-    Args:
-        plan: the pipeline.
-        stage: the stage.
-        **kwargs: of `BaseOperator`.
-    """
+    """A stage of a pipeline: reads its inputs' references from XCom, returns its own."""
 
     ui_color = "#e8f0fe"
 

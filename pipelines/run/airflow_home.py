@@ -107,11 +107,6 @@ def in_process_environment(
 
     A scheduler that shared the database would take the run's tasks as its own to start, so this one
     is never shared, whatever the user has set.
-
-    Args:
-        settings: where the engines live.
-        folder: folder from `private_home`.
-        environ: as for `environment`.
     """
     return environment(settings, environ) | {
         "AIRFLOW_HOME": str(folder),

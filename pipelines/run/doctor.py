@@ -60,12 +60,7 @@ def rooms_problem(root: Path) -> str | None:
 
 
 def examine(settings: Settings, *, deep: bool = False) -> list[Check]:
-    """Return every check, none of which changes anything but a probe file.
-
-    Args:
-        settings: where the engines live.
-        deep: also import torch and onnxruntime and say what they can run on; takes seconds.
-    """
+    """Return every check, none of which changes anything but a probe file."""
     return [check for group in (*_GROUPS, *((_providers,) if deep else ())) for check in group(settings)]
 
 

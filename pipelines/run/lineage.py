@@ -102,12 +102,6 @@ def lineage_of(
 
     What cannot be read is left out: lineage is told about a run, and never a reason to fail one.
 
-    Args:
-        attempt: the try at the stage.
-        result: what it returned, or None when it failed.
-        settings: where the artifacts live.
-        error: why it failed.
-
     Raises:
         BadInputError: the params of the run do not fit the pipeline.
     """
@@ -197,12 +191,6 @@ def answer_of(
     """Return what a stage's gate or check said, or None for a stage that judges nothing.
 
     A file that cannot be read leaves the answer and the error's own sentence.
-
-    Args:
-        attempt: the try at the stage.
-        result: what it returned, or None when it failed.
-        settings: where run folders and artifacts lie.
-        error: why it failed.
     """
     if result is not None:
         found = {ref.kind: ref for ref in result.outputs.values()}

@@ -22,12 +22,6 @@ from pipelines.language.plan import Plan, PlannedStage, Prediction
 def predict(plan: Plan, params: Mapping[str, Any], now: datetime, settings: Settings | None = None) -> Plan:
     """Return the plan with what each of its stages would do in a run.
 
-    Args:
-        plan: a checked plan.
-        params: value of every parameter, as `check_params` returns them.
-        now: the moment the run is for, with a time zone.
-        settings: where the store is; from the environment when None.
-
     Raises:
         BadInputError: a parameter is missing, or the window is impossible.
     """

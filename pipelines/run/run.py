@@ -50,13 +50,6 @@ def run_pipeline(
     would be under the scheduler, and a wrong config fails at once. Call once per process: Airflow
     reads its environment when it is imported.
 
-    Args:
-        name: name of a pipeline, or a YAML file.
-        params: values for its params; the others keep their defaults.
-        settings: where the engines live.
-        selection: the part of the pipeline that runs.
-        moment: time the run is for; now when None.
-
     Raises:
         PipelineError: the YAML is wrong.
         BadInputError: a param is unknown or has a wrong value.
@@ -258,16 +251,6 @@ def command_to_continue(
     It starts at the failed stage and takes what this run has finished as it was made, also where a
     cache is off. Where other stages are due as well, the run as a whole is asked for again: what is
     finished comes from the store then, too.
-
-    Args:
-        name: the pipeline as it was named.
-        plan: the whole pipeline.
-        selection: what the run was asked for.
-        params: value of every parameter.
-        moment: time the run was for; it is repeated where the window depends on it.
-        profile: name of the profile, or None.
-        finished: stages that the run finished.
-        failed: stage that failed; empty when it was none.
     """
     words = ["rankmill", "run", name]
     if profile:

@@ -95,12 +95,6 @@ def serve(
     Every server sits in a `ProcessTree`, so all of them and all of theirs end with this process, even
     when it is killed with SIGKILL.
 
-    Args:
-        settings: where the engines live.
-        say: receives one line for the reader at a time.
-        airflow_port: port of Airflow's UI and API.
-        mlflow_port: port of MLflow's UI.
-
     Returns:
         Exit status: 130 after Ctrl-C, 143 after SIGTERM.
 

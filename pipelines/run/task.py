@@ -155,10 +155,6 @@ def read_request(component: str, path: Path) -> StageRequest:
 def run_stage(attempt: Attempt, settings: Settings | None = None) -> StageResult:
     """Run one stage, telling the observer of this process.
 
-    Args:
-        attempt: what to run.
-        settings: where stores live; from the environment when None.
-
     Raises:
         RankmillError: the stage failed; `retryable` says whether another try may help.
         InterruptedRunError: the run was told to stop.

@@ -39,11 +39,6 @@ NEXT: Mapping[Kind, tuple[str, ...]] = {
 def write_example(kind: Kind, name: str, folder: Path) -> list[Path]:
     """Write the files of an example.
 
-    Args:
-        kind: what it is an example of.
-        name: what it will be called.
-        folder: where to write; made when it does not exist.
-
     Returns:
         The files, in the order of their names.
 

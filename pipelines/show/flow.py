@@ -33,12 +33,7 @@ class Box:
 
 
 def levels(plan: Plan, marks: Mapping[str, Mark]) -> tuple[tuple[Box, ...], ...]:
-    """Return the stages of a plan by how many come before them on the longest way, in the order of the plan.
-
-    Args:
-        plan: a checked plan.
-        marks: what to say about stages, by name; a stage may be left out.
-    """
+    """Return the stages of a plan by how many come before them on the longest way, in the order of the plan."""
     level: dict[str, int] = {}
     rows: list[list[Box]] = []
     for stage in plan.stages:

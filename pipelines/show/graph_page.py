@@ -28,11 +28,6 @@ class _View:
 def write_graph(path: Path, plan: Plan, run_id: str | None = None) -> None:
     """Write a page with the flow of a plan.
 
-    Args:
-        path: file to write.
-        plan: a checked plan; where it holds predictions, each stage says what a run would do.
-        run_id: id of a run of the pipeline, or a part of it, whose states are shown; None shows none.
-
     Raises:
         MissingError: there is no such run.
         OSError: the file cannot be written.

@@ -90,11 +90,6 @@ class _View:
 def write_report(run: RecordedRun, plan: Plan | None, settings: Settings) -> Path:
     """Write the page of a run into its folder and return it.
 
-    Args:
-        run: what its folder tells.
-        plan: the pipeline as it ran, for the picture; None leaves that out.
-        settings: where the artifacts live.
-
     Raises:
         OSError: the folder cannot be written.
     """

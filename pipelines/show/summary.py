@@ -39,14 +39,7 @@ _ANSWERS = {"promoted": "green", "refused": "red", "unchanged": "yellow", "older
 
 
 def print_summary(outcome: RunOutcome, settings: Settings, console: Console, report: Path | None = None) -> None:
-    """Print what the stages of a run produced, the figures of their reports, and where to look.
-
-    Args:
-        outcome: what the run came to; of a failed one, what its finished stages made.
-        settings: where the artifacts live.
-        console: where to print.
-        report: page about the run, or None when there is none.
-    """
+    """Print what the stages of a run produced, the figures of their reports, and where to look."""
     from rich.text import Text
 
     results = outcome.results

@@ -293,13 +293,7 @@ def is_recorded(present: RegisteredVersion | None, recorded: Entry | None) -> bo
 
 
 def outside_reason(present: RegisteredVersion | None, recorded: Entry | None, here: str) -> str:
-    """Return why the alias is not where the ledger left it, as far as one can see.
-
-    Args:
-        present: version behind the alias, None without one.
-        recorded: the ledger's last move, None without one.
-        here: the registry that was asked.
-    """
+    """Return why the alias is not where the ledger left it, as far as one can see."""
     if recorded is not None and recorded.registry and recorded.registry != here:
         return f"this is the registry {here}, and the champion before was of {recorded.registry}"
     if present is not None and recorded is not None and present.version == recorded.champion:

@@ -135,17 +135,7 @@ def decide(
     dataset_digest: str,
     decided_at: datetime,
 ) -> Verdict:
-    """Return the gate's verdict.
-
-    Args:
-        pair: predictions of both models on the same rows.
-        policy: what the challenger must show.
-        model: registered model.
-        challenger: version that asks.
-        champion: version it is compared with, None without one.
-        dataset_digest: digest of the `TrainingSet` the rows come from.
-        decided_at: moment of the decision.
-    """
+    """Return the gate's verdict."""
     judgements = judge(pair, policy)
     worst = worst_of(judgements)
     unproven = champion is not None and policy.rule == "non_inferior" and not _compared_cells(judgements)

@@ -22,10 +22,6 @@ def older(challenger: datetime | None, champion: datetime | None) -> str | None:
     """Return why a challenger is not promoted when its window ends before the champion's, else None.
 
     Windows that end at the same moment are judged by the gate, and so is a version whose window nobody knows.
-
-    Args:
-        challenger: end of its window.
-        champion: end of the champion's.
     """
     if challenger is None or champion is None or challenger >= champion:
         return None

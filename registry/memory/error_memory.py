@@ -162,10 +162,6 @@ def read_header(directory: Path) -> MemoryHeader:
 def open_memory(directory: Path, ranker_digest: str) -> Memory:
     """Return the memory that belongs to one champion.
 
-    Args:
-        directory: local directory of an `ErrorMemory` artifact.
-        ranker_digest: `ModelContract.ranker_digest` of the model that will be compensated.
-
     Raises:
         MissingError: there is no memory here.
         BadInputError: it belongs to another model, was changed since it was written, or hashes with

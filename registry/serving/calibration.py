@@ -162,12 +162,6 @@ def read_calibration(
 ) -> Calibration | None:
     """Return the calibration of a model's folder, or None when it has none.
 
-    Args:
-        directory: files of the model.
-        ranker_digest: of the ranker that the model holds.
-        declaration: its roles.
-        model: what messages call the model; the file's path when empty.
-
     Raises:
         BadInputError: the file cannot be read, or it belongs to another ranker or to other tasks.
     """

@@ -24,12 +24,6 @@ ELSEWHERE = -1
 def checked(table: pa.Table, needed: Sequence[str], time: str, model: str) -> pa.Table:
     """Return the columns that a model reads, the rows in their order.
 
-    Args:
-        table: raw rows.
-        needed: columns that the model reads.
-        time: column with the time of the request; it becomes ``timestamp[us, UTC]`` where it is needed.
-        model: what to call the model in a message.
-
     Raises:
         BadInputError: a column comes twice or is missing, or the time is none.
     """
@@ -61,11 +55,6 @@ def check_names(table: pa.Table) -> None:
 def check_identity(table: pa.Table, name: str, what: str) -> None:
     """Refuse rows that their id does not tell apart.
 
-    Args:
-        table: one row per user or item.
-        name: column of the id.
-        what: what a row is, such as ``user``.
-
     Raises:
         BadInputError: the column is missing or comes twice, or an id is missing or comes twice.
     """
@@ -85,11 +74,6 @@ def check_identity(table: pa.Table, name: str, what: str) -> None:
 
 def domain_column(table: pa.Table, name: str | None, wanted_by: str) -> pa.ChunkedArray:
     """Return the column with the rows' domains.
-
-    Args:
-        table: raw rows.
-        name: column of the domain, None when the model has none.
-        wanted_by: what reads it, for the message, such as ``the calibration``.
 
     Raises:
         BadInputError: the model has no domain, or the rows have no such column.

@@ -132,13 +132,7 @@ def split_stream(
 
 
 def without(batch: Batch, group: Group, fields: Sequence[FieldSpec]) -> dict[str, _Array]:
-    """Return an encoded batch without a group; what is left of a stream moves up, as if nothing had been there.
-
-    Args:
-        batch: by field what the encoder gives.
-        group: what to take away.
-        fields: every field of the ranker.
-    """
+    """Return an encoded batch without a group; what is left of a stream moves up, as if nothing had been there."""
     by_name = {field.name: field for field in fields}
     taken = dict(batch)
     if group.attribute is None:
@@ -158,13 +152,6 @@ def without(batch: Batch, group: Group, fields: Sequence[FieldSpec]) -> dict[str
 
 def effects_of(model: ServedModel, table: pa.Table, task: str, groups: Sequence[Group], chunk: int = CHUNK) -> Effects:
     """Return what each group did to one task's logit, one pass of the graph per group and chunk.
-
-    Args:
-        model: the served model.
-        table: raw rows.
-        task: task of the contract.
-        groups: groups of its fields.
-        chunk: rows at a time; bounds memory.
 
     Raises:
         BadInputError: the model has no such task, or the rows do not fit it.
@@ -194,10 +181,6 @@ def top_reasons(effects: Effects, top: int) -> pa.Table:
     """Return ``reason_1``, ``effect_1``, … of each row: the groups with the largest effects of either sign, in order.
 
     A row with fewer groups that matter has nulls at the end; of equal effects the earlier group is first.
-
-    Args:
-        effects: of B rows.
-        top: reasons per row, at least 1.
     """
     top = min(top, len(effects.groups))
     size = np.abs(effects.delta)

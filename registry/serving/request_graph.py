@@ -47,11 +47,6 @@ class RequestGraph:
     def open(cls, model: ServedModel, provider: Provider = "auto", threads: int | None = None) -> RequestGraph:
         """Open `request.onnx` beside a model.
 
-        Args:
-            model: an open model.
-            provider: see `registry.serving.session.open_session`.
-            threads: threads of one operator.
-
         Raises:
             MissingError: the model was exported without it, or the requested provider did not load.
             BadInputError: a file cannot be read, or the graph has other inputs than it promises.

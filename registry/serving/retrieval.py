@@ -50,14 +50,6 @@ def nearest_items(
 ) -> pa.Table:
     """Return one row per user and rank: both ids, `rank` from 1, and the inner product that decides.
 
-    Args:
-        served: model of a separable ranker.
-        users: see `side_vectors`.
-        items: the same of items.
-        k: items per user, at most as many as there are.
-        new_users: counts values of users that training never held, by field.
-        new_items: the same of items.
-
     Raises:
         BadInputError: an id column or a feature is missing, or `k` is larger than the catalogue.
     """

@@ -61,12 +61,6 @@ class ServedModel:
     ) -> ServedModel:
         """Open a model from `model.onnx`, `contract.json`, `encoder.json` and, if any, `calibration.json`.
 
-        Args:
-            directory: an `OnnxModel` artifact or the downloaded files of a registered version.
-            provider: see `registry.serving.session.open_session`.
-            threads: threads of one operator.
-            label: see `ServedModel`.
-
         Raises:
             MissingError: a file is missing, or the requested provider did not load.
             BadInputError: a file cannot be read, or graph, contract and encoder disagree.
@@ -137,10 +131,6 @@ class ServedModel:
     def calibrated(self, tasks: dict[str, Probabilities], table: pa.Table) -> dict[str, Probabilities]:
         """Return the graph's own answers as the model gives them: through its calibration when it has one.
 
-        Args:
-            tasks: float64 ``[B]`` answers of the graph by task.
-            table: the same raw rows, with the domain when the calibration differs by it.
-
         Raises:
             BadInputError: the domain's column is missing.
         """
@@ -156,9 +146,6 @@ class ServedModel:
         """Return every output of the graph for encoded rows, before calibration.
 
         Histories are cut to the longest of the batch: what lies behind is padding, which rankers mask.
-
-        Args:
-            batch: by field what the encoder gives.
 
         Raises:
             BadInputError: an answer is not a finite number.

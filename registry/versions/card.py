@@ -37,15 +37,7 @@ def model_card(
     lineage: Lineage,
     calibration: Calibration | None = None,
 ) -> str:
-    """Return the card of one version.
-
-    Args:
-        contract: what the model takes and answers.
-        evaluation: its report on held-out rows.
-        parity: its comparison with torch.
-        lineage: digests and runs.
-        calibration: what its probabilities go through, if anything.
-    """
+    """Return the card of one version."""
     schema = contract.schema_
     sections = [
         f"# {text(lineage.model)}",

@@ -237,11 +237,6 @@ class Registry:
     def download(self, model: str, which: str | int, to: Path) -> Path:
         """Copy a version's files to `to` and return it, every file checked against the version's seal.
 
-        Args:
-            model: name of the registered model.
-            which: version number or alias.
-            to: folder that does not exist yet or is empty.
-
         Raises:
             MissingError: there is no such model, version or alias, or its files are gone.
             BadInputError: a file differs from what was registered, or the files lie outside the configured roots.

@@ -56,12 +56,6 @@ def memory_of(registry: Registry, model: str, version: int, fetch: Callable[[Mem
 
     A memory that is gone, damaged or of another champion is ignored with a warning: the base model's
     answer is always right to give.
-
-    Args:
-        registry: where the version is registered.
-        model: name of the registered model.
-        version: its number.
-        fetch: returns the local folder of the artifact that is pointed at, its files checked.
     """
     pointer = read_pointer(registry, model, version)
     if pointer is None:

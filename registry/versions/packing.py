@@ -17,13 +17,6 @@ if TYPE_CHECKING:
 def pack(directory: Path, to: Path, seal: Seal, model_id: str, run_id: str | None) -> Path:
     """Write MLflow's description of an ONNX model, then our files over it, byte for byte.
 
-    Args:
-        directory: the files of a version; `contract.json` gives the signature.
-        to: folder to create.
-        seal: seal of `directory`.
-        model_id: id of the logged model that the folder becomes.
-        run_id: MLflow run that trained it.
-
     Returns:
         `to`, which `mlflow.onnx.load_model` and `ServedModel.open` can both open.
     """

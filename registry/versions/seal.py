@@ -64,11 +64,6 @@ class Seal(Frozen):
 def check_seal(directory: Path, digest: str, what: str) -> None:
     """Compare a downloaded folder with the seal that the registry remembers.
 
-    Args:
-        directory: the folder.
-        digest: the version's seal tag.
-        what: name of the version for the message, such as ``movielens_ranker v3``.
-
     Raises:
         BadInputError: the seal or a file is missing or differs, or a file was added.
     """

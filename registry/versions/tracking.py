@@ -67,15 +67,6 @@ def tracked(
 
     A run of the same key that is still open was killed, and is closed as that.
 
-    Args:
-        tracking_uri: MLflow tracking URI.
-        artifact_root: URI of the folder for files when MLflow is embedded.
-        name: experiment.
-        run_name: name of the run.
-        key: cache key of the stage, kept as the tag `KEY`.
-        params: parameters, nested ones become ``outer.inner``.
-        tags: tags.
-
     Raises:
         RetryableError: MLflow cannot be reached or written.
     """
@@ -132,11 +123,6 @@ def lifecycle_stage(client: MlflowClient, run_id: str) -> str | None:
 
 def experiment(tracking_uri: str, name: str, artifact_root: str | None = None) -> str:
     """Return the id of an experiment, created with its files under `artifact_root` when it is new.
-
-    Args:
-        tracking_uri: MLflow tracking URI.
-        name: name of the experiment.
-        artifact_root: URI of the folder for run files; ignored for a server, which has its own.
 
     Raises:
         BadInputError: an experiment of this name was deleted.

@@ -75,11 +75,6 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
 def read_snapshot(tables: Path, service: str, definitions: Definitions | None = None) -> ServiceSnapshot:
     """Return what the feature tables say about themselves.
 
-    Args:
-        tables: local folder of a `FeatureTables` artifact.
-        service: feature service.
-        definitions: where it is defined now; `features/definitions/` when None.
-
     Raises:
         BadInputError: they were made for another service, or by definitions that have changed.
     """
@@ -159,11 +154,6 @@ def sides(config: Config, snapshot: ServiceSnapshot, names: Collection[str]) -> 
 
     The ids describe themselves. Domain, context and features of both or of another entity describe the
     request and are left out.
-
-    Args:
-        config: roles.
-        snapshot: the service.
-        names: features that the ranker sees.
     """
     keys = {source.view: tuple(source.keys) for source in snapshot.sources}
     found: dict[str, Literal["user", "item"]] = {}

@@ -16,12 +16,7 @@ _CONTRARY = 0.5
 
 
 def cut_notes(encoder: Encoder, table: pa.Table) -> Iterator[str]:
-    """Yield one line per history that its limit cuts, and a warning per history whose times run the other way.
-
-    Args:
-        encoder: says how long a history may be, and which end of a list is the newest.
-        table: raw rows of all splits.
-    """
+    """Yield one line per history that its limit cuts, and a warning per history whose times run the other way."""
     timed = {field.name: field.timed_by for field in encoder.fitted}
     for field in encoder.fitted:
         if field.kind not in ORDERED:

@@ -24,10 +24,6 @@ TICK = timedelta(microseconds=1)
 def read_impressions(path: Path, config: Config) -> pl.DataFrame:
     """Return the impressions with the columns that the config names, in a defined order, with `row_id`.
 
-    Args:
-        path: `events.parquet` of an `EventsTable`.
-        config: roles, labels, context and what travels along.
-
     Raises:
         BadInputError: a column is missing, or there is no row.
         ContractViolationError: a role is null, a label is not 0 or 1, or the funnel is broken.
@@ -90,13 +86,6 @@ def join_features(
 
     A feature is the newest value known 1 µs before the impression: with an event time and a created
     time not later than that, and not older than its view's TTL; otherwise it is null.
-
-    Args:
-        impressions: rows of `read_impressions`.
-        config: roles.
-        snapshot: the service whose tables are joined.
-        tables: local folder of the `FeatureTables` artifact.
-        definitions: Feast objects.
 
     Raises:
         BadInputError: a feature has the name of a role or label, a key column is missing, or the join lost

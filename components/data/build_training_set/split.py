@@ -16,10 +16,6 @@ from components.platform.errors import BadInputError
 def split_rows(times: pl.Series, split: Split) -> dict[SplitName, np.ndarray[Any, Any]]:
     """Return the row numbers of each split, ascending.
 
-    Args:
-        times: time of each row, ascending.
-        split: shares or moments, and how to divide.
-
     Returns:
         int64 ``[rows]`` per split; together every row once.
 

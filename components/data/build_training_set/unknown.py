@@ -22,10 +22,6 @@ def unknown_shares(encoder: Encoder, encoded: Mapping[str, np.ndarray[Any, Any]]
 
     Of a history or a bag these are its events, of all rows together. Fields with `kind: hash` are left out: what they
     never held looks like something that they did.
-
-    Args:
-        encoder: fitted on the training split.
-        encoded: what it made of the rows.
     """
     return {f.name: _share(encoded[f.name]) for f in encoder.fitted if encoder.with_vocabulary(f)}
 
@@ -41,12 +37,7 @@ def unknown_notes(
 ) -> list[str]:
     """Return one line with the shares of both splits, and one per field whose values are nearly all different.
 
-    Args:
-        encoder: fitted on the training split.
-        rows: training rows.
-        validation: `unknown_shares` of that split.
-        test: the same of the other.
-        ids: columns of user and item, which are ids whatever their type.
+    `ids` are the columns of user and item, which are ids whatever their type.
     """
     shown = sorted((n for n in test if max(validation[n], test[n]) >= 0.005), key=lambda n: (-test[n], n))
     lines = []

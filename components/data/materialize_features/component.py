@@ -41,13 +41,6 @@ def write_tables(
 ) -> ServiceSnapshot:
     """Write one Parquet file per source of `service` and return what was written.
 
-    Args:
-        events: local folder of an `EventsTable`; each recipe reads one of its logs.
-        service: feature service.
-        window: impressions that count.
-        directory: folder of the files.
-        definitions: where the service is defined; `features/definitions/` when None.
-
     Raises:
         BadInputError: the events lack a log or a column, or none lies in the window.
         MissingError: there is no such feature service.

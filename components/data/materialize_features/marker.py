@@ -94,13 +94,7 @@ def refuse_foreign_views(markers: dict[str, OnlineMarker], views: tuple[str, ...
 def standing(
     markers: dict[str, OnlineMarker], view: str, values: str, window: Window
 ) -> Literal["held", "later", "outdated"]:
-    """Return how a view in the online store stands to a table of a window.
-
-    Args:
-        markers: of the online store.
-        view: feature view.
-        values: sha256 of the table.
-        window: its window.
+    """Return how a view in the online store stands to a table of a window; `values` is the sha256 of the table.
 
     Returns:
         `later`: it holds values of a later window, whichever service wrote them; `held`: it holds these values;

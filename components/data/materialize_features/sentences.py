@@ -29,9 +29,6 @@ def one_sentence(online: str) -> Iterator[None]:
 
     An error that neither a library nor the system raised is a fault of ours and stays what it is.
 
-    Args:
-        online: what the store is called: its file, or that of the configuration.
-
     Raises:
         RetryableError: the file is locked or cannot be written, or a server does not answer.
         BadInputError: the file is damaged, or a library refuses what it was given.

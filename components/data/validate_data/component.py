@@ -61,12 +61,6 @@ def check_table(
 ) -> tuple[SuiteResult, pa.Table, pa.Table]:
     """Apply a suite: first its quarantine rules on every row, then the others on the rows that are kept.
 
-    Args:
-        table: rows to check.
-        suite: the contract.
-        window: values of `window.start` and `window.end` in the suite.
-        now: value of `now` in the suite.
-
     Returns:
         The result, the rows that are kept, and the rows set aside with their column `broken`.
 

@@ -62,12 +62,7 @@ def check(
 ) -> list[Finding]:
     """Check rules on a table.
 
-    Args:
-        table: rows to check.
-        numbers: int64 ``[rows]``, number of each row for `Finding.rows`.
-        suite: where the rules come from, for messages.
-        rules: the rules.
-        moments: values of ``{from: ...}`` arguments.
+    `numbers`, int64 ``[rows]``, are those of `Finding.rows`; `moments` are values of ``{from: ...}`` arguments.
 
     Returns:
         One finding per rule, in the same order.

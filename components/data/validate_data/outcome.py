@@ -36,11 +36,6 @@ def set_aside(
 ) -> tuple[pa.Table, pa.Table]:
     """Divide a table into the rows that are kept and the rows that break a quarantine rule.
 
-    Args:
-        table: all rows.
-        broken: bool ``[rows, findings]`` of `broken_rows`.
-        findings: the quarantine rules' findings.
-
     Returns:
         Kept rows, and the others with a column `broken`: list of the labels of the rules they break.
     """
@@ -55,14 +50,7 @@ def set_aside(
 
 
 def conclude(suite: Suite, table: pa.Table, kept: int, findings: Sequence[Finding]) -> SuiteResult:
-    """Return the result of a suite.
-
-    Args:
-        suite: the rules.
-        table: all rows, for the examples.
-        kept: rows that were not sent aside.
-        findings: one per rule of the suite, in its order.
-    """
+    """Return the result of a suite."""
     results = tuple(_result(finding, table) for finding in findings)
     held = not any(map(_breaks, results))
     few = table.num_rows - kept <= suite.contract.max_quarantined * table.num_rows

@@ -35,13 +35,7 @@ class _View:
 
 
 def render(result: SuiteResult, description: str, columns: Sequence[ColumnProfile]) -> str:
-    """Return the page as HTML: no script, no file and no address outside it.
-
-    Args:
-        result: what the suite found.
-        description: what the contract protects.
-        columns: profile of the table that was checked.
-    """
+    """Return the page as HTML: no script, no file and no address outside it."""
     broke = breakers(result)
     rules = [_Rule(one, _state(one), any(one is other for other in broke)) for one in result.expectations]
     view = _View(

@@ -40,13 +40,7 @@ def fit_stage(task: str, p: Floats, y: Floats, codes: Codes, domains: tuple[str,
 
 
 def fit_curve(p: Floats, y: Floats, config: Config) -> Curve:
-    """Return one curve of the configured kind.
-
-    Args:
-        p: float64 ``[n]`` answers.
-        y: float64 ``[n]`` labels of both kinds.
-        config: method.
-    """
+    """Return one curve of the configured kind for float64 ``[n]`` answers p and their labels y, of both kinds."""
     if config.method == "none":
         return Identity()
     return fit_platt(p, y) if config.method == "platt" else fit_isotonic(p, y)
@@ -57,10 +51,6 @@ def fit_platt(p: Floats, y: Floats) -> Platt:
 
     Where the best slope is not positive, the model ranks no better than chance there: the slope stays 1 and only the
     level is fitted, because a calibration must not turn a ranking over.
-
-    Args:
-        p: float64 ``[n]`` answers.
-        y: float64 ``[n]`` labels of both kinds.
     """
     x = logit(p)
     slope, intercept = _newton(np.stack([x, np.ones_like(x)], axis=1), np.zeros_like(x), y, np.array([1.0, 0.0]))
@@ -73,10 +63,6 @@ def fit_isotonic(p: Floats, y: Floats) -> Isotonic:
     """Return the rising step function of least squares, joined by lines (pool adjacent violators).
 
     Its ends stay 1 / (n + 2) away from 0 and 1: n rows of one label do not make the other impossible.
-
-    Args:
-        p: float64 ``[n]`` answers.
-        y: float64 ``[n]`` labels.
     """
     from sklearn.isotonic import IsotonicRegression
 

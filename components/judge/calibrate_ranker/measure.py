@@ -42,14 +42,7 @@ def answered(graph: ServedModel, split: Measured, table: pa.Table) -> Answered:
 def cells_of(
     graph: ServedModel, calibration: Calibration, answers: Iterable[Answered], tasks: Sequence[Task]
 ) -> tuple[CalibrationCell, ...]:
-    """Return one cell per split × task × (all rows + each domain) that has rows.
-
-    Args:
-        graph: the model without calibration.
-        calibration: the curves.
-        answers: what the graph answers to each split.
-        tasks: tasks of the model.
-    """
+    """Return one cell per split × task × (all rows + each domain) that has rows."""
     model = replace(graph, calibration=calibration)
     return tuple(cell for found in answers for cell in _of_split(model, found, tasks))
 

@@ -27,17 +27,10 @@ def judge(
     domains: Sequence[str],
     config: Config,
 ) -> tuple[tuple[Cell, ...], tuple[CalibrationBin, ...]]:
-    """Return a cell and a calibration curve per task × (all rows + each domain).
+    """Return a cell and a calibration curve per task × (all rows + each domain); scores are ``[rows]`` by task.
 
     Users are resampled within the rows of a cell. A cell without rows, or of one class, has values
     that are None where they are undefined.
-
-    Args:
-        rows: labels, users, domains.
-        scores: ``[rows]`` probabilities by task.
-        tasks: tasks to judge.
-        domains: domain values, each a row of the report.
-        config: resamples, confidence, bins, seed.
     """
     cells: list[Cell] = []
     curves: list[CalibrationBin] = []

@@ -34,14 +34,7 @@ class _View:
 
 
 def render(report: Evaluation, name: str, remarks: Sequence[str], plots: Sequence[Path]) -> str:
-    """Return the page; every value is escaped and nothing is loaded from elsewhere.
-
-    Args:
-        report: the figures.
-        name: what was evaluated.
-        remarks: lines about what could not be judged or believed.
-        plots: PNG files to put inside.
-    """
+    """Return the page; every value is escaped and nothing is loaded from elsewhere."""
     view = _View(
         report=report,
         name=name,

@@ -25,15 +25,7 @@ def draw(
     scores: Mapping[str, np.ndarray[Any, Any]],
     tasks: Sequence[Task],
 ) -> tuple[Path, ...]:
-    """Write the plots and return their files in reading order.
-
-    Args:
-        directory: folder to make.
-        report: the figures.
-        rows: labels of the scored rows.
-        scores: ``[rows]`` probabilities by task.
-        tasks: judged tasks.
-    """
+    """Write the plots and return their files in reading order; scores are ``[rows]`` probabilities by task."""
     directory.mkdir(parents=True, exist_ok=True)
     files = []
     for task in tasks:

@@ -48,13 +48,7 @@ class Scored:
 
 
 def write_report(draft: Path, scored: Scored, config: Config) -> Evaluation:
-    """Judge the answers and write `report.json`, `plots/` and `report.html`.
-
-    Args:
-        draft: folder of the report.
-        scored: the answers.
-        config: split, resamples, confidence, bins, seed.
-    """
+    """Judge the answers and write `report.json`, `plots/` and `report.html`."""
     rows = scored.rows
     cells, calibration = judge(rows, scored.scores, scored.tasks, scored.domains, config)
     report = Evaluation(
@@ -82,11 +76,6 @@ def write_report(draft: Path, scored: Scored, config: Config) -> Evaluation:
 
 def log_evaluation(run: TrackedRun, report: Evaluation, directory: Path) -> None:
     """Write figures, page and plots to the run of the training; the same call again changes nothing.
-
-    Args:
-        run: of the training.
-        report: the figures.
-        directory: folder with the page and `plots`.
 
     Raises:
         RetryableError: MLflow could not be reached or written.

@@ -54,15 +54,8 @@ def export_graph(
 ) -> None:
     """Write a ranker as one self-contained ONNX file.
 
-    The same weights give the same bytes on every machine: the exporter's stack traces, which hold file
-    paths, are removed.
-
-    Args:
-        ranker: module on the CPU in evaluation mode.
-        schema: its inputs.
-        tasks: outputs to keep beside ``hidden``.
-        path: file to write.
-        once: inputs that come in one row, see `registry.serving.contract.axes_of`.
+    The same weights give the same bytes on every machine: the exporter's stack traces, which hold file paths, are
+    removed. Inputs in `once` come in one row, see `registry.serving.contract.axes_of`.
 
     Raises:
         BadInputError: the weights do not fit into one file.

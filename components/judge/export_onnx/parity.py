@@ -35,19 +35,10 @@ def compare(
 ) -> ParityReport:
     """Compare torch and onnxruntime on real rows at batch 1, 7, 1000 × history 0, 1, full.
 
-    Every sequence is cut to the history length; fewer than 1000 rows are repeated. The difference is
-    ``max |torch − onnx| / max(1, |torch|)``: absolute for probabilities, relative for large values of
-    ``hidden``. An answer that is not a number, on either side, is the largest difference there is.
-
-    Args:
-        ranker: module on the CPU in evaluation mode.
-        session: the exported graph.
-        fields: inputs.
-        tasks: outputs beside ``hidden``.
-        rows: encoded rows by field, at least one.
-        tolerance: largest difference that passes.
-        once: inputs that the graph takes in one row; the batch is one request then, and torch reads the first
-            row's values of these fields in every row.
+    Every sequence is cut to the history length; fewer than 1000 rows are repeated. The difference is ``max |torch −
+    onnx| / max(1, |torch|)``: absolute for probabilities, relative for large values of ``hidden``. An answer that is
+    not a number, on either side, is the largest difference there is. Of fields in `once` the graph takes one row; the
+    batch is one request then, and torch reads the first row's values in every row.
 
     Returns:
         One case per batch, history and output.
@@ -82,10 +73,6 @@ def compare(
 
 def require(report: ParityReport, kept: str) -> None:
     """Stop when the graph answers differently.
-
-    Args:
-        report: what `compare` found.
-        kept: where the reader finds the whole report.
 
     Raises:
         ParityError: the worst case, by output, batch, history, difference and tolerance.

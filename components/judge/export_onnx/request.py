@@ -32,10 +32,6 @@ def request_fields(schema: RankerSchema, context: Iterable[str]) -> tuple[str, .
 
     They are the user's, the domain, the time, and what `context` names. All others are taken to differ.
 
-    Args:
-        schema: fields and their sides.
-        context: features that would be the same for another candidate.
-
     Raises:
         BadInputError: `context` names no field, or a field of the item.
     """
@@ -86,11 +82,6 @@ class SplitLinear(nn.Module):
 
 class RequestRanker(nn.Module):
     """A composed ranker that reads one row of the request's fields and N rows of the others.
-
-    Args:
-        ranker: in evaluation mode.
-        schema: its inputs.
-        once: fields of the request, from `request_fields`.
 
     Raises:
         BadInputError: nothing is shared, nothing differs, or a part mixes fields before any dense layer.

@@ -42,11 +42,6 @@ class Candidates:
 def candidates_of(judged: pa.Table, log: pa.Table, item: str) -> Candidates:
     """Return the items of the log.
 
-    Args:
-        judged: rows to value policies on, part of the log.
-        log: every row of the group.
-        item: column of the id.
-
     Raises:
         BadInputError: judged rows × items would not fit into memory.
     """
@@ -74,14 +69,6 @@ def predict(
     progress: Callable[[str], None],
 ) -> Floats:
     """Return the predicted reward of every candidate in every row's context, float64 ``[rows, K]``.
-
-    Args:
-        model: the ranker.
-        table: judged rows of one group.
-        candidates: of this group.
-        reward: task to predict.
-        context: features of the request that do not depend on the item.
-        progress: told how far it is.
 
     Raises:
         BadInputError: a feature's value for another item is not known.

@@ -55,13 +55,6 @@ def require(names: Sequence[str], found: Sequence[str], what: str, advice: str) 
 def read_reference(path: Path, config: Config, declaration: Declaration, reward: str, window: Window) -> pl.DataFrame:
     """Return the impressions of the reference log inside `window`, with columns named by what they are for.
 
-    Args:
-        path: `events.parquet` of the log.
-        config: roles of its columns.
-        declaration: roles that it shares with the data set.
-        reward: label.
-        window: time of the judged rows.
-
     Returns:
         ``policy``, ``item``, ``user``, ``reward`` (float64), ``group`` (string) and ``slot``.
 
@@ -89,14 +82,6 @@ def reference_of(
     log: pl.DataFrame, policy: str, group: str, candidates: Candidates, slots: pa.Array, unit: str
 ) -> Reference:
     """Return what a policy's own log says about the rows of a group.
-
-    Args:
-        log: rows of `read_reference`.
-        policy: its name.
-        group: of the judged rows.
-        candidates: of the judged rows.
-        slots: place of each judged row.
-        unit: what the bootstrap draws, ``row`` or ``user``.
 
     Raises:
         BadInputError: the policy has no rows there, or shows what the judged log never does.

@@ -34,13 +34,7 @@ class Judge:
     progress: Callable[[str], None]
 
     def group(self, name: str, table: pa.Table, log: pa.Table) -> list[PolicyValue]:
-        """Return the value of every policy on the rows of one group.
-
-        Args:
-            name: of the group.
-            table: its judged rows.
-            log: every row of it, which shows what the candidates are.
-        """
+        """Return the value of every policy on the judged rows of one group, whose whole `log` shows its candidates."""
         declaration = self.model.contract.schema_.declaration
         candidates = candidates_of(table, log, declaration.item)
         logged = Logged(

@@ -21,14 +21,7 @@ class _View:
 
 
 def render(report: Simulation, name: str, remarks: Sequence[str], plots: Sequence[Path]) -> str:
-    """Return the page; every value is escaped and nothing is loaded from elsewhere.
-
-    Args:
-        report: the figures.
-        name: which ranker.
-        remarks: what a reader must know.
-        plots: PNG files, one per group in the order of the report.
-    """
+    """Return the page; every value is escaped and nothing is loaded from elsewhere."""
     names = dict.fromkeys(value.group for value in report.values)
     groups = tuple(
         (group, tuple(value for value in report.values if value.group == group), picture(plot))

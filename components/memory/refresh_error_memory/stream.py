@@ -24,11 +24,6 @@ def read_stream(directory: Path, declaration: Declaration, trained_until: dateti
     All splits are read: how this training set was cut says nothing about the champion, which may come
     from another one.
 
-    Args:
-        directory: a `TrainingSet`.
-        declaration: roles of the champion's columns.
-        trained_until: every row that fitted or chose the champion is earlier than this.
-
     Raises:
         BadInputError: a role or feedback column is missing, or the champion does not say until when it was
             trained.

@@ -30,16 +30,7 @@ MOST_KEPT = 10_000_000
 def replayed(
     stream: Stream, bounds: Bounds, memory: Memory, config: Config, funnel: bool, store: Store | None = None
 ) -> Replay:
-    """Replay a stream with one memory that is empty at its start.
-
-    Args:
-        stream: labelled rows in order of time, with the answers of the learner that is corrected.
-        bounds: rows of each slot.
-        memory: store, τ and ρ.
-        config: everything else about the memory.
-        funnel: keep deeper feedback no likelier than shallower.
-        store: what to use for an empty store of the memory.
-    """
+    """Replay a stream with one memory that is empty at its start."""
     feedback = tuple(stream.labels)
     return replay(
         stream,
@@ -59,13 +50,6 @@ def choose_memory(
     """Return the memory with the least log-loss, the plainer one on a tie, and whether it beats no memory at all.
 
     One memory is taken as it is given, and nothing is replayed.
-
-    Args:
-        stream: the validation split, with the answers of the learner that is corrected.
-        bounds: rows of each of its slots.
-        config: the memories to choose from.
-        funnel: keep deeper feedback no likelier than shallower.
-        tell: told what each memory did.
     """
     offered = config.memories()
     if len(offered) == 1:

@@ -38,14 +38,7 @@ class Answers:
 
 @torch.inference_mode()
 def answers(ranker: RankerModule, rows: EncodedSplit, at: Array, tasks: tuple[str, ...]) -> Answers:
-    """Return the ranker's answers, in evaluation mode, to the rows `at`; the ranker stays as it is.
-
-    Args:
-        ranker: any ranker.
-        rows: encoded rows.
-        at: int64 ``[N]`` row numbers.
-        tasks: outputs to keep.
-    """
+    """Return the ranker's answers, in evaluation mode, to the rows `at`; the ranker stays as it is."""
     ranker.eval()
     made = []
     for start in range(0, max(1, len(at)), SCORED):  # no rows still give arrays of the right width
@@ -66,14 +59,7 @@ def learn_slot_by_slot(
 ) -> dict[str, Array]:
     """Score every slot with weights that have learned from earlier slots only, then train on it once.
 
-    Args:
-        ranker: where learning starts; it is copied, never changed.
-        rows: encoded rows in order of time.
-        bounds: rows of each slot.
-        tasks: outputs to keep.
-        rate: step size of Adam, whose moments live on from slot to slot.
-        batch_size: rows per step.
-        seed: seed of the order within a slot and of dropout.
+    It works on a copy of the ranker; Adam's moments live on from slot to slot.
 
     Returns:
         By task: float64 ``[N]`` probabilities, each row's from before its slot was learned.

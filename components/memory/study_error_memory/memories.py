@@ -81,11 +81,6 @@ def memories(
     """Return every combination, the plainer first: less fading, then a wider average.
 
     A wider average is one over more rows (more neighbours, fewer bits), then a flatter one (higher τ).
-
-    Args:
-        stores: the plainer first, as `each` gives them.
-        temperatures: τ.
-        decays: ρ.
     """
     combined = product(sorted({*decays}, reverse=True), stores, sorted({*temperatures}, reverse=True))
     return tuple(Memory(store=store, temperature=t, decay=decay) for decay, store, t in combined)

@@ -66,14 +66,7 @@ def inventory(store: Store) -> tuple[Stored, ...]:
 
 
 def unused(store: Store, stages: Sequence[Stored], keep: References, since: datetime) -> tuple[Unused, ...]:
-    """Return the stages that nothing refers to and that no run has made or taken since a moment.
-
-    Args:
-        store: the artifact store.
-        stages: its content.
-        keep: what must stay.
-        since: the moment, with a time zone.
-    """
+    """Return the stages that nothing refers to and that no run has made or taken since an aware moment."""
     kept = _kept(stages, keep, since)
     return tuple(
         Unused(

@@ -19,10 +19,6 @@ from features.declaration import FieldSpec, RankerSchema
 class ComposedRanker(RankerModule):
     """A ranker of named parts; see `components.rankers.parts` for the seams.
 
-    Args:
-        config: parts, their options and sizes.
-        schema: inputs, feedback, domains and base rates.
-
     Raises:
         BadInputError: a part cannot serve this schema.
     """

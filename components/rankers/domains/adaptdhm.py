@@ -81,15 +81,10 @@ def normalised_information(shares: Tensor) -> float:
 class AdaptDhm(DomainPart):
     """Routes each row to its nearest centre; in training mode every batch then moves the centres.
 
-    Centred routing subtracts a running mean, scales rows to length 1 and sharpens the softmax; it first trains
-    the shared weights alone, and gives a centre that hardly any row chooses a new start at a row of the batch.
-    Literal routing does none of this. With torch.distributed, centres are those of the whole batch.
-
-    Args:
-        in_features: D, width of x.
-        schema: its number of training rows; its domain, if it has one, is compared with the clusters and never read
-            to route.
-        config: `clusters`, `routing`.
+    Centred routing subtracts a running mean, scales rows to length 1 and sharpens the softmax; it first trains the
+    shared weights alone, and gives a centre that hardly any row chooses a new start at a row of the batch. Literal
+    routing does none of this. With torch.distributed, centres are those of the whole batch. Of `schema`, the domain is
+    compared with the clusters and never read to route.
 
     Raises:
         BadInputError: there are too few training rows for so many clusters.

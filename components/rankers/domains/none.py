@@ -14,11 +14,7 @@ from features.declaration import RankerSchema
 
 
 class SharedTower(RoutedTower):
-    """A tower that does not look at the route.
-
-    Args:
-        tower: the network.
-    """
+    """A tower that does not look at the route."""
 
     def __init__(self, tower: Tower) -> None:
         super().__init__()
@@ -31,13 +27,7 @@ class SharedTower(RoutedTower):
 
 
 class NoAdaptation(DomainPart):
-    """One network for every row.
-
-    Args:
-        in_features: D, width of x.
-        schema: not used.
-        config: not used.
-    """
+    """One network for every row."""
 
     def __init__(self, in_features: int, schema: RankerSchema, config: NoAdaptationConfig) -> None:
         super().__init__()

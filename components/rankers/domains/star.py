@@ -23,11 +23,6 @@ from features.declaration import FIRST, RankerSchema
 class Star(DomainPart):
     """One route per known value of the domain field; a missing or unseen domain has the shared weights.
 
-    Args:
-        in_features: not used.
-        schema: names the domain's field.
-        config: not used.
-
     Raises:
         BadInputError: no domain is declared, it is no categorical input, or training never saw one.
     """

@@ -34,12 +34,7 @@ class HashedEmbedding(FieldEmbedding):
     What is hashed is the row number that the value would have in a `FieldEmbedding`, so it tells tables apart and
     fields that share a table keep sharing vectors. Padding, missing and unknown values stay silent: no vector, no
     gradient. The rows that an unknown value would be hashed to are other values' own, and it has nothing of theirs.
-
-    Args:
-        fields: inputs of the ranker.
-        width: d, width of every vector.
-        std: standard deviation of the initial vectors, which are sums of two rows.
-        buckets: rows of the table.
+    Initial vectors, of standard deviation `std`, are sums of two rows.
 
     Raises:
         BadInputError: fields that share a table disagree about its size.

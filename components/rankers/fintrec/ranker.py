@@ -37,10 +37,6 @@ class Fintrec(RankerModule):
     learn: `entire` trains their products on every impression, as ESMM does, `click` the steps on the rows that
     reached them. Where the feedback is no funnel, each tower predicts its own feedback.
 
-    Args:
-        config: widths, layers, heads, `time`, `cvr_space`.
-        schema: fields with sides and times, feedback and base rates.
-
     Raises:
         BadInputError: no event has a time, or `cvr_space: click` without a funnel.
     """
@@ -115,12 +111,7 @@ class Fintrec(RankerModule):
         return (self.feedback[0], *(conditional_name(deep, near) for near, deep in pairwise(self.feedback)))
 
     def loss(self, outputs: dict[str, Tensor], labels: dict[str, Tensor]) -> Tensor:
-        """Return the loss of all heads, a mean over all rows; see `Fintrec` for `cvr_space`.
-
-        Args:
-            outputs: what `forward` returned.
-            labels: float32 ``[B]`` per feedback.
-        """
+        """Return the loss of all heads, a mean over all rows; see `Fintrec` for `cvr_space`."""
         if not self.funnel:
             return entropy_loss(outputs, labels, self.feedback)
         logits = [outputs[stage + LOGIT] for stage in self._stages]

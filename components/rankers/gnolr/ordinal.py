@@ -64,11 +64,6 @@ def scales(feedback: Sequence[str], a: Sequence[float], given: Sequence[float] |
     ``z_{c−1} − z_c = (a_c − a_{c−1}) − γ_c · cos_c``, and cos_c ≤ 1, so ``γ_c < a_c − a_{c−1}`` makes a
     deeper feedback less probable everywhere. γ_1 is free.
 
-    Args:
-        feedback: T names, shallow to deep.
-        a: their thresholds.
-        given: γ from the config, or None.
-
     Raises:
         BadInputError: `given` has another length, is not positive, or breaks the rule.
     """

@@ -67,10 +67,6 @@ class Gnolr(RankerModule):
     vector of length 1 would point somewhere, and where is a matter of the seed. What its other fields tell gets the
     length that training, which shows some items as unknown, finds to be worth.
 
-    Args:
-        config: widths, dropout and γ.
-        schema: fields with sides, feedback and base rates.
-
     Raises:
         BadInputError: a side has no field, base rates have no order, or γ breaks it.
     """
@@ -138,12 +134,7 @@ class Gnolr(RankerModule):
         return self._unified(user), self._unified(item)
 
     def loss(self, outputs: dict[str, Tensor], labels: dict[str, Tensor]) -> Tensor:
-        """Return the nested negative log-likelihood, summed over sub-tasks, mean over rows.
-
-        Args:
-            outputs: what `forward` returned.
-            labels: float32 ``[B]`` per feedback; the deepest positive counts.
-        """
+        """Return the nested negative log-likelihood, summed over sub-tasks, mean over rows."""
         z = torch.stack([outputs[name + LOGIT] for name in self.feedback], dim=1)
         k = categories(torch.stack([labels[name] for name in self.feedback], dim=1))
         return nested_losses(z, k).mean()

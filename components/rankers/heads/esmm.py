@@ -25,12 +25,6 @@ from features.declaration import RankerSchema, conditional_name
 class EsmmHead(Head):
     """Entire-space chain over a funnel of at least two feedback types.
 
-    Args:
-        in_features: D, width of x.
-        schema: funnel and base rates.
-        config: its options, and the ranker's sizes.
-        domain: makes the towers.
-
     Raises:
         BadInputError: the feedback is not a funnel of two or more labels.
     """
@@ -66,10 +60,5 @@ class EsmmHead(Head):
         return outputs
 
     def loss(self, outputs: dict[str, Tensor], labels: dict[str, Tensor]) -> Tensor:
-        """Return the product loss over all impressions, mean over rows (equation 2).
-
-        Args:
-            outputs: what `forward` returned.
-            labels: float32 ``[B]`` per feedback.
-        """
+        """Return the product loss over all impressions, mean over rows (equation 2)."""
         return funnel_loss([outputs[s + LOGIT] for s in self.stages], [labels[name] for name in self.feedback])

@@ -11,14 +11,7 @@ from components.rankers.tower import dense_layers
 
 
 class Experts(nn.Module):
-    """Networks of one shape that read the same input.
-
-    Args:
-        count: n, number of experts.
-        in_features: width of the input.
-        hidden: widths of an expert's layers.
-        dropout: share of hidden units dropped in training.
-    """
+    """Networks of one shape that read the same input."""
 
     def __init__(self, count: int, in_features: int, hidden: Sequence[int], dropout: float) -> None:
         super().__init__()
@@ -30,12 +23,7 @@ class Experts(nn.Module):
 
 
 class Gate(nn.Module):
-    """``Σ_i g_i f_i`` with ``g = softmax(W x)``: the gating network of Ma et al., KDD 2018.
-
-    Args:
-        in_features: width of what the gate reads.
-        experts: number of experts it mixes.
-    """
+    """``Σ_i g_i f_i`` with ``g = softmax(W x)``: the gating network of Ma et al., KDD 2018."""
 
     def __init__(self, in_features: int, experts: int) -> None:
         super().__init__()

@@ -19,12 +19,6 @@ class MmoeHead(Head):
     """`experts` networks that all feedback types share; a gate and a tower per feedback.
 
     All layers of `hidden` but the last are an expert's, the last is the tower's; a lone layer is in both.
-
-    Args:
-        in_features: D, width of x.
-        schema: feedback and base rates.
-        config: `hidden`, `dropout`, `experts`.
-        domain: makes the towers.
     """
 
     def __init__(self, in_features: int, schema: RankerSchema, config: MmoeConfig, domain: DomainPart) -> None:

@@ -64,12 +64,6 @@ class PleHead(Head):
     """Extraction layers that separate what is shared from what is not, then a tower per feedback.
 
     Each layer of `hidden` but the last is one extraction layer, the last is the tower's; a lone layer is in both.
-
-    Args:
-        in_features: D, width of x.
-        schema: feedback and base rates.
-        config: `hidden`, `dropout`, `experts` per feedback and shared.
-        domain: makes the towers.
     """
 
     def __init__(self, in_features: int, schema: RankerSchema, config: PleConfig, domain: DomainPart) -> None:

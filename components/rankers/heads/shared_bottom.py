@@ -18,12 +18,6 @@ class SharedBottomHead(Head):
     """One bottom network, then a tower per feedback.
 
     All layers of `hidden` but the last are the bottom, the last is the tower's; a lone layer is in both.
-
-    Args:
-        in_features: D, width of x.
-        schema: feedback and base rates.
-        config: `hidden`, `dropout`.
-        domain: makes the towers.
     """
 
     def __init__(self, in_features: int, schema: RankerSchema, config: SharedBottomConfig, domain: DomainPart) -> None:

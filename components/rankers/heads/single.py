@@ -11,14 +11,7 @@ from features.declaration import RankerSchema
 
 
 class SingleHead(Head):
-    """One tower per feedback; nothing above the embeddings and the interaction is shared.
-
-    Args:
-        in_features: D, width of x.
-        schema: feedback and base rates.
-        config: its options, and the ranker's sizes.
-        domain: makes the towers.
-    """
+    """One tower per feedback; nothing above the embeddings and the interaction is shared."""
 
     def __init__(self, in_features: int, schema: RankerSchema, config: SingleConfig, domain: DomainPart) -> None:
         super().__init__()

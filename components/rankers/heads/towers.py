@@ -44,15 +44,7 @@ def split_hidden(hidden: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...
 
 
 class FeedbackTowers(nn.ModuleList):
-    """One tower per feedback over an input per feedback.
-
-    Args:
-        in_features: width of each input.
-        hidden: widths of the towers' layers.
-        schema: feedback and base rates.
-        config: sizes, for `dropout`.
-        domain: makes the towers.
-    """
+    """One tower per feedback over an input per feedback."""
 
     def __init__(
         self,

@@ -63,12 +63,6 @@ class AutoInt(Interaction):
 
     The towers read the fields after attention next to the raw ones: the joint network that the paper
     calls AutoInt+, except that the two halves meet before the deep layers.
-
-    Args:
-        fields: F, number of field vectors.
-        width: d, their width, and the width of a head.
-        extra: N, other numbers.
-        config: `layers`, `heads`.
     """
 
     least: Tensor

@@ -25,12 +25,6 @@ class DcnV2(Interaction):
     """`layers` cross layers over the concatenation of all fields; layer l holds products of up to l + 1 features.
 
     The stacked structure of the paper: the towers are the deep network and read x_L.
-
-    Args:
-        fields: F, number of field vectors.
-        width: d, their width.
-        extra: N, other numbers.
-        config: `layers`.
     """
 
     least: Tensor

@@ -11,14 +11,7 @@ from components.rankers.tower import dense_layers
 
 
 class Mlp(Interaction):
-    """Concatenation of all fields, then `layers` layers as wide as the towers' first.
-
-    Args:
-        fields: F, number of field vectors.
-        width: d, their width.
-        extra: N, other numbers.
-        config: `layers`, `hidden`, `dropout`.
-    """
+    """Concatenation of all fields, then `layers` layers as wide as the towers' first."""
 
     def __init__(self, fields: int, width: int, extra: int, config: MlpConfig) -> None:
         super().__init__()

@@ -10,14 +10,7 @@ from components.rankers.parts import FieldVectors, Interaction
 
 
 class NoInteraction(Interaction):
-    """Concatenation of all fields.
-
-    Args:
-        fields: F, number of field vectors.
-        width: d, their width.
-        extra: N, other numbers.
-        config: its options, and the ranker's sizes.
-    """
+    """Concatenation of all fields."""
 
     def __init__(self, fields: int, width: int, extra: int, config: NoInteractionConfig) -> None:
         super().__init__()

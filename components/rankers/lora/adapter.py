@@ -39,9 +39,7 @@ HEADS = ("head", "heads")
 class LoraLinear(nn.Module):
     """``W x + b + (α/r) · B A dropout(x)``; only A and B train.
 
-    Args:
-        base: the layer, which is frozen.
-        config: rank, alpha and dropout.
+    The base layer is frozen.
     """
 
     def __init__(self, base: nn.Linear, config: LoraConfig) -> None:
@@ -71,10 +69,6 @@ class ChangedRows(FieldEmbedding):
 
     The change is a parameter of its own rather than a masked gradient, so that neither the optimiser's moments nor
     its weight decay touch any other row.
-
-    Args:
-        base: the embedding, which is frozen.
-        fields: fields whose tables change.
     """
 
     place: Tensor
@@ -106,12 +100,6 @@ class ChangedRows(FieldEmbedding):
 
 def attach(ranker: RankerModule, config: LoraConfig, schema: RankerSchema, domain: str) -> AdapterHeader:
     """Freeze a ranker in place, but for its heads, and add what an adapter trains; its answers stay what they were.
-
-    Args:
-        ranker: the base, on the CPU.
-        config: the adapter's shape.
-        schema: roles of the columns: whose rows change.
-        domain: whose rows it will be trained on, for the header.
 
     Raises:
         BadInputError: the ranker has no layer, or no embedding rows, of the kind that is to change.
@@ -158,11 +146,6 @@ def write_adapter(directory: Path, ranker: RankerModule, header: AdapterHeader) 
 
 def load_adapter(ranker: RankerModule, directory: Path, schema: RankerSchema) -> AdapterHeader:
     """Put a written adapter on its base, in place.
-
-    Args:
-        ranker: the base, on the CPU.
-        directory: folder with the adapter.
-        schema: the base's.
 
     Raises:
         BadInputError: it belongs to another base.

@@ -20,10 +20,6 @@ class LogisticRegression(RankerModule):
 
     The weights of T feedback types are the columns of a table of width T, and no two fields share
     weights. Conditionals are the ratio of two predictions, at most 1.
-
-    Args:
-        config: nothing but the name.
-        schema: inputs, feedback and base rates.
     """
 
     def __init__(self, config: LrConfig, schema: RankerSchema) -> None:

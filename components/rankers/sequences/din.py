@@ -29,12 +29,6 @@ class DinSequence(SequenceEncoder):
     Dice, because Dice normalises by statistics of the batch: padding would count, and a row's answer would
     depend on its neighbours in training. A history that shares no table with a candidate is weighted against a
     learned query vector.
-
-    Args:
-        width: d, width of the vectors.
-        length: longest history.
-        config: its options, and the ranker's sizes.
-        targeted: whether there is a candidate; without one a query is learned.
     """
 
     def __init__(self, width: int, length: int, config: DinConfig, targeted: bool = True) -> None:

@@ -20,14 +20,7 @@ def masked_mean(vectors: Tensor, mask: Tensor) -> Tensor:
 
 
 class MeanSequence(SequenceEncoder):
-    """Mean of the events; zero when there are none.
-
-    Args:
-        width: d, width of the vectors.
-        length: longest history.
-        config: its options, and the ranker's sizes.
-        targeted: not used.
-    """
+    """Mean of the events; zero when there are none."""
 
     def __init__(self, width: int, length: int, config: MeanConfig, targeted: bool = True) -> None:
         super().__init__()

@@ -32,12 +32,6 @@ class TinSequence(SequenceEncoder):
 
     Both are scaled by a learned gain, which starts as large as an embedding: vectors of size 1 would drown the other
     fields at the start.
-
-    Args:
-        width: d, width of the vectors.
-        length: longest history.
-        config: its options, and the ranker's sizes.
-        targeted: not used; p_0 is there with and without a candidate.
     """
 
     def __init__(self, width: int, length: int, config: TinConfig, targeted: bool = True) -> None:

@@ -78,12 +78,6 @@ class TransformerSequence(SequenceEncoder):
     and tokens behind it: no event sees a later one or the candidate. Positions are learned by recency:
     candidate 0, most recent event 1; events beyond the longest history share the last position. A history that
     shares no table with a candidate is read by position 0 alone: a learned query vector.
-
-    Args:
-        width: d, width of the vectors.
-        length: longest history.
-        config: `layers`, `heads`, `dropout`.
-        targeted: not used; position 0 is there with and without a candidate.
     """
 
     def __init__(self, width: int, length: int, config: TransformerConfig, targeted: bool = True) -> None:

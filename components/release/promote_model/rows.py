@@ -32,13 +32,6 @@ def score_both(
     Both answer without an error memory: the champion's may have learned the labels of these rows, and the challenger
     has none before it is champion.
 
-    Args:
-        dataset: files of a `TrainingSet`.
-        challenger: files of the challenger's version.
-        champion: files of the champion's version, None without one.
-        champion_name: how errors call the champion, such as ``movielens_ranker v2``.
-        provider: execution provider.
-
     Raises:
         BadInputError: the split is empty, lacks a label, or the challenger cannot answer it.
         CannotScoreError: the champion cannot answer it.

@@ -53,13 +53,7 @@ class Grown:
 
 
 def seen_in(rows: Path, encoder: Encoder, time: str) -> Seen:
-    """Return which values the raw training rows hold, and when last.
-
-    Args:
-        rows: Parquet file.
-        encoder: says which columns share a vocabulary.
-        time: column of the impression's time.
-    """
+    """Return which values the raw training rows hold, and when last."""
     frame = pl.scan_parquet(rows).with_columns(pl.col(time).dt.convert_time_zone("UTC").dt.date().alias("__day"))
     tables = {}
     for table, values in encoder.vocabularies.items():

@@ -62,15 +62,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
 
 
 def find(model: str, until: datetime, registry: Registry, ledger: Ledger, store: Store) -> Found | Taken:
-    """Return the newest champion that learned from nothing at `until` or later, or why there is none.
-
-    Args:
-        model: registered model.
-        until: every row that fits or selects the next ranker is earlier.
-        registry: knows the versions.
-        ledger: knows who was champion before.
-        store: has the rankers.
-    """
+    """Return the newest champion that learned from nothing at `until` or later, or why there is none."""
     champions = list(_champions(model, registry, ledger))
     for version in champions:
         if not version.digest:

@@ -53,12 +53,6 @@ def save(directory: Path, position: Position, tensors: dict[str, Tensor], keep: 
 
     A checkpoint that cannot be written does not end training; the ones before it stay.
 
-    Args:
-        directory: of the training job.
-        position: where training is.
-        tensors: everything that a later step depends on.
-        keep: how many to keep.
-
     Returns:
         None, or one sentence that says why there is no checkpoint.
     """
@@ -102,9 +96,6 @@ def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def newest(directory: Path) -> tuple[Position, Path] | None:
     """Return the newest checkpoint whose tensors are as they were written, or None; damaged ones are told and deleted.
-
-    Args:
-        directory: of the training job.
 
     Returns:
         Where training was, and the file with its tensors.

@@ -91,11 +91,6 @@ def best_of(history: list[EpochReport]) -> EpochReport:
 def run_job(job: TrainingJob, context: RunContext, params: ComponentConfig) -> list[EpochReport]:
     """Run the training process to its end and return its epochs; weights and `curves.png` are in the job's directory.
 
-    Args:
-        job: what to train.
-        context: of the stage.
-        params: the stage's config, as MLflow shows it.
-
     Raises:
         BadInputError: the ranker does not fit the data, there are too few GPUs, or training diverged.
         RetryableError: a worker was lost, or MLflow cannot be written.
@@ -180,13 +175,6 @@ def _wait(
     tree: ProcessTree | RemoteJob, job: TrainingJob, context: RunContext, seen: int, follow: Callable[[Progress], None]
 ) -> None:
     """Follow the training process until it ended well.
-
-    Args:
-        tree: the process.
-        job: what it trains.
-        context: of the stage.
-        seen: epochs that were followed before it started.
-        follow: told of every other epoch.
 
     Raises:
         RankmillError: it did not.

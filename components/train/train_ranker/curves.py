@@ -13,12 +13,7 @@ from components.train.train_ranker.config import EpochReport
 
 
 def draw_curves(history: Sequence[EpochReport], path: Path) -> None:
-    """Write the curves of a training run as PNG.
-
-    Args:
-        history: one report per epoch, in order.
-        path: file to write.
-    """
+    """Write the curves of a training run as PNG."""
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     loss, area, log_loss = figure.subplots(1, 3)
     epochs = [report.epoch for report in history]

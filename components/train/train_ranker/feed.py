@@ -52,13 +52,6 @@ def windows(rows: int, batch: int, seed: int, epoch: int, in_memory: int) -> lis
 
     A split that fits is one window of one block. A larger one is cut into blocks, which are shuffled and then dealt
     to windows, so that a window holds rows from all over the split.
-
-    Args:
-        rows: rows of the split.
-        batch: rows of a step over all workers.
-        seed: of the run.
-        epoch: from 1.
-        in_memory: most rows of a window; rounded up to whole blocks.
     """
     if rows <= in_memory:
         return [Window(((0, rows),), 0, rows, batch)]
@@ -165,11 +158,7 @@ class Plan:
 def batches(split: EncodedSplit, plan: Plan, epoch: int, after: int = 0) -> Iterator[Iterator[Batch]]:
     """Yield the batches of an epoch, prepared by a thread that ends with the block.
 
-    Args:
-        split: training rows.
-        plan: what to read.
-        epoch: from 1.
-        after: steps of the epoch that were taken before; they are not read.
+    Steps up to `after` were taken before and are not read.
     """
     ready: queue.Queue[Batch | BaseException | None] = queue.Queue(AHEAD)
     stopped = threading.Event()

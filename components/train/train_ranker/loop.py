@@ -321,16 +321,7 @@ def is_healthy(loss: float) -> bool:
 def diverged(
     ranker: RankerModule, features: dict[str, Tensor], tasks: tuple[Task, ...], loss: float, epoch: int, step: int
 ) -> BadInputError:
-    """Return the error that ends training.
-
-    Args:
-        ranker: as it was when the loss went wrong.
-        features: this worker's inputs of the step; empty when another worker met the loss.
-        tasks: of the ranker.
-        loss: mean loss of the batch.
-        epoch: from 1.
-        step: of the epoch, from 1.
-    """
+    """Return the error that ends training; `features` are empty when another worker met the loss."""
     parts = [f"training diverged: the loss is {loss:g} in epoch {epoch}, step {step}"]
     if features:
         ranker.eval()  # neither buffers nor dropout move

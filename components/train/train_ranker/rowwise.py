@@ -61,11 +61,6 @@ class RowwiseAdam:
     """Adam with a moment per weight and a second moment per row, both moved only when the row is read.
 
     Bias correction follows the number of steps, as in dense Adam.
-
-    Args:
-        weight: float32 ``[V, d]``, changed in place.
-        learning_rate: η.
-        decay: L2 penalty on touched rows.
     """
 
     def __init__(self, weight: Tensor, learning_rate: float, decay: float) -> None:

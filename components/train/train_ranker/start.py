@@ -112,13 +112,7 @@ def _adapted(
 
 
 def of_domain(rows: EncodedSplit, schema: RankerSchema, domain: str) -> EncodedSplit:
-    """Return a copy of the rows of one domain.
-
-    Args:
-        rows: a split.
-        schema: knows the domain's code.
-        domain: one of `schema.domains`.
-    """
+    """Return a copy of the rows of one domain."""
     at = np.flatnonzero(rows.domain == schema.domains.index(domain))
     return EncodedSplit(
         features={name: values[at] for name, values in rows.features.items()},
@@ -135,12 +129,7 @@ def write_optimiser(path: Path, state: dict[str, Tensor], knobs: Knobs) -> None:
 
 
 def why_anew(ranker: Path, knobs: Knobs) -> str:
-    """Return why a ranker's optimiser values are of no use, or nothing when they are.
-
-    Args:
-        ranker: local directory of a `Ranker`.
-        knobs: of the training that is to use them.
-    """
+    """Return why a ranker's optimiser values are of no use, or nothing when they are."""
     file = ranker / OPTIMISER
     if not file.exists():
         return "the champion was trained without keeping its values"
@@ -219,11 +208,7 @@ def row_sources(new: FieldEmbedding, encoder: Encoder, old: FieldEmbedding, know
 def carried_optimiser(ranker: RankerModule, sources: Tensor, before: Path, knobs: Knobs) -> dict[str, Tensor]:
     """Return the earlier ranker's optimiser values for `RankerOptimiser.load`; nothing is known of fresh rows.
 
-    Args:
-        ranker: today's, as it will train.
-        sources: what `carry_on` returned.
-        before: local directory of the earlier `Ranker`, for which `why_anew` says nothing.
-        knobs: of today's training.
+    `why_anew` says nothing about `before`.
     """
     trained = [name for name, parameter in ranker.named_parameters() if parameter.requires_grad]
     tables = {"rows"} if knobs.tables.optimiser != "adam" else {f"dense.{trained.index(_WEIGHT)}"}

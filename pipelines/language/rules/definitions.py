@@ -79,11 +79,7 @@ def definitions_agree(draft: PipelineDraft) -> Iterator[Finding]:
 
 
 def unread(path: Path) -> tuple[int, str] | None:
-    """Return line and words of the first thing in a file of definitions that is not read, or None.
-
-    Args:
-        path: Python file; one that is no Python gives None.
-    """
+    """Return line and words of the first thing in a file of definitions that is not read, or None."""
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError, RecursionError, OSError):

@@ -78,13 +78,6 @@ def judge(
 
     Whatever is malformed is reported and left out, and the rest is judged all the same.
 
-    Args:
-        document: the file.
-        model: its shape.
-        stand_ins: what a file must have; where it has not, the rest is judged with these.
-        draft: makes the draft.
-        rules: what to ask of it.
-
     Returns:
         The draft, or None where nothing could be made of the file, and the findings.
     """
