@@ -19,8 +19,9 @@ from types import MappingProxyType
 
 from components.platform.contract import ComponentSpec
 
-ROOMS = ("components", "features", "pipelines", "registry")
-"""Packages of this tree: imports of others are libraries, whose versions are pinned."""
+ROOMS = ("pipelines", "components", "registry", "features")
+"""Packages of this tree: imports of others are libraries, whose versions are pinned. Their names are common words, so
+somebody else's may shadow them."""
 TEMPLATE = ".html.j2"
 """Suffix of a page's template: `page.html.j2` is that of `page.py`."""
 _OWN = ("*.py", "*.yaml", f"*{TEMPLATE}")

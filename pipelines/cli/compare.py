@@ -15,11 +15,6 @@ if TYPE_CHECKING:
     from pipelines.compare.load import Comparison
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Add the commands of this module to the command line."""
-    app.command("compare")(compare)
-
-
 def compare(
     names: Annotated[
         list[str] | None, typer.Argument(help="Names or files of comparisons; all when none is given.", metavar="NAME")

@@ -24,11 +24,6 @@ PROBABILITY = "probability"
 FORMATS = (".parquet", ".json")
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Add the commands of this module to the command line."""
-    app.command("explain")(explain)
-
-
 def explain(
     model: Annotated[str, typer.Argument(help="Name of a registered model.")],
     rows: Annotated[Path, typer.Argument(help="Parquet file with one column per feature of the model.")],

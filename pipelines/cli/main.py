@@ -13,6 +13,19 @@ import typer
 
 from components.platform.errors import BadInputError, MissingError, RankmillError
 from components.platform.settings import quiet_engines
+from pipelines.cli import (
+    compare,
+    explain,
+    models,
+    new,
+    operate,
+    plan,
+    profile,
+    reference,
+    retrieve,
+    runs,
+    score,
+)
 from pipelines.cli.profile import Profile, use
 from pipelines.show.terminal import show
 
@@ -153,18 +166,17 @@ def schema(
     check: Annotated[bool, typer.Option("--check", help="Fail unless that file is what would be written.")] = False,
 ) -> None:
     """Print the JSON Schema of pipeline files, from which editors complete."""
-    from pipelines.show.schema import SCHEMA_FILE, schema_is_fresh, schema_text
-    from pipelines.show.schema_profile import PROFILE_SCHEMA_FILE, profile_schema_is_fresh, profile_schema_text
+    from pipelines.show.schema import SCHEMA_FILE, schema_texts
 
-    for file, fresh in ((SCHEMA_FILE, schema_is_fresh), (PROFILE_SCHEMA_FILE, profile_schema_is_fresh)):
-        if check and not fresh():
+    texts = schema_texts()
+    for file, text in texts.items():
+        if check and (not file.exists() or file.read_text(encoding="utf-8") != text):
             raise BadInputError(f"{file.name} is not what the models say: run `rankmill schema --write`")
-    if write:
-        SCHEMA_FILE.parent.mkdir(parents=True, exist_ok=True)
-        SCHEMA_FILE.write_text(schema_text(), encoding="utf-8")
-        PROFILE_SCHEMA_FILE.write_text(profile_schema_text(), encoding="utf-8")
+        if write:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
     if not (write or check):
-        typer.echo(schema_text(), nl=False)
+        typer.echo(texts[SCHEMA_FILE], nl=False)
 
 
 def _wrong_profiles(files: Mapping[str, Path]) -> list[RankmillError]:
@@ -209,30 +221,9 @@ def _describe(spec: ComponentSpec) -> None:
     typer.echo(sample_yaml(spec), nl=False)
 
 
-def _add_commands() -> None:
-    from pipelines.cli import compare as cli_compare
-    from pipelines.cli import explain as cli_explain
-    from pipelines.cli import models as cli_models
-    from pipelines.cli import new as cli_new
-    from pipelines.cli import operate as cli_operate
-    from pipelines.cli import plan as cli_plan
-    from pipelines.cli import profile as cli_profile
-    from pipelines.cli import reference as cli_reference
-    from pipelines.cli import retrieve as cli_retrieve
-    from pipelines.cli import runs as cli_runs
-    from pipelines.cli import score as cli_score
-
-    cli_new.add_commands(app)
-    cli_plan.add_commands(app)
-    cli_operate.add_commands(app)
-    cli_runs.add_commands(app)
-    cli_profile.add_commands(app)
-    cli_compare.add_commands(app)
-    cli_models.add_commands(app)
-    cli_score.add_commands(app)
-    cli_explain.add_commands(app)
-    cli_retrieve.add_commands(app)
-    cli_reference.add_commands(app)
-
-
-_add_commands()
+for _command in (
+    new.new, plan.plan, plan.graph, plan.run, operate.ui, operate.doctor, operate.stubs, runs.runs, runs.gc,
+    profile.profiles, compare.compare, models.models, models.promote, models.rollback, models.history, score.score,
+    explain.explain, retrieve.retrieve, reference.reference,
+):  # fmt: skip
+    app.command()(_command)

@@ -31,14 +31,6 @@ Model = Annotated[str, typer.Argument(help="Name of a registered model.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; the ledger keeps it.")]
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Add the commands of this module to the command line."""
-    app.command("models")(models)
-    app.command("promote")(promote)
-    app.command("rollback")(rollback)
-    app.command("history")(history)
-
-
 def models(
     model: Annotated[str | None, typer.Argument(help="Only this model; all of them when left out.")] = None,
     repair: Annotated[

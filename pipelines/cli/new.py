@@ -10,11 +10,6 @@ import typer
 from pipelines.scaffold.write import NEXT, Kind, write_example
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Add the command of this module to the command line."""
-    app.command("new")(new)
-
-
 def new(
     kind: Annotated[Kind, typer.Argument(help="What to write.", metavar="KIND")],
     name: Annotated[str, typer.Argument(help="What it will be called, such as shop_daily.", metavar="NAME")],

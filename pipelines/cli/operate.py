@@ -10,13 +10,6 @@ from components.platform.settings import Settings, quiet_engines
 from pipelines.run.airflow_home import AIRFLOW_PORT, MLFLOW_PORT
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Add the commands of this module to the command line."""
-    app.command("ui")(ui)
-    app.command("doctor")(doctor)
-    app.command("stubs")(stubs)
-
-
 def ui(
     airflow_port: Annotated[int, typer.Option(help="Port of Airflow's UI on 127.0.0.1.")] = AIRFLOW_PORT,
     mlflow_port: Annotated[int, typer.Option(help="Port of MLflow's UI on 127.0.0.1.")] = MLFLOW_PORT,

@@ -30,13 +30,6 @@ At = Annotated[
 ]
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Add the commands of this module to the command line."""
-    app.command("plan")(plan)
-    app.command("graph")(graph)
-    app.command("run")(run)
-
-
 def plan(
     pipeline: Pipeline,
     param: Params = None,

@@ -11,11 +11,6 @@ Profile = Annotated[
 ]
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Add the commands of this module to the command line."""
-    app.command("profiles")(profiles)
-
-
 def use(name: str | None) -> None:
     """Work in the place of a profile, if one is given, and never show what it keeps secret."""
     if name is None:

@@ -9,11 +9,6 @@ import typer
 from components.platform.errors import BadInputError
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Add the command of this module to the command line."""
-    app.command("reference")(reference)
-
-
 def reference(
     write: Annotated[bool, typer.Option("--write", help="Write docs/components.md.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Fail unless that file is what would be written.")] = False,

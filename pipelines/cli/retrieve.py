@@ -11,11 +11,6 @@ import typer
 from pipelines.cli.row_files import check_out, opened, replacing, tables_of
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Add the command of this module to the command line."""
-    app.command("retrieve")(retrieve)
-
-
 def retrieve(
     model: Annotated[str, typer.Argument(help="Name of a registered model of the ranker gnolr.")],
     users: Annotated[Path, typer.Argument(help="Parquet file with one row per user: features of users and request.")],

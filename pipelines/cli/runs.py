@@ -18,12 +18,6 @@ if TYPE_CHECKING:
 _COLOURS = {"success": "green", "running": "cyan", "failed": "red", "killed": "red"}
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Add the commands of this module to the command line."""
-    app.command("runs")(runs)
-    app.command("gc")(gc)
-
-
 def runs(
     pipeline: Annotated[
         str | None, typer.Argument(help="Name of a pipeline; all when left out.", metavar="PIPELINE")

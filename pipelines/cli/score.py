@@ -17,11 +17,6 @@ if TYPE_CHECKING:
     from registry.serving.value import ValueTable
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Add the commands of this module to the command line."""
-    app.command("score")(score)
-
-
 def score(
     model: Annotated[str, typer.Argument(help="Name of a registered model.")],
     rows: Annotated[Path, typer.Argument(help="Parquet file with one column per feature of the model.")],

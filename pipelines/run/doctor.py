@@ -12,9 +12,8 @@ from pathlib import Path
 from types import ModuleType
 
 from components.platform.settings import ROOT, Settings
+from components.platform.sources import ROOMS
 
-ROOMS = ("pipelines", "components", "registry", "features")
-"""Our top-level packages. Their names are common words, so somebody else's may shadow them."""
 ENGINES = (
     "apache-airflow",
     "ray",

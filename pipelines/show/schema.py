@@ -1,4 +1,4 @@
-"""What may an editor complete in a pipeline file? One JSON Schema, generated from the models that check the file.
+"""What may an editor complete in a pipeline or profile file? JSON Schemas, generated from the models that check it.
 
 `stages.*` is completed by its `uses:`: the keys of `with:` are those of the component's config, the
 keys of `in:` its inputs. A value inside `with:` may also be `${params.NAME}`.
@@ -19,10 +19,15 @@ from components.platform.catalog import catalog
 from components.platform.contract import ComponentSpec
 from components.platform.settings import ROOT
 from components.rankers.config import PARAMETER
+from pipelines.language.profile_spec import ProfileSpec
 from pipelines.language.spec import Defaults, PipelineSpec
 
 SCHEMA_FILE = ROOT / "pipelines" / "schema" / "pipeline.schema.json"
 """Where editors find the schema; `# yaml-language-server: $schema=schema/pipeline.schema.json` names it."""
+
+PROFILE_SCHEMA_FILE = SCHEMA_FILE.with_name("profile.schema.json")
+"""The same for profiles: `# yaml-language-server: $schema=../schema/profile.schema.json`."""
+DRAFT = "http://json-schema.org/draft-07/schema#"
 
 Node = dict[str, Any]
 
@@ -115,7 +120,7 @@ def pipeline_schema() -> Node:
         definitions |= {f"{spec.name}.{name}": node for name, node in config.pop("$defs", {}).items()}
         definitions[spec.name] = config
         stage["allOf"].append(_stage_of(spec, config))
-    return {"$schema": "http://json-schema.org/draft-07/schema#", **root, "$defs": definitions}
+    return {"$schema": DRAFT, **root, "$defs": definitions}
 
 
 def model_schema(model: type[BaseModel]) -> Node:
@@ -123,14 +128,10 @@ def model_schema(model: type[BaseModel]) -> Node:
     return model.model_json_schema(schema_generator=_Schema)
 
 
-def schema_text() -> str:
-    """Return the schema as the text of its file."""
-    return json.dumps(pipeline_schema(), indent=2, ensure_ascii=False) + "\n"
-
-
-def schema_is_fresh(path: Path = SCHEMA_FILE) -> bool:
-    """Return whether the schema file holds what the models say."""
-    return path.exists() and path.read_text(encoding="utf-8") == schema_text()
+def schema_texts() -> dict[Path, str]:
+    """Return the schemas as the text of their files, that of pipelines first."""
+    schemas = {SCHEMA_FILE: pipeline_schema(), PROFILE_SCHEMA_FILE: {"$schema": DRAFT, **model_schema(ProfileSpec)}}
+    return {file: json.dumps(schema, indent=2, ensure_ascii=False) + "\n" for file, schema in schemas.items()}
 
 
 def _stage_of(spec: ComponentSpec, config: Node) -> Node:

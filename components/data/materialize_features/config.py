@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
 from pydantic import Field
 
-from components.data.materialize_features.columns import FLOW
 from components.platform.artifacts import EventsTable, FeatureTables
+from components.platform.columns import Column, Columns, Fault, Flow
 from components.platform.contract import ComponentConfig, ComponentSpec, Ports
 from components.platform.paths import DefinitionsFile
 from features.declaration import Name
+from features.definitions.recipe import IMPRESSIONS, Activity, Recipe
+from features.services.service_text import TextService, told
 
 
 class Config(ComponentConfig):
@@ -36,6 +41,56 @@ class Outputs(Ports):
     feature_tables: FeatureTables
 
 
+def _gives(config: Config, inputs: Mapping[str, Columns]) -> Mapping[str, Columns]:
+    service = _service(config)
+    if service is None:
+        return {}
+    known = {name: Column(dtype, "key") for name, dtype in (service.keys or {}).items()}
+    known |= {
+        name: Column(feature.dtype, "other", feature.kind, feature.auxiliary)
+        for name, feature in (service.features or {}).items()
+    }
+    whole = service.keys is not None and service.features is not None
+    return {"feature_tables": Columns(known, whole)}
+
+
+def _asks(config: Config, inputs: Mapping[str, Columns]) -> Iterator[Fault]:
+    service, events = _service(config), inputs.get("table")
+    if service is None or events is None:
+        return
+    where = ("feature_service",)
+    for source, recipe in service.recipes.items():
+        if recipe.log != IMPRESSIONS:
+            continue
+        for name in _read(recipe):
+            if absent := events.absent(name):
+                yield Fault(where, f"the recipe of {source!r} reads what the events lack: {absent}")
+    for name, wanted in (service.keys or {}).items():
+        found = events.known.get(name)
+        if found is not None and {found.dtype, wanted} == {"string", "int64"}:
+            yield Fault(
+                where,
+                f"{name!r} is {found.dtype} in the events and {wanted} in the entity of the service: "
+                "give both the same type",
+            )
+
+
+def _service(config: Config) -> TextService | None:
+    return told(config.feature_service, Path(config.definitions) if config.definitions else None)
+
+
+def _read(recipe: Recipe) -> Iterator[str]:
+    """Yield the columns of the impressions that a recipe reads, each once."""
+    names = [recipe.key]
+    if isinstance(recipe, Activity):
+        names += [rate.feedback for rate in recipe.rates]
+        names += [part.column for part in recipe.sums]
+        names += recipe.history.columns.values() if recipe.history else ()
+    else:
+        names += recipe.columns
+    yield from dict.fromkeys(names)
+
+
 COMPONENT = ComponentSpec(
     name="materialize_features",
     version="2",
@@ -45,7 +100,7 @@ COMPONENT = ComponentSpec(
     outputs=Outputs,
     entrypoint="components.data.materialize_features.component:run",
     windowed=True,
-    flow=FLOW,
+    flow=Flow(gives=_gives, asks=_asks),
     sources=("features.joins.asof_store", "features.definitions"),
     after_publish="components.data.materialize_features.publish_online:publish_online",
 )

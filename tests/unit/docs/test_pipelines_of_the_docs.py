@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from pipelines.language.check import load_plan
-from pipelines.show.schema import schema_text
+from pipelines.show.schema import pipeline_schema
 
 ROOT = Path(__file__).resolve().parents[3]
 BLOCK = re.compile(r"^```(yaml|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -31,7 +31,7 @@ def test_there_are_pipelines_in_the_docs() -> None:
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_the_editor_finds_nothing_wrong_with_a_pipeline_of_a_page(path: Path) -> None:
-    schema = json.loads(schema_text())
+    schema = pipeline_schema()
     for value in pipelines_of(path):
         jsonschema.validate(json.loads(json.dumps(value, default=str)), schema)
 
@@ -58,4 +58,4 @@ def test_the_schema_notices_a_wrong_table(old: str, new: str) -> None:
     (body,) = [body for kind, body in BLOCK.findall(text) if kind == "yaml" and "stages:" in body]
     assert old in body
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(yaml.safe_load(body.replace(old, new)), json.loads(schema_text()))
+        jsonschema.validate(yaml.safe_load(body.replace(old, new)), pipeline_schema())

@@ -108,11 +108,12 @@ def test_schema_is_printed_and_checked(tmp_path: Path, monkeypatch: pytest.Monke
     assert ask("schema", "--check").exit_code == 0
     from pipelines.show import schema
 
-    monkeypatch.setattr(schema, "schema_is_fresh", lambda: False)
+    monkeypatch.setattr(schema, "DRAFT", "an older one")
     assert isinstance(ask("schema", "--check").exception, BadInputError)
     monkeypatch.setattr(schema, "SCHEMA_FILE", tmp_path / "new" / "schema.json")
+    monkeypatch.setattr(schema, "PROFILE_SCHEMA_FILE", tmp_path / "new" / "profile.json")
     assert ask("schema", "--write").exit_code == 0
-    assert (tmp_path / "new" / "schema.json").read_text(encoding="utf-8") == schema.schema_text()
+    assert (tmp_path / "new" / "schema.json").read_text(encoding="utf-8") == schema.schema_texts()[schema.SCHEMA_FILE]
 
 
 @pytest.mark.parametrize(
