@@ -29,14 +29,7 @@ def exact(values: Tensor) -> Tensor:
 
 
 class Tower(nn.Module):
-    """Linear → ReLU → dropout per hidden layer, then one logit (BASE network of Ma et al. 2018, §3).
-
-    Args:
-        in_features: width of the input.
-        hidden: widths of the hidden layers.
-        dropout: share of hidden units dropped in training.
-        bias: initial bias of the logit.
-    """
+    """Linear → ReLU → dropout per hidden layer, then one logit (BASE network of Ma et al. 2018, §3)."""
 
     def __init__(self, in_features: int, hidden: Sequence[int], dropout: float = 0.0, bias: float = 0.0) -> None:
         super().__init__()

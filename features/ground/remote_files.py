@@ -88,14 +88,7 @@ def open_files(uri: str, setting: str, failure: type[RetryableError] = Retryable
 
 
 class RemoteFiles:
-    """A file system whose methods raise sentences.
-
-    Args:
-        system: the driver's file system.
-        uri: what it was opened for.
-        setting: variable that holds it.
-        failure: error of a store that does not answer.
-    """
+    """A file system whose methods raise sentences."""
 
     def __init__(self, system: Any, uri: str, setting: str, failure: type[RetryableError]) -> None:
         self._system, self._uri, self._setting, self._failure = system, uri, setting, failure

@@ -107,13 +107,6 @@ def materialize(
 ) -> Iterator[tuple[datetime, datetime]]:
     """Write the newest values of each span into the shared online store, oldest span first.
 
-    Args:
-        feast: folder of the embedded registry and online store.
-        directory: local folder of the `FeatureTables` artifact.
-        views: feature views to write.
-        spans: half-open ``[start, end)`` intervals, ascending.
-        definitions: objects to use; those of `features/definitions/` when None.
-
     Yields:
         Each span after it was written.
     """

@@ -105,11 +105,6 @@ def in_funnel_order(
 
     Tasks are compensated one by one, so P(love) may end above P(like): then love is lowered to like.
     Rows that no compensation touched keep the base model's answer, whatever it is.
-
-    Args:
-        compensated: by task ``[B]``.
-        base: by task ``[B]``, before compensation.
-        feedback: ordered feedback names, shallow to deep.
     """
     ordered = {task: np.asarray(values) for task, values in compensated.items()}
     touched = np.zeros(len(next(iter(ordered.values()))), dtype=bool) if ordered else np.zeros(0, dtype=bool)

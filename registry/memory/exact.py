@@ -70,10 +70,7 @@ class Exact:
     def write(self, keys: Array, label: Mapping[str, Array], predicted: Mapping[str, Array]) -> None:
         """Add labelled rows whose base model erred by more than the threshold in any task.
 
-        Args:
-            keys: float ``[B, width]``.
-            label: by task: 0 or 1, ``[B]``.
-            predicted: by task: the base model's probability, ``[B]``.
+        Arguments as for `Sketch.write`.
 
         Raises:
             BadInputError: as for `Sketch.write`; nothing was written.

@@ -145,17 +145,9 @@ def replay(
 ) -> Replay:
     """Score every slot with the memory of earlier slots, then write it into `store`.
 
-    Args:
-        stream: rows in order of time.
-        store: an empty store; it has seen every row afterwards.
-        feedback: tasks to compensate, shallow to deep.
-        bounds: rows of each slot, from `slot_bounds` or `timed_slots`.
-        read_out: how neighbours become a correction.
-        grid: values of λ to choose from; each slot takes the least log-loss on earlier slots, the
-            smallest λ on a tie. The first slot has no earlier one and takes 0.
-        funnel: keep deeper tasks no likelier than shallower ones.
-        decay: ρ; when a slot is written, everything older counts ρ times what it did.
-        progress: told after each slot.
+    The store is empty at first and has seen every row afterwards. Each slot takes the λ of `grid` with the least
+    log-loss on earlier slots, the smallest on a tie; the first takes 0. With `decay` ρ, all that is older counts ρ
+    times what it did once a slot is written.
 
     Raises:
         BadInputError: the stream is empty or not in order of time, or the store is not empty.

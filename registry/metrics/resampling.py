@@ -118,17 +118,8 @@ def paired_bootstrap(
 ) -> Interval:
     """Return metric(a) − metric(b) on the same rows with its interval over the same resamples of users.
 
-    Args:
-        labels: ``[rows]``, 0 or 1.
-        a: ``[rows]`` scores of one model (the challenger).
-        b: ``[rows]`` scores of the other (the champion).
-        users: ``[rows]``, equal for rows of the same user.
-        metric: which metric.
-        resamples: bootstrap resamples; 0 gives the difference without bounds.
-        seed: seed of the draws.
-        confidence: coverage of the interval.
-        relative: divide each difference by metric(b) of the same resample.
-        bins: bins of ``ece``.
+    Arguments are those of `bootstrap`; `a` is the challenger's score and `b` the champion's. With `relative` each
+    difference is divided by metric(b) of the same resample.
 
     Returns:
         The difference, percentile bounds; all None when either side is undefined on the rows.
@@ -165,20 +156,9 @@ def stable_paired_bootstrap(
     """Return what `paired_bootstrap` gives once more resamples would hardly move the bounds, and how many it took.
 
     Resamples are added, up to twice as many at a time, until the standard error of either bound (from the order
-    statistics around it) is at most `tolerance`; the first `least` are those of `paired_bootstrap`.
-
-    Args:
-        labels: ``[rows]``, 0 or 1.
-        a: ``[rows]`` scores of one model (the challenger).
-        b: ``[rows]`` scores of the other (the champion).
-        users: ``[rows]``, equal for rows of the same user.
-        metric: which metric.
-        tolerance: largest standard error of a bound, in units of the difference.
-        least: resamples that are always drawn.
-        most: resamples that are never exceeded; large tables stop earlier, at `_MOST_WORK` rows × resamples.
-        seed: seed of the draws.
-        confidence: coverage of the interval.
-        relative: divide each difference by metric(b) of the same resample.
+    statistics around it) is at most `tolerance`; the first `least` are those of `paired_bootstrap`. At most `most` are
+    drawn, on large tables fewer (`_MOST_WORK` rows × resamples); `tolerance` is in units of the difference. Other
+    arguments are those of `paired_bootstrap`.
 
     Raises:
         BadInputError: as for `bootstrap`.
@@ -226,12 +206,7 @@ def bootstrap_ratios(
 ) -> dict[str, Interval]:
     """Return Σ above / Σ below of several pairs with percentile intervals from the same draws of groups.
 
-    Args:
-        ratios: by name the float64 ``[rows]`` values above and below.
-        groups: ``[rows]``, equal for rows that are drawn together.
-        resamples: bootstrap resamples; 0 gives values without bounds.
-        seed: seed of the draws.
-        confidence: coverage of the intervals.
+    Each ratio's values above and below are float64 ``[rows]``; rows of equal `groups` are drawn together.
 
     Returns:
         By name the interval; bounds are None as for `bootstrap_all`.

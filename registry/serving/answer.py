@@ -53,14 +53,9 @@ def answer(
 ) -> Answers:
     """Return the model's answers to raw rows.
 
-    Args:
-        model: graph, encoder and calibration.
-        rows: one column per feature; the domain where calibration or value differ by it, and what the memory's keys are
-            made of. Other columns are ignored.
-        memory: error memory of this model; None answers without one.
-        value: present value of a conversion, such as `ServedModel.value`; None leaves `expected_value` out.
-        request: graph of the same model for rows of one request, which reads once what they share.
-        chunk: rows that go through all steps at a time; bounds memory.
+    `rows` hold a column per feature, the domain where calibration or value differ by it, and what the memory's keys are
+    made of; others are ignored. `request` is a graph of the same model for rows of one request, which reads once what
+    they share; `chunk` rows at a time bound memory. Without `value` there is no `expected_value`.
 
     Raises:
         BadInputError: a column is missing or cannot be read, a product has no value, or an answer is not a number.

@@ -80,9 +80,7 @@ class RegisteredVersion(Frozen):
 def axes_of(fields: Iterable[FieldSpec], once: Collection[str] = ()) -> dict[str, tuple[str | int, ...]]:
     """Return the axes of each graph input, in the fields' order: one for a value per row, two for several.
 
-    Args:
-        fields: inputs.
-        once: those that come in one row, whatever the number of rows of the others: a request's.
+    Fields in `once` come in one row, whatever the number of rows of the others.
     """
     fields = tuple(fields)
     untimed = [f for f in fields if f.kind == "sequence" and not f.pooled and f.timed_by is None]

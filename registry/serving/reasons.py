@@ -204,10 +204,6 @@ def importance(effects: Effects) -> dict[str, float]:
 def stability(one: Mapping[str, float], other: Mapping[str, float]) -> float | None:
     """Return Spearman's rank correlation of two importances, e.g. of the same ranker trained with two seeds.
 
-    Args:
-        one: importance by group.
-        other: the same groups.
-
     Returns:
         −1 to 1, ties with their mean rank; None when all groups of one side are equally important.
 

@@ -121,12 +121,6 @@ def side_vectors(
 
     A vector depends on its own side only, so columns of the other side may be absent.
 
-    Args:
-        model: of a ranker in `SEPARABLE`.
-        rows: one row per user (with the columns of users and of the request), or one per item.
-        side: which side the rows describe.
-        unknown: counts values that training never held, by field of this side.
-
     Raises:
         BadInputError: the ranker is no such ranker, a column of this side is missing, or an id is missing or comes
             twice.

@@ -33,12 +33,8 @@ def open_session(
 ) -> onnxruntime.InferenceSession:
     """Open an ONNX file for inference.
 
-    Args:
-        path: the ONNX file.
-        provider: ``cpu``, ``cuda``, or ``auto`` for CUDA where it loads and the CPU elsewhere; ask
-            `provider_name` which one it became.
-        threads: threads of one operator; None leaves it to onnxruntime.
-        called: what messages call the file; its path when empty.
+    `auto` takes CUDA where it loads and the CPU elsewhere; `provider_name` tells which. `threads` are those of one
+    operator.
 
     Raises:
         MissingError: the file does not exist, or `provider` is ``cuda`` and CUDA did not load.

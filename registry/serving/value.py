@@ -34,9 +34,6 @@ class ValueTable(Frozen):
     def check(self, known: Sequence[str]) -> ValueTable:
         """Return the table itself once every product of the model has a value and no other name is in it.
 
-        Args:
-            known: the model's domain values.
-
         Raises:
             BadInputError: a product is misspelt, or one has no value and there is no default.
         """
@@ -56,10 +53,6 @@ class ValueTable(Frozen):
 
     def of(self, table: pa.Table, domain: str | None) -> Floats:
         """Return the value of a conversion in each row, float64 ``[rows]``.
-
-        Args:
-            table: raw rows.
-            domain: column of the product.
 
         Raises:
             BadInputError: a row's product has no value and there is no default, or the column is missing.

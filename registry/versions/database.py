@@ -81,10 +81,6 @@ def sqlite_file(tracking_uri: str) -> Path | None:
 def initialise(tracking_uri: str, artifact_root: str | None = None) -> None:
     """Create or migrate the tracking database if it is an SQLite file that needs it; cheap when done.
 
-    Args:
-        tracking_uri: MLflow tracking and registry URI.
-        artifact_root: URI of the folder for files of runs that belong to no experiment of ours.
-
     Raises:
         BadInputError: the URI cannot be used, or the file is not an MLflow database.
         RetryableError: the disk is full, or another program holds the file.

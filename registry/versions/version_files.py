@@ -28,12 +28,6 @@ _SERVED = "mlflow-artifacts:/"
 def location(client: MlflowClient, version: ModelVersion, tracking_uri: str, artifact_root: str | None) -> str:
     """Return the URI of a version's files, which lies below a root that this installation trusts.
 
-    Args:
-        client: MLflow's registry and tracker.
-        version: the version.
-        tracking_uri: MLflow tracking URI; a server's own files are trusted as the server is.
-        artifact_root: URI of the folder where MLflow keeps files, as configured.
-
     Raises:
         BadInputError: it lies elsewhere; nothing was opened.
     """

@@ -29,13 +29,7 @@ _SMALLEST = 3
 
 
 class NamedGraph(nn.Module):
-    """A ranker with positional inputs and outputs, as graphs have them; logits stay inside.
-
-    Args:
-        ranker: module whose `forward` takes and gives dictionaries by name.
-        inputs: field names in the order of the arguments.
-        tasks: outputs that are probabilities; ``hidden`` follows them.
-    """
+    """A ranker with positional inputs and outputs, as graphs have them; logits stay inside."""
 
     def __init__(self, ranker: nn.Module, inputs: Sequence[str], tasks: Sequence[str]) -> None:
         super().__init__()

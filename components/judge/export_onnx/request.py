@@ -57,13 +57,7 @@ class Halves:
 
 
 class SplitLinear(nn.Module):
-    """A linear layer that reads its input whole, or as `Halves` of its columns.
-
-    Args:
-        whole: the layer.
-        shared: columns of its input that the request knows.
-        own: the other columns.
-    """
+    """A linear layer that reads its input whole, or as `Halves` of its columns."""
 
     def __init__(self, whole: nn.Linear, shared: list[int], own: list[int]) -> None:
         super().__init__()

@@ -27,13 +27,6 @@ class PartitionedTower(RoutedTower):
     What is learnt of W_k is its distance to ones and starts at zero, as does b_k: every route starts as the
     shared tower, and weight decay pulls a route towards the shared tower, not towards silence. `SHARED`
     has ones and zeros for ever.
-
-    Args:
-        routes: K, number of routes.
-        in_features: D, width of x.
-        hidden: widths of the hidden layers.
-        dropout: share of hidden units dropped in training.
-        bias: initial bias of the shared logit.
     """
 
     def __init__(

@@ -36,15 +36,10 @@ class EmbeddedFields:
 class FieldEmbedding(nn.Module):
     """The embedding tables of all fields, kept as one.
 
-    Each table is a block of rows of the fused table, starting at its offset. Row 0 of a block stands
-    for padding and missing values: it is zero and never learns. Row 1 stands for unknown values: it starts at zero,
-    so that where it never learns an unknown value says nothing, instead of something random.
-
-    Args:
-        fields: inputs of the ranker.
-        width: d, width of every vector.
-        std: standard deviation of the initial weights; 0 starts at zero.
-        shared: whether fields that name the same table share its rows.
+    Each table is a block of rows of the fused table, starting at its offset. Row 0 of a block stands for padding and
+    missing values: it is zero and never learns. Row 1 stands for unknown values: it starts at zero, so that where it
+    never learns an unknown value says nothing, instead of something random. Initial weights have standard deviation
+    `std`, 0 starts at zero; with `shared`, fields that name the same table share its rows.
 
     Raises:
         BadInputError: fields that share a table disagree about its size.
@@ -130,12 +125,7 @@ class FieldEmbedding(nn.Module):
 
 
 def side_by_side(fields: EmbeddedFields, names: Sequence[str]) -> Tensor:
-    """Return some fields next to each other, float32 ``[B, D]``: vectors, means of histories and bags, numbers.
-
-    Args:
-        fields: the batch.
-        names: fields, in the order of the answer; without any, D is 0.
-    """
+    """Return some fields next to each other, float32 ``[B, D]``: vectors, means of histories and bags, numbers."""
     parts = [
         fields.categorical[name]
         if name in fields.categorical

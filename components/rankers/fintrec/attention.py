@@ -69,14 +69,7 @@ class Layer(nn.Module):
     """``x + attention(norm(x))``, then ``x + feed-forward(norm(x))``, for the context and for its candidates.
 
     The context never reads a candidate, and candidates never read each other: any number of them can share the
-    context of one request.
-
-    Args:
-        width: d, width of a token.
-        heads: H; each is ⌈d / H⌉ wide.
-        dropout: share of each sub-layer's output dropped in training.
-        fading: whether attention fades with time.
-        last: whether this is the last layer, after which nobody asks for the context.
+    context of one request. A head is ⌈d / heads⌉ wide; nobody asks for the context after the last layer.
     """
 
     def __init__(self, width: int, heads: int, dropout: float, fading: bool, last: bool) -> None:
@@ -148,14 +141,7 @@ class Layer(nn.Module):
 class Encoder(nn.Module):
     """Layers over the context, read by the candidates; one such encoder per kind of tower.
 
-    Args:
-        width: d.
-        layers: number of layers.
-        heads: heads of each.
-        dropout: see `Layer`.
-        fading: see `Layer`.
-        causal: whether events read only the past.
-        scale: initial size of the answer's numbers; a vector of size 1 would drown the other fields at the start.
+    Answers start at size `scale`: a vector of size 1 would drown the other fields at the start.
     """
 
     def __init__(

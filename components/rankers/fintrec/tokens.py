@@ -85,13 +85,7 @@ def time_features(seconds: Tensor) -> Tensor:
 
 
 class Fuse(nn.Module):
-    """One token of many fields: ``LN( W [vectors; means of bags; numbers] + b )``; without any field, of b alone.
-
-    Args:
-        names: fields.
-        numeric: widths of the fields that are numbers.
-        width: d, width of a field's vector and of the token.
-    """
+    """One token of many fields: ``LN( W [vectors; means of bags; numbers] + b )``; without any field, of b alone."""
 
     def __init__(self, names: Sequence[str], numeric: dict[str, int], width: int) -> None:
         super().__init__()
@@ -111,12 +105,7 @@ class Fuse(nn.Module):
 
 
 class DatedVector(nn.Module):
-    """One token of a foundation model's vector: ``LN( W x + known )``, or ``LN( missing )`` where x is all zero.
-
-    Args:
-        in_features: width of the vector.
-        width: d, width of the token.
-    """
+    """One token of a foundation model's vector: ``LN( W x + known )``, or ``LN( missing )`` where x is all zero."""
 
     def __init__(self, in_features: int, width: int) -> None:
         super().__init__()
@@ -136,12 +125,8 @@ class DatedVector(nn.Module):
 class Events(nn.Module):
     """Tokens of the events of all channels.
 
-    Args:
-        streams: see `Layout`.
-        width: d, width of a token.
-        std: standard deviation of the initial channel vectors, the embedding's. Time encodings start at zero: what
-            happened is to be told apart before when.
-        timed: whether the time encoding is part of the token.
+    Initial channel vectors have the embedding's `std`; time encodings start at zero: what happened is to be told apart
+    before when.
     """
 
     def __init__(self, streams: Sequence[tuple[str, tuple[str, ...]]], width: int, std: float, timed: bool) -> None:

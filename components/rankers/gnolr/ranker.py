@@ -32,12 +32,6 @@ class SideNetworks(nn.Module):
     """One multi-layer perceptron per feedback over one side's fields, each ending in a vector of length 1.
 
     Linear → dropout → LeakyReLU per layer, the last layer linear; torch's own initialisation, as published.
-
-    Args:
-        in_features: D, width of the side's fields side by side.
-        hidden: widths of the layers; the last is d, the width of a sub-embedding.
-        dropout: share of hidden units dropped in training.
-        feedback: T, number of networks.
     """
 
     def __init__(self, in_features: int, hidden: Sequence[int], dropout: float, feedback: int) -> None:

@@ -21,14 +21,6 @@ class Extraction(nn.Module):
 
     A feedback's gate mixes its own and the shared experts; the shared gate, which only a layer that is
     not the last needs, mixes all of them. Experts and gates read their owner's stream of the layer before.
-
-    Args:
-        in_features: width of each stream.
-        out_features: width of each stream after.
-        feedback: number of feedback types.
-        experts: experts of each feedback, and shared experts.
-        dropout: share of an expert's units dropped in training.
-        last: whether nothing reads the shared stream after.
     """
 
     def __init__(

@@ -16,12 +16,7 @@ from features.declaration import RankerSchema
 
 
 def answers(logits: Mapping[str, Tensor], tasks: tuple[Task, ...]) -> dict[str, Tensor]:
-    """Return probabilities and logits by name; a conditional is the ratio of two feedbacks, at most 1.
-
-    Args:
-        logits: float32 ``[B]`` by feedback.
-        tasks: see `tasks_of`.
-    """
+    """Return probabilities and logits by name; a conditional is the ratio of two feedbacks, at most 1."""
     outputs = {name: torch.sigmoid(z) for name, z in logits.items()}
     for task in tasks:
         if task.given is not None:
@@ -63,12 +58,7 @@ class FeedbackTowers(nn.ModuleList):
         self.tasks = tasks_of(schema.declaration)
 
     def forward(self, inputs: Sequence[Tensor], route: Tensor) -> dict[str, Tensor]:
-        """Predict; see `Head.forward`.
-
-        Args:
-            inputs: per feedback, float32 ``[B, in_features]``.
-            route: int64 ``[B]``.
-        """
+        """Predict; see `Head.forward`."""
         pairs = [tower(x, route) for tower, x in zip(self, inputs, strict=True)]
         outputs = answers({name: z for name, (z, _) in zip(self.feedback, pairs, strict=True)}, self.tasks)
         outputs[HIDDEN] = torch.cat([hidden for _, hidden in pairs], dim=1)

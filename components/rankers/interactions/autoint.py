@@ -21,13 +21,7 @@ from components.rankers.sequences.attention import of_size_one
 
 
 class InteractingLayer(nn.Module):
-    """Multi-head attention among fields: ``ReLU(concat_h softmax(q kᵀ / √d) v + W_res e)``; q, k of fields of one size.
-
-    Args:
-        in_features: width of a field before.
-        width: d, width of one head.
-        heads: number of heads; a field is ``heads · width`` wide after.
-    """
+    """Attention among fields, ``ReLU(concat_h softmax(q kᵀ / √d) v + W_res e)``; q, k of fields of one size."""
 
     def __init__(self, in_features: int, width: int, heads: int) -> None:
         super().__init__()

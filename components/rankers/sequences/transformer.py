@@ -19,13 +19,7 @@ from components.rankers.sequences.config import TransformerConfig
 
 
 class Block(nn.Module):
-    """``x + attention(norm(x))``, then ``x + feed-forward(norm(x))``.
-
-    Args:
-        width: d, width of a token.
-        heads: attention heads; each is ⌈d / heads⌉ wide, so that any width takes any number of heads.
-        dropout: share of each sub-layer's output dropped in training.
-    """
+    """``x + attention(norm(x))``, then ``x + feed-forward(norm(x))``; a head is ⌈d / heads⌉ wide."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()

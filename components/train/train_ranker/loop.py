@@ -77,10 +77,6 @@ class Replica:
 def train(job: TrainingJob, replica: Replica) -> None:
     """Train until the epochs or the patience are used up; the best epoch's weights stay in `job.directory`.
 
-    Args:
-        job: data, ranker, settings; training goes on from the newest checkpoint in its directory, if there is one.
-        replica: this worker; with more than one, torch.distributed is initialised.
-
     Raises:
         BadInputError: there are no training rows, or the loss is not a number.
         RetryableError: another worker is gone.

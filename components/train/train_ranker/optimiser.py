@@ -15,13 +15,10 @@ from components.train.train_ranker.rowwise import ROWWISE, RowOptimiser
 class RankerOptimiser:
     """Adam for the dense weights, a row-wise optimiser for the embedding table where the knobs ask for one.
 
-    All dense gradients are views of one flat buffer, so that one all-reduce sums them over workers; its last
-    element carries the loss, so that every worker sees the loss of the whole batch, and with it a NaN on any
-    worker, at the same step. Workers exchange the gradients of the rows that they touched, not of the table.
-
-    Args:
-        ranker: module on its device; its table stops making dense gradients if a row-wise optimiser takes it.
-        knobs: learning rates, decay and the tables' optimiser.
+    All dense gradients are views of one flat buffer, so that one all-reduce sums them over workers; its last element
+    carries the loss, so that every worker sees the loss of the whole batch, and with it a NaN on any worker, at the
+    same step. Workers exchange the gradients of the rows that they touched, not of the table. The table stops making
+    dense gradients if a row-wise optimiser takes it.
     """
 
     def __init__(self, ranker: nn.Module, knobs: Knobs) -> None:
