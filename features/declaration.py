@@ -78,6 +78,8 @@ class Declaration(Frozen):
     """Column of the impression's time, UTC."""
     domain: Name | None = None
     """Column of the business domain (scenario, placement, age band), or None."""
+    request: Name | None = Field(None, exclude_if=lambda column: column is None)
+    """Column that is equal for rows that one user was shown together (a request, slate or session), or None."""
 
 
 def conditional_name(deep: str, shallow: str) -> str:

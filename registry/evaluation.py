@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field
 
 from features.declaration import Frozen, Name
 
 ALL = "all"
 """Domain value of the cells over every row."""
 
-Metric = Literal["auc", "gauc", "log_loss", "normalised_entropy", "ece", "pcoc"]
+RowMetric = Literal["auc", "gauc", "log_loss", "normalised_entropy", "ece", "pcoc"]
+"""Metrics of rows."""
+RequestMetric = Literal["request_auc", "mrr", "ndcg", "hit_rate", "recall"]
+"""Metrics of what was shown together; they need the request of each row."""
+Metric = RowMetric | RequestMetric
+
+
+CUT: tuple[RequestMetric, ...] = ("ndcg", "hit_rate", "recall")
+"""Metrics of the first places of a request."""
+
+
+def metric_name(metric: Metric, top: int | None) -> str:
+    """Return a metric's name with the places that it looks at, e.g. ``ndcg_at_10``."""
+    return f"{metric}_at_{top}" if metric in CUT else metric
 
 
 class Interval(Frozen):
@@ -61,6 +74,8 @@ class Evaluation(Frozen):
     window_end: AwareDatetime | None
     confidence: float
     resamples: int
+    top: int | None = Field(None, exclude_if=lambda places: places is None)
+    """Places of a request that its metrics look at; None where rows have no requests."""
     provider: str
     tasks: tuple[Name, ...]
     domains: tuple[str, ...]

@@ -25,10 +25,10 @@ from pipelines.compare.record import Data, Measured
 from pipelines.compare.spec import TRAIN, Candidate
 from pipelines.language.params import check_params, resolve_config, resolve_window
 from pipelines.run.task import Attempt, request_of
-from registry.evaluation import ALL, Evaluation
+from registry.evaluation import ALL, Evaluation, Metric
 
-METRICS = ("auc", "gauc", "log_loss", "pcoc")
-"""What is kept of a report."""
+METRICS: tuple[Metric, ...] = ("auc", "gauc", "log_loss", "pcoc", "mrr", "ndcg")
+"""What is kept of a report, where it has it."""
 JUDGED = {"bootstrap": 0}
 """Intervals come from seeds, so the bootstrap of users is left out."""
 
@@ -152,7 +152,10 @@ class Bench:
         text = (self.folder(result.outputs["report"]) / "report.json").read_text(encoding="utf-8")
         report = Evaluation.model_validate_json(text)
         cells = {task: report.cell(task, ALL) for task in report.tasks}
-        return {task: {m: cell.metrics[m].value for m in METRICS} for task, cell in cells.items()}  # type: ignore[index]  # literals
+        return {
+            task: {metric: cell.metrics[metric].value for metric in METRICS if metric in cell.metrics}
+            for task, cell in cells.items()
+        }
 
     def data(self, seed: int, dataset: ArtifactRef) -> Data:
         """Return what a training set holds."""

@@ -11,8 +11,11 @@ from pipelines.compare.record import Record, Row
 from pipelines.compare.spec import ComparisonSpec
 from pipelines.compare.spread import figures, mark, mean_of, spread
 
-COLUMNS = (("auc", "AUC", 4), ("gauc", "GAUC", 4), ("log_loss", "log-loss", 4), ("pcoc", "PCOC", 2))
-"""Metric, heading, digits."""
+COLUMNS = (
+    *(("auc", "AUC", 4), ("gauc", "GAUC", 4), ("log_loss", "log-loss", 4), ("pcoc", "PCOC", 2)),
+    *(("mrr", "MRR", 4), ("ndcg", "NDCG@10", 4)),
+)
+"""Metric, heading, digits; a table leaves out what none of its rows has."""
 _MARKS = {"better": "**", "worse": "*", "": ""}
 _NAMES = {metric: heading for metric, heading, _ in COLUMNS}
 
@@ -55,13 +58,15 @@ def _facts(spec: ComparisonSpec, record: Record, rows: dict[str, Row]) -> Iterat
 
 
 def _table(spec: ComparisonSpec, rows: dict[str, Row], task: str) -> Iterator[str]:
-    headings = ["entry", "parameters", "s/epoch", *(heading for _, heading, _ in COLUMNS), "validation AUC"]
+    had = {metric for row in rows.values() for run in row.runs for metric in run.test.get(task, {})}
+    columns = [column for column in COLUMNS if column[0] in had]
+    headings = ["entry", "parameters", "s/epoch", *(heading for _, heading, _ in columns), "validation AUC"]
     yield f"### {code(task)}"
     yield ""
     lines = []
     for name, row in rows.items():
         cells = [code(name), _parameters(row), _seconds(row)]
-        for metric, _, digits in COLUMNS:
+        for metric, _, digits in columns:
             compared = spec.against in rows and spec.against != name
             stars = _MARKS[mark(row, rows[str(spec.against)], task, metric)] if compared else ""
             cells.append(_figure(figures(row, task, metric), digits, stars))

@@ -10,7 +10,7 @@ from typing import Literal
 from pipelines.compare.record import Measured, Row
 
 Mark = Literal["better", "worse", ""]
-HIGHER_IS_BETTER = {"auc": True, "gauc": True, "log_loss": False}
+HIGHER_IS_BETTER = {"auc": True, "gauc": True, "log_loss": False, "mrr": True, "ndcg": True}
 """Metrics that can be marked; a ratio such as PCOC has its best value in the middle."""
 ERRORS = 2.0
 """Standard errors that a difference must exceed to be marked."""

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from registry.evaluation import Metric
+from registry.evaluation import RequestMetric, RowMetric
+from registry.metrics.requests import REQUEST_METRICS, TOP, Requests, request_statistic
 from registry.metrics.resampling import (
     bootstrap,
     bootstrap_all,
@@ -34,7 +35,10 @@ from registry.metrics.weighted import (
 __all__ = [
     "BINS",
     "METRICS",
+    "REQUEST_METRICS",
+    "TOP",
     "CalibrationPoint",
+    "Requests",
     "auc",
     "bootstrap",
     "bootstrap_all",
@@ -45,6 +49,7 @@ __all__ = [
     "normalised_entropy",
     "paired_bootstrap",
     "pcoc",
+    "request_metric",
     "stable_paired_bootstrap",
 ]
 
@@ -163,8 +168,30 @@ def calibration_bins(labels: ArrayLike, p: ArrayLike, bins: int = BINS) -> tuple
     )
 
 
+def request_metric(metric: RequestMetric, labels: ArrayLike, scores: ArrayLike, requests: Requests) -> float | None:
+    """Return one metric of requests: the mean over those with a positive row, or with both classes for `request_auc`.
+
+    Args:
+        metric: which metric; `registry.metrics.requests` says what each means among equal scores.
+        labels: ``[rows]``, 0 or 1.
+        scores: ``[rows]``, larger means shown higher.
+        requests: which rows were shown together.
+
+    Returns:
+        The value, or None when no request has one.
+
+    Raises:
+        BadInputError: as for `auc`.
+    """
+    y, s = checked(labels, scores)
+    codes, count = group_codes(requests.of, y.size)
+    each = np.arange(count)
+    value = request_statistic(metric, y, s, each[codes], count, codes, count, requests.top)
+    return defined(value(np.ones((count, 1)))[0])
+
+
 def _by_row(
-    metric: Metric, labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None, bins: int = BINS
+    metric: RowMetric, labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None, bins: int = BINS
 ) -> float | None:
     y, s = checked(labels, scores)
     value = statistic(metric, y, s, np.arange(y.size), y.size, bins=bins)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from registry.evaluation import Interval, Metric
+from registry.metrics.requests import Requests, any_statistic
 from registry.metrics.weighted import (
     BINS,
     METRICS,
@@ -24,7 +25,6 @@ from registry.metrics.weighted import (
     defined,
     group_codes,
     ratio_statistic,
-    statistic,
     sums,
 )
 
@@ -46,6 +46,7 @@ def bootstrap(
     seed: int = 0,
     confidence: float = CONFIDENCE,
     bins: int = BINS,
+    requests: Requests | None = None,
 ) -> Interval:
     """Return a metric with its percentile interval over resampled users.
 
@@ -58,6 +59,7 @@ def bootstrap(
         seed: seed of the draws.
         confidence: coverage of the interval.
         bins: bins of ``ece``.
+        requests: which rows were shown together, for metrics of requests.
 
     Returns:
         The interval; see `bootstrap_all`.
@@ -65,7 +67,7 @@ def bootstrap(
     Raises:
         BadInputError: arrays do not fit each other or hold values that are no scores or labels.
     """
-    return bootstrap_all(labels, scores, users, (metric,), resamples, seed, confidence, bins)[metric]
+    return bootstrap_all(labels, scores, users, (metric,), resamples, seed, confidence, bins, requests)[metric]
 
 
 def bootstrap_all(
@@ -77,6 +79,7 @@ def bootstrap_all(
     seed: int = 0,
     confidence: float = CONFIDENCE,
     bins: int = BINS,
+    requests: Requests | None = None,
 ) -> dict[Metric, Interval]:
     """Return several metrics with intervals from the same draws; arguments as for `bootstrap`.
 
@@ -90,7 +93,7 @@ def bootstrap_all(
     """
     y, s = checked(labels, scores)
     codes, size = group_codes(users, y.size)
-    statistics = [statistic(metric, y, s, codes, size, bins=bins) for metric in metrics]
+    statistics = [any_statistic(metric, y, s, codes, size, requests, bins=bins) for metric in metrics]
     values, draws = _evaluate(statistics, y.size, size, resamples, seed)
     intervals: dict[Metric, Interval] = {}
     for metric, value, drawn in zip(metrics, values, draws, strict=True):
@@ -115,6 +118,7 @@ def paired_bootstrap(
     *,
     relative: bool = False,
     bins: int = BINS,
+    requests: Requests | None = None,
 ) -> Interval:
     """Return metric(a) − metric(b) on the same rows with its interval over the same resamples of users.
 
@@ -130,7 +134,7 @@ def paired_bootstrap(
     y, first = checked(labels, a)
     _, second = checked(labels, b)
     codes, size = group_codes(users, y.size)
-    pair = [statistic(metric, y, scores, codes, size, bins=bins) for scores in (first, second)]
+    pair = [any_statistic(metric, y, scores, codes, size, requests, bins=bins) for scores in (first, second)]
     values, draws = _evaluate(pair, y.size, size, resamples, seed)
     difference, drawn = values[0] - values[1], draws[0] - draws[1]
     if relative:
@@ -152,6 +156,7 @@ def stable_paired_bootstrap(
     confidence: float = CONFIDENCE,
     *,
     relative: bool = False,
+    requests: Requests | None = None,
 ) -> tuple[Interval, int]:
     """Return what `paired_bootstrap` gives once more resamples would hardly move the bounds, and how many it took.
 
@@ -166,7 +171,7 @@ def stable_paired_bootstrap(
     y, first = checked(labels, a)
     _, second = checked(labels, b)
     codes, size = group_codes(users, y.size)
-    pair = [statistic(metric, y, scores, codes, size) for scores in (first, second)]
+    pair = [any_statistic(metric, y, scores, codes, size, requests) for scores in (first, second)]
     values = [float(of(np.ones((size, 1)))[0]) for of in pair]
     rng = np.random.default_rng(seed)
     bound = max(least, min(most, _MOST_WORK // max(1, y.size)))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from features.ground.errors import BadInputError
-from registry.evaluation import Metric
+from registry.evaluation import RowMetric
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -22,8 +22,8 @@ Codes = NDArray[np.unsignedinteger[Any]]
 Statistic = Callable[[Floats], Floats]
 """``[groups, B]`` weights → ``[B]`` values, NaN where a value is undefined."""
 
-METRICS: tuple[Metric, ...] = get_args(Metric)
-"""Every metric of a report, in its order."""
+METRICS: tuple[RowMetric, ...] = get_args(RowMetric)
+"""Every metric of rows, in a report's order."""
 CLIP = 1e-7
 """Probabilities are kept this far from 0 and 1 inside a logarithm."""
 SCORE_BITS = 32
@@ -35,7 +35,7 @@ BINS = 10
 
 
 def statistic(
-    metric: Metric, labels: Floats, scores: Floats, groups: Integers, size: int, *, bins: int = BINS
+    metric: RowMetric, labels: Floats, scores: Floats, groups: Integers, size: int, *, bins: int = BINS
 ) -> Statistic:
     """Return one metric as a function of group weights; sorting and summing per group happen once, here.
 
@@ -212,6 +212,22 @@ def user_aucs(
     area = ratio(sums(owner, size, below), all_positive * all_negative)
     mass = np.where(np.isnan(area), 0.0, all_positive + all_negative)
     return np.nan_to_num(area) * mass, mass
+
+
+def request_runs(labels: Floats, scores: Floats, requests: Integers) -> tuple[Integers, Floats, Floats]:
+    """Return of every run of equal scores within a request, the best first: the request, positive rows, all rows.
+
+    Args:
+        labels: ``[rows]``, checked.
+        scores: ``[rows]``, checked.
+        requests: ``[rows]`` codes, below 2^31.
+    """
+    if labels.size == 0:
+        return np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0)
+    worst_first = _score_codes(scores).astype(np.uint64)
+    key = requests.astype(np.uint64) << np.uint64(SCORE_BITS) | (np.uint64(0xFFFFFFFF) - worst_first)
+    owner, positive, negative = _counted(key, labels)
+    return owner, positive, positive + negative
 
 
 def _score_codes(scores: Floats) -> Codes:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from features.declaration import FieldSpec, Frozen, RankerSchema
 from features.ground.markdown import code, table, text
-from registry.evaluation import ALL, Evaluation, Interval, Metric
+from registry.evaluation import ALL, Evaluation, Interval, Metric, metric_name
 from registry.serving.calibration import Calibration
 from registry.serving.contract import ModelContract, ParityReport
 
-_SHOWN: tuple[Metric, ...] = ("auc", "gauc", "log_loss", "ece", "pcoc")
+_SHOWN: tuple[Metric, ...] = ("auc", "gauc", "log_loss", "ece", "pcoc", "mrr", "ndcg")
+"""Metrics of the table; those of requests where the report has them."""
 _SMALL = 200
 """Cells with fewer rows of the rarer class than this are named under the limits."""
 
@@ -109,17 +110,19 @@ def _inputs(fields: tuple[FieldSpec, ...]) -> str:
 
 
 def _quality(evaluation: Evaluation) -> str:
+    shown = [metric for metric in _SHOWN if any(metric in cell.metrics for cell in evaluation.cells)]
     rows = [
         [
             code(cell.task),
             "all rows" if cell.domain == ALL else text(cell.domain),
             f"{cell.rows:,}",
             f"{cell.positives:,}",
-            *(_interval(cell.metrics.get(metric)) for metric in _SHOWN),
+            *(_interval(cell.metrics.get(metric)) for metric in shown),
         ]
         for cell in evaluation.cells
     ]
-    return table(["task", "domain", "rows", "positives", *(metric.replace("_", "-") for metric in _SHOWN)], rows)
+    titles = (metric_name(metric, evaluation.top).replace("_", "-") for metric in shown)
+    return table(["task", "domain", "rows", "positives", *titles], rows)
 
 
 def _interval(interval: Interval | None) -> str:

@@ -215,6 +215,23 @@ def test_a_domain_with_one_class_is_kept_and_noted(bench: Bench) -> None:
     assert "under_25" in read_schema(bench.folder(result.outputs["training_set"])).domains
 
 
+def test_a_request_stays_whole_and_is_of_one_user(bench: Bench, built: Any) -> None:
+    day = pl.col("event_timestamp").dt.hour() // 6
+    events = bench.publish(make_events().with_columns(pl.format("{}/{}", "user_id", day).alias("visit")))
+    features = bench.features(events)
+    folder = bench.folder(bench.dataset(events, features, request="visit").outputs["training_set"])
+    held = [set(read_raw(folder, name)["visit"].to_pylist()) for name in SPLITS]
+    assert sum(map(len, held)) == len(set.union(*held)) > 30
+    schema = read_schema(folder)
+    assert schema.declaration.request == "visit" and "visit" not in {field.name for field in schema.fields}
+    assert read_schema(built[1]).declaration.request is None
+    assert "request" not in (built[1] / "schema.json").read_text(encoding="utf-8")
+    with pytest.raises(
+        ContractViolationError, match=r"2 requests in 'age_band' hold rows of several users \('25_plus', "
+    ):
+        bench.dataset(events, features, request="age_band")
+
+
 def test_context_and_drop_and_encode_change_what_the_ranker_sees(bench: Bench) -> None:
     ref = bench.publish(make_events(120))
     features = bench.features(ref)

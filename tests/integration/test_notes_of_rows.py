@@ -68,9 +68,9 @@ def test_rows_that_contradict_each_other_are_counted(results: tuple[StageResult,
     assert "1 rows differ from another one of the same request and item" in results[0].notes
 
 
-def test_requests_that_the_quarantine_cuts_are_counted(results: tuple[StageResult, StageResult]) -> None:
-    """Of `s1` two rows of three go; `s3` goes whole, so that it has no hole."""
-    assert "warning: 1 requests keep rows and lost 2 to the quarantine" in results[1].notes
+def test_requests_that_the_quarantine_takes_whole_are_counted(results: tuple[StageResult, StageResult]) -> None:
+    """Of `s1` two rows of three break a rule; of `s3` all do."""
+    assert "1 requests went aside whole, with 1 rows that break no rule" in results[1].notes
 
 
 def test_a_cached_stage_says_the_same(results: tuple[StageResult, StageResult], tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from components.data.build_training_set.config import Config, Inputs, Outputs, SplitPart, SplitReport
 from components.data.build_training_set.cut import cut_notes
 from components.data.build_training_set.rows import join_features, joined_names, missing_shares, read_impressions
-from components.data.build_training_set.split import split_rows, trained_until
+from components.data.build_training_set.split import request_ends, split_rows, trained_until
 from components.data.build_training_set.unknown import unknown_notes, unknown_shares
 from components.data.training_set import SPLITS, EncodedSplit, SplitName, write_encoded
 from components.platform.artifacts import TrainingSet
@@ -43,7 +43,8 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     context.progress(f"joining {len(snapshot.features)} features to {len(impressions):,} impressions")
     table = join_features(impressions, config, snapshot, tables, definitions)
     times = impressions[config.declaration().time]
-    parts = split_rows(times, config.split)
+    ends = request_ends(impressions, config.declaration().time, config.request)
+    parts = split_rows(ends, config.split, impressions[config.request] if config.request else None)
     splits = {name: table.take(pa.array(rows)) for name, rows in parts.items()}
     rates = base_rates(splits["train"], config.feedback)
     dtypes = ranker_features(table, config, snapshot)
@@ -57,7 +58,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         sides=sides(config, snapshot, dtypes),
         rows=splits["train"].num_rows,
         trained_from=times[int(parts["train"][0])],
-        trained_until=trained_until(times, parts, config.split),
+        trained_until=trained_until(ends, parts, config.split),
     )
     draft = context.draft("training_set")
     unknown = _write(draft, splits, encoder, schema, table)

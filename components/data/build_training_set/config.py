@@ -25,7 +25,8 @@ class Split(ComponentConfig):
     """How rows are divided."""
 
     by: Literal["time", "random"] = "time"
-    """`time` puts the newest rows into test, whole timestamps together; `random` shuffles by `seed`."""
+    """`time` puts the newest rows into test, whole timestamps together; `random` shuffles by `seed`. Where the rows
+    have requests, a request goes as one, by the time of its last row."""
     train: float = Field(0.8, gt=0, lt=1)
     """Share of rows to train on."""
     validation: float = Field(0.1, gt=0, lt=1)
@@ -77,6 +78,9 @@ class Config(ComponentConfig):
     """Column of the user id; also a feature of the ranker."""
     item: Name = "item_id"
     """Column of the item id; also a feature of the ranker."""
+    request: Name | None = None
+    """Column that is equal for rows that one user was shown together: a request, slate or session. Splits keep it
+    whole, and evaluation orders within it. No feature of the ranker."""
     context: tuple[Name, ...] = ()
     """More columns of the impression known at request time, used as features (`event_timestamp` too)."""
     carry: tuple[Name, ...] = ()
@@ -92,7 +96,7 @@ class Config(ComponentConfig):
 
     @model_validator(mode="after")
     def _own_name(self) -> Self:
-        for key in ("user", "item", "domain", "context", "carry", "feedback"):
+        for key in ("user", "item", "domain", "request", "context", "carry", "feedback"):
             value = getattr(self, key)
             if ROW in (value if isinstance(value, tuple) else (value,)):
                 raise ValueError(
@@ -104,7 +108,12 @@ class Config(ComponentConfig):
     def declaration(self) -> Declaration:
         """Return the roles of the columns."""
         return Declaration(
-            feedback=self.feedback, funnel=self.funnel, user=self.user, item=self.item, domain=self.domain
+            feedback=self.feedback,
+            funnel=self.funnel,
+            user=self.user,
+            item=self.item,
+            domain=self.domain,
+            request=self.request,
         )
 
 
@@ -179,8 +188,9 @@ def _named(config: Config) -> Iterator[tuple[Where, str]]:
     """Yield every column of the impression that the config names, with its place."""
     yield ("user",), config.user
     yield ("item",), config.item
-    if config.domain is not None:
-        yield ("domain",), config.domain
+    for role in ("domain", "request"):
+        if (name := getattr(config, role)) is not None:
+            yield (role,), name
     for key in ("feedback", "context", "carry"):
         for position, name in enumerate(getattr(config, key)):
             yield (key, position), name

@@ -26,10 +26,10 @@ def read_impressions(path: Path, config: Config) -> pl.DataFrame:
 
     Raises:
         BadInputError: a column is missing, or there is no row.
-        ContractViolationError: a role is null, a label is not 0 or 1, or the funnel is broken.
+        ContractViolationError: a role is null, a label is not 0 or 1, the funnel is broken, or a request mixes users.
     """
     declaration = config.declaration()
-    roles = [config.user, config.item, declaration.time, *([config.domain] if config.domain else [])]
+    roles = [config.user, config.item, declaration.time, *filter(None, (config.domain, config.request))]
     wanted = list(dict.fromkeys([*roles, *config.context, *config.carry, *config.feedback]))
     found = pl.scan_parquet(path).collect_schema()
     if absent := [name for name in wanted if name not in found]:
@@ -49,7 +49,26 @@ def read_impressions(path: Path, config: Config) -> pl.DataFrame:
                 "so that they go to quarantine"
             )
     check_labels(frame, declaration)
+    check_requests(frame, declaration)
     return frame.with_columns(pl.col(list(config.feedback)).cast(pl.Int8)).with_row_index(ROW).cast({ROW: pl.Int64})
+
+
+def check_requests(frame: pl.DataFrame, declaration: Declaration) -> None:
+    """Check that the rows of a request are of one user, as what a person was shown together is.
+
+    Raises:
+        ContractViolationError: with the first five requests that are not.
+    """
+    if declaration.request is None:
+        return
+    users = frame.group_by(declaration.request).agg(pl.col(declaration.user).n_unique())
+    mixed = users.filter(pl.col(declaration.user) > 1)[declaration.request].sort()
+    if len(mixed):
+        raise ContractViolationError(
+            f"{len(mixed)} requests in {declaration.request!r} hold rows of several users "
+            f"({', '.join(map(repr, mixed.head(5).to_list()))}): a request is what one user was shown together; "
+            "name another column in request"
+        )
 
 
 def check_labels(frame: pl.DataFrame, declaration: Declaration) -> None:

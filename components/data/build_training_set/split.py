@@ -7,14 +7,31 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from components.data.build_training_set.config import Split
 from components.data.training_set import SPLITS, SplitName
 from components.platform.errors import BadInputError
 
+Rows = NDArray[np.int64]
 
-def split_rows(times: pl.Series, split: Split) -> dict[SplitName, np.ndarray[Any, Any]]:
+
+def request_ends(frame: pl.DataFrame, time: str, request: str | None) -> pl.Series:
+    """Return by row the time by which a split by time places it: its own, or that of its request's last row."""
+    return frame[time] if request is None else frame.select(pl.col(time).max().over(request)).to_series()
+
+
+def split_rows(ends: pl.Series, split: Split, requests: pl.Series | None = None) -> dict[SplitName, Rows]:
     """Return the row numbers of each split, ascending.
+
+    <<<<<<< HEAD
+    =======
+    Args:
+        ends: by row, of `request_ends`; ascending where there are no requests.
+        split: shares or moments, and how to divide.
+        requests: request of each row, which is never divided; None divides rows.
+
+    >>>>>>> 07a4c4e (wip)
 
     Returns:
         int64 ``[rows]`` per split; together every row once.
@@ -22,19 +39,33 @@ def split_rows(times: pl.Series, split: Split) -> dict[SplitName, np.ndarray[Any
     Raises:
         BadInputError: a split would be empty.
     """
-    rows = len(times)
+    rows = len(ends)
     if split.by == "random":
-        cuts = [round(rows * split.train), round(rows * (split.train + split.validation))]
-        order = np.random.default_rng(split.seed).permutation(rows)
+        order, cuts = _shuffled(rows, split, requests)
     else:
+        order, times = np.arange(rows), ends
+        if requests is not None:
+            order = ends.arg_sort().to_numpy().astype(np.int64)
+            times = ends.gather(order)
         cuts = _dated_cuts(times, split) or _time_cuts(times, split)
-        order = np.arange(rows)
     if not 0 < cuts[0] < cuts[1] < rows:
         raise BadInputError(
             f"{rows} rows cannot be split into {split.train:g} / {split.validation:g} / {split.test:g}: one part would "
             "be empty; widen the window or change the shares"
         )
     return {name: np.sort(part) for name, part in zip(SPLITS, np.split(order, cuts), strict=True)}
+
+
+def _shuffled(rows: int, split: Split, requests: pl.Series | None) -> tuple[Rows, list[int]]:
+    """Return row numbers in the order of a shuffle, requests together, and where validation and test begin."""
+    shares = (split.train, split.train + split.validation)
+    rng = np.random.default_rng(split.seed)
+    if requests is None:
+        return rng.permutation(rows), [round(rows * share) for share in shares]
+    codes = (requests.rank("dense") - 1).to_numpy().astype(np.int64)
+    place = rng.permutation(int(codes.max()) + 1)[codes]
+    starts = np.cumsum(np.bincount(place))
+    return np.argsort(place, kind="stable"), [int(starts[np.argmin(np.abs(starts - rows * share))]) for share in shares]
 
 
 def _dated_cuts(times: pl.Series, split: Split) -> list[int] | None:
@@ -66,9 +97,14 @@ def _time_cuts(times: pl.Series, split: Split) -> list[int]:
     return [int(starts[first]), int(starts[second])]
 
 
-def trained_until(times: pl.Series, parts: dict[SplitName, np.ndarray[Any, Any]], split: Split) -> Any:
-    """Return a time that every row used to fit or to select the model is earlier than."""
+def trained_until(ends: pl.Series, parts: dict[SplitName, Rows], split: Split) -> Any:
+    """Return a time that every row used to fit or to select the model is earlier than.
+
+    Args:
+        ends: by row, of `request_ends`.
+        parts: of `split_rows`.
+        split: how they were divided.
+    """
     if split.by == "time":
-        return times[int(parts["test"][0])]
-    newest = max(times[int(parts["train"][-1])], times[int(parts["validation"][-1])])
-    return newest + timedelta(microseconds=1)
+        return ends.gather(parts["test"]).min()
+    return max(ends.gather(parts[name]).max() for name in ("train", "validation")) + timedelta(microseconds=1)  # type: ignore[type-var, operator]  # times

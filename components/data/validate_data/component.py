@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from components.data.validate_data.gx_adapter import Finding
 
 log = logging.getLogger("rankmill")
-REQUEST = "request_id"
-"""Column that says which rows were shown together."""
 
 
 def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
@@ -43,7 +41,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     context.progress(f"checking {len(suite.contract.expectations)} expectations on {table.num_rows:,} rows")
     result, kept, aside = check_table(table, suite, window, now=datetime.now(UTC))
     _tell(result, context)
-    if line := cut_requests(kept, aside):
+    if line := whole_requests(aside):
         context.note(line)
     if not result.passed:
         page = context.kept / DataDocs.page.file
@@ -70,7 +68,7 @@ def check_table(
     import numpy as np
 
     from components.data.validate_data.gx_adapter import check
-    from components.data.validate_data.outcome import broken_rows, conclude, set_aside
+    from components.data.validate_data.outcome import broken_rows, conclude, set_aside, shown_with
 
     moments = {"window.start": window.start, "window.end": window.end, "now": now}
     rules = suite.contract.expectations
@@ -79,7 +77,8 @@ def check_table(
     parted = check(table, np.arange(table.num_rows), suite, parting, moments)
     broken = broken_rows(table.num_rows, parted)
     kept, aside = set_aside(table, broken, parted)
-    judged = check(kept, np.nonzero(~broken.any(axis=1))[0], suite, judging, moments)
+    left = ~(broken.any(axis=1) | shown_with(table, broken))
+    judged = check(kept, np.nonzero(left)[0], suite, judging, moments)
     waiting: dict[bool, list[Finding]] = {True: parted[::-1], False: judged[::-1]}
     findings = [waiting[rule.action == "quarantine"].pop() for rule in rules]
     return conclude(suite, table, kept.num_rows, findings), kept, aside
@@ -98,18 +97,18 @@ def _tell(result: SuiteResult, context: RunContext) -> None:
         context.note(warning(one))
 
 
-def cut_requests(kept: pa.Table, aside: pa.Table) -> str | None:
-    """Return a line about requests of which some rows are set aside and others kept, or None without any.
-
-    A ranker then sees another slate than was shown, so that lists and positions of these requests have holes.
-    """
+def whole_requests(aside: pa.Table) -> str | None:
+    """Return a line about the rows that went aside with their request, or None without any."""
     import pyarrow.compute as pc
 
-    if REQUEST not in aside.column_names or not aside.num_rows:
+    from components.data.validate_data.outcome import REQUEST, SHOWN_WITH
+
+    lists = aside["broken"]
+    along = aside.filter(pc.equal(pc.list_element(lists, 0), SHOWN_WITH)) if aside.num_rows else aside
+    if not along.num_rows:
         return None
-    lost = aside[REQUEST].filter(pc.is_in(aside[REQUEST], value_set=pc.unique(kept[REQUEST].drop_null())))
-    requests = pc.count_distinct(lost).as_py()
-    return f"warning: {requests:,} requests keep rows and lost {len(lost):,} to the quarantine" if requests else None
+    requests = pc.count_distinct(along[REQUEST]).as_py()
+    return f"{requests:,} requests went aside whole, with {along.num_rows:,} rows that break no rule"
 
 
 def _write_kept(directory: Path, source: Path, kept: pa.Table, aside: pa.Table) -> Path:

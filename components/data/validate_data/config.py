@@ -116,7 +116,7 @@ def _gives(config: Config, inputs: Mapping[str, Columns]) -> Mapping[str, Column
 
 COMPONENT = ComponentSpec(
     name="validate_data",
-    version="3",
+    version="4",
     summary="Check a table against a Great Expectations suite; stop on a broken contract, quarantine single rows.",
     config=Config,
     inputs=Inputs,

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from components.data.validate_data.config import ExpectationResult, SuiteResult
 from components.data.validate_data.gx_adapter import Finding
@@ -16,6 +17,10 @@ from features.suites import Expectation, Suite
 
 EXAMPLES = 5
 """Offending values that an error and the page show."""
+REQUEST = "request_id"
+"""Column of an events table that is equal for rows that were shown together."""
+SHOWN_WITH = f"shown in one request ({REQUEST}) with a broken row"
+"""Why a row that breaks no rule itself is set aside."""
 _COLUMNS = ("column", "column_A", "column_B", "column_list")
 
 
@@ -31,22 +36,40 @@ def broken_rows(rows: int, findings: Sequence[Finding]) -> np.ndarray[Any, np.dt
     return broken
 
 
+def shown_with(table: pa.Table, broken: np.ndarray[Any, np.dtype[np.bool_]]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Return the rows that break nothing but were shown in one request with a row that does.
+
+    Without them a ranker would see another list than was shown, with holes in its places.
+
+    Returns:
+        bool ``[rows]``; nothing where the rows tell no request.
+    """
+    hit = broken.any(axis=1)
+    if REQUEST not in table.column_names or not hit.any():
+        return np.zeros(table.num_rows, dtype=bool)
+    requests = table[REQUEST]
+    hurt = pc.unique(requests.filter(pa.array(hit)).drop_null())
+    return np.asarray(pc.is_in(requests, value_set=hurt)) & ~hit
+
+
 def set_aside(
     table: pa.Table, broken: np.ndarray[Any, np.dtype[np.bool_]], findings: Sequence[Finding]
 ) -> tuple[pa.Table, pa.Table]:
-    """Divide a table into the rows that are kept and the rows that break a quarantine rule.
+    """Divide a table into the rows that are kept and those that break a quarantine rule, with their whole requests.
 
     Returns:
-        Kept rows, and the others with a column `broken`: list of the labels of the rules they break.
+        Kept rows, and the others with a column `broken`: list of the labels of the rules they break, or `SHOWN_WITH`
+        alone.
     """
-    aside = broken.any(axis=1)
-    hits = broken[aside]
+    reasons = np.column_stack([broken, shown_with(table, broken)])
+    aside = reasons.any(axis=1)
+    hits = reasons[aside]
     offsets = np.concatenate([[0], hits.sum(axis=1).cumsum()]).astype(np.int32)
-    labels = pa.array([_label(finding.rule) for finding in findings], pa.string())
+    labels = pa.array([*(_label(finding.rule) for finding in findings), SHOWN_WITH], pa.string())
     values = labels.take(pa.array(np.nonzero(hits)[1]))
-    reasons = pa.ListArray.from_arrays(pa.array(offsets), values)
+    lists = pa.ListArray.from_arrays(pa.array(offsets), values)
     kept = table.filter(pa.array(~aside))
-    return kept, table.filter(pa.array(aside)).append_column("broken", reasons)
+    return kept, table.filter(pa.array(aside)).append_column("broken", lists)
 
 
 def conclude(suite: Suite, table: pa.Table, kept: int, findings: Sequence[Finding]) -> SuiteResult:

@@ -11,7 +11,7 @@ from components.judge.evaluate_ranker.config import Config
 from components.judge.evaluate_ranker.rows import Judged, describe_space
 from components.rankers.tasks import Task
 from registry.evaluation import ALL, CalibrationBin, Cell
-from registry.metrics import bootstrap_all, calibration_bins
+from registry.metrics import METRICS, REQUEST_METRICS, Requests, bootstrap_all, calibration_bins
 
 KNOWS = 0.999
 """Above this AUC a column knows the label: what people do is not that certain."""
@@ -32,6 +32,7 @@ def judge(
     Users are resampled within the rows of a cell. A cell without rows, or of one class, has values
     that are None where they are undefined.
     """
+    metrics = METRICS if rows.request is None else (*METRICS, *REQUEST_METRICS)
     cells: list[Cell] = []
     curves: list[CalibrationBin] = []
     for task in tasks:
@@ -49,10 +50,12 @@ def judge(
                         y,
                         p,
                         user,
+                        metrics,
                         resamples=config.bootstrap,
                         seed=config.seed,
                         confidence=config.confidence,
                         bins=config.bins,
+                        requests=None if rows.request is None else Requests(rows.request[mask], config.top),
                     ),
                 )
             )
@@ -83,11 +86,15 @@ def remarks(cells: Sequence[Cell]) -> tuple[str, ...]:
 
 
 def headline(cell: Cell) -> str:
-    """Return one task in a line, e.g. ``like AUC .7123 [.7010, .7236], PCOC 1.02``."""
+    """Return one task in a line, e.g. ``like AUC .7123 [.7010, .7236], PCOC 1.02, MRR .4321``."""
     area, ratio = cell.metrics["auc"], cell.metrics["pcoc"].value
     bounds = "" if area.low is None or area.high is None else f" [{_short(area.low)}, {_short(area.high)}]"
     value = "undefined" if area.value is None else _short(area.value) + bounds
-    return f"{cell.task} AUC {value}, PCOC {'undefined' if ratio is None else f'{ratio:.2f}'}"
+    line = f"{cell.task} AUC {value}, PCOC {'undefined' if ratio is None else f'{ratio:.2f}'}"
+    if "mrr" not in cell.metrics:
+        return line
+    rank = cell.metrics["mrr"].value
+    return f"{line}, MRR {'undefined' if rank is None else _short(rank)}"
 
 
 def _short(value: float) -> str:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from components.judge.evaluate_ranker.rows import Judged
+    from features.declaration import Declaration
     from registry.serving.served_model import Probabilities
 
 
@@ -61,7 +62,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     )
     draft = context.draft("report")
     report = write_report(draft, scored, config)
-    pq.write_table(_predictions(table, schema.declaration.user, rows, scores), draft / "predictions.parquet")
+    pq.write_table(_predictions(table, schema.declaration, rows, scores), draft / "predictions.parquet")
 
     run_id = context.annotations_of(inputs.model).get(MLFLOW_RUN_ID)
     if run_id:
@@ -79,11 +80,13 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     return Outputs(report=EvaluationReport(uri=str(draft)))
 
 
-def _predictions(table: pa.Table, user: str, rows: Judged, scores: dict[str, Probabilities]) -> pa.Table:
-    """Return row_id, user, domain, ``label_<feedback>`` and ``predicted_<task>`` of every scored row."""
+def _predictions(table: pa.Table, declaration: Declaration, rows: Judged, scores: dict[str, Probabilities]) -> pa.Table:
+    """Return row_id, user, request, domain, ``label_<feedback>`` and ``predicted_<task>`` of every scored row."""
     import pyarrow as pa
 
-    columns = {"row_id": table["row_id"], "user": table[user]}
+    columns = {"row_id": table["row_id"], "user": table[declaration.user]}
+    if declaration.request is not None:
+        columns["request"] = table[declaration.request]
     if rows.domain is not None:
         columns["domain"] = pa.array(rows.domain)
     columns |= {f"label_{name}": pa.array(values.astype("int8")) for name, values in rows.labels.items()}

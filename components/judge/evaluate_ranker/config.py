@@ -21,6 +21,8 @@ class Config(ComponentConfig):
     """Coverage of the intervals."""
     bins: int = Field(10, ge=2, le=100)
     """Equal-mass bins of the calibration error."""
+    top: int = Field(10, ge=1, le=1000)
+    """Places that NDCG, hit rate and recall look at, where the training set says what a request is."""
     seed: int = 0
     """Seed of the resampling."""
     provider: Literal["auto", "cpu", "cuda"] = "auto"

@@ -17,8 +17,13 @@ TITLES: dict[Metric, str] = {
     "normalised_entropy": "norm. entropy",
     "ece": "ECE",
     "pcoc": "PCOC",
+    "mrr": "MRR",
+    "ndcg": "NDCG@{top}",
+    "hit_rate": "hit rate@{top}",
+    "recall": "recall@{top}",
+    "request_auc": "request AUC",
 }
-"""Column heads of the table, in its order."""
+"""Column heads of the table, in its order; those that no cell has are left out."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,11 @@ def render(report: Evaluation, name: str, remarks: Sequence[str], plots: Sequenc
         report=report,
         name=name,
         tasks=tuple((task, tuple(cell for cell in report.cells if cell.task == task)) for task in report.tasks),
-        titles=TITLES,
+        titles={
+            metric: title.format(top=report.top)
+            for metric, title in TITLES.items()
+            if any(metric in cell.metrics for cell in report.cells)
+        },
         remarks=tuple(remarks),
         images=tuple((path.stem.replace("_", " "), picture(path)) for path in plots),
     )

@@ -20,7 +20,7 @@ from components.judge.evaluate_ranker.plots import draw
 from components.judge.evaluate_ranker.rows import Judged
 from components.platform.artifacts import EvaluationReport
 from components.rankers.tasks import Task
-from registry.evaluation import ALL, Evaluation
+from registry.evaluation import ALL, Evaluation, metric_name
 from registry.versions.tracking import TrackedRun
 
 FOLDER = "evaluation"
@@ -60,6 +60,7 @@ def write_report(draft: Path, scored: Scored, config: Config) -> Evaluation:
         window_end=rows.end,
         confidence=config.confidence,
         resamples=config.bootstrap,
+        top=None if rows.request is None else config.top,
         provider=scored.provider,
         tasks=tuple(task.name for task in scored.tasks),
         domains=scored.domains,
@@ -90,5 +91,9 @@ def metric_values(report: Evaluation) -> dict[str, float]:
     values: dict[str, float] = {}
     for cell in report.cells:
         where = f"{report.split}/{cell.task}" + ("" if cell.domain == ALL else f"/{_FORBIDDEN.sub('_', cell.domain)}")
-        values |= {f"{where}/{m}": i.value for m, i in cell.metrics.items() if i.value is not None}
+        values |= {
+            f"{where}/{metric_name(metric, report.top)}": interval.value
+            for metric, interval in cell.metrics.items()
+            if interval.value is not None
+        }
     return values

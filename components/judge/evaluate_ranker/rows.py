@@ -33,6 +33,8 @@ class Judged:
     """Time of the earliest row; None without rows."""
     end: datetime | None
     """One microsecond after the latest row."""
+    request: np.ndarray[Any, np.dtype[np.int64]] | None = None
+    """int64 ``[rows]`` codes of what was shown together; None where the rows do not tell."""
 
     def space(self, task: Task) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Return which rows judge `task`: all of them, or those with the feedback it is conditional on."""
@@ -59,7 +61,7 @@ def judged(table: pa.Table, declaration: Declaration) -> Judged:
             has the name that reports give to all of them.
     """
     roles = [*declaration.feedback, declaration.user, declaration.time]
-    for name in [*roles, *([declaration.domain] if declaration.domain else [])]:
+    for name in [*roles, *filter(None, (declaration.domain, declaration.request))]:
         if name not in table.column_names:
             raise BadInputError(
                 f"rows have no column {name!r}, which the model's declaration names: wire its own dataset"
@@ -71,6 +73,7 @@ def judged(table: pa.Table, declaration: Declaration) -> Judged:
         domain=_domains(table[declaration.domain]) if declaration.domain else None,
         start=times["min"],
         end=times["max"] + timedelta(microseconds=1) if times["max"] is not None else None,
+        request=_codes(table[declaration.request]) if declaration.request else None,
     )
 
 

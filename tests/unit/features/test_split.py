@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from components.data.build_training_set.config import Split
-from components.data.build_training_set.split import split_rows, trained_until
+from components.data.build_training_set.split import request_ends, split_rows, trained_until
 from components.data.training_set import SPLITS
 from components.platform.errors import BadInputError
 
@@ -60,6 +60,40 @@ def test_a_random_split_is_exact_repeatable_and_seeded(rows: int, seed: int) -> 
     assert any(not np.array_equal(parts[name], other[name]) for name in SPLITS)
     newest = max(times[int(parts["train"][-1])], times[int(parts["validation"][-1])])
     assert trained_until(times, parts, split) == newest + timedelta(microseconds=1)
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 12)), min_size=3, max_size=80), shares, st.booleans())
+@settings(deadline=None)
+def test_a_request_is_never_divided(
+    rows: list[tuple[int, int]], share: tuple[float, float, float], by_time: bool
+) -> None:
+    frame = pl.DataFrame({"t": series([second for second, _ in rows]), "request": [request for _, request in rows]})
+    ends = request_ends(frame, "t", "request")
+    assume(ends.n_unique() >= 3)
+    split = Split(by="time" if by_time else "random", train=share[0], validation=share[1], test=share[2])
+    try:
+        parts = split_rows(ends, split, frame["request"])
+    except BadInputError:  # a few large requests leave a part without any
+        assert not by_time
+        return
+    assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(len(frame)))
+    held = [set(frame["request"].gather(parts[name])) for name in SPLITS]
+    assert not (held[0] & held[1] or held[0] & held[2] or held[1] & held[2])
+    until = trained_until(ends, parts, split)
+    used = np.concatenate([parts["train"], parts["validation"]])
+    assert frame["t"].gather(used).max() < until
+    if by_time:  # what is tested was not over when the last row was trained on
+        assert ends.gather(parts["test"]).min() == until
+
+
+def test_requests_of_one_row_are_split_as_rows_by_time() -> None:
+    times = series([1, 1, 2, 3, 5, 8, 13, 21, 34, 55])
+    frame = pl.DataFrame({"t": times, "request": range(10)})
+    parts, whole = (
+        split_rows(times, Split()),
+        split_rows(request_ends(frame, "t", "request"), Split(), frame["request"]),
+    )
+    assert all(np.array_equal(parts[name], whole[name]) for name in SPLITS)
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=200), st.integers(0, 31), st.integers(1, 31))

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.data.validate_data.component import whole_requests
 from components.data.validate_data.gx_adapter import Finding
-from components.data.validate_data.outcome import broken_rows, conclude, set_aside, violation, warning
+from components.data.validate_data.outcome import SHOWN_WITH, broken_rows, conclude, set_aside, violation, warning
 from components.data.validate_data.page import render
 from components.data.validate_data.profile import profile
 from features.suites import Contract, Expectation, Suite
@@ -41,6 +42,22 @@ def test_rows_are_divided_and_none_is_lost(data: st.DataObject) -> None:
     for row in aside.to_pylist():
         reasons = [f"expect_column_values_to_be_between(c{i})" for i, hit in enumerate(broken) if row["x"] in hit]
         assert row["broken"] == reasons
+
+
+def test_a_request_goes_as_a_whole_and_is_counted() -> None:
+    requests = ["a", "a", "b", "c", "c", "c", None, None]
+    table = pa.table({"request_id": pa.array(requests, pa.string()), "x": pa.array(range(8))})
+    findings = [Finding(rule("quarantine"), False, 8, (1, 2, 4, 6))]
+    kept, aside = set_aside(table, broken_rows(8, findings), findings)
+    assert kept["x"].to_pylist() == [7]  # a row without a request was shown alone
+    why = {row["x"]: row["broken"] for row in aside.to_pylist()}
+    assert {x for x, reasons in why.items() if reasons == [SHOWN_WITH]} == {0, 3, 5} and len(why) == 7
+    assert whole_requests(aside) == "2 requests went aside whole, with 3 rows that break no rule"
+    for others in (
+        set_aside(table, broken_rows(8, []), []),
+        set_aside(table.drop(["request_id"]), np.eye(8, 1) > 0, findings),
+    ):
+        assert whole_requests(others[1]) is None and len(others[0]) + len(others[1]) == 8
 
 
 TABLE = pa.table({"x": pa.array([1, None, 30, 40, 50, 60, 70]), "y": pa.array(list("abcdefg"))})

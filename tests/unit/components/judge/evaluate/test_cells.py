@@ -15,7 +15,7 @@ from components.platform.errors import BadInputError
 from components.rankers.tasks import tasks_of
 from features.declaration import Declaration
 from registry.evaluation import ALL, Cell, Interval
-from registry.metrics import auc, gauc
+from registry.metrics import METRICS, REQUEST_METRICS, Requests, auc, gauc, request_metric
 
 DECLARATION = Declaration(feedback=("like", "love"), domain="band")
 START = datetime(2024, 3, 1, tzinfo=UTC)
@@ -46,6 +46,29 @@ def _judge(table: pa.Table, **config: object) -> tuple[Cell, ...]:
     rows = judged(table, DECLARATION)
     domains = rows.domains(("a", "b", "c", "z"))
     return judge(rows, _scores(table.num_rows), tasks_of(DECLARATION), domains, Config(bootstrap=30, **config))[0]
+
+
+def test_where_rows_tell_their_request_each_is_ordered_as_well() -> None:
+    table = _table()
+    users = table["user_id"].to_pylist()
+    visits = pa.array([f"{user}/{row % 2}" for row, user in enumerate(users)])
+    rows = judged(table.append_column("visit", visits), DECLARATION.model_copy(update={"request": "visit"}))
+    scores = _scores()
+    config = Config(bootstrap=30, top=3)
+    cells = {cell.task: cell for cell in judge(rows, scores, tasks_of(DECLARATION), (), config)[0]}
+    for metric in REQUEST_METRICS:
+        expected = request_metric(metric, table["love"].to_numpy(), scores["love"], Requests(visits.to_pylist(), 3))
+        interval = cells["love"].metrics[metric]
+        assert interval.value == pytest.approx(expected) and interval.low is not None and interval.low < interval.value
+    liked = table["like"].to_numpy() == 1
+    among = Requests(np.array(visits.to_pylist())[liked])
+    expected = request_metric("mrr", table["love"].to_numpy()[liked], scores["love_given_like"][liked], among)
+    assert cells["love_given_like"].metrics["mrr"].value == pytest.approx(expected)
+    assert headline(cells["like"]).partition("MRR .")[2].isdigit()
+    without = judge(judged(table, DECLARATION), scores, tasks_of(DECLARATION), (), config)[0]
+    assert {**without[0].metrics} == {metric: cells["like"].metrics[metric] for metric in METRICS}
+    with pytest.raises(BadInputError, match="rows have no column 'visit'"):
+        judged(table, DECLARATION.model_copy(update={"request": "visit"}))
 
 
 def test_feedback_is_judged_over_every_impression_and_conditionals_over_the_shallower_feedback() -> None:

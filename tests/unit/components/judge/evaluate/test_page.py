@@ -75,3 +75,23 @@ def test_tracker_names_are_allowed_and_undefined_values_left_out(report: Evaluat
     for domain, written in (("45+ & más", "45_ _ más"), ("", "_"), ("..", "_"), ("a/b", "a_b")):
         known = report.model_copy(update={"cells": (report.cells[0].model_copy(update={"domain": domain}),)})
         assert f"test/like/{written}/auc" in metric_values(known)
+
+
+def test_metrics_of_requests_are_shown_with_their_places_where_there_are_any(report: Evaluation) -> None:
+    assert "NDCG" not in render(report, "x", (), ()) and not any("_at_" in name for name in metric_values(report))
+    cell = report.cells[0]
+    more = cell.metrics | {
+        "mrr": Interval(value=0.25),
+        "ndcg": Interval(value=0.5),
+        "request_auc": Interval(value=0.75),
+    }
+    lists = report.model_copy(update={"top": 5, "cells": (cell.model_copy(update={"metrics": more}),)})
+    page = render(lists, "x", (), ())
+    assert "<th>MRR</th>" in page and "<th>NDCG@5</th>" in page and "first 5 places" in page
+    assert "recall@" not in page
+    values = metric_values(lists)
+    assert (values["test/like/mrr"], values["test/like/ndcg_at_5"], values["test/like/request_auc"]) == (
+        0.25,
+        0.5,
+        0.75,
+    )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from registry.metrics import METRICS, auc, bootstrap, bootstrap_all, gauc, log_loss, paired_bootstrap, resampling
+from registry.metrics.weighted import statistic
 
 
 def _world(seed: int, users: int = 120, per_user: int = 8) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -21,7 +22,7 @@ def test_a_draw_is_the_metric_of_the_drawn_users_rows() -> None:
     y, p, user = _world(0, users=30)
     counts = next(resampling._counts(y.size, 30, 5, seed=3))
     values, draws = resampling._evaluate(
-        [resampling.statistic(m, y.astype(float), p, user, 30) for m in ("auc", "gauc", "log_loss")], y.size, 30, 5, 3
+        [statistic(m, y.astype(float), p, user, 30) for m in ("auc", "gauc", "log_loss")], y.size, 30, 5, 3
     )
     assert values[0] == pytest.approx(auc(y, p))
     for b in range(5):
