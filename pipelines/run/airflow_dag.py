@@ -126,6 +126,23 @@ def schedule_of(schedule: str | Schedule | None) -> Any:
     return AssetOrTimeSchedule(timetable=CronTriggerTimetable(schedule.cron, timezone="UTC"), assets=assets)
 
 
+def speak_newest_version() -> None:
+    """Let the task API inside this process know the newest version of its protocol alone, which its one client speaks.
+
+    A server makes routes and models for every version that some worker may still speak: a quarter of the work of a
+    night without news.
+    """
+    from airflow.api_fastapi.execution_api import versions
+    from airflow.api_fastapi.execution_api.routes import execution_api_router
+    from cadwyn import HeadVersion, Version, VersionBundle
+    from cadwyn.route_generation import _DELETED_ROUTE_TAG
+
+    versions.bundle = VersionBundle(HeadVersion(), Version(versions.bundle.versions[0].value))
+    execution_api_router.routes[:] = [
+        route for route in execution_api_router.routes if _DELETED_ROUTE_TAG not in getattr(route, "tags", ())
+    ]
+
+
 class StageOperator(BaseOperator):
     """A stage of a pipeline: reads its inputs' references from XCom, returns its own."""
 

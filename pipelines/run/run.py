@@ -144,8 +144,9 @@ def _test(plan: Plan, home: Path, begun: datetime, moment: datetime, given: Mapp
     )
     stub = f"# Airflow DAG\n{imports}dag = build_dag({file}, {part!r})\n"
     (home / "dags" / f"{plan.name}.py").write_text(stub, encoding="utf-8")
-    from pipelines.run.airflow_dag import build_dag
+    from pipelines.run.airflow_dag import build_dag, speak_newest_version
 
+    speak_newest_version()
     run = build_dag(plan.path, part).test(run_after=begun, logical_date=moment, run_conf=dict(given))
     return str(run.state.value if hasattr(run.state, "value") else run.state)
 

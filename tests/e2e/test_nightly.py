@@ -17,6 +17,9 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
+from tests import commands
+from tests.homes import ready
+
 ROOT = Path(__file__).resolve().parents[2]
 RANKMILL = Path(sys.executable).with_name("rankmill")
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
@@ -24,9 +27,10 @@ CACHEABLE = ("ingest", "contract", "features", "dataset", "train", "export", "ev
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory, movielens_raw: Path) -> dict[str, str]:
-    """A user's shell with an empty home of its own."""
+def environment(tmp_path_factory: pytest.TempPathFactory, movielens_raw: Path, engines: Path) -> dict[str, str]:
+    """A user's shell with a home of its own, whose databases are empty."""
     home = tmp_path_factory.mktemp("night")
+    ready(home / "rankmill", engines)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "MLFLOW", "RANKMILL"))}
     return {
         **kept,
@@ -38,9 +42,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory, movielens_raw: Path) -
 
 
 def rankmill(environment: dict[str, str], *arguments: str, expect: int = 0) -> str:
-    done = subprocess.run(
-        [RANKMILL, *arguments], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False
-    )
+    done = commands.rankmill(*arguments, env=environment, timeout=400)
     assert done.returncode == expect, done.stdout + done.stderr
     return done.stdout + done.stderr
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import Command
 from tests.homes import ready
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -45,15 +46,10 @@ class World:
         return file
 
     def rankmill(self, *arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*RANKMILL, *arguments],
-            env=self.environment,
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+        return self.start(*arguments).wait(timeout)
+
+    def start(self, *arguments: str, **environment: str) -> Command:
+        return Command(*arguments, env=self.environment | environment, cwd=self.folder)
 
 
 @pytest.fixture(scope="session")

@@ -77,6 +77,8 @@ def shout(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     """Write the words in capitals."""
     words = (context.local(inputs.words) / "words.txt").read_text()
     sys.stdout.write("chatter on stdout\n")
+    if protocol := sys.modules.get("airflow.api_fastapi.execution_api.versions"):
+        sys.stdout.write(f"versions of Airflow's protocol: {len(protocol.bundle.versions)}\n")
     subprocess.run([sys.executable, "-c", "print('chatter of a child')"], check=True)
     draft = context.draft("words")
     (draft / "words.txt").write_text(words.upper())

@@ -16,7 +16,7 @@ import pytest
 
 from components.platform.settings import Settings
 from pipelines.record.runs import recorded_runs
-from tests.integration.airflow.conftest import RANKMILL, World, make_world
+from tests.integration.airflow.conftest import World, make_world
 
 pytestmark = pytest.mark.engine
 
@@ -98,10 +98,7 @@ def told(tmp_path_factory: pytest.TempPathFactory, engines: Path, collector: Col
     (world.folder / "shown.csv").write_text(ROWS)
     file = world.pipeline("told", STAGES)
     transport = json.dumps({"type": "http", "url": collector.url})
-    done = subprocess.run(
-        [*RANKMILL, "run", str(file)], cwd=world.folder, capture_output=True, text=True, check=False,
-        env=world.environment | {"AIRFLOW__OPENLINEAGE__TRANSPORT": transport},
-    )  # fmt: skip
+    done = world.start("run", str(file), AIRFLOW__OPENLINEAGE__TRANSPORT=transport).wait()
     assert done.returncode == 1 and "TypeError: unsupported operand" in done.stdout, done.stdout
     return world, collector
 
@@ -151,10 +148,7 @@ def test_a_refusal_is_told_with_its_reason(tmp_path: Path, engines: Path, collec
     (world.folder / "expectations" / "cheap.yaml").write_text(CHEAP)
     file = world.pipeline("judged", JUDGED)
     transport = json.dumps({"type": "http", "url": collector.url})
-    done = subprocess.run(
-        [*RANKMILL, "run", str(file)], cwd=world.folder, capture_output=True, text=True, check=False,
-        env=world.environment | {"AIRFLOW__OPENLINEAGE__TRANSPORT": transport},
-    )  # fmt: skip
+    done = world.start("run", str(file), AIRFLOW__OPENLINEAGE__TRANSPORT=transport).wait()
     assert done.returncode != 0, done.stdout
 
     contract = collector.of("judged.contract", "FAIL")
@@ -176,10 +170,7 @@ def test_a_server_that_does_not_answer_fails_no_stage(tmp_path: Path, engines: P
     with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as closed:
         url = f"http://127.0.0.1:{closed.server_address[1]}"
     transport = json.dumps({"type": "http", "url": url, "timeout": 1, "retry": {"total": 0}})
-    done = subprocess.run(
-        [*RANKMILL, "run", str(file)], cwd=tmp_path, capture_output=True, text=True, check=False,
-        env=world.environment | {"AIRFLOW__OPENLINEAGE__TRANSPORT": transport},
-    )  # fmt: skip
+    done = world.start("run", str(file), AIRFLOW__OPENLINEAGE__TRANSPORT=transport).wait()
     assert done.returncode == 0, done.stdout
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from components.platform.settings import Settings
 from components.platform.store.publish import open_store
 from pipelines.record.runs import recorded_runs
 from tests.integration.airflow import probe
-from tests.integration.airflow.conftest import RANKMILL, World
+from tests.integration.airflow.conftest import World
 
 pytestmark = pytest.mark.engine
 
@@ -36,15 +35,9 @@ def test_two_runs_of_one_pipeline_at_once(world: World) -> None:
     file = world.pipeline("twice", THREE.format(trace=world.folder / "twice.trace"), PARAMS)
     settings = Settings.at(world.home)
     commands = [["run", str(file)], ["run", str(file), "-p", "text=twice"]]
-    running = [
-        subprocess.Popen(
-            [*RANKMILL, *command], env=world.environment, cwd=world.folder, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )
-        for command in commands
-    ]  # fmt: skip
-    said = [process.communicate(timeout=200)[0] for process in running]
-    assert [process.returncode for process in running] == [0, 0], said
+    running = [world.start(*command) for command in commands]
+    done = [process.wait() for process in running]
+    assert [one.returncode for one in done] == [0, 0], done
 
     runs = recorded_runs(settings, "twice")
     assert [run.state for run in runs] == ["success", "success"]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -17,6 +15,7 @@ from typer.testing import CliRunner
 from components.platform.errors import BadInputError, MissingError
 from components.platform.settings import Settings
 from registry.versions.client import CHAMPION, Registry
+from tests import commands
 from tests.integration.registry.mill import put
 
 pytestmark = pytest.mark.engine
@@ -88,10 +87,9 @@ def test_models_of_others_stop_no_command(registry: Registry, home: Settings, mo
     client.create_registered_model("empty one")
 
     def said(*words: str) -> tuple[int, str]:
-        command = [str(Path(sys.executable).parent / "rankmill"), *words]
         variables = {"RANKMILL_HOME": str(home.home), "COLUMNS": "400"}
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("RANKMILL_", "MLFLOW_"))}
-        done = subprocess.run(command, env=kept | variables, capture_output=True, text=True, check=False)
+        done = commands.rankmill(*words, env=kept | variables)
         assert "Traceback" not in done.stdout + done.stderr
         return done.returncode, done.stdout + done.stderr
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -20,26 +21,26 @@ from components.platform.settings import Settings
 from registry.versions.client import CHALLENGER, CHAMPION, Registry
 from registry.versions.database import initialise
 from registry.versions.tracking import experiment
+from tests.commands import Command
 from tests.integration.registry.mill import put
 
 pytestmark = pytest.mark.engine
 ROOT = Path(__file__).resolve().parents[3]
 
 
+def first_user() -> None:
+    """What each of the first users does in a process of its own."""
+    sys.stdout.write(experiment(sys.argv[1], "training", sys.argv[2]))
+
+
 def test_four_first_users_at_once_make_one_whole_database(tmp_path: Path) -> None:
     settings = Settings.at(tmp_path / "fresh home")
-    code = (
-        "import sys; from registry.versions.tracking import experiment\n"
-        "print(experiment(sys.argv[1], 'training', sys.argv[2]))"
-    )
-    command = [sys.executable, "-c", code, settings.tracking_uri, settings.mlflow_artifacts]
-    racing = [
-        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)
-    ]
-    answers = [process.communicate(timeout=200) for process in racing]
-    assert [process.returncode for process in racing] == [0] * 4, answers
-    assert len({out for out, _ in answers}) == 1
-    assert experiment(settings.tracking_uri, "training", settings.mlflow_artifacts) == answers[0][0].strip()
+    where = settings.tracking_uri, settings.mlflow_artifacts
+    racing = [Command(*where, env=os.environ, main=f"{__name__}:{first_user.__name__}") for _ in range(4)]
+    answers = [user.wait() for user in racing]
+    assert [user.returncode for user in answers] == [0] * 4, answers
+    assert len({user.stdout for user in answers}) == 1
+    assert experiment(settings.tracking_uri, "training", settings.mlflow_artifacts) == answers[0].stdout
     from mlflow import MlflowClient
 
     found = MlflowClient(settings.tracking_uri).get_experiment_by_name("training")

@@ -84,17 +84,26 @@ def test_airflows_password_is_made_once_and_nobody_is_admin_without_it(tmp_path:
     assert "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS" not in env
 
 
-@pytest.mark.engine
-def test_two_first_users_at_once_get_one_working_database(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A home of a name that means something to Airflow, SQLAlchemy and MLflow, made by two first users at once.
+
+    Airflow reads its configuration with ``%`` as a sign of its own, SQLAlchemy its URLs, MLflow its URIs.
+    """
+    settings = Settings.at(tmp_path_factory.mktemp("first users") / "my hömé p%20x #1 ?")
     imports = "from pipelines.run.airflow_home import initialise; from components.platform.settings import Settings"
     code = f"{imports}; initialise(Settings.from_environment())"
     env = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "RANKMILL", "MLFLOW_T"))}
-    env |= {"RANKMILL_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    env |= {"RANKMILL_HOME": str(settings.home), "PYTHONPATH": str(ROOT)}
     first_users = [subprocess.Popen([sys.executable, "-c", code], env=env) for _ in range(2)]
     assert [user.wait(150) for user in first_users] == [0, 0]
+    return settings
 
-    settings = Settings.at(tmp_path)
-    for file in (settings.airflow_home / "airflow.db", Path(settings.tracking_uri.removeprefix("sqlite:///"))):
+
+@pytest.mark.engine
+def test_two_first_users_at_once_get_one_working_database(shared: Settings) -> None:
+    settings = shared
+    for file in (settings.airflow_home / "airflow.db", settings.home / "mlflow" / "mlflow.db"):
         with closing(sqlite3.connect(file)) as connection:
             assert len(connection.execute("select version_num from alembic_version").fetchall()) == 1
 
@@ -124,12 +133,10 @@ def test_a_database_lies_in_the_folder_of_its_name(tmp_path: Path, name: str) ->
 
 
 @pytest.mark.engine
-def test_airflow_and_mlflow_start_in_a_home_of_any_name(tmp_path: Path) -> None:
-    """Airflow reads its configuration with ``%`` as a sign of its own, SQLAlchemy its URLs, MLflow its URIs."""
-    settings = Settings.at(tmp_path / "my hömé p%20x #1 ?")
-    initialise(settings)
+def test_airflow_and_mlflow_start_in_a_home_of_any_name(shared: Settings) -> None:
+    settings, folder = shared, shared.home.parent
     # MLflow makes the folder of its URL too, as it is written there; it stays empty.
-    files = [path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("*") if path.is_file()]
+    files = [path.relative_to(folder).parts[0] for path in folder.rglob("*") if path.is_file()]
     assert set(files) == {settings.home.name}
     for file, table in (
         (settings.airflow_home / "airflow.db", "dag_run"),
