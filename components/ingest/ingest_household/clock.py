@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from components.platform.errors import BadInputError
 from features.declaration import Window
 
 if TYPE_CHECKING:
@@ -50,3 +51,28 @@ def covered(times: pl.LazyFrame, window: Window) -> tuple[datetime, datetime]:
     first, last = ends.collect().row(0)
     start, end = max(first, window.start), min(last, window.end)
     return start, max(start, end)
+
+
+def inside(window: Window, frame: pl.DataFrame, where: str) -> pl.DataFrame:
+    """Return the exposures whose ``event_timestamp`` lies in the window.
+
+    Args:
+        window: half-open.
+        frame: rows with an ``event_timestamp`` of ``datetime[us, UTC]``.
+        where: what they were read from, for the error.
+
+    Raises:
+        BadInputError: there is none; the message holds the time range that the data covers.
+    """
+    import polars as pl
+
+    time = pl.col("event_timestamp")
+    rows = frame.filter(time.is_between(window.start, window.end, closed="left"))
+    if rows.is_empty():
+        shown = time.dt.to_string("%Y-%m-%d %H:%M")
+        first, last = frame.select(shown.min().alias("first"), shown.max().alias("last")).row(0)
+        raise BadInputError(
+            f"no exposure lies in the window {window}: {where} covers {first} to {last} UTC; move the window of the "
+            "pipeline there"
+        )
+    return rows

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.ingest.download import ensure_files, paths_of
-from components.ingest.events_table import inside, raw_annotations, schema_of, with_attributes, write_events
+from components.ingest.events_table import ANNOTATION, schema_of, write_events
 from components.ingest.ingest_household import logs
-from components.ingest.ingest_household.clock import covered, day_starts
+from components.ingest.ingest_household.clock import covered, day_starts, inside
 from components.ingest.ingest_household.config import COLUMNS, Config, Outputs
-from components.ingest.ingest_household.raw_files import once, scan
+from components.ingest.ingest_household.raw_files import once, scan, with_attributes
 from components.ingest.wheels import SHIPPED
 from components.platform.contract import NoInputs, RunContext
 from components.platform.errors import BadInputError
 from features.declaration import Window
+from features.ground.files import sha256_file
 
 if TYPE_CHECKING:
     import polars as pl
@@ -51,8 +52,8 @@ def run(inputs: NoInputs, config: Config, context: RunContext) -> Outputs:
 
     source, data = SHIPPED["household-offers"], context.settings.data
     folder = ensure_files(source, data, download=config.download, verify=config.verify, report=context.progress)
-    for name, digest in raw_annotations(paths_of(source, data)).items():
-        context.annotate(name, digest)
+    for name, path in paths_of(source, data).items():
+        context.annotate(ANNOTATION + name, sha256_file(path))
     tables = read_tables(folder, config, context.window)
     draft = context.draft("events")
     events = write_events(draft, tables.events, events_schema(), context.window)
@@ -83,7 +84,7 @@ def read_tables(folder: Path, config: Config, window: Window) -> Tables:
     import polars as pl
 
     where = folder / "campaigns.parquet"
-    shown = inside(window, _exposures(folder), what="exposure", where=str(where))
+    shown = inside(window, _exposures(folder), str(where))
     redeemed = logs.redemptions(folder, shown, window)
     labels = redeemed.select("household_id", "campaign_id", pl.lit(1, pl.Int8).alias("redeem")).unique()
     first, last = covered(logs.receipts(folder), window)

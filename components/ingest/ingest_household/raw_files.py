@@ -107,6 +107,27 @@ def once(frame: pl.DataFrame, key: list[str], path: Path) -> pl.DataFrame:
     return frame
 
 
+def with_attributes(rows: pl.DataFrame, table: pl.DataFrame, on: str, where: Path) -> pl.DataFrame:
+    """Return exposures with the attributes of `table`, null where an id has no row.
+
+    Args:
+        rows: exposures.
+        table: at most one row per id.
+        on: column of the ids, of one type in both.
+        where: file of the table, for the error.
+
+    Raises:
+        BadInputError: not one exposure finds its row; a model would be trained on nothing but nulls.
+    """
+    if rows.is_empty() or rows[on].is_in(table[on].implode()).any():
+        return rows.join(table, on=on, how="left")
+    there = f"{table[on][0]!r} there" if len(table) else "the table holds no rows"
+    raise BadInputError(
+        f"{where}: not one of {len(rows):,} exposures finds its row, {on} is such as {rows[on][0]!r} in the log and "
+        f"{there}; put the files of one release together"
+    )
+
+
 def _holds(dtype: pl.DataType, what: str) -> bool:
     import polars as pl
 

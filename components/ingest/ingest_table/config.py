@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal, Self
 from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
+from components.ingest.ingest_table.path_parts import checked as checked_pattern
 from components.ingest.ingest_table.rule import parse
 from components.ingest.ingest_table.time_format import checked
-from components.ingest.wheels import SHIPPED, Shipped, Wheel
+from components.ingest.wheels import SHIPPED, FolderName, Shipped, Wheel
 from components.platform import columns
 from components.platform.artifacts import EventsTable
 from components.platform.contract import ComponentConfig, ComponentSpec, NoInputs, Ports
@@ -37,11 +38,37 @@ ColumnName = Annotated[str, Field(min_length=1)]
 """A column's name as the file has it."""
 
 
-class Key(ComponentConfig):
-    """A column of ids."""
+class Ids(ComponentConfig):
+    """Where ids stand: in one column, or in several that are joined."""
 
-    column: ColumnName
+    column: ColumnName | None = None
     """Name in the file."""
+    columns: tuple[ColumnName, ...] | None = Field(None, min_length=1)
+    """Instead of one column, those whose texts are joined in this order; one that is missing is empty."""
+    separator: str | None = Field(None, min_length=1)
+    """Between the joined texts, which may not hold it; `-` when left out."""
+    head: int | None = Field(None, ge=1)
+    """How many characters each joined text begins the id with; all when left out."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.column is None) == (self.columns is None):
+            raise ValueError("say where the ids stand: in one column, or in columns that are joined")
+        if self.columns is None and (self.separator is not None or self.head is not None):
+            raise ValueError("separator and head shape joined texts: name their columns in columns")
+        return self
+
+    @property
+    def read(self) -> tuple[str, ...]:
+        """Names of the columns in the file."""
+        return self.columns or (self.column or "",)
+
+
+class Key(Ids):
+    """The ids of users or items."""
+
+    name: Name | None = None
+    """Name to publish them under; `user_id` or `item_id` when left out."""
     type: Literal["string", "int64"] = "string"
     """Type of the ids, which the Feast entity must have as well."""
     numbered: bool = False
@@ -52,7 +79,20 @@ class Key(ComponentConfig):
     def _whole(self) -> Self:
         if self.numbered and self.type != "int64":
             raise ValueError("places are whole numbers: say type: int64 beside numbered")
+        if self.columns is not None and self.type != "string" and not self.numbered:
+            raise ValueError("joined columns are a text: say type: string, or numbered")
         return self
+
+
+def _a_zone(zone: str) -> str:
+    if zone not in (zones := available_timezones()):
+        near = did_you_mean(zone, zones) if zone else ""
+        raise ValueError(f"must be a time zone such as Europe/Berlin{near if len(near) < 60 else ''}")
+    return zone
+
+
+Zone = Annotated[str, AfterValidator(_a_zone)]
+"""A time zone such as Europe/Berlin."""
 
 
 class Time(ComponentConfig):
@@ -64,16 +104,8 @@ class Time(ComponentConfig):
     """`iso` is text such as 2026-01-31 23:59:00, or a timestamp of a Parquet file; the others count from 1970 UTC."""
     format: str | None = None
     """Form of a text that is not ISO, such as %d.%m.%Y %H:%M; of %Y %y %m %b %B %d %e %H %I %p %M %S %f %z %T %F."""
-    zone: str = "UTC"
+    zone: Zone = "UTC"
     """Time zone of `iso` times that carry none, such as Europe/Berlin."""
-
-    @field_validator("zone")
-    @classmethod
-    def _known(cls, zone: str) -> str:
-        if zone not in (zones := available_timezones()):
-            near = did_you_mean(zone, zones) if zone else ""
-            raise ValueError(f"must be a time zone such as Europe/Berlin{near if len(near) < 60 else ''}")
-        return zone
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:
@@ -93,7 +125,7 @@ Words = Annotated[tuple[str, ...], AfterValidator(_as_fields_are_read)]
 
 
 class Column(ComponentConfig):
-    """A column that is published as it is, or as bands of its numbers."""
+    """A column that is published as it is, as bands of its numbers, or as a part of the impression's moment."""
 
     type: ColumnType
     """Type to publish it in."""
@@ -109,6 +141,12 @@ class Column(ComponentConfig):
     """Texts that mean missing in this column, besides those of the table."""
     bands: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(None, min_length=1)
     """First whole number of every band but the lowest: `[25, 35]` publishes `under_25`, `25_34` and `35_plus`."""
+    moment: Literal["hour", "weekday"] | None = None
+    """Instead of a column of the file, the `hour` (0 to 23) or the `weekday` (1 is Monday) of the impression."""
+    zone: Zone | None = None
+    """Time zone of that hour or weekday; UTC when left out."""
+    outcome: bool = False
+    """Whether it is known only after the impression, as a label is, so that no ranker may read it."""
 
     @model_validator(mode="after")
     def _ascending(self) -> Self:
@@ -122,6 +160,17 @@ class Column(ComponentConfig):
     def _one_wish(self) -> Self:
         if self.optional and self.required:
             raise ValueError("a file that lacks an optional column misses every value of it: leave required out")
+        return self
+
+    @model_validator(mode="after")
+    def _of_a_moment(self) -> Self:
+        if self.moment is None:
+            if self.zone is not None:
+                raise ValueError("zone is that of an hour or a weekday: name it in moment")
+        elif self.type != "int64":
+            raise ValueError(f"{self.moment} is a whole number: say type: int64 beside moment")
+        elif self.column or self.required or self.optional or self.null_values or self.bands:
+            raise ValueError(f"{self.moment} is that of the impression's timestamp: leave all but type and zone out")
         return self
 
 
@@ -138,9 +187,10 @@ def _a_delimiter(sign: str) -> str:
 class Table(ComponentConfig):
     """Where a table lies, and how its texts are written."""
 
-    files: DataFiles
+    files: Annotated[DataFiles, AfterValidator(checked_pattern)]
     """CSV (`.csv`, `.csv.gz`) or Parquet files, one pattern such as `impressions/*.csv`: relative to the pipeline's
-    file, absolute, `data://…` below the data folder, or any fsspec URL."""
+    file, absolute, `data://…` below the data folder, or any fsspec URL. What stands in the place of `{country}` is a
+    column of that name; `{country=DE}` stands for the text DE alone."""
     delimiter: Annotated[str, AfterValidator(_a_delimiter)] | None = Field(None, min_length=1, max_length=1)
     """Between the fields of a CSV file, a comma when left out. With it a file of any name but `.parquet` is one."""
     names: tuple[ColumnName, ...] | None = Field(None, min_length=1)
@@ -150,6 +200,8 @@ class Table(ComponentConfig):
     null_values: Words | None = None
     """Texts that mean missing, as an empty field or element does, such as NULL or \\N. Left out, a note tells of such
     words in ids and texts; an empty list says that they are meant."""
+    values: dict[ColumnName, dict[str, Annotated[str, Field(min_length=1)]]] = Field(default_factory=dict)
+    """Texts of a column of the file that are read as others, wherever the column is: `{country: {UK: GB}}`."""
     multiline: bool = False
     """Whether a text in quotes may go on in the next line of a CSV file. Otherwise that is an error, because a quote
     that is never closed looks the same."""
@@ -178,8 +230,8 @@ class Unmatched(ComponentConfig):
 class Entities(Table):
     """A table with attributes of users or of items: one row per id, or one per id and time."""
 
-    key: ColumnName
-    """Column of the ids, in the type of the impressions' ids."""
+    key: ColumnName | Ids
+    """Column of the ids, in the type of the impressions' ids; or columns that are joined."""
     valid_from: ColumnName | Time | None = None
     """Since when a row holds; an impression gets the newest row before it. Left out, a row holds from the beginning."""
     columns: Columns = Field(min_length=1)
@@ -187,22 +239,77 @@ class Entities(Table):
     unmatched: Unmatched = Field(default_factory=Unmatched)
     """How many impressions may lack their row of this table."""
 
+    @model_validator(mode="after")
+    def _attributes(self) -> Self:
+        for name, column in as_columns(self.columns).items():
+            if column.moment is not None or column.outcome:
+                raise ValueError(
+                    f"{name!r} is of an impression, not of a row here: name it in the impressions' columns"
+                )
+        return self
+
+    @property
+    def ids(self) -> Ids:
+        """Where the ids stand."""
+        return self.key if isinstance(self.key, Ids) else Ids(column=self.key)
+
+    @property
+    def read(self) -> list[str]:
+        """Names of the columns that a file must have."""
+        since = [as_time(self.valid_from).column] if self.valid_from is not None else []
+        return [*self.ids.read, *in_file(self.columns), *since]
+
+
+class Page(ComponentConfig):
+    """Files that a user fetches by hand."""
+
+    page: str = Field(pattern="^https?://")
+    """Page to download them from, which the error about absent files names."""
+    into: FolderName
+    """Folder below the data folder to put them in: tables name them as `data://<into>/<file>`."""
+
+
+def _kind(given: object) -> str:
+    if isinstance(given, str):
+        return "known"
+    return "by hand" if isinstance(given, Page) or (isinstance(given, dict) and "page" in given) else "package"
+
+
+Origin = Annotated[
+    Annotated[Shipped, Tag("known")] | Annotated[Wheel, Tag("package")] | Annotated[Page, Tag("by hand")],
+    Discriminator(_kind),
+    Field(json_schema_extra=lambda schema: schema.update(anyOf=schema.pop("oneOf"))),
+]
+"""Where files come from; a block with a `page` is one, so that what is wrong in it is told of pages alone."""
+
+
+class Funnel(ComponentConfig):
+    """Labels of which each happens only after the one before it."""
+
+    labels: tuple[Name, ...] = Field(min_length=2)
+    """Labels of `feedback`, in order, such as `[click, order]`."""
+    broken: Literal["drop", "force", "keep"] = "drop"
+    """What becomes of a row whose label is 1 while one before it is 0: `drop` leaves it out, `force` makes the labels
+    before it 1, `keep` leaves it as it is. A note counts them."""
+
 
 class Config(Table):
     """Where the tables lie, and which column means what."""
 
-    source: Shipped | Wheel | None = None
-    """Where files below `data://` come from when they are absent: a wheel, by its name if it is a known one. Tables
-    name the files, such as `data://ml-100k/ml-100k.inter`."""
+    source: Origin | None = None
+    """Where files below `data://` come from when they are absent: a wheel, by its name if it is a known one, or a page
+    that the error names. Tables name the files, such as `data://ml-100k/ml-100k.inter`."""
     user: ColumnName | Key
-    """Column of the user's id, published as `user_id`."""
+    """Column of the user's id, published as `user_id` unless the block has a `name`."""
     item: ColumnName | Key
-    """Column of the item's id, published as `item_id`."""
+    """Column of the item's id, published as `item_id` unless the block has a `name`."""
     timestamp: ColumnName | Time
     """When the item was shown, published as `event_timestamp` in UTC."""
     feedback: dict[Name, Rule] = Field(min_length=1)
     """Label → when it is 1: the name of a 0/1 column, or comparisons such as `rating >= 4 and status == 'paid'`
     or `kind in ('buy', 'order')`, joined by `and` and `or`."""
+    funnel: Funnel | None = None
+    """Labels that are nested, and what becomes of rows that break it."""
     created: ColumnName | Time | None = None
     """When the row was stored, published as `created_timestamp`; left out, the moment of the impression."""
     domain: ColumnName | None = None
@@ -233,11 +340,26 @@ class Config(Table):
             what = "late_hours" if self.late_hours is not None else "duplicates: latest"
             raise ValueError(f"{what} compares when rows were stored: name that column in created")
         for key, table, role in ((self.user_key, self.users, "users"), (self.item_key, self.items, "items")):
+            said = ", ".join(map(repr, key.read))
             if key.numbered and table is None:
-                raise ValueError(f"the ids in {key.column!r} are numbered by their table: name it in {role}")
-        wheel = self.wheel
-        if wheel and not any(table.files.startswith(f"data://{wheel.into}/") for table in self.tables.values()):
-            raise ValueError(f"source brings files into data://{wheel.into}/: name one of them in files")
+                raise ValueError(f"the ids in {said} are numbered by their table: name it in {role}")
+            if table is not None and table.ids.columns and key.type != "string" and not key.numbered:
+                raise ValueError(f"the key of {role} is joined and so a text: say type: string for {said}")
+        origin = self.origin
+        if origin and not any(table.files.startswith(f"data://{origin.into}/") for table in self.tables.values()):
+            raise ValueError(f"source brings files into data://{origin.into}/: name one of them in files")
+        return self
+
+    @model_validator(mode="after")
+    def _says_what_is_there(self) -> Self:
+        for table in self.tables.values():
+            if unread := sorted(set(table.values) - set(table.read)):
+                near = did_you_mean(unread[0], table.read)
+                raise ValueError(f"values changes texts of {unread[0]!r}, which nothing reads{near}: leave it out")
+        labels = self.funnel.labels if self.funnel else ()
+        for name in labels:
+            if name not in self.feedback or labels.count(name) > 1:
+                raise ValueError(f"funnel names labels of feedback, each once: correct {name!r} in {list(labels)}")
         return self
 
     @property
@@ -247,17 +369,45 @@ class Config(Table):
         return {role: table for role, table in named.items() if table is not None}
 
     @property
-    def wheel(self) -> Wheel | None:
+    def origin(self) -> Wheel | Page | None:
         """Where files come from when they are absent."""
         return SHIPPED[self.source] if isinstance(self.source, str) else self.source
 
     @property
+    def read(self) -> list[str]:
+        """Names of the columns that a file of impressions must have."""
+        times = [as_time(one).column for one in (self.timestamp, self.created) if one is not None]
+        roles = [name for name in (self.domain, self.request, self.propensity) if name]
+        labels = [column for rule in self.feedback.values() for column in parse(rule).columns]
+        return [*self.user_key.read, *self.item_key.read, *times, *roles, *labels, *in_file(self.columns)]
+
+    @property
+    def user_name(self) -> str:
+        """Published name of the user's id."""
+        return self.user_key.name or USER
+
+    @property
+    def item_name(self) -> str:
+        """Published name of the item's id."""
+        return self.item_key.name or ITEM
+
+    @property
     def published(self) -> list[str]:
         """Names of the columns of the events table."""
-        roles = [USER, ITEM, EVENT, CREATED]
+        roles = [self.user_name, self.item_name, EVENT, CREATED]
         given = {DOMAIN: self.domain, REQUEST: self.request, PROPENSITY: self.propensity}
         roles += [name for name, column in given.items() if column]
         return [*roles, *self.feedback, *(name for table in self.tables.values() for name in table.columns)]
+
+    @property
+    def types(self) -> dict[str, str]:
+        """Type of each column of the events table, by its name."""
+        types: dict[str, str] = {self.user_name: self.user_key.type, self.item_name: self.item_key.type}
+        types |= {EVENT: "timestamp", CREATED: "timestamp", DOMAIN: "string", REQUEST: "string", PROPENSITY: "float64"}
+        types |= dict.fromkeys(self.feedback, "int64")
+        for table in self.tables.values():
+            types |= {name: column.type for name, column in as_columns(table.columns).items()}
+        return {name: types[name] for name in self.published}
 
     @property
     def user_key(self) -> Key:
@@ -280,30 +430,25 @@ def as_columns(given: Columns) -> dict[str, Column]:
     return {name: one if isinstance(one, Column) else Column(type=one) for name, one in given.items()}
 
 
+def in_file(given: Columns) -> list[str]:
+    """Return the names, as files have them, of columns that are read from one."""
+    return [column.column or name for name, column in as_columns(given).items() if column.moment is None]
+
+
 class Outputs(Ports):
     """Typed impressions."""
 
     events: EventsTable
 
 
-_ROLES: dict[str, columns.Role] = {
-    **{"user_id": "user", "item_id": "item", "event_timestamp": "timestamp", "created_timestamp": "timestamp"},
-    "domain": "domain",
-}
-
-
 def _gives(config: Config, inputs: Mapping[str, columns.Columns]) -> Mapping[str, columns.Columns]:
-    types = {"user_id": config.user_key.type, "item_id": config.item_key.type, "propensity": "float64"}
-    types |= {"event_timestamp": "timestamp", "created_timestamp": "timestamp"}
-    types |= {"domain": "string", "request_id": "string", **dict.fromkeys(config.feedback, "int64")}
-    roles = _ROLES | dict.fromkeys(config.feedback, "feedback")
+    roles: dict[str, columns.Role] = {config.user_name: "user", config.item_name: "item", DOMAIN: "domain"}
+    roles |= {EVENT: "timestamp", CREATED: "timestamp", **dict.fromkeys(config.feedback, "feedback")}
     labels = _label_columns(config.feedback.values())
-    for table in config.tables.values():
-        for name, column in as_columns(table.columns).items():
-            types[name] = column.type
-            if table is config and (column.column or name) in labels:
-                roles[name] = "feedback"
-    told = {name: columns.Column(types[name], roles.get(name, "other")) for name in config.published}
+    for name, column in as_columns(config.columns).items():
+        if column.outcome or (column.moment is None and (column.column or name) in labels):
+            roles[name] = "feedback"
+    told = {name: columns.Column(dtype, roles.get(name, "other")) for name, dtype in config.types.items()}
     return {"events": columns.Columns(told)}
 
 

@@ -24,8 +24,8 @@ def places(found: Sequence[Source], table: Entities, scratch: Path) -> pl.Series
     """
     parts = []
     for source in found:
-        file = scan(source, [table.key], table, scratch)
-        parts.append(file.collect(file.rows.select(identity("id", "string", table.key, file).value)))
+        file = scan(source, table.ids.read, table, scratch)
+        parts.append(file.collect(file.rows.select(identity("id", "string", table.ids, file)[-1].value)))
     return pl.concat(parts)["id"].unique(maintain_order=True)
 
 
@@ -50,17 +50,16 @@ def read_entities(
     """
     columns = as_columns(table.columns)
     since = as_time(table.valid_from) if table.valid_from is not None else None
-    named = [table.key, *(column.column or given for given, column in columns.items())]
     parts = []
     absent: list[frozenset[str]] = []
     for source in found:
-        file = scan(source, [*named, *([since.column] if since else [])], table, scratch, optional_columns(columns))
+        file = scan(source, table.read, table, scratch, optional_columns(columns))
         absent.append(file.absent)
-        checks = [identity(name, key.type, table.key, file, numbers)]
+        checks = identity(name, key.type, table.ids, file, numbers)
         checks += [typed(given, column, file) for given, column in columns.items()]
         checks += [moment(_SINCE, since, file)] if since else []
         refuse(file, checks, file.rows)
-        published = [*(one.value for one in checks), pl.lit(file.shown).alias("__file")]
+        published = [*(one.value for one in checks if one.name), pl.lit(file.shown).alias("__file")]
         parts.append(file.collect(file.rows.select(published).with_row_index(_ROW)))
     require_somewhere(absent, table.files)
     whole = pl.concat(parts)
@@ -68,7 +67,8 @@ def read_entities(
     again = whole.filter(~pl.struct(unique).is_first_distinct())
     if len(again):
         row, file_name, value = again.select(_ROW, "__file", name).row(0)
-        told = f"{file_name}, row {row + 1}: {table.key!r} {value!r} has a row already"
+        said = " and ".join(map(repr, table.ids.read))
+        told = f"{file_name}, row {row + 1}: {said} {value!r} has a row already"
         remedy = ", or name the column that says since when a row holds in valid_from"
         raise BadInputError(f"{told} with this time; keep one" if since else f"{told}; keep one{remedy}")
     return whole.drop(_ROW, "__file")

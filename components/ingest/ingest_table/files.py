@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import fnmatch
 import glob
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
-from components.ingest.ingest_table.config import Config, Table
+from components.ingest.ingest_table.config import Config, Page, Table
+from components.ingest.ingest_table.path_parts import bare, parts_of
 from components.ingest.wheels import Wheel
 from components.platform.errors import BadInputError, MissingError, RetryableError, did_you_mean
 from features.ground.files import sha256_file
@@ -31,6 +32,7 @@ class Source:
         shown: what a reader of an error would open.
         remote: fsspec file system that holds it, or None.
         sha256: what its content must be, when the source says so.
+        parts: columns that the pattern names in braces.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Source:
     shown: str
     remote: Any = None
     sha256: str | None = None
+    parts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_text(self) -> bool:
@@ -46,10 +49,10 @@ class Source:
 
     @property
     def partitions(self) -> dict[str, str | None]:
-        """Columns that stand in the path, as Hive and Spark write them: ``dt=2026-01-01/country=DE/part-0.parquet``."""
+        """Columns that stand in the path: `parts`, and those that Hive and Spark write, ``dt=2026-01-01/a.parquet``."""
         pairs = (folder.partition("=") for folder in PurePosixPath(self.place).parts[:-1])
         texts = {unquote(name): unquote(text) for name, sign, text in pairs if sign and name}
-        return {name: None if text == _NULL_PARTITION else text for name, text in texts.items()}
+        return {name: None if text == _NULL_PARTITION else text for name, text in texts.items()} | dict(self.parts)
 
     def mark(self) -> str:
         """Return what changes with the content: the sha256 of a local file, the store's own mark of a remote one."""
@@ -80,20 +83,26 @@ def sources(config: Config, data: Path) -> dict[str, tuple[Source, ...]]:
         BadInputError: a file is neither CSV nor Parquet, or its URL cannot be opened.
         RetryableError: a remote store does not answer.
     """
-    return {role: _matching(role, table, config.wheel, data) for role, table in config.tables.items()}
+    return {role: _matching(role, table, config.origin, data) for role, table in config.tables.items()}
 
 
-def _matching(role: str, table: Table, wheel: Wheel | None, data: Path) -> tuple[Source, ...]:
+def _matching(role: str, table: Table, origin: Wheel | Page | None, data: Path) -> tuple[Source, ...]:
     pattern = table.files
-    if wheel is not None and pattern.startswith(inside := f"{_DATA}{wheel.into}/"):
-        found = _of_wheel(role, pattern.removeprefix(inside), wheel, data / wheel.into)
-        known: str = did_you_mean(pattern.removeprefix(inside), wheel.files)
+    inside = None if origin is None else pattern.removeprefix(f"{_DATA}{origin.into}/")
+    if isinstance(origin, Wheel) and inside is not None and inside != pattern:
+        found = _of_wheel(role, inside, origin, data / origin.into)
         if not found:
+            known = did_you_mean(inside, origin.files)
             raise BadInputError(f"the source holds no file that matches {pattern}{known}: correct the pattern")
     else:
         if pattern.startswith(_DATA):
             pattern = str(data / pattern.removeprefix(_DATA))
         found = _remote(role, pattern) if "://" in pattern else _local(role, pattern)
+    if not found and isinstance(origin, Page) and inside != table.files:
+        raise MissingError(
+            f"no file matches {pattern}: download the data set from {origin.page} and put its files into "
+            f"{data / origin.into}, or set RANKMILL_DATA"
+        )
     if not found:
         raise MissingError(f"no file matches {pattern}: put the {role} there, or correct the pattern")
     for source in found:
@@ -107,14 +116,27 @@ def _matching(role: str, table: Table, wheel: Wheel | None, data: Path) -> tuple
 
 def _of_wheel(role: str, pattern: str, wheel: Wheel, folder: Path) -> tuple[Source, ...]:
     """Return the files of a wheel, which may be absent as yet; what else lies in their folder is none of them."""
-    names = sorted(name for name in wheel.files if fnmatch.fnmatchcase(name, pattern))
-    return tuple(Source(f"{role}/{n}", str(folder / n), str(folder / n), sha256=wheel.files[n]) for n in names)
+    names = sorted(name for name in wheel.files if fnmatch.fnmatchcase(name, bare(pattern)))
+    return tuple(
+        Source(f"{role}/{name}", str(folder / name), str(folder / name), sha256=wheel.files[name], parts=parts)
+        for name, parts in _fitting(pattern, names)
+    )
+
+
+def _fitting(pattern: str, paths: list[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the paths in which the braces of a pattern agree, and what they hold."""
+    for path in paths:
+        if (parts := parts_of(pattern, path)) is not None:
+            yield path, parts
 
 
 def _local(role: str, pattern: str) -> tuple[Source, ...]:
-    root = _fixed_part(pattern)
-    paths = sorted(path for path in _glob(pattern) if Path(path).is_file())
-    return tuple(Source(f"{role}/{PurePosixPath(path).relative_to(root)}", path, path) for path in paths)
+    root = _fixed_part(bare(pattern))
+    paths = sorted(path for path in _glob(bare(pattern)) if Path(path).is_file())
+    return tuple(
+        Source(f"{role}/{PurePosixPath(path).relative_to(root)}", path, path, parts=parts)
+        for path, parts in _fitting(pattern, paths)
+    )
 
 
 def _glob(pattern: str) -> list[str]:
@@ -125,13 +147,20 @@ def _remote(role: str, pattern: str) -> tuple[Source, ...]:
     import fsspec
 
     with _reaching(pattern):
-        system, path = fsspec.core.url_to_fs(pattern)
+        system, given = fsspec.core.url_to_fs(pattern)
+        path = bare(given)
         root = _fixed_part(path)
         places = sorted(str(place) for place in (system.glob(path) if glob.has_magic(path) else [path]))
         places = [place for place in places if system.isfile(place)]
         return tuple(
-            Source(f"{role}/{PurePosixPath(place).relative_to(root)}", place, system.unstrip_protocol(place), system)
-            for place in places
+            Source(
+                f"{role}/{PurePosixPath(place).relative_to(root)}",
+                place,
+                system.unstrip_protocol(place),
+                system,
+                parts=parts,
+            )
+            for place, parts in _fitting(given, places)
         )
 
 

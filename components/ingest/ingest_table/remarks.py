@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 import polars.selectors as cs
 
-from components.ingest.ingest_table.config import EVENT, ITEM, REQUEST, USER, Config, Entities
+from components.ingest.ingest_table.config import EVENT, REQUEST, Config, Entities
 from components.platform.errors import BadInputError
 
 NULL_WORDS = ("NULL", "null", "\\N", "nan", "NaN", "None", "N/A", "#N/A", "<NA>", "NaT")
@@ -52,7 +52,9 @@ def contradictions(rows: pl.DataFrame, config: Config) -> dict[str, int]:
         config: says whether requests are known.
     """
     same, said = (
-        ([REQUEST, ITEM], "request and item") if config.request else ([USER, ITEM, EVENT], "user, item and time")
+        ([REQUEST, config.item_name], "request and item")
+        if config.request
+        else ([config.user_name, config.item_name, EVENT], "user, item and time")
     )
     distinct = rows.unique() if config.duplicates == "keep" else rows
     return {f"rows differ from another one of the same {said}": len(distinct) - distinct.select(same).unique().height}

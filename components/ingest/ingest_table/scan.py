@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from zoneinfo import available_timezones
@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from components.ingest.csv_table import header_lines, open_quote, reason
 from components.ingest.ingest_table.config import Table
 from components.ingest.ingest_table.files import Source
+from components.ingest.ingest_table.quotes import header_lines, open_quote
 from components.platform.errors import BadInputError, no_columns
 from features.ground.yaml_text import stripped
 
@@ -85,6 +85,10 @@ def scan(source: Source, columns: Iterable[str], table: Table, scratch: Path, op
     absent = frozenset(name for name in optional if name not in names and name not in partitions)
     _require([name for name in wanted if name not in absent], names, source)
     read = [name for name in wanted if name in names]
+    if both := [name for name in source.parts if name in read]:
+        raise BadInputError(
+            f"{source.shown} has column {both[0]!r}, and so has its path: give {{{both[0]}}} in files another name"
+        )
     if not read:
         raise BadInputError(f"{source.shown} holds none of the pipeline's columns, only its path does: correct either")
     if source.is_text:
@@ -106,22 +110,30 @@ def scan(source: Source, columns: Iterable[str], table: Table, scratch: Path, op
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException, OSError) as error:
         raise BadInputError(f"{source.shown} is no Parquet file ({_first(error)}); write it again") from None
     nulls = frozenset(table.null_values or ())
-    values = [_plain(name, schema[name], nulls, source.is_text) for name in read]
+    for name in table.values:
+        if name in read and schema[name] not in (pl.String, pl.Categorical, pl.Enum):
+            raise BadInputError(
+                f"{source.shown}: column {name!r} is {str(schema[name]).lower()}, and values changes texts alone"
+            )
+    values = [_plain(name, schema[name], nulls, table.values.get(name, {}), source.is_text) for name in read]
     added = [
-        pl.lit(_partition(partitions.get(name), nulls), pl.String).alias(name) for name in wanted if name not in names
+        pl.lit(_partition(partitions.get(name), nulls, table.values.get(name, {})), pl.String).alias(name)
+        for name in wanted
+        if name not in names
     ]
     rows = lazy.select(values).with_columns(added).select(cs.by_name(*wanted))
     return Scan(source.shown, rows, rows.collect_schema(), absent, nulls)
 
 
-def _partition(text: str | None, nulls: Collection[str]) -> str | None:
+def _partition(text: str | None, nulls: Collection[str], others: Mapping[str, str]) -> str | None:
     """Return what a path says of a column, read as a field is."""
     bare = None if text is None else stripped(text)
+    bare = others.get(bare, bare) if bare is not None else None
     return None if bare in nulls else bare
 
 
-def _plain(name: str, dtype: pl.DataType, nulls: Collection[str], is_text: bool) -> pl.Expr:
-    """Return a column; texts without white space at their ends, and missing where they are one of `nulls`.
+def _plain(name: str, dtype: pl.DataType, nulls: Collection[str], others: Mapping[str, str], is_text: bool) -> pl.Expr:
+    """Return a column; texts without white space at their ends, as `others`, and missing where they are of `nulls`.
 
     Of a list the elements that are one of `nulls` are left out, as empty ones of a text are.
     """
@@ -132,6 +144,8 @@ def _plain(name: str, dtype: pl.DataType, nulls: Collection[str], is_text: bool)
     if dtype not in (pl.String, pl.Categorical, pl.Enum):
         return column
     text = column.cast(pl.String).str.strip_chars()
+    if others:
+        text = text.replace(dict(others))
     if not nulls:
         return text
     missing = pl.lit("" if is_text else None, pl.String)
@@ -322,7 +336,11 @@ def _require(wanted: list[str], names: list[str], source: Source) -> None:
 def _told(source: Source, error: str, wanted: int, header: int) -> str:
     if line := re.search(r"Row #(\d+): Expected \d+ columns, got (\d+)", error):
         return f"{source.shown}, row {int(line[1]) - header}: {line[2]} fields, expected {wanted}; correct the file"
-    return reason(Path(source.shown), error.splitlines()[0], wanted)
+    if "Empty CSV" in error:
+        return f"{source.shown} holds no rows, only a header; fetch the file again"
+    if "UTF8" in error or "UTF-8" in error:
+        return f"{source.shown} is not UTF-8; save the file as UTF-8 and run again"
+    return f"{source.shown} is no valid CSV ({error.splitlines()[0]}); fetch the file again"
 
 
 def _first(error: BaseException) -> str:

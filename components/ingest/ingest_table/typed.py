@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 from itertools import pairwise
@@ -12,7 +12,7 @@ from typing import Any, Literal
 import polars as pl
 
 from components.ingest.ingest_table.compared import compared
-from components.ingest.ingest_table.config import Column, Time
+from components.ingest.ingest_table.config import Column, Ids, Time
 from components.ingest.ingest_table.rule import Condition, Rule
 from components.ingest.ingest_table.scan import Scan
 from components.ingest.ingest_table.times import moments
@@ -76,26 +76,50 @@ def _band(number: pl.Expr, starts: Sequence[int]) -> pl.Expr:
 
 
 def identity(
-    name: str, kind: Literal["string", "int64"], column: str, scan: Scan, numbers: pl.Series | None = None
-) -> Typed:
-    """Return a column of ids, none of them empty.
+    name: str, kind: Literal["string", "int64"], ids: Ids, scan: Scan, numbers: pl.Series | None = None
+) -> list[Typed]:
+    """Return ids, none of them empty, after one check per column that they are joined of.
 
     Args:
         name: published name.
-        kind: type to publish it in.
-        column: name in the file.
+        kind: type to publish them in.
+        ids: where they stand in the file.
         scan: the file.
         numbers: texts of ids in the order that numbers them from 1; None when ids are published as they are.
 
     Raises:
         BadInputError: the file's type cannot become that type at all.
     """
+    if ids.columns is None:
+        found = [
+            typed(name, Column(type=kind if numbers is None else "string", column=ids.column, required=True), scan)
+        ]
+    else:
+        found = _joined(name, ids, ids.columns, scan)
     if numbers is None:
-        return typed(name, Column(type=kind, column=column, required=True), scan)
-    text = typed(name, Column(type="string", column=column, required=True), scan)
+        return found
     counted = pl.Series(range(1, len(numbers) + 1), dtype=pl.Int64)
-    place = text.value.replace_strict(numbers, counted, default=None, return_dtype=pl.Int64).alias(name)
-    return Typed(name, column, place, place.is_null(), "an id that has a row in the table of its attributes")
+    place = found[-1].value.replace_strict(numbers, counted, default=None, return_dtype=pl.Int64).alias(name)
+    wanted = "an id that has a row in the table of its attributes"
+    return [*found[:-1], Typed(name, found[-1].column, place, place.is_null(), wanted)]
+
+
+def _joined(name: str, ids: Ids, columns: Sequence[str], scan: Scan) -> list[Typed]:
+    """Return the texts of several columns as one; a text that holds the separator could be those of two others."""
+    parts = [typed("", Column(type="string", column=column), scan) for column in columns]
+    texts = [part.value if ids.head is None else part.value.str.head(ids.head) for part in parts]
+    sign = ids.separator or "-"
+    checks = [
+        replace(
+            part,
+            wrong=part.wrong | (text.str.contains(sign, literal=True).fill_null(False) & (len(columns) > 1)),
+            wanted=f"a text without {sign!r}, which joins ids",
+        )
+        for part, text in zip(parts, texts, strict=True)
+    ]
+    value = pl.concat_str([text.fill_null("") for text in texts], separator=sign).alias(name)
+    empty = pl.all_horizontal(text.is_null() for text in texts)
+    return [*checks, Typed(name, columns[0], value, empty, "an id in one of the columns that are joined at least")]
 
 
 def label(name: str, rule: Rule, scan: Scan) -> list[Typed]:
@@ -136,6 +160,13 @@ def moment(name: str, time: Time, scan: Scan, *, early: bool = False) -> Typed:
         f"{scan.shown}: column {time.column!r} is {_said(dtype)}, no time in text: say its unit, {time.column}: "
         "{column: ..., unit: s} for seconds since 1970, ms, us or ns"
     )
+
+
+def moment_part(name: str, column: Column, time: Typed) -> Typed:
+    """Return the hour or the weekday of a moment where the config's zone is."""
+    local = time.value.dt.convert_time_zone(column.zone or "UTC").dt
+    value = local.hour() if column.moment == "hour" else local.weekday()
+    return Typed(name, time.column, value.cast(pl.Int64).alias(name), pl.lit(False), time.wanted)
 
 
 def refuse(scan: Scan, checks: Sequence[Typed], rows: pl.LazyFrame, inside: pl.Expr | None = None) -> None:

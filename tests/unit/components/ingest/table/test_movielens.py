@@ -5,23 +5,18 @@ from __future__ import annotations
 from copy import deepcopy
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
-import yaml
 
-from components.ingest.ingest_table.component import read_events
-from components.ingest.ingest_table.config import Config
-from components.ingest.ingest_table.files import sources
 from components.platform.errors import BadInputError
 from components.platform.execute import StageRequest, execute
-from components.platform.settings import ROOT, Settings
+from components.platform.settings import Settings
 from features.declaration import Window
-from tests.ingesting import MOVIELENS
+from tests.ingesting import MOVIELENS, events, with_of
 from tests.unit.components.ingest.conftest import ITEMS, RATINGS, USERS
 
-ONE_M = yaml.safe_load((ROOT / "pipelines" / "movielens_1m.yaml").read_text())["stages"]["ingest"]["with"]
+ONE_M = with_of("movielens_1m")
 SMALL = {"ml-100k/ml-100k.inter": RATINGS, "ml-100k/ml-100k.user": USERS, "ml-100k/ml-100k.item": ITEMS}
 SMALL_1M = {
     "ml-1m/ml-1m.inter": (
@@ -42,18 +37,6 @@ SMALL_1M = {
         "Bug's Life, A (1998)\tBug's Life, A\t1998\tAnimation\r\n"
     ),
 }
-
-
-def events(
-    data: Path, given: dict[str, Any], files: dict[str, str], scratch: Path | None = None
-) -> tuple[pl.DataFrame, list[str]]:
-    """Return what a pipeline's ingestion makes of own files in the place of the release's."""
-    for name, text in files.items():
-        (data / name).parent.mkdir(parents=True, exist_ok=True)
-        (data / name).write_bytes(text.encode())
-    config = Config.model_validate({key: value for key, value in given.items() if key != "source"})
-    window = Window(start=datetime(1990, 1, 1, tzinfo=UTC), end=datetime(2010, 1, 1, tzinfo=UTC))
-    return read_events(sources(config, data), config, window, scratch or data / "scratch", lambda line: None)
 
 
 def test_rows_columns_labels_and_order(tmp_path: Path) -> None:

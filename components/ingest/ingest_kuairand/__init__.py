@@ -1,1 +1,0 @@
-"""The `ingest_kuairand` component."""
