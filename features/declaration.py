@@ -87,6 +87,11 @@ def conditional_name(deep: str, shallow: str) -> str:
     return f"{deep}_given_{shallow}"
 
 
+def weight_name(feedback: str) -> str:
+    """Return the column that says how much a row counts in the loss of a feedback, e.g. ``click__weight``."""
+    return f"{feedback}__weight"
+
+
 class FieldSpec(Frozen):
     """One model input, as the encoder produces it and the ranker and the ONNX graph consume it."""
 
@@ -143,6 +148,8 @@ class RankerSchema(Frozen):
     """Share of positives per feedback in the training split, for bias initialisation."""
     domains: tuple[str, ...] = ()
     """Known domain values, sorted; empty when there is no domain."""
+    weighted: tuple[Name, ...] = Field((), exclude_if=lambda names: not names)
+    """Feedback whose loss counts rows by their weight, in the column of `weight_name`; 1 on average."""
     sides: dict[Name, Literal["user", "item"]] = Field(default_factory=dict)
     """By field, whether it describes the user or the item; a field left out describes the request."""
     rows: int = 0

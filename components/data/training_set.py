@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import mmap
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from features.declaration import RankerSchema
+from features.declaration import RankerSchema, weight_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,6 +35,8 @@ class EncodedSplit:
     """int64 ``[rows]`` codes."""
     user: np.ndarray[Any, Any]
     """int64 ``[rows]`` codes."""
+    weights: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict)
+    """By feedback that has one: float32 ``[rows]``, how much a row counts in its loss."""
     pages: mmap.mmap | None = None
 
     def let_go(self) -> None:
@@ -80,6 +82,7 @@ def write_encoded(path: Path, split: EncodedSplit) -> None:
         else:
             columns[name] = pa.array(np.ascontiguousarray(values))
     columns |= {name: pa.array(np.asarray(values, dtype=np.float32)) for name, values in sorted(split.labels.items())}
+    columns |= {weight_name(name): pa.array(values) for name, values in sorted(split.weights.items())}
     columns[DOMAIN] = pa.array(np.asarray(split.domain, dtype=np.int64))
     columns[USER] = pa.array(np.asarray(split.user, dtype=np.int64))
     table = pa.table(columns).combine_chunks()
@@ -110,5 +113,6 @@ def read_encoded(directory: Path, split: SplitName, schema: RankerSchema) -> Enc
         labels={name: column(name) for name in schema.declaration.feedback},
         domain=column(DOMAIN),
         user=column(USER),
+        weights={name: column(weight_name(name)) for name in schema.weighted},
         pages=pages,
     )

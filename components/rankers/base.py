@@ -33,7 +33,8 @@ class RankerModule(nn.Module, ABC):
 
         Args:
             outputs: what `forward` returned.
-            labels: by feedback, float32 ``[B]``, 0 or 1.
+            labels: by feedback, float32 ``[B]``, 0 or 1; by `features.declaration.weight_name`, where the training
+                set weighs rows, float32 ``[B]``, how much each counts, 1 on average.
         """
 
     def sit_out(self) -> None:

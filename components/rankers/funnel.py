@@ -6,13 +6,13 @@ Ma et al., "Entire Space Multi-Task Model", SIGIR 2018, equations 1 and 2, for a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from features.declaration import RankerSchema
+from features.declaration import RankerSchema, weight_name
 
 _LEAST_RATE = 1e-4
 
@@ -47,8 +47,20 @@ def chain(stage_logits: Sequence[Tensor]) -> list[Tensor]:
     return reached
 
 
-def funnel_loss(stage_logits: Sequence[Tensor], labels: Sequence[Tensor]) -> Tensor:
-    """Return the sum over stages of the mean cross-entropy of reaching the stage, over all rows.
+def weights_in(labels: Mapping[str, Tensor], feedback: Sequence[str]) -> list[Tensor | None]:
+    """Return by feedback how much each row counts in its loss, float ``[B]``, or None where each counts once."""
+    return [labels.get(weight_name(name)) for name in feedback]
+
+
+def weighed(losses: Tensor, weight: Tensor | None) -> Tensor:
+    """Return ``[B]`` losses times the rows' weights."""
+    return losses if weight is None else losses * weight
+
+
+def funnel_loss(
+    stage_logits: Sequence[Tensor], labels: Sequence[Tensor], weights: Sequence[Tensor | None] | None = None
+) -> Tensor:
+    """Return the sum over stages of the mean over all rows of weight times cross-entropy of reaching the stage.
 
     With Q_i = Π σ(z_j), j ≤ i, and the label t_i = Π y_j. Both logarithms stay exact and their
     gradients finite for any logits, because 1 − Q_i = (1 − Q_{i−1}) + Q_{i−1}·σ(−z_i) adds positive terms:
@@ -61,15 +73,17 @@ def funnel_loss(stage_logits: Sequence[Tensor], labels: Sequence[Tensor]) -> Ten
     Args:
         stage_logits: per stage, float ``[B]``.
         labels: per stage, float ``[B]``, 0 or 1.
+        weights: per stage, of `weights_in`; without it every row counts once.
     """
     total = stage_logits[0].new_zeros(())
     reached, missed, target = None, None, None
-    for z, y in zip(stage_logits, labels, strict=True):
+    for z, y, weight in zip(stage_logits, labels, weights or [None] * len(labels), strict=True):
         if reached is None or missed is None or target is None:
             reached, missed, target = functional.logsigmoid(z), functional.logsigmoid(-z), y
         else:
             missed = torch.logaddexp(missed, reached + functional.logsigmoid(-z))
             reached = reached + functional.logsigmoid(z)
             target = target * y
-        total = total - (target * reached + (1 - target) * missed).mean()
+        likelihood = target * reached + (1 - target) * missed
+        total = total - weighed(likelihood, weight).mean()
     return total

@@ -28,7 +28,7 @@ from components.rankers.config import RankerConfig, options_of
 from components.rankers.registration import RANKER, Offer, Registered
 from components.rankers.tasks import HIDDEN, tasks_of
 from components.train.ranker_files import CONFIG, WEIGHTS, load_ranker, write_weights
-from features.declaration import Declaration, FieldSpec, RankerSchema
+from features.declaration import Declaration, FieldSpec, RankerSchema, weight_name
 from features.ground.field_docs import field_docs
 
 FIELDS = (
@@ -191,6 +191,22 @@ class RankerContract:
             _require(gradient is not None, f"{name} has no gradient")
             learns = gradient is not None and torch.isfinite(gradient).all() and gradient.abs().sum() > 0
             _require(bool(learns), f"the gradient of {name} is zero or not finite")
+
+    def test_a_row_of_weight_two_teaches_as_two_rows(self) -> None:
+        """Rows count in the loss by their weights, and weights of 1 change no bit of it."""
+        feedback, rows = ("like", "love"), 32
+        ranker, batch = self.build(example_schema(*feedback), moved=True), example_batch(rows)
+        outputs, labels = ranker(batch), labels_of(*feedback, rows=rows)
+        once = {weight_name(name): torch.ones(rows) for name in feedback}
+        _require(ranker.loss(outputs, labels | once).equal(ranker.loss(outputs, labels)), "weights of 1 move the loss")
+        times = torch.arange(rows) % 3
+        weights = {weight_name(name): times.float() for name in feedback}
+        twice = torch.arange(rows).repeat_interleave(times)
+        repeated = ranker.loss(
+            {name: values[twice] for name, values in outputs.items()}, {n: y[twice] for n, y in labels.items()}
+        )
+        found = ranker.loss(outputs, labels | weights)
+        _require(torch.allclose(found * rows, repeated * len(twice), rtol=1e-5), "the loss does not weigh rows")
 
     def test_written_and_read_back_it_answers_the_same(self, tmp_path: Path) -> None:
         """All state is in the weights' file."""

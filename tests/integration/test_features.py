@@ -232,6 +232,26 @@ def test_a_request_stays_whole_and_is_of_one_user(bench: Bench, built: Any) -> N
         bench.dataset(events, features, request="age_band")
 
 
+def test_weights_lie_beside_the_labels_and_are_no_feature(bench: Bench, built: Any) -> None:
+    shown = make_events().with_columns(chance=pl.when(pl.col("age_band") == "under_25").then(0.5).otherwise(0.001))
+    events = bench.publish(shown)
+    result = bench.dataset(events, bench.features(events), weights={"love": {"propensity": "chance", "clip": 0.1}})
+    folder = bench.folder(result.outputs["training_set"])
+    schema = read_schema(folder)
+    assert schema.weighted == ("love",) and {field.name for field in schema.fields}.isdisjoint(
+        {"chance", "love__weight"}
+    )
+    for name in SPLITS:
+        raw, encoded = pl.DataFrame(read_raw(folder, name)), read_encoded(folder, name, schema)
+        ratio = raw["love__weight"] * raw["chance"].clip(0.1)
+        assert ratio.to_numpy() == pytest.approx(ratio[0]) and [*encoded.weights] == ["love"]
+        assert encoded.weights["love"].tolist() == raw["love__weight"].to_list()
+        if name == "train":
+            assert raw["love__weight"].mean() == pytest.approx(1)
+    assert any(note.startswith("love: 3") and "weighted training rows say as much as" in note for note in result.notes)
+    assert "weight" not in (built[1] / "schema.json").read_text(encoding="utf-8")
+
+
 def test_context_and_drop_and_encode_change_what_the_ranker_sees(bench: Bench) -> None:
     ref = bench.publish(make_events(120))
     features = bench.features(ref)

@@ -18,11 +18,12 @@ from components.data.build_training_set.cut import cut_notes
 from components.data.build_training_set.rows import join_features, joined_names, missing_shares, read_impressions
 from components.data.build_training_set.split import request_ends, split_rows, trained_until
 from components.data.build_training_set.unknown import unknown_notes, unknown_shares
+from components.data.build_training_set.weigh import row_weights, weight_notes, with_weights
 from components.data.training_set import SPLITS, EncodedSplit, SplitName, write_encoded
 from components.platform.artifacts import TrainingSet
 from components.platform.contract import RunContext
 from components.platform.errors import BadInputError, MissingError, did_you_mean
-from features.declaration import FieldEncoding, RankerSchema, Window
+from features.declaration import FieldEncoding, RankerSchema, Window, weight_name
 from features.definitions import Definitions
 from features.encode import Encoder
 from features.services.own_definitions import definitions_of
@@ -45,7 +46,8 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     times = impressions[config.declaration().time]
     ends = request_ends(impressions, config.declaration().time, config.request)
     parts = split_rows(ends, config.split, impressions[config.request] if config.request else None)
-    splits = {name: table.take(pa.array(rows)) for name, rows in parts.items()}
+    weights = row_weights(impressions, config, parts)
+    splits = {name: with_weights(table.take(pa.array(rows)), weights, rows) for name, rows in parts.items()}
     rates = base_rates(splits["train"], config.feedback)
     dtypes = ranker_features(table, config, snapshot)
     time = config.declaration().time
@@ -56,6 +58,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         base_rates=rates,
         domains=domains(splits["train"], config),
         sides=sides(config, snapshot, dtypes),
+        weighted=tuple(name for name in config.feedback if name in weights),
         rows=splits["train"].num_rows,
         trained_from=times[int(parts["train"][0])],
         trained_until=trained_until(ends, parts, config.split),
@@ -68,7 +71,8 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     (draft / "report.json").write_text(report.model_dump_json(indent=2), encoding="utf-8")
     ids = (config.user, config.item)
     odd = unknown_notes(encoder, schema.rows, report.validation.unknown, report.test.unknown, ids)
-    for line in [*_notes(report, splits, config, schema), *odd, *cut_notes(encoder, table)]:
+    odd = [*weight_notes(weights, parts), *odd, *cut_notes(encoder, table)]
+    for line in [*_notes(report, splits, config, schema), *odd]:
         context.note(line)
     return Outputs(training_set=TrainingSet(uri=str(draft)))
 
@@ -204,6 +208,7 @@ def _write(
             labels={label: part.column(label).to_numpy().astype(np.float32) for label in declaration.feedback},
             domain=domain,
             user=pc.index_in(part.column(declaration.user), value_set=users).to_numpy().astype(np.int64),
+            weights={label: part.column(weight_name(label)).to_numpy() for label in schema.weighted},
         )
         write_encoded(draft / "encoded" / f"{name}.arrow", split)
         unknown[name] = unknown_shares(encoder, split.features)

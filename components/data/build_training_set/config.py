@@ -61,6 +61,31 @@ class Split(ComponentConfig):
         return self
 
 
+class RowWeight(ComponentConfig):
+    """How much a row counts in the loss of a feedback. Weights are divided by their mean over the training split."""
+
+    column: Name | None = None
+    """Column with the weight itself, a number of at least 0."""
+    propensity: Name | None = None
+    """Column with the chance that the item was shown, above 0 and at most 1: the weight is one over it, so that rows
+    count as if every item had been shown equally often."""
+    clip: float = Field(0.01, gt=0, le=1)
+    """Least propensity; a larger one trades bias for variance."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.column is None) == (self.propensity is None):
+            raise ValueError("say where the weight comes from: name one of column and propensity")
+        if self.column is not None and "clip" in self.model_fields_set:
+            raise ValueError("clip bounds a propensity, and column is the weight itself: leave clip out")
+        return self
+
+    @property
+    def source(self) -> str:
+        """Column that the weight is made of."""
+        return self.column or self.propensity or ""
+
+
 class Config(ComponentConfig):
     """Which columns play which role, which features join, and how rows are split and encoded."""
 
@@ -85,6 +110,9 @@ class Config(ComponentConfig):
     """More columns of the impression known at request time, used as features (`event_timestamp` too)."""
     carry: tuple[Name, ...] = ()
     """Columns of the impression that travel with the raw rows and are no features, such as a propensity."""
+    weights: dict[Name, RowWeight] = Field(default_factory=dict)
+    """Feedback → how much a row counts in its loss; every row counts once where it is left out. Metrics count every
+    row once."""
     drop: tuple[Name, ...] = ()
     """Features of the service, or ids, that the ranker must not see."""
     include: tuple[Name, ...] = ()
@@ -103,6 +131,13 @@ class Config(ComponentConfig):
                     f"{key} names {ROW!r}, which is the number of a row in a training set: publish the column under "
                     "another name"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _weights_of_feedback(self) -> Self:
+        for name in self.weights:
+            if name not in self.feedback:
+                raise ValueError(f"weights names {name!r}, which is no feedback{did_you_mean(name, self.feedback)}")
         return self
 
     def declaration(self) -> Declaration:
@@ -197,8 +232,14 @@ def _named(config: Config) -> Iterator[tuple[Where, str]]:
     yield (), config.declaration().time
 
 
+def _weighed(config: Config) -> Iterator[tuple[Where, str]]:
+    """Yield the columns that weights are made of; a weight may be known after the impression, as a label is."""
+    for feedback, weight in config.weights.items():
+        yield ("weights", feedback, "column" if weight.column else "propensity"), weight.source
+
+
 def _absent(config: Config, events: Columns) -> Iterator[Fault]:
-    for where, name in _named(config):
+    for where, name in (*_named(config), *_weighed(config)):
         if absent := events.absent(name):
             published = [n for n, column in events.known.items() if column.role == "domain"]
             if where == ("domain",) and published and f"mean {published[0]!r}" not in absent:

@@ -30,7 +30,8 @@ def read_impressions(path: Path, config: Config) -> pl.DataFrame:
     """
     declaration = config.declaration()
     roles = [config.user, config.item, declaration.time, *filter(None, (config.domain, config.request))]
-    wanted = list(dict.fromkeys([*roles, *config.context, *config.carry, *config.feedback]))
+    weighing = [weight.source for weight in config.weights.values()]
+    wanted = list(dict.fromkeys([*roles, *config.context, *config.carry, *config.feedback, *weighing]))
     found = pl.scan_parquet(path).collect_schema()
     if absent := [name for name in wanted if name not in found]:
         raise BadInputError(f"the events have {no_columns(absent, found.names())}: correct the names, or ingest them")

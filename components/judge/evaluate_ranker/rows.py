@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from components.platform.errors import BadInputError
 from components.rankers.tasks import Task
-from features.declaration import Declaration
+from features.declaration import Declaration, weight_name
 from registry.evaluation import ALL
 
 NO_DOMAIN = "(none)"
@@ -35,6 +35,8 @@ class Judged:
     """One microsecond after the latest row."""
     request: np.ndarray[Any, np.dtype[np.int64]] | None = None
     """int64 ``[rows]`` codes of what was shown together; None where the rows do not tell."""
+    weights: dict[str, np.ndarray[Any, np.dtype[np.float64]]] = field(default_factory=dict)
+    """By feedback that has one: float64 ``[rows]``, how much a row counts in its loss."""
 
     def space(self, task: Task) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Return which rows judge `task`: all of them, or those with the feedback it is conditional on."""
@@ -74,6 +76,11 @@ def judged(table: pa.Table, declaration: Declaration) -> Judged:
         start=times["min"],
         end=times["max"] + timedelta(microseconds=1) if times["max"] is not None else None,
         request=_codes(table[declaration.request]) if declaration.request else None,
+        weights={
+            name: table[column].to_numpy().astype(np.float64)
+            for name in declaration.feedback
+            if (column := weight_name(name)) in table.column_names
+        },
     )
 
 

@@ -54,7 +54,8 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     for task in tasks:
         labels = {split: parts.labels[task.label] for split, parts in rows.items()}
         spaces = {split: parts.space(task) for split, parts in rows.items()}
-        found = fitted[task.name] = fit(columns, labels, spaces, config, task.name)
+        weights = {split: parts.weights.get(task.label) for split, parts in rows.items()}
+        found = fitted[task.name] = fit(columns, labels, weights, spaces, config, task.name)
         area = auc(labels["validation"][spaces["validation"]], found.scores["validation"][spaces["validation"]])
         if area is not None:
             context.annotate(VALIDATION.format(task=task.name), str(area))

@@ -39,12 +39,20 @@ def settings_of(config: Config) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def fit(columns: Columns, labels: dict[str, Floats], spaces: dict[str, Any], config: Config, task: str) -> Fitted:
+def fit(
+    columns: Columns,
+    labels: dict[str, Floats],
+    weights: dict[str, Floats | None],
+    spaces: dict[str, Any],
+    config: Config,
+    task: str,
+) -> Fitted:
     """Fit one task on the rows of its space and score every row of every split.
 
     Args:
         columns: what trees see.
         labels: by split, ``[rows]``, 0 or 1.
+        weights: by split, ``[rows]``; None counts every row once.
         spaces: by split, bool ``[rows]``: the rows that the task is defined on.
         config: sizes.
         task: its name, for errors.
@@ -67,6 +75,7 @@ def fit(columns: Columns, labels: dict[str, Floats], spaces: dict[str, Any], con
         split: lightgbm.Dataset(
             columns.values[split][spaces[split]],
             labels[split][spaces[split]],
+            weight=None if (weight := weights[split]) is None else weight[spaces[split]],
             feature_name=list(columns.names),
             categorical_feature=list(columns.categories),
             free_raw_data=True,

@@ -19,7 +19,7 @@ from components.rankers.embedding.table import FieldEmbedding, side_by_side
 from components.rankers.fintrec.attention import Encoder
 from components.rankers.fintrec.config import FintrecConfig
 from components.rankers.fintrec.tokens import DatedVector, Events, Fuse, Layout
-from components.rankers.funnel import chain, funnel_loss, logit, stage_rates
+from components.rankers.funnel import chain, funnel_loss, logit, stage_rates, weighed, weights_in
 from components.rankers.heads.towers import answers, entropy_loss
 from components.rankers.refusals import no_clicks, no_times
 from components.rankers.tasks import HIDDEN, LOGIT, tasks_of
@@ -114,14 +114,14 @@ class Fintrec(RankerModule):
         """Return the loss of all heads, a mean over all rows; see `Fintrec` for `cvr_space`."""
         if not self.funnel:
             return entropy_loss(outputs, labels, self.feedback)
-        logits = [outputs[stage + LOGIT] for stage in self._stages]
+        logits, weights = [outputs[stage + LOGIT] for stage in self._stages], weights_in(labels, self.feedback)
         if not self.clicked_only:
-            return funnel_loss(logits, [labels[name] for name in self.feedback])
+            return funnel_loss(logits, [labels[name] for name in self.feedback], weights)
         total, reached = logits[0].new_zeros(()), torch.ones_like(logits[0])
-        for name, z in zip(self.feedback, logits, strict=True):
+        for name, z, weight in zip(self.feedback, logits, weights, strict=True):
             # Over all rows, not over those that reached the step: so that shares of workers add up.
             losses = functional.binary_cross_entropy_with_logits(z, labels[name], reduction="none")
-            total = total + (losses * reached).mean()
+            total = total + weighed(losses * reached, weight).mean()
             reached = reached * labels[name]
         return total
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from components.platform.errors import BadInputError
 from components.rankers.base import RankerModule
 from components.rankers.embedding.table import FieldEmbedding, side_by_side
+from components.rankers.funnel import weighed, weights_in
 from components.rankers.gnolr.config import GnolrConfig
 from components.rankers.gnolr.ordinal import categories, nested_logits, nested_losses, scales, thresholds
 from components.rankers.heads.towers import answers
@@ -128,10 +129,18 @@ class Gnolr(RankerModule):
         return self._unified(user), self._unified(item)
 
     def loss(self, outputs: dict[str, Tensor], labels: dict[str, Tensor]) -> Tensor:
-        """Return the nested negative log-likelihood, summed over sub-tasks, mean over rows."""
+        """Return the nested negative log-likelihood, summed over sub-tasks, mean over rows.
+
+        The sub-tasks of a row are one likelihood, so it counts with the mean of its feedback's weights.
+        """
         z = torch.stack([outputs[name + LOGIT] for name in self.feedback], dim=1)
         k = categories(torch.stack([labels[name] for name in self.feedback], dim=1))
-        return nested_losses(z, k).mean()
+        losses = nested_losses(z, k)
+        weights = weights_in(labels, self.feedback)
+        if all(weight is None for weight in weights):
+            return losses.mean()
+        each = [torch.ones_like(losses) if weight is None else weight for weight in weights]
+        return weighed(losses, torch.stack(each).mean(dim=0)).mean()
 
     def diagnostics(self) -> dict[str, float]:
         """Return the least and the largest probability that thresholds and γ allow each feedback."""

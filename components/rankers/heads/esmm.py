@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from components.platform.errors import BadInputError
-from components.rankers.funnel import chain, funnel_loss, logit, stage_rates
+from components.rankers.funnel import chain, funnel_loss, logit, stage_rates, weights_in
 from components.rankers.heads.config import EsmmConfig
 from components.rankers.parts import DomainPart, Head
 from components.rankers.refusals import no_funnel
@@ -61,4 +61,5 @@ class EsmmHead(Head):
 
     def loss(self, outputs: dict[str, Tensor], labels: dict[str, Tensor]) -> Tensor:
         """Return the product loss over all impressions, mean over rows (equation 2)."""
-        return funnel_loss([outputs[s + LOGIT] for s in self.stages], [labels[name] for name in self.feedback])
+        truth, weights = [labels[name] for name in self.feedback], weights_in(labels, self.feedback)
+        return funnel_loss([outputs[s + LOGIT] for s in self.stages], truth, weights)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from components.rankers.config import PartConfig
-from components.rankers.funnel import logit
+from components.rankers.funnel import logit, weights_in
 from components.rankers.parts import DomainPart
 from components.rankers.tasks import HIDDEN, LOGIT, Task, tasks_of
 from features.declaration import RankerSchema
@@ -27,8 +27,11 @@ def answers(logits: Mapping[str, Tensor], tasks: tuple[Task, ...]) -> dict[str, 
 
 
 def entropy_loss(outputs: dict[str, Tensor], labels: dict[str, Tensor], feedback: tuple[str, ...]) -> Tensor:
-    """Return the sum over feedback types of the mean cross-entropy over all rows."""
-    losses = [functional.binary_cross_entropy_with_logits(outputs[name + LOGIT], labels[name]) for name in feedback]
+    """Return the sum over feedback types of the mean over all rows of weight times cross-entropy."""
+    losses = [
+        functional.binary_cross_entropy_with_logits(outputs[name + LOGIT], labels[name], weight)
+        for name, weight in zip(feedback, weights_in(labels, feedback), strict=True)
+    ]
     return torch.stack(losses).sum()
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from components.data.training_set import EncodedSplit, SplitName, read_encoded
 from components.platform.errors import BadInputError
-from features.declaration import UNKNOWN, RankerSchema
+from features.declaration import UNKNOWN, RankerSchema, weight_name
 
 Indices = NDArray[np.int64]
 BLOCK = 65_536
@@ -109,8 +109,9 @@ def features_at(rows: EncodedSplit, at: Indices | slice, device: torch.device) -
 
 
 def labels_at(rows: EncodedSplit, at: Indices | slice, device: torch.device) -> dict[str, Tensor]:
-    """Return the labels of the rows `at`: a copy, on `device`."""
-    return {name: _tensor(values, at, device) for name, values in rows.labels.items()}
+    """Return the labels of the rows `at`, and their weights: a copy, on `device`."""
+    weights = {weight_name(name): values for name, values in rows.weights.items()}
+    return {name: _tensor(values, at, device) for name, values in (rows.labels | weights).items()}
 
 
 def _tensor(values: NDArray[np.generic], at: Indices | slice, device: torch.device) -> Tensor:
@@ -133,7 +134,7 @@ class Batch:
     features: dict[str, Tensor]
     """By field, on the device; empty when there is no row."""
     labels: dict[str, Tensor]
-    """By feedback, on the device."""
+    """By feedback, and by `weight_name` where it has weights, on the device."""
 
 
 @dataclass(frozen=True)
@@ -248,6 +249,7 @@ def _in_memory(split: EncodedSplit, window: Window) -> EncodedSplit:
         labels={name: copied(values) for name, values in split.labels.items()},
         domain=copied(split.domain),
         user=split.user[:0],
+        weights={name: copied(values) for name, values in split.weights.items()},
     )
     split.let_go()
     return rows

@@ -119,6 +119,7 @@ def of_domain(rows: EncodedSplit, schema: RankerSchema, domain: str) -> EncodedS
         labels={name: values[at] for name, values in rows.labels.items()},
         domain=rows.domain[at],
         user=rows.user[at],
+        weights={name: values[at] for name, values in rows.weights.items()},
     )
 
 

@@ -74,6 +74,11 @@ class Forgetful(Broken):
         return {**outputs, HIDDEN: outputs[HIDDEN] + self.state}
 
 
+class Weightless(Broken):
+    def loss(self, outputs: Outputs, labels: Outputs) -> Tensor:
+        return super().loss(outputs, {name: labels[name] for name in ("like", "love")})
+
+
 class Branching(Broken):
     """Python decides on a size, so that the graph keeps what held for the sample."""
 
@@ -154,6 +159,7 @@ def kit() -> Callable[[type[Registered]], RankerKit]:
         (OfThePadding, "test_a_row_is_scored_alike_alone_in_a_batch_and_with_more_padding", "not close"),
         (OfThePadding, "test_an_empty_history_is_a_history_of_padding", "not close"),
         (Idle, "test_unseen_values_are_scored_and_loss_has_gradients_everywhere", "unused has no gradient"),
+        (Weightless, "test_a_row_of_weight_two_teaches_as_two_rows", "does not weigh rows"),
         (Forgetful, "test_written_and_read_back_it_answers_the_same", "read back, output"),
         (Branching, "test_its_graph_answers_as_the_module_does", "graph's hidden .* differs from torch"),
     ],

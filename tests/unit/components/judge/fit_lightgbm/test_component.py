@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
@@ -40,6 +43,23 @@ def test_without_lightgbm_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "lightgbm", None)
     with pytest.raises(MissingError, match=r"^LightGBM is not installed: run `pip install .*\[results\]'`$"):
         fit(Settings.at(tmp_path), training_set_dir)
+
+
+def test_rows_count_by_their_weights(tmp_path: Path, training_set_dir: Path) -> None:
+    """A positive that says what three do makes the odds of every answer about three times what they were."""
+    weighted = tmp_path / "weighted"
+    shutil.copytree(training_set_dir, weighted)
+    for file in (weighted / "raw").iterdir():
+        rows = pq.read_table(file)
+        weights = pa.array(np.where(rows["like"].to_numpy() == 1, 3.0, 1.0).astype(np.float32))
+        pq.write_table(rows.append_column("like__weight", weights), file)
+    settings = Settings.at(tmp_path)
+    odds = []
+    for directory in (training_set_dir, weighted):
+        published = folder(settings, fit(settings, directory))
+        p = pq.read_table(published / "predictions.parquet")["predicted_like"].to_numpy()
+        odds.append(np.log(p / (1 - p)).mean())
+    assert odds[1] - odds[0] == pytest.approx(np.log(3), abs=0.2)
 
 
 def test_it_learns_and_reports_the_figures_of_its_predictions(tmp_path: Path, training_set_dir: Path) -> None:
