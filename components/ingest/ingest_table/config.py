@@ -120,8 +120,18 @@ def _as_fields_are_read(words: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(stripped(word) for word in words))
 
 
+def _not_empty(text: str) -> str:
+    if not text:
+        raise ValueError("must be a text with a letter or sign: an empty field is a missing one")
+    return text
+
+
 Words = Annotated[tuple[str, ...], AfterValidator(_as_fields_are_read)]
 """Texts, compared with fields without white space at the ends."""
+
+
+Text = Annotated[str, AfterValidator(stripped), AfterValidator(_not_empty)]
+"""A text that is not empty, without white space at the ends."""
 
 
 class Column(ComponentConfig):
@@ -200,7 +210,7 @@ class Table(ComponentConfig):
     null_values: Words | None = None
     """Texts that mean missing, as an empty field or element does, such as NULL or \\N. Left out, a note tells of such
     words in ids and texts; an empty list says that they are meant."""
-    values: dict[ColumnName, dict[str, Annotated[str, Field(min_length=1)]]] = Field(default_factory=dict)
+    values: dict[ColumnName, dict[Text, Text]] = Field(default_factory=dict)
     """Texts of a column of the file that are read as others, wherever the column is: `{country: {UK: GB}}`."""
     multiline: bool = False
     """Whether a text in quotes may go on in the next line of a CSV file. Otherwise that is an error, because a quote

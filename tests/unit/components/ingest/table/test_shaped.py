@@ -23,7 +23,7 @@ def test_texts_are_read_as_others_wherever_the_column_is(read: Read, kind: str) 
     table = pl.read_csv(text.encode(), schema_overrides={"price": pl.String})
     frame, _ = read(
         {"events.csv": text} if kind == "csv" else {"events.parquet": table},
-        values={"status": {"sent": "paid", "none": "NULL"}, "uid": {"u2": "u9"}},
+        values={"status": {"sent": "paid", " none": "NULL "}, "uid": {"u2": "u9"}},
         null_values=["NULL"],
         feedback={"sold": "uid == 'u9'", "click": "clicked"},
         user={"columns": ["uid", "status"]},
@@ -101,6 +101,8 @@ def test_absent_files_of_a_page_say_where_to_get_them(read: Read, tmp_path: Path
     ("changes", "said"),
     [
         ({"values": {"stat": {"a": "b"}}}, "values changes texts of 'stat', which nothing reads"),
+        ({"values": {"u": {" ": "b"}}}, "must be a text with a letter or sign"),
+        ({"values": {"u": {"b": ""}}}, "must be a text with a letter or sign"),
         ({"columns": {"h": {"type": "string", "moment": "hour"}}}, "hour is a whole number: say type: int64"),
         ({"columns": {"h": {"type": "int64", "moment": "hour", "column": "t"}}}, "leave all but type and zone out"),
         ({"columns": {"h": {"type": "int64", "zone": "UTC"}}}, "zone is that of an hour or a weekday"),
