@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipelines.cli.row_files import check_out, id_columns, opened, replacing, tables_of
-from pipelines.show.terminal import show
+from pipelines.show.terminal import frameless, show
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -117,9 +117,7 @@ def write(found: pa.Table, out: Path) -> None:
 
 def reasons_table(found: pa.Table) -> Table:
     """Return one row per answer: ids, probability, and each reason with its signed effect on the logit."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = frameless()
     ids = found.column_names[: found.column_names.index(PROBABILITY)]
     reasons = [name for name in found.column_names if name.startswith("reason_")]
     for heading in (*ids, PROBABILITY, *(name.replace("_", " ") for name in reasons)):

@@ -27,7 +27,7 @@ from pipelines.cli import (
     score,
 )
 from pipelines.cli.profile import Profile, use
-from pipelines.show.terminal import show
+from pipelines.show.terminal import folding, show
 
 if TYPE_CHECKING:
     from components.platform.contract import ComponentSpec
@@ -130,11 +130,7 @@ def components(
     if name is not None:
         _describe(component(name))
         return
-    from rich.table import Table
-
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("component", "reads", "makes", "what it does"):
-        shown.add_column(heading, overflow="fold")
+    shown = folding("component", "reads", "makes", "what it does")
     for spec in catalog().values():
         reads, makes = (", ".join(kind.kind for kind in t.values()) for t in (spec.input_types, spec.output_types))
         shown.add_row(spec.name, reads, makes, f"{spec.summary}{_origin(spec)}")
@@ -200,7 +196,6 @@ def _origin(spec: ComponentSpec) -> str:
 
 def _describe(spec: ComponentSpec) -> None:
     from rich.markup import escape
-    from rich.table import Table
 
     from pipelines.show.describe import config_rows, sample_yaml
 
@@ -208,9 +203,7 @@ def _describe(spec: ComponentSpec) -> None:
     for title, kinds in (("input", spec.input_types), ("output", spec.output_types)):
         for name, kind in kinds.items():
             typer.echo(f"{title} {name}: {kind.kind}. {kind.describe()}")
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("with:", "takes", "default", "meaning"):
-        shown.add_column(heading, overflow="fold")
+    shown = folding("with:", "takes", "default", "meaning")
     for row in config_rows(spec):
         default = "[bold]required[/]" if row.default is None else escape(row.default)
         shown.add_row(escape(row.key), escape(row.type), default, escape(row.description))

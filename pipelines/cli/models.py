@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.show.terminal import show
+from pipelines.show.terminal import frameless, show
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from rich.table import Column, Table
+    from rich.table import Table
 
     from registry.champion.ledger import Entry
     from registry.champion.promotion import Promotions
@@ -195,7 +195,7 @@ def versions_table(
     from rich.table import Column
     from rich.text import Text
 
-    table = _table(
+    table = frameless(
         Column("model", overflow="fold", min_width=20),
         Column("", no_wrap=True),
         Column("aliases", no_wrap=True),
@@ -227,7 +227,7 @@ def history_table(entries: Sequence[Entry]) -> Table:
 
     from registry.champion.ledger import INTENTS, pending
 
-    table = _table(
+    table = frameless(
         "#", Column("at (UTC)", no_wrap=True), Column("what", no_wrap=True), "version", "before", "who", "why"
     )
     left = pending(entries)
@@ -292,13 +292,6 @@ def _promotions() -> Promotions:
     quiet_engines()
     settings = Settings.from_environment()
     return Promotions(Registry(settings.tracking_uri, settings.mlflow_artifacts), Ledger(settings.ledger))
-
-
-def _table(*columns: Column | str) -> Table:
-    """Return a table without frames: eighty columns are few."""
-    from rich.table import Table
-
-    return Table(*columns, box=None, pad_edge=False, padding=(0, 2, 0, 0))
 
 
 def _actor() -> str:

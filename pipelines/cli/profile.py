@@ -28,24 +28,19 @@ def profiles(
     """List the profiles, or show which variables one sets; values that it fetches are never shown."""
     import os
 
-    from rich.table import Table
-
     from pipelines.language.profile import load_profile, profile_file, profile_files
     from pipelines.language.profile_spec import REFERENCE
-    from pipelines.show.terminal import show
+    from pipelines.show.terminal import folding, show
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
     if name is None:
-        for heading in ("profile", "GPUs", "what it is"):
-            table.add_column(heading, overflow="fold")
+        table = folding("profile", "GPUs", "what it is")
         for file in sorted(profile_files().values()):
             spec = load_profile(file).spec
             table.add_row(spec.name, str(spec.resources.gpus), spec.description)
         show(table)
         return
     profile = load_profile(profile_file(name))
-    for heading in ("key", "variable", "value", ""):
-        table.add_column(heading, overflow="fold")
+    table = folding("key", "variable", "value", "")
     for variable, (where, value) in profile.variables.items():
         match = REFERENCE.fullmatch(value)
         source = (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.show.terminal import show
+from pipelines.show.terminal import frameless, show
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -116,15 +116,14 @@ def gc(
 
 def runs_table(found: Sequence[RecordedRun]) -> Table:
     """Return one row per run."""
-    from rich.table import Column, Table
+    from rich.table import Column
     from rich.text import Text
 
-    table = Table(
-        Column("pipeline", no_wrap=True), Column("started (UTC)", no_wrap=True), Column("state", no_wrap=True),
-        Column("stages", no_wrap=True), Column("took", justify="right", no_wrap=True),
+    table = frameless(
+        *(Column(heading, no_wrap=True) for heading in ("pipeline", "started (UTC)", "state", "stages")),
+        Column("took", justify="right", no_wrap=True),
         Column("result", overflow="fold"),
-        box=None, pad_edge=False, padding=(0, 2, 0, 0),
-    )  # fmt: skip
+    )
     for run in found:
         cached = sum(result.cached for result in run.results)
         table.add_row(

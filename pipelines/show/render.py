@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.language.plan import Plan, Prediction
 from pipelines.language.schedule import schedule_parts
+from pipelines.show.terminal import folding
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -24,13 +25,10 @@ def schedule_text(plan: Plan) -> str:
 def table(plan: Plan) -> Table:
     """Return the stages of a plan as a table, with what a run would do where the plan holds predictions."""
     from rich.markup import escape
-    from rich.table import Table
 
     title = f"{plan.name}: {schedule_text(plan)}" + (f", window {plan.window}" if plan.window else "")
-    shown = Table(title=escape(title), title_justify="left", pad_edge=False, box=None, header_style="bold")
     headings = ("stage", "uses", "cache", "why") if plan.predictions else ("stage", "uses", "reads", "makes")
-    for heading in headings:
-        shown.add_column(heading, overflow="fold")
+    shown = folding(*headings, title=escape(title))
     if plan.predictions:
         shown.add_column("last took", justify="right")
     for stage in plan.stages:

@@ -16,7 +16,22 @@ from pipelines.language.hiding import filter_command, hiding, secrets
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Column, Table
+
+
+def frameless(*columns: Column | str) -> Table:
+    """Return a table without frames: eighty columns are few."""
     from rich.table import Table
+
+    return Table(*columns, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+
+
+def folding(*headings: str, title: str | None = None) -> Table:
+    """Return a table without frames that folds what is too wide, below bold headings."""
+    from rich.table import Column, Table
+
+    columns = (Column(heading, overflow="fold") for heading in headings)
+    return Table(*columns, title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
 
 
 def show(table: Table) -> None:

@@ -1,6 +1,6 @@
 """How well do scores rank and calibrate? Exact metrics over arrays, without a loop over rows or users.
 
-Undefined values (the AUC of one class) are None, never NaN. `bootstrap` and `paired_bootstrap` say how
+Undefined values (the AUC of one class) are None, never NaN. `bootstrap_all` and `paired_bootstrap` say how
 sure a value and a difference of two models are; see `registry.metrics.resampling`.
 """
 
@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 from registry.evaluation import RequestMetric, RowMetric
 from registry.metrics.requests import REQUEST_METRICS, TOP, Requests, request_statistic
 from registry.metrics.resampling import (
-    bootstrap,
     bootstrap_all,
     paired_bootstrap,
     stable_paired_bootstrap,
@@ -40,7 +39,6 @@ __all__ = [
     "CalibrationPoint",
     "Requests",
     "auc",
-    "bootstrap",
     "bootstrap_all",
     "calibration_bins",
     "ece",

@@ -37,39 +37,6 @@ _MOST_WORK = 100_000_000
 """Rows × resamples after which one interval gets no more resamples than it must have: seconds."""
 
 
-def bootstrap(
-    labels: ArrayLike,
-    scores: ArrayLike,
-    users: ArrayLike,
-    metric: Metric,
-    resamples: int = 200,
-    seed: int = 0,
-    confidence: float = CONFIDENCE,
-    bins: int = BINS,
-    requests: Requests | None = None,
-) -> Interval:
-    """Return a metric with its percentile interval over resampled users.
-
-    Args:
-        labels: ``[rows]``, 0 or 1.
-        scores: ``[rows]``.
-        users: ``[rows]``, equal for rows of the same user.
-        metric: which metric.
-        resamples: bootstrap resamples; 0 gives the value without bounds.
-        seed: seed of the draws.
-        confidence: coverage of the interval.
-        bins: bins of ``ece``.
-        requests: which rows were shown together, for metrics of requests.
-
-    Returns:
-        The interval; see `bootstrap_all`.
-
-    Raises:
-        BadInputError: arrays do not fit each other or hold values that are no scores or labels.
-    """
-    return bootstrap_all(labels, scores, users, (metric,), resamples, seed, confidence, bins, requests)[metric]
-
-
 def bootstrap_all(
     labels: ArrayLike,
     scores: ArrayLike,
@@ -81,7 +48,10 @@ def bootstrap_all(
     bins: int = BINS,
     requests: Requests | None = None,
 ) -> dict[Metric, Interval]:
-    """Return several metrics with intervals from the same draws; arguments as for `bootstrap`.
+    """Return several metrics with percentile intervals from the same draws of users.
+
+    Labels are ``[rows]``, 0 or 1, scores and users ``[rows]``; users are equal for rows of the same user. `confidence`
+    is the coverage of the intervals, `bins` those of ``ece``.
 
     Bounds are None when `resamples` is 0, when there are fewer than two users, or when the metric is
     undefined in more than a tenth of the resamples (all positives come from one or two users). The
@@ -89,7 +59,7 @@ def bootstrap_all(
     grows with noise, and a resample has the noise of the sample on top of its own.
 
     Raises:
-        BadInputError: as for `bootstrap`.
+        BadInputError: arrays do not fit each other or hold values that are no scores or labels.
     """
     y, s = checked(labels, scores)
     codes, size = group_codes(users, y.size)
@@ -114,33 +84,21 @@ def paired_bootstrap(
     metric: Metric,
     resamples: int = 200,
     seed: int = 0,
-    confidence: float = CONFIDENCE,
     *,
     relative: bool = False,
-    bins: int = BINS,
     requests: Requests | None = None,
 ) -> Interval:
     """Return metric(a) − metric(b) on the same rows with its interval over the same resamples of users.
 
-    Arguments are those of `bootstrap`; `a` is the challenger's score and `b` the champion's. With `relative` each
-    difference is divided by metric(b) of the same resample.
-
-    Returns:
-        The difference, percentile bounds; all None when either side is undefined on the rows.
+    `a` are the challenger's scores and `b` the champion's. With `relative` each difference is divided by metric(b) of
+    the same resample. Value and bounds are None when either side is undefined on the rows.
 
     Raises:
-        BadInputError: as for `bootstrap`.
+        BadInputError: as for `bootstrap_all`.
     """
-    y, first = checked(labels, a)
-    _, second = checked(labels, b)
-    codes, size = group_codes(users, y.size)
-    pair = [any_statistic(metric, y, scores, codes, size, requests, bins=bins) for scores in (first, second)]
-    values, draws = _evaluate(pair, y.size, size, resamples, seed)
-    difference, drawn = values[0] - values[1], draws[0] - draws[1]
-    if relative:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            difference, drawn = difference / values[1], drawn / draws[1]
-    return _interval(float(difference), drawn, confidence)
+    return stable_paired_bootstrap(
+        labels, a, b, users, metric, np.inf, resamples, resamples, seed, relative=relative, requests=requests
+    )[0]
 
 
 def stable_paired_bootstrap(
@@ -166,13 +124,13 @@ def stable_paired_bootstrap(
     arguments are those of `paired_bootstrap`.
 
     Raises:
-        BadInputError: as for `bootstrap`.
+        BadInputError: as for `bootstrap_all`.
     """
     y, first = checked(labels, a)
     _, second = checked(labels, b)
     codes, size = group_codes(users, y.size)
     pair = [any_statistic(metric, y, scores, codes, size, requests) for scores in (first, second)]
-    values = [float(of(np.ones((size, 1)))[0]) for of in pair]
+    values = [of(np.ones((size, 1)))[0] for of in pair]
     rng = np.random.default_rng(seed)
     bound = max(least, min(most, _MOST_WORK // max(1, y.size)))
     drawn = np.zeros(0)
@@ -185,7 +143,7 @@ def stable_paired_bootstrap(
             drawn = np.concatenate([drawn, (one - other) / (other if relative else 1.0)])
             needed = _needed(drawn, tolerance, confidence)
             due = max(0, min(bound, needed, 2 * drawn.size) - drawn.size)
-    return _interval(difference, drawn, confidence), int(drawn.size)
+    return _interval(float(difference), drawn, confidence), int(drawn.size)
 
 
 def _needed(draws: Floats, tolerance: float, confidence: float) -> int:
@@ -233,17 +191,16 @@ def _evaluate(
     values = np.array([of(np.ones((users, 1)))[0] for of in statistics])
     if users < 2 or resamples == 0:
         return values, np.full((len(statistics), 0), np.nan)
-    blocks = [np.stack([of(counts) for of in statistics]) for counts in _counts(rows, users, resamples, seed)]
+    drawn = _drawn(np.random.default_rng(seed), rows, users, resamples)
+    blocks = [np.stack([of(counts) for of in statistics]) for counts in drawn]
     return values, np.concatenate(blocks, axis=1)
 
 
-def _counts(rows: int, users: int, resamples: int, seed: int) -> Iterator[Floats]:
-    """Yield ``[users, block]`` counts of how often each user was drawn; memory stays bounded."""
-    yield from _drawn(np.random.default_rng(seed), rows, users, resamples)
-
-
 def _drawn(rng: np.random.Generator, rows: int, users: int, resamples: int) -> Iterator[Floats]:
-    """Yield the next counts of a generator, which does not care how they are divided into blocks."""
+    """Yield ``[users, block]`` counts of how often each user is drawn next; memory stays bounded.
+
+    The generator does not care how they are divided into blocks.
+    """
     block = max(1, min(resamples, _ELEMENTS // max(1, rows)))
     for start in range(0, resamples, block):
         width = min(block, resamples - start)

@@ -75,11 +75,7 @@ def own_curves(stage: Stage, method: str, domains: Sequence[str]) -> str:
 def _of_split(model: ServedModel, found: Answered, tasks: Sequence[Task]) -> Iterator[CalibrationCell]:
     rows, before, after = found.rows, found.scores, model.calibrated(found.scores, found.table)
     for task in tasks:
-        space = rows.space(task)
-        parts = [(ALL, space)]
-        if rows.domain is not None:
-            parts += [(name, space & (rows.domain == name)) for name in rows.domains(())]
-        for domain, mask in parts:
+        for domain, mask in rows.parts(task, rows.domains(())):
             if mask.any():
                 y = rows.labels[task.label][mask]
                 yield _cell(found.split, task.name, domain, y, before[task.name][mask], after[task.name][mask])

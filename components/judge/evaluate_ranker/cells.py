@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,6 @@ KNOWS = 0.999
 """Above this AUC a column knows the label: what people do is not that certain."""
 BOTH = 10
 """Of fewer positive or negative rows a perfect order may be luck."""
-Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 def judge(
@@ -36,8 +35,7 @@ def judge(
     cells: list[Cell] = []
     curves: list[CalibrationBin] = []
     for task in tasks:
-        space = rows.space(task)
-        for domain, mask in _parts(rows, space, domains):
+        for domain, mask in rows.parts(task, domains):
             y, p, user = rows.labels[task.label][mask], scores[task.name][mask], rows.user[mask]
             cells.append(
                 Cell(
@@ -99,10 +97,3 @@ def headline(cell: Cell) -> str:
 
 def _short(value: float) -> str:
     return f"{value:.4f}".removeprefix("0") if 0 <= value < 1 else f"{value:.4f}"
-
-
-def _parts(rows: Judged, space: Mask, domains: Sequence[str]) -> Iterator[tuple[str, Mask]]:
-    yield ALL, space
-    if rows.domain is not None:
-        for domain in domains:
-            yield domain, space & (rows.domain == domain)

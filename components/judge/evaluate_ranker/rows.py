@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -44,6 +45,14 @@ class Judged:
             return np.ones(self.user.size, dtype=bool)
         mask: np.ndarray[Any, np.dtype[np.bool_]] = self.labels[task.given] == 1
         return mask
+
+    def parts(self, task: Task, domains: Iterable[str]) -> Iterator[tuple[str, np.ndarray[Any, np.dtype[np.bool_]]]]:
+        """Yield ``ALL`` with the rows that judge `task`, then each domain with those of them that it has."""
+        space = self.space(task)
+        yield ALL, space
+        if self.domain is not None:
+            for domain in domains:
+                yield domain, space & (self.domain == domain)
 
     def domains(self, known: tuple[str, ...]) -> tuple[str, ...]:
         """Return the known domain values and those of the rows, sorted."""

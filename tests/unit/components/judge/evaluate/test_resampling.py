@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from registry.metrics import METRICS, auc, bootstrap, bootstrap_all, gauc, log_loss, paired_bootstrap, resampling
+from registry.evaluation import Interval, Metric
+from registry.metrics import METRICS, auc, bootstrap_all, gauc, log_loss, paired_bootstrap, resampling
 from registry.metrics.weighted import statistic
 
 
@@ -18,9 +19,15 @@ def _world(seed: int, users: int = 120, per_user: int = 8) -> tuple[np.ndarray, 
     return label.astype(int), 1 / (1 + np.exp(-score)), user
 
 
+def bootstrap(
+    y: np.ndarray, p: np.ndarray, user: np.ndarray, metric: Metric, resamples: int = 200, seed: int = 0
+) -> Interval:
+    return bootstrap_all(y, p, user, (metric,), resamples, seed)[metric]
+
+
 def test_a_draw_is_the_metric_of_the_drawn_users_rows() -> None:
     y, p, user = _world(0, users=30)
-    counts = next(resampling._counts(y.size, 30, 5, seed=3))
+    counts = next(resampling._drawn(np.random.default_rng(3), y.size, 30, 5))
     values, draws = resampling._evaluate(
         [statistic(m, y.astype(float), p, user, 30) for m in ("auc", "gauc", "log_loss")], y.size, 30, 5, 3
     )
