@@ -162,7 +162,7 @@ def schema(
     check: Annotated[bool, typer.Option("--check", help="Fail unless that file is what would be written.")] = False,
 ) -> None:
     """Print the JSON Schema of pipeline files, from which editors complete."""
-    from pipelines.show.schema import SCHEMA_FILE, schema_texts
+    from pipelines.show.reference.schema import SCHEMA_FILE, schema_texts
 
     texts = schema_texts()
     for file, text in texts.items():
@@ -197,7 +197,7 @@ def _origin(spec: ComponentSpec) -> str:
 def _describe(spec: ComponentSpec) -> None:
     from rich.markup import escape
 
-    from pipelines.show.describe import config_rows, sample_yaml
+    from pipelines.show.reference.describe import config_rows, sample_yaml
 
     typer.echo(f"{spec.name} (version {spec.version})\n{spec.summary}{_origin(spec)}\n")
     for title, kinds in (("input", spec.input_types), ("output", spec.output_types)):

@@ -80,7 +80,7 @@ def graph(
     plain = load_plan(pipeline_file(pipeline), place)
     drawn = _predicted(pipeline, None, None, None, None) if cache else plain
     if html is not None:
-        from pipelines.show.graph_page import write_graph
+        from pipelines.show.pages.graph_page import write_graph
 
         write_graph(html, drawn, of_run)
         typer.echo(f"{drawn.name}: drawn in {html}")
@@ -107,7 +107,7 @@ def run(
     from pipelines.language.profile import active_profile
     from pipelines.record.runs import read_run
     from pipelines.run.run import run_pipeline
-    from pipelines.show.report import write_report
+    from pipelines.show.pages.report import write_report
     from pipelines.show.summary import print_summary
 
     quiet_engines()

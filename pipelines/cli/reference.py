@@ -14,7 +14,7 @@ def reference(
     check: Annotated[bool, typer.Option("--check", help="Fail unless that file is what would be written.")] = False,
 ) -> None:
     """Print the reference of components as Markdown, generated from their configs."""
-    from pipelines.show.components_page import PAGE, page
+    from pipelines.show.reference.components_page import PAGE, page
 
     if check and (not PAGE.exists() or PAGE.read_text(encoding="utf-8") != page()):
         raise BadInputError(f"{PAGE.name} is not what the configs say: run `rankmill reference --write`")

@@ -49,7 +49,7 @@ def runs(
     if report:
         if pipeline is None:
             raise BadInputError("a run is named by pipeline and id: rankmill runs PIPELINE --report RUN")
-        from pipelines.show.report import plan_of, write_report
+        from pipelines.show.pages.report import plan_of, write_report
 
         run = records.find_run(settings, pipeline, report)
         typer.echo(write_report(run, plan_of(run), settings))

@@ -200,7 +200,7 @@ class StageOperator(BaseOperator):
             raise kind(f"stage {self._stage.name!r} was {stop}") from None
         finally:
             if process.observer is None:
-                from pipelines.show.report import report_when_ended  # parsing a DAG needs none of it
+                from pipelines.show.pages.report import report_when_ended  # parsing a DAG needs none of it
 
                 report_when_ended(self._plan, run.run_id, Settings.from_environment())
         # Airflow publishes an event for each outlet that the task has when it ends.

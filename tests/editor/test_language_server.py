@@ -13,7 +13,7 @@ import pytest
 
 from components.platform.catalog import catalog
 from components.rankers.registration import registered
-from pipelines.show.schema import SCHEMA_FILE
+from pipelines.show.reference.schema import SCHEMA_FILE
 from tests.editor.language_server import LanguageServer
 from tests.golden_files import marked_places
 

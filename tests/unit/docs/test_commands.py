@@ -16,7 +16,7 @@ import pytest
 import typer
 
 from pipelines.cli.main import app
-from pipelines.show.components_page import PAGE, page
+from pipelines.show.reference.components_page import PAGE, page
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "components").rglob("README.md")])

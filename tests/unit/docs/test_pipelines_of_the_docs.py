@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from pipelines.language.check import load_plan
-from pipelines.show.schema import pipeline_schema
+from pipelines.show.reference.schema import pipeline_schema
 
 ROOT = Path(__file__).resolve().parents[3]
 BLOCK = re.compile(r"^```(yaml|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)

@@ -38,11 +38,11 @@ from pipelines.language.check import load_plan
 from pipelines.language.load import pipeline_path
 from pipelines.language.plan import Plan
 from pipelines.record.runs import RecordedRun, RunStart, StageFailure
-from pipelines.show.components_page import component_section
 from pipelines.show.dag_doc import dag_doc, stage_doc
-from pipelines.show.flow import Mark
-from pipelines.show.graph_page import page as graph_page
-from pipelines.show.report import render as run_page
+from pipelines.show.pages.flow import Mark
+from pipelines.show.pages.graph_page import page as graph_page
+from pipelines.show.pages.report import render as run_page
+from pipelines.show.reference.components_page import component_section
 from registry.evaluation import ALL, Cell, Evaluation, Interval
 from registry.gate.verdict import Judgement, Verdict
 from registry.serving.contract import ModelContract, ParityReport
@@ -191,8 +191,8 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Callable[[str], 
         "components/judge/evaluate_ranker/page.py": _evaluation,
         "components/data/validate_data/page.py": _contract,
         "components/judge/simulate_policy/page.py": lambda text: _simulation(text, picture),
-        "pipelines/show/graph_page.py": _graph,
-        "pipelines/show/report.py": lambda text: _run(text, folder),
+        "pipelines/show/pages/graph_page.py": _graph,
+        "pipelines/show/pages/report.py": lambda text: _run(text, folder),
     }
 
 
@@ -219,7 +219,7 @@ def test_no_page_gets_a_tag_or_an_address_from_a_text(html: dict[str, Callable[[
 
 def test_every_template_is_tried(html: dict[str, Callable[[str], str]]) -> None:
     beside = {path.with_name(path.name.replace(".html.j2", ".py")) for path in _templates()}
-    builders = {path.relative_to(ROOT).as_posix() for path in beside} - {DOCUMENT, "pipelines/show/flow.py"}
+    builders = {path.relative_to(ROOT).as_posix() for path in beside} - {DOCUMENT, "pipelines/show/pages/flow.py"}
     assert builders == {*html} | PAGES_OF_NAMES
 
 
@@ -228,7 +228,7 @@ def test_templates_alone_make_pages_and_escape_by_themselves() -> None:
     (made,) = [(path, call) for path, tree in _modules() for call in _calls(tree, "Environment")]
     assert made[0] == DOCUMENT
     assert {keyword.arg: ast.unparse(keyword.value) for keyword in made[1].keywords}["autoescape"] == "True"
-    assert {path for path, tree in _modules() if _calls(tree, "Markup")} == {"pipelines/show/report.py"}
+    assert {path for path, tree in _modules() if _calls(tree, "Markup")} == {"pipelines/show/pages/report.py"}
     assert {path for path, tree in _modules() if _imports(tree, "html")} == {"components/pages/embed.py"}
     for path, tree in _modules():
         texts = [
@@ -353,7 +353,7 @@ def test_no_markdown_gets_markup_from_a_text(
     builders: dict[str, Callable[[str], str]] = {
         "registry/versions/card.py": lambda text: _card(text, good_model),
         "pipelines/compare/section.py": _comparison,
-        "pipelines/show/components_page.py": _component,
+        "pipelines/show/reference/components_page.py": _component,
         "pipelines/show/dag_doc.py dag": lambda text: dag_doc(_plan(text)),
         "pipelines/show/dag_doc.py stage": lambda text: _task(text, folder),
     }
@@ -366,7 +366,7 @@ def test_every_builder_of_markdown_is_tried() -> None:
     assert builders == {
         "registry/versions/card.py",
         "pipelines/compare/section.py",
-        "pipelines/show/components_page.py",
+        "pipelines/show/reference/components_page.py",
         "pipelines/show/dag_doc.py",
     }
     tables = {path for path, _ in _modules() if "|---" in (ROOT / path).read_text(encoding="utf-8")}

@@ -106,7 +106,7 @@ def test_components_are_listed_and_shown_in_detail() -> None:
 def test_schema_is_printed_and_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert json.loads(ask("schema").output)["description"] == "A whole pipeline file."
     assert ask("schema", "--check").exit_code == 0
-    from pipelines.show import schema
+    from pipelines.show.reference import schema
 
     monkeypatch.setattr(schema, "DRAFT", "an older one")
     assert isinstance(ask("schema", "--check").exception, BadInputError)

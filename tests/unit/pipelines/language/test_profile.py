@@ -23,7 +23,7 @@ from pipelines.language.problems import PipelineError
 from pipelines.language.profile import ACTIVE, load_profile, profile_file, profile_files, use_profile
 from pipelines.language.profile_spec import SECRETS as SECRET_KEYS
 from pipelines.language.profile_spec import VARIABLES
-from pipelines.show.schema import PROFILE_SCHEMA_FILE, schema_texts
+from pipelines.show.reference.schema import PROFILE_SCHEMA_FILE, schema_texts
 from tests.golden_files import agreed, marked_places
 
 FOLDER = Path(__file__).resolve().parents[3] / "golden" / "profiles"

@@ -15,8 +15,8 @@ from components.platform.contract import ComponentSpec
 from pipelines.language import shape
 from pipelines.language.check import load_plan
 from pipelines.language.load import parse, pipeline_names, pipeline_path, read
-from pipelines.show.describe import config_rows, sample_yaml
-from pipelines.show.schema import SCHEMA_FILE, pipeline_schema, schema_texts
+from pipelines.show.reference.describe import config_rows, sample_yaml
+from pipelines.show.reference.schema import SCHEMA_FILE, pipeline_schema, schema_texts
 from tests.registered import RANKERS
 
 GOLDEN = Path(__file__).resolve().parents[3] / "golden" / "errors"

@@ -20,7 +20,7 @@ from pipelines.language.plan import Plan
 from pipelines.record import runs
 from pipelines.record.runs import RecordedRun, read_run
 from pipelines.run.task import Attempt, run_stage
-from pipelines.show import report
+from pipelines.show.pages import report
 from tests.unit.pipelines.run import test_task
 from tests.unit.pipelines.run.test_summary import REPORT, VERDICT, Records
 from tests.unit.pipelines.run.test_task import MOMENT

@@ -9,7 +9,7 @@ import pytest
 from pipelines.language.check import examine, load_plan
 from pipelines.language.load import PIPELINES, parse, pipeline_names, pipeline_path
 from pipelines.language.plan import Plan
-from pipelines.show.flow import Mark, levels
+from pipelines.show.pages.flow import Mark, levels
 
 
 @pytest.mark.parametrize("plan", [pytest.param(load_plan(pipeline_path(name)), id=name) for name in pipeline_names()])

@@ -9,7 +9,7 @@ from typing import Any
 
 from components.platform.contract import ComponentSpec
 from components.rankers.config import PARAMETER
-from pipelines.show.schema import Node, model_schema
+from pipelines.show.reference.schema import Node, model_schema
 
 OWN = object()
 """Default of a key that depends on another key, as a ranker's does on its name."""

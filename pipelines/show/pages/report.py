@@ -27,7 +27,7 @@ from pipelines.language.load import pipeline_path
 from pipelines.language.params import resolve_window
 from pipelines.language.plan import Plan
 from pipelines.record.runs import REPORT, RecordedRun, read_run
-from pipelines.show.flow import Box, Mark, levels
+from pipelines.show.pages.flow import Box, Mark, levels
 from pipelines.show.summary import Made, fetch, figures, read_evaluation, read_verdict
 from registry.evaluation import ALL, Cell, Evaluation
 from registry.gate.verdict import Verdict

@@ -6,7 +6,7 @@ from components.platform.catalog import BUILTIN, component
 from components.platform.contract import ComponentSpec
 from components.platform.settings import ROOT
 from features.ground.markdown import code, prose, table, text
-from pipelines.show.describe import config_rows
+from pipelines.show.reference.describe import config_rows
 
 PAGE = ROOT / "docs" / "components.md"
 """Where the page lies."""

@@ -11,9 +11,9 @@ from components.platform.settings import Settings
 from features.ground.files import write_durably
 from pipelines.language.plan import Plan
 from pipelines.record.runs import find_run
-from pipelines.show.flow import Box, Mark, levels
+from pipelines.show.pages.flow import Box, Mark, levels
+from pipelines.show.pages.report import marks
 from pipelines.show.render import schedule_text, summary
-from pipelines.show.report import marks
 
 
 @dataclass(frozen=True)

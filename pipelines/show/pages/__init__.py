@@ -1,0 +1,1 @@
+"""What does a browser show of a plan and of a run?"""

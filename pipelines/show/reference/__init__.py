@@ -1,0 +1,1 @@
+"""What may a pipeline say? The schemas that editors read, and the page about the components."""
