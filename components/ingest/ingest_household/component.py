@@ -27,17 +27,14 @@ TIME, CREATED = logs.TIME, logs.CREATED
 
 @dataclass(frozen=True)
 class Tables:
-    """What the files hold about a window.
-
-    Attributes:
-        events: exposures of households to campaigns, sorted by time, household and campaign.
-        logs: by name, see `components.ingest.ingest_household.logs.schemas`.
-        left_out: exposures of campaigns that were observed too little.
-    """
+    """What the files hold about a window."""
 
     events: pl.DataFrame
+    """Exposures of households to campaigns, sorted by time, household and campaign."""
     logs: dict[str, pl.DataFrame]
+    """By name, see `components.ingest.ingest_household.logs.schemas`."""
     left_out: int
+    """Exposures of campaigns that were observed too little."""
 
 
 def run(inputs: NoInputs, config: Config, context: RunContext) -> Outputs:

@@ -20,19 +20,15 @@ _COMPARE: dict[str, Callable[[pl.Expr, pl.Expr], pl.Expr]] = {
 
 @dataclass(frozen=True)
 class Compared:
-    """A comparison of a column.
-
-    Attributes:
-        met: whether a row meets it; None when the file's type cannot be compared so.
-        wrong: whether a field cannot be compared; never null.
-        wanted: what it should be.
-        why: for fields of a kind, a closer word on what they should be.
-    """
+    """A comparison of a column."""
 
     met: pl.Expr | None
+    """Whether a row meets it; None when the file's type cannot be compared so."""
     wrong: pl.Expr
+    """Whether a field cannot be compared; never null."""
     wanted: str
     why: tuple[tuple[pl.Expr, str], ...] = ()
+    """For fields of a kind, a closer word on what they should be."""
 
 
 def compared(condition: Condition, column: pl.Expr, dtype: pl.DataType) -> Compared:

@@ -123,21 +123,18 @@ def read_events(
 
 @dataclass(frozen=True)
 class _Part:
-    """What one file gives.
-
-    Attributes:
-        rows: published columns of its impressions in the window that were not stored too late.
-        span: first and last time in the file, or None when it has no rows.
-        outside: how many rows lie outside the window.
-        late: how many rows of the window were stored too late.
-        absent: optional columns that it lacks.
-    """
+    """What one file gives."""
 
     rows: pl.DataFrame
+    """Published columns of its impressions in the window that were not stored too late."""
     span: tuple[datetime, datetime] | None
+    """First and last time in the file, or None when it has no rows."""
     outside: int
+    """How many rows lie outside the window."""
     late: int
+    """How many rows of the window were stored too late."""
     absent: frozenset[str]
+    """Optional columns that it lacks."""
 
 
 def _any(lacking: Sequence[frozenset[str]]) -> list[str]:

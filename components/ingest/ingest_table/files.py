@@ -24,23 +24,20 @@ _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 @dataclass(frozen=True)
 class Source:
-    """One file.
-
-    Attributes:
-        name: role and name below the pattern's fixed part, such as ``events/2026/day.csv``.
-        place: local path, or path in its file system.
-        shown: what a reader of an error would open.
-        remote: fsspec file system that holds it, or None.
-        sha256: what its content must be, when the source says so.
-        parts: columns that the pattern names in braces.
-    """
+    """One file."""
 
     name: str
+    """Role and name below the pattern's fixed part, such as ``events/2026/day.csv``."""
     place: str
+    """Local path, or path in its file system."""
     shown: str
+    """What a reader of an error would open."""
     remote: Any = None
+    """fsspec file system that holds it, or None."""
     sha256: str | None = None
+    """What its content must be, when the source says so."""
     parts: Mapping[str, str] = field(default_factory=dict)
+    """Columns that the pattern names in braces."""
 
     @property
     def is_text(self) -> bool:

@@ -19,32 +19,26 @@ class Readable(Protocol):
 
 @dataclass(frozen=True)
 class OpenQuote:
-    """A quote that its line does not close.
-
-    Attributes:
-        row: number of the row that it is in: 0 is the header, lines without text do not count.
-        closed: whether a later line closes it.
-    """
+    """A quote that its line does not close."""
 
     row: int
+    """Number of the row that it is in: 0 is the header, lines without text do not count."""
     closed: bool
+    """Whether a later line closes it."""
 
 
 @dataclass(frozen=True)
 class Quoting:
-    """How quotes stand in lines; quotes within a field that does not begin with one are letters, as Arrow reads them.
-
-    Attributes:
-        whole: matches a line that closes every quote.
-        closes: matches a line that closes the quote of a line above, whatever follows.
-        ends: matches one that closes every quote of its own as well.
-        all_whole: matches many lines that close every quote, each its own.
-    """
+    """How quotes stand in lines; within a field that does not begin with one they are letters, as Arrow reads them."""
 
     all_whole: re.Pattern[bytes]
+    """Matches many lines that close every quote, each its own."""
     whole: re.Pattern[bytes]
+    """Matches a line that closes every quote."""
     closes: re.Pattern[bytes]
+    """Matches a line that closes the quote of a line above, whatever follows."""
     ends: re.Pattern[bytes]
+    """Matches one that closes every quote of its own as well."""
 
     @classmethod
     def of(cls, delimiter: str) -> Quoting:

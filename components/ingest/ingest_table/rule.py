@@ -27,18 +27,13 @@ EXAMPLES = "the name of a 0/1 column, or comparisons such as rating >= 4 and sta
 
 @dataclass(frozen=True)
 class Condition:
-    """One comparison.
-
-    Attributes:
-        column: column of the file.
-        op: comparison.
-        value: number or text to compare with, without white space at its ends, as the file's texts are; several of
-            one kind for `in` and `not in`.
-    """
+    """One comparison."""
 
     column: str
     op: Operator
     value: Scalar | tuple[Scalar, ...]
+    """Number or text to compare with, without white space at its ends, as the file's texts are; several of one kind for
+    `in` and `not in`."""
 
     @property
     def values(self) -> tuple[Scalar, ...]:
@@ -48,15 +43,12 @@ class Condition:
 
 @dataclass(frozen=True)
 class Rule:
-    """A positive meets every condition of one alternative; without any, `flag` names a column of 0 and 1.
-
-    Attributes:
-        flag: column of 0 and 1, or None.
-        alternatives: what `or` joins: comparisons that must all hold.
-    """
+    """A positive meets every condition of one alternative; without any, `flag` names a column of 0 and 1."""
 
     flag: str | None
+    """Column of 0 and 1, or None."""
     alternatives: tuple[tuple[Condition, ...], ...] = ()
+    """What `or` joins: comparisons that must all hold."""
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -28,22 +28,18 @@ _OTHER_CODES = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe
 
 @dataclass(frozen=True)
 class Scan:
-    """A file whose columns are there.
-
-    Attributes:
-        shown: what a reader of an error would open.
-        rows: its rows, lazily; texts are without white space at their ends. In a CSV file every field is a text,
-            empty where it is missing.
-        schema: type of each column.
-        absent: optional columns that the file lacks; here they are texts, all null.
-        nulls: texts that mean missing; fields that are one of them are missing already, elements in a text not yet.
-    """
+    """A file whose columns are there."""
 
     shown: str
+    """What a reader of an error would open."""
     rows: pl.LazyFrame
+    """Its rows, lazily; texts are without white space at their ends. In a CSV file every field is a text, empty where
+    it is missing."""
     schema: pl.Schema
     absent: frozenset[str] = frozenset()
+    """Optional columns that the file lacks; here they are texts, all null."""
     nulls: frozenset[str] = frozenset()
+    """Texts that mean missing; fields that are one of them are missing already, elements in a text not yet."""
 
     def column(self, name: str) -> pl.Expr:
         """Return the column of exactly this name; `pl.col` would take `*` and `^p.*$` for patterns."""

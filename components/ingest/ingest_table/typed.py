@@ -24,23 +24,18 @@ _ROW, _WRONG, _FOUND, _WHY = "__row", "__wrong", "__found", "__why"
 
 @dataclass(frozen=True)
 class Typed:
-    """A published column, or a check of one that is not published.
-
-    Attributes:
-        name: published name.
-        column: name in the file.
-        value: its value, null where it is missing.
-        wrong: whether a field is not what is wanted; never null.
-        wanted: what it should be.
-        why: for fields of a kind, a closer word on what they should be.
-    """
+    """A published column, or a check of one that is not published."""
 
     name: str
     column: str
+    """Name in the file."""
     value: pl.Expr
+    """Its value, null where it is missing."""
     wrong: pl.Expr
+    """Whether a field is not what is wanted; never null."""
     wanted: str
     why: tuple[tuple[pl.Expr, str], ...] = ()
+    """For fields of a kind, a closer word on what they should be."""
 
 
 def typed(name: str, column: Column, scan: Scan) -> Typed:

@@ -29,19 +29,15 @@ _SHORT = 15
 
 @dataclass(frozen=True)
 class Value:
-    """What a column becomes.
-
-    Attributes:
-        value: its value, null where it is missing; None when the file's type cannot become the type at all.
-        wrong: whether a field is not what is wanted; never null.
-        wanted: what it should be.
-        why: for fields of a kind, a closer word on what they should be.
-    """
+    """What a column becomes."""
 
     value: pl.Expr | None
+    """Its value, null where it is missing; None when the file's type cannot become the type at all."""
     wrong: pl.Expr = _FINE
+    """Whether a field is not what is wanted; never null."""
     wanted: str = ""
     why: tuple[tuple[pl.Expr, str], ...] = ()
+    """For fields of a kind, a closer word on what they should be."""
 
 
 def value_of(column: pl.Expr, dtype: pl.DataType, asked: Column, nulls: Collection[str] = ()) -> Value:
