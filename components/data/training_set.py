@@ -93,6 +93,7 @@ def write_encoded(path: Path, split: EncodedSplit) -> None:
 
 def read_encoded(directory: Path, split: SplitName, schema: RankerSchema) -> EncodedSplit:
     """Return one encoded split without copying it into memory."""
+    import numpy as np
     import pyarrow as pa
 
     with (directory / "encoded" / f"{split}.arrow").open("rb") as file:
@@ -105,8 +106,8 @@ def read_encoded(directory: Path, split: SplitName, schema: RankerSchema) -> Enc
         if pa.types.is_fixed_size_list(chunk.type):
             width = chunk.type.list_size
             values = chunk.values.slice(chunk.offset * width, len(chunk) * width)
-            return values.to_numpy(zero_copy_only=True).reshape(len(chunk), width)
-        return chunk.to_numpy(zero_copy_only=True)
+            return np.from_dlpack(values).reshape(len(chunk), width)
+        return np.from_dlpack(chunk)  # `to_numpy` would load pandas
 
     return EncodedSplit(
         features={field.name: column(field.name) for field in schema.fields},

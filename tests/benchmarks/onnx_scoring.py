@@ -30,7 +30,7 @@ def run(lab: Lab) -> Report:
 
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)
-    schema = _schema(50 if lab.quick else VOCABULARY)
+    schema = _schema(50, 4, 2) if lab.quick else _schema(VOCABULARY, FIELDS, USERS)
     config = RankerConfig.model_validate({"name": "esmm", "embedding_width": WIDTH, "hidden": (360, 200, 80)})
     ranker = build_ranker(config, schema).eval()
     tasks = tuple(task.name for task in tasks_of(schema.declaration))
@@ -96,14 +96,14 @@ def _timed(way: Any, calls: int) -> list[float]:
     return times
 
 
-def _schema(vocabulary: int) -> Any:
+def _schema(vocabulary: int, count: int, users: int) -> Any:
     from datetime import UTC, datetime
 
     from features.declaration import Declaration, FieldSpec, RankerSchema
 
     fields = [
         FieldSpec(name=f"field_{number:02}", kind="categorical", size=vocabulary, table=f"field_{number:02}")
-        for number in range(FIELDS)
+        for number in range(count)
     ]
     items = fields[-1].table
     fields.append(FieldSpec(name="history", kind="sequence", size=vocabulary, table=items, length=HISTORY))
@@ -112,7 +112,7 @@ def _schema(vocabulary: int) -> Any:
         fields=tuple(sorted(fields, key=lambda field: field.name)),
         base_rates={"click": 0.1, "conversion": 0.01},
         domains=(),
-        sides={field.name: "item" if USERS <= place < FIELDS else "user" for place, field in enumerate(fields)},
+        sides={field.name: "item" if users <= place < count else "user" for place, field in enumerate(fields)},
         rows=1,
         trained_from=datetime(2024, 1, 1, tzinfo=UTC),
         trained_until=datetime(2024, 1, 2, tzinfo=UTC),

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from tests.benchmarks.contract import Benchmark, Report, Series, at_least, table_of
 from tests.benchmarks.lab import ROOT, Lab, as_a_stage
-from tests.benchmarks.training_world import BATCH, write_rows
+from tests.benchmarks.training_world import BATCH, QUICK_BATCH, write_rows
 
 VOCABULARY, ROUNDS = 100_000, 2
 TWO, ONE, THREADS = "2 workers, a thread each", "1 worker, 1 thread", "1 worker, 2 threads"
@@ -18,9 +18,10 @@ WAYS = {TWO: (2, 1), ONE: (1, 1), THREADS: (1, 2)}
 
 def run(lab: Lab) -> Report:
     """Train the same rows in each way, in turns."""
-    vocabulary, steps, warm = (500, 6, 1) if lab.quick else (VOCABULARY, 60, 5)
+    vocabulary, steps, warm = (500, 2, 1) if lab.quick else (VOCABULARY, 60, 5)
+    batch = QUICK_BATCH if lab.quick else BATCH
     path = lab.work / "rows.npz"
-    write_rows(path, vocabulary, steps * BATCH)
+    write_rows(path, vocabulary, steps * batch)
     precisions = ("float32",) if lab.quick else ("bfloat16", "float32")
     rates: dict[str, dict[str, list[float]]] = {way: {precision: [] for precision in precisions} for way in WAYS}
     for number in range(lab.rounds(ROUNDS)):
@@ -30,7 +31,7 @@ def run(lab: Lab) -> Report:
                 world, threads = WAYS[way]
                 cost = lab.child(
                     workers, path=str(path), vocabulary=vocabulary, warm=warm, world=world, threads=threads,
-                    precision=precision, meet=str(lab.work / f"meet{number}{world}{threads}{precision}"),
+                    precision=precision, batch=batch, meet=str(lab.work / f"meet{number}{world}{threads}{precision}"),
                 )  # fmt: skip
                 assert cost is not None
                 found.append(cost.value["rate"] / 1000)
@@ -47,12 +48,12 @@ def run(lab: Lab) -> Report:
 
 
 def workers(
-    path: str, vocabulary: int, warm: int, world: int, threads: int, precision: str, meet: str
+    path: str, vocabulary: int, warm: int, batch: int, world: int, threads: int, precision: str, meet: str
 ) -> Iterator[None]:
     """Train with so many workers, processes that meet as those of a training stage do."""
     yield
     code = "import sys; from tests.benchmarks.scaling import part; part(*sys.argv[1:])"
-    command = [sys.executable, "-c", code, path, meet, *map(str, (vocabulary, warm, world, threads)), precision]
+    command = [sys.executable, "-c", code, path, meet, *map(str, (vocabulary, warm, batch, world, threads)), precision]
     running = [
         subprocess.Popen([*command, str(rank)], cwd=ROOT, stdout=subprocess.PIPE, text=True) for rank in range(world)
     ]
@@ -61,7 +62,9 @@ def workers(
     return {"rate": min(float(text.split()[-1]) for text in said)}  # type: ignore[return-value]  # tests.benchmarks.child reads it
 
 
-def part(path: str, meet: str, vocabulary: str, warm: str, world: str, threads: str, precision: str, rank: str) -> None:
+def part(
+    path: str, meet: str, vocabulary: str, warm: str, batch: str, world: str, threads: str, precision: str, rank: str
+) -> None:
     """Train as one worker, and print how many samples a second all of them trained."""
     as_a_stage(int(threads))
     import torch.distributed as dist
@@ -73,7 +76,7 @@ def part(path: str, meet: str, vocabulary: str, warm: str, world: str, threads: 
         dist.init_process_group("gloo", init_method=f"file://{meet}", rank=int(rank), world_size=int(world))
     split = read_split(path)
     ranker, optimiser = new_ranker(split, int(vocabulary))
-    rate = train(ranker, optimiser, split, precision, int(warm), Replica(int(rank), int(world)))
+    rate = train(ranker, optimiser, split, precision, int(warm), Replica(int(rank), int(world)), int(batch))
     sys.stdout.write(f"{rate}\n")
     if int(world) > 1:
         dist.destroy_process_group()

@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.benchmarks.contract import Benchmark, Goal, Report, Series, at_least, table_of
 from tests.benchmarks.lab import Lab, as_a_stage
-from tests.benchmarks.training_world import BATCH, FIELDS, HIDDEN, WIDTH, area, read_rows, write_rows
+from tests.benchmarks.training_world import BATCH, FIELDS, HIDDEN, QUICK_BATCH, WIDTH, area, read_rows, write_rows
 
 OURS, EXACT, ROOFLINE = "rankmill", "rankmill float32", "roofline"
 PEERS = ("torch_rechub", "deepctr_torch")
@@ -20,7 +20,8 @@ PARTS = ("bare towers", "bare rows")
 
 def run(lab: Lab) -> Report:
     """Train all of them in turns, each in a process of its own."""
-    sizes = {500: (6, 6, 1)} if lab.quick else STEPS
+    sizes = {500: (3, 2, 1)} if lab.quick else STEPS
+    batch = QUICK_BATCH if lab.quick else BATCH
     cases = [f"{size:,}" for size in sizes]
     who = (OURS, EXACT, *(PEERS if lab.peers else ()), ROOFLINE)
     rates: dict[str, dict[str, list[float]]] = {name: {case: [] for case in cases} for name in who}
@@ -31,13 +32,13 @@ def run(lab: Lab) -> Report:
     for size, (ours, theirs, rounds) in sizes.items():
         case, path = f"{size:,}", str(lab.work / f"rows{size}.npz")
         held_out = 512 if lab.quick else HELD_OUT
-        write_rows(lab.work / f"rows{size}.npz", size, max(ours, theirs) * BATCH + held_out)
+        write_rows(lab.work / f"rows{size}.npz", size, max(ours, theirs) * batch + held_out)
         warm = 1 if lab.quick else min(5, theirs // 3)
         for number in range(lab.rounds(rounds)):
             for name in who if number % 2 == 0 else who[::-1]:
                 lab.say(f"{case} ids per field, round {number + 1}: {name}")
                 peer = name in PEERS
-                steps = {"steps": theirs if peer else ours, "warm": warm}
+                steps = {"steps": theirs if peer else ours, "warm": warm, "batch": batch}
                 call: Any = (
                     ("tests.benchmarks.training_peers", name) if peer else floor if name == ROOFLINE else rankmill
                 )
@@ -47,7 +48,7 @@ def run(lab: Lab) -> Report:
                 assert cost is not None, f"{name} took longer than a quarter of an hour"
                 rates[name][case].append(cost.value["rate"] / 1000)
                 if name == OURS:
-                    parts[OURS][case].append(BATCH / cost.value["rate"] * 1000)
+                    parts[OURS][case].append(batch / cost.value["rate"] * 1000)
                     memory[OURS][case].append(cost.mib)
                     allowed[case] = (size + 1) * FIELDS * (WIDTH + 1) * 4 / 2**20 + 1024
                 if name == ROOFLINE:
@@ -127,7 +128,9 @@ def _memory_goals(most: Series, allowed: dict[str, float]) -> Iterator[Goal]:
         yield Goal(text=text, measured=f"{used:,.0f} of {limit:,.0f} MiB", met=used <= limit)
 
 
-def rankmill(path: str, vocabulary: int, steps: int, warm: int, held_out: int, precision: str) -> Iterator[None]:
+def rankmill(
+    path: str, vocabulary: int, steps: int, warm: int, batch: int, held_out: int, precision: str
+) -> Iterator[None]:
     """Train our ESMM through the training loop's own feed and step, in a process set up like a training stage's."""
     as_a_stage()
     import torch
@@ -135,10 +138,10 @@ def rankmill(path: str, vocabulary: int, steps: int, warm: int, held_out: int, p
     from components.train.train_ranker.loop import Replica
     from tests.benchmarks.training_ours import new_ranker, read_split, train
 
-    split, rest = read_split(path, 0, steps * BATCH), read_split(path, -held_out)
+    split, rest = read_split(path, 0, steps * batch), read_split(path, -held_out)
     yield
     ranker, optimiser = new_ranker(split, vocabulary)
-    rate = train(ranker, optimiser, split, precision, warm, Replica())
+    rate = train(ranker, optimiser, split, precision, warm, Replica(), batch)
     yield
     ranker.eval()
     with torch.inference_mode():
@@ -150,7 +153,7 @@ def rankmill(path: str, vocabulary: int, steps: int, warm: int, held_out: int, p
     }
 
 
-def floor(path: str, vocabulary: int, steps: int, warm: int) -> Iterator[None]:
+def floor(path: str, vocabulary: int, steps: int, warm: int, batch: int) -> Iterator[None]:
     """Time the bare towers in bfloat16 and, apart, the bare gather, sum by row and row-wise update."""
     as_a_stage()
     import torch
@@ -176,7 +179,7 @@ def floor(path: str, vocabulary: int, steps: int, warm: int) -> Iterator[None]:
     offsets = torch.arange(FIELDS) * (vocabulary + 1)
     seconds = dict.fromkeys(PARTS, 0.0)
     for step in range(steps):
-        at = slice(step * BATCH, (step + 1) * BATCH)
+        at = slice(step * batch, (step + 1) * batch)
         start = time.perf_counter()
         places = ids[at] + offsets
         x = functional.embedding(places, weight)
@@ -196,7 +199,7 @@ def floor(path: str, vocabulary: int, steps: int, warm: int) -> Iterator[None]:
             seconds["bare towers"] += time.perf_counter() - between
     yield
     each = {part: spent / (steps - warm) * 1000 for part, spent in seconds.items()}
-    return {"rate": BATCH / sum(each.values()) * 1000} | each  # type: ignore[return-value]
+    return {"rate": batch / sum(each.values()) * 1000} | each  # type: ignore[return-value]
 
 
 BENCHMARK = Benchmark(

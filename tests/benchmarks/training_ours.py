@@ -15,7 +15,7 @@ from components.train.train_ranker.feed import Plan, batches
 from components.train.train_ranker.loop import Replica, take_step
 from components.train.train_ranker.optimiser import RankerOptimiser
 from features.declaration import Declaration, FieldSpec, RankerSchema
-from tests.benchmarks.training_world import BATCH, FIELDS, HIDDEN, WIDTH, read_rows
+from tests.benchmarks.training_world import FIELDS, HIDDEN, WIDTH, read_rows
 
 TABLE_RATE = 0.03
 
@@ -46,15 +46,21 @@ def new_ranker(split: EncodedSplit, vocabulary: int) -> tuple[RankerModule, Rank
 
 
 def train(
-    ranker: RankerModule, optimiser: RankerOptimiser, split: EncodedSplit, precision: str, warm: int, replica: Replica
+    ranker: RankerModule,
+    optimiser: RankerOptimiser,
+    split: EncodedSplit,
+    precision: str,
+    warm: int,
+    replica: Replica,
+    batch: int,
 ) -> float:
     """Take one pass over a split and return the samples per second of all workers after the first steps."""
     ranker.train()
-    plan = Plan(BATCH, 0, split.rows, replica.rank, replica.world, replica.device)
+    plan = Plan(batch, 0, split.rows, replica.rank, replica.world, replica.device)
     start = time.perf_counter()
     with batches(split, plan, epoch=1) as feed:
-        for batch in feed:
-            if batch.step == warm + 1:
+        for given in feed:
+            if given.step == warm + 1:
                 start = time.perf_counter()
-            take_step(ranker, optimiser, batch, precision, replica)
-    return (split.rows - warm * BATCH) / (time.perf_counter() - start)
+            take_step(ranker, optimiser, given, precision, replica)
+    return (split.rows - warm * batch) / (time.perf_counter() - start)

@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tests.benchmarks.training_world import BATCH, FIELDS, HIDDEN, WIDTH, area, read_rows
+from tests.benchmarks.training_world import FIELDS, HIDDEN, WIDTH, area, read_rows
 
 
-def torch_rechub(path: str, vocabulary: int, steps: int, warm: int, held_out: int) -> Iterator[None]:
+def torch_rechub(path: str, vocabulary: int, steps: int, warm: int, batch: int, held_out: int) -> Iterator[None]:
     """Train torch-rechub's ESMM; see `_train`."""
     import torch
     from torch_rechub.basic.features import SparseFeature
@@ -29,10 +29,10 @@ def torch_rechub(path: str, vocabulary: int, steps: int, warm: int, held_out: in
         answers = model({f"f{i}": ids[:, i] for i in range(FIELDS)})
         return answers[:, 1], answers[:, 2]
 
-    return _train(model, optimiser, predict, lambda: 0.0, path, steps, warm, held_out)
+    return _train(model, optimiser, predict, lambda: 0.0, path, steps, warm, batch, held_out)
 
 
-def deepctr_torch(path: str, vocabulary: int, steps: int, warm: int, held_out: int) -> Iterator[None]:
+def deepctr_torch(path: str, vocabulary: int, steps: int, warm: int, batch: int, held_out: int) -> Iterator[None]:
     """Train deepctr-torch's ESMM; see `_train`."""
     import torch
     from deepctr_torch.inputs import SparseFeat
@@ -47,7 +47,7 @@ def deepctr_torch(path: str, vocabulary: int, steps: int, warm: int, held_out: i
         answers = model(ids.float())
         return answers[:, 0], answers[:, 1]
 
-    return _train(model, optimiser, predict, model.get_regularization_loss, path, steps, warm, held_out)
+    return _train(model, optimiser, predict, model.get_regularization_loss, path, steps, warm, batch, held_out)
 
 
 def _train(
@@ -58,6 +58,7 @@ def _train(
     path: str,
     steps: int,
     warm: int,
+    batch: int,
     held_out: int,
 ) -> Iterator[None]:
     """Take `warm` steps, then time the others; the answer is samples/s and validation AUCs."""
@@ -69,7 +70,7 @@ def _train(
     yield
     for step in range(steps):
         start = time.perf_counter()
-        at = slice(step * BATCH, (step + 1) * BATCH)
+        at = slice(step * batch, (step + 1) * batch)
         clicked, converted = predict(ids[at])
         loss = binary_cross_entropy(clicked, click[at]) + binary_cross_entropy(converted, conversion[at]) + penalty()
         optimiser.zero_grad()
@@ -82,7 +83,7 @@ def _train(
     with torch.inference_mode():
         clicked, converted = predict(ids[last])
     return {  # type: ignore[return-value]  # tests.benchmarks.child reads what a generator returns
-        "rate": (steps - warm) * BATCH / seconds,
+        "rate": (steps - warm) * batch / seconds,
         "click": area(click[last].numpy(), clicked.numpy()),
         "conversion": area(conversion[last].numpy(), converted.numpy()),
     }

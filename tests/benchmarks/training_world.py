@@ -12,6 +12,7 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 FIELDS, WIDTH, BATCH, HIDDEN = 20, 16, 4096, (360, 200, 80)
+QUICK_BATCH = 64
 EXPONENT = 1.2
 
 

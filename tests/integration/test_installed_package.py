@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.scaffold.write import write_example
+from tests.homes import ready
 
 YAML = """
 name: counting
@@ -38,6 +39,14 @@ RANKER = """
     in: {dataset: dataset.training_set}
     with: {ranker: {name: tower_net, slope: 1.5, gamma: [1]}}
 """
+SEVERAL = """
+import json, sys
+from typer.testing import CliRunner
+from pipelines.cli.main import app
+results = [CliRunner().invoke(app, arguments) for arguments in json.loads(sys.argv[1])]
+print(json.dumps([[result.exit_code, result.stdout] for result in results]))
+"""
+"""Commands that change nothing, in one process: each of its own would load the same modules again."""
 Rankmill = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -63,15 +72,20 @@ def folder(tmp_path: Path, site: Path) -> Path:
 
 
 @pytest.fixture
-def rankmill(folder: Path) -> Rankmill:
-    """Run the command line where the packages are on the path."""
+def environ(folder: Path) -> dict[str, str]:
+    """Variables of a process that has the packages on its path."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "MLFLOW", "RANKMILL"))}
-    environ = kept | {
+    return kept | {
         "PYTHONPATH": str(folder / "site"),
         "RANKMILL_HOME": str(folder / "home"),
         "COLUMNS": "400",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
+
+
+@pytest.fixture
+def rankmill(folder: Path, environ: dict[str, str]) -> Rankmill:
+    """Run the command line where the packages are on the path."""
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [str(Path(sys.executable).with_name("rankmill")), *arguments]
@@ -80,16 +94,25 @@ def rankmill(folder: Path) -> Rankmill:
     return run
 
 
-def test_it_is_listed_and_described_with_its_package(rankmill: Rankmill) -> None:
-    listed = rankmill("components").stdout
+def test_it_is_listed_described_and_valid(folder: Path, environ: dict[str, str]) -> None:
+    commands = [
+        ["components"], ["components", "tally_rows"], ["schema"], ["components", "train_ranker"],
+        ["validate", "counting.yaml"],
+    ]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", SEVERAL, json.dumps(commands)],
+        cwd=folder, env=environ, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    codes, (listed, described, schema, trains, _) = zip(*json.loads(done.stdout.splitlines()[-1]), strict=True)
+    assert codes == (0,) * len(commands), done.stdout + done.stderr
     assert "tally_rows" in listed and "(package tally-rows 0.1.0)" in listed
     assert listed.count("(package") == 1, "ours carry no package"
-    assert "uses: tally_rows" in rankmill("components", "tally_rows").stdout
-    definitions = json.loads(rankmill("schema").stdout)["$defs"]
+    assert "uses: tally_rows" in described
+    definitions = json.loads(schema)["$defs"]
     assert "at_least" in definitions["tally_rows"]["properties"]
     ranker = json.dumps(definitions["train_ranker"]["properties"]["ranker"])
     assert "tower_net" in ranker and "What a unit passes on of a number below zero" in ranker
-    assert "ranker.slope" in rankmill("components", "train_ranker").stdout
+    assert "ranker.slope" in trains
 
 
 def test_a_wrong_block_of_it_is_found_where_it_stands(rankmill: Rankmill, folder: Path) -> None:
@@ -103,8 +126,10 @@ def test_a_wrong_block_of_it_is_found_where_it_stands(rankmill: Rankmill, folder
 
 
 @pytest.mark.engine
-def test_it_runs_is_cached_and_runs_again_when_its_package_changes(rankmill: Rankmill, folder: Path) -> None:
-    assert rankmill("validate", "counting.yaml").returncode == 0
+def test_it_runs_is_cached_and_runs_again_when_its_package_changes(
+    rankmill: Rankmill, folder: Path, engines: Path
+) -> None:
+    ready(folder / "home", engines)
     done = rankmill("run", "counting.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
     (count,) = (folder / "home" / "artifacts" / "tally_rows").glob("*/count/count.json")

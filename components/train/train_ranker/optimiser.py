@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
 
 from components.rankers.distributed import gathered, summed
 from components.rankers.embedding.sparse_gradient import TouchedRows, summed_by_row
@@ -38,11 +39,7 @@ class RankerOptimiser:
         for parameter in parameters:
             parameter.grad = self.flat[start : start + parameter.numel()].view_as(parameter)
             start += parameter.numel()
-        self.dense = (
-            torch.optim.Adam(parameters, lr=knobs.learning_rate, weight_decay=knobs.weight_decay, fused=True)
-            if parameters
-            else None
-        )
+        self.dense = _Adam(parameters, knobs.learning_rate, knobs.weight_decay)
 
     @property
     def loss(self) -> Tensor:
@@ -70,8 +67,7 @@ class RankerOptimiser:
         Raises:
             RetryableError: another worker is gone.
         """
-        if self.dense is not None:
-            self.dense.step()
+        self.dense.step()
         if self.rows is None or self.touched is None:
             return
         mine = self.touched.combined(self.width)
@@ -84,21 +80,55 @@ class RankerOptimiser:
     def state(self) -> dict[str, Tensor]:
         """Return everything that a later step depends on, by name; nothing before the first step of Adam."""
         tensors = {f"rows.{name}": value for name, value in (self.rows.state() if self.rows else {}).items()}
-        if self.dense is not None:
-            for i, moments in self.dense.state_dict()["state"].items():
-                tensors |= {f"dense.{i}.{name}": value for name, value in moments.items()}
+        for i, moments in enumerate(self.dense.state):
+            tensors |= {f"dense.{i}.{name}": value for name, value in moments.items()}
         return tensors
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Put back what `state` returned."""
         for name, kept in (self.rows.state() if self.rows else {}).items():
             kept.copy_(tensors[f"rows.{name}"])
-        if self.dense is None:
+        self.dense.load(
+            {name.removeprefix("dense."): value for name, value in tensors.items() if name.startswith("dense.")}
+        )
+
+
+class _Adam:
+    """Adam by PyTorch's function: its class loads PyTorch's compiler, a second or two, and nothing is compiled.
+
+    Args:
+        parameters: weights, whose gradients are tensors from the start.
+        rate: learning rate.
+        decay: weight decay.
+    """
+
+    def __init__(self, parameters: list[nn.Parameter], rate: float, decay: float) -> None:
+        self.parameters, self.rate, self.decay = parameters, rate, decay
+        self.state: list[dict[str, Tensor]] = []
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Change the weights."""
+        if not self.parameters:
             return
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in tensors.items():
-            kind, _, rest = name.partition(".")
-            if kind == "dense":
-                index, _, moment = rest.partition(".")
-                moments.setdefault(int(index), {})[moment] = value
-        self.dense.load_state_dict(self.dense.state_dict() | {"state": moments})
+        self.state = self.state or [
+            {
+                "step": torch.zeros((), device=p.device),
+                "exp_avg": torch.zeros_like(p),
+                "exp_avg_sq": torch.zeros_like(p),
+            }
+            for p in self.parameters
+        ]
+        steps, means, squares = ([kept[name] for kept in self.state] for name in ("step", "exp_avg", "exp_avg_sq"))
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        adam(
+            list(self.parameters), gradients, means, squares, [], steps, fused=True, amsgrad=False, beta1=0.9,
+            beta2=0.999, lr=self.rate, weight_decay=self.decay, eps=1e-8, maximize=False,
+        )  # fmt: skip
+
+    def load(self, kept: dict[str, Tensor]) -> None:
+        """Put back the state: values by ``number.name``; without any, the next step is the first."""
+        self.state = [
+            {name: kept[f"{i}.{name}"].to(p.device, copy=True) for name in ("step", "exp_avg", "exp_avg_sq")}
+            for i, p in enumerate(self.parameters if kept else ())
+        ]

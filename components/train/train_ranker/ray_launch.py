@@ -26,7 +26,8 @@ from components.train.train_ranker.job import Failure, TrainingJob
 from components.train.train_ranker.ray_access import close_to_others, show_token
 
 if TYPE_CHECKING:
-    from ray.train.torch import TorchConfig
+    from components.train.train_ranker.file_meeting import FileMeeting
+    from components.train.train_ranker.loop import Replica
 
 OBJECT_STORE_BYTES = 200 * 1024 * 1024
 """Rows are read from memory-mapped files, so Ray's object store carries next to nothing."""
@@ -105,7 +106,9 @@ def launch(job: TrainingJob) -> None:
     _set_access(job)
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+    from components.train.train_ranker.lone_cluster import LoneTrainer
 
     _connect(job, environment)
     log.info("Ray is up")
@@ -116,10 +119,10 @@ def launch(job: TrainingJob) -> None:
         on_gpu = _use_gpu(job, resources.get("GPU", 0), where)
         room = resources.get("GPU" if on_gpu else "CPU", 0)
         log.info("starting %d workers, each with one %s", job.config.workers_for(room), "GPU" if on_gpu else "CPU")
-        trainer = TorchTrainer(
+        trainer = (DataParallelTrainer if job.ray_address else LoneTrainer)(
             _worker,
             train_loop_config={"job": job.model_dump_json()},
-            torch_config=_meeting(job, "nccl" if on_gpu else "gloo"),
+            backend_config=_meeting(job, "nccl" if on_gpu else "gloo"),
             scaling_config=ScalingConfig(
                 num_workers=_group(job, room),
                 use_gpu=on_gpu,
@@ -146,7 +149,7 @@ def _set_access(job: TrainingJob) -> None:
     close_to_others(job.private)
 
 
-def _meeting(job: TrainingJob, backend: str) -> TorchConfig:
+def _meeting(job: TrainingJob, backend: str) -> FileMeeting:
     """Return how the workers find each other: through a file, because a server would be open to all."""
     from components.train.train_ranker.file_meeting import FileMeeting
 
@@ -160,25 +163,15 @@ def _group(job: TrainingJob, room: float) -> int | tuple[int, int]:
 
 
 def _launch_here(job: TrainingJob) -> None:
-    """Run the job's only worker in this process: Ray Train's local mode, `num_workers=0`.
-
-    A cluster for it would cost a dozen seconds of starting and stopping.
-    """
+    """Run the job's only worker in this process: Ray would cost seconds and have nobody to bring together."""
     import torch
-    from ray.train import RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
+
+    from components.train.train_ranker.loop import Replica
 
     on_gpu = _use_gpu(job, torch.cuda.device_count(), "this machine")
     log.info("starting one worker in this process, on the %s", "GPU" if on_gpu else "CPU")
-    trainer = TorchTrainer(
-        _worker,
-        # Ray Train looks for the device of a worker in the cluster, and there is none.
-        train_loop_config={"job": job.model_dump_json(), "device": "cuda" if on_gpu else "cpu"},
-        scaling_config=ScalingConfig(num_workers=0, use_gpu=on_gpu),
-        run_config=RunConfig(name=job.name, storage_path=str(job.directory / "ray")),
-    )
     try:
-        trainer.fit()
+        _learn(job, Replica(device=torch.device("cuda" if on_gpu else "cpu")), usable_cpus())
     except Exception:
         log.exception("training failed")
         if Failure.read(job.directory) is None:
@@ -189,6 +182,8 @@ def _launch_here(job: TrainingJob) -> None:
 def _connect(job: TrainingJob, environment: dict[str, str]) -> None:
     """Join the job's cluster, or start one on this machine that nobody else can see."""
     import ray
+
+    from components.train.train_ranker.lone_cluster import start
 
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
     if job.ray_address:
@@ -205,12 +200,9 @@ def _connect(job: TrainingJob, environment: dict[str, str]) -> None:
     for name, value in SMALL_CLUSTER.items():
         os.environ.setdefault(name, value)
     os.environ |= environment
-    ray.init(
-        address="local",
+    start(
         num_cpus=usable_cpus(),
-        include_dashboard=False,
         object_store_memory=OBJECT_STORE_BYTES,
-        _node_ip_address="127.0.0.1",
         _temp_dir=str(job.private / SESSIONS),
         **common,
     )
@@ -264,18 +256,25 @@ def _is_loss_of_worker(error: Exception) -> bool:
 def _worker(config: dict[str, str]) -> None:
     """Run the loop as one worker of the group."""
     import ray.train
-    import torch
     from ray.train.torch import get_device
 
-    from components.train.train_ranker.loop import Replica, train
+    from components.train.train_ranker.loop import Replica
 
-    job = TrainingJob.model_validate_json(config["job"])
     context = ray.train.get_context()
-    device = torch.device(config["device"]) if "device" in config else get_device()
-    torch.set_num_threads(max(1, usable_cpus() // context.get_local_world_size()))
-    keep_freed_memory()
+    replica = Replica(rank=context.get_world_rank(), world=context.get_world_size(), device=get_device())
+    threads = max(1, usable_cpus() // context.get_local_world_size())
     logging.basicConfig(level=logging.INFO)
-    replica = Replica(rank=context.get_world_rank(), world=context.get_world_size(), device=device)
+    _learn(TrainingJob.model_validate_json(config["job"]), replica, threads)
+
+
+def _learn(job: TrainingJob, replica: Replica, threads: int) -> None:
+    """Run the loop in this process, and leave in the job's directory why it failed."""
+    import torch
+
+    from components.train.train_ranker.loop import train
+
+    torch.set_num_threads(threads)
+    keep_freed_memory()
     log.info("worker %d of %d", replica.rank + 1, replica.world)
     try:
         if not job.dataset.is_dir():

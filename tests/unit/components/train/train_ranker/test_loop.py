@@ -125,6 +125,8 @@ torch.set_num_threads(1)
 dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
 train(job, Replica(rank=rank, world=2))
 dist.destroy_process_group()
+dear = {"torch._dynamo", "pandas", "ray"} & set(sys.modules)
+assert not dear, f"{dear} take seconds to load, and nothing here needs them"
 """
 
 
