@@ -17,13 +17,20 @@ from components.train.train_ranker.config import Checkpoints, Config, Tables
 from components.train.train_ranker.job import TrainingJob, read_progress
 from components.train.train_ranker.loop import Replica, train
 from tests.registered import OPTIONS
+from tests.worlds import write_training_set
 
-STEPS = 5
-"""Steps between checkpoints."""
+BATCH, STEPS = 64, 5
+"""Rows of a batch, and steps between checkpoints."""
 
 
 class Interrupted(Exception):
     """Stands for whatever ends a process: nothing of the loop runs after it."""
+
+
+@pytest.fixture(scope="module")
+def training_set_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training set of fifteen batches: three times `STEPS`."""
+    return write_training_set(tmp_path_factory.mktemp("training_set"), rows=1200)
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +46,7 @@ def job_of(dataset: Path, directory: Path, **config: Any) -> TrainingJob:
         hidden=(16, 8) if "hidden" in OPTIONS[name] else None,
         dropout=0.3 if "dropout" in OPTIONS[name] else None,
     )
-    settings = {"epochs": 3, "patience": 3, "batch_size": 128, "checkpoints": Checkpoints(steps=STEPS)} | config
+    settings = {"epochs": 3, "patience": 3, "batch_size": BATCH, "checkpoints": Checkpoints(steps=STEPS)} | config
     return TrainingJob(name="test", dataset=dataset, directory=directory, config=Config(ranker=ranker, **settings))
 
 
@@ -74,10 +81,10 @@ def same(left: tuple[dict[str, torch.Tensor], list[Any]], right: tuple[dict[str,
 def test_it_ends_with_the_same_bits(
     name: str, optimiser: Any, tmp_path: Path, training_set_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = {"name": name, "tables": Tables(optimiser=optimiser), "epochs": 2, "batch_size": 256}
+    config = {"name": name, "tables": Tables(optimiser=optimiser), "epochs": 2}
     whole, parts = (job_of(training_set_dir, tmp_path / folder, **config) for folder in ("whole", "parts"))
     train(whole, Replica())
-    per_epoch = -(-read_rows(training_set_dir) // 256)
+    per_epoch = -(-read_rows(training_set_dir) // BATCH)
     for steps in (1, per_epoch - 2, per_epoch + 1):  # before any checkpoint, within an epoch, in the next one
         interrupted(parts, monkeypatch, steps)
     train(parts, Replica())
