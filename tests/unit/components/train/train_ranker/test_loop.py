@@ -120,43 +120,45 @@ import torch, torch.distributed as dist
 from components.train.train_ranker.job import TrainingJob
 from components.train.train_ranker.loop import train
 from components.train.train_ranker.loop import Replica
-job, rank, meeting = TrainingJob.model_validate_json(Path(sys.argv[1]).read_text()), int(sys.argv[2]), sys.argv[3]
+meeting, rank, files = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
 torch.set_num_threads(1)
 dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
-train(job, Replica(rank=rank, world=2))
+for file in files:
+    train(TrainingJob.model_validate_json(Path(file).read_text()), Replica(rank=rank, world=2))
 dist.destroy_process_group()
 dear = {"torch._dynamo", "pandas", "ray"} & set(sys.modules)
 assert not dear, f"{dear} take seconds to load, and nothing here needs them"
 """
 
 
-@pytest.mark.parametrize(
-    ("name", "rows"),
-    [("esmm", 600), ("esmm", 257), ("adaptdhm", 257)],
-    ids=["one batch", "last batch smaller than the workers", "the same with sums inside the ranker"],
-)
-def test_two_workers_make_the_model_of_one(
-    name: str, rows: int, tmp_path: Path, fit: Fit, altered: Callable[..., Path]
-) -> None:
+def test_two_workers_make_the_model_of_one(tmp_path: Path, fit: Fit, altered: Callable[..., Path]) -> None:
     """A real gloo group of two processes; 257 rows in batches of 256 leave one worker without a row."""
-    ranker = RankerConfig.of(name=name, embedding_width=8, hidden=(16, 8))
-    dataset = altered(lambda split: first(split, rows), "train")
-    batch_size = 1024 if rows == 600 else 256
-    one, one_history = fit(dataset=dataset, ranker=ranker, epochs=1, batch_size=batch_size, learning_rate=0.01)
-    job = job_of(dataset, tmp_path / "two", ranker=ranker, epochs=1, batch_size=batch_size, learning_rate=0.01)
-    path = job.write()
-    workers = [
-        subprocess.Popen([sys.executable, "-c", TWO_WORKERS, str(path), str(rank), str(tmp_path / "meet")], cwd=ROOT)
-        for rank in (0, 1)
-    ]
+    cases: dict[str, tuple[str, int]] = {
+        "one batch": ("esmm", 600),
+        "last batch smaller than the workers": ("esmm", 257),
+        "the same with sums inside the ranker": ("adaptdhm", 257),
+    }
+    alone, jobs = {}, {}
+    for case, (name, rows) in cases.items():
+        config: dict[str, Any] = {
+            "ranker": RankerConfig.of(name=name, embedding_width=8, hidden=(16, 8)),
+            "epochs": 1, "batch_size": 1024 if rows == 600 else 256, "learning_rate": 0.01,
+        }  # fmt: skip
+        dataset = altered(lambda split, rows=rows: first(split, rows), "train")
+        alone[case] = fit(dataset=dataset, **config)
+        jobs[case] = job_of(dataset, tmp_path / case, **config)
+    command = [sys.executable, "-c", TWO_WORKERS, str(tmp_path / "meet")]
+    files = [str(job.write()) for job in jobs.values()]
+    workers = [subprocess.Popen([*command, str(rank), *files], cwd=ROOT) for rank in (0, 1)]
     assert [worker.wait(120) for worker in workers] == [0, 0]
-    two = load_file(str(job.directory / "weights.safetensors"))
-    [progress] = read_progress(job.directory)
-    assert one.keys() == two.keys()
-    for name, values in one.items():
-        torch.testing.assert_close(two[name], values, atol=1e-5, rtol=0, msg=name)
-    assert progress.report.train_loss == pytest.approx(one_history[0].train_loss, abs=1e-5)
-    assert progress.report.metrics == pytest.approx(one_history[0].metrics, abs=1e-4)
+    for case, (one, one_history) in alone.items():
+        two = load_file(str(jobs[case].directory / "weights.safetensors"))
+        [progress] = read_progress(jobs[case].directory)
+        assert one.keys() == two.keys(), case
+        for name, values in one.items():
+            torch.testing.assert_close(two[name], values, atol=1e-5, rtol=0, msg=f"{case}: {name}")
+        assert progress.report.train_loss == pytest.approx(one_history[0].train_loss, abs=1e-5), case
+        assert progress.report.metrics == pytest.approx(one_history[0].metrics, abs=1e-4), case
 
 
 def test_each_epoch_shows_the_routing_of_a_ranker_that_routes(fit: Fit) -> None:

@@ -22,11 +22,13 @@ WORKER = """
 import sys
 from datetime import timedelta
 import torch.distributed as group
-method, rank = sys.argv[1], int(sys.argv[2])
-group.init_process_group("gloo", init_method=method, rank=rank, world_size=2, timeout=timedelta(seconds=60))
-group.barrier()
-print("met", flush=True)
-sys.stdin.read()
+rank = int(sys.argv[1])
+for method in sys.argv[2:]:
+    group.init_process_group("gloo", init_method=method, rank=rank, world_size=2, timeout=timedelta(seconds=60))
+    group.barrier()
+    print("met", flush=True)
+    sys.stdin.readline()
+    group.destroy_process_group()
 """
 
 
@@ -45,25 +47,28 @@ def test_only_the_user_may_enter_the_meeting(tmp_path: Path, cluster: str | None
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("by", ["file", "server"])
-def test_a_file_opens_no_port_to_everybody_as_pytorchs_server_does(tmp_path: Path, by: str) -> None:
+def test_a_file_opens_no_port_to_everybody_as_pytorchs_server_does(tmp_path: Path) -> None:
     """The server listens everywhere, whatever address it is given; once that changes, the file is not needed."""
-    port = free_port()
-    method = (tmp_path / "meeting").as_uri() if by == "file" else f"tcp://127.0.0.1:{port}"
+    methods = {"file": (tmp_path / "meeting").as_uri(), "server": f"tcp://127.0.0.1:{free_port()}"}
     variables = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "TORCH_CPP_LOG_LEVEL": "ERROR"}
     workers = [
         subprocess.Popen(
-            [sys.executable, "-c", WORKER, method, str(rank)], env=variables, stdin=subprocess.PIPE,
+            [sys.executable, "-c", WORKER, str(rank), *methods.values()], env=variables, stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, text=True,
         )
         for rank in range(2)
     ]  # fmt: skip
     try:
-        assert [worker.stdout.readline() for worker in workers if worker.stdout] == ["met\n"] * 2
-        time.sleep(0.2)
-        sockets = [one for worker in workers for one in psutil.Process(worker.pid).net_connections("inet")]
-        listening = {ipaddress.ip_address(one.laddr.ip) for one in sockets if one.status == psutil.CONN_LISTEN}
-        assert any(not address.is_loopback for address in listening) == (by == "server"), listening
+        for by in methods:
+            assert [worker.stdout.readline() for worker in workers if worker.stdout] == ["met\n"] * 2
+            time.sleep(0.2)
+            sockets = [one for worker in workers for one in psutil.Process(worker.pid).net_connections("inet")]
+            listening = {ipaddress.ip_address(one.laddr.ip) for one in sockets if one.status == psutil.CONN_LISTEN}
+            assert any(not address.is_loopback for address in listening) == (by == "server"), (by, listening)
+            for worker in workers:
+                assert worker.stdin is not None
+                worker.stdin.write("\n")
+                worker.stdin.flush()
     finally:
         for worker in workers:
             worker.communicate("", timeout=30)
