@@ -96,12 +96,12 @@ def validate(
     """
     from pipelines.language.check import load_plan
     from pipelines.language.load import hidden_files, pipeline_file, pipeline_files
-    from pipelines.language.profile import active_profile, load_profile, profile_file, profile_files
+    from pipelines.language.profile import active_profile, profile_files
     from pipelines.language.schedule import without_news
 
     failed: list[RankmillError] = []
     names = pipelines or [str(path) for _, path in sorted(pipeline_files().items())] + [*map(str, hidden_files())]
-    place = load_profile(profile_file(profile)) if profile else active_profile()
+    place = active_profile(profile)
     for name in names:
         try:
             plan = load_plan(pipeline_file(name), place)

@@ -69,14 +69,14 @@ def graph(
     """Draw a pipeline: which stage reads what from which."""
     from pipelines.language.check import load_plan
     from pipelines.language.load import pipeline_file
-    from pipelines.language.profile import active_profile, load_profile, profile_file
+    from pipelines.language.profile import active_profile
     from pipelines.show import render
 
     if of_run and (html is None or cache):
         raise BadInputError("--run marks what was, so it goes with --html and without --cache")
     if cache or of_run:
         use(profile)
-    place = load_profile(profile_file(profile)) if profile else active_profile()
+    place = active_profile(profile)
     plain = load_plan(pipeline_file(pipeline), place)
     drawn = _predicted(pipeline, None, None, None, None) if cache else plain
     if html is not None:

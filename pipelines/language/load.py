@@ -125,15 +125,15 @@ def hidden_files() -> tuple[Path, ...]:
     return tuple(sorted([*taken, *own.glob("*.yml")]))
 
 
-def pipeline_files() -> dict[str, Path]:
-    """Return every pipeline file by name; one of this tree hides an own one of the same name.
+def pipeline_files(below: str = "") -> dict[str, Path]:
+    """Return every pipeline file, or those of a folder below, by name; one of this tree hides an own one of its name.
 
     Raises:
         BadInputError: see `own_folder`.
     """
     own = own_folder()
     folders = [*([own] if own else []), PIPELINES]
-    return {path.stem: path for folder in folders for path in folder.glob("*.yaml")}
+    return {path.stem: path for folder in folders for path in sorted((folder / below).glob("*.yaml"))}
 
 
 def pipeline_names() -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from typing import Any
 from components.platform.errors import BadInputError, MissingError, did_you_mean
 from features.ground.yaml_text import KeyPath
 from pipelines.language.hiding import PASSWORD, remember, without_passwords
-from pipelines.language.load import PIPELINES, Document, names_file, own_folder, read, shown
+from pipelines.language.load import Document, names_file, pipeline_files, read, shown
 from pipelines.language.problems import Finding, PipelineError, Problem
 from pipelines.language.profile_spec import PATHS, PLACES, REFERENCE, SECRETS, VARIABLES, ProfileSpec
 from pipelines.language.rules.draft import Draft, judge
@@ -52,9 +52,7 @@ class Profile(Draft[ProfileSpec]):
 
 def profile_files() -> dict[str, Path]:
     """Return every profile file by name; one of this tree hides an own one of the same name."""
-    own = own_folder()
-    folders = [*([own] if own else []), PIPELINES]
-    return {path.stem: path for folder in folders for path in sorted((folder / FOLDER).glob("*.yaml"))}
+    return pipeline_files(FOLDER)
 
 
 def profile_file(name: str) -> Path:
@@ -88,14 +86,14 @@ def load_profile(path: Path) -> Profile:
     return profile
 
 
-def active_profile(environ: Mapping[str, str] | None = None) -> Profile | None:
-    """Return the profile in use, or None.
+def active_profile(name: str | None = None) -> Profile | None:
+    """Return the profile that is asked for, else the one in use, or None.
 
     Raises:
-        MissingError: ``RANKMILL_PROFILE`` names none.
+        MissingError: there is none of that name, or of the one in ``RANKMILL_PROFILE``.
         PipelineError: its file is wrong.
     """
-    name = (os.environ if environ is None else environ).get(ACTIVE)
+    name = name or os.environ.get(ACTIVE)
     return load_profile(profile_file(name)) if name else None
 
 
