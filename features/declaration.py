@@ -62,6 +62,15 @@ class Window(Frozen):
         return f"[{self.start:%Y-%m-%dT%H:%M:%SZ}, {self.end:%Y-%m-%dT%H:%M:%SZ}){known}"
 
 
+class Position(Frozen):
+    """The place of a row in what was shown: a ranker learns what it does, and answers as if every row stood in one."""
+
+    column: Name
+    """Column of the place, a whole number."""
+    served: int = 1
+    """Place that every answer is for; training must have seen it."""
+
+
 class Declaration(Frozen):
     """The roles columns play in a table of impressions."""
 
@@ -80,6 +89,8 @@ class Declaration(Frozen):
     """Column of the business domain (scenario, placement, age band), or None."""
     request: Name | None = Field(None, exclude_if=lambda column: column is None)
     """Column that is equal for rows that one user was shown together (a request, slate or session), or None."""
+    position: Position | None = Field(None, exclude_if=lambda place: place is None)
+    """Where a row stood in what was shown, or None."""
 
 
 def conditional_name(deep: str, shallow: str) -> str:

@@ -14,6 +14,7 @@ from features.ground.errors import BadInputError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from features.declaration import Declaration
     from features.encode import Encoder
 
 Codes = np.ndarray[Any, np.dtype[np.int64]]
@@ -37,6 +38,20 @@ def checked(table: pa.Table, needed: Sequence[str], time: str, model: str) -> pa
     if time in needed:
         rows = rows.set_column(rows.column_names.index(time), time, _moments(rows[time], time))
     return rows
+
+
+def placed(table: pa.Table, declaration: Declaration) -> pa.Table:
+    """Return rows as if each stood in the place that a model answers for, whatever they say; as they are without one.
+
+    Nobody knows the place of a row that is still to be ranked, and a place of the past would speak for the item.
+    """
+    if (position := declaration.position) is None:
+        return table
+    import pyarrow as pa
+
+    column = pa.array(np.full(table.num_rows, position.served, dtype=np.int64))
+    others = table.drop_columns([position.column]) if position.column in table.column_names else table
+    return others.append_column(position.column, column)
 
 
 def check_names(table: pa.Table) -> None:

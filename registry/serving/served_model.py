@@ -19,7 +19,7 @@ from features.encode import Encoder
 from features.ground.errors import BadInputError, MissingError
 from registry.serving.calibration import Calibration, read_calibration
 from registry.serving.contract import ModelContract, axes_of, sequence_axes
-from registry.serving.incoming import ELSEWHERE, checked, domain_codes, domain_column
+from registry.serving.incoming import ELSEWHERE, checked, domain_codes, domain_column, placed
 from registry.serving.session import Provider, open_session, provider_name
 from registry.serving.value import ValueTable
 
@@ -120,8 +120,13 @@ class ServedModel:
             )
 
     def rows(self, table: pa.Table) -> pa.Table:
-        """Return the columns that the encoder reads, checked as `registry.serving.incoming.checked` says."""
-        return checked(table, self.encoder.columns, self.contract.schema_.declaration.time, self.called)
+        """Return the columns that the encoder reads, checked, each row in the place that the model answers for.
+
+        Raises:
+            BadInputError: as `registry.serving.incoming.checked` says.
+        """
+        declaration = self.contract.schema_.declaration
+        return checked(placed(table, declaration), self.encoder.columns, declaration.time, self.called)
 
     @property
     def value(self) -> ValueTable:

@@ -232,6 +232,21 @@ def test_a_request_stays_whole_and_is_of_one_user(bench: Bench, built: Any) -> N
         bench.dataset(events, features, request="age_band")
 
 
+def test_every_answer_is_for_one_place(bench: Bench) -> None:
+    shown = make_events().with_columns(place=pl.col("item_id") % 4 + 1)
+    events = bench.publish(shown)
+    features = bench.features(events)
+    folder = bench.folder(bench.dataset(events, features, position={"column": "place"}).outputs["training_set"])
+    schema = read_schema(folder)
+    places = {name: np.unique(read_encoded(folder, name, schema).features["place"]).tolist() for name in SPLITS}
+    assert places == {"train": [2, 3, 4, 5], "validation": [2], "test": [2]}  # of the vocabulary 1, 2, 3, 4
+    assert len(set(read_raw(folder, "test")["place"].to_pylist())) > 1
+    with pytest.raises(BadInputError, match=r"position.served is 9, and no training row stood there \(places 1 to 4\)"):
+        bench.dataset(events, features, position={"column": "place", "served": 9})
+    with pytest.raises(BadInputError, match="position 'age_band' is String: publish it as int64"):
+        bench.dataset(events, features, position={"column": "age_band"})
+
+
 def test_weights_lie_beside_the_labels_and_are_no_feature(bench: Bench, built: Any) -> None:
     shown = make_events().with_columns(chance=pl.when(pl.col("age_band") == "under_25").then(0.5).otherwise(0.001))
     events = bench.publish(shown)

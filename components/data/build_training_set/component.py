@@ -15,7 +15,13 @@ import pyarrow.parquet as pq
 
 from components.data.build_training_set.config import Config, Inputs, Outputs, SplitPart, SplitReport
 from components.data.build_training_set.cut import cut_notes
-from components.data.build_training_set.rows import join_features, joined_names, missing_shares, read_impressions
+from components.data.build_training_set.rows import (
+    check_place,
+    join_features,
+    joined_names,
+    missing_shares,
+    read_impressions,
+)
 from components.data.build_training_set.split import request_ends, split_rows, trained_until
 from components.data.build_training_set.unknown import unknown_notes, unknown_shares
 from components.data.build_training_set.weigh import row_weights, weight_notes, with_weights
@@ -28,6 +34,7 @@ from features.definitions import Definitions
 from features.encode import Encoder
 from features.services.own_definitions import definitions_of
 from features.services.service import ServiceSnapshot, describe
+from registry.serving.incoming import placed
 
 
 def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
@@ -46,6 +53,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     times = impressions[config.declaration().time]
     ends = request_ends(impressions, config.declaration().time, config.request)
     parts = split_rows(ends, config.split, impressions[config.request] if config.request else None)
+    check_place(impressions, config, parts["train"])
     weights = row_weights(impressions, config, parts)
     splits = {name: with_weights(table.take(pa.array(rows)), weights, rows) for name, rows in parts.items()}
     rates = base_rates(splits["train"], config.feedback)
@@ -108,6 +116,7 @@ def ranker_features(table: pa.Table, config: Config, snapshot: ServiceSnapshot) 
     joined = joined_names(config, snapshot)
     dtypes = {feature.name: feature.dtype for feature in snapshot.features if feature.name in joined}
     roles = [config.user, config.item, *([config.domain] if config.domain else []), *config.context]
+    roles += [config.position.column] if config.position else []
     dtypes |= {name: _dtype(name, table.schema.field(name).type) for name in roles}
     for name in config.drop:
         if name not in dtypes:
@@ -204,7 +213,7 @@ def _write(
             values = part.column(declaration.domain).cast(pa.string())
             domain = pc.fill_null(pc.index_in(values, value_set=known), -1).to_numpy().astype(np.int64)
         split = EncodedSplit(
-            features=encoder.encode(part),
+            features=encoder.encode(part if name == "train" else placed(part, declaration)),
             labels={label: part.column(label).to_numpy().astype(np.float32) for label in declaration.feedback},
             domain=domain,
             user=pc.index_in(part.column(declaration.user), value_set=users).to_numpy().astype(np.int64),

@@ -14,7 +14,7 @@ from components.platform.contract import ComponentConfig, ComponentSpec, Ports
 from components.platform.errors import did_you_mean
 from components.platform.paths import DefinitionsFile
 from components.rankers.tasks import tasks_of
-from features.declaration import Declaration, FieldEncoding, Frozen, Name, Window
+from features.declaration import Declaration, FieldEncoding, Frozen, Name, Position, Window
 
 Where = tuple[str | int, ...]
 ROW = "row_id"
@@ -106,6 +106,10 @@ class Config(ComponentConfig):
     request: Name | None = None
     """Column that is equal for rows that one user was shown together: a request, slate or session. Splits keep it
     whole, and evaluation orders within it. No feature of the ranker."""
+    position: Position | None = None
+    """Column of the row's place in what was shown, a feature of the ranker: training reads what was, validation, test
+    and every answer the one place that is `served`. For a place that should be asked about, as a policy does, use
+    `context`."""
     context: tuple[Name, ...] = ()
     """More columns of the impression known at request time, used as features (`event_timestamp` too)."""
     carry: tuple[Name, ...] = ()
@@ -149,6 +153,7 @@ class Config(ComponentConfig):
             item=self.item,
             domain=self.domain,
             request=self.request,
+            position=self.position,
         )
 
 
@@ -226,6 +231,8 @@ def _named(config: Config) -> Iterator[tuple[Where, str]]:
     for role in ("domain", "request"):
         if (name := getattr(config, role)) is not None:
             yield (role,), name
+    if config.position is not None:
+        yield ("position", "column"), config.position.column
     for key in ("feedback", "context", "carry"):
         for position, name in enumerate(getattr(config, key)):
             yield (key, position), name
@@ -284,7 +291,7 @@ def _features(config: Config, features: Columns) -> Iterator[Fault]:
     for position, name in enumerate(config.include):
         if name not in offered:
             yield Fault(("include", position), f"the service has no feature {name!r}{did_you_mean(name, offered)}")
-    roles = {config.user, config.item, *config.context, *((config.domain,) if config.domain else ())}
+    roles = {name for where, name in _named(config) if where[:1] not in (("feedback",), ("carry",), ("request",), ())}
     seen = {*_joined(config, features), *roles}
     for position, name in enumerate(config.drop):
         if name not in seen:

@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from components.data.build_training_set.config import ROW, Config
 from components.platform.errors import BadInputError, ContractViolationError, MissingError, did_you_mean, no_columns
@@ -30,6 +32,7 @@ def read_impressions(path: Path, config: Config) -> pl.DataFrame:
     """
     declaration = config.declaration()
     roles = [config.user, config.item, declaration.time, *filter(None, (config.domain, config.request))]
+    roles += [config.position.column] if config.position else []
     weighing = [weight.source for weight in config.weights.values()]
     wanted = list(dict.fromkeys([*roles, *config.context, *config.carry, *config.feedback, *weighing]))
     found = pl.scan_parquet(path).collect_schema()
@@ -69,6 +72,25 @@ def check_requests(frame: pl.DataFrame, declaration: Declaration) -> None:
             f"{len(mixed)} requests in {declaration.request!r} hold rows of several users "
             f"({', '.join(map(repr, mixed.head(5).to_list()))}): a request is what one user was shown together; "
             "name another column in request"
+        )
+
+
+def check_place(frame: pl.DataFrame, config: Config, train: NDArray[np.int64]) -> None:
+    """Check that the place which every answer is for is a whole number that some training row stood in.
+
+    Raises:
+        BadInputError: it is not, so that nothing would be learned about it.
+    """
+    if config.position is None:
+        return
+    column, served = config.position.column, config.position.served
+    if not frame[column].dtype.is_integer():
+        raise BadInputError(f"position {column!r} is {frame[column].dtype}: publish it as int64")
+    places = frame[column].gather(train).unique().sort()
+    if served not in places:
+        raise BadInputError(
+            f"position.served is {served}, and no training row stood there (places {places[0]} to {places[-1]}): name "
+            "one that was shown"
         )
 
 

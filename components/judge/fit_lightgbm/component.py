@@ -36,6 +36,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     from components.rankers.tasks import tasks_of
     from registry.evaluation import ALL
     from registry.metrics import auc
+    from registry.serving.incoming import placed
 
     dataset = context.local(inputs.dataset)
     declaration = read_schema(dataset).declaration
@@ -44,7 +45,8 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         if table.num_rows == 0:
             raise BadInputError(f"stage {context.stage!r}: the {split} split has no rows: widen its window or share")
     encoder = read_encoder(dataset)
-    columns = columns_of(encoder, tables)
+    asked = {split: table if split == "train" else placed(table, declaration) for split, table in tables.items()}
+    columns = columns_of(encoder, asked)
     context.progress(f"{len(columns.names)} columns, {len(columns.categories)} of them categories")
 
     rows = {split: judged(table, declaration) for split, table in tables.items()}

@@ -18,6 +18,7 @@ from components.train.continue_ranker.config import LAST_SEEN, TableGrowth
 from components.train.continue_ranker.likeness import domain_tables
 from components.train.continue_ranker.vocabulary import Known, grow, seen_in
 from features.encode import Encoder
+from registry.serving.incoming import placed
 
 TABLES = "tables.json"
 _COUNTS = TypeAdapter(tuple[TableGrowth, ...])
@@ -57,7 +58,8 @@ def _write(dataset: Path, before: Path | None, to: Path, forget_after_days: int 
     shutil.copy(dataset / "report.json", to / "report.json")
     for name in SPLITS:
         encoded = read_encoded(dataset, name, read_schema(dataset))
-        features = grown.encoder.encode(read_raw(dataset, name))
+        raw = read_raw(dataset, name)
+        features = grown.encoder.encode(raw if name == "train" else placed(raw, schema.declaration))
         write_encoded(to / "encoded" / f"{name}.arrow", replace(encoded, features=features, pages=None))
     (to / "schema.json").write_text(schema.model_dump_json(indent=2), encoding="utf-8")
     (to / "encoder.json").write_text(grown.encoder.model_dump_json(indent=2), encoding="utf-8")

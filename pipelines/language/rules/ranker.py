@@ -54,6 +54,7 @@ class Training:
     def inputs(self) -> set[str]:
         """Columns of the impression that the ranker reads; the features of the service are more."""
         named = {self.roles.user, self.roles.item, *self.roles.context}
+        named |= {self.roles.position.column} if self.roles.position else set()
         return (named | {self.roles.domain} if self.roles.domain else named) - {*self.roles.drop}
 
     @property
@@ -182,6 +183,8 @@ def names_mean_one_thing(draft: PipelineDraft) -> Iterator[Finding]:
             where: KeyPath = ("feedback",)
             for role in ("user", "item", "domain"):
                 where = (role,) if getattr(roles, role) == name else where
+            if roles.position is not None and roles.position.column == name:
+                where = ("position", "column")
             if name in roles.feedback:
                 where = ("feedback", roles.feedback.index(name))
             elif name in roles.context:
