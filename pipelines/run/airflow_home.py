@@ -77,7 +77,6 @@ def environment(
         "AIRFLOW__API__BASE_URL": address,
         "AIRFLOW__API_AUTH__JWT_SECRET": secret(settings.airflow_home / "jwt_secret"),
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
-        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "5",
         "AIRFLOW__LOGGING__NAMESPACE_LEVELS": _CHATTER,
         _DATABASE: sqlite(settings.airflow_home / "airflow.db"),
         "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 2)),

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.homes import ready
+
 ROOT = Path(__file__).resolve().parents[2]
 TUTORIAL = ROOT / "docs" / "tutorial.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -45,9 +47,10 @@ def script(text: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def test_every_step_of_the_tutorial_works(tmp_path: Path) -> None:
+def test_every_step_of_the_tutorial_works(tmp_path: Path, engines: Path) -> None:
     home = tmp_path / "shop"
     home.mkdir()
+    ready(tmp_path / "home", engines)
     (home / "parse_dags.py").write_text(PARSE)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "MLFLOW", "RANKMILL"))}
     env = kept | {

@@ -1,7 +1,7 @@
 """What does Airflow answer about pipelines? Their DAGs go the way of its DAG processor, then its API is asked.
 
-Run as a program of its own, since Airflow reads its environment when it is imported: the arguments are an empty folder
-and pipeline files, the answer on stdout is one JSON object, see `Answers`.
+Run as a program of its own, since Airflow reads its environment when it is imported: the arguments are a folder
+with an empty database of Airflow and pipeline files, the answer on stdout is one JSON object, see `Answers`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def answers(folder: Path, files: list[Path]) -> dict[str, Any]:
 
 
 def prepare(folder: Path, files: list[Path]) -> dict[str, str]:
-    """Make an Airflow in an empty folder that knows the DAGs of these files; return its import errors by name."""
+    """Let the Airflow whose empty database lies in a folder know the DAGs of files; return import errors by name."""
     dags = folder / "dags"
     dags.mkdir()
     for path in files:
@@ -49,11 +49,6 @@ def prepare(folder: Path, files: list[Path]) -> dict[str, str]:
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{folder}/airflow.db",
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
     }
-    from airflow.utils.db import initdb
-    from airflow.utils.session import create_session
-
-    with create_session() as session:
-        initdb(session=session)
     return _store(dags)
 
 

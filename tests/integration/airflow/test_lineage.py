@@ -174,9 +174,13 @@ def test_a_server_that_does_not_answer_fails_no_stage(tmp_path: Path, engines: P
     assert done.returncode == 0, done.stdout
 
 
-def test_it_is_off_unless_somebody_configures_it() -> None:
-    code = "from airflow.providers.openlineage.conf import is_disabled as off; print(off())"
+def test_it_is_off_unless_somebody_configures_it(tmp_path: Path) -> None:
+    code = (
+        "import importlib, os; from airflow.providers.openlineage import conf; print(conf.is_disabled())\n"
+        "os.environ['OPENLINEAGE_URL'] = 'http://127.0.0.1:1'; print(importlib.reload(conf).is_disabled())"
+    )
     kept = {name: value for name, value in os.environ.items() if "OPENLINEAGE" not in name}
-    for more, answer in (({}, "True"), ({"OPENLINEAGE_URL": "http://127.0.0.1:1"}, "False")):
-        done = subprocess.run([sys.executable, "-c", code], env=kept | more, capture_output=True, text=True, check=True)
-        assert done.stdout.split()[-1] == answer
+    env = kept | {"AIRFLOW_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[-2:] == ["True", "False"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,11 +25,13 @@ FILES = [*sorted(PIPELINES.glob("*.yaml")), *sorted((GOLDEN / "accepted").glob("
 REFUSED = GOLDEN / "errors" / "group_not_convex.yaml"
 
 
-def say(program: str, *arguments: Path) -> Any:
-    """Return what a program of this folder says, asked in a process of its own."""
+def say(program: str, folder: Path, engines: Path, *files: Path) -> Any:
+    """Return what a program of this folder says about pipeline files, in a process and with an Airflow of its own."""
+    (empty,) = (engines / "airflow").glob("template-*.db")
+    shutil.copyfile(empty, folder / "airflow.db")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "RANKMILL"))}
     done = subprocess.run(
-        [sys.executable, "-m", f"tests.integration.airflow.{program}", *arguments],
+        [sys.executable, "-m", f"tests.integration.airflow.{program}", folder, *files],
         env=kept | {"PYTHONPATH": str(ROOT)},
         cwd=ROOT,
         capture_output=True,
@@ -40,9 +43,9 @@ def say(program: str, *arguments: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def airflow(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def airflow(tmp_path_factory: pytest.TempPathFactory, engines: Path) -> dict[str, Any]:
     """What Airflow says about all files, asked once."""
-    answers: dict[str, Any] = say("pages", tmp_path_factory.mktemp("pages"), *FILES, REFUSED)
+    answers: dict[str, Any] = say("pages", tmp_path_factory.mktemp("pages"), engines, *FILES, REFUSED)
     return answers
 
 
@@ -114,7 +117,7 @@ def test_the_dag_says_what_the_file_says(airflow: dict[str, Any], path: Path) ->
     }
 
 
-def test_what_comes_while_a_run_is_active_starts_one_that_sees_it_all(tmp_path: Path) -> None:
+def test_what_comes_while_a_run_is_active_starts_one_that_sees_it_all(tmp_path: Path, engines: Path) -> None:
     """Airflow lists only the oldest event with the second run, which begins after the last: see the documentation."""
     home = tmp_path / "airflow"
     home.mkdir()
@@ -122,4 +125,4 @@ def test_what_comes_while_a_run_is_active_starts_one_that_sees_it_all(tmp_path: 
     shortest = (GOLDEN / "accepted" / "shortest.yaml").read_text()
     file.write_text(f"schedule: {{assets: [shortest.i.events]}}\n{shortest.replace('name: shortest', 'name: waits')}")
     (tmp_path / "shortest.yaml").write_text(shortest)
-    assert say("waiting", home, file) == [[[1], 1], [[2], 4]]
+    assert say("waiting", home, engines, file) == [[[1], 1], [[2], 4]]

@@ -1,7 +1,7 @@
 """What does Airflow's scheduler make of events that come while a run is active? One consumer, four events.
 
-Run as a program of its own, since Airflow reads its environment when it is imported: the arguments are an empty folder
-and the consumer's pipeline file; the last line of stdout is JSON, see `runs`.
+Run as a program of its own, since Airflow reads its environment when it is imported: the arguments are a folder
+with an empty database of Airflow and the consumer's pipeline file; the last line of stdout is JSON, see `runs`.
 """
 
 from __future__ import annotations

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import jsonschema
 import pytest
 
 from components.platform.errors import BadInputError, MissingError
-from components.platform.settings import ROOT, Settings
+from components.platform.settings import Settings
 from pipelines.language import hiding
 from pipelines.language.check import load_plan
 from pipelines.language.load import pipeline_path, read
@@ -24,6 +22,7 @@ from pipelines.language.profile import ACTIVE, load_profile, profile_file, profi
 from pipelines.language.profile_spec import SECRETS as SECRET_KEYS
 from pipelines.language.profile_spec import VARIABLES
 from pipelines.show.reference.schema import PROFILE_SCHEMA_FILE, schema_texts
+from tests.commands import rankmill
 from tests.golden_files import agreed, marked_places
 
 FOLDER = Path(__file__).resolve().parents[3] / "golden" / "profiles"
@@ -200,10 +199,7 @@ def test_no_command_shows_a_secret(arguments: tuple[str, ...], place: str, tmp_p
         "RANKMILL_TRACEBACK": "1", ACTIVE: place,
     }  # fmt: skip
     words = [place if word == "PLACE" else word for word in arguments]
-    code = "from pipelines.cli.main import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, *words], cwd=ROOT, env=environ, capture_output=True, text=True, check=False
-    )
+    done = rankmill(*words, env=environ)
     said = done.stdout + done.stderr
     assert said and "hunter2" not in said and "s3cr3t-key" not in said
     if arguments == ("doctor",):

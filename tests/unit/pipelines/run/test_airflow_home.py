@@ -38,6 +38,7 @@ def test_defaults_bind_to_loopback_and_take_the_shipped_dags(tmp_path: Path) -> 
     assert env["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] == "http://127.0.0.1:8123/execution/"
     assert env["AIRFLOW__CORE__DAGS_FOLDER"] == str(ROOT / "dags")
     assert env[DATABASE] == f"sqlite:///{tmp_path}/airflow/airflow.db"
+    assert "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL" not in env, "every file each 5 s keeps a core busy"
     assert env["AIRFLOW__USAGE_DATA_COLLECTION__ENABLED"] == "False"
     assert env["PATH"].split(os.pathsep) == [str(Path(sys.executable).parent), "/usr/bin"]
     assert env["PYTHONPATH"] == str(ROOT)
