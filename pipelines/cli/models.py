@@ -123,7 +123,7 @@ def history(
     ] = None,
 ) -> None:
     """Show what happened to a model: who made which version champion, when and why."""
-    from pipelines.cli.plan import parse_moment
+    from pipelines.language.params import parse_moment
     from registry.champion.ledger import champion_at
 
     promotions = _promotions()

@@ -62,7 +62,8 @@ def graph(
         Path | None, typer.Option("--html", help="Write a page with the stages level by level to this file.")
     ] = None,
     of_run: Annotated[
-        str | None, typer.Option("--run", help="With --html: mark what this run did; its id or a part of it.")
+        str | None,
+        typer.Option("--run", help="With --html: mark what this run did; the day it is for, its id or a part of that."),
     ] = None,
     profile: Profile = None,
 ) -> None:
@@ -102,7 +103,7 @@ def run(
     from components.platform.settings import Settings, quiet_engines
     from pipelines.language.check import load_plan
     from pipelines.language.load import pipeline_file
-    from pipelines.language.params import parse_params
+    from pipelines.language.params import parse_moment, parse_params
     from pipelines.language.plan import Selection
     from pipelines.language.profile import active_profile
     from pipelines.record.runs import read_run
@@ -122,23 +123,10 @@ def run(
     raise typer.Exit(outcome.exit_code)
 
 
-def parse_moment(text: str) -> datetime:
-    """Return the time that ``--at`` names; without an offset it is UTC.
-
-    Raises:
-        BadInputError: it is no time.
-    """
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise BadInputError(f"--at is {text!r}: give a time such as 2026-01-31 or 2026-01-31T02:00:00Z") from None
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
 def _predicted(pipeline: str, param: list[str] | None, from_: str | None, only: str | None, at: str | None) -> Plan:
     from pipelines.language.check import load_plan
     from pipelines.language.load import pipeline_file
-    from pipelines.language.params import parse_params
+    from pipelines.language.params import parse_moment, parse_params
     from pipelines.language.plan import Selection, select
     from pipelines.language.profile import active_profile
     from pipelines.run.predict import predict

@@ -23,11 +23,17 @@ def runs(
         str | None, typer.Argument(help="Name of a pipeline; all when left out.", metavar="PIPELINE")
     ] = None,
     most: Annotated[int, typer.Option("--most", "-n", min=1, help="Newest runs to show.")] = 20,
+    at: Annotated[
+        str | None, typer.Option("--at", help="Only runs for this day or time (UTC), as `rankmill run --at` takes it.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    pin: Annotated[str | None, typer.Option(help="Keep what this run made from `rankmill gc`; part of its id.")] = None,
+    pin: Annotated[
+        str | None,
+        typer.Option(help="Keep what this run made from `rankmill gc`; the day it is for, or a part of its id."),
+    ] = None,
     unpin: Annotated[str | None, typer.Option(help="Keep it no longer.")] = None,
     report: Annotated[
-        str | None, typer.Option(help="Write this run's page anew and say where it lies; part of its id.")
+        str | None, typer.Option(help="Write this run's page anew and say where it lies; its day, or a part of its id.")
     ] = None,
 ) -> None:
     """List recent runs: state, stages, how long they took, what came out."""
@@ -54,11 +60,11 @@ def runs(
         run = records.find_run(settings, pipeline, report)
         typer.echo(write_report(run, plan_of(run), settings))
         return
-    found = records.recorded_runs(settings, pipeline)[:most]
+    found = [run for run in records.recorded_runs(settings, pipeline) if at is None or records.is_for(run, at)][:most]
     if as_json:
         typer.echo(json.dumps([run_json(run) for run in found], indent=2, ensure_ascii=False))
     elif not found:
-        typer.echo(f"nothing has run yet below {settings.runs}")
+        typer.echo(f"no run is for {at}" if at else f"nothing has run yet below {settings.runs}")
     else:
         show(runs_table(found))
         if (page := next((run.report for run in found if run.report), None)) is not None:
@@ -116,11 +122,13 @@ def gc(
 
 def runs_table(found: Sequence[RecordedRun]) -> Table:
     """Return one row per run."""
+    from datetime import UTC
+
     from rich.table import Column
     from rich.text import Text
 
     table = frameless(
-        *(Column(heading, no_wrap=True) for heading in ("pipeline", "started (UTC)", "state", "stages")),
+        *(Column(heading, no_wrap=True) for heading in ("pipeline", "for", "started (UTC)", "state", "stages")),
         Column("took", justify="right", no_wrap=True),
         Column("result", overflow="fold"),
     )
@@ -128,6 +136,7 @@ def runs_table(found: Sequence[RecordedRun]) -> Table:
         cached = sum(result.cached for result in run.results)
         table.add_row(
             run.start.pipeline,
+            f"{run.start.moment.astimezone(UTC):%Y-%m-%d}",
             f"{run.start.started_at:%Y-%m-%d %H:%M:%S}",
             Text(run.state + (" (pinned)" if run.pinned else ""), _COLOURS.get(run.state, "")),
             f"{len(run.results)} of {len(run.start.stages)}" + (f", {cached} cached" if cached else ""),

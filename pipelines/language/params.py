@@ -20,6 +20,19 @@ REFERENCE = re.compile(r"\$\{params\.([a-z][a-z0-9_]*)\}")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
+def parse_moment(text: str) -> datetime:
+    """Return the time that ``--at`` names; without an offset it is UTC.
+
+    Raises:
+        BadInputError: it is no time.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadInputError(f"--at is {text!r}: give a time such as 2026-01-31 or 2026-01-31T02:00:00Z") from None
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
 def texts(value: Any, where: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
     """Yield every text inside a value with its path below it."""
     if isinstance(value, str):

@@ -18,12 +18,13 @@ from typing import Any, Literal, TypeVar
 import psutil
 from pydantic import AwareDatetime, BaseModel, Field, ValidationError
 
-from components.platform.errors import MissingError, did_you_mean
+from components.platform.errors import BadInputError, MissingError, did_you_mean
 from components.platform.execute import StageResult, run_folder
 from components.platform.settings import Settings
 from features.declaration import Frozen
 from features.ground.files import write_durably
 from pipelines.language.hiding import hidden
+from pipelines.language.params import parse_moment
 from pipelines.language.plan import Plan
 
 START, END, PINNED, REPORT = "run.json", "end.json", "pinned", "report.html"
@@ -31,6 +32,8 @@ FAILED = ".failed.json"
 State = Literal["running", "success", "failed", "stopped", "killed", "unfinished"]
 """`killed`: its process is gone without a word; `unfinished`: a scheduled run, and nothing was heard for a day."""
 _SILENT = timedelta(days=1)
+_LISTED = 5
+"""Runs that a sentence lists."""
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -232,18 +235,42 @@ def read_run(folder: Path) -> RecordedRun | None:
     return RecordedRun(start, folder, results, state, seconds, told, pinned, failures, again)
 
 
-def find_run(settings: Settings, pipeline: str, run_id: str) -> RecordedRun:
-    """Return a run by its id, or by the only one whose id holds `run_id`.
+def is_for(run: RecordedRun, at: str) -> bool:
+    """Return whether a run is for a time, or some time of a day, UTC, written as `rankmill run --at` takes it.
 
     Raises:
-        MissingError: there is none, or more than one.
+        BadInputError: it is no time.
+    """
+    asked, moment = parse_moment(at), run.start.moment.astimezone(UTC)
+    return moment.date() == asked.date() if "T" not in at and " " not in at else moment == asked
+
+
+def find_run(settings: Settings, pipeline: str, named: str) -> RecordedRun:
+    """Return a run by its id, or the only one whose id holds what is named, or which is for that day or time.
+
+    Raises:
+        MissingError: there is none, or more than one; the message lists the newest of them.
     """
     runs = recorded_runs(settings, pipeline)
-    found = [run for run in runs if run.start.run_id == run_id] or [run for run in runs if run_id in run.start.run_id]
-    if len(found) != 1:
-        state = "no run" if not found else f"{len(found)} runs"
-        raise MissingError(f"{pipeline} has {state} with {run_id!r} in their id: `rankmill runs {pipeline}` lists them")
+    found = [run for run in runs if run.start.run_id == named] or [run for run in runs if _is_named(run, named)]
+    if not found:
+        raise MissingError(f"{pipeline} has no run for {named!r} or with it in its id: see `rankmill runs {pipeline}`")
+    if len(found) > 1:
+        listed = ", ".join(
+            f"{run.start.run_id} ({run.state}, for {run.start.moment:%Y-%m-%d})" for run in found[:_LISTED]
+        )
+        more = f" and {len(found) - _LISTED} older" if len(found) > _LISTED else ""
+        raise MissingError(
+            f"{pipeline} has {len(found)} runs for {named!r} or with it in their id: name {listed}{more}"
+        )
     return found[0]
+
+
+def _is_named(run: RecordedRun, named: str) -> bool:
+    try:
+        return named in run.start.run_id or is_for(run, named)
+    except BadInputError:  # no time, so only a part of an id
+        return False
 
 
 def pin(run: RecordedRun, *, keep: bool) -> None:

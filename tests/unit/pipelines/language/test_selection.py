@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.platform.errors import BadInputError, MissingError
-from pipelines.cli.plan import parse_moment
+from pipelines.language.params import parse_moment
 from pipelines.language.plan import ALL, Plan, Selection, select
 from pipelines.run.run import command_to_continue
 from tests.example_component import COUNT

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -31,8 +31,10 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     return Settings.at(tmp_path)
 
 
-def scheduled(settings: Settings, run_id: str = "scheduled__1", pipeline: str = "toy") -> RunStart:
-    start = RunStart(pipeline=pipeline, run_id=run_id, moment=MOMENT, started_at=datetime.now(UTC), stages=STAGES)
+def scheduled(
+    settings: Settings, run_id: str = "scheduled__1", pipeline: str = "toy", moment: datetime = MOMENT
+) -> RunStart:
+    start = RunStart(pipeline=pipeline, run_id=run_id, moment=moment, started_at=datetime.now(UTC), stages=STAGES)
     runs.write_start(settings, start)
     return start
 
@@ -123,3 +125,26 @@ def test_a_run_is_pinned_by_a_part_of_its_id(settings: Settings) -> None:
         find_run(settings, "toy", "run")
     pin(find_run(settings, "toy", "run1"), keep=False)
     assert not any(run.pinned for run in recorded_runs(settings))
+
+
+def test_a_run_is_found_by_the_day_or_time_that_it_is_for(settings: Settings) -> None:
+    for day in (1, 2):
+        scheduled(settings, f"manual__2026-05-0{day}", moment=MOMENT.replace(day=day))
+    late = datetime(2026, 3, 2, 23, 30, tzinfo=timezone(timedelta(hours=-1)))  # in UTC it is the next day
+    scheduled(settings, "manual__2026-03-01", moment=late)
+    assert find_run(settings, "toy", "2026-03-02").start.run_id == "manual__2026-05-02"
+    assert find_run(settings, "toy", "2026-03-03").start.run_id == "manual__2026-03-01"
+    assert find_run(settings, "toy", "2026-03-02T02:00").start.run_id == "manual__2026-05-02"
+    assert find_run(settings, "toy", "manual__2026-03-01").start.moment == late
+    with pytest.raises(MissingError, match=r"2 runs .*manual__2026-0.-01 \(.*, manual__2026-0.-01 \(") as both:
+        find_run(settings, "toy", "2026-03-01")
+    assert str(both.value).count("for 2026-03-0") == 2 and "\n" not in str(both.value)
+    for absent in ("2026-03-01T03:00", "yesterday"):
+        with pytest.raises(MissingError, match="no run for"):
+            find_run(settings, "toy", absent)
+    told = CliRunner().invoke(cli.app, ["runs", "toy", "--at", "2026-03-02", "--json"]).output
+    assert [run["run_id"] for run in json.loads(told)] == ["manual__2026-05-02"]
+    assert "no run is for 2026-03-09" in CliRunner().invoke(cli.app, ["runs", "--at", "2026-03-09"]).output
+    assert isinstance(CliRunner().invoke(cli.app, ["runs", "--at", "soon"]).exception, BadInputError)
+    assert CliRunner().invoke(cli.app, ["runs", "toy", "--pin", "2026-03-02"]).exit_code == 0
+    assert [run.start.run_id for run in recorded_runs(settings) if run.pinned] == ["manual__2026-05-02"]
