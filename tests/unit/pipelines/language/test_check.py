@@ -9,6 +9,7 @@ import json
 import pkgutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,9 @@ def check(text: str, name: str = "movielens_daily") -> tuple[Plan | None, tuple[
     return examine(parse(text.encode("utf-8", "surrogatepass"), PIPELINES / f"{name}.yaml"))
 
 
+@cache
 def tree(name: str) -> Any:
+    """Return what a shipped pipeline says; read-only."""
     return read(pipeline_path(name)).value
 
 
@@ -73,13 +76,19 @@ def language_keys(document: Document) -> list[tuple[str | int, ...]]:
     )
 
 
+@cache
+def keys_of(name: str) -> tuple[Document, list[tuple[str | int, ...]]]:
+    document = parse(TEXTS[name].encode(), pipeline_path(name))
+    return document, language_keys(document)
+
+
 @pytest.mark.parametrize("name", NAMES)
 @given(data=st.data())
 @settings(max_examples=60, deadline=None)
 def test_a_misspelt_key_is_told_at_its_place(name: str, data: st.DataObject) -> None:
     text = TEXTS[name]
-    document = parse(text.encode(), pipeline_path(name))
-    where = data.draw(st.sampled_from(language_keys(document)))
+    document, keys = keys_of(name)
+    where = data.draw(st.sampled_from(keys))
     span = document.keys[where]
     lines = text.split("\n")
     line = lines[span.line - 1]
