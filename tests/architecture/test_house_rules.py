@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -23,11 +24,17 @@ PICKLERS = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "sh
 CLOCKS = {"monotonic", "perf_counter", "process_time", "perf_counter_ns", "monotonic_ns", "thread_time"}
 
 
+@cache
+def parsed(source: str) -> ast.Module:
+    """Return the tree of a source, which several rules read."""
+    return ast.parse(source)
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_a_file_is_small_and_opens_with_what_it_answers(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert text.count("\n") <= 600, "split it: one idea per file"
-    docstring = ast.get_docstring(ast.parse(text))
+    docstring = ast.get_docstring(parsed(text))
     assert docstring
     if path.name != "__init__.py" and "dags" not in path.parts:
         assert "?" in docstring.partition("\n\n")[0], "the first paragraph says which question the file answers"
@@ -58,7 +65,7 @@ def test_nobody_else_provides_our_packages() -> None:
 def pickles_in(source: str) -> list[str]:
     """Return what in a source can read or write a pickle: weights are safetensors, tables are Arrow."""
     found = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         found += [name for name in modules if name.partition(".")[0] in PICKLERS]
@@ -106,7 +113,7 @@ def times_asserted_in(source: str) -> list[int]:
     """Return the lines that assert how long something took; a `deadline` in a waiting loop is none."""
     return [
         node.lineno
-        for node in ast.walk(ast.parse(source))
+        for node in ast.walk(parsed(source))
         if isinstance(node, ast.Assert)
         and any(isinstance(part, ast.Attribute | ast.Name) and _called(part) in CLOCKS for part in ast.walk(node.test))
         and not any(isinstance(part, ast.Name) and part.id == "deadline" for part in ast.walk(node.test))
@@ -136,7 +143,7 @@ def test_the_layers_hold() -> None:
 def test_only_the_compiler_imports_airflow() -> None:
     importers = []
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             if any(name.partition(".")[0] == "airflow" for name in names):
@@ -152,7 +159,7 @@ def test_the_served_answer_is_composed_in_one_place() -> None:
     """Whoever takes a single step elsewhere can leave another one out."""
     found = set()
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
                 found |= (
                     {(path.relative_to(ROOT).as_posix(), _called(node.func))} if _called(node.func) in STEPS else set()
@@ -167,7 +174,7 @@ def test_mlflow_has_one_door() -> None:
     """One way to turn its errors into sentences, to wait for it and to keep its secrets: `registry.versions`."""
     importers = set()
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             if any(name.partition(".")[0] == "mlflow" for name in names):
