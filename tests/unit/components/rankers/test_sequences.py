@@ -330,7 +330,7 @@ def log_loss(p: Tensor, truth: Tensor) -> float:
     return -float((truth * p.log() + (1 - truth) * (1 - p).log()).mean())
 
 
-def excess(sequence: str, kind: str, steps: int = 300) -> float:
+def excess(sequence: str, kind: str, steps: int = 150) -> float:
     """Log-loss above the best possible after a short training."""
     schema = RankerSchema(declaration=Declaration(feedback=("like",)), fields=WORLD_FIELDS, base_rates={"like": 0.5})
     torch.manual_seed(0)
