@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -11,23 +10,18 @@ from pathlib import Path
 import pytest
 
 from components.platform.settings import Settings
-from features.ground.files import locked
+from tests.once import once
 
 
 def prepared(scratch: pytest.TempPathFactory) -> Path:
     """Return the home that the test run prepared, made by whichever of its processes asks first."""
-    base = scratch.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    home = shared / "prepared-home"
-    with locked(shared / "prepared-home.lock"):
-        if not home.exists():
-            from pipelines.run.airflow_home import initialise
 
-            made = shared / "preparing-home"
-            shutil.rmtree(made, ignore_errors=True)
-            initialise(Settings.at(made))
-            made.rename(home)
-    return home
+    def make(made: Path) -> None:
+        from pipelines.run.airflow_home import initialise
+
+        initialise(Settings.at(made))
+
+    return once(scratch, "home", make)
 
 
 def ready(home: Path, source: Path) -> Settings:

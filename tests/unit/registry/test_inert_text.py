@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,12 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Callable[[str], 
     }
 
 
+@pytest.fixture(scope="module")
+def usual(html: dict[str, Callable[[str], str]]) -> dict[str, list[tuple[str, ...]]]:
+    """Tags of each page with a harmless word."""
+    return {name: Outline(build(WORD)).tags for name, build in html.items()}
+
+
 PAGES_OF_NAMES = {"components/memory/refresh_error_memory/page.py", "components/memory/study_error_memory/page.py"}
 """Pages whose texts are names of tasks and models, which hold lower-case letters only."""
 DOCUMENT = "components/pages/document.py"
@@ -210,10 +217,12 @@ def _hostile(test: Callable[..., None]) -> Callable[..., None]:
 
 
 @_hostile
-def test_no_page_gets_a_tag_or_an_address_from_a_text(html: dict[str, Callable[[str], str]], text: str) -> None:
+def test_no_page_gets_a_tag_or_an_address_from_a_text(
+    html: dict[str, Callable[[str], str]], usual: dict[str, list[tuple[str, ...]]], text: str
+) -> None:
     for name, build in html.items():
-        usual, page = Outline(build(WORD)), Outline(build(text))
-        assert page.tags == usual.tags, name
+        page = Outline(build(text))
+        assert page.tags == usual[name], name
         assert all(address.startswith(("data:image/png;base64,", "file:///")) for address in page.addresses), name
 
 
@@ -275,6 +284,7 @@ def _templates() -> list[Path]:
     ]
 
 
+@cache
 def _modules() -> list[tuple[str, ast.Module]]:
     rooms = ("components", "features", "pipelines", "registry")
     files = [path for room in rooms for path in sorted((ROOT / room).rglob("*.py"))]
@@ -345,10 +355,11 @@ def _task(text: str, folder: Path) -> str:
     return stage_doc(plan, replace(plan.stages[-1], line=2))
 
 
-@_hostile
-def test_no_markdown_gets_markup_from_a_text(
-    good_model: Path, tmp_path_factory: pytest.TempPathFactory, text: str
-) -> None:
+@pytest.fixture(scope="module")
+def markdown(
+    good_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[Callable[[str], str], list[str]]]:
+    """Each builder with what is no word on its page of a harmless one."""
     folder = tmp_path_factory.mktemp("yaml")
     builders: dict[str, Callable[[str], str]] = {
         "registry/versions/card.py": lambda text: _card(text, good_model),
@@ -357,8 +368,15 @@ def test_no_markdown_gets_markup_from_a_text(
         "pipelines/show/dag_doc.py dag": lambda text: dag_doc(_plan(text)),
         "pipelines/show/dag_doc.py stage": lambda text: _task(text, folder),
     }
-    for name, build in builders.items():
-        assert structure(build(text)) == structure(build(WORD)), name
+    return {name: (build, structure(build(WORD))) for name, build in builders.items()}
+
+
+@_hostile
+def test_no_markdown_gets_markup_from_a_text(
+    markdown: dict[str, tuple[Callable[[str], str], list[str]]], text: str
+) -> None:
+    for name, (build, harmless) in markdown.items():
+        assert structure(build(text)) == harmless, name
 
 
 def test_every_builder_of_markdown_is_tried() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,15 +31,10 @@ from tests.exports import write_model
 STREAM = ("recent_items", "recent_likes", "recent_times")
 
 
-def served(directory: Path, dataset: Path, name: str, steps: int, seed: int) -> ServedModel:
-    write_model(directory, dataset, name, steps, seed)
-    return ServedModel.open(directory, "cpu")
-
-
 @pytest.fixture(scope="module")
-def linear(training_set_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> ServedModel:
+def linear(model_of: Callable[[str], Path]) -> ServedModel:
     """A logistic regression: what a group adds to the logit is known."""
-    return served(tmp_path_factory.mktemp("lr"), training_set_dir, "lr", steps=60, seed=0)
+    return ServedModel.open(model_of("lr"), "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -134,9 +130,9 @@ def test_what_a_model_ignores_has_no_effect_and_is_no_reason(linear: ServedModel
 
 @pytest.mark.parametrize("name", ["lr", "fintrec"])
 def test_taking_events_away_is_deleting_them_from_the_raw_rows(
-    name: str, training_set_dir: Path, tmp_path: Path, rows: pa.Table
+    name: str, model_of: Callable[[str], Path], rows: pa.Table
 ) -> None:
-    model = served(tmp_path / name, training_set_dir, name, steps=20, seed=1)
+    model = ServedModel.open(model_of(name), "cpu")
     schema = model.contract.schema_
     groups = split_stream(groups_of(schema), schema, model.encoder, "recent_likes")
     assert [g.name for g in groups][:3] == [
@@ -246,7 +242,8 @@ def test_two_seeds_agree_on_what_matters(
     linear: ServedModel, rows: pa.Table, training_set_dir: Path, tmp_path: Path
 ) -> None:
     """The truth has user, item and age band; both seeds must put the vector and the events behind the item."""
-    again = served(tmp_path / "lr", training_set_dir, "lr", steps=60, seed=9)
+    write_model(tmp_path / "lr", training_set_dir, "lr", steps=60, seed=9)
+    again = ServedModel.open(tmp_path / "lr", "cpu")
     groups = groups_of(linear.contract.schema_)
     first, second = (importance(effects_of(model, rows, "like", groups)) for model in (linear, again))
     assert (stability(first, second) or 0) >= 0.8

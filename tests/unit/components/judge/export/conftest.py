@@ -12,9 +12,10 @@ import pytest
 from torch import nn
 
 from components.data.training_set import EncodedSplit, read_encoded, read_schema
+from components.rankers.tasks import tasks_of
 from components.train.ranker_files import load_ranker
 from features.declaration import RankerSchema
-from tests.exports import write_model
+from registry.serving.contract import ModelContract
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,9 @@ class Exported:
 
 
 @pytest.fixture(scope="session")
-def exporter(training_set_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Exported]:
+def exporter(training_set_dir: Path, model_of: Callable[[str], Path]) -> Callable[[str], Exported]:
     """Trains and exports each kind of ranker once."""
-    return cache(lambda name: _export(name, training_set_dir, tmp_path_factory.mktemp(name)))
+    return cache(lambda name: _export(name, training_set_dir, model_of(name)))
 
 
 @pytest.fixture(scope="session", params=["esmm", "gnolr", "lr"])
@@ -57,15 +58,15 @@ def copy(esmm: Exported, tmp_path: Path) -> Path:
 
 
 def _export(name: str, dataset: Path, directory: Path) -> Exported:
-    contract = write_model(directory, dataset, name, steps=30)
     schema = read_schema(directory)
     feedback = len(schema.declaration.feedback)
     inputs = sum(field.kind != "elapsed" for field in schema.fields)
-    assert contract.hidden == {"esmm": 32, "gnolr": 2 * 32 * feedback, "lr": inputs * feedback}[name]
+    hidden = ModelContract.model_validate_json((directory / "contract.json").read_bytes()).hidden
+    assert hidden == {"esmm": 32, "gnolr": 2 * 32 * feedback, "lr": inputs * feedback}.get(name, hidden)
     return Exported(
         directory=directory,
         ranker=load_ranker(directory),
         schema=schema,
-        tasks=contract.tasks,
+        tasks=tuple(task.name for task in tasks_of(schema.declaration)),
         test=read_encoded(dataset, "test", schema),
     )
