@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +40,7 @@ WHOLE = ("adaptdhm", "autoint", "dcnv2", "fintrec", "gnolr", "lr", "star")
 """Rankers that cannot be divided."""
 DIVIDED: list[dict[str, Any]] = [{"name": name} for name in sorted(RANKERS) if name not in WHOLE] + [
     {"name": "esmm", "sequence": "tin"},
-    {"name": "mmoe", "sequence": "transformer", "interaction": "mlp"},
+    {"name": "mmoe", "sequence": "transformer", "interaction": "mlp", "layers": 1},
     {"name": "ple", "sequence": "din", "embedding": "hashed", "buckets": 50},
 ]
 """Between them every part that can be divided: exports take seconds, so not every pair."""
@@ -55,13 +58,26 @@ def _ranker(block: dict[str, Any], schema: RankerSchema) -> RankerModule:
     return ranker
 
 
+@pytest.fixture(scope="module")
+def graph_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[RankerModule, Path]]:
+    """Give a ranker, by its block as JSON, and the graph of its request."""
+
+    def made(block: str) -> tuple[RankerModule, Path]:
+        schema, path = example_schema("like", "love"), tmp_path_factory.mktemp("graph") / REQUEST
+        ranker, once = _ranker(json.loads(block), schema), request_fields(schema, ())
+        export_graph(RequestRanker(ranker, schema, once), schema, TASKS, path, once)
+        return ranker, path
+
+    return cache(made)
+
+
 @pytest.mark.parametrize("block", DIVIDED, ids=lambda block: "-".join(str(v) for v in block.values()))
-def test_it_answers_as_rows_do(block: dict[str, Any], tmp_path: Path) -> None:
+def test_it_answers_as_rows_do(block: dict[str, Any], graph_of: Callable[[str], tuple[RankerModule, Path]]) -> None:
     schema = example_schema("like", "love")
-    ranker, once = _ranker(block, schema), request_fields(schema, ())
+    once = request_fields(schema, ())
     assert once == ("recent_items", "recent_likes", "recent_times", "taste", "user_id")
-    export_graph(RequestRanker(ranker, schema, once), schema, TASKS, tmp_path / REQUEST, once)
-    session = open_session(tmp_path / REQUEST, "cpu")
+    ranker, path = graph_of(json.dumps(block))
+    session = open_session(path, "cpu")
     shapes = {x.name: x.shape for x in session.get_inputs()}
     assert (shapes["user_id"], shapes["taste"], shapes["item_id"]) == ([1], [1, 3], ["batch"])
     rows = {name: values.numpy() for name, values in example_batch(300).items()}
@@ -108,11 +124,9 @@ def test_the_share_of_a_request_is_computed_for_one_row() -> None:
     assert seen == {"layer": (1, 20), "history": (1, 0)}
 
 
-def test_the_graph_holds_each_weight_once(tmp_path: Path) -> None:
-    schema = example_schema("like", "love")
-    ranker, once = _ranker({"name": "esmm"}, schema), request_fields(schema, ())
-    export_graph(RequestRanker(ranker, schema, once), schema, TASKS, tmp_path / REQUEST, once)
-    held = sum(int(np.prod(x.dims)) for x in onnx.load(str(tmp_path / REQUEST)).graph.initializer)
+def test_the_graph_holds_each_weight_once(graph_of: Callable[[str], tuple[RankerModule, Path]]) -> None:
+    ranker, path = graph_of(json.dumps({"name": "esmm"}))
+    held = sum(int(np.prod(x.dims)) for x in onnx.load(str(path)).graph.initializer)
     assert held <= sum(p.numel() for p in ranker.parameters()) + 100  # and some constants
 
 
