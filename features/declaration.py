@@ -62,6 +62,11 @@ class Window(Frozen):
         return f"[{self.start:%Y-%m-%dT%H:%M:%SZ}, {self.end:%Y-%m-%dT%H:%M:%SZ}){known}"
 
 
+JudgeBy = Literal["auc", "gauc", "log_loss", "request_auc", "mrr", "ndcg"]
+"""Metrics that may say which of two rankers is better; those of requests need `Declaration.request`."""
+OF_REQUESTS: tuple[JudgeBy, ...] = ("request_auc", "mrr", "ndcg")
+
+
 class Position(Frozen):
     """The place of a row in what was shown: a ranker learns what it does, and answers as if every row stood in one."""
 
@@ -91,6 +96,8 @@ class Declaration(Frozen):
     """Column that is equal for rows that one user was shown together (a request, slate or session), or None."""
     position: Position | None = Field(None, exclude_if=lambda place: place is None)
     """Where a row stood in what was shown, or None."""
+    judge_by: JudgeBy = Field("auc", exclude_if=lambda metric: metric == "auc")
+    """Metric, mean over the feedback, by which training keeps an epoch and the gate compares two rankers."""
 
 
 def conditional_name(deep: str, shallow: str) -> str:

@@ -21,6 +21,8 @@ DOMAIN = "__domain"
 """Column of the domain's code: its index in `RankerSchema.domains`, −1 for an unseen one, 0 without domains."""
 USER = "__user"
 """Column of a code that is equal for rows of the same user, within the training set."""
+REQUEST = "__request"
+"""Column of a code that is equal for rows of the same request, within the split, where rows have requests."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class EncodedSplit:
     """int64 ``[rows]`` codes."""
     weights: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict)
     """By feedback that has one: float32 ``[rows]``, how much a row counts in its loss."""
+    request: np.ndarray[Any, Any] | None = None
+    """int64 ``[rows]`` codes; None where rows have no requests."""
     pages: mmap.mmap | None = None
 
     def let_go(self) -> None:
@@ -85,6 +89,8 @@ def write_encoded(path: Path, split: EncodedSplit) -> None:
     columns |= {weight_name(name): pa.array(values) for name, values in sorted(split.weights.items())}
     columns[DOMAIN] = pa.array(np.asarray(split.domain, dtype=np.int64))
     columns[USER] = pa.array(np.asarray(split.user, dtype=np.int64))
+    if split.request is not None:
+        columns[REQUEST] = pa.array(np.asarray(split.request, dtype=np.int64))
     table = pa.table(columns).combine_chunks()
     path.parent.mkdir(parents=True, exist_ok=True)
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
@@ -115,5 +121,6 @@ def read_encoded(directory: Path, split: SplitName, schema: RankerSchema) -> Enc
         domain=column(DOMAIN),
         user=column(USER),
         weights={name: column(weight_name(name)) for name in schema.weighted},
+        request=column(REQUEST) if schema.declaration.request else None,
         pages=pages,
     )

@@ -14,12 +14,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from features.declaration import conditional_name
+from features.declaration import JudgeBy, conditional_name
 from features.ground.errors import BadInputError
-from registry.evaluation import ALL, Interval
+from registry.evaluation import ALL, Interval, Metric
 from registry.gate.policy import GatePolicy
 from registry.gate.verdict import Judgement, Verdict
-from registry.metrics import auc, log_loss, pcoc, stable_paired_bootstrap
+from registry.metrics import Requests, auc, log_loss, pcoc, stable_paired_bootstrap, value_of
 
 Array = NDArray[Any]
 Outcome = Literal["passed", "refused", "not judged"]
@@ -51,6 +51,10 @@ class PairedPredictions:
     """``[rows]``, equal for rows of the same user."""
     domain: Array
     """``[rows]`` domain values as strings."""
+    request: Array | None = None
+    """``[rows]``, equal for rows of the same request; None where rows have none."""
+    judge_by: JudgeBy = "auc"
+    """Metric by which the challenger's training set says that rankers are judged."""
 
     @property
     def rows(self) -> int:
@@ -86,6 +90,7 @@ class _Cell:
     challenger: Array
     champion: Array | None
     user: Array
+    requests: Requests | None
 
     @property
     def rarer(self) -> int:
@@ -97,8 +102,8 @@ class _Cell:
 def judge(pair: PairedPredictions, policy: GatePolicy) -> tuple[Judgement, ...]:
     """Return every comparison the policy asks for.
 
-    Per task over all rows: floors, AUC and log-loss against the champion; per domain: AUC. A cell is
-    refused by the policy's rule. The order of the rows changes nothing.
+    Per task over all rows: floors, and against the champion log-loss and what rankers are judged by (AUC where that is
+    log-loss); per domain: the latter. A cell is refused by the policy's rule. The order of the rows changes nothing.
 
     Raises:
         BadInputError: a floor names a task that the challenger does not predict.
@@ -107,6 +112,7 @@ def judge(pair: PairedPredictions, policy: GatePolicy) -> tuple[Judgement, ...]:
         if name not in pair.challenger:
             known = ", ".join(pair.challenger)
             raise BadInputError(f"gate floor for task {name!r}, which the model does not predict (tasks: {known})")
+    guarded: Metric = "auc" if pair.judge_by == "log_loss" else pair.judge_by
     judgements: list[Judgement] = []
     for task in pair.challenger:
         whole = _cell(pair, task, ALL, None)
@@ -114,12 +120,12 @@ def judge(pair: PairedPredictions, policy: GatePolicy) -> tuple[Judgement, ...]:
         if pair.champion is None:
             continue
         judgements += [
-            _compared(whole, policy, "auc", policy.auc_margin),
+            _compared(whole, policy, guarded, policy.auc_margin),
             _compared(whole, policy, "log_loss", policy.log_loss_margin),
         ]
         for domain in sorted({str(value) for value in np.unique(pair.domain)} - {ALL}):
             cell = _cell(pair, task, domain, pair.domain == domain)
-            judgements.append(_compared(cell, policy, "auc", policy.domain_auc_margin))
+            judgements.append(_compared(cell, policy, guarded, policy.domain_auc_margin))
     for task in (name for name in pair.champion or {} if name not in pair.challenger and name in pair.feedback):
         judgements.append(_missing(task))
     return tuple(judgements)
@@ -190,7 +196,7 @@ def _warnings(judgements: tuple[Judgement, ...]) -> tuple[str, ...]:
     if len(blind) < len(whole):
         return ()
     least = min(blind, key=lambda j: (j.smallest_loss or 0) / max(abs(j.limit), 1e-4))
-    unit = "relative log-loss" if least.metric == "log_loss" else "AUC"
+    unit = {"log_loss": "relative log-loss", "auc": "AUC"}.get(least.metric, least.metric)
     return (
         f"the test split is too small to guard the champion: the smallest loss that it can refuse is {unit} "
         f"{least.smallest_loss:.3f} ({least.task}), the margin is {abs(least.limit):g}; judge on more rows",
@@ -215,14 +221,14 @@ def _cell(pair: PairedPredictions, task: str, domain: str, inside: Array | None)
     label, space = pair.truth(task)
     kept = space if inside is None else space & inside
     challenger = np.asarray(pair.challenger[task], dtype=np.float64)[kept]
-    old = None if pair.champion is None else pair.champion.get(task)
-    champion = None if old is None else np.asarray(old, dtype=np.float64)[kept]
+    answers = None if pair.champion is None else pair.champion.get(task)
+    champion = None if answers is None else np.asarray(answers, dtype=np.float64)[kept]
     label, user = label[kept], np.asarray(pair.user)[kept]
     # Sums of floats depend on their order; a canonical one makes the verdict independent of the rows'.
     order = np.lexsort([challenger if champion is None else champion, challenger, label, user])
-    return _Cell(
-        task, domain, label[order], challenger[order], None if champion is None else champion[order], user[order]
-    )
+    old = None if champion is None else champion[order]
+    requests = None if pair.request is None else Requests(np.asarray(pair.request)[kept][order])
+    return _Cell(task, domain, label[order], challenger[order], old, user[order], requests)
 
 
 def _floors(cell: _Cell, policy: GatePolicy) -> list[Judgement]:
@@ -250,13 +256,12 @@ def _floor(cell: _Cell, metric: str, value: float | None, limit: float, held: bo
     )  # fmt: skip
 
 
-def _compared(cell: _Cell, policy: GatePolicy, metric: Literal["auc", "log_loss"], margin: float) -> Judgement:
-    """Judge one difference; a loss is negative for AUC and positive for (relative) log-loss."""
+def _compared(cell: _Cell, policy: GatePolicy, metric: Metric, margin: float) -> Judgement:
+    """Judge one difference; a loss is positive for (relative) log-loss and negative for what orders rows."""
     relative = metric == "log_loss"
     limit = margin if relative else -margin
-    measure = log_loss if relative else auc
-    old = None if cell.champion is None else measure(cell.label, cell.champion)
-    new = measure(cell.label, cell.challenger)
+    old = None if cell.champion is None else _measured(cell, metric, cell.champion)
+    new = _measured(cell, metric, cell.challenger)
     difference: Interval | None = None
     drawn = 0
     if cell.champion is not None and cell.label.size:
@@ -264,6 +269,7 @@ def _compared(cell: _Cell, policy: GatePolicy, metric: Literal["auc", "log_loss"
             cell.label, cell.challenger, cell.champion, cell.user, metric,
             tolerance=_STABLE * max(margin, _SMALLEST_MARGIN), least=policy.resamples, most=policy.most_resamples,
             seed=policy.seed, confidence=policy.confidence, relative=relative,
+            requests=cell.requests,
         )  # fmt: skip
     outcome, reason = _outcome(cell, policy, difference, limit, relative)
     return Judgement(
@@ -271,6 +277,12 @@ def _compared(cell: _Cell, policy: GatePolicy, metric: Literal["auc", "log_loss"
         difference=difference, limit=limit, outcome=outcome, reason=reason, resamples=drawn,
         smallest_loss=_smallest_loss(difference, margin, relative),
     )  # fmt: skip
+
+
+def _measured(cell: _Cell, metric: Metric, scores: Array) -> float | None:
+    if metric in ("auc", "log_loss"):
+        return (auc if metric == "auc" else log_loss)(cell.label, scores)
+    return value_of(metric, cell.label, scores, cell.user, cell.requests)
 
 
 def _smallest_loss(difference: Interval | None, margin: float, relative: bool) -> float | None:

@@ -24,14 +24,15 @@ class GatePolicy(Frozen):
     floors: dict[Name, Floor] = Field(default_factory=dict)
     """Absolute limits per task."""
     auc_margin: float = Field(0.002, ge=0, le=0.5)
-    """AUC that the challenger may lose over all rows of a task before it is refused."""
+    """AUC, or of the metric that the training set says to `judge_by`, that the challenger may lose over all rows of a
+    task before it is refused."""
     domain_auc_margin: float = Field(0.01, ge=0, le=0.5)
     """The same within each domain."""
     log_loss_margin: float = Field(0.005, ge=0, le=1)
     """Relative log-loss it may lose over all rows of a task."""
     rule: Literal["not_shown_worse", "non_inferior"] = "not_shown_worse"
-    """``not_shown_worse`` refuses a cell when its whole interval lies beyond the margin: the loss is proven.
-    ``non_inferior`` also refuses when the interval reaches beyond it: that nothing is lost must be proven, which a
+    """`not_shown_worse` refuses a cell when its whole interval lies beyond the margin: the loss is proven.
+    `non_inferior` also refuses when the interval reaches beyond it: that nothing is lost must be proven, which a
     small test split cannot."""
     confidence: float = Field(0.95, gt=0.5, lt=1)
     """Coverage of the paired bootstrap intervals."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from registry.evaluation import RequestMetric, RowMetric
-from registry.metrics.requests import REQUEST_METRICS, TOP, Requests, request_statistic
+from registry.evaluation import Metric, RequestMetric, RowMetric
+from registry.metrics.requests import REQUEST_METRICS, TOP, Requests, any_statistic, request_statistic
 from registry.metrics.resampling import (
     bootstrap_all,
     paired_bootstrap,
@@ -49,6 +49,7 @@ __all__ = [
     "pcoc",
     "request_metric",
     "stable_paired_bootstrap",
+    "value_of",
 ]
 
 
@@ -103,6 +104,19 @@ def _mean_auc(
     w = None if weights is None else row_weights(weights, labels.size)
     total, mass = user_aucs(labels, scores, users, size, w)
     return defined(ratio(total.sum(keepdims=True), mass.sum(keepdims=True))[0])
+
+
+def value_of(
+    metric: Metric, labels: ArrayLike, scores: ArrayLike, users: ArrayLike, requests: Requests | None = None
+) -> float | None:
+    """Return any metric of rows or requests, every row counted once; None where it is undefined.
+
+    Raises:
+        BadInputError: as for `auc`, or a metric of requests without requests.
+    """
+    y, s = checked(labels, scores)
+    codes, size = group_codes(users, y.size)
+    return defined(any_statistic(metric, y, s, codes, size, requests)(np.ones((size, 1)))[0])
 
 
 def log_loss(labels: ArrayLike, p: ArrayLike, weights: ArrayLike | None = None) -> float | None:

@@ -224,6 +224,10 @@ def test_a_request_stays_whole_and_is_of_one_user(bench: Bench, built: Any) -> N
     assert sum(map(len, held)) == len(set.union(*held)) > 30
     schema = read_schema(folder)
     assert schema.declaration.request == "visit" and "visit" not in {field.name for field in schema.fields}
+    codes = {name: read_encoded(folder, name, schema).request for name in SPLITS}
+    for name in SPLITS:
+        visits = read_raw(folder, name)["visit"].to_pylist()
+        assert len({*zip(visits, codes[name], strict=True)}) == len(set(visits)) == len(set(codes[name]))
     assert read_schema(built[1]).declaration.request is None
     assert "request" not in (built[1] / "schema.json").read_text(encoding="utf-8")
     with pytest.raises(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -218,10 +218,15 @@ def _write(
             domain=domain,
             user=pc.index_in(part.column(declaration.user), value_set=users).to_numpy().astype(np.int64),
             weights={label: part.column(weight_name(label)).to_numpy() for label in schema.weighted},
+            request=_codes(part.column(declaration.request)) if declaration.request else None,
         )
         write_encoded(draft / "encoded" / f"{name}.arrow", split)
         unknown[name] = unknown_shares(encoder, split.features)
     return unknown
+
+
+def _codes(column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
+    return pc.index_in(column, value_set=pc.unique(column.combine_chunks())).to_numpy().astype(np.int64)
 
 
 def _report(

@@ -14,7 +14,7 @@ from components.platform.contract import ComponentConfig, ComponentSpec, Ports
 from components.platform.errors import did_you_mean
 from components.platform.paths import DefinitionsFile
 from components.rankers.tasks import tasks_of
-from features.declaration import Declaration, FieldEncoding, Frozen, Name, Position, Window
+from features.declaration import OF_REQUESTS, Declaration, FieldEncoding, Frozen, JudgeBy, Name, Position, Window
 
 Where = tuple[str | int, ...]
 ROW = "row_id"
@@ -110,6 +110,9 @@ class Config(ComponentConfig):
     """Column of the row's place in what was shown, a feature of the ranker: training reads what was, validation, test
     and every answer the one place that is `served`. For a place that should be asked about, as a policy does, use
     `context`."""
+    judge_by: JudgeBy = "auc"
+    """What makes one ranker better than another: training keeps the epoch that has most of it on validation, and the
+    gate guards it. `request_auc`, `mrr` and `ndcg` (of 10 places) are of requests."""
     context: tuple[Name, ...] = ()
     """More columns of the impression known at request time, used as features (`event_timestamp` too)."""
     carry: tuple[Name, ...] = ()
@@ -138,6 +141,12 @@ class Config(ComponentConfig):
         return self
 
     @model_validator(mode="after")
+    def _judged_within_requests(self) -> Self:
+        if self.judge_by in OF_REQUESTS and self.request is None:
+            raise ValueError(f"judge_by: {self.judge_by} is measured within requests: name their column in request")
+        return self
+
+    @model_validator(mode="after")
     def _weights_of_feedback(self) -> Self:
         for name in self.weights:
             if name not in self.feedback:
@@ -154,6 +163,7 @@ class Config(ComponentConfig):
             domain=self.domain,
             request=self.request,
             position=self.position,
+            judge_by=self.judge_by,
         )
 
 

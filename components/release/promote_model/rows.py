@@ -78,7 +78,7 @@ def _paired(
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    for name in (*roles.feedback, roles.user, *((roles.domain,) if roles.domain else ())):
+    for name in (*roles.feedback, roles.user, *filter(None, (roles.domain, roles.request))):
         if name not in rows.column_names:
             raise BadInputError(f"the {SPLIT} split has no column {name!r}: build the training set again")
 
@@ -98,4 +98,6 @@ def _paired(
         champion=champion,
         user=codes(roles.user),
         domain=domain,
+        request=codes(roles.request) if roles.request else None,
+        judge_by=roles.judge_by,
     )

@@ -218,9 +218,16 @@ def fill(draft: Path, job: TrainingJob, history: list[EpochReport]) -> None:
 
 
 def areas(report: EpochReport) -> str:
-    """Return the validation AUCs, e.g. ``AUC like 0.7356, love 0.7409``."""
-    areas = {name.split("/")[1]: value for name, value in report.metrics.items() if name.endswith("/auc")}
-    return "AUC " + (", ".join(f"{name} {value:.4f}" for name, value in areas.items()) or "undefined (one class)")
+    """Return the validation AUCs and what else rankers are judged by, e.g. ``AUC like 0.7356, love 0.7409``."""
+    by_metric: dict[str, list[str]] = {"auc": []}
+    for name, value in report.metrics.items():
+        _, _, rest = name.partition("validation/")
+        task, _, metric = rest.partition("/")
+        if metric and metric != "log_loss":
+            by_metric.setdefault(metric, []).append(f"{task} {value:.4f}")
+    return "; ".join(
+        f"{metric.upper()} {', '.join(values) or 'undefined (one class)'}" for metric, values in by_metric.items()
+    )
 
 
 def _short_folder() -> Path:

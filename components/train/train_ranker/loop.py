@@ -40,7 +40,8 @@ from components.train.train_ranker.job import (
 )
 from components.train.train_ranker.optimiser import RankerOptimiser
 from components.train.train_ranker.start import Start, start_of, write_optimiser
-from registry.metrics import auc, log_loss
+from features.declaration import Declaration, JudgeBy
+from registry.metrics import Requests, auc, log_loss, value_of
 
 EVALUATION_ROWS = 8192
 """Rows scored at once in an evaluation."""
@@ -95,7 +96,7 @@ def train(job: TrainingJob, replica: Replica) -> None:
     if start.optimiser is not None and found is None:
         optimiser.load(start.optimiser)
     if start.base is not None and found is None:
-        at = _judge_base(job, start, optimiser, tasks, feedback, replica)
+        at = _judge_base(job, start, optimiser, schema.declaration, replica)
     if found:
         _restore(ranker, optimiser, found[1])
         if first:
@@ -110,8 +111,8 @@ def train(job: TrainingJob, replica: Replica) -> None:
         predictions = predict(ranker, start.validation, tasks, replica)
         at = at.model_copy(update={"epoch": epoch + 1, "step": 0, "loss": 0.0})
         if first:
-            metrics = judge(predictions, start.validation, tasks)
-            score = score_of(metrics, feedback, loss)
+            metrics = judge(predictions, start.validation, tasks, schema.declaration.judge_by)
+            score = score_of(metrics, feedback, loss, schema.declaration.judge_by)
             better = at.best is None or score > at.best
             # 4. Keep the best.
             if better:
@@ -138,24 +139,24 @@ def _judge_base(
     job: TrainingJob,
     start: Start,
     optimiser: RankerOptimiser,
-    tasks: tuple[Task, ...],
-    feedback: tuple[str, ...],
+    roles: Declaration,
     replica: Replica,
 ) -> Position:
     """Report the ranker that training starts from as epoch 0, and return where training starts."""
     started = time.monotonic()
     base = (start.base or start.ranker).to(replica.device)
     loss = mean_loss(base, start.training, replica)
+    tasks = tasks_of(roles)
     predictions = predict(base, start.validation, tasks, replica)
     if replica.rank > 0:
         return Position()
-    metrics = judge(predictions, start.validation, tasks)
+    metrics = judge(predictions, start.validation, tasks, roles.judge_by)
     if start.keeps_base:
         _keep(job, start, base, optimiser)
     put_back(job.directory, Position())  # what began and ended before its first checkpoint may have left this line
     report = EpochReport(epoch=0, train_loss=loss, metrics=metrics, best=start.keeps_base)
     append_progress(job.directory, Progress(report=report, seconds=time.monotonic() - started, train_seconds=0.0))
-    best = score_of(metrics, feedback, loss) if start.keeps_base else None
+    best = score_of(metrics, roles.feedback, loss, roles.judge_by) if start.keeps_base else None
     return Position(best=best, history=tuple(read_progress(job.directory)))
 
 
@@ -276,8 +277,10 @@ def predict(ranker: nn.Module, rows: EncodedSplit, tasks: tuple[Task, ...], repl
     return dict(zip((task.name for task in tasks), replica.sum(predictions).cpu().numpy(), strict=True))
 
 
-def judge(predictions: dict[str, np.ndarray], rows: EncodedSplit, tasks: tuple[Task, ...]) -> dict[str, float]:
-    """Return ``validation/<task>/{auc,log_loss}``, each over the rows its task is defined on.
+def judge(
+    predictions: dict[str, np.ndarray], rows: EncodedSplit, tasks: tuple[Task, ...], by: JudgeBy = "auc"
+) -> dict[str, float]:
+    """Return ``validation/<task>/{auc,log_loss}`` and what rankers are judged `by`, over the rows of each task.
 
     What is undefined, such as the AUC of rows of one class, is left out.
     """
@@ -285,9 +288,11 @@ def judge(predictions: dict[str, np.ndarray], rows: EncodedSplit, tasks: tuple[T
     for task in tasks:
         space = slice(None) if task.given is None else rows.labels[task.given] > 0
         labels, scores = rows.labels[task.label][space], predictions[task.name][space]
-        for name, value in (("auc", auc(labels, scores)), ("log_loss", log_loss(labels, scores))):
-            if value is not None:
-                metrics[f"validation/{task.name}/{name}"] = value
+        values = {"auc": auc(labels, scores), "log_loss": log_loss(labels, scores)}
+        if by not in values:
+            requests = None if rows.request is None else Requests(rows.request[space])
+            values[by] = value_of(by, labels, scores, rows.user[space], requests)
+        metrics |= {f"validation/{task.name}/{name}": value for name, value in values.items() if value is not None}
     return metrics
 
 
@@ -299,13 +304,15 @@ def _slices(mine: slice, rows: EncodedSplit) -> Iterator[slice]:
             rows.let_go()
 
 
-def score_of(metrics: dict[str, float], feedback: tuple[str, ...], loss: float) -> float:
-    """Return what the best epoch has most of: the mean validation AUC over the feedback.
+def score_of(metrics: dict[str, float], feedback: tuple[str, ...], loss: float, by: JudgeBy = "auc") -> float:
+    """Return what the best epoch has most of: the mean over the feedback of what rankers are judged `by`.
 
-    Where no AUC is defined (an empty or one-class validation split) the training loss decides.
+    Where that is not defined (an empty or one-class validation split) the training loss decides.
     """
-    areas = [metrics[f"validation/{name}/auc"] for name in feedback if f"validation/{name}/auc" in metrics]
-    return sum(areas) / len(areas) if areas else -loss
+    values = [metrics[f"validation/{name}/{by}"] for name in feedback if f"validation/{name}/{by}" in metrics]
+    if not values:
+        return -loss
+    return sum(values) / len(values) * (-1 if by == "log_loss" else 1)
 
 
 def is_healthy(loss: float) -> bool:

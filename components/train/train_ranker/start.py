@@ -120,6 +120,7 @@ def of_domain(rows: EncodedSplit, schema: RankerSchema, domain: str) -> EncodedS
         domain=rows.domain[at],
         user=rows.user[at],
         weights={name: values[at] for name, values in rows.weights.items()},
+        request=None if rows.request is None else rows.request[at],
     )
 
 

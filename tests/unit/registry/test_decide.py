@@ -15,7 +15,7 @@ from registry.evaluation import ALL
 from registry.gate.decide import PairedPredictions, decide, describe, judge, worst_of
 from registry.gate.policy import Floor, GatePolicy
 from registry.gate.verdict import Judgement, Verdict
-from registry.metrics import auc
+from registry.metrics import Requests, auc, request_metric
 
 FAST = {"resamples": 60, "most_resamples": 60, "min_positives": 20}
 DOMAINS = ("east", "north", "west")
@@ -305,3 +305,37 @@ def test_resamples_are_raised_until_the_bounds_are_stable() -> None:
         assert abs(again.high - found.difference.high) < 0.008
     bounded = GatePolicy(auc_margin=0.0, resamples=50, most_resamples=60, min_positives=20)
     assert cells(judge(pair, bounded), "auc")["like", ALL].resamples == 60
+
+
+def test_the_gate_guards_what_the_training_set_is_judged_by() -> None:
+    """The challenger tells busy users from idle ones, which AUC rewards, and shuffles what each was shown."""
+    rng = np.random.default_rng(0)
+    request = np.repeat(np.arange(600), 8)
+    busy = rng.random(600)[request] < 0.4
+    worth = rng.normal(0, 1, request.size)
+    click = rng.random(request.size) < 1 / (1 + np.exp(-(worth + 4 * busy - 3)))
+    noise = rng.normal(0, 1, request.size)
+
+    def model(logit: np.ndarray) -> dict[str, np.ndarray]:
+        return {"like": 1 / (1 + np.exp(-logit))}
+
+    pair = PairedPredictions(
+        feedback=("like",),
+        labels={"like": click.astype(float)},
+        challenger=model(noise + 4 * busy - 3),
+        champion=model(worth - 1),
+        user=request // 2,
+        domain=np.full(request.size, "all"),
+        request=request,
+    )
+    policy = GatePolicy(log_loss_margin=1, **FAST)
+    assert verdict_of(pair, policy).answer == "promoted"
+    for metric in ("mrr", "ndcg", "request_auc"):
+        verdict = verdict_of(replace(pair, judge_by=metric), policy)
+        judgement = cells(verdict.judgements, metric)["like", ALL]
+        assert verdict.answer == "refused" and judgement.outcome == "refused" and not cells(verdict.judgements, "auc")
+        requests = Requests(request)
+        assert judgement.champion == pytest.approx(
+            request_metric(metric, click.astype(float), pair.champion["like"], requests)  # type: ignore[index]
+        )
+    assert verdict_of(replace(pair, judge_by="log_loss"), policy).answer == "promoted"

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from components.rankers.tasks import tasks_of
 from components.train.train_ranker.config import Config, EpochReport
 from components.train.train_ranker.feed import open_split
 from components.train.train_ranker.job import TrainingJob, read_progress
-from components.train.train_ranker.loop import Replica, judge, predict, train
+from components.train.train_ranker.loop import Replica, judge, predict, score_of, train
+from registry.metrics import Requests, value_of
 
 ROOT = Path(__file__).resolve().parents[5]
 Change = Callable[[EncodedSplit], EncodedSplit]
@@ -198,6 +200,40 @@ def test_conditionals_are_judged_on_rows_that_have_the_step_before(training_set_
     metrics = judge({"like": chance, "love": chance, "love_given_like": absurd}, rows, tasks)
     assert metrics["validation/love_given_like/auc"] == 1.0
     assert metrics["validation/like/auc"] == 0.5
+
+
+def test_an_epoch_is_kept_for_what_rankers_are_judged_by(training_set_dir: Path) -> None:
+    schema = read_schema(training_set_dir)
+    rows, rng = read_encoded(training_set_dir, "validation", schema), np.random.default_rng(0)
+    rows = replace(rows, request=rows.user)
+    tasks = tasks_of(schema.declaration)
+    answers = {task.name: rng.random(rows.rows) for task in tasks}
+    for by in ("mrr", "gauc", "request_auc", "log_loss"):
+        metrics = judge(answers, rows, tasks, by)
+        for task in ("like", "love"):
+            expected = value_of(by, rows.labels[task], answers[task], rows.user, Requests(rows.user))
+            assert metrics[f"validation/{task}/{by}"] == pytest.approx(expected)
+        mean = np.mean([metrics[f"validation/{task}/{by}"] for task in ("like", "love")])
+        assert score_of(metrics, ("like", "love"), 9.0, by) == pytest.approx(-mean if by == "log_loss" else mean)
+        assert score_of({}, ("like", "love"), 9.0, by) == -9.0
+
+
+def test_training_keeps_the_epoch_by_the_declared_metric(fit: Fit, altered: Callable[..., Path]) -> None:
+    """Steps so long that the order gets better while the probabilities get worse."""
+    dataset = altered(lambda rows: rows)
+    schema = read_schema(dataset)
+    kept = []
+    for by in ("auc", "log_loss"):
+        roles = schema.declaration.model_copy(update={"judge_by": by})
+        changed = schema.model_copy(update={"declaration": roles})
+        (dataset / "schema.json").write_text(changed.model_dump_json(), encoding="utf-8")
+        _, history = fit(dataset=dataset, ranker=RankerConfig.of(name="lr"), epochs=6, learning_rate=0.5, patience=6)
+        best = [report.metrics for report in history if report.best][-1]
+        means = [np.mean([r.metrics[f"validation/{t}/{by}"] for t in ("like", "love")]) for r in history]
+        mean = np.mean([best[f"validation/{task}/{by}"] for task in ("like", "love")])
+        assert mean == (max if by == "auc" else min)(means)
+        kept.append([report.epoch for report in history if report.best][-1])
+    assert kept[0] != kept[1]
 
 
 def test_one_class_in_validation_leaves_auc_out_and_still_trains(fit: Fit, altered: Callable[..., Path]) -> None:
