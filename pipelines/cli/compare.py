@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +11,7 @@ import typer
 
 from components.platform.errors import BadInputError, RankmillError
 from components.platform.settings import Settings, quiet_engines
+from pipelines.cli.plan import At
 
 if TYPE_CHECKING:
     from pipelines.compare.load import Comparison
@@ -22,24 +24,27 @@ def compare(
     seeds: Annotated[int | None, typer.Option(min=1, help="Run the first so many seeds; all when left out.")] = None,
     only: Annotated[str, typer.Option(help="Entries to run, separated by commas; all when left out.")] = "",
     out: Annotated[
-        Path | None, typer.Option(help="Folder for RESULTS.md, results/ and images/; docs/ when left out.")
+        Path | None,
+        typer.Option(help="Folder for RESULTS.md, results/ and images/; docs/, or beside a file of your own."),
     ] = None,
+    at: At = None,
     render: Annotated[bool, typer.Option("--render", help="Only write the page anew from what is recorded.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Only check the comparison files.")] = False,
 ) -> None:
-    """Train entries over seeds, judge them on the test split, and write docs/RESULTS.md.
+    """Train entries over seeds, judge them on the test split, and write RESULTS.md: in docs/, or beside an own file.
 
     Finished runs come from the store, so an interrupted comparison goes on where it was.
     """
     from pipelines.compare.load import comparison_file, comparison_names, load_comparison
-    from pipelines.compare.results import DOCS, publish
+    from pipelines.compare.results import docs_of
     from pipelines.compare.run import chosen_entries, chosen_seeds
+    from pipelines.language.params import parse_moment
 
-    docs = (out or DOCS).absolute()
+    moment = parse_moment(at) if at else None
     files = {path.stem: path for path in map(comparison_file, names or comparison_names())}
+    places = {name: out.absolute() if out else docs_of(path) for name, path in files.items()}
     if render:
-        for path in publish(docs, files):
-            typer.echo(path)
+        _publish(places, files)
         return
     wanted = [load_comparison(path) for path in files.values()]
     if only and len(wanted) != 1:
@@ -53,15 +58,29 @@ def compare(
         return
     quiet_engines()
     settings = Settings.from_environment()
-    done = [_compare(*one, settings, docs) for one in chosen]
-    for path in publish(docs, files):
-        typer.echo(path)
+    done = [_compare(*one, settings, places[one[0].spec.name], moment) for one in chosen]
+    _publish(places, files)
     if not all(done):
         raise typer.Exit(1)
 
 
+def _publish(places: Mapping[str, Path], files: Mapping[str, Path]) -> None:
+    """Write the page of every folder that has records."""
+    from pipelines.compare.results import publish
+
+    for docs in dict.fromkeys(places.values()):
+        if (docs / "results").is_dir():
+            for path in publish(docs, files):
+                typer.echo(path)
+
+
 def _compare(
-    comparison: Comparison, seeds: tuple[int, ...], entries: tuple[str, ...], settings: Settings, docs: Path
+    comparison: Comparison,
+    seeds: tuple[int, ...],
+    entries: tuple[str, ...],
+    settings: Settings,
+    docs: Path,
+    at: datetime | None,
 ) -> bool:
     """Run one comparison and keep its record; return whether all of it ended well."""
     from pipelines.compare.results import keep
@@ -78,7 +97,7 @@ def _compare(
 
         tell(f"{name} · {len(entries)} entries · {len(seeds)} seeds · log {log}")
         try:
-            outcome = run_comparison(comparison, seeds, entries, settings, tell)
+            outcome = run_comparison(comparison, seeds, entries, settings, tell, at)
         except RankmillError as error:
             # Data that a user has to bring may be absent: the other comparisons run all the same.
             tell(f"{name} was left out: {error}")

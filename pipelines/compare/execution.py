@@ -52,6 +52,8 @@ class Bench:
     moment: datetime
     """The time the pipeline's window is for."""
     run_id: str
+    at: datetime | None = None
+    """That time where somebody asked for it."""
 
     def params(self, seed: int) -> dict[str, Any]:
         """Return the pipeline's params for a seed."""
@@ -171,6 +173,7 @@ class Bench:
             rates={name: dict(part.rates) for name, part in parts.items()},
             unseen_users=report.test.unseen_users,
             fields=len(schema.fields),
+            at=self.at,
         )
 
 

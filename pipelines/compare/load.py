@@ -8,13 +8,13 @@ from pathlib import Path
 from components.platform.errors import MissingError, did_you_mean
 from pipelines.compare.rules import RULES, ComparisonDraft, training_sets
 from pipelines.compare.spec import ComparisonSpec
-from pipelines.language.load import PIPELINES, names_file, read
+from pipelines.language.load import names_file, pipeline_files, read
 from pipelines.language.plan import Plan, PlannedStage
 from pipelines.language.problems import PipelineError
 from pipelines.language.rules.draft import judge
 
-COMPARISONS = PIPELINES / "comparisons"
-"""Folder of the comparison files; their pipelines lie in the folder above."""
+FOLDER = "comparisons"
+"""Folder of the comparison files in a folder of pipelines."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Comparison:
 
 
 def comparison_names() -> tuple[str, ...]:
-    """Return the names of all comparison files, sorted."""
-    return tuple(sorted(path.stem for path in COMPARISONS.glob("*.yaml")))
+    """Return the names of all comparison files, those of ``RANKMILL_PIPELINES`` included, sorted."""
+    return tuple(sorted(pipeline_files(FOLDER)))
 
 
 def comparison_file(name: str) -> Path:
@@ -41,8 +41,8 @@ def comparison_file(name: str) -> Path:
     Raises:
         MissingError: there is no comparison of this name; the message holds the nearest one.
     """
-    path = Path(name) if names_file(name) else COMPARISONS / f"{name}.yaml"
-    if not path.is_file():
+    path = Path(name) if names_file(name) else pipeline_files(FOLDER).get(name)
+    if path is None or not path.is_file():
         raise MissingError(f"no comparison {name!r}{did_you_mean(name, comparison_names())}")
     return path
 

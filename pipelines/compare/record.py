@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import AwareDatetime, Field, ValidationError
 
 from components.platform.errors import BadInputError, MissingError
 from features.declaration import Frozen, Name
@@ -79,6 +79,8 @@ class Data(Frozen):
     """Share of test rows whose user training never saw."""
     fields: int
     """Inputs of the rankers."""
+    at: AwareDatetime | None = Field(None, exclude_if=lambda moment: moment is None)
+    """Time that the data is for; None where it was the time of the comparison."""
 
 
 class Record(Frozen):

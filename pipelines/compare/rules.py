@@ -14,7 +14,7 @@ from components.rankers.tasks import tasks_of
 from features.ground.yaml_text import KeyPath, quoted
 from pipelines.compare.spec import Candidate, ComparisonSpec, candidates, component_of
 from pipelines.language.check import load_plan
-from pipelines.language.load import shown
+from pipelines.language.load import pipeline_files, shown
 from pipelines.language.params import misfit, references, substitute
 from pipelines.language.plan import Plan, PlannedStage
 from pipelines.language.problems import Finding, PipelineError
@@ -34,14 +34,16 @@ class ComparisonDraft(Draft[ComparisonSpec]):
     def pipeline(self) -> Plan | str:
         """The pipeline that builds the training set, or why there is none."""
         folder, name = self.path.absolute().parent.parent, self.spec.pipeline
-        file = folder / f"{name}.yaml"
-        if not file.is_file():
-            return f"no pipeline {quoted(name)}{did_you_mean(name, [path.stem for path in folder.glob('*.yaml')])}"
+        files = pipeline_files() | {path.stem: path for path in folder.glob("*.yaml")}
+        if name not in files:
+            return f"no pipeline {quoted(name)}{did_you_mean(name, files)}"
         try:
-            return load_plan(file)
+            return load_plan(files[name])
         except PipelineError as error:
             first = error.problems[0]
-            return f"pipeline {quoted(name)} has problems, first {shown(file)}:{first.line}:{first.column}: mend it"
+            return (
+                f"pipeline {quoted(name)} has problems, first {shown(files[name])}:{first.line}:{first.column}: mend it"
+            )
 
     @property
     def plan(self) -> Plan | None:
@@ -151,7 +153,7 @@ def common_keys_are_free(draft: ComparisonDraft) -> Iterator[Finding]:
 
 
 def pipeline_is_right(draft: ComparisonDraft) -> Iterator[Finding]:
-    """`pipeline:` names a pipeline beside the folder of comparisons that has no problems."""
+    """`pipeline:` names a pipeline beside the folder of comparisons, or any other by name, that has no problems."""
     if isinstance(draft.pipeline, str) and "pipeline" in draft.sound:
         yield Finding(("pipeline",), draft.pipeline)
 

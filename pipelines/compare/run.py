@@ -81,18 +81,24 @@ def chosen_entries(comparison: Comparison, only: Sequence[str]) -> tuple[str, ..
 
 
 def run_comparison(
-    comparison: Comparison, seeds: Sequence[int], entries: Sequence[str], settings: Settings, tell: Tell
+    comparison: Comparison,
+    seeds: Sequence[int],
+    entries: Sequence[str],
+    settings: Settings,
+    tell: Tell,
+    at: datetime | None = None,
 ) -> Outcome:
     """Run entries over seeds; whatever ran before comes from the store, so that an interrupted run goes on.
 
-    An entry that fails is told and left out, and the others run all the same.
+    An entry that fails is told and left out, and the others run all the same. `at` is the time that the data is for,
+    now when left out.
 
     Raises:
         RankmillError: the training set cannot be built.
     """
     spec = comparison.spec
-    moment = datetime.now(UTC)
-    bench = Bench(comparison, settings, moment, f"compare__{moment.isoformat()}")
+    now = datetime.now(UTC)
+    bench = Bench(comparison, settings, at or now, f"compare__{now.isoformat()}", at)
     first = spec.seeds[0]
     datasets: dict[int, ArtifactRef] = {}
     for seed in sorted({first, *seeds}):

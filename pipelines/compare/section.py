@@ -24,7 +24,8 @@ def section(spec: ComparisonSpec, record: Record, picture: str) -> str:
     """Return the section of one comparison."""
     rows = {name: record.rows[name] for name in spec.entries if name in record.rows}
     absent = [name for name in spec.entries if name not in rows]
-    lines = [f"## {text(spec.title)}", "", f"`rankmill compare {spec.name}`", "", *_facts(spec, record, rows), ""]
+    command = f"`rankmill compare {spec.name}{_at(record)}`"
+    lines = [f"## {text(spec.title)}", "", command, "", *_facts(spec, record, rows), ""]
     for task in record.data.tasks:
         lines += [*_table(spec, rows, task), ""]
     if spec.against in rows:
@@ -42,6 +43,11 @@ def section(spec: ComparisonSpec, record: Record, picture: str) -> str:
         lines += [spec.notes.strip(), ""]
     lines += [*_choices(rows), ""]
     return "\n".join(lines)
+
+
+def _at(record: Record) -> str:
+    at = record.data.at
+    return f" --at {at.isoformat().removesuffix('T00:00:00+00:00')}" if at else ""
 
 
 def _facts(spec: ComparisonSpec, record: Record, rows: dict[str, Row]) -> Iterator[str]:

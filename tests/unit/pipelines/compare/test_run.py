@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -17,9 +19,12 @@ from components.platform.settings import Settings
 from components.platform.store.publish import open_store
 from components.train.train_ranker.config import EpochReport
 from pipelines.cli import main as cli
-from pipelines.compare.load import Comparison, load_comparison
+from pipelines.compare.execution import Bench
+from pipelines.compare.load import Comparison, comparison_names, load_comparison
 from pipelines.compare.record import Record, read_record
+from pipelines.compare.results import DOCS
 from pipelines.compare.run import Outcome, chosen_entries, chosen_seeds, run_comparison
+from pipelines.language.load import OWN
 from tests.homes import ready
 
 PIPELINE = """
@@ -161,6 +166,48 @@ def test_the_command_writes_page_and_record_and_ends_badly_when_an_entry_failed(
     (tmp_path / "RESULTS.md").unlink()
     assert runner.invoke(cli.app, ["compare", str(file), "--render", *out]).exit_code == 0
     assert (tmp_path / "RESULTS.md").read_text() == page
+
+
+@pytest.mark.engine
+def test_an_own_comparison_is_found_by_name_and_written_beside_its_file(
+    file: Path, settings: Settings, first: tuple[Outcome, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANKMILL_HOME", str(settings.home))
+    own = tmp_path / "own"
+    shutil.copytree(file.parent.parent, own)
+    monkeypatch.setenv(OWN, str(own))
+    assert {"toy_rankers", "kuairand"} <= {*comparison_names()}
+    shared = DOCS / "results" / "toy_rankers.json"
+    ran = CliRunner().invoke(cli.app, ["compare", "toy_rankers", "--only", "lr", "--at", "2024-01-31"])
+    assert ran.exit_code == 0, ran.output
+    folder = own / "comparisons"
+    assert not shared.exists() and f"{folder / 'RESULTS.md'}" in ran.output
+    record = read_record(folder / "results" / "toy_rankers.json")
+    assert (record.data.at, record.rows) == (datetime(2024, 1, 31, tzinfo=UTC), record_of(first[0]).rows)
+    page = (folder / "RESULTS.md").read_text()
+    assert "`rankmill compare toy_rankers --at 2024-01-31`" in page
+    # Found by nothing but its place.
+    monkeypatch.delenv(OWN)
+    (folder / "RESULTS.md").unlink()
+    other = folder / "toy_others.yaml"
+    other.write_text(FILE.replace("toy_rankers", "toy_others"))
+    assert CliRunner().invoke(cli.app, ["compare", str(other), "--render"]).exit_code == 0
+    assert (folder / "RESULTS.md").read_text() == page
+
+
+@pytest.mark.engine
+def test_the_window_of_a_comparison_ends_with_the_day_that_it_is_for(
+    file: Path, settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "toy.yaml").write_text(PIPELINE.replace(", end: 2024-01-31", ""))
+    (tmp_path / "comparisons").mkdir()
+    own = tmp_path / "comparisons" / file.name
+    shutil.copy(file, own)
+    moment = datetime(2024, 1, 31, 5, tzinfo=UTC)
+    bench = Bench(load_comparison(own), settings, moment, "compare__now")
+    assert f"{bench.window(0)}" == "[2024-01-01T00:00:00Z, 2024-01-31T00:00:00Z)"
+    with pytest.raises(BadInputError, match="--at is 'soon'"):
+        CliRunner().invoke(cli.app, ["compare", str(own), "--at", "soon"], catch_exceptions=False)
 
 
 @pytest.mark.engine
