@@ -76,6 +76,16 @@ class Position(Frozen):
     """Place that every answer is for; training must have seen it."""
 
 
+class Within(Frozen):
+    """A number as it stands among those of the same request."""
+
+    of: Name
+    """Column of the number."""
+    take: Literal["rank", "ratio", "gap"]
+    """`rank` is its place from 1, the smallest first; `ratio` it over the mean of what was shown; `gap` it minus that
+    mean."""
+
+
 class Declaration(Frozen):
     """The roles columns play in a table of impressions."""
 
@@ -96,6 +106,8 @@ class Declaration(Frozen):
     """Column that is equal for rows that one user was shown together (a request, slate or session), or None."""
     position: Position | None = Field(None, exclude_if=lambda place: place is None)
     """Where a row stood in what was shown, or None."""
+    within: dict[Name, Within] = Field(default_factory=dict, exclude_if=lambda made: not made)
+    """Features that are made of the rows of a request, by name."""
     judge_by: JudgeBy = Field("auc", exclude_if=lambda metric: metric == "auc")
     """Metric, mean over the feedback, by which training keeps an epoch and the gate compares two rankers."""
 

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from features.declaration import PADDING, FieldSpec
 from features.encode import Encoder
 from features.ground.errors import BadInputError, MissingError
+from features.within import with_within
 from registry.serving.calibration import Calibration, read_calibration
 from registry.serving.contract import ModelContract, axes_of, sequence_axes
 from registry.serving.incoming import ELSEWHERE, checked, domain_codes, domain_column, placed
@@ -120,13 +121,14 @@ class ServedModel:
             )
 
     def rows(self, table: pa.Table) -> pa.Table:
-        """Return the columns that the encoder reads, checked, each row in the place that the model answers for.
+        """Return the columns that the encoder reads, checked: each row in the place that is served, among its request.
 
         Raises:
-            BadInputError: as `registry.serving.incoming.checked` says.
+            BadInputError: as `registry.serving.incoming.checked` and `features.within.with_within` say.
         """
         declaration = self.contract.schema_.declaration
-        return checked(placed(table, declaration), self.encoder.columns, declaration.time, self.called)
+        rows = with_within(placed(table, declaration), declaration)
+        return checked(rows, self.encoder.columns, declaration.time, self.called)
 
     @property
     def value(self) -> ValueTable:

@@ -35,6 +35,7 @@ from features.encode import Encoder
 from features.ground.files import locked
 from features.joins.online import asked_at
 from features.joins.store import ENTITY_TIME, ROW_ID, historical, open_offline, open_shared
+from features.within import with_within
 
 pytestmark = pytest.mark.engine
 
@@ -234,6 +235,23 @@ def test_a_request_stays_whole_and_is_of_one_user(bench: Bench, built: Any) -> N
         ContractViolationError, match=r"2 requests in 'age_band' hold rows of several users \('25_plus', "
     ):
         bench.dataset(events, features, request="age_band")
+
+
+def test_a_row_is_compared_with_its_request_in_training_as_in_an_answer(bench: Bench) -> None:
+    day = pl.col("event_timestamp").dt.hour() // 6
+    events = bench.publish(make_events().with_columns(pl.format("{}/{}", "user_id", day).alias("visit"), x="item_id"))
+    features = bench.features(events)
+    within = {"x_rank": {"of": "x", "take": "rank"}, "age_gap": {"of": "age", "take": "gap"}}
+    result = bench.dataset(events, features, request="visit", within=within, carry=["x"])
+    folder = bench.folder(result.outputs["training_set"])
+    rows, schema = all_rows(folder), read_schema(folder)
+    assert {*within} <= {field.name for field in schema.fields}
+    assert rows["x_rank"].equals(rows.select(pl.col("x").cast(float).rank("average").over("visit")).to_series())
+    told = read_raw(folder, "test")
+    asked = with_within(told.drop_columns([*within]), schema.declaration)
+    assert all(asked[name].equals(told[name]) for name in told.column_names)
+    with pytest.raises(BadInputError, match="within makes 'age', and the rows have a column of that name"):
+        bench.dataset(events, features, request="visit", within={"age": within["x_rank"]})
 
 
 def test_every_answer_is_for_one_place(bench: Bench) -> None:

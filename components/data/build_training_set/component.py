@@ -34,6 +34,7 @@ from features.definitions import Definitions
 from features.encode import Encoder
 from features.services.own_definitions import definitions_of
 from features.services.service import ServiceSnapshot, describe
+from features.within import with_within
 from registry.serving.incoming import placed
 
 
@@ -50,6 +51,9 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     impressions = read_impressions(context.local(inputs.events) / "events.parquet", config)
     context.progress(f"joining {len(snapshot.features)} features to {len(impressions):,} impressions")
     table = join_features(impressions, config, snapshot, tables, definitions)
+    if taken := [name for name in config.within if name in table.column_names]:
+        raise BadInputError(f"within makes {taken[0]!r}, and the rows have a column of that name: choose another")
+    table = with_within(table, config.declaration())
     times = impressions[config.declaration().time]
     ends = request_ends(impressions, config.declaration().time, config.request)
     parts = split_rows(ends, config.split, impressions[config.request] if config.request else None)
@@ -117,7 +121,7 @@ def ranker_features(table: pa.Table, config: Config, snapshot: ServiceSnapshot) 
     dtypes = {feature.name: feature.dtype for feature in snapshot.features if feature.name in joined}
     roles = [config.user, config.item, *([config.domain] if config.domain else []), *config.context]
     roles += [config.position.column] if config.position else []
-    dtypes |= {name: _dtype(name, table.schema.field(name).type) for name in roles}
+    dtypes |= {name: _dtype(name, table.schema.field(name).type) for name in (*roles, *config.within)}
     for name in config.drop:
         if name not in dtypes:
             raise MissingError(f"drop: there is no feature {name!r}{did_you_mean(name, dtypes)}")

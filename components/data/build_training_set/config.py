@@ -14,7 +14,17 @@ from components.platform.contract import ComponentConfig, ComponentSpec, Ports
 from components.platform.errors import did_you_mean
 from components.platform.paths import DefinitionsFile
 from components.rankers.tasks import tasks_of
-from features.declaration import OF_REQUESTS, Declaration, FieldEncoding, Frozen, JudgeBy, Name, Position, Window
+from features.declaration import (
+    OF_REQUESTS,
+    Declaration,
+    FieldEncoding,
+    Frozen,
+    JudgeBy,
+    Name,
+    Position,
+    Window,
+    Within,
+)
 
 Where = tuple[str | int, ...]
 ROW = "row_id"
@@ -110,6 +120,9 @@ class Config(ComponentConfig):
     """Column of the row's place in what was shown, a feature of the ranker: training reads what was, validation, test
     and every answer the one place that is `served`. For a place that should be asked about, as a policy does, use
     `context`."""
+    within: dict[Name, Within] = Field(default_factory=dict)
+    """Features of a row among those of its `request`, such as `price_rank: {of: price, take: rank}`; `of` is a feature,
+    or a column in `context` or `carry`. Every answer makes them anew of the rows that are asked about together."""
     judge_by: JudgeBy = "auc"
     """What makes one ranker better than another: training keeps the epoch that has most of it on validation, and the
     gate guards it. `request_auc`, `mrr` and `ndcg` (of 10 places) are of requests."""
@@ -141,6 +154,12 @@ class Config(ComponentConfig):
         return self
 
     @model_validator(mode="after")
+    def _within_requests(self) -> Self:
+        if self.within and self.request is None:
+            raise ValueError("within compares the rows of a request: name their column in request")
+        return self
+
+    @model_validator(mode="after")
     def _judged_within_requests(self) -> Self:
         if self.judge_by in OF_REQUESTS and self.request is None:
             raise ValueError(f"judge_by: {self.judge_by} is measured within requests: name their column in request")
@@ -163,6 +182,7 @@ class Config(ComponentConfig):
             domain=self.domain,
             request=self.request,
             position=self.position,
+            within=self.within,
             judge_by=self.judge_by,
         )
 
@@ -212,6 +232,7 @@ def _gives(config: Config, inputs: Mapping[str, Columns]) -> Mapping[str, Column
     known |= {name: Column(known[name].dtype, "feedback") for name in config.feedback}
     if features is not None:
         known |= _joined(config, features)
+    known |= {name: Column("float64") for name in config.within}
     kinds = {name: encoding.kind for name, encoding in config.encode.items() if encoding.kind}
     known = {
         name: Column(column.dtype, column.role, kinds.get(name, column.kind), name in {*config.carry, *config.drop})
@@ -229,6 +250,8 @@ def _asks(config: Config, inputs: Mapping[str, Columns]) -> Iterator[Fault]:
     if events is not None:
         yield from _absent(config, events)
         yield from _labels(config, events)
+    if events is not None and features is not None:
+        yield from _within(config, events, features)
     if features is not None:
         yield from _keys(config, events, features)
         yield from _features(config, features)
@@ -253,6 +276,22 @@ def _weighed(config: Config) -> Iterator[tuple[Where, str]]:
     """Yield the columns that weights are made of; a weight may be known after the impression, as a label is."""
     for feedback, weight in config.weights.items():
         yield ("weights", feedback, "column" if weight.column else "propensity"), weight.source
+
+
+def _within(config: Config, events: Columns, features: Columns) -> Iterator[Fault]:
+    """Yield what a comparison within requests cannot be made of, or is called like."""
+    rows = {name for _, name in _named(config)}
+    joined = _joined(config, features)
+    for name, made in config.within.items():
+        column = events.known.get(made.of)
+        if made.of not in rows | {*joined} and features.whole:
+            known = events.absent(made.of) is None
+            said = f"carry: [{made.of}] brings it along" if known else f"name a feature{did_you_mean(made.of, joined)}"
+            yield Fault(("within", name, "of"), f"the training set has no column {made.of!r}: {said}")
+        elif made.of in rows and column is not None and column.role == "feedback":
+            yield Fault(("within", name, "of"), f"{made.of!r} is known only after the impression: name another")
+        if name in rows or name in joined:
+            yield Fault(("within", name), f"there is a column {name!r} already: choose another name", "key")
 
 
 def _absent(config: Config, events: Columns) -> Iterator[Fault]:
@@ -302,7 +341,7 @@ def _features(config: Config, features: Columns) -> Iterator[Fault]:
         if name not in offered:
             yield Fault(("include", position), f"the service has no feature {name!r}{did_you_mean(name, offered)}")
     roles = {name for where, name in _named(config) if where[:1] not in (("feedback",), ("carry",), ("request",), ())}
-    seen = {*_joined(config, features), *roles}
+    seen = {*_joined(config, features), *roles, *config.within}
     for position, name in enumerate(config.drop):
         if name not in seen:
             yield Fault(("drop", position), f"there is no feature {name!r} to drop{did_you_mean(name, seen)}")

@@ -33,9 +33,9 @@ def read_impressions(path: Path, config: Config) -> pl.DataFrame:
     declaration = config.declaration()
     roles = [config.user, config.item, declaration.time, *filter(None, (config.domain, config.request))]
     roles += [config.position.column] if config.position else []
+    found = pl.scan_parquet(path).collect_schema()
     weighing = [weight.source for weight in config.weights.values()]
     wanted = list(dict.fromkeys([*roles, *config.context, *config.carry, *config.feedback, *weighing]))
-    found = pl.scan_parquet(path).collect_schema()
     if absent := [name for name in wanted if name not in found]:
         raise BadInputError(f"the events have {no_columns(absent, found.names())}: correct the names, or ingest them")
     if found[declaration.time] != pl.Datetime("us", "UTC"):
