@@ -47,11 +47,11 @@ results: data  ## run comparisons and write docs/RESULTS.md (COMPARISONS=names, 
 bench: data .bench-venv/.installed  ## measure against peers and write docs/BENCHMARKS.md (BENCHMARKS=names, all when empty)
 	@$(BIN)/python -m tests.benchmarks $(BENCHMARKS)
 
-test: data  ## run the tests, two at a time, but for the long ones
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m 'not long and not editor and not services'
+test: data  ## run the tests, three at a time (many wait), but for the long ones
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder -m 'not long and not editor and not services'
 
 test-all: data  ## run all tests, the long ones too
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m 'not editor and not services'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder -m 'not editor and not services'
 
 test-editor: install  ## check pipelines with a YAML language server, as an editor does (needs npm)
 	npm ci --prefix tests/editor --no-audit --no-fund
