@@ -69,9 +69,10 @@ def tables_of(rows: Path, size: int | None = ROWS) -> Iterator[pa.Table]:
 
 
 def id_columns(served: ServedModel, table: pa.Table) -> list[str]:
-    """Return which of row, user and item id the rows hold, so that answers can be told apart."""
+    """Return which of row, request, user and item id the rows hold, so that answers can be told apart."""
     declaration = served.contract.schema_.declaration
-    return [name for name in ("row_id", declaration.user, declaration.item) if name in table.column_names]
+    names = ("row_id", declaration.request, declaration.user, declaration.item)
+    return [name for name in names if name and name in table.column_names]
 
 
 def check_out(out: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +12,8 @@ import typer
 from pipelines.cli.row_files import check_out, id_columns, opened, replacing, tables_of
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from registry.memory.error_memory import Memory
     from registry.serving.served_model import ServedModel
     from registry.serving.value import ValueTable
@@ -32,7 +34,11 @@ def score(
         float | None, typer.Option(help="Value of products without one, for this run; else they are refused.")
     ] = None,
 ) -> None:
-    """Score a Parquet file with a registered version: its graph, encoder, calibration, error memory, values."""
+    """Score a Parquet file with a registered version: its graph, encoder, calibration, error memory, values.
+
+    Where the training rows told their request, each row's rank in it too: 1 is the largest expected value, of
+    equal ones the smaller item id is first.
+    """
     from components.memory.refresh_error_memory.pointer import find_memory
     from components.platform.settings import Settings
     from registry.serving.incoming import describe_unknown
@@ -82,29 +88,51 @@ def write_scores(
 ) -> tuple[int, Counter[str]]:
     """Write ids, one float64 column per task as served, and `expected_value` of every row of a Parquet file.
 
+    Where the model's declaration names a request, `rank` says each row's place in it: answers, though not features, of
+    all rows are then in memory.
+
     Returns:
         The number of rows, and of values that training never held, by field. `out` appears when all are written, or
         not at all.
 
     Raises:
-        BadInputError: `rows` is not Parquet, a column is missing, or a product has no value.
+        BadInputError: `rows` is not Parquet, columns are missing, all of them named, or a product has no value.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from registry.serving.answer import answer
-    from registry.serving.value import EXPECTED_VALUE
+    from registry.serving.value import ranked
 
     count, unknown = 0, Counter[str]()
     writer: pq.ParquetWriter | None = None
+    declaration = served.contract.schema_.declaration
+    parts = _scored(served, memory, value, rows, unknown)
+    if declaration.request:
+        parts = iter([ranked(pa.concat_tables(parts), declaration.request, declaration.item)])
     with replacing(out) as partial:
-        for table in tables_of(rows):
-            found = answer(served, table, memory=memory, value=value)
-            ids = {name: table[name] for name in id_columns(served, table)}
-            scores = pa.table(ids | found.tasks | {EXPECTED_VALUE: found.expected_value})
+        for scores in parts:
             writer = writer or pq.ParquetWriter(partial, scores.schema)
             writer.write_table(scores)
-            count, unknown = count + table.num_rows, unknown + found.unknown
+            count += scores.num_rows
         if writer is not None:
             writer.close()
     return count, unknown
+
+
+def _scored(
+    served: ServedModel, memory: Memory | None, value: ValueTable, rows: Path, unknown: Counter[str]
+) -> Iterator[pa.Table]:
+    import pyarrow as pa
+
+    from registry.serving.answer import answer, columns_of
+    from registry.serving.incoming import check_columns
+    from registry.serving.value import EXPECTED_VALUE
+
+    declaration = served.contract.schema_.declaration
+    ranks = {declaration.request: "request", declaration.item: "order of equal rows"} if declaration.request else {}
+    for table in tables_of(rows):
+        check_columns(table, ranks | columns_of(served, memory, value), served.called)
+        found = answer(served, table, memory=memory, value=value)
+        unknown.update(found.unknown)
+        ids = {name: table[name] for name in id_columns(served, table)}
+        yield pa.table(ids | found.tasks | {EXPECTED_VALUE: found.expected_value})

@@ -95,6 +95,11 @@ class KeySpec(Frozen):
     """Seed of the codes."""
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of raw rows that a key is made of."""
+        return {"hidden": (), "hidden_user": (self.user,), "embedding": (*self.fields, self.user)}[self.kind]
+
+    @property
     def width(self) -> int:
         """Width of a key."""
         match self.kind:

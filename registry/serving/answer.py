@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from registry.serving.incoming import count_unknown
+from registry.serving.incoming import check_columns, count_unknown
 from registry.serving.served_model import CHUNK, HIDDEN, Probabilities, ServedModel
 from registry.serving.value import ValueTable, expected_value
 
@@ -42,6 +42,23 @@ class Answers:
     """float64 ``[B]``, the score to rank by; None unless a value was given."""
 
 
+def columns_of(model: ServedModel, memory: Memory | None = None, value: ValueTable | None = None) -> dict[str, str]:
+    """Return the columns that raw rows need, and what those are for that are no feature."""
+    declaration, calibration = model.contract.schema_.declaration, model.calibration
+    features = {
+        name for name in model.encoder.columns if not declaration.position or name != declaration.position.column
+    }
+    uses = dict.fromkeys(sorted(features), "")
+    if declaration.domain:
+        if calibration and calibration.domains:
+            uses.setdefault(declaration.domain, "calibration")
+        if value and value.products:
+            uses.setdefault(declaration.domain, "value of a conversion")
+    for name in memory.header.key.columns if memory and memory.header.enabled else ():
+        uses.setdefault(name, "error memory: --no-memory scores without it")
+    return uses
+
+
 def answer(
     model: ServedModel,
     rows: pa.Table,
@@ -58,8 +75,10 @@ def answer(
     they share; `chunk` rows at a time bound memory. Without `value` there is no `expected_value`.
 
     Raises:
-        BadInputError: a column is missing or cannot be read, a product has no value, or an answer is not a number.
+        BadInputError: columns are missing, all of them named, one cannot be read, a product has no value, or an answer
+            is not a number.
     """
+    check_columns(rows, columns_of(model, memory, value), model.called)
     inputs = model.rows(rows)
     parts = [
         _answered(model, inputs.slice(start, chunk), rows.slice(start, chunk), memory, value, request)

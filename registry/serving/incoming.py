@@ -28,12 +28,7 @@ def checked(table: pa.Table, needed: Sequence[str], time: str, model: str) -> pa
     Raises:
         BadInputError: a column comes twice or is missing, or the time is none.
     """
-    check_names(table)
-    if absent := [name for name in needed if name not in table.column_names]:
-        listed = ", ".join(map(repr, absent))
-        raise BadInputError(
-            f"rows have no column {listed}, which {model} needs: add {'it' if len(absent) == 1 else 'them'}"
-        )
+    check_columns(table, dict.fromkeys(needed, ""), model)
     rows = table.select(list(needed))
     if time in needed:
         rows = rows.set_column(rows.column_names.index(time), time, _moments(rows[time], time))
@@ -52,6 +47,21 @@ def placed(table: pa.Table, declaration: Declaration) -> pa.Table:
     column = pa.array(np.full(table.num_rows, position.served, dtype=np.int64))
     others = table.drop_columns([position.column]) if position.column in table.column_names else table
     return others.append_column(position.column, column)
+
+
+def check_columns(table: pa.Table, needed: Mapping[str, str], model: str) -> None:
+    """Refuse rows without a column that is needed, naming all of them at once; each name's value says what it is for.
+
+    Raises:
+        BadInputError: a column comes twice or is missing.
+    """
+    check_names(table)
+    absent = {name: use for name, use in needed.items() if name not in table.column_names}
+    if absent:
+        listed = ", ".join(f"{name!r} ({use})" if use else repr(name) for name, use in absent.items())
+        raise BadInputError(
+            f"rows have no column {listed}, which {model} needs: add {'it' if len(absent) == 1 else 'them'}"
+        )
 
 
 def check_names(table: pa.Table) -> None:

@@ -20,6 +20,8 @@ Value = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 """Present value per conversion, in any currency: finite and not negative."""
 EXPECTED_VALUE = "expected_value"
 """Column of the score to rank by."""
+RANK = "rank"
+"""Column of the place within a request."""
 
 
 class ValueTable(Frozen):
@@ -84,6 +86,23 @@ def deepest(declaration: Declaration, tasks: Sequence[str]) -> str:
     if not found:
         raise BadInputError(f"a model of {', '.join(tasks)} predicts no feedback, so nothing can be ranked by value")
     return found[-1]
+
+
+def ranked(scores: pa.Table, request: str, item: str) -> pa.Table:
+    """Return scores with the column `rank`: 1 is the largest expected value of the row's request.
+
+    Of equal values the smaller item id is first, then the earlier row; a row without a request has no rank.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    requests = pc.fill_null(scores[request].combine_chunks().dictionary_encode().indices, ELSEWHERE).to_numpy()
+    items = pc.rank(scores[item].combine_chunks(), tiebreaker="dense").to_numpy()
+    order = np.lexsort((items, -scores[EXPECTED_VALUE].to_numpy(), requests))
+    starts = np.flatnonzero(np.diff(requests[order], prepend=ELSEWHERE - 1))
+    ranks = np.empty(len(order), dtype=np.int64)
+    ranks[order] = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order))) + 1
+    return scores.append_column(RANK, pa.array(ranks, mask=requests == ELSEWHERE))
 
 
 def expected_value(tasks: Mapping[str, Floats], declaration: Declaration, value: Floats) -> Floats:

@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import typer
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
@@ -212,12 +211,8 @@ def test_the_domain_is_needed_only_where_the_curves_differ_by_it(shop: Shop, exp
 @pytest.fixture
 def rankmill(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Run one command in the shop's home and return what it printed; errors pass through."""
-    from pipelines.cli import explain as cli_explain
-    from pipelines.cli import score as cli_score
+    from pipelines.cli.main import app
 
-    app = typer.Typer()
-    cli_score.add_commands(app)
-    cli_explain.add_commands(app)
     monkeypatch.setenv("RANKMILL_HOME", str(shop.settings.home))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 

@@ -188,3 +188,59 @@ def test_a_memory_whose_key_is_missing_is_one_sentence(shop: Shop) -> None:
     hidden = np.zeros((rows.num_rows, shop.model.contract.hidden))
     with pytest.raises(BadInputError, match="no column 'user_id', which the error memory needs"):
         shop.memory.compensate(shop.base, hidden, rows)
+
+
+def requests(shop: Shop) -> tuple[ServedModel, pa.Table]:
+    """Return the model as if it had been trained on rows with requests, and such rows, those of a request apart."""
+    schema = shop.model.contract.schema_
+    declaration = schema.declaration.model_copy(update={"request": "session"})
+    contract = shop.model.contract.model_copy(
+        update={"schema_": schema.model_copy(update={"declaration": declaration})}
+    )
+    sessions = pa.array([None if row == 7 else f"s{row % 40}" for row in range(shop.rows.num_rows)])
+    return replace(shop.model, contract=contract, label="model shop v3"), shop.rows.append_column("session", sessions)
+
+
+def test_scores_of_requests_have_ranks_and_equal_ones_go_by_item(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, rows = requests(shop)
+    monkeypatch.setattr("pipelines.cli.row_files.tables_of.__defaults__", (64,))  # requests lie in several parts
+    # Every row twice, the second as an item that nobody knows: equal answers but for the two of them.
+    odd = pa.concat_tables([rows, rows])
+    ids = pa.array([10**9 + row % 7 for row in range(odd.num_rows)], odd["item_id"].type)
+    odd = odd.set_column(odd.column_names.index("item_id"), "item_id", ids)
+    pq.write_table(odd, tmp_path / "rows.parquet")
+    write_scores(model, shop.memory, model.value, tmp_path / "rows.parquet", tmp_path / "out")
+    scores = pq.read_table(tmp_path / "out")
+    assert scores.column_names[:4] == ["row_id", "session", "user_id", "item_id"]
+    found = scores.to_pylist()
+    assert {row["session"] for row in found if row["rank"] is None} == {None}
+    ties = 0
+    for session in {row["session"] for row in found} - {None}:
+        own = [row for row in found if row["session"] == session]
+        wanted = sorted(own, key=lambda row: (-row[EXPECTED_VALUE], row["item_id"]))
+        assert [row["rank"] for row in wanted] == list(range(1, len(own) + 1))
+        ties += len(own) - len({row[EXPECTED_VALUE] for row in own})
+    assert ties > 100
+
+
+def test_every_missing_column_is_named_at_once(shop: Shop, tmp_path: Path) -> None:
+    model, rows = requests(shop)
+    absent = ["genres", "age_band", "user_id", "item_id", "session"]
+    pq.write_table(rows.drop_columns(absent), tmp_path / "rows.parquet")
+    with pytest.raises(BadInputError) as told:
+        write_scores(model, shop.memory, model.value, tmp_path / "rows.parquet", tmp_path / "out")
+    assert all(f"'{name}'" in str(told.value) for name in absent)
+    # What is no feature says what it is for.
+    fields = [f for f in model.encoder.fitted if f.name not in ("age_band", "user_id")]
+    model = replace(model, encoder=model.encoder.model_copy(update={"fitted": tuple(fields)}))
+    key = shop.memory.header.key.model_copy(update={"kind": "hidden_user"})
+    memory = replace(shop.memory, header=shop.memory.header.model_copy(update={"key": key}))
+    with pytest.raises(BadInputError) as told:
+        answer(model, rows.drop_columns(["genres", "age_band", "user_id"]), memory=memory, value=model.value)
+    assert str(told.value) == (
+        "rows have no column 'genres', 'age_band' (calibration), 'user_id' (error memory: --no-memory scores without "
+        "it), which model shop v3 needs: add them"
+    )
+    assert not (tmp_path / "out").exists()

@@ -9,7 +9,6 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from components.platform.errors import BadInputError, MissingError
@@ -24,10 +23,8 @@ pytestmark = pytest.mark.engine
 @pytest.fixture
 def rankmill(home: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
     """Run one command in a home of its own and return what it printed; errors of Rankmill pass through."""
-    from pipelines.cli.models import add_commands
+    from pipelines.cli.main import app
 
-    app = typer.Typer()
-    add_commands(app)
     monkeypatch.setenv("RANKMILL_HOME", str(home.home))
     monkeypatch.setenv("COLUMNS", "220")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
