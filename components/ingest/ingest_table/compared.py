@@ -13,7 +13,7 @@ from components.ingest.ingest_table.config import Column
 from components.ingest.ingest_table.rule import Condition
 from components.ingest.ingest_table.values import exact_below, not_exact, stripped, value_of, whole_text
 
-_COMPARE: dict[str, Callable[[pl.Expr, pl.Expr], pl.Expr]] = {
+COMPARE: dict[str, Callable[[pl.Expr, pl.Expr], pl.Expr]] = {
     "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
 
@@ -76,7 +76,7 @@ def _of_wholes(condition: Condition, whole: pl.Expr) -> pl.Expr:
         return ~same if condition.op in ("!=", "not in") else same
     # Above 4.5 is above 4, and at least 4.5 is at least 5.
     bound = math.floor(values[0]) if condition.op in (">", "<=") else math.ceil(values[0])
-    return _COMPARE[condition.op](whole, _int(bound))
+    return COMPARE[condition.op](whole, _int(bound))
 
 
 def _int(number: int) -> pl.Expr:
@@ -89,4 +89,4 @@ def _of_floats(condition: Condition, number: pl.Expr, dtype: pl.DataType) -> pl.
     if condition.op in ("in", "not in"):
         same = pl.any_horizontal(*(number == one for one in values))
         return ~same if condition.op == "not in" else same
-    return _COMPARE[condition.op](number, values[0])
+    return COMPARE[condition.op](number, values[0])

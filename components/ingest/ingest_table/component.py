@@ -98,6 +98,7 @@ def read_events(
     counts[f"rows stored at {_stored_until(config, window)} or later left out"] = late
     counts[f"repeated rows {'replaced by the latest' if config.duplicates == 'latest' else 'dropped'}"] = repeated
     counts |= broken | contradictions(once, config)
+    counts["rows of the files with empty lists gave no impression"] = sum(part.empty for part in parts)
     lacking = [part.absent for part in parts]
     counts |= {
         f"of {len(lacking):,} files lack {name!r}": sum(name in one for one in lacking) for name in _any(lacking)
@@ -135,6 +136,8 @@ class _Part:
     """How many rows of the window were stored too late."""
     absent: frozenset[str]
     """Optional columns that it lacks."""
+    empty: int
+    """How many rows of the file that lie in the window have empty lists in the place of impressions."""
 
 
 def _any(lacking: Sequence[frozenset[str]]) -> list[str]:
@@ -150,7 +153,7 @@ def _impressions(
     from components.ingest.ingest_table.scan import scan
     from components.ingest.ingest_table.typed import moment, refuse
 
-    file = scan(source, config.read, config, scratch, optional_columns(as_columns(config.columns)))
+    file = scan(source, config.read, config, scratch, optional_columns(as_columns(config.columns)), config.explode)
     # A clock that was never set is no mistake of the file: such a row lies outside the window.
     time = moment(EVENT, as_time(config.timestamp), file, early=True)
     created = moment(CREATED, as_time(config.created), file) if config.created is not None else None
@@ -171,7 +174,8 @@ def _impressions(
     until = _stored_until(config, window)
     in_time = rows if until is None else rows.filter(pl.col(CREATED) < until)
     span = (first, last) if first is not None else None
-    return _Part(in_time, span, total - len(rows), len(rows) - len(in_time), file.absent)
+    empty = 0 if file.empty is None else file.collect(file.empty.select(inside.sum())).item()
+    return _Part(in_time, span, total - len(rows), len(rows) - len(in_time), file.absent, empty)
 
 
 def _stored_until(config: Config, window: Window) -> datetime | None:

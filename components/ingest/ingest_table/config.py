@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Literal, Self
 from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from components.ingest.ingest_table.path_parts import checked as checked_pattern
+from components.ingest.ingest_table.rule import Rule as Parsed
 from components.ingest.ingest_table.rule import parse
 from components.ingest.ingest_table.time_format import checked
 from components.ingest.wheels import SHIPPED, FolderName, Shipped, Wheel
@@ -303,12 +304,38 @@ class Funnel(ComponentConfig):
     before it 1, `keep` leaves it as it is. A note counts them."""
 
 
+class Explode(ComponentConfig):
+    """Lists in one row that become rows of their own, one per element; elements of several lists go together."""
+
+    columns: tuple[ColumnName, ...] = Field(min_length=1)
+    """Names in the file of the columns that hold them, as many in each: lists of Parquet, or texts with a separator, in
+    which an empty element is a missing one. A row whose lists are empty gives no rows; a note counts it."""
+    separator: str = Field("|", min_length=1)
+    """Between the elements in a text."""
+    position: ColumnName | None = None
+    """Name of a new column, as if the file had it, with the element's place in its list, from 1."""
+
+    @property
+    def named(self) -> list[str]:
+        """Names of the columns that it makes."""
+        return [*self.columns, *([self.position] if self.position else [])]
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        if twice := sorted(name for name, count in Counter(self.named).items() if count > 1):
+            raise ValueError(f"explode names {twice[0]!r} twice: give each column a name of its own")
+        return self
+
+
 class Config(Table):
     """Where the tables lie, and which column means what."""
 
     source: Origin | None = None
     """Where files below `data://` come from when they are absent: a wheel, by its name if it is a known one, or a page
     that the error names. Tables name the files, such as `data://ml-100k/ml-100k.inter`."""
+    explode: Explode | None = None
+    """Parallel lists in a row, such as the items that were shown and their prices: each element becomes a row, and its
+    columns are named as any other, in `item`, `columns` and rules."""
     user: ColumnName | Key
     """Column of the user's id, published as `user_id` unless the block has a `name`."""
     item: ColumnName | Key
@@ -316,8 +343,8 @@ class Config(Table):
     timestamp: ColumnName | Time
     """When the item was shown, published as `event_timestamp` in UTC."""
     feedback: dict[Name, Rule] = Field(min_length=1)
-    """Label → when it is 1: the name of a 0/1 column, or comparisons such as `rating >= 4 and status == 'paid'`
-    or `kind in ('buy', 'order')`, joined by `and` and `or`."""
+    """Label → when it is 1: the name of a 0/1 column, or comparisons such as `rating >= 4 and status == 'paid'`,
+    `kind in ('buy', 'order')` or, of two columns, `reference == impressions`, joined by `and` and `or`."""
     funnel: Funnel | None = None
     """Labels that are nested, and what becomes of rows that break it."""
     created: ColumnName | Time | None = None
@@ -366,6 +393,8 @@ class Config(Table):
             if unread := sorted(set(table.values) - set(table.read)):
                 near = did_you_mean(unread[0], table.read)
                 raise ValueError(f"values changes texts of {unread[0]!r}, which nothing reads{near}: leave it out")
+        if self.explode and (idle := next((one for one in self.explode.named if one not in self.mentioned), None)):
+            raise ValueError(f"explode names {idle!r}, which nothing reads: name it in item, columns or a rule")
         labels = self.funnel.labels if self.funnel else ()
         for name in labels:
             if name not in self.feedback or labels.count(name) > 1:
@@ -386,6 +415,12 @@ class Config(Table):
     @property
     def read(self) -> list[str]:
         """Names of the columns that a file of impressions must have."""
+        made = self.explode.position if self.explode else None
+        return [name for name in self.mentioned if name != made]
+
+    @property
+    def mentioned(self) -> list[str]:
+        """Names of the columns that are read of a file of impressions, that of the place in a list too."""
         times = [as_time(one).column for one in (self.timestamp, self.created) if one is not None]
         roles = [name for name in (self.domain, self.request, self.propensity) if name]
         labels = [column for rule in self.feedback.values() for column in parse(rule).columns]
@@ -454,7 +489,7 @@ class Outputs(Ports):
 def _gives(config: Config, inputs: Mapping[str, columns.Columns]) -> Mapping[str, columns.Columns]:
     roles: dict[str, columns.Role] = {config.user_name: "user", config.item_name: "item", DOMAIN: "domain"}
     roles |= {EVENT: "timestamp", CREATED: "timestamp", **dict.fromkeys(config.feedback, "feedback")}
-    labels = _label_columns(config.feedback.values())
+    labels = _label_columns(config.feedback.values(), config.item_key.read)
     for name, column in as_columns(config.columns).items():
         if column.outcome or (column.moment is None and (column.column or name) in labels):
             roles[name] = "feedback"
@@ -462,10 +497,16 @@ def _gives(config: Config, inputs: Mapping[str, columns.Columns]) -> Mapping[str
     return {"events": columns.Columns(told)}
 
 
-def _label_columns(rules: Iterable[str]) -> frozenset[str]:
-    """Return the columns of the file that alone decide a label: publishing one publishes the label."""
-    read = (parse(rule).columns for rule in rules)
+def _label_columns(rules: Iterable[str], item: Collection[str]) -> frozenset[str]:
+    """Return the columns of the file that alone, or compared with the item, decide a label: they publish it."""
+    read = (_deciding(parse(rule), item) for rule in rules)
     return frozenset(columns[0] for columns in read if len(columns) == 1)
+
+
+def _deciding(rule: Parsed, item: Collection[str]) -> list[str]:
+    """Return the columns that a rule reads, but for those of the item that it compares with another column."""
+    pairs = {name for every in rule.alternatives for one in every if one.other for name in one.columns}
+    return [name for name in rule.columns if name not in item or name not in pairs]
 
 
 COMPONENT = ComponentSpec(

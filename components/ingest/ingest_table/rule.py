@@ -13,15 +13,17 @@ from features.ground.yaml_text import stripped
 Operator = Literal["==", "!=", "<=", ">=", "<", ">", "in", "not in"]
 Scalar = int | float | str
 _NUMBER = r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?"
+_NAME = "[A-Za-z_][A-Za-z0-9_.]*"
 _VALUE = rf"""(?:{_NUMBER}|'[^']*'|"[^"]*")"""
 _CONDITION = re.compile(
-    rf"""\s*(?:`(?P<quoted>[^`]+)`|(?P<column>[A-Za-z_][A-Za-z0-9_.]*))
-        (?:\s*(?P<op>==|!=|<=|>=|<|>)\s*(?P<value>{_VALUE})
+    rf"""\s*(?:`(?P<quoted>[^`]+)`|(?P<column>{_NAME}))
+        (?:\s*(?P<op>==|!=|<=|>=|<|>)\s*(?:(?P<value>{_VALUE})|`(?P<other_quoted>[^`]+)`|(?P<other>{_NAME}))
          |\s+(?P<member>in|not\s+in)\s*\(\s*(?P<values>{_VALUE}(?:\s*,\s*{_VALUE})*)\s*,?\s*\))?\s*""",
     re.VERBOSE,
 )
 _JOINED = re.compile(r"(and|or)\b")
-_LARGEST = 1e30
+LARGEST = 1e30
+"""Largest number that is compared."""
 EXAMPLES = "the name of a 0/1 column, or comparisons such as rating >= 4 and status in ('paid', 'sent')"
 
 
@@ -31,9 +33,16 @@ class Condition:
 
     column: str
     op: Operator
-    value: Scalar | tuple[Scalar, ...]
+    value: Scalar | tuple[Scalar, ...] = ()
     """Number or text to compare with, without white space at its ends, as the file's texts are; several of one kind for
-    `in` and `not in`."""
+    `in` and `not in`; none where it is another column."""
+    other: str | None = None
+    """Column to compare with."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the file that it reads."""
+        return (self.column,) if self.other is None else (self.column, self.other)
 
     @property
     def values(self) -> tuple[Scalar, ...]:
@@ -55,7 +64,7 @@ class Rule:
         """Columns of the file that the rule reads, each once."""
         if self.flag:
             return (self.flag,)
-        return tuple(dict.fromkeys(one.column for every in self.alternatives for one in every))
+        return tuple(dict.fromkeys(name for every in self.alternatives for one in every for name in one.columns))
 
 
 def parse(text: str) -> Rule:
@@ -95,6 +104,11 @@ def _condition(match: re.Match[str]) -> Condition:
         return Condition(column, "in" if match["member"] == "in" else "not in", values)
     if match["op"] is None:
         raise ValueError(f"must be {EXAMPLES}; compare {column!r} with something, such as {column} == 1")
+    if match["value"] is None:
+        other = match["other_quoted"] or match["other"]
+        if other == column:
+            raise ValueError(f"must be {EXAMPLES}; {column!r} is compared with itself")
+        return Condition(column, cast("Operator", match["op"]), other=other)
     value = _scalar(match["value"])
     if isinstance(value, str) and match["op"] not in ("==", "!="):
         raise ValueError(f"must be {EXAMPLES}; a text such as {value!r} is compared with ==, != or in")
@@ -108,7 +122,7 @@ def _scalar(text: str) -> Scalar:
             raise ValueError(f"must be {EXAMPLES}; {text} is an empty field, which no comparison takes for a value")
         return bare
     number = float(text)
-    if not math.isfinite(number) or abs(number) > _LARGEST:
+    if not math.isfinite(number) or abs(number) > LARGEST:
         raise ValueError(f"must be {EXAMPLES}; {text} is too large for a comparison")
     exact = Fraction(text)
     if exact.denominator == 1:

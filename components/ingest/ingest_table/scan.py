@@ -14,14 +14,16 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from components.ingest.ingest_table.config import Table
+from components.ingest.ingest_table.config import Explode, Table
 from components.ingest.ingest_table.files import Source
+from components.ingest.ingest_table.lists import PLACE, ROW, exploded
 from components.ingest.ingest_table.quotes import header_lines, open_quote
 from components.platform.errors import BadInputError, no_columns
 from features.ground.yaml_text import stripped
 
 _HEADER_BYTES = 1 << 20
 _BLOCK_BYTES = 4 << 20
+_THERE = pl.col(PLACE).is_not_null()
 _OTHER_CODES = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 """What a file that begins so is written in; the longer beginnings first."""
 
@@ -40,6 +42,20 @@ class Scan:
     """Optional columns that the file lacks; here they are texts, all null."""
     nulls: frozenset[str] = frozenset()
     """Texts that mean missing; fields that are one of them are missing already, elements in a text not yet."""
+    elements: pl.LazyFrame | None = None
+    """Where lists became rows: these with their `ROW` of the file, and rows in which `PLACE` is null for those whose
+    lists are empty."""
+
+    def numbered(self, *made: pl.Expr) -> pl.LazyFrame:
+        """Return what is made of its rows behind the number of their row in the file, from 0."""
+        if self.elements is None:
+            return self.rows.select(*made).with_row_index(ROW)
+        return self.elements.filter(_THERE).select(ROW, *made)
+
+    @property
+    def empty(self) -> pl.LazyFrame | None:
+        """Rows whose lists are empty, which `rows` lacks; None where no lists became rows."""
+        return None if self.elements is None else self.elements.filter(~_THERE)
 
     def column(self, name: str) -> pl.Expr:
         """Return the column of exactly this name; `pl.col` would take `*` and `^p.*$` for patterns."""
@@ -51,13 +67,25 @@ class Scan:
         Raises:
             BadInputError: a part of the file that only now is read is damaged.
         """
-        try:
-            return rows.collect()
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-            raise BadInputError(f"{self.shown} is damaged ({_first(error)}); write it again") from None
+        return collected(self.shown, rows)
 
 
-def scan(source: Source, columns: Iterable[str], table: Table, scratch: Path, optional: Collection[str] = ()) -> Scan:
+def collected(shown: str, rows: pl.LazyFrame) -> pl.DataFrame:
+    """Return what is made of rows of a file; see `Scan.collect`."""
+    try:
+        return rows.collect()
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        raise BadInputError(f"{shown} is damaged ({_first(error)}); write it again") from None
+
+
+def scan(
+    source: Source,
+    columns: Iterable[str],
+    table: Table,
+    scratch: Path,
+    optional: Collection[str] = (),
+    explode: Explode | None = None,
+) -> Scan:
     """Return a scan of the named columns of a file.
 
     Args:
@@ -66,6 +94,7 @@ def scan(source: Source, columns: Iterable[str], table: Table, scratch: Path, op
         table: how its texts are written.
         scratch: folder for copies.
         optional: which of the columns may be absent.
+        explode: lists that become rows; none when None.
 
     Raises:
         BadInputError: a column is missing or occurs twice, a line has another number of fields or leaves a quote
@@ -106,6 +135,11 @@ def scan(source: Source, columns: Iterable[str], table: Table, scratch: Path, op
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException, OSError) as error:
         raise BadInputError(f"{source.shown} is no Parquet file ({_first(error)}); write it again") from None
     nulls = frozenset(table.null_values or ())
+    if explode is not None:
+        lazy = _exploded(source, lazy, explode, [*names, *partitions], nulls)
+        schema = lazy.collect_schema()
+        read += [explode.position] if explode.position is not None else []
+        wanted = [*dict.fromkeys([*wanted, *read])]
     for name in table.values:
         if name in read and schema[name] not in (pl.String, pl.Categorical, pl.Enum):
             raise BadInputError(
@@ -115,10 +149,31 @@ def scan(source: Source, columns: Iterable[str], table: Table, scratch: Path, op
     added = [
         pl.lit(_partition(partitions.get(name), nulls, table.values.get(name, {})), pl.String).alias(name)
         for name in wanted
-        if name not in names
+        if name not in read
     ]
-    rows = lazy.select(values).with_columns(added).select(cs.by_name(*wanted))
-    return Scan(source.shown, rows, rows.collect_schema(), absent, nulls)
+    if explode is None:
+        rows, elements = lazy.select(values).with_columns(added).select(cs.by_name(*wanted)), None
+    else:
+        elements = lazy.select(*values, ROW, PLACE).with_columns(added)
+        rows = elements.filter(_THERE).select(cs.by_name(*wanted))
+    return Scan(source.shown, rows, rows.collect_schema(), absent, nulls, elements)
+
+
+def _exploded(
+    source: Source, rows: pl.LazyFrame, explode: Explode, names: Collection[str], nulls: Collection[str]
+) -> pl.LazyFrame:
+    """Return a file's rows with one per element of their lists."""
+    if explode.position in names:
+        raise BadInputError(
+            f"{source.shown} has column {explode.position!r}, and explode makes one of that name: give position another"
+        )
+    given = rows.collect_schema()
+    if path := next((name for name in explode.columns if name in source.partitions and name not in given), None):
+        raise BadInputError(f"{source.shown} has {path!r} in its path, which is no list: leave it out of explode")
+    if not (lists := [name for name in explode.columns if name in given]):
+        raise BadInputError(f"{source.shown} has no column that explode names: correct the file or the pipeline")
+    apart = exploded(rows, lists, explode, nulls, source.shown, lambda some: collected(source.shown, some))
+    return apart if explode.position is None else apart.with_columns(pl.col(PLACE).alias(explode.position))
 
 
 def _partition(text: str | None, nulls: Collection[str], others: Mapping[str, str]) -> str | None:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import polars as pl
 
 from components.ingest.ingest_table.compared import compared
+from components.ingest.ingest_table.compared_columns import pair
 from components.ingest.ingest_table.config import Column, Ids, Time
 from components.ingest.ingest_table.rule import Condition, Rule
 from components.ingest.ingest_table.scan import Scan
@@ -19,7 +20,7 @@ from components.ingest.ingest_table.times import moments
 from components.ingest.ingest_table.values import value_of
 from components.platform.errors import BadInputError
 
-_ROW, _WRONG, _FOUND, _WHY = "__row", "__wrong", "__found", "__why"
+_WRONG, _FOUND, _WHY = "__wrong", "__found", "__why"
 
 
 @dataclass(frozen=True)
@@ -128,8 +129,8 @@ def label(name: str, rule: Rule, scan: Scan) -> list[Typed]:
         wrong = flag.wrong | ~flag.value.is_in([0, 1]).fill_null(True)
         return [Typed(name, rule.flag, flag.value.cast(pl.Int8).alias(name), wrong, "0 or 1")]
     parts = [[_compared(condition, scan) for condition in every] for every in rule.alternatives]
-    met = pl.any_horizontal(pl.all_horizontal(part.value for part in every) for every in parts)
-    first, *checks = (part for every in parts for part in every)
+    met = pl.any_horizontal(pl.all_horizontal(part[0].value for part in every) for every in parts)
+    first, *checks = (one for every in parts for part in every for one in part)
     return [*checks, Typed(name, first.column, met.cast(pl.Int8).alias(name), first.wrong, first.wanted, first.why)]
 
 
@@ -186,7 +187,7 @@ def refuse(scan: Scan, checks: Sequence[Typed], rows: pl.LazyFrame, inside: pl.E
     where = one.wrong if inside is None else one.wrong & inside
     reasons = [reason.alias(f"{_WHY}{index}") for index, (reason, _) in enumerate(one.why)]
     shown = _shown(one.column, scan).alias(_FOUND)
-    looked_at = scan.rows.select(where.alias(_WRONG), shown, *reasons).with_row_index(_ROW)
+    looked_at = scan.numbered(where.alias(_WRONG), shown, *reasons)
     row, _, found, *whys = scan.collect(looked_at.filter(_WRONG).head(1)).row(0)
     wanted = next((words for given, (_, words) in zip(whys, one.why, strict=True) if given), one.wanted)
     more = f" (and {count - 1:,} more rows)" if count > 1 else ""
@@ -196,12 +197,28 @@ def refuse(scan: Scan, checks: Sequence[Typed], rows: pl.LazyFrame, inside: pl.E
     )
 
 
-def _compared(condition: Condition, scan: Scan) -> Typed:
+def _compared(condition: Condition, scan: Scan) -> list[Typed]:
+    """Return a comparison as the value and check of its column, and the check of the other one where it has one."""
     column = condition.column
+    if condition.other is not None:
+        return _pair(condition, condition.other, scan)
     found = compared(condition, scan.column(column), scan.schema[column])
     if found.met is None:
         raise _no_such_type(scan, column, f"which is not compared as {found.wanted}")
-    return Typed("", column, found.met, found.wrong, found.wanted, found.why)
+    return [Typed("", column, found.met, found.wrong, found.wanted, found.why)]
+
+
+def _pair(condition: Condition, other: str, scan: Scan) -> list[Typed]:
+    names, types = (condition.column, other), (scan.schema[condition.column], scan.schema[other])
+    found = pair(condition.op, [scan.column(name) for name in names], types)
+    if found is None:
+        said = " and ".join(f"{name!r}, which is {_said(dtype)}," for name, dtype in zip(names, types, strict=True))
+        raise BadInputError(
+            f"{scan.shown}: columns {said} are not compared by {condition.op}: texts are with texts, numbers with "
+            "numbers, times with times; correct the rule, or the file"
+        )
+    met, sides = found
+    return [Typed("", name, met, one.wrong, one.wanted, one.why) for name, one in zip(names, sides, strict=True)]
 
 
 def _no_such_type(scan: Scan, column: str, told: str) -> BadInputError:

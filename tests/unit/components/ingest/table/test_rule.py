@@ -48,6 +48,16 @@ from tests.unit.components.ingest.table.conftest import Read
             "status == 'paid ' or kind in (' buy', '\tcart and\u3000')",
             Rule(None, ((Condition("status", "==", "paid"),), (Condition("kind", "in", ("buy", "cart and")),))),
         ),
+        (
+            "a == b and `c d`<`e f` or g.h >= 1",
+            Rule(
+                None,
+                (
+                    (Condition("a", "==", other="b"), Condition("c d", "<", other="e f")),
+                    (Condition("g.h", ">=", 1),),
+                ),
+            ),
+        ),
         ("in in ('in')", Rule(None, ((Condition("in", "in", ("in",)),),))),
     ],
 )
@@ -60,7 +70,9 @@ def test_a_rule_is_what_is_written(text: str, rule: Rule) -> None:
     [
         ("", "'the end'"),
         ("rating >=", "'>='"),
-        ("rating >= four", "'>= four'"),
+        ("rating >= 4four", "'four' cannot be read"),
+        ("rating >= `rating`", "'rating' is compared with itself"),
+        ("kind in (a, b)", "'in (a, b)'"),
         ("rating = 4", "'= 4'"),
         ("4 <= rating", "'4 <= rating'"),
         ("rating >= 4 or paid", "compare 'paid' with something"),
@@ -80,7 +92,7 @@ def test_a_rule_is_what_is_written(text: str, rule: Rule) -> None:
         ("a == 1 and2 b == 1", "and2"),
         ("status != ''", "is an empty field"),
         ("status in ('paid', ' ')", "is an empty field"),
-        ("nan >= nan", "'>= nan'"),
+        ("nan >= nan", "'nan' is compared with itself"),
     ],
 )
 def test_what_is_no_rule_is_refused_with_its_place(text: str, about: str) -> None:
