@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from features.ground.errors import BadInputError
 from registry.serving.answer import answer
+from registry.serving.excluded import NONE, Pairs
 from registry.serving.incoming import check_identity
 
 if TYPE_CHECKING:
@@ -32,7 +33,10 @@ Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
 @dataclass(frozen=True)
 class Retrieved:
-    """The best k items of U users, best first; of equal scores the item with the smaller row is first."""
+    """The best k items of U users, best first; of equal scores the item with the smaller row is first.
+
+    Where exclusions leave a user fewer than k, the rest of the row is excluded items with a score of −∞.
+    """
 
     items: np.ndarray[Any, np.dtype[np.int64]]
     """int64 ``[U, k]``, rows of the item vectors."""
@@ -47,8 +51,11 @@ def nearest_items(
     k: int,
     new_users: Counter[str] | None = None,
     new_items: Counter[str] | None = None,
+    excluded: Pairs = NONE,
 ) -> pa.Table:
     """Return one row per user and rank: both ids, `rank` from 1, and the inner product that decides.
+
+    A user of whom `excluded` leaves fewer than `k` items has fewer rows.
 
     Raises:
         BadInputError: an id column or a feature is missing, or `k` is larger than the catalogue.
@@ -58,9 +65,10 @@ def nearest_items(
         side_vectors(served, users, "user", new_users),
         side_vectors(served, items, "item", new_items),
         k,
+        excluded,
     )
     asked = np.repeat(np.arange(users.num_rows), k)
-    return pa.table(
+    table = pa.table(
         {
             declaration.user: users[declaration.user].take(pa.array(asked)),
             "rank": pa.array(np.tile(np.arange(1, k + 1), users.num_rows)),
@@ -68,15 +76,17 @@ def nearest_items(
             "score": pa.array(found.scores.reshape(-1)),
         }
     )
+    return table.filter(pa.array(np.isfinite(found.scores.reshape(-1)))) if len(excluded) else table
 
 
-def retrieve(users: Vectors, items: Vectors, k: int) -> Retrieved:
-    """Return the k items with the largest inner product for each user.
+def retrieve(users: Vectors, items: Vectors, k: int, excluded: Pairs = NONE) -> Retrieved:
+    """Return the k items with the largest inner product for each user, of those that are not excluded.
 
     Args:
         users: float ``[U, D]``.
         items: float ``[I, D]``.
         k: items per user, at most I.
+        excluded: pairs that nobody gets, sorted by user.
 
     Raises:
         BadInputError: shapes do not fit, a vector is not finite, or there are fewer than k items.
@@ -93,6 +103,8 @@ def retrieve(users: Vectors, items: Vectors, k: int) -> Retrieved:
     step = max(1, CELLS // len(items))
     for start in range(0, len(users), step):
         chunk = users[start : start + step] @ items.T
+        first, last = np.searchsorted(excluded[:, 0], [start, start + step])
+        chunk[excluded[first:last, 0] - start, excluded[first:last, 1]] = -np.inf
         best = _best(chunk, k)
         found[start : start + step] = best
         scores[start : start + step] = np.take_along_axis(chunk, best, axis=1)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
-from features.ground.errors import BadInputError
+from features.ground.errors import BadInputError, MissingError
+from pipelines.cli.main import app
 from registry.serving.answer import answer
+from registry.serving.excluded import pairs_seen
 from registry.serving.retrieval import nearest_items
 from registry.serving.served_model import ServedModel
 from tests.unit.components.judge.export.conftest import Exported
@@ -47,6 +51,67 @@ def test_the_best_items_are_those_that_scoring_every_pair_finds(
     np.testing.assert_allclose(np.take_along_axis(scores, chosen, axis=1), best, rtol=1e-4)
     assert found["rank"].to_pylist()[:6] == [1, 2, 3, 4, 5, 1]
     assert found["user_id"].to_pylist()[::5] == users["user_id"].to_pylist()
+
+
+def test_what_a_user_had_is_left_out_and_the_next_best_move_up(
+    exporter: Callable[[str], Exported], rows: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = ServedModel.open(exporter("gnolr").directory, "cpu")
+    users = distinct(rows, "user_id").slice(0, 20).drop_columns(ITEM_SIDE)
+    items = distinct(rows, "item_id").select(ITEM_SIDE).slice(0, 12)
+    catalogue = items["item_id"].to_pylist()
+    had = {
+        user: {*recent} & {*catalogue}
+        for user, recent in zip(users["user_id"].to_pylist(), users["recent_items"].to_pylist(), strict=True)
+    }
+    first = users["user_id"][0].as_py()
+    bought = {first: {*catalogue[:11]}}
+    for name, table in (("users", users), ("items", items)):
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    lines = [f"{first},{item},x" for item in [*catalogue[:11], 10**9]] + [f"77777777,{catalogue[0]},x"]
+    (tmp_path / "bought.csv").write_text("\n".join(["user_id,item_id,note", *lines]))
+
+    @contextmanager
+    def opened(*_: object) -> Iterator[tuple[ServedModel, int]]:
+        yield model, 3
+
+    monkeypatch.setattr("pipelines.cli.retrieve.opened", opened)
+
+    def run(*more: str) -> tuple[dict[int, list[int]], str]:
+        words = ["retrieve", "shop", *(str(tmp_path / f"{name}.parquet") for name in ("users", "items", "out"))]
+        result = CliRunner().invoke(app, [*words, "-k", "6", *more], catch_exceptions=False)
+        found = pq.read_table(tmp_path / "out.parquet").to_pylist()
+        assert [row["rank"] for row in found if row["user_id"] == first] == list(
+            range(1, sum(row["user_id"] == first for row in found) + 1)
+        )
+        best: dict[int, list[int]] = {}
+        for row in found:
+            best.setdefault(row["user_id"], []).append(row["item_id"])
+        return best, result.output
+
+    everything = nearest_items(model, users, items, k=12).to_pylist()
+    for more, without in (
+        (("--exclude", "seen"), had),
+        (("--exclude", str(tmp_path / "bought.csv")), bought),
+        (("--exclude", "seen", "--exclude", str(tmp_path / "bought.csv")), had | {first: had[first] | bought[first]}),
+    ):
+        best, told = run(*more)
+        for user in had:
+            order = [row["item_id"] for row in everything if row["user_id"] == user]
+            wanted = [item for item in order if item not in without.get(user, ())]
+            assert best.get(user, []) == wanted[:6]
+        assert f"{sum(map(len, without.values()))} user-item pairs left out" in told
+        short = sum(len(catalogue) - len(without.get(user, ())) < 6 for user in had)
+        assert ("users have fewer" in told) == (short > 0) and (not short or f"{short} of 20 users" in told)
+    assert sum(map(len, had.values())) > 20, "users had some of them"
+    assert "pairs left out" not in run()[1]
+    with pytest.raises(BadInputError, match=r"no column 'user_id'.*pairs are in columns 'user_id' and 'item_id'"):
+        run("--exclude", str(tmp_path / "items.parquet"))
+    with pytest.raises(MissingError, match="no file sen: exclude 'seen'"):
+        run("--exclude", "sen")
+    with pytest.raises(BadInputError, match="no history with the values of 'item_id'"):
+        fields = tuple(f for f in model.contract.fields if f.name != "recent_items")
+        pairs_seen(model.contract.schema_.model_copy(update={"fields": fields}), users, items)
 
 
 def test_a_ranker_of_pairs_and_a_missing_column_are_one_sentence(
