@@ -22,7 +22,9 @@ from components.platform.paths import DataFiles
 from features.declaration import Name
 from features.ground.yaml_text import stripped
 
-ColumnType = Literal["string", "int64", "float64", "bool", "array<string>", "array<int64>"]
+ColumnType = Literal[
+    "string", "int64", "float64", "bool", "array<string>", "array<int64>", "array<float32>", "array<float64>"
+]
 """Type that a column is published in; the Feast dtype of a feature that is made of it."""
 USER, ITEM, EVENT, CREATED = "user_id", "item_id", "event_timestamp", "created_timestamp"
 DOMAIN, REQUEST, PROPENSITY = "domain", "request_id", "propensity"
@@ -146,6 +148,9 @@ class Column(ComponentConfig):
     """Whether an empty field is an error rather than a missing value."""
     separator: str = Field("|", min_length=1, max_length=1)
     """Between the values of an array in a text."""
+    length: int | None = Field(None, ge=1)
+    """How many values each array has, as vectors do; a row may miss the array as a whole, and another number of values
+    is an error."""
     optional: bool = False
     """Whether files may lack the column, such as those written before it came; their rows miss the value."""
     null_values: Words = ()
@@ -169,6 +174,8 @@ class Column(ComponentConfig):
 
     @model_validator(mode="after")
     def _one_wish(self) -> Self:
+        if self.length is not None and not self.type.startswith("array<"):
+            raise ValueError(f"length is that of an array, and type is {self.type}: leave one of them out")
         if self.optional and self.required:
             raise ValueError("a file that lacks an optional column misses every value of it: leave required out")
         return self

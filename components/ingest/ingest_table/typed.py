@@ -241,6 +241,8 @@ def _shown(column: str, scan: Scan) -> pl.Expr:
     return pl.when(fine).then(pl.when(fine).then(given).cast(pl.String)).otherwise(given.to_physical().cast(pl.String))
 
 
+_FEW, _LONG = 8, 200
+"""How many values of a list, and how many characters of a text, an error shows."""
 _UNITS_A_DAY = {"ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
 
 
@@ -248,8 +250,11 @@ def _field(found: Any) -> str:
     """Return a field as it is read in a sentence."""
     if found is None or (isinstance(found, str) and not found):
         return "empty"
-    if isinstance(found, pl.Series):
-        return repr(found.to_list())
+    if isinstance(found, list | pl.Series):
+        first = ", ".join(map(repr, found[:_FEW]))
+        return f"[{first}]" if len(found) <= _FEW else f"[{first}, …] of {len(found):,}"
+    if isinstance(found, str) and len(found) > _LONG:
+        return f"{found[:_LONG]!r}… of {len(found):,} characters"
     return str(found) if isinstance(found, date | Decimal) else repr(found)
 
 

@@ -16,6 +16,8 @@ DTYPES: dict[str, pl.DataType] = {
     "bool": pl.Boolean(),
     "array<string>": pl.List(pl.String()),
     "array<int64>": pl.List(pl.Int64()),
+    "array<float32>": pl.List(pl.Float32()),
+    "array<float64>": pl.List(pl.Float64()),
 }
 """Type of polars by the type that the config asks for."""
 _FINE = pl.lit(False)
@@ -54,10 +56,13 @@ def value_of(column: pl.Expr, dtype: pl.DataType, asked: Column, nulls: Collecti
         return Value(column.cast(DTYPES[asked.type]), wanted=_WANTED[asked.type])
     if isinstance(dtype, pl.Categorical | pl.Enum):
         column, dtype = column.cast(pl.String), pl.String()
-    if asked.type == "array<string>":
-        return _array(column, dtype, asked, pl.String(), nulls)
-    if asked.type == "array<int64>":
-        return _array(column, dtype, asked, pl.Int64(), nulls)
+    if isinstance(wanted := DTYPES[asked.type], pl.List):
+        inner = wanted.inner if isinstance(wanted.inner, pl.DataType) else wanted.inner()
+        if dtype == pl.String and (inner.is_float() or asked.length is not None):
+            # A text without a value is no vector without values.
+            column = stripped(column)
+        found = _array(column, dtype, asked, inner, nulls)
+        return found if asked.length is None or found.value is None else _of_length(found, found.value, asked.length)
     return _SCALARS[asked.type](column, dtype)
 
 
@@ -168,6 +173,8 @@ def _truth(column: pl.Expr, dtype: pl.DataType) -> Value:
 def _array(column: pl.Expr, dtype: pl.DataType, asked: Column, inner: pl.DataType, nulls: Collection[str]) -> Value:
     """Return an array whose elements are read like fields of their own."""
     element = pl.element()
+    if inner.is_float():
+        return _vector(column, dtype, asked, inner)
     if dtype == pl.String:
         text = stripped(element).drop_nulls()
         parts = column.str.split(asked.separator).list.eval(text.filter(~text.is_in(list(nulls))) if nulls else text)
@@ -200,6 +207,36 @@ def _array(column: pl.Expr, dtype: pl.DataType, asked: Column, inner: pl.DataTyp
     return Value(value, empty, f"an array of {kind} without nulls")
 
 
+def _vector(column: pl.Expr, dtype: pl.DataType, asked: Column, inner: pl.DataType) -> Value:
+    """Return an array of finite numbers, every one in its place."""
+    wanted = f"an array of finite numbers that a {str(inner).lower()} holds, without nulls"
+    given: pl.DataType = pl.String()
+    if dtype == pl.String:
+        column = column.str.split(asked.separator)
+        wanted = f"finite numbers that a {str(inner).lower()} holds, separated by {asked.separator!r}, none missing"
+    elif isinstance(dtype, pl.Array | pl.List):
+        column = column.arr.to_list() if isinstance(dtype, pl.Array) else column
+        given = dtype.inner if isinstance(dtype.inner, pl.DataType) else dtype.inner()
+        if given == pl.String:
+            return Value(None)
+    else:
+        return Value(None)
+    one = _number(pl.element(), given) if given != pl.Null else Value(pl.element().cast(pl.Float64))
+    if one.value is None:
+        return Value(None)
+    number = one.value.cast(inner)
+    # A number with a fraction becomes the nearest one, a whole one must fit.
+    fits = number.is_finite() & ((number.cast(pl.Float64) == one.value) | (one.value != one.value.floor()))
+    value = column.list.eval(pl.when(~one.wrong & fits).then(number))
+    return Value(value, value.list.eval(pl.element().is_null()).list.any().fill_null(False), wanted)
+
+
+def _of_length(found: Value, value: pl.Expr, length: int) -> Value:
+    other = (value.list.len() != length).fill_null(False)
+    why = ((~found.wrong & other, f"{length:,} values, as its length says"),)
+    return Value(value, found.wrong | other, found.wanted, why)
+
+
 _BITS = "a whole number of at most 64 bits"
 _ROUNDED = "a number that a float64 holds exactly: publish it as int64 or string"
 _SCALARS: dict[str, Callable[[pl.Expr, pl.DataType], Value]] = {
@@ -215,6 +252,8 @@ _WANTED = {
     "bool": "true or false",
     "array<string>": "an array of texts",
     "array<int64>": "an array of whole numbers",
+    "array<float32>": "an array of numbers",
+    "array<float64>": "an array of numbers",
 }
 
 
