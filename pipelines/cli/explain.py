@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.cli.row_files import check_out, id_columns, opened, replacing, tables_of
+from pipelines.cli.row_files import check_out, id_columns, opened, replacing, whole_requests
 from pipelines.show.terminal import frameless, show
 
 if TYPE_CHECKING:
@@ -99,7 +99,9 @@ def explain_file(
     """
     import pyarrow as pa
 
-    return pa.concat_tables([_explained(served, table, task, groups, top, unknown) for table in tables_of(rows)])
+    return pa.concat_tables(
+        [_explained(served, table, task, groups, top, unknown) for table in whole_requests(served, rows)]
+    )
 
 
 def write(found: pa.Table, out: Path) -> None:

@@ -68,6 +68,31 @@ def tables_of(rows: Path, size: int | None = ROWS) -> Iterator[pa.Table]:
         yield pa.Table.from_batches([batch])
 
 
+def whole_requests(served: ServedModel, rows: Path) -> Iterator[pa.Table]:
+    """Yield the rows of a Parquet file a part at a time, with the features that are made of all rows of a request.
+
+    Raises:
+        BadInputError: the file is not Parquet, or a feature is made of what is no number.
+    """
+    import pyarrow.parquet as pq
+
+    from features.within import with_within
+
+    declaration, start = served.contract.schema_.declaration, 0
+    made: pa.Table | None = None
+    for part in tables_of(rows):
+        names = [name for name in declaration.within if name not in part.column_names]
+        sources = {str(declaration.request), *(declaration.within[name].of for name in names)}
+        table = part
+        if names and sources <= {*part.column_names}:
+            if made is None:
+                made = with_within(pq.read_table(rows, columns=sorted(sources)), declaration)
+            for name in names:
+                table = table.append_column(name, made[name].slice(start, part.num_rows))
+        start += part.num_rows
+        yield table
+
+
 def id_columns(served: ServedModel, table: pa.Table) -> list[str]:
     """Return which of row, request, user and item id the rows hold, so that answers can be told apart."""
     declaration = served.contract.schema_.declaration

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.cli.row_files import check_out, id_columns, opened, replacing, tables_of
+from pipelines.cli.row_files import check_out, id_columns, opened, replacing, whole_requests
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -130,8 +130,8 @@ def _scored(
 
     declaration = served.contract.schema_.declaration
     ranks = {declaration.request: "request", declaration.item: "order of equal rows"} if declaration.request else {}
-    for table in tables_of(rows):
-        check_columns(table, ranks | columns_of(served, memory, value), served.called)
+    for table in whole_requests(served, rows):
+        check_columns(table, ranks | columns_of(served, table.column_names, memory, value), served.called)
         found = answer(served, table, memory=memory, value=value)
         unknown.update(found.unknown)
         ids = {name: table[name] for name in id_columns(served, table)}

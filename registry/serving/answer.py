@@ -8,7 +8,7 @@ probabilities and corrects them after calibration; what a conversion is worth is
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -42,13 +42,20 @@ class Answers:
     """float64 ``[B]``, the score to rank by; None unless a value was given."""
 
 
-def columns_of(model: ServedModel, memory: Memory | None = None, value: ValueTable | None = None) -> dict[str, str]:
-    """Return the columns that raw rows need, and what those are for that are no feature."""
+def columns_of(
+    model: ServedModel, present: Collection[str], memory: Memory | None = None, value: ValueTable | None = None
+) -> dict[str, str]:
+    """Return the columns that raw rows need, and what those are for that are no feature.
+
+    What is served in one place needs no column, and a feature that is not `present` may be made of others.
+    """
     declaration, calibration = model.contract.schema_.declaration, model.calibration
-    features = {
-        name for name in model.encoder.columns if not declaration.position or name != declaration.position.column
-    }
-    uses = dict.fromkeys(sorted(features), "")
+    made = {name: within for name, within in declaration.within.items() if name not in present}
+    given = {*made} | ({declaration.position.column} if declaration.position else set())
+    uses = {name: "" for name in model.encoder.columns if name not in given}
+    for name, within in made.items():
+        uses.setdefault(str(declaration.request), "request")
+        uses.setdefault(within.of, f"{name!r} is made of it")
     if declaration.domain:
         if calibration and calibration.domains:
             uses.setdefault(declaration.domain, "calibration")
@@ -78,7 +85,7 @@ def answer(
         BadInputError: columns are missing, all of them named, one cannot be read, a product has no value, or an answer
             is not a number.
     """
-    check_columns(rows, columns_of(model, memory, value), model.called)
+    check_columns(rows, columns_of(model, rows.column_names, memory, value), model.called)
     inputs = model.rows(rows)
     parts = [
         _answered(model, inputs.slice(start, chunk), rows.slice(start, chunk), memory, value, request)

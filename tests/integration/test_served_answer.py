@@ -20,6 +20,7 @@ from components.platform.artifacts import OnnxModel, TrainingSet
 from components.platform.settings import Settings
 from components.platform.store.publish import open_store
 from components.release.promote_model.rows import score_both
+from features.declaration import Within
 from features.ground.errors import BadInputError
 from pipelines.cli.score import write_scores
 from registry.memory.error_memory import Memory
@@ -244,3 +245,28 @@ def test_every_missing_column_is_named_at_once(shop: Shop, tmp_path: Path) -> No
         "it), which model shop v3 needs: add them"
     )
     assert not (tmp_path / "out").exists()
+
+
+def test_a_feature_of_a_request_is_made_of_all_its_rows_wherever_they_lie(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, rows = requests(shop)
+    schema = model.contract.schema_
+    within = {"popularity": Within(of="price", take="gap")}
+    declaration = schema.declaration.model_copy(update={"within": within})
+    contract = model.contract.model_copy(update={"schema_": schema.model_copy(update={"declaration": declaration})})
+    model = replace(model, contract=contract)
+    rows = rows.drop_columns(["popularity"]).append_column("price", pa.array(np.arange(300.0) ** 1.5))
+    pq.write_table(rows, tmp_path / "rows.parquet")
+    write_scores(model, None, model.value, tmp_path / "rows.parquet", tmp_path / "whole")
+    monkeypatch.setattr("pipelines.cli.row_files.tables_of.__defaults__", (64,))
+    write_scores(model, None, model.value, tmp_path / "rows.parquet", tmp_path / "out")
+    found, wanted = (pq.read_table(tmp_path / name)["like"].to_numpy() for name in ("out", "whole"))
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    assert np.abs(answer(model, rows.slice(0, 64)).tasks["like"] - wanted[:64]).max() > 1e-3, "they hang on each other"
+    pq.write_table(rows.drop_columns(["price", "genres", "session"]), tmp_path / "rows.parquet")
+    with pytest.raises(BadInputError) as told:
+        write_scores(model, None, model.value, tmp_path / "rows.parquet", tmp_path / "out")
+    assert str(told.value).startswith(
+        "rows have no column 'session' (request), 'genres', 'price' ('popularity' is made of it), which model shop v3"
+    )
