@@ -51,6 +51,11 @@ class PairedPredictions:
     """``[rows]``, equal for rows of the same user."""
     domain: Array
     """``[rows]`` domain values as strings."""
+    challenger_shown: Mapping[str, Array] | None = None
+    """The challenger's probabilities for the places that rows were shown in, of which log-loss and PCOC are; None where
+    they are the same."""
+    champion_shown: Mapping[str, Array] | None = None
+    """The same of the champion."""
     request: Array | None = None
     """``[rows]``, equal for rows of the same request; None where rows have none."""
     judge_by: JudgeBy = "auc"
@@ -89,6 +94,8 @@ class _Cell:
     label: Array
     challenger: Array
     champion: Array | None
+    challenger_shown: Array
+    champion_shown: Array | None
     user: Array
     requests: Requests | None
 
@@ -220,15 +227,28 @@ def describe(judgement: Judgement) -> str:
 def _cell(pair: PairedPredictions, task: str, domain: str, inside: Array | None) -> _Cell:
     label, space = pair.truth(task)
     kept = space if inside is None else space & inside
-    challenger = np.asarray(pair.challenger[task], dtype=np.float64)[kept]
-    answers = None if pair.champion is None else pair.champion.get(task)
-    champion = None if answers is None else np.asarray(answers, dtype=np.float64)[kept]
     label, user = label[kept], np.asarray(pair.user)[kept]
+
+    def answers(of: Mapping[str, Array] | None, otherwise: Array | None = None) -> Array | None:
+        found = None if of is None else of.get(task)
+        return otherwise if found is None else np.asarray(found, dtype=np.float64)[kept]
+
+    challenger, champion = answers(pair.challenger), answers(pair.champion)
+    assert challenger is not None  # noqa: S101 a task is one of the challenger's
     # Sums of floats depend on their order; a canonical one makes the verdict independent of the rows'.
     order = np.lexsort([challenger if champion is None else champion, challenger, label, user])
-    old = None if champion is None else champion[order]
-    requests = None if pair.request is None else Requests(np.asarray(pair.request)[kept][order])
-    return _Cell(task, domain, label[order], challenger[order], old, user[order], requests)
+    shown, champion_shown = answers(pair.challenger_shown, challenger), answers(pair.champion_shown, champion)
+    return _Cell(
+        task=task,
+        domain=domain,
+        label=label[order],
+        challenger=challenger[order],
+        champion=None if champion is None else champion[order],
+        challenger_shown=challenger[order] if shown is None else shown[order],
+        champion_shown=None if champion_shown is None else champion_shown[order],
+        user=user[order],
+        requests=None if pair.request is None else Requests(np.asarray(pair.request)[kept][order]),
+    )
 
 
 def _floors(cell: _Cell, policy: GatePolicy) -> list[Judgement]:
@@ -241,7 +261,7 @@ def _floors(cell: _Cell, policy: GatePolicy) -> list[Judgement]:
         held = value is not None and value >= floor.auc
         found.append(_floor(cell, "auc", value, floor.auc, held, "the floor is"))
     if floor.pcoc_within is not None:
-        value = pcoc(cell.label, cell.challenger)
+        value = pcoc(cell.label, cell.challenger_shown)
         held = value is not None and abs(value - 1) <= floor.pcoc_within
         found.append(_floor(cell, "pcoc", value, floor.pcoc_within, held, "its distance from 1 may be"))
     return found
@@ -260,13 +280,14 @@ def _compared(cell: _Cell, policy: GatePolicy, metric: Metric, margin: float) ->
     """Judge one difference; a loss is positive for (relative) log-loss and negative for what orders rows."""
     relative = metric == "log_loss"
     limit = margin if relative else -margin
-    old = None if cell.champion is None else _measured(cell, metric, cell.champion)
-    new = _measured(cell, metric, cell.challenger)
+    mine, theirs = (cell.challenger_shown, cell.champion_shown) if relative else (cell.challenger, cell.champion)
+    old = None if theirs is None else _measured(cell, metric, theirs)
+    new = _measured(cell, metric, mine)
     difference: Interval | None = None
     drawn = 0
-    if cell.champion is not None and cell.label.size:
+    if theirs is not None and cell.label.size:
         difference, drawn = stable_paired_bootstrap(
-            cell.label, cell.challenger, cell.champion, cell.user, metric,
+            cell.label, mine, theirs, cell.user, metric,
             tolerance=_STABLE * max(margin, _SMALLEST_MARGIN), least=policy.resamples, most=policy.most_resamples,
             seed=policy.seed, confidence=policy.confidence, relative=relative,
             requests=cell.requests,

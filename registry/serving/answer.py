@@ -74,8 +74,12 @@ def answer(
     value: ValueTable | None = None,
     request: RequestGraph | None = None,
     chunk: int = CHUNK,
+    as_shown: bool = False,
 ) -> Answers:
     """Return the model's answers to raw rows.
+
+    With `as_shown` they are for the place that each row stood in, as its labels are, and not for the one that is
+    served: what probabilities are measured on, where the training set declares a position.
 
     `rows` hold a column per feature, the domain where calibration or value differ by it, and what the memory's keys are
     made of; others are ignored. `request` is a graph of the same model for rows of one request, which reads once what
@@ -86,7 +90,7 @@ def answer(
             is not a number.
     """
     check_columns(rows, columns_of(model, rows.column_names, memory, value), model.called)
-    inputs = model.rows(rows)
+    inputs = model.rows(rows, as_shown=as_shown)
     parts = [
         _answered(model, inputs.slice(start, chunk), rows.slice(start, chunk), memory, value, request)
         for start in range(0, rows.num_rows, chunk)

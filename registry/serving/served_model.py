@@ -120,14 +120,16 @@ class ServedModel:
                 f"{ENCODER} of {self.called} makes other inputs than {CONTRACT} promises: export the model again"
             )
 
-    def rows(self, table: pa.Table) -> pa.Table:
+    def rows(self, table: pa.Table, *, as_shown: bool = False) -> pa.Table:
         """Return the columns that the encoder reads, checked: each row in the place that is served, among its request.
+
+        With `as_shown` a row stands where it says it stood.
 
         Raises:
             BadInputError: as `registry.serving.incoming.checked` and `features.within.with_within` say.
         """
         declaration = self.contract.schema_.declaration
-        rows = with_within(placed(table, declaration), declaration)
+        rows = with_within(table if as_shown else placed(table, declaration), declaration)
         return checked(rows, self.encoder.columns, declaration.time, self.called)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from components.judge.evaluate_ranker.config import Config
 from components.judge.evaluate_ranker.rows import Judged, describe_space
 from components.rankers.tasks import Task
-from registry.evaluation import ALL, CalibrationBin, Cell
+from registry.evaluation import ALL, CalibrationBin, Cell, Metric
 from registry.metrics import METRICS, REQUEST_METRICS, Requests, bootstrap_all, calibration_bins
 
 KNOWS = 0.999
@@ -25,18 +26,32 @@ def judge(
     tasks: Sequence[Task],
     domains: Sequence[str],
     config: Config,
+    shown: Mapping[str, np.ndarray[Any, Any]] | None = None,
 ) -> tuple[tuple[Cell, ...], tuple[CalibrationBin, ...]]:
     """Return a cell and a calibration curve per task × (all rows + each domain); scores are ``[rows]`` by task.
 
+    Metrics of order take the scores. Metrics of probabilities, and the curves, take those for the places that rows were
+    `shown` in, where these differ: so do the labels.
     Users are resampled within the rows of a cell. A cell without rows, or of one class, has values
     that are None where they are undefined.
     """
-    metrics = METRICS if rows.request is None else (*METRICS, *REQUEST_METRICS)
+    order: tuple[Metric, ...] = ("auc", "gauc", *(() if rows.request is None else REQUEST_METRICS))
+    of_probability = tuple(metric for metric in METRICS if metric not in order)
+    shown = scores if shown is None else shown
     cells: list[Cell] = []
     curves: list[CalibrationBin] = []
     for task in tasks:
         for domain, mask in rows.parts(task, domains):
-            y, p, user = rows.labels[task.label][mask], scores[task.name][mask], rows.user[mask]
+            y, p, user = rows.labels[task.label][mask], shown[task.name][mask], rows.user[mask]
+            resampled = partial(
+                bootstrap_all,
+                resamples=config.bootstrap,
+                seed=config.seed,
+                confidence=config.confidence,
+                bins=config.bins,
+                requests=None if rows.request is None else Requests(rows.request[mask], config.top),
+            )
+            found = resampled(y, scores[task.name][mask], user, order) | resampled(y, p, user, of_probability)
             cells.append(
                 Cell(
                     task=task.name,
@@ -44,17 +59,7 @@ def judge(
                     space=describe_space(task),
                     rows=int(mask.sum()),
                     positives=int(y.sum()),
-                    metrics=bootstrap_all(
-                        y,
-                        p,
-                        user,
-                        metrics,
-                        resamples=config.bootstrap,
-                        seed=config.seed,
-                        confidence=config.confidence,
-                        bins=config.bins,
-                        requests=None if rows.request is None else Requests(rows.request[mask], config.top),
-                    ),
+                    metrics={metric: found[metric] for metric in (*METRICS, *order[2:])},
                 )
             )
             curves += [

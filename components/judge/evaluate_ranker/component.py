@@ -46,6 +46,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     rows = judged(table, schema.declaration)
     context.progress(f"scoring {table.num_rows} rows on {model.provider}")
     scores = answer(model, table).tasks
+    shown = answer(model, table, as_shown=True).tasks if schema.declaration.position else None
 
     tasks = [task for task in tasks_of(schema.declaration) if task.name in model.contract.tasks]
     domains = rows.domains(schema.domains)
@@ -58,6 +59,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         rows=rows,
         scores=scores,
         tasks=tasks,
+        shown=shown,
         domains=domains,
     )
     draft = context.draft("report")

@@ -43,6 +43,8 @@ class Scored:
     scores: Mapping[str, np.ndarray[Any, Any]]
     """``[rows]`` probabilities by task."""
     tasks: Sequence[Task]
+    shown: Mapping[str, np.ndarray[Any, Any]] | None
+    """The same for the places that rows were shown in; None where the training set declares no position."""
     domains: tuple[str, ...]
     """Domain values, each a row of the report."""
 
@@ -50,7 +52,7 @@ class Scored:
 def write_report(draft: Path, scored: Scored, config: Config) -> Evaluation:
     """Judge the answers and write `report.json`, `plots/` and `report.html`."""
     rows = scored.rows
-    cells, calibration = judge(rows, scored.scores, scored.tasks, scored.domains, config)
+    cells, calibration = judge(rows, scored.scores, scored.tasks, scored.domains, config, scored.shown)
     report = Evaluation(
         model_digest=scored.model_digest,
         dataset_digest=scored.dataset_digest,
@@ -68,7 +70,7 @@ def write_report(draft: Path, scored: Scored, config: Config) -> Evaluation:
         calibration=calibration,
     )
     (draft / "report.json").write_text(report.model_dump_json(indent=2), encoding="utf-8")
-    plots = draw(draft / "plots", report, rows, scored.scores, scored.tasks)
+    plots = draw(draft / "plots", report, rows, scored.shown or scored.scores, scored.tasks)
     (draft / EvaluationReport.page.file).write_text(
         render(report, scored.name, remarks(cells), plots), encoding="utf-8"
     )

@@ -45,8 +45,8 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         if table.num_rows == 0:
             raise BadInputError(f"stage {context.stage!r}: the {split} split has no rows: widen its window or share")
     encoder = read_encoder(dataset)
-    asked = {split: table if split == "train" else placed(table, declaration) for split, table in tables.items()}
-    columns = columns_of(encoder, asked)
+    asked = {f"{split} asked": placed(tables[split], declaration) for split in ("validation", "test")}
+    columns = columns_of(encoder, tables | (asked if declaration.position else {}))
     context.progress(f"{len(columns.names)} columns, {len(columns.categories)} of them categories")
 
     rows = {split: judged(table, declaration) for split, table in tables.items()}
@@ -58,14 +58,16 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         spaces = {split: parts.space(task) for split, parts in rows.items()}
         weights = {split: parts.weights.get(task.label) for split, parts in rows.items()}
         found = fitted[task.name] = fit(columns, labels, weights, spaces, config, task.name)
-        area = auc(labels["validation"][spaces["validation"]], found.scores["validation"][spaces["validation"]])
+        answers = found.scores.get("validation asked", found.scores["validation"])
+        area = auc(labels["validation"][spaces["validation"]], answers[spaces["validation"]])
         if area is not None:
             context.annotate(VALIDATION.format(task=task.name), str(area))
         context.progress(f"{task.name}: {found.trees} trees, validation AUC {area}")
     context.annotate(FIT_SECONDS, f"{time.monotonic() - started:.3f}")
     context.annotate(LEAVES, str(sum(found.leaves for found in fitted.values())))
 
-    test, scores = rows["test"], {name: found.scores["test"] for name, found in fitted.items()}
+    test, shown = rows["test"], {name: found.scores["test"] for name, found in fitted.items()}
+    scores = {name: found.scores.get("test asked", found.scores["test"]) for name, found in fitted.items()}
     draft = context.draft("report")
     scored = Scored(
         name=f"lightgbm in {context.pipeline}",
@@ -75,6 +77,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         rows=test,
         scores=scores,
         tasks=tasks,
+        shown=shown if declaration.position else None,
         domains=test.domains(read_schema(dataset).domains),
     )
     report = write_report(draft, scored, Judging(bootstrap=config.bootstrap, seed=config.seed))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from features.declaration import Declaration
+    from registry.serving.served_model import ServedModel
     from registry.serving.session import Provider
 
 SPLIT: SplitName = "test"
@@ -36,7 +38,6 @@ def score_both(
         BadInputError: the split is empty, lacks a label, or the challenger cannot answer it.
         CannotScoreError: the champion cannot answer it.
     """
-    from registry.serving.answer import answer
     from registry.serving.served_model import ServedModel
 
     rows = read_raw(dataset, SPLIT)
@@ -44,13 +45,14 @@ def score_both(
     if rows.num_rows == 0:
         raise BadInputError(f"the {SPLIT} split of the training set has no rows: the gate needs some, change the split")
     model = ServedModel.open(challenger, provider, label="the challenger")
-    new = answer(model, rows).base
+    new, new_shown = _answers(model, rows)
     old: dict[str, Any] | None = None
+    old_shown: dict[str, Any] | None = None
     remarks: list[str] = []
     if champion is not None:
         try:
             served = ServedModel.open(champion, provider, label=champion_name)
-            old = answer(served, rows).base
+            old, old_shown = _answers(served, rows)
         except RankmillError as error:
             raise CannotScoreError(
                 f"champion {champion_name} cannot score the rows that the challenger is judged on ({error}): give the "
@@ -62,7 +64,16 @@ def score_both(
             remarks.append(
                 f"{champion_name} was trained until {seen:%Y-%m-%d}, past the first judged row: it is favoured"
             )
-    return _paired(rows, roles, new, old), remarks
+    pair = replace(_paired(rows, roles, new, old), challenger_shown=new_shown, champion_shown=old_shown)
+    return pair, remarks
+
+
+def _answers(model: ServedModel, rows: pa.Table) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Return a model's answers as served and, where it knows positions, for those that the rows were shown in."""
+    from registry.serving.answer import answer
+
+    positioned = model.contract.schema_.declaration.position is not None
+    return answer(model, rows).base, answer(model, rows, as_shown=True).base if positioned else None
 
 
 def _first(rows: pa.Table, roles: Declaration) -> Any:

@@ -339,3 +339,21 @@ def test_the_gate_guards_what_the_training_set_is_judged_by() -> None:
             request_metric(metric, click.astype(float), pair.champion["like"], requests)  # type: ignore[index]
         )
     assert verdict_of(replace(pair, judge_by="log_loss"), policy).answer == "promoted"
+
+
+def test_probabilities_are_judged_for_the_places_that_rows_were_shown_in() -> None:
+    """Both answer for the first place, the challenger with more odds: log-loss of that says nothing."""
+    pair = make_pair()
+
+    def first_place(answers: dict[str, np.ndarray], odds: float) -> dict[str, np.ndarray]:
+        return {name: odds * p / (1 - p + odds * p) for name, p in answers.items()}
+
+    new, old = dict(pair.challenger), dict(pair.champion or {})
+    served = replace(pair, challenger=first_place(new, 20), champion=first_place(old, 2))
+    policy = GatePolicy(floors={"like": Floor(pcoc_within=0.2)}, **FAST)
+    assert verdict_of(served, policy).answer == "refused"
+    shown = replace(served, challenger_shown=new, champion_shown=old)
+    verdict = verdict_of(shown, policy)
+    assert verdict.answer == "promoted"
+    assert cells(verdict.judgements, "log_loss") == cells(verdict_of(pair, policy).judgements, "log_loss")
+    assert verdict_of(replace(shown, challenger_shown=first_place(new, 20)), policy).answer == "refused"

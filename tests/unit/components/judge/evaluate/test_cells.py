@@ -71,6 +71,24 @@ def test_where_rows_tell_their_request_each_is_ordered_as_well() -> None:
         judged(table, DECLARATION.model_copy(update={"request": "visit"}))
 
 
+def test_order_is_judged_as_served_and_probabilities_as_shown() -> None:
+    """A model that answers for the first place says too much of rows that stood below, and orders them all the same."""
+    table, shown = _table(), _scores()
+    served = {name: 1 - (1 - values) / 4 for name, values in shown.items()}
+    served["love"] = 1 - served["love"]
+    rows = judged(table, DECLARATION)
+    tasks, config = tasks_of(DECLARATION), Config(bootstrap=30)
+    both, curves = judge(rows, served, tasks, (), config, shown)
+    of_served, _ = judge(rows, served, tasks, (), config)
+    of_shown, curves_of_shown = judge(rows, shown, tasks, (), config)
+    for cell, as_served, as_shown in zip(both, of_served, of_shown, strict=True):
+        assert [*cell.metrics] == [*METRICS]
+        for metric in METRICS:
+            expected = as_served if metric in ("auc", "gauc") else as_shown
+            assert cell.metrics[metric] == expected.metrics[metric]
+    assert curves == curves_of_shown
+
+
 def test_feedback_is_judged_over_every_impression_and_conditionals_over_the_shallower_feedback() -> None:
     table, scores = _table(), _scores()
     cells = {(cell.task, cell.domain): cell for cell in _judge(table)}
