@@ -1,11 +1,11 @@
-"""Why does the live model answer these rows as it does? `rankmill explain`: reason codes by grouped occlusion."""
+"""Why does the live model answer these rows as it does? `rankmill explain`: reason codes by groups of inputs."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -18,10 +18,15 @@ if TYPE_CHECKING:
 
     from registry.serving.reasons import Group
     from registry.serving.served_model import ServedModel
+    from registry.serving.shapley import Orders
 
 PROBABILITY = "probability"
 """Column with the served probability: calibrated, without error memory."""
+LOGIT, REFERENCE = "logit", "reference_logit"
+"""Columns with the graph's logit of the row, and of a row without any group: Shapley values are what lies between."""
 FORMATS = (".parquet", ".json")
+FEATURE = "feature"
+"""Word of ``--by`` that makes each feature a group."""
 
 
 def explain(
@@ -31,16 +36,39 @@ def explain(
     top: Annotated[int, typer.Option(min=1, help="Reasons per row.")] = 3,
     by: Annotated[
         list[str] | None,
-        typer.Option(help="Divide a stream of events by an attribute, ATTRIBUTE or ATTRIBUTE=VALUE; may be repeated."),
+        typer.Option(
+            help="`feature` makes each feature a group; ATTRIBUTE or ATTRIBUTE=VALUE divides a stream of events by it; "
+            "may be repeated."
+        ),
     ] = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(help="A group of your own, NAME=FEATURE,FEATURE; the others keep the rest. May be repeated."),
+    ] = None,
+    method: Annotated[
+        Literal["leave-out", "shapley"],
+        typer.Option(
+            help="`leave-out` takes each group away alone; `shapley` shares what groups do together, and the effects "
+            "add up, for many more passes of the graph."
+        ),
+    ] = "leave-out",
+    orders: Annotated[
+        int, typer.Option(min=2, help="Orders of the groups to draw for `shapley`, in pairs; few groups take all.")
+    ] = 32,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the drawn orders.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Write every row there too, .parquet or .json.")] = None,
     shown: Annotated[int, typer.Option(min=0, help="Rows to print.")] = 20,
     which: Annotated[str, typer.Option("--which", help="Alias, or version number.")] = "champion",
     provider: Annotated[str, typer.Option(help="Execution provider: auto, cpu or cuda.")] = "auto",
 ) -> None:
-    """Say which groups of inputs raised or lowered each row's logit most, by leaving each group out."""
+    """Say which groups of inputs raised or lowered each row's logit most, by taking groups away.
+
+    The last lines say how many passes of the graph each row cost.
+    """
     from features.ground.errors import BadInputError
     from registry.serving.incoming import describe_unknown
+    from registry.serving.reasons import passes
+    from registry.serving.shapley import orders_of
     from registry.serving.value import deepest
 
     if out is not None and out.suffix not in FORMATS:
@@ -50,31 +78,39 @@ def explain(
     unknown = Counter[str]()
     with opened(model, which, rows, provider) as (served, version):
         chosen = task or deepest(served.contract.schema_.declaration, served.contract.tasks)
-        groups = chosen_groups(served, by or [])
-        found = explain_file(served, rows, chosen, groups, top, unknown)
+        groups = chosen_groups(served, by or [], group or [])
+        drawn = orders_of(len(groups), orders, seed) if method == "shapley" else ()
+        found = explain_file(served, rows, chosen, groups, top, unknown, drawn)
     if out is not None:
         write(found, out)
     if shown:
         show(reasons_table(found.slice(0, shown)))
     typer.echo(
-        f"{found.num_rows:,} answers of {model} v{version} for {chosen} explained by {len(groups)} groups"
-        + (f": {out}" if out is not None else "")
+        f"{found.num_rows:,} answers of {model} v{version} for {chosen} explained by {len(groups)} groups, {method}, "
+        f"{passes(len(groups), drawn):,} passes of the graph" + (f": {out}" if out is not None else "")
     )
     typer.echo(describe_unknown(unknown, found.num_rows))
 
 
-def chosen_groups(served: ServedModel, by: Sequence[str]) -> tuple[Group, ...]:
-    """Return the model's groups, with the streams divided that `by` names.
+def chosen_groups(served: ServedModel, by: Sequence[str], own: Sequence[str] = ()) -> tuple[Group, ...]:
+    """Return the model's groups, or its features, with groups of somebody's own and the streams that `by` divides.
 
     Raises:
-        BadInputError: an attribute or value is not known.
+        BadInputError: a feature, attribute or value is not known, or a feature is in two groups.
     """
-    from registry.serving.reasons import groups_of, split_stream
+    from features.ground.errors import BadInputError
+    from registry.serving.reasons import features_of, grouped, groups_of, split_stream
 
     schema = served.contract.schema_
-    groups = groups_of(schema)
+    named: dict[str, list[str]] = {}
+    for part in own:
+        name, _, fields = part.partition("=")
+        if not name or not fields:
+            raise BadInputError(f"--group {part} makes no group: write NAME=FEATURE,FEATURE")
+        named.setdefault(name, []).extend(fields.split(","))
+    groups = grouped(features_of(schema) if FEATURE in by else groups_of(schema), schema, named)
     asked: dict[str, list[str]] = {}
-    for part in by:
+    for part in (part for part in by if part != FEATURE):
         attribute, _, value = part.partition("=")
         asked.setdefault(attribute, []).extend([value] if value else [])
     for attribute, values in asked.items():
@@ -89,10 +125,12 @@ def explain_file(
     groups: Sequence[Group],
     top: int,
     unknown: Counter[str] | None = None,
+    orders: Orders = (),
 ) -> pa.Table:
     """Return ids, the served probability and the top reasons of every row of a Parquet file.
 
-    `unknown` counts values that training never held, by field.
+    With `orders` the reasons are Shapley values, and two columns more say between which logits they lie. `unknown`
+    counts values that training never held, by field.
 
     Raises:
         BadInputError: `rows` is not Parquet, a feature is missing, or there is no such task.
@@ -100,7 +138,7 @@ def explain_file(
     import pyarrow as pa
 
     return pa.concat_tables(
-        [_explained(served, table, task, groups, top, unknown) for table in whole_requests(served, rows)]
+        [_explained(served, table, task, groups, top, unknown, orders) for table in whole_requests(served, rows)]
     )
 
 
@@ -132,17 +170,25 @@ def reasons_table(found: pa.Table) -> Table:
 
 
 def _explained(
-    served: ServedModel, table: pa.Table, task: str, groups: Sequence[Group], top: int, unknown: Counter[str] | None
+    served: ServedModel,
+    table: pa.Table,
+    task: str,
+    groups: Sequence[Group],
+    top: int,
+    unknown: Counter[str] | None,
+    orders: Orders,
 ) -> pa.Table:
     import pyarrow as pa
 
     from registry.serving.answer import answer
     from registry.serving.reasons import effects_of, top_reasons
 
-    effects = effects_of(served, table, task, groups)  # first: it names a task that is not there
+    effects = effects_of(served, table, task, groups, orders=orders)  # first: it names a task that is not there
     said = answer(served, table)
     if unknown is not None:
         unknown.update(said.unknown)
     found = top_reasons(effects, top)
     columns = {name: table[name] for name in id_columns(served, table)} | {PROBABILITY: pa.array(said.base[task])}
+    if effects.reference is not None:
+        columns |= {LOGIT: pa.array(effects.logit), REFERENCE: pa.array(effects.reference)}
     return pa.table(columns | {name: found[name] for name in found.column_names})

@@ -1,17 +1,20 @@
-"""Why did this row get this answer? Grouped occlusion on the served graph: what does the logit lose without a group?
+"""Why did this row get this answer? What does the logit of the served graph lose without a group of its inputs?
 
 Groups are parts of the input that a reader knows: the events of one stream, or those with one value
 (purchases in one department); histories without times; the user's, the item's and the request's fields;
 vectors. A group is taken away as if it had never been there: indices become padding, times "no event",
 numbers their training mean, vectors zero, and of single events the rest moves up. The effect of a group is
-``logit(all) − logit(without)``, so a positive one raised the probability. It speaks of the graph: a Platt
+``logit(all) − logit(without)``, so a positive one raised the probability; groups that act together are told by their
+Shapley values, which share what leaving out one counts twice or not at all. It speaks of the graph: a Platt
 curve multiplies all effects of a stage in one domain by its slope, and the error memory is not in it.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache, reduce
 from itertools import takewhile
 from typing import Any
 
@@ -24,6 +27,7 @@ from features.ground.errors import BadInputError, did_you_mean
 from registry.serving.calibration import logit
 from registry.serving.contract import sequence_axes
 from registry.serving.served_model import CHUNK, Batch, ServedModel
+from registry.serving.shapley import Orders, shared, subsets
 
 NOTHING = 1e-5
 """Effects up to this size are rounding of float32 probabilities: no reason is given for them."""
@@ -56,8 +60,10 @@ class Effects:
     logit: Floats
     """float64 ``[B]``, the graph's answer to the whole rows."""
     delta: Floats
-    """float64 ``[B, G]``, logit with everything minus logit without the group; exactly 0 where the row has nothing of
-    the group."""
+    """float64 ``[B, G]``, logit with everything minus logit without the group, or the group's Shapley value; exactly 0
+    where the row has nothing of the group."""
+    reference: Floats | None = None
+    """float64 ``[B]``, the graph's answer without any group, which Shapley values start from; None of others."""
 
 
 def groups_of(schema: RankerSchema) -> tuple[Group, ...]:
@@ -89,6 +95,31 @@ def groups_of(schema: RankerSchema) -> tuple[Group, ...]:
     return tuple(groups)
 
 
+def features_of(schema: RankerSchema) -> tuple[Group, ...]:
+    """Return one group per feature."""
+    return tuple(Group(field.name, (field.name,)) for field in schema.fields)
+
+
+def grouped(groups: Sequence[Group], schema: RankerSchema, named: Mapping[str, Sequence[str]]) -> tuple[Group, ...]:
+    """Return groups of somebody's own, by name their features, and what is left of the others.
+
+    Raises:
+        BadInputError: a feature is not known or in two of them, or a name is taken.
+    """
+    known = [field.name for field in schema.fields]
+    counts = Counter(field for fields in named.values() for field in fields)
+    for field, count in counts.items():
+        if field not in known:
+            raise BadInputError(f"the model reads no feature {field!r}{did_you_mean(field, known)}")
+        if count > 1:
+            raise BadInputError(f"feature {field!r} is grouped {count} times: each belongs to one group")
+    rest = [replace(group, fields=tuple(name for name in group.fields if name not in counts)) for group in groups]
+    rest = [group for group in rest if group.fields]
+    if taken := sorted(named.keys() & {group.name for group in rest}):
+        raise BadInputError(f"there is a group {taken[0]!r} already: give yours another name")
+    return (*(Group(name, tuple(fields)) for name, fields in named.items()), *rest)
+
+
 def split_stream(
     groups: Sequence[Group], schema: RankerSchema, encoder: Encoder, attribute: str, values: Sequence[str] = ()
 ) -> tuple[Group, ...]:
@@ -106,7 +137,8 @@ def split_stream(
             many, or a value is not known.
     """
     timed = {f.name: f for f in schema.fields if f.timed_by is not None}
-    whole = next((g for g in groups if g.attribute is None and attribute in g.fields and attribute in timed), None)
+    stream = {f.name for f in schema.fields if attribute in timed and timed[attribute].timed_by in (f.name, f.timed_by)}
+    whole = next((g for g in groups if stream and g.attribute is None and {*g.fields} == stream), None)
     if whole is None:
         hint = did_you_mean(attribute, timed) if timed else ": this model reads no events with times"
         raise BadInputError(f"{attribute!r} is no attribute of an event stream that can still be divided{hint}")
@@ -150,8 +182,18 @@ def without(batch: Batch, group: Group, fields: Sequence[FieldSpec]) -> dict[str
     return taken
 
 
-def effects_of(model: ServedModel, table: pa.Table, task: str, groups: Sequence[Group], chunk: int = CHUNK) -> Effects:
-    """Return what each group did to one task's logit, one pass of the graph per group and chunk.
+def effects_of(
+    model: ServedModel,
+    table: pa.Table,
+    task: str,
+    groups: Sequence[Group],
+    chunk: int = CHUNK,
+    orders: Orders = (),
+) -> Effects:
+    """Return what each group did to one task's logit, `chunk` rows at a time.
+
+    Without `orders` each group is left out alone; with orders of the groups, see `registry.serving.shapley`, effects
+    are Shapley values. `passes` says how often the graph answers each row.
 
     Raises:
         BadInputError: the model has no such task, or the rows do not fit it.
@@ -160,21 +202,33 @@ def effects_of(model: ServedModel, table: pa.Table, task: str, groups: Sequence[
         raise BadInputError(f"the model predicts no {task!r}{did_you_mean(task, model.contract.tasks)}")
     inputs = model.rows(table)
     fields = model.contract.fields
-    logits, deltas = [np.zeros(0)], [np.zeros((0, len(groups)))]
+    logits, deltas, references = [np.zeros(0)], [np.zeros((0, len(groups)))], [np.zeros(0)]
     for start in range(0, inputs.num_rows, chunk):
         batch = model.encoder.encode(inputs.slice(start, chunk))
-        whole = logit(model.run(batch)[task])
-        delta = np.zeros((whole.size, len(groups)))
-        for place, group in enumerate(groups):
-            less = without(batch, group, fields)
-            changed = np.zeros(whole.size, dtype=bool)
-            for name in group.fields:
-                changed |= (less[name] != batch[name]).reshape(whole.size, -1).any(axis=1)
-            # Rows without the group are the same rows: rounding must not give them a reason.
-            delta[changed, place] = (whole - logit(model.run(less)[task]))[changed]
+
+        @cache
+        def answered(away: frozenset[int], batch: Batch = batch) -> Floats:
+            less = reduce(lambda rows, gone: without(rows, gone, fields), [groups[at] for at in sorted(away)], batch)
+            return logit(model.run(less)[task])
+
+        whole = answered(frozenset())
+        # Rows without the group are the same rows: rounding must not give them a reason.
+        present = np.stack([_holds(batch, group, fields, whole.size) for group in groups], axis=1)
+        if orders:
+            delta, bare = shared(answered, present, orders)
+            references.append(bare)
+        else:
+            alone = [whole - answered(frozenset((place,))) for place in range(len(groups))]
+            delta = np.where(present, np.stack(alone, axis=1), 0.0)
         logits.append(whole)
         deltas.append(delta)
-    return Effects(task, tuple(group.name for group in groups), np.concatenate(logits), np.concatenate(deltas))
+    names, reference = tuple(group.name for group in groups), np.concatenate(references) if orders else None
+    return Effects(task, names, np.concatenate(logits), np.concatenate(deltas), reference)
+
+
+def passes(groups: int, orders: Orders = ()) -> int:
+    """Return how often the graph answers each row to explain it."""
+    return len(subsets(orders)) if orders else groups + 1
 
 
 def top_reasons(effects: Effects, top: int) -> pa.Table:
@@ -217,6 +271,13 @@ def stability(one: Mapping[str, float], other: Mapping[str, float]) -> float | N
     if a.std() == 0 or b.std() == 0:
         return None
     return float(np.corrcoef(a, b)[0, 1])
+
+
+def _holds(batch: Batch, group: Group, fields: Sequence[FieldSpec], rows: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Return bool ``[rows]``: whether there is anything of a group to take away."""
+    less = without(batch, group, fields)
+    changed = [(less[name] != batch[name]).reshape(rows, -1).any(axis=1) for name in group.fields]
+    return np.logical_or.reduce(changed)
 
 
 def _ranks(values: Floats) -> Floats:

@@ -289,5 +289,18 @@ def test_a_registered_version_carries_its_calibration_scores_by_value_and_explai
                      "--out", tmp_path / "reasons.parquet")  # fmt: skip
     assert "for love explained by 7 groups" in shown
     assert pq.read_table(tmp_path / "reasons.parquet").num_rows == 200
+    shared = ("--which", 2, "--method", "shapley", "--top", 9, "--out", tmp_path / "shared.parquet")
+    assert "explained by 5 groups, shapley, 32 passes of the graph" in rankmill("explain", "shop_ranker", rows, *shared)
+    by_group = pq.read_table(tmp_path / "shared.parquet").to_pandas()
+    effects = by_group[[name for name in by_group.columns if name.startswith("effect_")]].sum(axis=1)
+    # Effects below 1e-5 are no reasons and are not written.
+    np.testing.assert_allclose(effects, by_group["logit"] - by_group["reference_logit"], atol=1e-4)
+    shown = rankmill("explain", "shop_ranker", rows, "--by", "feature", "--group", "who=user_id,age_band", *shared)
+    assert "8 groups, shapley" in shown and "who" in {
+        *pq.read_table(tmp_path / "shared.parquet")["reason_1"].to_pylist()
+    }
+    for wrong in ("who", "=user_id"):
+        with pytest.raises(BadInputError, match="write NAME=FEATURE,FEATURE"):
+            rankmill("explain", "shop_ranker", rows, "--which", 2, "--group", wrong)
     with pytest.raises(BadInputError, match=r"suffix .parquet or .json"):
         rankmill("explain", "shop_ranker", rows, "--out", tmp_path / "x.csv")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import combinations
+from math import comb
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -18,14 +21,18 @@ from registry.serving.reasons import (
     Effects,
     Group,
     effects_of,
+    features_of,
+    grouped,
     groups_of,
     importance,
+    passes,
     split_stream,
     stability,
     top_reasons,
     without,
 )
 from registry.serving.served_model import ServedModel
+from registry.serving.shapley import Orders, orders_of
 from tests.exports import write_model
 
 STREAM = ("recent_items", "recent_likes", "recent_times")
@@ -202,6 +209,147 @@ def test_a_stream_is_divided_once(linear: ServedModel) -> None:
     groups = split_stream(groups_of(schema), schema, linear.encoder, "recent_likes")
     with pytest.raises(BadInputError, match="can still be divided"):
         split_stream(groups, schema, linear.encoder, "recent_items", ["7"])
+
+
+def test_every_feature_may_be_a_group_and_groups_of_ones_own_take_theirs_out(linear: ServedModel) -> None:
+    schema = linear.contract.schema_
+    names = {field.name for field in schema.fields}
+    assert {group.name: group.fields for group in features_of(schema)} == {name: (name,) for name in names}
+    own = {"what": ["genres", "item_id"], "taste": ["taste", "recent_likes"]}
+    groups = grouped(groups_of(schema), schema, own)
+    assert {group.name: group.fields for group in groups} == {
+        "what": ("genres", "item_id"),
+        "taste": ("taste", "recent_likes"),
+        "recent events": ("recent_items", "recent_times"),
+        "user attributes": ("user_id",),
+        "item attributes": ("popularity",),
+        "request context": ("age_band",),
+    }
+    with pytest.raises(BadInputError, match="can still be divided"):  # its events have lost their likes
+        split_stream(groups, schema, linear.encoder, "recent_items", ["7"])
+    for wrong, says in (
+        ({"x": ["genre"]}, "did you mean 'genres'"),
+        ({"x": ["genres"], "y": ["genres"]}, "'genres' is grouped 2 times"),
+        ({"user attributes": ["genres"]}, "a group 'user attributes' already"),
+    ):
+        with pytest.raises(BadInputError, match=says):
+            grouped(groups_of(schema), schema, wrong)
+
+
+class Formula:
+    """A served model of numbers x0, x1, … whose logit is known."""
+
+    def __init__(self, logit: Callable[[np.ndarray], np.ndarray], width: int) -> None:
+        self.names = [f"x{place}" for place in range(width)]
+        fields = tuple(FieldSpec(name=name, kind="numeric") for name in self.names)
+        self.contract = SimpleNamespace(tasks=("like",), fields=fields)
+        self.encoder = SimpleNamespace(
+            encode=lambda table: {name: table[name].to_numpy().astype(np.float32) for name in self.names}
+        )
+        self.logit, self.runs = logit, 0
+
+    def rows(self, table: pa.Table) -> pa.Table:
+        return table
+
+    def run(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        self.runs += 1
+        x = np.stack([batch[name] for name in self.names], axis=1).astype(np.float64)
+        return {"like": 1 / (1 + np.exp(-self.logit(x)))}
+
+    def effects(self, orders: Orders = ()) -> Effects:
+        rows = np.random.default_rng(3).integers(0, 3, (50, len(self.names)))
+        table = pa.table({name: rows[:, place].astype(np.float64) for place, name in enumerate(self.names)})
+        groups = [Group(name, (name,)) for name in self.names]
+        return effects_of(self, table, "like", groups, orders=orders)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("count", [4, 32])
+def test_what_two_groups_do_together_is_shared_where_leaving_out_misses_it(count: int) -> None:
+    """Two that say the same, and two that say something only together, beside one that acts alone."""
+    model = Formula(lambda x: np.maximum(x[:, 0], x[:, 1]) + x[:, 2] * x[:, 3] - 0.5 * x[:, 4] - 0.2, 5)
+    alone, fair = model.effects(), model.effects(orders_of(5, count, 0))
+    both = (fair.logit > -9) & (alone.delta[:, 0] == 0) & (alone.delta[:, 1] == 0)
+    said = fair.delta[:, 0] + fair.delta[:, 1]
+    assert (said[both] > 0.9).sum() >= 10, "each hides the other when it alone is left out, and both say 1 or 2"
+    np.testing.assert_allclose(fair.delta[both, 0], fair.delta[both, 1], atol=1e-9)
+    product = alone.delta[:, 2] / 2
+    assert (product > 0.4).sum() >= 10
+    for place in (2, 3):
+        np.testing.assert_allclose(fair.delta[:, place], product, atol=1e-9)
+        np.testing.assert_allclose(alone.delta[:, place], 2 * product, atol=1e-9)
+    np.testing.assert_allclose(fair.delta[:, 4], alone.delta[:, 4], atol=1e-9)
+    assert fair.reference is not None and alone.reference is None
+    np.testing.assert_allclose(fair.reference, -0.2, atol=1e-9)
+    np.testing.assert_allclose(fair.delta.sum(axis=1), fair.logit - fair.reference, rtol=0, atol=1e-12)
+    assert np.abs(alone.delta.sum(axis=1) - (alone.logit + 0.2)).max() >= 1
+
+
+def test_an_order_and_its_reverse_share_interactions_of_two_exactly() -> None:
+    rng = np.random.default_rng(1)
+    weight = np.triu(rng.normal(size=(9, 9)) / 20)
+    model = Formula(lambda x: np.einsum("bi,ij,bj->b", x, weight, x), 9)
+    rows = np.random.default_rng(3).integers(0, 3, (50, 9)).astype(np.float64)
+    pairs = rows[:, :, None] * weight * rows[:, None, :]
+    wanted = (pairs.sum(axis=1) + pairs.sum(axis=2)) / 2
+    orders = orders_of(9, 2, 5)
+    assert len(orders) == 2 and orders[1] == orders[0][::-1] and sorted(orders[0]) == [*range(9)]
+    np.testing.assert_allclose(model.effects(orders).delta, wanted, atol=1e-9)
+    assert np.abs(model.effects(orders[:1]).delta - wanted).max() > 0.01, "one order alone does not"
+
+
+def test_few_groups_take_all_orders_and_the_cost_is_what_is_said() -> None:
+    model = Formula(lambda x: np.sin(x @ np.arange(1, 5)), 4)
+    orders = orders_of(4, 32, 0)
+    assert len(orders) == 24 and orders == orders_of(4, 99, 7)
+    exact = model.effects(orders)
+    assert model.runs == passes(4, orders) == 16
+    wanted = np.zeros((50, 4))
+    for size in range(4):
+        for others in combinations(range(4), size):
+            for place in {*range(4)} - {*others}:
+                one, more = (
+                    effects_without(model, [p for p in range(4) if p not in kept])
+                    for kept in (others, (*others, place))
+                )
+                wanted[:, place] += (more - one) / (4 * comb(3, size))
+    np.testing.assert_allclose(exact.delta, wanted, atol=1e-9)
+    model.runs = 0
+    model.effects()
+    assert model.runs == passes(4) == 5
+    many = orders_of(12, 7, 3)
+    assert len(many) == 8 and many == orders_of(12, 8, 3) != orders_of(12, 8, 4)
+    wide = Formula(lambda x: x.sum(axis=1), 12)
+    wide.effects(many)
+    assert wide.runs == passes(12, many) <= 2 + 8 * 11
+
+
+def effects_without(model: Formula, away: Sequence[int]) -> np.ndarray:
+    """Return the formula's logit with some numbers gone."""
+    x = np.random.default_rng(3).integers(0, 3, (50, 4)).astype(np.float64)
+    x[:, list(away)] = 0
+    return model.logit(x)
+
+
+@pytest.mark.parametrize("by", ["groups", "features", "events"])
+def test_shapley_values_of_a_served_model_add_up_and_absent_groups_have_none(
+    by: str, model_of: Callable[[str], Path], rows: pa.Table
+) -> None:
+    model = ServedModel.open(model_of("fintrec"), "cpu")
+    schema = model.contract.schema_
+    groups = features_of(schema) if by == "features" else groups_of(schema)
+    if by == "events":
+        groups = split_stream(groups, schema, model.encoder, "recent_likes")
+    orders = orders_of(len(groups), 4, 0)
+    effects = effects_of(model, rows, "love", groups, orders=orders, chunk=150)
+    assert effects.reference is not None
+    np.testing.assert_allclose(effects.delta.sum(axis=1), effects.logit - effects.reference, rtol=0, atol=1e-12)
+    assert effects.reference.std() < 1e-4 < effects.logit.std(), "without any group all rows are the same row"
+    alone = effects_of(model, rows, "love", groups)
+    assert np.abs(alone.delta.sum(axis=1) - effects.delta.sum(axis=1)).max() > 1e-3
+    if by == "events":
+        none = np.array([1 not in row for row in rows["recent_likes"].to_pylist()])
+        assert none.any() and (effects.delta[none, 1] == 0).all() and (effects.delta[~none, 1] != 0).any()
+    assert effects_of(model, rows.slice(0, 0), "love", groups, orders=orders).delta.shape == (0, len(groups))
 
 
 def test_an_unknown_task_is_named(linear: ServedModel, rows: pa.Table) -> None:
