@@ -8,7 +8,7 @@ import polars as pl
 
 from components.ingest.ingest_table.config import Time
 from components.ingest.ingest_table.time_format import engine_format, has_offset, has_time
-from components.ingest.ingest_table.values import Value, exact_below, not_exact, stripped
+from components.ingest.ingest_table.values import Value, exact_below, not_exact, once, stripped
 
 _UTC = pl.Datetime("us", "UTC")
 _LATEST = 1 << 33
@@ -114,16 +114,34 @@ def _since_1970(column: pl.Expr, dtype: pl.DataType, unit: str) -> Value:
         micros = _rounded(pl.when(inside).then(column.cast(pl.Float64)), unit)
         why = (((column.is_finite() & ~near).fill_null(False), not_exact(dtype)),)
     elif isinstance(dtype, pl.Decimal) or dtype == pl.String:
-        text = stripped(column.cast(pl.String))
-        whole = text.str.extract(r"^([0-9]+)(?:\.[0-9]*)?$", 1).cast(pl.Int64, strict=False)
-        number = pl.when(whole.is_null()).then(text).cast(pl.Float64, strict=False)
-        near = number.is_between(least, min(most, exact_below(pl.Float64())), closed="left")
-        inside = (whole.is_between(least, most, closed="left") | (whole.is_null() & near)).fill_null(False)
-        counted = _micros(pl.when(inside).then(whole), unit) + _fraction(text, unit)
-        micros = pl.coalesce(counted, _rounded(pl.when(inside).then(number), unit))
+        micros = once(column.cast(pl.String), lambda text: _of_texts(stripped(text), unit), pl.Int64())
+        inside = once(column.cast(pl.String), lambda text: _of_texts(stripped(text), unit).is_not_null(), pl.Boolean())
     else:
         return Value(None)
     return Value(micros.cast(_UTC), ~inside, wanted, why)
+
+
+def _of_texts(text: pl.Expr, unit: str) -> pl.Expr:
+    """Return numbers in a unit since 1970 as microseconds, null where a text is none or lies outside the times."""
+    # Patterns are slow, and most texts are digits alone.
+    plain = pl.when(~text.str.starts_with("+")).then(text).cast(pl.Int64, strict=False)
+    return pl.coalesce(
+        once(plain, lambda whole: _micros(pl.when(_inside(whole, unit)).then(whole), unit), pl.Int64()),
+        once(pl.when(plain.is_null()).then(text), lambda other: _of_patterns(other, unit), pl.Int64()),
+    )
+
+
+def _inside(number: pl.Expr, unit: str) -> pl.Expr:
+    return number.is_between(_EARLIEST[unit], _LATEST * 10 ** _DIGITS[unit], closed="left")
+
+
+def _of_patterns(text: pl.Expr, unit: str) -> pl.Expr:
+    """Return whole numbers, to the last of their digits behind the point, and others."""
+    whole = text.str.extract(r"^([0-9]+)(?:\.[0-9]*)?$", 1).cast(pl.Int64, strict=False)
+    number = pl.when(whole.is_null()).then(text).cast(pl.Float64, strict=False)
+    near = _inside(number, unit) & (number < exact_below(pl.Float64()))
+    counted = _micros(pl.when(_inside(whole, unit)).then(whole), unit) + _fraction(text, unit)
+    return pl.coalesce(counted, _rounded(pl.when(near).then(number), unit))
 
 
 def _micros(whole: pl.Expr, unit: str) -> pl.Expr:

@@ -126,7 +126,7 @@ def label(name: str, rule: Rule, scan: Scan) -> list[Typed]:
     """
     if rule.flag is not None:
         flag = typed(name, Column(type="int64", column=rule.flag, required=True), scan)
-        wrong = flag.wrong | ~flag.value.is_in([0, 1]).fill_null(True)
+        wrong = ~flag.value.is_in([0, 1]).fill_null(False)  # what is no whole number is null
         return [Typed(name, rule.flag, flag.value.cast(pl.Int8).alias(name), wrong, "0 or 1")]
     parts = [[_compared(condition, scan) for condition in every] for every in rule.alternatives]
     met = pl.any_horizontal(pl.all_horizontal(part[0].value for part in every) for every in parts)

@@ -83,6 +83,18 @@ def stripped(column: pl.Expr) -> pl.Expr:
     return _filled(column.str.strip_chars())
 
 
+def once(column: pl.Expr, made: Callable[[pl.Expr], pl.Expr], dtype: pl.DataType) -> pl.Expr:
+    """Return what is made of a column that is evaluated once, however often `made` names it.
+
+    The engine finds no common parts in expressions with a condition, and evaluates each of them anew.
+    """
+
+    def of(values: pl.Series) -> pl.Series:
+        return values.alias("x").to_frame().select(made(pl.col("x")).alias("x")).to_series()
+
+    return column.map_batches(of, return_dtype=dtype, is_elementwise=True)
+
+
 def not_exact(dtype: pl.DataType) -> str:
     """Return what to say of a float that may be another whole number rounded."""
     return (
@@ -118,17 +130,34 @@ def _whole(column: pl.Expr, dtype: pl.DataType) -> Value:
         return _whole(column.cast(pl.String), pl.String())
     if dtype != pl.String:
         return Value(None)
-    value, far = _whole_of(stripped(column))
-    return Value(value, stripped(column).is_not_null() & value.is_null(), wanted, ((far, _BITS),))
+    value = once(column, lambda given: once(stripped(given), _whole_of, pl.Int64()), pl.Int64())
+    wrong = once(column, lambda given: _no_whole(stripped(given)), pl.Boolean())
+    return Value(value, wrong, wanted, ((once(column, lambda given: _too_far(stripped(given)), pl.Boolean()), _BITS),))
 
 
-def _whole_of(text: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
-    """Return texts as whole numbers, null where they are none, and which of them are too large."""
-    digits = whole_text(text)
+def _whole_of(text: pl.Expr) -> pl.Expr:
+    """Return texts as whole numbers, null where they are none or too large."""
+    plain = text.cast(pl.Int64, strict=False)
+    # Patterns are slow, and most texts are digits alone.
+    return pl.coalesce(plain, once(pl.when(plain.is_null()).then(text), _whole_of_pattern, pl.Int64()))
+
+
+def _whole_of_pattern(text: pl.Expr) -> pl.Expr:
     number = pl.when(text.str.contains(_EXPONENT_TEXT)).then(text).cast(pl.Float64, strict=False)
-    floated = pl.when((number == number.floor()) & (number.abs() < 1 << 53)).then(number).cast(pl.Int64, strict=False)
-    value = pl.coalesce(digits.cast(pl.Int64, strict=False), floated)
-    return value, digits.is_not_null() & value.is_null()
+    floated = once(
+        number, lambda one: pl.when((one == one.floor()) & (one.abs() < 1 << 53)).then(one), pl.Float64()
+    ).cast(pl.Int64, strict=False)
+    return pl.coalesce(whole_text(text).cast(pl.Int64, strict=False), floated)
+
+
+def _no_whole(text: pl.Expr) -> pl.Expr:
+    return once(text, lambda one: one.is_not_null() & _whole_of(one).is_null(), pl.Boolean())
+
+
+def _too_far(text: pl.Expr) -> pl.Expr:
+    """Return which texts are whole numbers of more than 64 bits."""
+    digits = whole_text(text)
+    return digits.is_not_null() & digits.cast(pl.Int64, strict=False).is_null()
 
 
 def _number(column: pl.Expr, dtype: pl.DataType) -> Value:
@@ -182,7 +211,7 @@ def _array(column: pl.Expr, dtype: pl.DataType, asked: Column, inner: pl.DataTyp
             # A list as Python or JSON writes it would be read as one value.
             brackets = column.str.contains(r"^\s*\[.*\]\s*$").fill_null(False)
             return Value(parts, brackets, f"values separated by {asked.separator!r}, without brackets")
-        value = parts.list.eval(_whole_of(element)[0])
+        value = parts.list.eval(_whole_of(element))
         wrong = value.list.eval(element.is_null()).list.any().fill_null(False)
         return Value(value, wrong, f"whole numbers separated by {asked.separator!r}")
     if isinstance(dtype, pl.Array):
