@@ -135,7 +135,14 @@ def scan(
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException, OSError) as error:
         raise BadInputError(f"{source.shown} is no Parquet file ({_first(error)}); write it again") from None
     nulls = frozenset(table.null_values or ())
+
+    def plain(columns: Iterable[str]) -> list[pl.Expr]:
+        others = ((name, table.values.get(name, {})) for name in columns if name in schema)
+        return [_plain(name, schema[name], nulls, other, source.is_text) for name, other in others]
+
     if explode is not None:
+        # Before they become rows, so that rows outside the window need not.
+        lazy = lazy.with_columns(plain(name for name in read if name not in explode.columns))
         lazy = _exploded(source, lazy, explode, [*names, *partitions], nulls)
         schema = lazy.collect_schema()
         read += [explode.position] if explode.position is not None else []
@@ -145,16 +152,15 @@ def scan(
             raise BadInputError(
                 f"{source.shown}: column {name!r} is {str(schema[name]).lower()}, and values changes texts alone"
             )
-    values = [_plain(name, schema[name], nulls, table.values.get(name, {}), source.is_text) for name in read]
     added = [
         pl.lit(_partition(partitions.get(name), nulls, table.values.get(name, {})), pl.String).alias(name)
         for name in wanted
         if name not in read
     ]
     if explode is None:
-        rows, elements = lazy.select(values).with_columns(added).select(cs.by_name(*wanted)), None
+        rows, elements = lazy.select(plain(read)).with_columns(added).select(cs.by_name(*wanted)), None
     else:
-        elements = lazy.select(*values, ROW, PLACE).with_columns(added)
+        elements = lazy.with_columns(plain(explode.columns)).with_columns(added)
         rows = elements.filter(_THERE).select(cs.by_name(*wanted))
     return Scan(source.shown, rows, rows.collect_schema(), absent, nulls, elements)
 

@@ -118,7 +118,7 @@ def _since_1970(column: pl.Expr, dtype: pl.DataType, unit: str) -> Value:
         inside = once(column.cast(pl.String), lambda text: _of_texts(stripped(text), unit).is_not_null(), pl.Boolean())
     else:
         return Value(None)
-    return Value(micros.cast(_UTC), ~inside, wanted, why)
+    return Value(micros.cast(_UTC, strict=False), ~inside, wanted, why)
 
 
 def _of_texts(text: pl.Expr, unit: str) -> pl.Expr:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 from pydantic import ValidationError
 
-from components.ingest.ingest_table.config import COMPONENT, Config
+from components.ingest.ingest_table.config import COMPONENT, Config, as_time
+from components.ingest.ingest_table.files import sources
+from components.ingest.ingest_table.scan import scan
+from components.ingest.ingest_table.typed import moment
 from components.platform.errors import BadInputError
 from features.declaration import Window
 from tests.unit.components.ingest.table.conftest import Read, csv
@@ -174,3 +178,14 @@ def test_columns_of_a_file_may_have_the_names_that_are_used_inside(read: Read) -
         read({"events.csv": text}, **given)
     frame, _ = read({"events.csv": text.replace(",x,", ",2027-01-01,")}, **given)
     assert frame.select(SHOWN).rows() == ROWS
+
+
+def test_rows_outside_the_window_stay_lists(tmp_path: Path) -> None:
+    (tmp_path / "events.csv").write_text(LOG)
+    given = HOTELS | {"files": str(tmp_path / "events.csv"), "user": "uid"}
+    config = Config.model_validate(given | {"timestamp": {"column": "asked_at", "unit": "ms"}})
+    (source,) = sources(config, tmp_path)["events"]
+    file = scan(source, config.read, config, tmp_path, explode=config.explode)
+    time = moment("event_timestamp", as_time(config.timestamp), file)
+    plan = file.rows.filter(time.value > datetime(2026, 1, 1, tzinfo=UTC)).explain()
+    assert 0 < plan.index("EXPLODE") < plan.rindex("FILTER")
