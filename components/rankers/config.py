@@ -218,6 +218,7 @@ def _by_its_name(block: Any, handler: ValidatorFunctionWrapHandler, info: Valida
     return chosen.model_validate(kept)
 
 
+@cache
 def options_of(config: type[Registered]) -> tuple[str, ...]:
     """Return the keys that a ranker, or a part beside the sizes, reads of the block."""
     base = PartConfig if issubclass(config, PartConfig) else RankerConfig

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from functools import cache
 from typing import Annotated, Literal, Self
 from zoneinfo import available_timezones
 
@@ -87,8 +88,12 @@ class Key(Ids):
         return self
 
 
+_zones = cache(available_timezones)
+"""Every name that this machine knows; looking takes longer than the rest of a file's check."""
+
+
 def _a_zone(zone: str) -> str:
-    if zone not in (zones := available_timezones()):
+    if zone not in (zones := _zones()):
         near = did_you_mean(zone, zones) if zone else ""
         raise ValueError(f"must be a time zone such as Europe/Berlin{near if len(near) < 60 else ''}")
     return zone

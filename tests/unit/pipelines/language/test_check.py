@@ -67,9 +67,13 @@ def language_keys(document: Document) -> list[tuple[str | int, ...]]:
     """Keys that the language or a component gives meaning to; names that authors choose are none of these."""
     chosen = {("stages",): 2, ("params",): 2, ("stages", "promote", "with", "gate", "floors"): 6}
     chosen |= {("stages", "dataset", "with", "encode"): 5}
-    table = ("stages", "ingest", "with")
-    chosen |= {(*table, "feedback"): 5, (*table, "columns"): 5}
-    chosen |= {(*table, role, "columns"): 6 for role in ("users", "items")}
+    for stage in ("ingest", "ingest_bts"):
+        table = ("stages", stage, "with")
+        chosen |= {(*table, "feedback"): 5, (*table, "columns"): 5}
+        chosen |= {(*table, role, "columns"): 6 for role in ("users", "items")}
+        for owner in (table, (*table, "items")):
+            place = (*owner, "values")
+            chosen |= {place: len(place) + 1, (*place, "campaign"): len(place) + 2}
     return sorted(
         (where for where in document.keys if chosen.get(where[:-1]) != len(where)),
         key=lambda where: tuple(map(str, where)),
