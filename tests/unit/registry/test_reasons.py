@@ -32,7 +32,7 @@ from registry.serving.reasons import (
     without,
 )
 from registry.serving.served_model import ServedModel
-from registry.serving.shapley import Orders, orders_of
+from registry.serving.shapley import Orders, orders_of, shared
 from tests.exports import write_model
 
 STREAM = ("recent_items", "recent_likes", "recent_times")
@@ -328,6 +328,21 @@ def effects_without(model: Formula, away: Sequence[int]) -> np.ndarray:
     x = np.random.default_rng(3).integers(0, 3, (50, 4)).astype(np.float64)
     x[:, list(away)] = 0
     return model.logit(x)
+
+
+def test_rounding_gives_no_part_to_a_row_that_has_nothing_of_it() -> None:
+    present = np.array([[True, False, True, False], [False, False, False, False], [True, True, True, True]])
+    noise = np.random.default_rng(0)
+
+    def answer_without(away: frozenset[int]) -> np.ndarray:
+        left = present & ~np.isin(np.arange(4), list(away))
+        return left @ np.array([1.0, 2.0, 4.0, 8.0]) + noise.normal(size=3) * 1e-7
+
+    values, bare = shared(answer_without, present, orders_of(4, 2, 0))
+    assert (values[~present] == 0).all() and (values[present] > 0.9).all()
+    whole = bare + values.sum(axis=1)
+    np.testing.assert_allclose(whole, [5, 0, 15], atol=1e-6)
+    assert values[1].tolist() == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("by", ["groups", "features", "events"])
