@@ -187,7 +187,7 @@ def _stored_until(config: Config, window: Window) -> datetime | None:
 
 def _columns(config: Config, file: Scan, numbers: Mapping[str, pl.Series], time: Typed) -> list[Typed]:
     """Return every published column of an impression but its times, with the checks that labels need."""
-    from components.ingest.ingest_table.typed import Typed, identity, label, moment_part, typed
+    from components.ingest.ingest_table.typed import Typed, derived, identity, label, moment_part, typed
 
     roles = [
         *identity(config.user_name, config.user_key.type, config.user_key, file, numbers.get("users")),
@@ -202,10 +202,12 @@ def _columns(config: Config, file: Scan, numbers: Mapping[str, pl.Series], time:
         wrong = chance.wrong | ~chance.value.is_between(0, 1, closed="right").fill_null(True)
         roles.append(Typed(PROPENSITY, chance.column, chance.value, wrong, "a chance above 0 and at most 1"))
     labels = [one for name, rule in config.feedback.items() for one in label(name, parse(rule), file)]
-    columns = [
-        moment_part(name, column, time) if column.moment is not None else typed(name, column, file)
-        for name, column in as_columns(config.columns).items()
-    ]
+    columns: list[Typed] = []
+    for name, column in as_columns(config.columns).items():
+        if column.rule is not None:
+            columns += derived(name, parse(column.rule), file, required=column.required)
+        else:
+            columns.append(moment_part(name, column, time) if column.moment is not None else typed(name, column, file))
     return [*roles, *labels, *columns]
 
 

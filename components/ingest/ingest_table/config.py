@@ -166,6 +166,9 @@ class Column(ComponentConfig):
     """Instead of a column of the file, the `hour` (0 to 23) or the `weekday` (1 is Monday) of the impression."""
     zone: Zone | None = None
     """Time zone of that hour or weekday; UTC when left out."""
+    rule: Rule | None = None
+    """Instead of a column of the file, comparisons as in `feedback`: 1 where they hold and 0 where not, missing where a
+    column of theirs is, unless `required`."""
     outcome: bool = False
     """Whether it is known only after the impression, as a label is, so that no ranker may read it."""
 
@@ -183,6 +186,18 @@ class Column(ComponentConfig):
             raise ValueError(f"length is that of an array, and type is {self.type}: leave one of them out")
         if self.optional and self.required:
             raise ValueError("a file that lacks an optional column misses every value of it: leave required out")
+        return self
+
+    @model_validator(mode="after")
+    def _of_a_rule(self) -> Self:
+        if self.rule is None:
+            return self
+        if parse(self.rule).flag is not None:
+            raise ValueError(f"rule compares columns: name {self.rule!r}, a 0/1 column, in column")
+        if self.type != "int64":
+            raise ValueError("a rule gives 0 or 1: say type: int64 beside it")
+        if self.column or self.optional or self.null_values or self.bands or self.moment:
+            raise ValueError("a rule names its own columns: leave all but type, required and outcome out")
         return self
 
     @model_validator(mode="after")
@@ -265,7 +280,7 @@ class Entities(Table):
     @model_validator(mode="after")
     def _attributes(self) -> Self:
         for name, column in as_columns(self.columns).items():
-            if column.moment is not None or column.outcome:
+            if column.moment is not None or column.rule is not None or column.outcome:
                 raise ValueError(
                     f"{name!r} is of an impression, not of a row here: name it in the impressions' columns"
                 )
@@ -489,7 +504,13 @@ def as_columns(given: Columns) -> dict[str, Column]:
 
 def in_file(given: Columns) -> list[str]:
     """Return the names, as files have them, of columns that are read from one."""
-    return [column.column or name for name, column in as_columns(given).items() if column.moment is None]
+    read: list[str] = []
+    for name, column in as_columns(given).items():
+        if column.rule is not None:
+            read += parse(column.rule).columns
+        elif column.moment is None:
+            read.append(column.column or name)
+    return read
 
 
 class Outputs(Ports):
@@ -503,7 +524,9 @@ def _gives(config: Config, inputs: Mapping[str, columns.Columns]) -> Mapping[str
     roles |= {EVENT: "timestamp", CREATED: "timestamp", **dict.fromkeys(config.feedback, "feedback")}
     labels = _label_columns(config.feedback.values(), config.item_key.read)
     for name, column in as_columns(config.columns).items():
-        if column.outcome or (column.moment is None and (column.column or name) in labels):
+        rule = parse(column.rule) if column.rule is not None else None
+        read = in_file({name: column}) if rule is None else _deciding(rule, config.item_key.read)
+        if column.outcome or labels.intersection(read):
             roles[name] = "feedback"
     told = {name: columns.Column(dtype, roles.get(name, "other")) for name, dtype in config.types.items()}
     return {"events": columns.Columns(told)}

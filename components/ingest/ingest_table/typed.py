@@ -134,6 +134,21 @@ def label(name: str, rule: Rule, scan: Scan) -> list[Typed]:
     return [*checks, Typed(name, first.column, met.cast(pl.Int8).alias(name), first.wrong, first.wanted, first.why)]
 
 
+def derived(name: str, rule: Rule, scan: Scan, *, required: bool) -> list[Typed]:
+    """Return a 0/1 column that a rule tells, missing where a column of the rule is, unless it is required.
+
+    Raises:
+        BadInputError: the file's type of a column cannot be compared as the rule does.
+    """
+    made = label(name, rule, scan)
+    texts = {column for column in rule.columns if scan.schema[column] == pl.String}
+    gaps = [scan.column(one).is_null() | (scan.column(one) == "" if one in texts else False) for one in rule.columns]
+    missing = pl.any_horizontal(gaps).fill_null(True)
+    value = pl.when(~missing).then(made[-1].value).cast(pl.Int64).alias(name)
+    checks = made if required else [replace(one, wrong=one.wrong & ~missing) for one in made]
+    return [*checks[:-1], replace(checks[-1], value=value)]
+
+
 def moment(name: str, time: Time, scan: Scan, *, early: bool = False) -> Typed:
     """Return a column of times as ``datetime[us, UTC]``.
 
