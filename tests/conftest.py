@@ -35,6 +35,11 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(20_000, 20, 20)
 
 
+def pytest_unconfigure() -> None:
+    """Let the interpreter free everything at its end: engines report what is left as leaks."""
+    gc.unfreeze()
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what tests counted, wherever they ran: a worker's own output is not shown."""
     for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
