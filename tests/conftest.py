@@ -7,8 +7,12 @@ import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.known_graphs import KnownGraphs
 
 ROOT = Path(__file__).resolve().parent.parent
 COUNTED = "counted"
@@ -78,13 +82,26 @@ def training_set_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def model_of(training_set_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> KnownGraphs:
+    """Graphs that this run exported, for rankers that differ in weights only."""
+    from tests.known_graphs import KnownGraphs
+    from tests.once import shared_folder
+
+    return KnownGraphs(shared_folder(tmp_path_factory) / "graphs")
+
+
+@pytest.fixture(scope="session")
+def model_of(
+    training_set_dir: Path, tmp_path_factory: pytest.TempPathFactory, graphs: KnownGraphs
+) -> Callable[[str], Path]:
     """Give a ranker of some steps on `training_set_dir` with its graph, as `ServedModel` opens it; read-only."""
     from tests.exports import write_model
     from tests.once import once
 
     def made(name: str) -> Path:
         steps = 60 if name == "lr" else 30
-        return once(tmp_path_factory, f"model-{name}", lambda at: write_model(at, training_set_dir, name, steps))
+        return once(
+            tmp_path_factory, f"model-{name}", lambda at: write_model(at, training_set_dir, name, steps, graphs)
+        )
 
     return cache(made)

@@ -16,15 +16,18 @@ from components.rankers.tasks import tasks_of
 from components.train.ranker_files import load_ranker
 from registry.serving.contract import ModelContract, ParityReport
 from registry.serving.session import open_session
+from tests.known_graphs import KnownGraphs
 from tests.trained import write_ranker
 
 
-def write_model(directory: Path, dataset: Path, name: str, steps: int, seed: int = 0) -> ModelContract:
+def write_model(
+    directory: Path, dataset: Path, name: str, steps: int, graphs: KnownGraphs, seed: int = 0
+) -> ModelContract:
     """Write what `ServedModel` opens for a ranker of a few steps, and return its contract."""
     write_ranker(directory, dataset, name, steps, seed)
     schema = read_schema(directory)
     tasks = tuple(task.name for task in tasks_of(schema.declaration))
-    export_graph(load_ranker(directory), schema, tasks, directory / "model.onnx")
+    graphs.export(load_ranker(directory), schema, tasks, directory / "model.onnx")
     outputs = open_session(directory / "model.onnx", "cpu").get_outputs()
     hidden = next(int(output.shape[1]) for output in outputs if output.name == "hidden")
     contract = ModelContract(

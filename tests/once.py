@@ -12,6 +12,12 @@ import pytest
 from features.ground.files import locked
 
 
+def shared_folder(scratch: pytest.TempPathFactory) -> Path:
+    """Return the run's folder that all its processes see."""
+    base = scratch.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
 def once(scratch: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
     """Return a folder that the first caller of the run fills; read-only.
 
@@ -20,8 +26,7 @@ def once(scratch: pytest.TempPathFactory, name: str, make: Callable[[Path], obje
         name: of the folder; whoever uses the same name makes the same.
         make: fills the folder it is given, which it has to create.
     """
-    base = scratch.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    shared = shared_folder(scratch)
     made = shared / f"once-{name}"
     with locked(shared / f"once-{name}.lock"):
         if not made.exists():

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +32,9 @@ from tests.homes import ready
 from tests.stages import run_stage
 from tests.trained import publish, write_ranker
 from tests.worlds import BANDS, write_training_set
+
+if TYPE_CHECKING:
+    from tests.known_graphs import KnownGraphs
 
 ENOUGH = {"min_rows": 100, "min_positives": 20}
 VALUE = {"25_34": 100.0, "35_plus": 10.0, "under_25": 1.0}
@@ -68,7 +71,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory, engines: Path) -> Shop:
 
 
 @pytest.fixture(scope="module")
-def exported(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> dict[str, ArtifactRef]:
+def exported(shop: Shop, tmp_path_factory: pytest.TempPathFactory, graphs: KnownGraphs) -> dict[str, ArtifactRef]:
     """Three kinds of rankers; the linear one overestimates every probability, as after sampling of negatives."""
     made = {}
     for name in ("lr", "esmm", "gnolr"):
@@ -78,7 +81,8 @@ def exported(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
             weights["bias"] += 0.9
             save_file(weights, str(directory / "weights.safetensors"))
         ranker = publish(shop.settings, Ranker, directory)
-        made[name] = shop.run("export_onnx", {}, ranker=ranker, dataset=shop.dataset).outputs["onnx_model"]
+        with graphs.used():
+            made[name] = shop.run("export_onnx", {}, ranker=ranker, dataset=shop.dataset).outputs["onnx_model"]
     return made
 
 

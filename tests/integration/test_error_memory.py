@@ -31,6 +31,7 @@ from registry.serving.served_model import ServedModel
 from registry.versions.client import CHAMPION, Registry
 from registry.versions.memory_pointer import TAG, read_pointer
 from tests.homes import ready
+from tests.known_graphs import KnownGraphs
 from tests.worlds import World, make_world, write_training_set
 
 pytestmark = pytest.mark.engine
@@ -74,7 +75,7 @@ def publish(settings: Settings, kind: type[Artifact], directory: Path, key: str)
     return record.outputs["made"]
 
 
-def crown(settings: Settings, dataset: ArtifactRef, scratch: Path, seed: int) -> RegisteredVersion:
+def crown(settings: Settings, dataset: ArtifactRef, scratch: Path, seed: int, graphs: KnownGraphs) -> RegisteredVersion:
     """Train a small ESMM for a moment, export it through the component, register it, make it champion."""
     from components.data.training_set import read_schema
     from components.rankers.build import build_ranker
@@ -101,7 +102,8 @@ def crown(settings: Settings, dataset: ArtifactRef, scratch: Path, seed: int) ->
         shutil.copyfile(source / name, made / name)
     ref = publish(settings, Ranker, made, f"ranker{seed}")
     request = StageRequest(component="export_onnx", inputs={"ranker": ref, "dataset": dataset}, window=WINDOW)
-    exported = execute(request, settings).outputs["onnx_model"]
+    with graphs.used():
+        exported = execute(request, settings).outputs["onnx_model"]
     directory = open_store(settings).fetch(exported.load())
     clean = scratch / f"onnx{seed}"
     shutil.copytree(directory, clean, ignore=shutil.ignore_patterns("manifest.json"))
@@ -112,12 +114,12 @@ def crown(settings: Settings, dataset: ArtifactRef, scratch: Path, seed: int) ->
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, engines: Path) -> Place:
+def place(tmp_path_factory: pytest.TempPathFactory, engines: Path, graphs: KnownGraphs) -> Place:
     home = tmp_path_factory.mktemp("memory")
     settings = ready(home / "home", engines)
     source = write_training_set(home / "set", world=shifted_world())
     dataset = publish(settings, TrainingSet, source, "dataset")
-    return Place(settings, dataset, crown(settings, dataset, home, seed=0))
+    return Place(settings, dataset, crown(settings, dataset, home, 0, graphs))
 
 
 def refresh(place: Place, dataset: ArtifactRef | None = None, **config: object) -> StageResult:
@@ -297,10 +299,12 @@ def test_without_a_champion_there_is_nothing_to_remember(place: Place) -> None:
         refresh(place, model="nobody")
 
 
-def test_a_new_champion_starts_with_a_memory_of_its_own(place: Place, refreshed: StageResult, tmp_path: Path) -> None:
+def test_a_new_champion_starts_with_a_memory_of_its_own(
+    place: Place, refreshed: StageResult, tmp_path: Path, graphs: KnownGraphs
+) -> None:
     """Last: it crowns another version."""
     old = read_pointer(place.registry, MODEL, place.version.version)
-    second = crown(place.settings, place.dataset, tmp_path, seed=1)
+    second = crown(place.settings, place.dataset, tmp_path, 1, graphs)
     assert second.version != place.version.version
     assert find_memory(place.settings, MODEL, second.version) is None
     result = refresh(place)

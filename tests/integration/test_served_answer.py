@@ -32,6 +32,7 @@ from registry.serving.incoming import domain_codes
 from registry.serving.served_model import HIDDEN, ServedModel
 from registry.serving.value import EXPECTED_VALUE
 from tests.exports import write_model
+from tests.known_graphs import KnownGraphs
 from tests.stages import run_stage
 from tests.trained import publish
 from tests.worlds import write_training_set
@@ -59,12 +60,12 @@ class Shop:
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+def shop(tmp_path_factory: pytest.TempPathFactory, graphs: KnownGraphs) -> Shop:
     home = tmp_path_factory.mktemp("shop")
     settings = Settings.at(home / "home")
     dataset = write_training_set(home / "dataset", rows=3000)
     (home / "model").mkdir()
-    write_model(home / "model", dataset, "esmm", steps=20)
+    write_model(home / "model", dataset, "esmm", 20, graphs)
     given, rows_of = publish(settings, OnnxModel, home / "model"), publish(settings, TrainingSet, dataset)
     config = {"value": VALUE, "min_rows": 50, "min_positives": 5}
     made = run_stage(settings, "calibrate_ranker", config, model=given, dataset=rows_of).outputs["onnx_model"]

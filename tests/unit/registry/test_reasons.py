@@ -34,6 +34,7 @@ from registry.serving.reasons import (
 from registry.serving.served_model import ServedModel
 from registry.serving.shapley import Orders, orders_of, shared
 from tests.exports import write_model
+from tests.known_graphs import KnownGraphs
 
 STREAM = ("recent_items", "recent_likes", "recent_times")
 
@@ -402,10 +403,10 @@ def test_stability_is_spearmans_rank_correlation() -> None:
 
 
 def test_two_seeds_agree_on_what_matters(
-    linear: ServedModel, rows: pa.Table, training_set_dir: Path, tmp_path: Path
+    linear: ServedModel, rows: pa.Table, training_set_dir: Path, tmp_path: Path, graphs: KnownGraphs
 ) -> None:
     """The truth has user, item and age band; both seeds must put the vector and the events behind the item."""
-    write_model(tmp_path / "lr", training_set_dir, "lr", steps=60, seed=9)
+    write_model(tmp_path / "lr", training_set_dir, "lr", 60, graphs, seed=9)
     again = ServedModel.open(tmp_path / "lr", "cpu")
     groups = groups_of(linear.contract.schema_)
     first, second = (importance(effects_of(model, rows, "like", groups)) for model in (linear, again))
