@@ -36,7 +36,7 @@ SEMANTIC = {
     "second_cron_field_missing", "data_by_param",
     "definitions_absent", "definitions_by_param", "definitions_disagree", "definitions_not_python",
     "definitions_not_read", "definitions_outside", "feature_service_unknown", "feature_services_differ",
-    "rule_of_a_label", "time_zone_unknown",
+    "rule_of_a_label", "time_zone_unknown", "judged_without_requests",
 } | {path.stem for kind in ("column", "ranker", "suite") for path in GOLDEN.glob(f"{kind}_*.yaml")}  # fmt: skip
 SEMANTIC -= SEEN_RANKERS
 """Mistakes that no schema can see: they are about names, sums and graphs, and about the roles that a ranker needs."""
