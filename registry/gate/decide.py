@@ -229,22 +229,22 @@ def _cell(pair: PairedPredictions, task: str, domain: str, inside: Array | None)
     kept = space if inside is None else space & inside
     label, user = label[kept], np.asarray(pair.user)[kept]
 
-    def answers(of: Mapping[str, Array] | None, otherwise: Array | None = None) -> Array | None:
-        found = None if of is None else of.get(task)
-        return otherwise if found is None else np.asarray(found, dtype=np.float64)[kept]
+    def answers(of: Mapping[str, Array]) -> Array:
+        return np.asarray(of[task], dtype=np.float64)[kept]
 
-    challenger, champion = answers(pair.challenger), answers(pair.champion)
-    assert challenger is not None  # noqa: S101 a task is one of the challenger's
+    challenger, shown = answers(pair.challenger), answers(pair.challenger_shown or pair.challenger)
+    champion, champion_shown = None, None
+    if pair.champion is not None and task in pair.champion:
+        champion, champion_shown = answers(pair.champion), answers(pair.champion_shown or pair.champion)
     # Sums of floats depend on their order; a canonical one makes the verdict independent of the rows'.
     order = np.lexsort([challenger if champion is None else champion, challenger, label, user])
-    shown, champion_shown = answers(pair.challenger_shown, challenger), answers(pair.champion_shown, champion)
     return _Cell(
         task=task,
         domain=domain,
         label=label[order],
         challenger=challenger[order],
         champion=None if champion is None else champion[order],
-        challenger_shown=challenger[order] if shown is None else shown[order],
+        challenger_shown=shown[order],
         champion_shown=None if champion_shown is None else champion_shown[order],
         user=user[order],
         requests=None if pair.request is None else Requests(np.asarray(pair.request)[kept][order]),

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from registry.evaluation import Metric, RequestMetric, RowMetric
-from registry.metrics.requests import REQUEST_METRICS, TOP, Requests, any_statistic, request_statistic
+from registry.evaluation import Metric, RowMetric
+from registry.metrics.requests import REQUEST_METRICS, Requests, statistics_of
 from registry.metrics.resampling import (
     bootstrap_all,
     paired_bootstrap,
@@ -35,7 +35,6 @@ __all__ = [
     "BINS",
     "METRICS",
     "REQUEST_METRICS",
-    "TOP",
     "CalibrationPoint",
     "Requests",
     "auc",
@@ -47,7 +46,6 @@ __all__ = [
     "normalised_entropy",
     "paired_bootstrap",
     "pcoc",
-    "request_metric",
     "stable_paired_bootstrap",
     "value_of",
 ]
@@ -116,7 +114,7 @@ def value_of(
     """
     y, s = checked(labels, scores)
     codes, size = group_codes(users, y.size)
-    return defined(any_statistic(metric, y, s, codes, size, requests)(np.ones((size, 1)))[0])
+    return defined(statistics_of((metric,), y, s, codes, size, requests)[0](np.ones((size, 1)))[0])
 
 
 def log_loss(labels: ArrayLike, p: ArrayLike, weights: ArrayLike | None = None) -> float | None:
@@ -178,28 +176,6 @@ def calibration_bins(labels: ArrayLike, p: ArrayLike, bins: int = BINS) -> tuple
     return tuple(
         CalibrationPoint(float(a), float(b), int(n)) for a, b, n in zip(predicted, observed, rows[kept], strict=True)
     )
-
-
-def request_metric(metric: RequestMetric, labels: ArrayLike, scores: ArrayLike, requests: Requests) -> float | None:
-    """Return one metric of requests: the mean over those with a positive row, or with both classes for `request_auc`.
-
-    Args:
-        metric: which metric; `registry.metrics.requests` says what each means among equal scores.
-        labels: ``[rows]``, 0 or 1.
-        scores: ``[rows]``, larger means shown higher.
-        requests: which rows were shown together.
-
-    Returns:
-        The value, or None when no request has one.
-
-    Raises:
-        BadInputError: as for `auc`.
-    """
-    y, s = checked(labels, scores)
-    codes, count = group_codes(requests.of, y.size)
-    each = np.arange(count)
-    value = request_statistic(metric, y, s, each[codes], count, codes, count, requests.top)
-    return defined(value(np.ones((count, 1)))[0])
 
 
 def _by_row(

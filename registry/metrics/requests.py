@@ -7,7 +7,9 @@ nothing. Requests without a positive row have no order to find and are left out,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import cast, get_args
 
 import numpy as np
@@ -61,8 +63,8 @@ class _Runs:
     """``[requests]`` positive rows."""
 
 
-def any_statistic(
-    metric: Metric,
+def statistics_of(
+    metrics: Sequence[Metric],
     labels: Floats,
     scores: Floats,
     groups: Integers,
@@ -70,14 +72,17 @@ def any_statistic(
     requests: Requests | None,
     *,
     bins: int = BINS,
-) -> Statistic:
-    """Return a metric of rows or of requests as a function of group weights.
+) -> list[Statistic]:
+    """Return metrics of rows and of requests as functions of group weights; requests are sorted once for all of them.
+
+    A request weighs what its group weighs. ``mrr``, ``ndcg``, ``hit_rate`` and ``recall`` are means over requests with
+    a positive row; ``request_auc`` is the mean of the requests' own AUCs, each weighted by its rows.
 
     Args:
-        metric: which metric.
+        metrics: which metrics.
         labels: ``[rows]``, checked.
         scores: ``[rows]``, checked.
-        groups: ``[rows]`` codes in ``[0, size)``.
+        groups: ``[rows]`` codes in ``[0, size)``; the rows of a request are of one group.
         size: number of groups.
         requests: which rows were shown together; without it there are metrics of rows only.
         bins: bins of ``ece``.
@@ -85,51 +90,28 @@ def any_statistic(
     Raises:
         BadInputError: a metric of requests without requests, or a request with rows of two groups.
     """
-    if metric in REQUEST_METRICS:
-        if requests is None:
-            raise BadInputError(f"{metric} is measured within requests: say which column holds them, in `request`")
-        codes, count = group_codes(requests.of, labels.size)
-        return request_statistic(metric, labels, scores, groups, size, codes, count, requests.top)
-    return statistic(cast("RowMetric", metric), labels, scores, groups, size, bins=bins)
-
-
-def request_statistic(
-    metric: RequestMetric,
-    labels: Floats,
-    scores: Floats,
-    groups: Integers,
-    size: int,
-    requests: Integers,
-    count: int,
-    top: int = TOP,
-) -> Statistic:
-    """Return one metric as a function of group weights; a request weighs what its group weighs.
-
-    Args:
-        metric: ``mrr``, ``ndcg``, ``hit_rate`` and ``recall`` are means over requests with a positive row;
-            ``request_auc`` is the mean of the requests' own AUCs, each weighted by its rows.
-        labels: ``[rows]``, checked.
-        scores: ``[rows]``, checked.
-        groups: ``[rows]`` codes in ``[0, size)``; the rows of a request are of one group.
-        size: number of groups.
-        requests: ``[rows]`` codes in ``[0, count)``.
-        count: number of requests.
-        top: places that ``ndcg``, ``hit_rate`` and ``recall`` look at.
-
-    Raises:
-        BadInputError: a request holds rows of two groups.
-    """
+    if not (wanted := [metric for metric in metrics if metric in REQUEST_METRICS]):
+        return [statistic(cast("RowMetric", metric), labels, scores, groups, size, bins=bins) for metric in metrics]
+    if requests is None:
+        raise BadInputError(f"{wanted[0]} is measured within requests: say which column holds them, in `request`")
+    codes, count = group_codes(requests.of, labels.size)
     group = np.zeros(count, dtype=np.int64)
-    group[requests] = groups
-    if (group[requests] != groups).any():
+    group[codes] = groups
+    if (group[codes] != groups).any():
         raise BadInputError("a request holds rows of two users: a request is what one user was shown together")
-    if metric == "request_auc":
-        above, below = user_aucs(labels, scores, requests, count)
-    else:
-        runs = _runs(labels, scores, requests, count)
-        below = (runs.positives > 0).astype(np.float64)
-        above = np.where(below > 0, _values(metric, runs, count, top), 0.0)
-    return ratio_statistic(sums(group, size, above), sums(group, size, below))
+    runs = cache(lambda: _runs(labels, scores, codes, count))
+
+    def prepared(metric: Metric) -> Statistic:
+        if metric not in REQUEST_METRICS:
+            return statistic(cast("RowMetric", metric), labels, scores, groups, size, bins=bins)
+        if metric == "request_auc":
+            above, below = user_aucs(labels, scores, codes, count)
+        else:
+            below = (runs().positives > 0).astype(np.float64)
+            above = np.where(below > 0, _values(metric, runs(), count, requests.top), 0.0)
+        return ratio_statistic(sums(group, size, above), sums(group, size, below))
+
+    return [prepared(metric) for metric in metrics]
 
 
 def _runs(labels: Floats, scores: Floats, requests: Integers, count: int) -> _Runs:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from registry.evaluation import Interval, Metric
-from registry.metrics.requests import Requests, any_statistic
+from registry.metrics.requests import Requests, statistics_of
 from registry.metrics.weighted import (
     BINS,
     METRICS,
@@ -63,7 +63,7 @@ def bootstrap_all(
     """
     y, s = checked(labels, scores)
     codes, size = group_codes(users, y.size)
-    statistics = [any_statistic(metric, y, s, codes, size, requests, bins=bins) for metric in metrics]
+    statistics = statistics_of(metrics, y, s, codes, size, requests, bins=bins)
     values, draws = _evaluate(statistics, y.size, size, resamples, seed)
     intervals: dict[Metric, Interval] = {}
     for metric, value, drawn in zip(metrics, values, draws, strict=True):
@@ -129,7 +129,7 @@ def stable_paired_bootstrap(
     y, first = checked(labels, a)
     _, second = checked(labels, b)
     codes, size = group_codes(users, y.size)
-    pair = [any_statistic(metric, y, scores, codes, size, requests) for scores in (first, second)]
+    pair = [statistics_of((metric,), y, scores, codes, size, requests)[0] for scores in (first, second)]
     values = [of(np.ones((size, 1)))[0] for of in pair]
     rng = np.random.default_rng(seed)
     bound = max(least, min(most, _MOST_WORK // max(1, y.size)))

@@ -17,7 +17,7 @@ from components.platform.store.records import ArtifactRef
 from features.declaration import Window
 from pipelines.language.check import load_plan
 from registry.evaluation import Evaluation
-from registry.metrics import Requests, request_metric
+from registry.metrics import Requests, value_of
 from registry.serving.answer import answer
 from registry.serving.served_model import ServedModel
 from tests.homes import ready
@@ -155,9 +155,8 @@ def test_what_is_reported_is_the_order_of_whole_requests(done: Results, settings
     )
     metrics = report.cell("click").metrics
     rows = read_raw(dataset, "test")
-    shown = request_metric(
-        "mrr", rows["click"].to_numpy(), -rows["place"].to_numpy(), Requests(rows["request_id"].to_numpy())
-    )
+    requests = rows["request_id"].to_numpy()
+    shown = value_of("mrr", rows["click"].to_numpy(), -rows["place"].to_numpy(), requests, Requests(requests))
     ranked = metrics["mrr"].value
     assert shown is not None and ranked is not None and ranked > shown + 0.04  # better than what people were shown
     assert abs((metrics["pcoc"].value or 0) - 1) < 0.4  # answers for the first place would say several times too much

@@ -68,17 +68,16 @@ def check_table(
     import numpy as np
 
     from components.data.validate_data.gx_adapter import check
-    from components.data.validate_data.outcome import broken_rows, conclude, set_aside, shown_with
+    from components.data.validate_data.outcome import broken_rows, conclude, set_aside
 
     moments = {"window.start": window.start, "window.end": window.end, "now": now}
     rules = suite.contract.expectations
     parting = [rule for rule in rules if rule.action == "quarantine"]
     judging = [rule for rule in rules if rule.action != "quarantine"]
     parted = check(table, np.arange(table.num_rows), suite, parting, moments)
-    broken = broken_rows(table.num_rows, parted)
+    broken = broken_rows(table, parted)
     kept, aside = set_aside(table, broken, parted)
-    left = ~(broken.any(axis=1) | shown_with(table, broken))
-    judged = check(kept, np.nonzero(left)[0], suite, judging, moments)
+    judged = check(kept, np.nonzero(~broken.any(axis=1))[0], suite, judging, moments)
     waiting: dict[bool, list[Finding]] = {True: parted[::-1], False: judged[::-1]}
     findings = [waiting[rule.action == "quarantine"].pop() for rule in rules]
     return conclude(suite, table, kept.num_rows, findings), kept, aside

@@ -24,27 +24,24 @@ SHOWN_WITH = f"shown in one request ({REQUEST}) with a broken row"
 _COLUMNS = ("column", "column_A", "column_B", "column_list")
 
 
-def broken_rows(rows: int, findings: Sequence[Finding]) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Return which rows break which quarantine rule.
+def broken_rows(table: pa.Table, findings: Sequence[Finding]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Return which rows break which quarantine rule, and which break none but were shown with a row that does.
 
     Returns:
-        bool ``[rows, findings]``.
+        bool ``[rows, findings + 1]``; the last column is of the latter.
     """
-    broken = np.zeros((rows, len(findings)), dtype=bool)
+    broken = np.zeros((table.num_rows, len(findings) + 1), dtype=bool)
     for position, finding in enumerate(findings):
         broken[np.asarray(finding.rows, dtype=np.int64), position] = True
+    broken[:, -1] = _shown_with(table, np.asarray(broken.any(axis=1)))
     return broken
 
 
-def shown_with(table: pa.Table, broken: np.ndarray[Any, np.dtype[np.bool_]]) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Return the rows that break nothing but were shown in one request with a row that does.
+def _shown_with(table: pa.Table, hit: np.ndarray[Any, np.dtype[np.bool_]]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Return the other rows of the requests that hold a `hit` one; none where the rows tell no request.
 
     Without them a ranker would see another list than was shown, with holes in its places.
-
-    Returns:
-        bool ``[rows]``; nothing where the rows tell no request.
     """
-    hit = broken.any(axis=1)
     if REQUEST not in table.column_names or not hit.any():
         return np.zeros(table.num_rows, dtype=bool)
     requests = table[REQUEST]
@@ -61,9 +58,8 @@ def set_aside(
         Kept rows, and the others with a column `broken`: list of the labels of the rules they break, or `SHOWN_WITH`
         alone.
     """
-    reasons = np.column_stack([broken, shown_with(table, broken)])
-    aside = reasons.any(axis=1)
-    hits = reasons[aside]
+    aside = broken.any(axis=1)
+    hits = broken[aside]
     offsets = np.concatenate([[0], hits.sum(axis=1).cumsum()]).astype(np.int32)
     labels = pa.array([*(_label(finding.rule) for finding in findings), SHOWN_WITH], pa.string())
     values = labels.take(pa.array(np.nonzero(hits)[1]))

@@ -35,8 +35,9 @@ def judge(
     Users are resampled within the rows of a cell. A cell without rows, or of one class, has values
     that are None where they are undefined.
     """
-    order: tuple[Metric, ...] = ("auc", "gauc", *(() if rows.request is None else REQUEST_METRICS))
-    of_probability = tuple(metric for metric in METRICS if metric not in order)
+    metrics: tuple[Metric, ...] = METRICS if rows.request is None else (*METRICS, *REQUEST_METRICS)
+    of_probability: tuple[Metric, ...] = ("log_loss", "normalised_entropy", "ece", "pcoc")
+    order = tuple(metric for metric in metrics if metric not in of_probability)
     shown = scores if shown is None else shown
     cells: list[Cell] = []
     curves: list[CalibrationBin] = []
@@ -51,7 +52,10 @@ def judge(
                 bins=config.bins,
                 requests=None if rows.request is None else Requests(rows.request[mask], config.top),
             )
-            found = resampled(y, scores[task.name][mask], user, order) | resampled(y, p, user, of_probability)
+            if shown is scores:
+                found = resampled(y, p, user, metrics)
+            else:
+                found = resampled(y, scores[task.name][mask], user, order) | resampled(y, p, user, of_probability)
             cells.append(
                 Cell(
                     task=task.name,
@@ -59,7 +63,7 @@ def judge(
                     space=describe_space(task),
                     rows=int(mask.sum()),
                     positives=int(y.sum()),
-                    metrics={metric: found[metric] for metric in (*METRICS, *order[2:])},
+                    metrics={metric: found[metric] for metric in metrics},
                 )
             )
             curves += [

@@ -15,7 +15,7 @@ from registry.evaluation import ALL
 from registry.gate.decide import PairedPredictions, decide, describe, judge, worst_of
 from registry.gate.policy import Floor, GatePolicy
 from registry.gate.verdict import Judgement, Verdict
-from registry.metrics import Requests, auc, request_metric
+from registry.metrics import Requests, auc, value_of
 
 FAST = {"resamples": 60, "most_resamples": 60, "min_positives": 20}
 DOMAINS = ("east", "north", "west")
@@ -336,7 +336,7 @@ def test_the_gate_guards_what_the_training_set_is_judged_by() -> None:
         assert verdict.answer == "refused" and judgement.outcome == "refused" and not cells(verdict.judgements, "auc")
         requests = Requests(request)
         assert judgement.champion == pytest.approx(
-            request_metric(metric, click.astype(float), pair.champion["like"], requests)  # type: ignore[index]
+            value_of(metric, click.astype(float), pair.champion["like"], request, requests)  # type: ignore[index]
         )
     assert verdict_of(replace(pair, judge_by="log_loss"), policy).answer == "promoted"
 

@@ -15,7 +15,7 @@ from components.platform.errors import BadInputError
 from components.rankers.tasks import tasks_of
 from features.declaration import Declaration
 from registry.evaluation import ALL, Cell, Interval
-from registry.metrics import METRICS, REQUEST_METRICS, Requests, auc, gauc, request_metric
+from registry.metrics import METRICS, REQUEST_METRICS, Requests, auc, gauc, value_of
 
 DECLARATION = Declaration(feedback=("like", "love"), domain="band")
 START = datetime(2024, 3, 1, tzinfo=UTC)
@@ -57,12 +57,13 @@ def test_where_rows_tell_their_request_each_is_ordered_as_well() -> None:
     config = Config(bootstrap=30, top=3)
     cells = {cell.task: cell for cell in judge(rows, scores, tasks_of(DECLARATION), (), config)[0]}
     for metric in REQUEST_METRICS:
-        expected = request_metric(metric, table["love"].to_numpy(), scores["love"], Requests(visits.to_pylist(), 3))
+        shown = Requests(visits.to_pylist(), 3)
+        expected = value_of(metric, table["love"].to_numpy(), scores["love"], shown.of, shown)
         interval = cells["love"].metrics[metric]
         assert interval.value == pytest.approx(expected) and interval.low is not None and interval.low < interval.value
     liked = table["like"].to_numpy() == 1
     among = Requests(np.array(visits.to_pylist())[liked])
-    expected = request_metric("mrr", table["love"].to_numpy()[liked], scores["love_given_like"][liked], among)
+    expected = value_of("mrr", table["love"].to_numpy()[liked], scores["love_given_like"][liked], among.of, among)
     assert cells["love_given_like"].metrics["mrr"].value == pytest.approx(expected)
     assert headline(cells["like"]).partition("MRR .")[2].isdigit()
     without = judge(judged(table, DECLARATION), scores, tasks_of(DECLARATION), (), config)[0]

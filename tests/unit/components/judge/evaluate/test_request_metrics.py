@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import ArrayLike
 from sklearn.metrics import ndcg_score
 
 from features.ground.errors import BadInputError
@@ -19,12 +20,16 @@ from registry.metrics import (
     bootstrap_all,
     gauc,
     paired_bootstrap,
-    request_metric,
     stable_paired_bootstrap,
+    value_of,
 )
 
 ROW = st.tuples(st.integers(0, 2), st.integers(0, 1), st.integers(0, 2))
 """Request, label, score: few of each, so that requests are small and scores tie."""
+
+
+def request_metric(metric: RequestMetric, labels: ArrayLike, scores: ArrayLike, requests: Requests) -> float | None:
+    return value_of(metric, labels, scores, requests.of, requests)
 
 
 def by_definition(metric: RequestMetric, ordered: list[int], top: int) -> float:
