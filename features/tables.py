@@ -37,14 +37,17 @@ def compute_table(recipe: Recipe, events: pl.LazyFrame, window: Window) -> pl.Da
     Raises:
         BadInputError: a column of the recipe is missing.
     """
-    absent = sorted(_columns(recipe) - set(events.collect_schema().names()))
+    read = sorted({*recipe.reads, EVENT_TIME, CREATED})
+    absent = sorted(set(read) - set(events.collect_schema().names()))
     if absent:
         raise BadInputError(
-            f"the events have no column {', '.join(map(repr, absent))} that the features of {recipe.key!r} are made "
-            "of; add it at ingestion or change the recipe in its definitions"
+            f"the events have no column {', '.join(map(repr, absent))} that the features of "
+            f"{', '.join(map(repr, recipe.keys))} are made of; add it at ingestion or change the recipe in its "
+            "definitions"
         )
-    inside = events.select(sorted(_columns(recipe))).filter(
-        pl.col(EVENT_TIME).is_between(window.start, window.end, closed="left"), pl.col(recipe.key).is_not_null()
+    inside = events.select(read).filter(
+        pl.col(EVENT_TIME).is_between(window.start, window.end, closed="left"),
+        pl.all_horizontal(pl.col(recipe.keys).is_not_null()),
     )
     if isinstance(recipe, Profile):
         return _profile(recipe, inside).collect()
@@ -74,68 +77,60 @@ def write_table(frame: pl.DataFrame, columns: dict[str, str], path: Path, keys: 
     pl.DataFrame([*typed, frame[EVENT_TIME], frame[CREATED]]).write_parquet(path, compression="zstd", statistics=True)
 
 
-def _columns(recipe: Recipe) -> set[str]:
-    base = {recipe.key, EVENT_TIME, CREATED}
-    if isinstance(recipe, Profile):
-        return base | set(recipe.columns)
-    listed = set(recipe.history.columns.values()) if recipe.history else set()
-    return base | {rate.feedback for rate in recipe.rates} | {part.column for part in recipe.sums} | listed
-
-
 def _profile(recipe: Profile, events: pl.LazyFrame) -> pl.LazyFrame:
     changed: Iterable[pl.Expr] = (
-        pl.col(name).ne_missing(pl.col(name).shift(1).over(recipe.key)) for name in recipe.columns
+        pl.col(name).ne_missing(pl.col(name).shift(1).over(recipe.keys)) for name in recipe.columns
     )
-    first = pl.int_range(pl.len()).over(recipe.key) == 0
+    first = pl.int_range(pl.len()).over(recipe.keys) == 0
     before = pl.col(EVENT_TIME) - TICK
     return (
-        events.sort(recipe.key, EVENT_TIME, CREATED, *recipe.columns)
-        .unique([recipe.key, EVENT_TIME], keep="last", maintain_order=True)
+        events.sort(*recipe.keys, EVENT_TIME, CREATED, *recipe.columns)
+        .unique([*recipe.keys, EVENT_TIME], keep="last", maintain_order=True)
         .with_columns(__first=first)
         .filter(pl.col("__first") | pl.any_horizontal(*changed))
         .with_columns(
             pl.when("__first").then(before).otherwise(EVENT_TIME).alias(EVENT_TIME),
             pl.when("__first").then(before).otherwise(CREATED).alias(CREATED),
         )
-        .select(recipe.key, EVENT_TIME, CREATED, *recipe.columns)
+        .select(*recipe.keys, EVENT_TIME, CREATED, *recipe.columns)
     )
 
 
 def _activity(recipe: Activity, events: pl.LazyFrame) -> pl.DataFrame:
-    key, prefix = recipe.key, recipe.prefix
+    keys, prefix = recipe.keys, recipe.prefix
     listed = list(recipe.history.columns.values()) if recipe.history else []
     labels = sorted({rate.feedback for rate in recipe.rates})
-    count = (pl.int_range(pl.len()) + 1).over(key)
+    count = (pl.int_range(pl.len()) + 1).over(keys)
     rates = [
-        ((pl.col(rate.feedback).fill_null(0).cast(pl.Int64).cum_sum().over(key) + rate.prior * rate.weight)
+        ((pl.col(rate.feedback).fill_null(0).cast(pl.Int64).cum_sum().over(keys) + rate.prior * rate.weight)
          / (count + rate.weight)).cast(pl.Float32).alias(f"{prefix}_{rate.feedback}_rate")
         for rate in recipe.rates
     ]  # fmt: skip
     sums = [
         # As float64, in which whole numbers add up exactly and a small integer type does not overflow.
         pl.col(part.column).fill_null(0).cast(pl.Float64).rolling_sum_by(EVENT_TIME, f"{part.days}d", closed="right")
-        .over(key).alias(recipe.total(part))
+        .over(keys).alias(recipe.total(part))
         for part in recipe.sums
     ]  # fmt: skip
     within = dict.fromkeys([*listed[:1], CREATED, *labels, *listed])
     within.pop(EVENT_TIME, None)
-    ordered = events.sort(key, EVENT_TIME, *within).collect()
+    ordered = events.sort(*keys, EVENT_TIME, *within).collect()
     running = ordered.with_columns(
         *rates,
         *sums,
         count.cast(pl.Int64).alias(recipe.count),
-        pl.col(CREATED).cum_max().over(key),
+        pl.col(CREATED).cum_max().over(keys),
         __position=pl.int_range(pl.len(), dtype=pl.Int64),
     )
-    states = running.unique([key, EVENT_TIME], keep="last", maintain_order=True).with_columns(
-        (pl.col(EVENT_TIME).diff().over(key).dt.total_microseconds() / 1e6).alias(f"{prefix}_gap_seconds")
+    states = running.unique([*keys, EVENT_TIME], keep="last", maintain_order=True).with_columns(
+        (pl.col(EVENT_TIME).diff().over(keys).dt.total_microseconds() / 1e6).alias(f"{prefix}_gap_seconds")
     )
     features = [
         recipe.count,
         *(f"{prefix}_{rate.feedback}_rate" for rate in recipe.rates),
         *map(recipe.total, recipe.sums),
     ]
-    result = states.select(key, EVENT_TIME, CREATED, *features, f"{prefix}_gap_seconds")
+    result = states.select(*keys, EVENT_TIME, CREATED, *features, f"{prefix}_gap_seconds")
     if recipe.history is None:
         return result
     positions = states["__position"].to_numpy()

@@ -23,12 +23,22 @@ class Profile:
     sees a new value.
     """
 
-    key: str
-    """Column of the entity's id."""
+    key: str | tuple[str, ...]
+    """Column of the entity's id; several where a row is about a combination, such as a user and an author."""
     columns: tuple[str, ...]
     """Event columns that are attributes of the key."""
     log: str = IMPRESSIONS
     """Which log of the events table is read."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Columns of the key."""
+        return _keys(self.key)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Event columns that are read besides the two times, each once."""
+        return tuple(dict.fromkeys((*self.keys, *self.columns)))
 
 
 @dataclass(frozen=True)
@@ -78,8 +88,8 @@ class Activity:
     it had arrived.
     """
 
-    key: str
-    """Column of the entity's id."""
+    key: str | tuple[str, ...]
+    """Column of the entity's id; several where a row is about a combination, such as a user and an author."""
     prefix: str
     """First part of the feature names."""
     rates: tuple[Rate, ...] = ()
@@ -87,6 +97,18 @@ class Activity:
     log: str = IMPRESSIONS
     """Which log of the events table is read."""
     sums: tuple[Sum, ...] = ()
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Columns of the key."""
+        return _keys(self.key)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Event columns that are read, each once."""
+        listed = self.history.columns.values() if self.history else ()
+        parts = (*(rate.feedback for rate in self.rates), *(part.column for part in self.sums))
+        return tuple(dict.fromkeys((*self.keys, *parts, *listed)))
 
     @property
     def count(self) -> str:
@@ -99,3 +121,7 @@ class Activity:
 
 
 Recipe = Profile | Activity
+
+
+def _keys(key: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (key,) if isinstance(key, str) else tuple(key)

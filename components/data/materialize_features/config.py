@@ -12,7 +12,7 @@ from components.platform.columns import Column, Columns, Fault, Flow
 from components.platform.contract import ComponentConfig, ComponentSpec, Ports
 from components.platform.paths import DefinitionsFile
 from features.declaration import Name
-from features.definitions.recipe import IMPRESSIONS, Activity, Recipe
+from features.definitions.recipe import IMPRESSIONS
 from features.services.service_text import TextService, told
 
 
@@ -62,7 +62,7 @@ def _asks(config: Config, inputs: Mapping[str, Columns]) -> Iterator[Fault]:
     for source, recipe in service.recipes.items():
         if recipe.log != IMPRESSIONS:
             continue
-        for name in _read(recipe):
+        for name in recipe.reads:
             if absent := events.absent(name):
                 yield Fault(where, f"the recipe of {source!r} reads what the events lack: {absent}")
     for name, wanted in (service.keys or {}).items():
@@ -77,18 +77,6 @@ def _asks(config: Config, inputs: Mapping[str, Columns]) -> Iterator[Fault]:
 
 def _service(config: Config) -> TextService | None:
     return told(config.feature_service, Path(config.definitions) if config.definitions else None)
-
-
-def _read(recipe: Recipe) -> Iterator[str]:
-    """Yield the columns of the impressions that a recipe reads, each once."""
-    names = [recipe.key]
-    if isinstance(recipe, Activity):
-        names += [rate.feedback for rate in recipe.rates]
-        names += [part.column for part in recipe.sums]
-        names += recipe.history.columns.values() if recipe.history else ()
-    else:
-        names += recipe.columns
-    yield from dict.fromkeys(names)
 
 
 COMPONENT = ComponentSpec(

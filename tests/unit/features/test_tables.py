@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -132,6 +133,18 @@ def test_what_happens_later_never_changes_an_earlier_state(
         early = both.filter(pl.col("event_timestamp") < START + timedelta(minutes=30))
         seen = set(alone["user_id"].to_list())
         assert early.filter(pl.col("user_id").is_in(seen)).equals(alone)
+
+
+@settings(max_examples=30, deadline=None)
+@given(impressions(), st.randoms(use_true_random=False))
+def test_a_key_of_several_columns_is_their_combination(rows: list[dict[str, Any]], random: Any) -> None:
+    for row in rows:
+        row["user_id"] = random.choice([row["user_id"], None])
+    pair = pl.concat_str("user_id", "item_id", separator=" ", ignore_nulls=False).alias("pair")
+    for recipe in (ACTIVITY, PROFILE):
+        ours = compute_table(replace(recipe, key=("user_id", "item_id")), frame(rows), WINDOW)
+        packed = compute_table(replace(recipe, key="pair"), frame(rows).with_columns(pair), WINDOW)
+        assert ours.with_columns(pair).select(packed.columns).equals(packed)
 
 
 def test_impressions_outside_the_window_do_not_count() -> None:
