@@ -23,11 +23,11 @@ from components.ingest.ingest_table.config import (
     as_time,
 )
 from components.ingest.ingest_table.files import Source, sources
-from components.ingest.ingest_table.rule import parse
 from components.ingest.wheels import Wheel
 from components.platform.contract import NoInputs, RunContext
 from components.platform.errors import BadInputError
 from features.declaration import Window
+from features.rules.parse import parse
 
 if TYPE_CHECKING:
     import polars as pl

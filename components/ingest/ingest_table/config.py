@@ -11,8 +11,6 @@ from zoneinfo import available_timezones
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from components.ingest.ingest_table.path_parts import checked as checked_pattern
-from components.ingest.ingest_table.rule import Rule as Parsed
-from components.ingest.ingest_table.rule import parse
 from components.ingest.ingest_table.time_format import checked
 from components.ingest.wheels import SHIPPED, FolderName, Shipped, Wheel
 from components.platform import columns
@@ -22,6 +20,8 @@ from components.platform.errors import did_you_mean
 from components.platform.paths import DataFiles
 from features.declaration import Name
 from features.ground.yaml_text import stripped
+from features.rules.parse import Rule as Parsed
+from features.rules.parse import parse
 
 ColumnType = Literal[
     "string", "int64", "float64", "bool", "array<string>", "array<int64>", "array<float32>", "array<float64>"

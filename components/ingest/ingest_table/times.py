@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import polars as pl
 
 from components.ingest.ingest_table.config import Time
 from components.ingest.ingest_table.time_format import engine_format, has_offset, has_time
-from components.ingest.ingest_table.values import Value, exact_below, not_exact, once, stripped
+from features.rules.exact_values import Value, exact_below, not_exact, once, stripped
+from features.rules.iso_times import DAY, YEAR_1, YEAR_10000, Moments, beyond, iso_moments, placed
 
 _UTC = pl.Datetime("us", "UTC")
 _LATEST = 1 << 33
@@ -18,32 +17,10 @@ _DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 _EARLIEST = {"s": 0, "ms": 10**12, "us": 10**15, "ns": 10**18}
 """September 2001: what lies before was written in another unit."""
 _UNIT_WORDS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
-_YEAR_1, _YEAR_10000, _DAY = -62_135_596_800, 253_402_300_800, 86_400
-"""Unix seconds that years begin with, and the seconds of a day."""
-_MISREAD = (_LATEST // 1000 + _DAY) * 1_000_000
+_MISREAD = (_LATEST // 1000 + DAY) * 1_000_000
 """Microseconds since 1970 below which seconds lie that are taken for ms, and ms for us: April 1970."""
 _QUARTER = 15 * 60 * 1_000_000
 _ISO = "a time such as 2026-01-31T23:59:00"
-_OFFSET = r"[+-]\d{2}:\d{2}$"
-_REPAIRS = (
-    (r"^(\d{4}-\d{2}-\d{2})$", "${1}T00:00:00"),
-    (r"^(\d{4}-\d{2}-\d{2}) ", "${1}T"),
-    (r"(Z|z| UTC)$", "+00:00"),
-    # PostgreSQL and DuckDB write whole hours as +02.
-    (r"(T\d{2}:\d{2}[0-9:.,]*) ?([+-]\d{2})$", "${1}${2}:00"),
-    (r"(T\d{2}:\d{2}[0-9:.,]*) ?([+-]\d{2}):?(\d{2})$", "${1}${2}:${3}"),
-    (r"(T\d{2}:\d{2})([+-]|$)", "${1}:00${2}"),
-    (r"(T\d{2}:\d{2}:\d{2}),(\d)", "${1}.${2}"),
-)
-"""Forms of ISO 8601 and of databases, and the one that is parsed."""
-
-
-@dataclass(frozen=True)
-class _Moments:
-    """Moments in UTC, and the rows whose local time never came."""
-
-    value: pl.Expr
-    skipped: pl.Expr
 
 
 def moments(column: pl.Expr, dtype: pl.DataType, time: Time, *, early: bool) -> Value:
@@ -67,17 +44,17 @@ def moments(column: pl.Expr, dtype: pl.DataType, time: Time, *, early: bool) -> 
     if dtype == pl.String and time.format is not None:
         found, wanted = _formatted(stripped(column), time.format, time.zone), f"a time in the format {time.format}"
     elif dtype == pl.String:
-        found = _parsed(column, time.zone)
+        found = iso_moments(column, time.zone)
     elif isinstance(dtype, pl.Datetime):
         found = _stamped(column, dtype, time.zone)
     elif dtype == pl.Date:
-        fine = column.to_physical().is_between(_YEAR_1 // _DAY + 1, _YEAR_10000 // _DAY - 1)
-        found = _placed(pl.when(fine).then(column).cast(pl.Datetime("us")), time.zone)
+        fine = column.to_physical().is_between(YEAR_1 // DAY + 1, YEAR_10000 // DAY - 1)
+        found = placed(pl.when(fine).then(column).cast(pl.Datetime("us")), time.zone)
     else:
         return Value(None)
     value, why = found.value, [(found.skipped, f"a time that exists: clocks in {time.zone} skip this one")]
     micros = value.to_physical()
-    wrong = ~micros.is_between(_YEAR_1 * 10**6, _YEAR_10000 * 10**6, closed="left").fill_null(False)
+    wrong = beyond(value)
     if not early:
         # Midnight of any zone is a day and no unit that was taken for another.
         misread = micros.is_between(1_000_000, _MISREAD, closed="none") & (micros % _QUARTER != 0)
@@ -87,16 +64,16 @@ def moments(column: pl.Expr, dtype: pl.DataType, time: Time, *, early: bool) -> 
     return Value(pl.when(~wrong).then(value), wrong, wanted, tuple(why))
 
 
-def _stamped(column: pl.Expr, dtype: pl.Datetime, zone: str) -> _Moments:
+def _stamped(column: pl.Expr, dtype: pl.Datetime, zone: str) -> Moments:
     """Return timestamps of any unit, with a zone or without."""
     per = 10 ** _DIGITS[dtype.time_unit]
     if dtype.time_unit != "ns":
         # Beyond these years the engine stops; nanoseconds do not reach them.
-        fine = column.to_physical().is_between((_YEAR_1 + _DAY) * per, _YEAR_10000 * per - 1)
+        fine = column.to_physical().is_between((YEAR_1 + DAY) * per, YEAR_10000 * per - 1)
         column = pl.when(fine).then(column)
     if dtype.time_zone is not None:
-        return _Moments(column.dt.convert_time_zone("UTC").dt.cast_time_unit("us"), pl.lit(False))
-    return _placed(column.dt.cast_time_unit("us"), zone)
+        return Moments(column.dt.convert_time_zone("UTC").dt.cast_time_unit("us"), pl.lit(False))
+    return placed(column.dt.cast_time_unit("us"), zone)
 
 
 def _since_1970(column: pl.Expr, dtype: pl.DataType, unit: str) -> Value:
@@ -166,50 +143,13 @@ def _fraction(text: pl.Expr, unit: str) -> pl.Expr:
     return behind.str.pad_end(digits, "0").str.slice(0, digits).cast(pl.Int64, strict=False)
 
 
-def _parsed(column: pl.Expr, zone: str) -> _Moments:
-    """Return ISO times in UTC: a date, or `T` or a space and minutes or more, with an offset or without; else null."""
-    text = column.str.strip_chars()
-    for form, repaired in _REPAIRS:
-        text = text.str.replace(form, repaired)
-    # A zone of text without one is looked up, so both ways are tried on the texts that they are for.
-    with_offset = text.str.contains(_OFFSET)
-    aware = pl.when(with_offset).then(text).str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%:z", time_unit="us", strict=False)
-    naive = pl.when(~with_offset).then(text).str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_unit="us", strict=False)
-    placed = _placed(naive, zone)
-    return _Moments(pl.coalesce(aware.dt.convert_time_zone("UTC"), placed.value), placed.skipped)
-
-
-def _formatted(text: pl.Expr, form: str, zone: str) -> _Moments:
+def _formatted(text: pl.Expr, form: str, zone: str) -> Moments:
     """Return times in a form of their own; a year of fewer than four digits is none."""
     engine = engine_format(form)
     if has_offset(form):
-        return _Moments(text.str.to_datetime(engine, time_unit="us", strict=False, time_zone="UTC"), pl.lit(False))
+        return Moments(text.str.to_datetime(engine, time_unit="us", strict=False, time_zone="UTC"), pl.lit(False))
     if has_time(form):
         naive = text.str.to_datetime(engine, time_unit="us", strict=False)
     else:
         naive = text.str.to_date(engine, strict=False).cast(pl.Datetime("us"))
-    return _placed(pl.when(naive.dt.year() >= 1000).then(naive), zone)
-
-
-def _placed(naive: pl.Expr, zone: str) -> _Moments:
-    """Return local times in UTC: of an hour that comes twice the first, of a day its first moment.
-
-    Clocks that go forward at midnight leave that day without one; a date there is the moment at which it begins.
-    """
-    if zone == "UTC":
-        return _Moments(naive.dt.replace_time_zone("UTC"), pl.lit(False))
-    placed = _in_zone(naive, zone)
-    day = pl.when(placed.is_null() & (naive == naive.dt.truncate("1d"))).then(naive)
-    # The evening before exists: three hours on lies the moment of the change, or half an hour behind it.
-    change = _in_zone(day.dt.offset_by("-3h"), zone).dt.offset_by("3h")
-    begins = pl.coalesce(_on(day, change.dt.offset_by("-30m"), zone), _on(day, change, zone))
-    value = pl.coalesce(placed, begins)
-    return _Moments(value, naive.is_not_null() & value.is_null())
-
-
-def _in_zone(naive: pl.Expr, zone: str) -> pl.Expr:
-    return naive.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null").dt.convert_time_zone("UTC")
-
-
-def _on(day: pl.Expr, moment: pl.Expr, zone: str) -> pl.Expr:
-    return pl.when(moment.dt.convert_time_zone(zone).dt.date() == day.dt.date()).then(moment)
+    return placed(pl.when(naive.dt.year() >= 1000).then(naive), zone)

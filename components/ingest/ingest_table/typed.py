@@ -11,14 +11,13 @@ from typing import Any, Literal
 
 import polars as pl
 
-from components.ingest.ingest_table.compared import compared
-from components.ingest.ingest_table.compared_columns import pair
 from components.ingest.ingest_table.config import Column, Ids, Time
-from components.ingest.ingest_table.rule import Condition, Rule
 from components.ingest.ingest_table.scan import Scan
 from components.ingest.ingest_table.times import moments
 from components.ingest.ingest_table.values import value_of
 from components.platform.errors import BadInputError
+from features.rules.meets import all_of_one, comparisons
+from features.rules.parse import Rule
 
 _WRONG, _FOUND, _WHY = "__wrong", "__found", "__why"
 
@@ -124,14 +123,11 @@ def label(name: str, rule: Rule, scan: Scan) -> list[Typed]:
     Raises:
         BadInputError: the file's type of a column cannot be compared as the rule does.
     """
-    if rule.flag is not None:
-        flag = typed(name, Column(type="int64", column=rule.flag, required=True), scan)
-        wrong = ~flag.value.is_in([0, 1]).fill_null(False)  # what is no whole number is null
-        return [Typed(name, rule.flag, flag.value.cast(pl.Int8).alias(name), wrong, "0 or 1")]
-    parts = [[_compared(condition, scan) for condition in every] for every in rule.alternatives]
-    met = pl.any_horizontal(pl.all_horizontal(part[0].value for part in every) for every in parts)
-    first, *checks = (one for every in parts for part in every for one in part)
-    return [*checks, Typed(name, first.column, met.cast(pl.Int8).alias(name), first.wrong, first.wanted, first.why)]
+    told = comparisons(rule, scan.column, scan.schema, scan.shown)
+    first, *checks = (check for every in told for one in every for check in one.checks)
+    met = all_of_one([[one.met for one in every] for every in told])
+    made = [Typed("", one.column, met, one.wrong, one.wanted, one.why) for one in (*checks, first)]
+    return [*made[:-1], replace(made[-1], name=name, value=met.cast(pl.Int8).alias(name))]
 
 
 def derived(name: str, rule: Rule, scan: Scan, *, required: bool) -> list[Typed]:
@@ -210,30 +206,6 @@ def refuse(scan: Scan, checks: Sequence[Typed], rows: pl.LazyFrame, inside: pl.E
         f"{scan.shown}, row {row + 1}: column {one.column!r} is {_field(found)}{more}, expected {wanted}; correct the "
         "file or what the pipeline says of the column"
     )
-
-
-def _compared(condition: Condition, scan: Scan) -> list[Typed]:
-    """Return a comparison as the value and check of its column, and the check of the other one where it has one."""
-    column = condition.column
-    if condition.other is not None:
-        return _pair(condition, condition.other, scan)
-    found = compared(condition, scan.column(column), scan.schema[column])
-    if found.met is None:
-        raise _no_such_type(scan, column, f"which is not compared as {found.wanted}")
-    return [Typed("", column, found.met, found.wrong, found.wanted, found.why)]
-
-
-def _pair(condition: Condition, other: str, scan: Scan) -> list[Typed]:
-    names, types = (condition.column, other), (scan.schema[condition.column], scan.schema[other])
-    found = pair(condition.op, [scan.column(name) for name in names], types)
-    if found is None:
-        said = " and ".join(f"{name!r}, which is {_said(dtype)}," for name, dtype in zip(names, types, strict=True))
-        raise BadInputError(
-            f"{scan.shown}: columns {said} are not compared by {condition.op}: texts are with texts, numbers with "
-            "numbers, times with times; correct the rule, or the file"
-        )
-    met, sides = found
-    return [Typed("", name, met, one.wrong, one.wanted, one.why) for name, one in zip(names, sides, strict=True)]
 
 
 def _no_such_type(scan: Scan, column: str, told: str) -> BadInputError:

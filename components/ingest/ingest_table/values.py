@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 
 import polars as pl
 
 from components.ingest.ingest_table.config import Column
+from features.rules.exact_values import Value, exact_below, not_exact, once, stripped, text_value, whole_text
 
 DTYPES: dict[str, pl.DataType] = {
     "string": pl.String(),
@@ -20,26 +20,10 @@ DTYPES: dict[str, pl.DataType] = {
     "array<float64>": pl.List(pl.Float64()),
 }
 """Type of polars by the type that the config asks for."""
-_FINE = pl.lit(False)
-_WHOLE_TEXT = r"^([+-]?[0-9]+)(?:\.0*)?$"
-"""A whole number, perhaps with a point and zeros behind it."""
 _EXPONENT_TEXT = r"^[+-]?[0-9.]{1,16}[eE][+-]?[0-9]{1,3}$"
 """A number with an exponent of so few digits that no float between two whole numbers is taken for one of them."""
 _SHORT = 15
 """Digits of a whole number that every float64 holds."""
-
-
-@dataclass(frozen=True)
-class Value:
-    """What a column becomes."""
-
-    value: pl.Expr | None
-    """Its value, null where it is missing; None when the file's type cannot become the type at all."""
-    wrong: pl.Expr = _FINE
-    """Whether a field is not what is wanted; never null."""
-    wanted: str = ""
-    why: tuple[tuple[pl.Expr, str], ...] = ()
-    """For fields of a kind, a closer word on what they should be."""
 
 
 def value_of(column: pl.Expr, dtype: pl.DataType, asked: Column, nulls: Collection[str] = ()) -> Value:
@@ -64,54 +48,6 @@ def value_of(column: pl.Expr, dtype: pl.DataType, asked: Column, nulls: Collecti
         found = _array(column, dtype, asked, inner, nulls)
         return found if asked.length is None or found.value is None else _of_length(found, found.value, asked.length)
     return _SCALARS[asked.type](column, dtype)
-
-
-def exact_below(dtype: pl.DataType) -> int:
-    """Return up to which size a float type holds every whole number, so that none is another one rounded."""
-    if isinstance(dtype, pl.Float32):
-        return 1 << 24
-    return 1 << 11 if isinstance(dtype, pl.Float16) else 1 << 53
-
-
-def whole_text(text: pl.Expr) -> pl.Expr:
-    """Return the digits of texts that are whole numbers, 12 and 12.0, else null."""
-    return text.str.extract(_WHOLE_TEXT, 1)
-
-
-def stripped(column: pl.Expr) -> pl.Expr:
-    """Return a text without blanks around it, null where it is empty."""
-    return _filled(column.str.strip_chars())
-
-
-def once(column: pl.Expr, made: Callable[[pl.Expr], pl.Expr], dtype: pl.DataType) -> pl.Expr:
-    """Return what is made of a column that is evaluated once, however often `made` names it.
-
-    The engine finds no common parts in expressions with a condition, and evaluates each of them anew.
-    """
-
-    def of(values: pl.Series) -> pl.Series:
-        return values.alias("x").to_frame().select(made(pl.col("x")).alias("x")).to_series()
-
-    return column.map_batches(of, return_dtype=dtype, is_elementwise=True)
-
-
-def not_exact(dtype: pl.DataType) -> str:
-    """Return what to say of a float that may be another whole number rounded."""
-    return (
-        f"a whole number below {exact_below(dtype):,}, for a {str(dtype).lower()} rounds those beyond: "
-        "write whole numbers or texts"
-    )
-
-
-def _text(column: pl.Expr, dtype: pl.DataType) -> Value:
-    whole = dtype.is_integer() or (isinstance(dtype, pl.Decimal) and dtype.scale == 0)
-    if not (whole or dtype in (pl.String, pl.Boolean, pl.Date)):
-        return Value(None)
-    if dtype == pl.Date:
-        # A day beyond the calendar of the engine stops it.
-        years = column.to_physical().is_between(-719_162, 2_932_896)
-        return Value(pl.when(years).then(column).cast(pl.String), (~years).fill_null(False), "a text")
-    return Value(_filled(column.cast(pl.String)), wanted="a text")
 
 
 def _whole(column: pl.Expr, dtype: pl.DataType) -> Value:
@@ -226,7 +162,7 @@ def _array(column: pl.Expr, dtype: pl.DataType, asked: Column, inner: pl.DataTyp
     elif isinstance(given, pl.Categorical | pl.Enum):
         one = Value(element.cast(pl.String)) if inner == pl.String else Value(None)
     else:
-        one = (_text if inner == pl.String else _whole)(element, given)
+        one = (text_value if inner == pl.String else _whole)(element, given)
     if one.value is None:
         return Value(None)
     # A list of nothing but nulls must not lose its type.
@@ -269,7 +205,7 @@ def _of_length(found: Value, value: pl.Expr, length: int) -> Value:
 _BITS = "a whole number of at most 64 bits"
 _ROUNDED = "a number that a float64 holds exactly: publish it as int64 or string"
 _SCALARS: dict[str, Callable[[pl.Expr, pl.DataType], Value]] = {
-    "string": _text,
+    "string": text_value,
     "int64": _whole,
     "float64": _number,
     "bool": _truth,
@@ -284,8 +220,3 @@ _WANTED = {
     "array<float32>": "an array of numbers",
     "array<float64>": "an array of numbers",
 }
-
-
-def _filled(text: pl.Expr) -> pl.Expr:
-    """Return a text, null where it is empty."""
-    return pl.when(text != "").then(text)

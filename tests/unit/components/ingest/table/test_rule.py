@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.ingest.ingest_table.rule import Condition, Rule, parse
 from components.ingest.ingest_table.scan import Scan
 from components.ingest.ingest_table.typed import label
 from components.platform.errors import BadInputError
 from features.ground.yaml_text import BLANKS
+from features.rules.parse import Condition, Rule, parse
 from tests.unit.components.ingest.table.conftest import Read
 
 
@@ -58,6 +58,14 @@ from tests.unit.components.ingest.table.conftest import Read
                 ),
             ),
         ),
+        (
+            "paid and not `sent back` or not bad",
+            Rule(
+                None,
+                ((Condition("paid", "is", 1), Condition("sent back", "is", 0)), (Condition("bad", "is", 0),)),
+            ),
+        ),
+        ("not in ('in')", Rule(None, ((Condition("not", "in", ("in",)),),))),
         ("in in ('in')", Rule(None, ((Condition("in", "in", ("in",)),),))),
     ],
 )
@@ -75,7 +83,7 @@ def test_a_rule_is_what_is_written(text: str, rule: Rule) -> None:
         ("kind in (a, b)", "'in (a, b)'"),
         ("rating = 4", "'= 4'"),
         ("4 <= rating", "'4 <= rating'"),
-        ("rating >= 4 or paid", "compare 'paid' with something"),
+        ("rating >= 4 or paid == not sent", "'sent' cannot be read"),
         ("rating >= 4 xor paid == 1", "'xor paid == 1'"),
         ("(a == 1 or b == 1) and c == 1", "'(a == 1"),
         ("kind in ()", "'in ()'"),
@@ -86,7 +94,7 @@ def test_a_rule_is_what_is_written(text: str, rule: Rule) -> None:
         ("a == 1e-9999", "cannot be read"),
         ("a == 9999999999999999999999999999999999", "too large"),
         ("rating >= 4 and", "'the end'"),
-        ("rating >= 4 and clicked", "clicked == 1"),
+        ("rating >= 4 and not", "'not' joins comparisons and is no column"),
         ("status > 'a'", "compared with ==, != or in"),
         ("__import__('os')", "\"('os')\""),
         ("a == 1 and2 b == 1", "and2"),
@@ -128,6 +136,8 @@ TABLE = pl.DataFrame(
         "narrow": pl.Series([0.1, 0.2, 0.3, 0.4], dtype=pl.Float32),
         "text": ["9007199254740993", "4.50", "4", "-1e2"],
         "flag": [True, False, True, False],
+        "sure": [1, 0, 1, 0],
+        "bit": ["0", "1.0", "0", "0"],
         "money": pl.Series([Decimal("0.10"), Decimal("4.00"), Decimal("4.50"), Decimal(-1)], dtype=pl.Decimal(38, 2)),
     }
 )
@@ -151,6 +161,8 @@ TABLE = pl.DataFrame(
         ("unsigned == 18446744073709551615 or unsigned == 1.0", "bd"),
         ("unsigned < 0.5", "a"),
         ("part >= 4.5", "c"),
+        ("sure and not bit or whole == 9007199254740992", "abc"),
+        ("not bit", "acd"),
         ("part == 0.1 or part in (4, 9)", "ab"),
         ("narrow == 0.1", "a"),
         ("narrow not in (0.1, 0.2)", "cd"),

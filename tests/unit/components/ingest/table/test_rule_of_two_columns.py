@@ -14,10 +14,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from components.ingest.ingest_table.rule import parse
 from components.ingest.ingest_table.scan import Scan
 from components.ingest.ingest_table.typed import label, refuse
 from components.platform.errors import BadInputError
+from features.rules.parse import parse
 
 OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,

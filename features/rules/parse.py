@@ -1,4 +1,4 @@
-"""When is a row a positive? `rating >= 4 and status in ('paid', 'sent')` as data: parsed, never evaluated."""
+"""Which rows does a rule mean? `rating >= 4 and status in ('paid', 'sent')` as data: parsed, never evaluated."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Literal, cast
 
 from features.ground.yaml_text import stripped
 
-Operator = Literal["==", "!=", "<=", ">=", "<", ">", "in", "not in"]
+Operator = Literal["==", "!=", "<=", ">=", "<", ">", "in", "not in", "is"]
+"""`is` takes a column of 0 and 1 for what it says."""
 Scalar = int | float | str
 _NUMBER = r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?"
 _NAME = "[A-Za-z_][A-Za-z0-9_.]*"
 _VALUE = rf"""(?:{_NUMBER}|'[^']*'|"[^"]*")"""
 _CONDITION = re.compile(
-    rf"""\s*(?:`(?P<quoted>[^`]+)`|(?P<column>{_NAME}))
+    rf"""\s*(?:(?P<not>not)\s+(?=(?:`[^`]+`|{_NAME})\s*(?:$|and\b|or\b)))?(?:`(?P<quoted>[^`]+)`|(?P<column>{_NAME}))
         (?:\s*(?P<op>==|!=|<=|>=|<|>)\s*(?:(?P<value>{_VALUE})|`(?P<other_quoted>[^`]+)`|(?P<other>{_NAME}))
          |\s+(?P<member>in|not\s+in)\s*\(\s*(?P<values>{_VALUE}(?:\s*,\s*{_VALUE})*)\s*,?\s*\))?\s*""",
     re.VERBOSE,
@@ -60,11 +61,14 @@ class Rule:
     """What `or` joins: comparisons that must all hold."""
 
     @property
+    def either(self) -> tuple[tuple[Condition, ...], ...]:
+        """The alternatives, of which a flag is one too."""
+        return self.alternatives if self.flag is None else ((Condition(self.flag, "is", 1),),)
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Columns of the file that the rule reads, each once."""
-        if self.flag:
-            return (self.flag,)
-        return tuple(dict.fromkeys(name for every in self.alternatives for one in every for name in one.columns))
+        return tuple(dict.fromkeys(name for every in self.either for one in every for name in one.columns))
 
 
 def parse(text: str) -> Rule:
@@ -90,7 +94,7 @@ def parse(text: str) -> Rule:
             alternatives.append([])
         at = joined.end()
     first = alternatives[0][0]
-    if len(alternatives) == len(alternatives[0]) == 1 and first["op"] is first["member"] is None:
+    if len(alternatives) == len(alternatives[0]) == 1 and first["op"] is first["member"] is first["not"] is None:
         return Rule(flag=first["quoted"] or first["column"])
     return Rule(None, tuple(tuple(map(_condition, every)) for every in alternatives))
 
@@ -103,7 +107,9 @@ def _condition(match: re.Match[str]) -> Condition:
             raise ValueError(f"must be {EXAMPLES}; ({match['values']}) holds numbers and texts: quote all or none")
         return Condition(column, "in" if match["member"] == "in" else "not in", values)
     if match["op"] is None:
-        raise ValueError(f"must be {EXAMPLES}; compare {column!r} with something, such as {column} == 1")
+        if column in ("and", "or", "not") and match["column"]:
+            raise ValueError(f"must be {EXAMPLES}; {column!r} joins comparisons and is no column")
+        return Condition(column, "is", 0 if match["not"] else 1)
     if match["value"] is None:
         other = match["other_quoted"] or match["other"]
         if other == column:

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from components.ingest.ingest_table.compared import COMPARE
-from components.ingest.ingest_table.config import Time
-from components.ingest.ingest_table.rule import LARGEST, Operator
-from components.ingest.ingest_table.times import moments
-from components.ingest.ingest_table.values import exact_below, not_exact, stripped, whole_text
+from features.rules.compared import COMPARE
+from features.rules.exact_values import exact_below, not_exact, stripped, whole_text
+from features.rules.iso_times import beyond, iso_moments
+from features.rules.parse import LARGEST, Operator
 
 _NUMBER = f"a finite number of at most {LARGEST:g}"
 _NONE = pl.lit(0.0)
@@ -106,13 +105,14 @@ def _split(number: pl.Expr, exact: pl.Expr) -> Side:
 def _in_order(texts: Sequence[pl.Expr]) -> list[Side]:
     """Return texts as numbers where both of a row are, else as times."""
     numbers = [_number(text, pl.String(), equal=False) for text in texts]
-    times = [moments(text, pl.String(), Time(column="time"), early=True) for text in texts]
+    times = [iso_moments(text, "UTC").value for text in texts]
+    none = [beyond(time) for time in times]
     both = ~numbers[0].wrong & ~numbers[1].wrong
-    wrong = [number.wrong & time.wrong for number, time in zip(numbers, times, strict=True)]
-    mixed = ~wrong[0] & ~wrong[1] & ~both & (times[0].wrong | times[1].wrong)
+    wrong = [number.wrong & gone for number, gone in zip(numbers, none, strict=True)]
+    mixed = ~wrong[0] & ~wrong[1] & ~both & (none[0] | none[1])
     sides = []
-    for number, time, bad in zip(numbers, times, (wrong[0], wrong[1] | mixed), strict=True):
-        micros = pl.lit(None) if time.value is None else time.value.to_physical().cast(pl.Int128)
+    for number, time, gone, bad in zip(numbers, times, none, (wrong[0], wrong[1] | mixed), strict=True):
+        micros = pl.when(~gone).then(time).to_physical().cast(pl.Int128)
         whole = pl.when(both).then(number.whole).otherwise(micros)
         part = pl.when(both).then(number.part).otherwise(_NONE)
         why = ((mixed, "a number or a time, as the column that it is compared with"),)

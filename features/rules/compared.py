@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
-from components.ingest.ingest_table.config import Column
-from components.ingest.ingest_table.rule import Condition
-from components.ingest.ingest_table.values import exact_below, not_exact, stripped, value_of, whole_text
+from features.rules.exact_values import exact_below, not_exact, stripped, text_value, whole_text
+from features.rules.parse import Condition
 
 COMPARE: dict[str, Callable[[pl.Expr, pl.Expr], pl.Expr]] = {
     "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
@@ -33,8 +32,14 @@ class Compared:
 
 def compared(condition: Condition, column: pl.Expr, dtype: pl.DataType) -> Compared:
     """Return the expressions of a comparison; an empty field cannot be compared."""
+    if condition.op == "is":
+        known = compared(replace(condition, op="in", value=(0, 1)), column, dtype)
+        if known.met is None:
+            return replace(known, wanted="0 or 1")
+        met = compared(replace(condition, op="=="), column, dtype).met
+        return Compared(met, known.wrong | ~known.met.fill_null(False), "0 or 1")
     if isinstance(condition.values[0], str):
-        said = value_of(column, dtype, Column(type="string"))
+        said = text_value(column, dtype)
         wrong = pl.lit(False) if said.value is None else said.wrong | said.value.is_null()
         return Compared(_of_texts(condition, said.value), wrong, "a text")
     if isinstance(dtype, pl.Categorical | pl.Enum | pl.Decimal):
