@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from datetime import timedelta
+from collections.abc import Collection, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,14 @@ import polars as pl
 import pyarrow as pa
 
 from features.declaration import Window
-from features.definitions.recipe import Activity, History, Profile, Recipe
+from features.definitions.recipe import Activity, Decay, History, Last, Part, Profile, Recipe
 from features.ground.errors import BadInputError, listed
 from features.joins.table_types import cast, filled
+from features.parts import fading, flag, so_far, windowed
+from features.windows import Whole, groups, spans
 
 EVENT_TIME, CREATED = "event_timestamp", "created_timestamp"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TICK = timedelta(microseconds=1)
 """Resolution of every timestamp: the shortest time by which something can be earlier."""
 
@@ -51,7 +54,7 @@ def compute_table(recipe: Recipe, events: pl.LazyFrame, window: Window) -> pl.Da
     )
     if isinstance(recipe, Profile):
         return _profile(recipe, inside).collect()
-    return _activity(recipe, inside)
+    return _activity(recipe, inside, window.end)
 
 
 def write_table(frame: pl.DataFrame, columns: dict[str, str], path: Path, keys: Collection[str] = ()) -> None:
@@ -96,52 +99,86 @@ def _profile(recipe: Profile, events: pl.LazyFrame) -> pl.LazyFrame:
     )
 
 
-def _activity(recipe: Activity, events: pl.LazyFrame) -> pl.DataFrame:
-    keys, prefix = recipe.keys, recipe.prefix
-    listed = list(recipe.history.columns.values()) if recipe.history else []
-    labels = sorted({rate.feedback for rate in recipe.rates})
-    count = (pl.int_range(pl.len()) + 1).over(keys)
-    rates = [
-        ((pl.col(rate.feedback).fill_null(0).cast(pl.Int64).cum_sum().over(keys) + rate.prior * rate.weight)
-         / (count + rate.weight)).cast(pl.Float32).alias(f"{prefix}_{rate.feedback}_rate")
-        for rate in recipe.rates
-    ]  # fmt: skip
-    sums = [
-        # As float64, in which whole numbers add up exactly and a small integer type does not overflow.
-        pl.col(part.column).fill_null(0).cast(pl.Float64).rolling_sum_by(EVENT_TIME, f"{part.days}d", closed="right")
-        .over(keys).alias(recipe.total(part))
-        for part in recipe.sums
-    ]  # fmt: skip
-    within = dict.fromkeys([*listed[:1], CREATED, *labels, *listed])
-    within.pop(EVENT_TIME, None)
-    ordered = events.sort(*keys, EVENT_TIME, *within).collect()
+def _activity(recipe: Activity, events: pl.LazyFrame, end: datetime) -> pl.DataFrame:
+    keys = recipe.keys
+    ordered = events.sort(*keys, EVENT_TIME, *_within(recipe, events.collect_schema())).collect()
+    lasting: dict[Part, timedelta] = {part: part.over.span for part in recipe.parts if isinstance(part.over, Last)}
+    fades = {part: part.over.span for part in recipe.parts if isinstance(part.over, Decay)}
+    group = groups(ordered, keys) if lasting or fades else np.empty(0, dtype=np.int64)
     running = ordered.with_columns(
-        *rates,
-        *sums,
-        count.cast(pl.Int64).alias(recipe.count),
+        *(so_far(recipe, part) for part in recipe.parts if part not in lasting | fades),
+        *(pl.Series(recipe.name(part), fading(part, half, ordered, group)) for part, half in fades.items()),
+        (pl.int_range(pl.len()) + 1).over(keys).cast(pl.Int64).alias(recipe.count),
         pl.col(CREATED).cum_max().over(keys),
         __position=pl.int_range(pl.len(), dtype=pl.Int64),
     )
     states = running.unique([*keys, EVENT_TIME], keep="last", maintain_order=True).with_columns(
-        (pl.col(EVENT_TIME).diff().over(keys).dt.total_microseconds() / 1e6).alias(f"{prefix}_gap_seconds")
+        (pl.col(EVENT_TIME).diff().over(keys).dt.total_microseconds() / 1e6).alias(recipe.gap)
     )
-    features = [
-        recipe.count,
-        *(f"{prefix}_{rate.feedback}_rate" for rate in recipe.rates),
-        *map(recipe.total, recipe.sums),
-    ]
-    result = states.select(*keys, EVENT_TIME, CREATED, *features, f"{prefix}_gap_seconds")
-    if recipe.history is None:
-        return result
-    positions = states["__position"].to_numpy()
-    labelled = {rate.feedback for rate in recipe.rates}
-    return result.with_columns(*_histories(recipe.history, ordered, states[recipe.count], positions, labelled))
+    if lasting:
+        states = _at_moments(recipe, lasting, ordered, states, group, end)
+    result = states.select(*keys, EVENT_TIME, CREATED, recipe.count, *map(recipe.name, recipe.parts), recipe.gap)
+    labels = {rate.feedback for rate in recipe.rates}
+    listed = (_listed(each, ordered, states[recipe.count], states["__position"], labels) for each in recipe.histories)
+    return result.with_columns(column for columns in listed for column in columns)
+
+
+def _within(recipe: Activity, schema: pl.Schema) -> list[str]:
+    """Return the columns that order a key's events of one time."""
+    listed = dict.fromkeys(name for each in recipe.histories for name in each.columns.values())
+    labels = sorted({rate.feedback for rate in recipe.rates})
+    # Floats add up to other bits in another order.
+    floats = [part.column for part in recipe.sums if isinstance(part.over, Decay) or schema[part.column].is_float()]
+    within = dict.fromkeys([*list(listed)[:1], CREATED, *labels, *listed, *floats])
+    within.pop(EVENT_TIME, None)
+    return list(within)
+
+
+def _at_moments(
+    recipe: Activity,
+    lasting: Mapping[Part, timedelta],
+    ordered: pl.DataFrame,
+    states: pl.DataFrame,
+    group: Whole,
+    end: datetime,
+) -> pl.DataFrame:
+    """Add what lies within spans to the states, and a row wherever it changes because an event leaves one.
+
+    Such a row repeats the newest state. It has nothing that arrives later than the events so far, nor before its time.
+    """
+    lasts = states["__position"].to_numpy()
+    times = states[EVENT_TIME].to_physical().to_numpy()
+    moments = spans(group[lasts], times, lasts, list(dict.fromkeys(lasting.values())), (end - EPOCH) // TICK)
+    values = {recipe.name(part): windowed(part, span, ordered, group, moments) for part, span in lasting.items()}
+    changed = np.any([np.diff(each, prepend=0) != 0 for each in values.values()], axis=0)
+    kept = moments.stands | changed  # a key's first moment stands
+    time = pl.Series(moments.times[kept]).cast(states.schema[EVENT_TIME])
+    created = pl.when(pl.Series(moments.stands[kept])).then(CREATED).otherwise(pl.max_horizontal(CREATED, time))
+    return states[moments.newest[kept]].with_columns(
+        *(pl.Series(name, each[kept]) for name, each in values.items()), created.alias(CREATED), time.alias(EVENT_TIME)
+    )
+
+
+def _listed(
+    history: History, ordered: pl.DataFrame, counts: pl.Series, positions: pl.Series, labels: Collection[str]
+) -> list[pl.Series]:
+    """List, for each state, the events of its key so far, or those of them that meet a condition.
+
+    See `_histories`.
+    """
+    newest, number = positions.to_numpy(), counts.to_numpy()
+    if history.where is None:
+        return _histories(history, ordered, number, newest, labels)
+    met = ordered.select(flag(history.where)).to_series()
+    running = np.concatenate(([0], np.cumsum(met.to_numpy())))
+    so_far = running[newest + 1]
+    return _histories(history, ordered.filter(met), so_far - running[newest + 1 - number], so_far - 1, labels)
 
 
 def _histories(
     history: History,
     ordered: pl.DataFrame,
-    counts: pl.Series,
+    counts: np.ndarray[Any, Any],
     positions: np.ndarray[Any, Any],
     labels: Collection[str],
 ) -> list[pl.Series]:
@@ -150,11 +187,11 @@ def _histories(
     Args:
         history: what to list.
         ordered: events, those of one key in a row, oldest first.
-        counts: events of the key so far, per state.
+        counts: int64 ``[states]``, events of the key so far.
         positions: int64 ``[states]``, row in `ordered` of each state's newest event.
         labels: columns in which a missing value is 0.
     """
-    lengths = np.minimum(counts.to_numpy(), history.length)
+    lengths = np.minimum(counts, history.length)
     offsets = np.concatenate(([0], np.cumsum(lengths)))
     back = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
     rows = np.repeat(positions, lengths) - back

@@ -7,7 +7,7 @@ from datetime import timedelta
 from feast import Entity, Field, FileSource, ValueType
 from feast.types import Array, Float32, Float64, Int64, String
 
-from features.definitions.recipe import Activity
+from features.definitions.recipe import Activity, Count, Decay, Distinct, Last, Part, Rate, Since, Sum
 
 # One meaning of TTL: a row older than this at the impression counts as missing, offline and online.
 # Whole days only, because the offline store rejects mixed units; zero means that it never expires.
@@ -35,33 +35,43 @@ def source(name: str, description: str) -> FileSource:
 
 
 def activity_fields(recipe: Activity) -> list[Field]:
-    """Return the fields that an activity has whatever it lists: its count, its rates, its sums and the gap."""
+    """Return the fields that an activity has whatever it lists: its count, its parts and the gap.
+
+    Rates are floats; everything else is binned.
+    """
     return [
         Field(name=recipe.count, dtype=Int64, tags=COUNT, description="Since the window's start."),
         *(
             Field(
-                name=f"{recipe.prefix}_{rate.feedback}_rate",
-                dtype=Float32,
-                description=f"Smoothed towards {rate.prior:g}.",
+                name=recipe.name(part),
+                dtype={"int64": Int64, "float32": Float32, "float64": Float64}[recipe.dtype(part)],
+                tags={} if isinstance(part, Rate) else COUNT,
+                description=_described(part),
             )
-            for rate in recipe.rates
+            for part in recipe.parts
         ),
-        *(
-            Field(
-                name=recipe.total(part),
-                dtype=Float64,
-                tags=COUNT,
-                description=f"Sum in the {part.days} days up to the newest event.",
-            )
-            for part in recipe.sums
-        ),
-        Field(
-            name=f"{recipe.prefix}_gap_seconds",
-            dtype=Float64,
-            tags=COUNT,
-            description="Between the last two timestamps.",
-        ),
+        Field(name=recipe.gap, dtype=Float64, tags=COUNT, description="Between the last two timestamps."),
     ]
+
+
+def _described(part: Part) -> str:
+    if isinstance(part, Since):
+        return f"Seconds from the last event with {part.where} to the newest one."
+    if isinstance(part, Sum) and part.days is not None:
+        return f"Sum in the {part.days} days up to the newest event."
+    what = {
+        Rate: f"Smoothed towards {part.prior:g}" if isinstance(part, Rate) else "",
+        Sum: "Sum",
+        Count: "How many",
+        Distinct: "How many different values",
+    }[type(part)]
+    return f"{what}{_while(part.over)}."
+
+
+def _while(over: Last | Decay | None) -> str:
+    if over is None:
+        return ""
+    return f", over the last {over.span}" if isinstance(over, Last) else f", halved every {over.span}"
 
 
 def times_field(name: str, length: int) -> Field:

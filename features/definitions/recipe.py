@@ -6,11 +6,65 @@ valid from their `event_timestamp` on and were known from their `created_timesta
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import ClassVar
 
 IMPRESSIONS = "events"
 """The log of impressions in an events table; a table may hold further logs (`<name>.parquet`) beside it."""
+_LONGEST = timedelta(days=36_525)
+
+
+@dataclass(frozen=True)
+class Last:
+    """Only events of a span that ends at the moment asked; give one unit.
+
+    Exact at every moment: the table has a row also when an event leaves the span, so that a key that was silent for
+    longer has 0. A training row at *t* counts events from *t* − span on and before *t*.
+    """
+
+    days: int | None = None
+    hours: int | None = None
+    minutes: int | None = None
+
+    def __post_init__(self) -> None:
+        _one_unit(self)
+
+    @property
+    def span(self) -> timedelta:
+        """Length of the span."""
+        return _length(self)
+
+    @property
+    def suffix(self) -> str:
+        """Last part of the feature's name: `7d`, `24h`, `30min`."""
+        return _suffix(self)
+
+
+@dataclass(frozen=True)
+class Decay:
+    """All events, each with a weight that halves in the time given; give one unit.
+
+    The value stands as it was at the key's newest event, and does not fade until the next.
+    """
+
+    days: int | None = None
+    hours: int | None = None
+
+    def __post_init__(self) -> None:
+        _one_unit(self)
+
+    @property
+    def span(self) -> timedelta:
+        """The half-life."""
+        return _length(self)
+
+    @property
+    def suffix(self) -> str:
+        """Last part of the feature's name: `half7d`, `half12h`."""
+        return f"half{_suffix(self)}"
 
 
 @dataclass(frozen=True)
@@ -46,11 +100,64 @@ class Rate:
     """A smoothed share of positives: ``(positives + weight · prior) / (impressions + weight)``."""
 
     feedback: str
+    """Event column of 0 and 1; a missing one counts as 0."""
     prior: float
     """Rate of a key without impressions; a constant, because one computed from the data would tell early rows about
     later labels."""
     weight: float = 10.0
     """Impressions that the prior counts for."""
+    over: Last | Decay | None = None
+    """Which events count; all so far when left out."""
+
+
+@dataclass(frozen=True)
+class Sum:
+    """What a column adds up to."""
+
+    column: str
+    """Event column of numbers; whole ones add up exactly. A missing one counts as 0."""
+    days: int | None = None
+    """Instead of `over`: a span of days that ends at the key's newest event, its start excluded. It needs no further
+    rows, and a key that falls silent keeps its last sum until the view's TTL."""
+    over: Last | Decay | None = None
+    """Which events count; all so far when left out."""
+
+    def __post_init__(self) -> None:
+        if self.days is not None and self.over is not None:
+            raise ValueError(f"Sum of {self.column!r} takes days or over, not both")
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many events there are."""
+
+    where: str | None = None
+    """Event column of 0 and 1 that tells which are counted; all of them when left out."""
+    over: Last | Decay | None = None
+    """Which events count; all so far when left out."""
+
+
+@dataclass(frozen=True)
+class Distinct:
+    """How many different values a column has; a missing one is none."""
+
+    column: str
+    """Event column, such as the item's category."""
+    over: Last | None = None
+    """Which events count; all so far when left out."""
+
+
+@dataclass(frozen=True)
+class Since:
+    """Seconds between the last event that meets a condition and the key's newest event: 0 if that is the one.
+
+    Null before the first. A history of one time (`History({...: "event_timestamp"}, length=1, where=...)`) tells the
+    seconds up to the request instead.
+    """
+
+    where: str
+    """Event column of 0 and 1."""
+    over: ClassVar[None] = None
 
 
 @dataclass(frozen=True)
@@ -65,16 +172,12 @@ class History:
     missing label as 0."""
     length: int = 50
     """Most events kept."""
+    where: str | None = None
+    """Event column of 0 and 1 that tells which are listed, such as only clicks; all of them when left out."""
 
 
-@dataclass(frozen=True)
-class Sum:
-    """What a column added up to in the last days of a key, its newest event included."""
-
-    column: str
-    """Event column of numbers; whole ones add up exactly. A missing one counts as 0."""
-    days: int
-    """Length of the span, open at its start and closed at the newest event."""
+Part = Rate | Sum | Count | Distinct | Since
+"""What makes one number of an activity."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +185,12 @@ class Activity:
     """What a key has done so far: one row per key and timestamp, the state after all its events then.
 
     It gives ``<prefix>_impressions`` (int64, since the window's start; ``<prefix>_<log>`` of another log),
-    ``<prefix>_<feedback>_rate`` (float32), ``<prefix>_<column>_<days>d`` (float64) per sum, ``<prefix>_gap_seconds``
-    (float64, between its last two timestamps, null before the second) and the history. `created_timestamp` is the
-    latest one among the events counted, so a row that arrived late is invisible, with everything built on it, until
-    it had arrived.
+    ``<prefix>_gap_seconds`` (float64, between its last two timestamps, null before the second), one feature per part
+    (see `name`) and the histories. `created_timestamp` is the latest one among the events so far, so a row
+    that arrived late is invisible, with everything built on it, until it had arrived.
+
+    A part over `Last` adds rows: one for each time at which an event leaves a span, where that changes a value. What is
+    over no `Last` is repeated there, as of the key's newest event. A view's TTL counts from the newest row.
     """
 
     key: str | tuple[str, ...]
@@ -93,10 +198,27 @@ class Activity:
     prefix: str
     """First part of the feature names."""
     rates: tuple[Rate, ...] = ()
-    history: History | None = None
+    """``<prefix>_<feedback>_rate`` (float32), with the suffix of `over`: ``user_click_rate_7d``."""
+    history: History | tuple[History, ...] | None = None
+    """Lists, under the names that they give; several for several conditions."""
     log: str = IMPRESSIONS
     """Which log of the events table is read."""
     sums: tuple[Sum, ...] = ()
+    """``<prefix>_<column>_<suffix>``, such as ``shopping_cents_28d``, or ``<prefix>_<column>_total`` (float64)."""
+    counts: tuple[Count, ...] = ()
+    """``<prefix>_impressions_<suffix>`` or, with a condition, ``<prefix>_<where>_count_<suffix>`` (int64; float64 with
+    decay)."""
+    distincts: tuple[Distinct, ...] = ()
+    """``<prefix>_distinct_<column>_<suffix>`` (int64)."""
+    since: tuple[Since, ...] = ()
+    """``<prefix>_since_<where>_seconds`` (float64)."""
+
+    def __post_init__(self) -> None:
+        listed = (name for history in self.histories for name in history.columns)
+        names = (*self.keys, self.count, self.gap, *map(self.name, self.parts), *listed)
+        for name, times in Counter(names).items():
+            if times > 1:
+                raise ValueError(f"the activity {self.prefix!r} has {times} columns {name!r}: leave out or rename one")
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -104,20 +226,57 @@ class Activity:
         return _keys(self.key)
 
     @property
+    def parts(self) -> tuple[Part, ...]:
+        """Everything that makes one number, in the order of the fields."""
+        return (*self.rates, *self.sums, *self.counts, *self.distincts, *self.since)
+
+    @property
+    def histories(self) -> tuple[History, ...]:
+        """Everything that makes lists."""
+        if self.history is None:
+            return ()
+        return (self.history,) if isinstance(self.history, History) else tuple(self.history)
+
+    @property
     def reads(self) -> tuple[str, ...]:
         """Event columns that are read, each once."""
-        listed = self.history.columns.values() if self.history else ()
-        parts = (*(rate.feedback for rate in self.rates), *(part.column for part in self.sums))
-        return tuple(dict.fromkeys((*self.keys, *parts, *listed)))
+        columns = [rate.feedback for rate in self.rates]
+        columns += [part.column for part in self.sums] + [part.column for part in self.distincts]
+        columns += [part.where for part in self.counts if part.where] + [part.where for part in self.since]
+        for history in self.histories:
+            columns += [*history.columns.values(), *([history.where] if history.where else [])]
+        return tuple(dict.fromkeys((*self.keys, *columns)))
 
     @property
     def count(self) -> str:
         """Name of the feature that counts the key's events."""
         return f"{self.prefix}_{'impressions' if self.log == IMPRESSIONS else self.log}"
 
-    def total(self, part: Sum) -> str:
-        """Name of the feature with one of the sums."""
-        return f"{self.prefix}_{part.column}_{part.days}d"
+    @property
+    def gap(self) -> str:
+        """Name of the feature with the seconds between the last two timestamps."""
+        return f"{self.prefix}_gap_seconds"
+
+    def name(self, part: Part) -> str:
+        """Name of the feature that a part makes."""
+        if isinstance(part, Since):
+            return f"{self.prefix}_since_{part.where}_seconds"
+        suffix = f"_{part.over.suffix}" if part.over else ""
+        if isinstance(part, Rate):
+            return f"{self.prefix}_{part.feedback}_rate{suffix}"
+        if isinstance(part, Sum):
+            days = "_total" if part.days is None else f"_{part.days}d"
+            return f"{self.prefix}_{part.column}{suffix or days}"
+        if isinstance(part, Count):
+            return (f"{self.prefix}_{part.where}_count" if part.where else self.count) + suffix
+        return f"{self.prefix}_distinct_{part.column}{suffix}"
+
+    def dtype(self, part: Part) -> str:
+        """Feast dtype of the feature that a part makes."""
+        if isinstance(part, Rate):
+            return "float32"
+        whole = isinstance(part, Count | Distinct) and not isinstance(part.over, Decay)
+        return "int64" if whole else "float64"
 
 
 Recipe = Profile | Activity
@@ -125,3 +284,25 @@ Recipe = Profile | Activity
 
 def _keys(key: str | tuple[str, ...]) -> tuple[str, ...]:
     return (key,) if isinstance(key, str) else tuple(key)
+
+
+def _units(span: Last | Decay) -> dict[str, int]:
+    return {unit: number for unit, number in vars(span).items() if number is not None}
+
+
+def _one_unit(span: Last | Decay) -> None:
+    given = _units(span)
+    if len(given) != 1 or not all(isinstance(number, int) and number > 0 for number in given.values()):
+        raise ValueError(f"{span} must have one of {', '.join(vars(span))}, a whole number above 0")
+    [(unit, number)] = given.items()
+    if number > (most := _LONGEST // timedelta(**{unit: 1})):
+        raise ValueError(f"{span} must be at most {most:,} {unit}")
+
+
+def _length(span: Last | Decay) -> timedelta:
+    return timedelta(**_units(span))
+
+
+def _suffix(span: Last | Decay) -> str:
+    [(unit, number)] = _units(span).items()
+    return f"{number}{'min' if unit == 'minutes' else unit[0]}"

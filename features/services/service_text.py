@@ -14,7 +14,19 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from features.definitions.recipe import Activity, History, Profile, Rate, Recipe, Sum
+from features.definitions.recipe import (
+    Activity,
+    Count,
+    Decay,
+    Distinct,
+    History,
+    Last,
+    Profile,
+    Rate,
+    Recipe,
+    Since,
+    Sum,
+)
 
 SHIPPED = Path(__file__).resolve().parents[1] / "definitions"
 """Folder of the shipped definitions."""
@@ -25,7 +37,7 @@ _TYPES = {
     **{"Int32": "int32", "Int64": "int64", "Float32": "float32", "Float64": "float64"},
     **{"String": "string", "Bool": "bool", "Bytes": "bytes", "UnixTimestamp": "unix_timestamp"},
 }
-_RECIPES = {"Activity": Activity, "History": History, "Profile": Profile, "Rate": Rate, "Sum": Sum}
+_RECIPES = {one.__name__: one for one in (Activity, Count, Decay, Distinct, History, Last, Profile, Rate, Since, Sum)}
 _POSITIONAL = {"listed_field": ("name", "length", "timed_by"), "times_field": ("name", "length")}
 
 
@@ -288,7 +300,7 @@ class _Scope:
             positional = [self.value(argument, local) for argument in node.args]
             try:
                 return _RECIPES[called](*positional, **given)
-            except TypeError:
+            except (TypeError, ValueError):
                 raise _UntoldError from None
         if called in ("source", "FileSource"):
             return self._name_of(node, local)
@@ -321,9 +333,8 @@ def _activity(recipe: Any) -> tuple[_Made, ...]:
     """Return the fields of `features.definitions.common.activity_fields`."""
     if not isinstance(recipe, Activity):
         raise _UntoldError
-    fields = {recipe.count: "int64", f"{recipe.prefix}_gap_seconds": "float64"}
-    fields |= {f"{recipe.prefix}_{rate.feedback}_rate": "float32" for rate in recipe.rates}
-    fields |= {recipe.total(part): "float64" for part in recipe.sums}
+    fields = {recipe.count: "int64", recipe.gap: "float64"}
+    fields |= {recipe.name(part): recipe.dtype(part) for part in recipe.parts}
     return tuple(_Made("Field", {"name": name, "dtype": dtype}) for name, dtype in fields.items())
 
 

@@ -1,0 +1,100 @@
+"""How does a part of an activity become a number per event or moment? By what it counts, and over which events."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from features.definitions.recipe import Activity, Count, Distinct, Part, Rate, Since, Sum
+from features.windows import Spans, Whole, decayed
+
+EVENT_TIME = "event_timestamp"
+_NEVER = np.iinfo(np.int64).max
+
+
+def flag(where: str) -> pl.Expr:
+    """Return which events meet a condition, a missing one being none."""
+    return pl.col(where).cast(pl.Int64).fill_null(0) != 0
+
+
+def so_far(recipe: Activity, part: Part) -> pl.Expr:
+    """Return what a part without `over` is after each event; events lie in the order of their keys and times."""
+    keys, name = recipe.keys, recipe.name(part)
+    if isinstance(part, Since):
+        met = pl.when(flag(part.where)).then(EVENT_TIME).forward_fill().over(keys)
+        return ((pl.col(EVENT_TIME) - met).dt.total_microseconds() / 1e6).alias(name)
+    if isinstance(part, Distinct):
+        first = pl.col(part.column).is_first_distinct().over(keys) & pl.col(part.column).is_not_null()
+        return first.cast(pl.Int64).cum_sum().over(keys).alias(name)
+    if isinstance(part, Sum) and part.days is not None:
+        # As float64, in which whole numbers add up exactly and a small integer type does not overflow.
+        numbers = pl.col(part.column).fill_null(0).cast(pl.Float64)
+        return numbers.rolling_sum_by(EVENT_TIME, f"{part.days}d", closed="right").over(keys).alias(name)
+    total = _amount(part).cum_sum().over(keys)
+    if isinstance(part, Rate):
+        count = (pl.int_range(pl.len()) + 1).over(keys)
+        total = ((total + part.prior * part.weight) / (count + part.weight)).cast(pl.Float32)
+    return total.alias(name)
+
+
+def fading(part: Part, half_life: timedelta, events: pl.DataFrame, group: Whole) -> np.ndarray[Any, Any]:
+    """Return what a part over `Decay` is after each event, given the key of each (`windows.groups`)."""
+    times = np.asarray(events[EVENT_TIME].to_physical().to_numpy())
+    total = decayed(_numbers(events, _amount(part).cast(pl.Float64)), group, times, half_life)
+    if not isinstance(part, Rate):
+        return total
+    count = decayed(np.ones(len(events)), group, times, half_life)
+    return _share(part, total, count)
+
+
+def windowed(part: Part, span: timedelta, events: pl.DataFrame, group: Whole, moments: Spans) -> np.ndarray[Any, Any]:
+    """Return what a part over `Last` is at each moment."""
+    count = moments.ends - moments.starts[span]
+    if isinstance(part, Distinct):
+        return moments.distinct(span, *_repeats(part.column, events, group))
+    if isinstance(part, Sum) and not _is_whole(events.schema[part.column]):
+        return moments.total_float(span, _numbers(events, _amount(part)), group)
+    if isinstance(part, Sum):
+        whole = pl.col(part.column).cast(pl.Int64).fill_null(0)
+        return moments.total(span, _numbers(events, whole)).astype(np.float64)
+    if isinstance(part, Count) and part.where is None:
+        return count
+    total = moments.total(span, _numbers(events, _amount(part)))
+    return _share(part, total, count) if isinstance(part, Rate) else total
+
+
+def _share(rate: Rate, positives: np.ndarray[Any, Any], count: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return ((positives + rate.prior * rate.weight) / (count + rate.weight)).astype(np.float32)
+
+
+def _amount(part: Part) -> pl.Expr:
+    """Return what one event adds to a part."""
+    if isinstance(part, Rate):
+        return pl.col(part.feedback).fill_null(0).cast(pl.Int64)
+    if isinstance(part, Sum):
+        number = pl.col(part.column).cast(pl.Float64)
+        return pl.when(number.is_finite()).then(number).otherwise(0.0)
+    where = part.where if isinstance(part, Count) else None
+    return flag(where).cast(pl.Int64) if where else pl.lit(1, pl.Int64)
+
+
+def _is_whole(dtype: Any) -> bool:
+    return dtype == pl.Boolean or (dtype.is_integer() and dtype not in (pl.UInt64, pl.Int128))
+
+
+def _numbers(events: pl.DataFrame, expression: pl.Expr) -> np.ndarray[Any, Any]:
+    return np.asarray(events.with_columns(__number=expression)["__number"].to_numpy())
+
+
+def _repeats(column: str, events: pl.DataFrame, group: Whole) -> tuple[Whole, Whole]:
+    """Return the µs since a key had the same value before and until it has it again; -1 where it is missing."""
+    frame = events.select(column, __time=pl.col(EVENT_TIME).to_physical()).with_columns(__group=pl.Series(group))
+    time, within = pl.col("__time"), ["__group", column]
+    gaps = frame.select(
+        pl.when(pl.col(column).is_not_null()).then(gap.over(within).fill_null(_NEVER)).otherwise(-1).alias(name)
+        for name, gap in (("before", time - time.shift(1)), ("after", time.shift(-1) - time))
+    )
+    return np.asarray(gaps["before"].to_numpy()), np.asarray(gaps["after"].to_numpy())
