@@ -14,7 +14,7 @@ import yaml
 
 from components.ingest.ingest_table.component import read_events
 from components.ingest.ingest_table.config import Config
-from components.ingest.ingest_table.files import sources
+from components.ingest.ingest_table.reading.files import sources
 from components.platform.contract import NoInputs, RunContext
 from components.platform.settings import ROOT, Settings
 from features.declaration import Window

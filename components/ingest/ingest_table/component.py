@@ -10,19 +10,9 @@ from typing import TYPE_CHECKING
 
 from components.ingest.download import ensure_files
 from components.ingest.events_table import ANNOTATION, schema_of, write_events
-from components.ingest.ingest_table.config import (
-    CREATED,
-    DOMAIN,
-    EVENT,
-    PROPENSITY,
-    REQUEST,
-    Column,
-    Config,
-    Outputs,
-    as_columns,
-    as_time,
-)
-from components.ingest.ingest_table.files import Source, sources
+from components.ingest.ingest_table.config import CREATED, DOMAIN, EVENT, PROPENSITY, REQUEST, Config, Outputs
+from components.ingest.ingest_table.fields import Column, as_columns, as_time
+from components.ingest.ingest_table.reading.files import Source, sources
 from components.ingest.wheels import Wheel
 from components.platform.contract import NoInputs, RunContext
 from components.platform.errors import BadInputError
@@ -33,7 +23,7 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-    from components.ingest.ingest_table.scan import Scan
+    from components.ingest.ingest_table.reading.scan import Scan
     from components.ingest.ingest_table.typed import Typed
 
 
@@ -75,8 +65,13 @@ def read_events(
     import polars as pl
 
     from components.ingest.ingest_table.entities import join_entities, places, read_entities, require_somewhere
-    from components.ingest.ingest_table.remarks import contradictions, null_words, tell_unmatched
-    from components.ingest.ingest_table.repairs import mended, without_duplicates
+    from components.ingest.ingest_table.remarks import (
+        contradictions,
+        mended,
+        null_words,
+        tell_unmatched,
+        without_duplicates,
+    )
 
     numbers = {
         role: places(found[role], table, scratch)
@@ -150,7 +145,7 @@ def _impressions(
     import polars as pl
 
     from components.ingest.ingest_table.entities import optional_columns
-    from components.ingest.ingest_table.scan import scan
+    from components.ingest.ingest_table.reading.scan import scan
     from components.ingest.ingest_table.typed import moment, refuse
 
     file = scan(source, config.read, config, scratch, optional_columns(as_columns(config.columns)), config.explode)

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import polars as pl
 
-from components.ingest.ingest_table.config import EVENT, Column, Entities, Key, as_columns, as_time
-from components.ingest.ingest_table.files import Source
-from components.ingest.ingest_table.scan import scan
+from components.ingest.ingest_table.config import EVENT
+from components.ingest.ingest_table.fields import Column, Key, as_columns, as_time
+from components.ingest.ingest_table.place import Entities
+from components.ingest.ingest_table.reading.files import Source
+from components.ingest.ingest_table.reading.scan import scan
 from components.ingest.ingest_table.typed import identity, moment, refuse, typed
 from components.platform.errors import BadInputError
 

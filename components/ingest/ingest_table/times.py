@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from components.ingest.ingest_table.config import Time
-from components.ingest.ingest_table.time_format import engine_format, has_offset, has_time
+from components.ingest.ingest_table.fields import Time, engine_format, has_offset, has_time
 from features.rules.exact_values import Value, exact_below, not_exact, once, stripped
 from features.rules.iso_times import DAY, YEAR_1, YEAR_10000, Moments, beyond, iso_moments, placed
 

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import polars as pl
 
-from components.ingest.ingest_table.config import Column, Ids, Time
-from components.ingest.ingest_table.scan import Scan
+from components.ingest.ingest_table.fields import Column, Ids, Time
+from components.ingest.ingest_table.reading.scan import Scan
 from components.ingest.ingest_table.times import moments
 from components.ingest.ingest_table.values import value_of
 from components.platform.errors import BadInputError

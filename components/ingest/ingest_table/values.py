@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 
 import polars as pl
 
-from components.ingest.ingest_table.config import Column
+from components.ingest.ingest_table.fields import Column
 from features.rules.exact_values import Value, exact_below, not_exact, once, stripped, text_value, whole_text
 
 DTYPES: dict[str, pl.DataType] = {

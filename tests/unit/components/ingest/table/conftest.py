@@ -13,7 +13,7 @@ import pytest
 
 from components.ingest.ingest_table.component import events_schema, read_events
 from components.ingest.ingest_table.config import Config
-from components.ingest.ingest_table.files import sources
+from components.ingest.ingest_table.reading.files import sources
 from features.declaration import Window
 
 WINDOW = Window(start=datetime(2026, 1, 1, tzinfo=UTC), end=datetime(2026, 1, 3, tzinfo=UTC))

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from components.ingest.ingest_table.component import read_events
 from components.ingest.ingest_table.config import Config
-from components.ingest.ingest_table.files import sources
+from components.ingest.ingest_table.reading.files import sources
 from components.platform.errors import RankmillError
 from features.declaration import Window
 

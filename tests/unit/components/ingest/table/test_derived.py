@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
-from components.ingest.ingest_table.config import COMPONENT, Column, Config
+from components.ingest.ingest_table.config import COMPONENT, Config
+from components.ingest.ingest_table.fields import Column
 from components.platform.errors import BadInputError
 from tests.unit.components.ingest.table.conftest import Read, csv
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from components.ingest.ingest_table.config import Column, ColumnType
-from components.ingest.ingest_table.scan import Scan
+from components.ingest.ingest_table.fields import Column, ColumnType
+from components.ingest.ingest_table.reading.scan import Scan
 from components.ingest.ingest_table.typed import refuse, typed
 from components.platform.errors import BadInputError
 from tests.unit.components.ingest.table.conftest import Read, csv

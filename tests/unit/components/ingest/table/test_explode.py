@@ -10,9 +10,10 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
-from components.ingest.ingest_table.config import COMPONENT, Config, as_time
-from components.ingest.ingest_table.files import sources
-from components.ingest.ingest_table.scan import scan
+from components.ingest.ingest_table.config import COMPONENT, Config
+from components.ingest.ingest_table.fields import as_time
+from components.ingest.ingest_table.reading.files import sources
+from components.ingest.ingest_table.reading.scan import scan
 from components.ingest.ingest_table.typed import moment
 from components.platform.errors import BadInputError
 from features.declaration import Window

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.ingest.ingest_table.config import Config
-from components.ingest.ingest_table.quotes import open_quote
+from components.ingest.ingest_table.reading.csv_text import open_quote
 from components.platform.errors import BadInputError
 from tests.unit.components.ingest.table.conftest import HEADER, ROWS, Read, csv
 
@@ -51,7 +51,7 @@ def test_a_quote_that_its_line_leaves_open_is_an_error(read: Read, text: str, se
 
 
 def test_a_quote_may_be_left_open_across_blocks(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("components.ingest.ingest_table.quotes._BLOCK_BYTES", 50)
+    monkeypatch.setattr("components.ingest.ingest_table.reading.csv_text._BLOCK_BYTES", 50)
     with pytest.raises(BadInputError, match=r"row 9: a quote is opened and never closed"):
         read({"events.csv": noted(*"abcdefgh", '"5 disk', *"ijklmnopqrs")})
 

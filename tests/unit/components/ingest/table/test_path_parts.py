@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from components.ingest.ingest_table.config import Config
-from components.ingest.ingest_table.files import sources
+from components.ingest.ingest_table.reading.files import sources
 from components.platform.errors import BadInputError, MissingError
 from tests.unit.components.ingest.table.conftest import ROWS, Read, csv
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.ingest.ingest_table.scan import Scan
+from components.ingest.ingest_table.reading.scan import Scan
 from components.ingest.ingest_table.typed import label
 from components.platform.errors import BadInputError
 from features.ground.yaml_text import BLANKS

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from components.ingest.ingest_table.scan import Scan
+from components.ingest.ingest_table.reading.scan import Scan
 from components.ingest.ingest_table.typed import label, refuse
 from components.platform.errors import BadInputError
 from features.rules.parse import parse

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from components.ingest.ingest_table.config import Config, Time
-from components.ingest.ingest_table.scan import Scan
+from components.ingest.ingest_table.config import Config
+from components.ingest.ingest_table.fields import Time
+from components.ingest.ingest_table.reading.scan import Scan
 from components.ingest.ingest_table.typed import moment, refuse
 from components.platform.errors import BadInputError
 from features.declaration import Window

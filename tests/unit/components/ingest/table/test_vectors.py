@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
-from components.ingest.ingest_table.config import Column
+from components.ingest.ingest_table.fields import Column
 from components.platform.errors import BadInputError
 from tests.unit.components.ingest.table.conftest import Read, csv
 from tests.unit.components.ingest.table.test_exact import given_as

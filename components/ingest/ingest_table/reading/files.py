@@ -11,10 +11,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
-from components.ingest.ingest_table.config import Config, Page, Table
-from components.ingest.ingest_table.path_parts import bare, parts_of
+from components.ingest.events_table import ANNOTATION
+from components.ingest.ingest_table.config import Config, Outputs
+from components.ingest.ingest_table.place import Page, Table, bare, parts_of
 from components.ingest.wheels import Wheel
 from components.platform.errors import BadInputError, MissingError, RetryableError, did_you_mean
+from components.platform.settings import Settings
+from components.platform.store.publish import open_store
 from features.ground.files import sha256_file
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
@@ -81,6 +84,24 @@ def sources(config: Config, data: Path) -> dict[str, tuple[Source, ...]]:
         RetryableError: a remote store does not answer.
     """
     return {role: _matching(role, table, config.origin, data) for role, table in config.tables.items()}
+
+
+def files_are_unchanged(outputs: Outputs, config: Config, settings: Settings) -> str | None:
+    """Return which file differs from what was read, is new or is gone, or None."""
+    annotations = open_store(settings).manifest(outputs.events).annotations
+    read = {name.removeprefix(ANNOTATION): mark for name, mark in annotations.items() if name.startswith(ANNOTATION)}
+    try:
+        now = {source.name: source for found in sources(config, settings.data).values() for source in found}
+    except MissingError as error:
+        return str(error)
+    for name in sorted({*read, *now}):
+        if name not in now:
+            return f"{name} is gone"
+        if name not in read:
+            return f"{now[name].shown} is new"
+        if read[name] != now[name].mark():
+            return f"{now[name].shown} has changed"
+    return None
 
 
 def _matching(role: str, table: Table, origin: Wheel | Page | None, data: Path) -> tuple[Source, ...]:

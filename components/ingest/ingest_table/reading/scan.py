@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,18 +13,16 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from components.ingest.ingest_table.config import Explode, Table
-from components.ingest.ingest_table.files import Source
-from components.ingest.ingest_table.lists import PLACE, ROW, exploded
-from components.ingest.ingest_table.quotes import header_lines, open_quote
+from components.ingest.ingest_table.config import Explode
+from components.ingest.ingest_table.place import Table
+from components.ingest.ingest_table.reading import csv_text
+from components.ingest.ingest_table.reading.csv_text import first_line
+from components.ingest.ingest_table.reading.files import Source
+from components.ingest.ingest_table.reading.lists import PLACE, ROW, exploded
 from components.platform.errors import BadInputError, no_columns
 from features.ground.yaml_text import stripped
 
-_HEADER_BYTES = 1 << 20
-_BLOCK_BYTES = 4 << 20
 _THERE = pl.col(PLACE).is_not_null()
-_OTHER_CODES = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
-"""What a file that begins so is written in; the longer beginnings first."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +72,7 @@ def collected(shown: str, rows: pl.LazyFrame) -> pl.DataFrame:
     try:
         return rows.collect()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise BadInputError(f"{shown} is damaged ({_first(error)}); write it again") from None
+        raise BadInputError(f"{shown} is damaged ({first_line(error)}); write it again") from None
 
 
 def scan(
@@ -103,9 +100,9 @@ def scan(
     path = source.local(scratch / "fetched")
     wanted = list(dict.fromkeys(columns))
     if source.is_text:
-        _check_text(path, source, table)
-    header = _header(path, source, table) if source.is_text else _parquet_names(path, source)
-    names = _short(header, table) if source.is_text else header
+        csv_text.check(path, source, table)
+    header = csv_text.header(path, source, table) if source.is_text else _parquet_names(path, source)
+    names = csv_text.short(header, table) if source.is_text else header
     partitions = source.partitions
     absent = frozenset(name for name in optional if name not in names and name not in partitions)
     _require([name for name in wanted if name not in absent], names, source)
@@ -117,7 +114,7 @@ def scan(
     if not read:
         raise BadInputError(f"{source.shown} holds none of the pipeline's columns, only its path does: correct either")
     if source.is_text:
-        path = _texts(
+        path = csv_text.texts(
             path,
             source,
             dict(zip(names, header, strict=True)),
@@ -133,7 +130,7 @@ def scan(
         lazy = pl.scan_parquet(path, glob=False, hive_partitioning=False).select(cs.by_name(*read))
         schema = lazy.collect_schema()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException, OSError) as error:
-        raise BadInputError(f"{source.shown} is no Parquet file ({_first(error)}); write it again") from None
+        raise BadInputError(f"{source.shown} is no Parquet file ({first_line(error)}); write it again") from None
     nulls = frozenset(table.null_values or ())
 
     def plain(columns: Iterable[str]) -> list[pl.Expr]:
@@ -209,102 +206,6 @@ def _plain(name: str, dtype: pl.DataType, nulls: Collection[str], others: Mappin
     return pl.when(text.is_in(list(nulls))).then(missing).otherwise(text).alias(name)
 
 
-def _texts(path: Path, source: Source, header: dict[str, str], wanted: list[str], table: Table, target: Path) -> Path:
-    """Write the wanted columns of a CSV file as texts, block by block, and return the file.
-
-    `header` says by a column's name how the file writes it.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    schema = pa.schema([(name, pa.string()) for name in wanted])
-    given = {header[name]: pa.string() for name in wanted}
-    try:
-        reader = pyarrow.csv.open_csv(
-            path,
-            # One thread, so that a wrong line is reported with its number.
-            read_options=pyarrow.csv.ReadOptions(
-                use_threads=False, block_size=_BLOCK_BYTES, column_names=table.names and list(table.names)
-            ),
-            parse_options=pyarrow.csv.ParseOptions(delimiter=table.field_delimiter, newlines_in_values=True),
-            convert_options=pyarrow.csv.ConvertOptions(
-                column_types=given, include_columns=list(given), strings_can_be_null=False, check_utf8=True
-            ),
-        )
-        with pq.ParquetWriter(target, schema, compression="lz4") as writer:
-            for batch in reader:
-                writer.write_batch(pa.record_batch(batch.columns, schema=schema))
-    except pa.ArrowInvalid as error:
-        raise BadInputError(_told(source, str(error), len(header), 0 if table.names else 1)) from None
-    except OSError as error:
-        raise BadInputError(f"{source.shown} cannot be read to its end ({_first(error)}); write it again") from None
-    return target
-
-
-class _Text:
-    """A CSV file's bytes, which hold no zero byte."""
-
-    def __init__(self, stream: pa.NativeFile, shown: str) -> None:
-        self._stream, self._shown = stream, shown
-
-    def read(self, size: int, /) -> bytes:
-        block = bytes(self._stream.read(size))
-        if b"\0" in block:
-            raise BadInputError(f"{self._shown} holds a zero byte, as no text in UTF-8 does; write it again as UTF-8")
-        return block
-
-
-def _check_text(path: Path, source: Source, table: Table) -> None:
-    """Check that a CSV file is no UTF-16 and leaves no quote open.
-
-    Raises:
-        BadInputError: it does, and the rows below the quote would be swallowed.
-    """
-    try:
-        with pa.input_stream(str(path), compression="detect") as stream:
-            start = stream.read(4)
-        for mark, code in _OTHER_CODES.items():
-            if start.startswith(mark):
-                raise BadInputError(f"{source.shown} is {code}; write it again as UTF-8")
-        with pa.input_stream(str(path), compression="detect") as stream:
-            found = open_quote(_Text(stream, source.shown), table.field_delimiter, multiline=table.multiline)
-    except OSError as error:
-        raise BadInputError(f"{source.shown} cannot be read to its end ({_first(error)}); write it again") from None
-    if found is None:
-        return
-    row = found.row + 1 if table.names else found.row
-    where = f"{source.shown}, {f'row {row}' if row else 'header'}"
-    if not found.closed:
-        raise BadInputError(f"{where}: a quote is opened and never closed; close it, or double it where it is a letter")
-    raise BadInputError(
-        f"{where}: a quote is opened and not closed in its line; close it, or set multiline: true where texts have "
-        "line breaks"
-    )
-
-
-def _header(path: Path, source: Source, table: Table) -> list[str]:
-    """Return the names in the first line of a CSV file that is not empty, or those that the config gives."""
-    try:
-        with pa.input_stream(str(path), compression="detect") as stream:
-            start = stream.read(_HEADER_BYTES)
-        if table.names:
-            return list(table.names)
-        first = header_lines(start, table.field_delimiter)
-        names = pyarrow.csv.open_csv(
-            pa.BufferReader(first + b"\n"),
-            parse_options=pyarrow.csv.ParseOptions(delimiter=table.field_delimiter, newlines_in_values=True),
-        ).schema.names
-    except pa.ArrowInvalid:
-        raise BadInputError(f"{source.shown} is empty: its first line names the columns; write it again") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInputError(f"{source.shown} is no CSV file ({_first(error)}); write it again") from None
-    if not any(name.strip() for name in names):
-        raise BadInputError(f"{source.shown}: the first line is blank and names no column; remove it")
-    return list(names)
-
-
-def _short(names: list[str], table: Table) -> list[str]:
-    return [name.partition(table.names_end_at)[0] for name in names] if table.names_end_at else names
-
-
 def _parquet_names(path: Path, source: Source) -> list[str]:
     """Return the names of a Parquet file's columns.
 
@@ -314,7 +215,7 @@ def _parquet_names(path: Path, source: Source) -> list[str]:
     try:
         names = list(pq.read_schema(path, memory_map=False).names)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise BadInputError(f"{source.shown} is no Parquet file ({_first(error)}); write it again") from None
+        raise BadInputError(f"{source.shown} is no Parquet file ({first_line(error)}); write it again") from None
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise BadInputError(f"{source.shown} has column {twice!r} twice: remove one")
     return names
@@ -338,7 +239,7 @@ def _check_pages(path: Path, source: Source, columns: list[str]) -> None:
     except pa.ArrowNotImplementedError:
         return  # a type that Arrow does not know; polars may
     except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
-        raise BadInputError(f"{source.shown} is damaged ({_first(error)}); write it again") from None
+        raise BadInputError(f"{source.shown} is damaged ({first_line(error)}); write it again") from None
 
 
 def _read_through(file: pq.ParquetFile, columns: list[str]) -> None:
@@ -400,17 +301,3 @@ def _require(wanted: list[str], names: list[str], source: Source) -> None:
     for name in wanted:
         if names.count(name) > 1:
             raise BadInputError(f"{source.shown} has column {name!r} twice: remove one")
-
-
-def _told(source: Source, error: str, wanted: int, header: int) -> str:
-    if line := re.search(r"Row #(\d+): Expected \d+ columns, got (\d+)", error):
-        return f"{source.shown}, row {int(line[1]) - header}: {line[2]} fields, expected {wanted}; correct the file"
-    if "Empty CSV" in error:
-        return f"{source.shown} holds no rows, only a header; fetch the file again"
-    if "UTF8" in error or "UTF-8" in error:
-        return f"{source.shown} is not UTF-8; save the file as UTF-8 and run again"
-    return f"{source.shown} is no valid CSV ({error.splitlines()[0]}); fetch the file again"
-
-
-def _first(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
