@@ -10,20 +10,19 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
 from components.ingest.ingest_table.component import read_events
 from components.ingest.ingest_table.config import Config
 from components.ingest.ingest_table.reading.files import sources
 from components.platform.contract import NoInputs, RunContext
-from components.platform.settings import ROOT, Settings
+from components.platform.settings import Settings
 from features.declaration import Window
+from pipelines.language.load import pipeline_path, read
 
 
 def with_of(pipeline: str, stage: str = "ingest") -> dict[str, Any]:
     """Return the `with:` block of a stage of a shipped pipeline."""
-    text = (ROOT / "pipelines" / f"{pipeline}.yaml").read_text()
-    block: dict[str, Any] = yaml.safe_load(text)["stages"][stage]["with"]
+    block: dict[str, Any] = read(pipeline_path(pipeline)).value["stages"][stage]["with"]
     return block
 
 

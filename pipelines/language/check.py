@@ -43,7 +43,7 @@ def examine(document: Document, profile: Profile | None = None) -> tuple[Plan | 
     stage hides nothing about the others.
     """
     draft, findings = judge(document, PipelineSpec, _STAND_INS, partial(PipelineDraft, profile=profile), RULES)
-    if draft is None or findings or document.mistakes:
+    if draft is None or findings or document.broken:
         return None, tuple(document.problems(findings))
     return _plan(document, draft.spec, overlay(profile.spec) if profile else {}), ()
 

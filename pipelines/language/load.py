@@ -9,11 +9,12 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from components.platform.errors import BadInputError, MissingError, did_you_mean
 from components.platform.settings import ROOT
 from features.ground import yaml_text
-from features.ground.yaml_text import Mistake, Span, Words, YamlText
+from features.ground.yaml_text import KeyPath, Mistake, Span, Words, YamlText, quoted
 from pipelines.language.problems import Finding, PipelineError, Problem
 
 PIPELINES = ROOT / "pipelines"
@@ -30,6 +31,7 @@ def _advice(line: str) -> str | None:
 
 
 _WORDS = Words("pipeline", advice=_advice)
+_SHARED_WORDS = Words("block of config", advice=_advice)
 
 
 @dataclass
@@ -37,15 +39,32 @@ class Document(YamlText):
     """A parsed pipeline file."""
 
     path: Path = field(kw_only=True)
+    shared: dict[str, Document] = field(default_factory=dict)
+    """By stage the file that it takes config `from`."""
+
+    @property
+    def broken(self) -> bool:
+        """Whether something was wrong already while reading."""
+        return bool(self.mistakes or any(other.mistakes for other in self.shared.values()))
 
     def problems(self, findings: Iterable[Finding] = ()) -> list[Problem]:
         """Return what was wrong while reading, and findings at their places, but those that reading put in doubt."""
-        placed = [
-            self._problem(self.span(finding.where, key=finding.at == "key"), finding.message)
-            for finding in findings
-            if not any(finding.where[: len(doubt)] == doubt for doubt in self.doubtful)
-        ]
-        return sorted({*placed, *(self._problem(mistake.span, mistake.message) for mistake in self.mistakes)})
+        found = {problem for other in self.shared.values() for problem in other.problems()}
+        found |= {self._problem(mistake.span, mistake.message) for mistake in self.mistakes}
+        for finding in findings:
+            home, where = self._home(finding.where)
+            doubts = [(finding.where, doubt) for doubt in self.doubtful] + [(where, doubt) for doubt in home.doubtful]
+            if not any(path[: len(doubt)] == doubt for path, doubt in doubts):
+                found.add(home._problem(home.span(where, key=finding.at == "key"), finding.message))
+        return sorted(found)
+
+    def _home(self, where: KeyPath) -> tuple[Document, KeyPath]:
+        """Return the file in which a value stands, and its key path there."""
+        if where[:1] == ("stages",) and where[2:3] == ("with",) and where[:4] not in self.keys:
+            other = self.shared.get(str(where[1]))
+            if other is not None and where[3:4] in other.keys:
+                return other, where[3:]
+        return self, where
 
     def _problem(self, span: Span, message: str) -> Problem:
         at = self.inside(span)
@@ -59,22 +78,25 @@ def shown(path: Path) -> str:
 
 
 def read(path: Path) -> Document:
-    """Read and parse a pipeline file.
+    """Read and parse a pipeline file, with the files that its stages take config `from`.
 
     Raises:
         MissingError: there is no such file.
         BadInputError: it cannot be read.
         PipelineError: it is larger than a pipeline file may be.
     """
+    return parse(_bytes(path, "pipeline file"), path)
+
+
+def _bytes(path: Path, what: str) -> bytes:
     try:
         with path.open("rb") as stream:
-            data = stream.read(LARGEST_FILE + 1)
+            return stream.read(LARGEST_FILE + 1)
     except FileNotFoundError:
-        raise MissingError(f"there is no pipeline file {shown(path)}: write it or name another") from None
+        raise MissingError(f"there is no {what} {shown(path)}: write it or name another") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise BadInputError(f"pipeline file {shown(path)} cannot be read ({reason}): fix the file") from None
-    return parse(data, path)
+        raise BadInputError(f"{what} {shown(path)} cannot be read ({reason}): fix the file") from None
 
 
 def parse(data: bytes, path: Path) -> Document:
@@ -83,14 +105,47 @@ def parse(data: bytes, path: Path) -> Document:
     Raises:
         PipelineError: the text is larger than a pipeline file may be.
     """
+    document = _parsed(data, path, _WORDS)
+    if not document.values and not document.mistakes:
+        document.mistakes.append(Mistake(Span(1, 1), "the file is empty: a pipeline starts with its name"))
+    stages = document.value.get("stages") if isinstance(document.value, dict) else None
+    for name, stage in stages.items() if isinstance(stages, dict) else ():
+        if isinstance(stage, dict) and isinstance(stage.get("from"), str):
+            _share(document, name, stage)
+    return document
+
+
+def _parsed(data: bytes, path: Path, words: Words) -> Document:
     if len(data) > LARGEST_FILE:
         raise PipelineError(
             [Problem(shown(path), 1, 1, "the file is larger than 1 MiB: a pipeline file holds no data")]
         )
-    text = yaml_text.parse(data, _WORDS)
-    if not text.values and not text.mistakes:
-        text.mistakes.append(Mistake(Span(1, 1), "the file is empty: a pipeline starts with its name"))
-    return Document(**vars(text), path=path)
+    return Document(**vars(yaml_text.parse(data, words)), path=path)
+
+
+def _share(document: Document, name: str, stage: dict[str, Any]) -> None:
+    """Put the keys of the file that a stage names into its `with:`, below those that stand there."""
+    given = Path(stage["from"])
+    wrong = ""
+    if given.is_absolute() or ".." in given.parts or given.suffix != ".yaml":
+        wrong = f"from must be a .yaml file beside the pipeline or below its folder, not {quoted(given)}"
+    else:
+        try:
+            data = _bytes(document.path.parent / given, "file")
+        except (BadInputError, MissingError) as error:
+            wrong = str(error)
+    if wrong:
+        document.mistakes.append(Mistake(document.span(("stages", name, "from")), wrong))
+        document.doubtful.append(("stages", name, "with"))
+        return
+    other = document.shared[name] = _parsed(data, document.path.parent / given, _SHARED_WORDS)
+    if not isinstance(other.value, dict) and not other.mistakes:
+        other.mistakes.append(Mistake(Span(1, 1), "the file must hold keys of a stage's with: write them"))
+    if other.mistakes:
+        document.doubtful.append(("stages", name, "with"))
+    own = stage.setdefault("with", {})
+    if isinstance(own, dict) and isinstance(other.value, dict):
+        stage["with"] = other.value | own
 
 
 def names_file(text: str) -> bool:

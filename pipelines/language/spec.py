@@ -140,6 +140,8 @@ class StageSpec(SpecModel):
     """Registered name of a component."""
     in_: dict[Name, OutputReference] = Field(default_factory=dict, alias="in")
     """Input name → `stage.output`."""
+    from_: str | None = Field(None, alias="from")
+    """YAML file beside the pipeline or below it with keys of `with` that several stages share; those of `with` win."""
     with_: dict[str, Any] = Field(default_factory=dict, alias="with")
     """Config of the component."""
     after: tuple[Name, ...] = ()

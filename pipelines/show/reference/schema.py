@@ -118,8 +118,9 @@ def pipeline_schema() -> Node:
             ref_template=f"#/$defs/{spec.name}.{{model}}", schema_generator=_WithReferences
         )
         definitions |= {f"{spec.name}.{name}": node for name, node in config.pop("$defs", {}).items()}
+        required = config.pop("required", [])  # a file that the stage takes keys `from` may hold them
         definitions[spec.name] = config
-        stage["allOf"].append(_stage_of(spec, config))
+        stage["allOf"].append(_stage_of(spec, required))
     return {"$schema": DRAFT, **root, "$defs": definitions}
 
 
@@ -134,7 +135,7 @@ def schema_texts() -> dict[Path, str]:
     return {file: json.dumps(schema, indent=2, ensure_ascii=False) + "\n" for file, schema in schemas.items()}
 
 
-def _stage_of(spec: ComponentSpec, config: Node) -> Node:
+def _stage_of(spec: ComponentSpec, required: list[str]) -> Node:
     ports = {
         name: {
             "type": "string",
@@ -148,6 +149,9 @@ def _stage_of(spec: ComponentSpec, config: Node) -> Node:
             "with": {"$ref": f"#/$defs/{spec.name}"},
             "in": {"type": "object", "properties": ports, "required": [*ports], "additionalProperties": False},
         },
-        "required": [*(["in"] if ports else []), *(["with"] if config.get("required") else [])],
+        "required": ["in"] if ports else [],
     }
+    if required:
+        whole = {"properties": {"with": {"required": required}}, "required": ["with"]}
+        then |= {"if": {"not": {"required": ["from"]}}, "then": whole}
     return {"if": {"properties": {"uses": {"const": spec.name}}, "required": ["uses"]}, "then": then}

@@ -7,6 +7,7 @@ import importlib
 import inspect
 import json
 import pkgutil
+import shutil
 import subprocess
 import sys
 from functools import cache
@@ -206,6 +207,7 @@ def test_a_narrower_artifact_fits_and_a_wider_one_does_not() -> None:
 
 
 def test_a_broken_file_beside_it_breaks_no_other_pipeline(tmp_path: Path) -> None:
+    shutil.copytree(PIPELINES / "logs", tmp_path / "logs")
     (tmp_path / "movielens_daily.yaml").write_text("stages: [")
     (tmp_path / "movielens_memory.yaml").write_text(TEXTS["movielens_memory"])
     assert load_plan(tmp_path / "movielens_memory.yaml").name == "movielens_memory"

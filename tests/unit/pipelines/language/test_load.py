@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from components.platform.errors import BadInputError, MissingError
 from features.ground.yaml_text import Span
-from pipelines.language.load import LARGEST_FILE, parse, read
-from pipelines.language.problems import PipelineError
+from pipelines.language.load import LARGEST_FILE, Document, parse, read
+from pipelines.language.problems import Finding, PipelineError
 
 HERE = Path("x.yaml")
 PLAIN = st.recursive(
@@ -155,3 +155,74 @@ def test_a_file_that_is_too_large_missing_or_no_file_is_told(tmp_path: Path) -> 
         read(tmp_path / "absent.yaml")
     with pytest.raises(BadInputError, match="cannot be read"):
         read(tmp_path)
+
+
+SHARED = """\
+name: x
+window: {days: 1}
+stages:
+  ingest:
+    uses: ingest_table
+    from: logs/shop.yaml
+    with: {files: new.csv}
+"""
+
+
+def shared(folder: Path, log: str, pipeline: str = SHARED) -> Document:
+    (folder / "logs").mkdir()
+    (folder / "logs" / "shop.yaml").write_text(log)
+    (folder / "x.yaml").write_text(pipeline)
+    return read(folder / "x.yaml")
+
+
+def test_a_stage_takes_keys_from_a_file_and_its_own_win(tmp_path: Path) -> None:
+    document = shared(tmp_path, "files: old.csv\nuser: {column: who, type: int64}\n")
+    assert document.problems() == []
+    block = document.value["stages"]["ingest"]["with"]
+    assert block == {"files": "new.csv", "user": {"column": "who", "type": "int64"}}
+
+
+def test_a_stage_may_take_all_its_keys_from_a_file(tmp_path: Path) -> None:
+    document = shared(tmp_path, "files: old.csv\n", SHARED.replace("    with: {files: new.csv}\n", ""))
+    assert document.value["stages"]["ingest"]["with"] == {"files": "old.csv"}
+
+
+def test_what_is_wrong_is_told_in_the_file_where_it_stands(tmp_path: Path) -> None:
+    document = shared(tmp_path, "# a comment\nfiles: 3\nuser: {colum: who}\n")
+    assert not document.broken
+    block = ("stages", "ingest", "with")
+    told = document.problems(
+        [
+            Finding((*block, "user", "colum"), "unknown", "key"),
+            Finding((*block, "files"), "odd"),
+            Finding(block, "none"),
+        ]
+    )
+    assert [(Path(one.path).name, one.line, one.column) for one in told] == [
+        ("shop.yaml", 3, 8), ("x.yaml", 7, 11), ("x.yaml", 7, 19),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("log", "words"),
+    [
+        ("a: [1", "a bracket is not closed"),
+        ("- a\n", "must hold keys"),
+        ("", "must hold keys"),
+        ("a: 1\na: 2", "twice"),
+    ],
+)
+def test_a_broken_shared_file_is_told_and_nothing_else_about_its_stage(tmp_path: Path, log: str, words: str) -> None:
+    document = shared(tmp_path, log)
+    (problem,) = document.problems([Finding(("stages", "ingest", "with"), "key 'user' is missing")])
+    assert (document.broken, Path(problem.path).name, words in problem.message) == (True, "shop.yaml", True)
+
+
+@pytest.mark.parametrize(
+    "given", ["../logs/shop.yaml", "/logs/shop.yaml", "logs/shop.yml", "logs/none.yaml", "a\x01.yaml"]
+)
+def test_a_shared_file_lies_beside_the_pipeline(tmp_path: Path, given: str) -> None:
+    document = shared(tmp_path, "files: a.csv\n", SHARED.replace("logs/shop.yaml", json.dumps(given)))
+    (problem,) = document.problems()
+    assert (Path(problem.path).name, problem.line) == ("x.yaml", 6)
+    assert "name another" in problem.message or "below its folder" in problem.message
