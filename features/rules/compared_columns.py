@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -34,7 +34,8 @@ class Side:
 def pair(op: Operator, columns: Sequence[pl.Expr], types: Sequence[pl.DataType]) -> tuple[pl.Expr, list[Side]] | None:
     """Return whether a row meets a comparison, and the check of either column; None where they differ in kind.
 
-    Texts are equal or not as texts; in an order they are numbers, or times in UTC where they carry no zone.
+    Texts are equal or not as texts; in an order they are numbers, or times in UTC where they carry no zone. A missing
+    value equals none, not even another missing one; otherwise it cannot be compared.
 
     Args:
         op: a comparison of two values.
@@ -53,9 +54,12 @@ def pair(op: Operator, columns: Sequence[pl.Expr], types: Sequence[pl.DataType])
     else:
         left, right = (_text(column) if kinds == {"text"} else _time(column, dtype) for column, dtype in both)
     same = left.whole == right.whole
-    if op in ("==", "!="):
-        equal = same & (left.part == right.part)
-        met = equal if op == "==" else ~equal
+    if op == "==":
+        gaps = [_text(column).wrong if kinds <= {"text"} else column.is_null() for column in columns]
+        sides = [replace(side, wrong=side.wrong & ~gap) for side, gap in zip((left, right), gaps, strict=True)]
+        return (same & (left.part == right.part)).fill_null(False), sides
+    if op == "!=":
+        met = ~(same & (left.part == right.part))
     else:
         met = pl.when(same).then(COMPARE[op](left.part, right.part)).otherwise(COMPARE[op](left.whole, right.whole))
     return met, [left, right]

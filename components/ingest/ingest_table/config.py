@@ -156,6 +156,12 @@ class Config(Table):
         return [*self.user_key.read, *self.item_key.read, *times, *roles, *labels, *in_file(self.columns)]
 
     @property
+    def unquoted(self) -> frozenset[str]:
+        """Names that a rule compares a column with, which may have been meant for texts."""
+        rules = [*self.feedback.values(), *(one.rule for one in as_columns(self.columns).values() if one.rule)]
+        return frozenset(one.other for rule in rules for every in parse(rule).either for one in every if one.other)
+
+    @property
     def user_name(self) -> str:
         """Published name of the user's id."""
         return self.user_key.name or USER

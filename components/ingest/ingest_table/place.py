@@ -115,6 +115,11 @@ class Table(ComponentConfig):
         """What stands between the fields of a CSV file."""
         return self.delimiter or ","
 
+    @property
+    def unquoted(self) -> frozenset[str]:
+        """Names that a rule compares a column with, which may have been meant for texts."""
+        return frozenset()
+
     @model_validator(mode="after")
     def _each_name_once(self) -> Self:
         if twice := sorted(name for name, count in Counter(self.names or ()).items() if count > 1):

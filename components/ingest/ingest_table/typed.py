@@ -138,10 +138,14 @@ def derived(name: str, rule: Rule, scan: Scan, *, required: bool) -> list[Typed]
     """
     made = label(name, rule, scan)
     texts = {column for column in rule.columns if scan.schema[column] == pl.String}
-    gaps = [scan.column(one).is_null() | (scan.column(one) == "" if one in texts else False) for one in rule.columns]
-    missing = pl.any_horizontal(gaps).fill_null(True)
+    read = {one: scan.column(one) for one in rule.columns}
+    gaps = {name: one.is_null() | (one == "" if name in texts else False) for name, one in read.items()}
+    missing = pl.any_horizontal(gaps.values()).fill_null(True)
     value = pl.when(~missing).then(made[-1].value).cast(pl.Int64).alias(name)
-    checks = made if required else [replace(one, wrong=one.wrong & ~missing) for one in made]
+    checks = [
+        replace(one, wrong=one.wrong | gaps[one.column].fill_null(True) if required else one.wrong & ~missing)
+        for one in made
+    ]
     return [*checks[:-1], replace(checks[-1], value=value)]
 
 

@@ -123,7 +123,13 @@ def _matching(role: str, table: Table, origin: Wheel | Page | None, data: Path) 
         )
     if not found:
         raise MissingError(f"no file matches {pattern}: put the {role} there, or correct the pattern")
+    places = {source.place: source for source in found}
     for source in found:
+        if plain := places.get(source.place.removesuffix(".gz")) if source.place.endswith(".gz") else None:
+            raise BadInputError(
+                f"{plain.shown} and {source.shown} are one table, plain and compressed: remove one, or make the "
+                "pattern narrower"
+            )
         if not source.place.endswith(SUFFIXES) and table.delimiter is None:
             raise BadInputError(
                 f"{source.shown} is neither CSV nor Parquet by its name ({', '.join(SUFFIXES)}): rename it, make the "

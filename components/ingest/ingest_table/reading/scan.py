@@ -105,7 +105,7 @@ def scan(
     names = csv_text.short(header, table) if source.is_text else header
     partitions = source.partitions
     absent = frozenset(name for name in optional if name not in names and name not in partitions)
-    _require([name for name in wanted if name not in absent], names, source)
+    _require([name for name in wanted if name not in absent], names, source, table.unquoted)
     read = [name for name in wanted if name in names]
     if both := [name for name in source.parts if name in read]:
         raise BadInputError(
@@ -294,10 +294,12 @@ def _known_zone(dtype: pa.DataType) -> pa.DataType:
     return dtype
 
 
-def _require(wanted: list[str], names: list[str], source: Source) -> None:
+def _require(wanted: list[str], names: list[str], source: Source, unquoted: Collection[str]) -> None:
     known = [*names, *source.partitions]
     if absent := [name for name in wanted if name not in known]:
-        raise BadInputError(f"{source.shown} has {no_columns(absent, known)}: correct the file or the pipeline")
+        text = next((one for one in absent if one in unquoted), None)
+        quotes = "" if text is None else f"; {text} is read as a column: write {text!r} in quotes for the text"
+        raise BadInputError(f"{source.shown} has {no_columns(absent, known)}: correct the file or the pipeline{quotes}")
     for name in wanted:
         if names.count(name) > 1:
             raise BadInputError(f"{source.shown} has column {name!r} twice: remove one")

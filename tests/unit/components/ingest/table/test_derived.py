@@ -30,6 +30,8 @@ def test_a_rule_makes_a_column(read: Read, suffix: str) -> None:
 def test_what_a_rule_cannot_compare_is_an_error(read: Read) -> None:
     with pytest.raises(BadInputError, match="row 3: column 'price' is empty, expected a finite number"):
         read({"events.csv": csv(*ROWS)}, columns={"cheap": RULE | {"required": True}})
+    with pytest.raises(BadInputError, match="row 4: column 'status' is empty, expected a text"):
+        read({"events.csv": csv(*ROWS)}, columns={"paid": {"type": "int64", "rule": "uid == status", "required": True}})
     with pytest.raises(BadInputError, match="row 1: column 'price' is 'x', expected a finite number"):
         read({"events.csv": csv(ROWS[0].replace(",5,", ",x,"))}, columns={"cheap": RULE})
 

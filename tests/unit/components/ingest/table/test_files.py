@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv as csv_library
+import gzip
 import io
 import re
 from datetime import UTC, datetime
@@ -251,3 +252,18 @@ def test_a_delimiter_is_one_plain_sign(delimiter: str) -> None:
         Config.model_validate(
             {"files": "e", "user": "u", "item": "i", "timestamp": "t", "feedback": {"c": "c"}, "delimiter": delimiter}
         )
+
+
+def test_a_plain_file_and_its_compressed_one_are_not_read_both(read: Read) -> None:
+    text = csv(*ROWS)
+    both = {"events/a.csv": text, "events/a.csv.gz": gzip.compress(text.encode())}
+    with pytest.raises(
+        BadInputError, match=r"events/a\.csv and .*events/a\.csv\.gz are one table, plain and compressed"
+    ):
+        read(both, files="events/*")
+
+
+def test_a_text_without_quotes_is_told(read: Read) -> None:
+    said = r"has no column 'paid'.*; paid is read as a column: write 'paid' in quotes for the text$"
+    with pytest.raises(BadInputError, match=said):
+        read({"events.csv": csv(*ROWS)}, feedback={"order": "status == paid"})
