@@ -22,6 +22,10 @@ CUT: tuple[RequestMetric, ...] = ("ndcg", "hit_rate", "recall")
 """Metrics of the first places of a request."""
 
 
+LOWER_IS_BETTER: tuple[Metric, ...] = ("log_loss", "normalised_entropy", "ece")
+"""Metrics of which less is better; of PCOC 1 is best, of all others more."""
+
+
 def metric_name(metric: Metric, top: int | None) -> str:
     """Return a metric's name with the places that it looks at, e.g. ``ndcg_at_10``."""
     return f"{metric}_at_{top}" if metric in CUT else metric

@@ -19,15 +19,15 @@ from components.platform.store.publish import open_store
 from components.platform.store.records import ArtifactRef
 from components.rankers.tasks import tasks_of
 from components.train.train_ranker.config import EPOCH_SECONDS, PARAMETERS, EpochReport
-from features.declaration import Window
+from features.declaration import JudgeBy, Window
 from pipelines.compare.load import Comparison
 from pipelines.compare.record import Data, Measured
 from pipelines.compare.spec import TRAIN, Candidate
 from pipelines.language.params import check_params, resolve_config, resolve_window
 from pipelines.run.task import Attempt, request_of
-from registry.evaluation import ALL, Evaluation, Metric
+from registry.evaluation import ALL, LOWER_IS_BETTER, Evaluation, Metric
 
-METRICS: tuple[Metric, ...] = ("auc", "gauc", "log_loss", "pcoc", "mrr", "ndcg")
+METRICS: tuple[Metric, ...] = ("auc", "gauc", "log_loss", "pcoc", "mrr", "ndcg", "request_auc")
 """What is kept of a report, where it has it."""
 JUDGED = {"bootstrap": 0}
 """Intervals come from seeds, so the bootstrap of users is left out."""
@@ -39,8 +39,18 @@ class Trained:
 
     result: StageResult
     validation: dict[str, float]
-    score: float
-    """Mean validation AUC over the feedback: what a grid is decided by."""
+    """What rankers are judged by, by task."""
+    judge_by: JudgeBy
+    """The metric that is."""
+    mean: float | None
+    """Its mean over the feedback; None where it is undefined."""
+
+    @property
+    def score(self) -> float:
+        """What the best line of a grid has most of."""
+        if self.mean is None:
+            return float("-inf")
+        return -self.mean if self.judge_by in LOWER_IS_BETTER else self.mean
 
 
 @dataclass(frozen=True)
@@ -104,9 +114,11 @@ class Bench:
         else:
             metrics = {name: float(value) for name, value in self.annotations(result, "report").items() if "/" in name}
         names = [task.name for task in tasks_of(declaration)]
-        validation = {name: metrics[key] for name in names if (key := VALIDATION.format(task=name)) in metrics}
-        areas = [validation[name] for name in declaration.feedback if name in validation]
-        return Trained(result, validation, sum(areas) / len(areas) if areas else float("-inf"))
+        by = declaration.judge_by
+        keys = {name: VALIDATION.format(task=name, metric=by) for name in names}
+        validation = {name: metrics[key] for name, key in keys.items() if key in metrics}
+        values = [validation[name] for name in declaration.feedback if name in validation]
+        return Trained(result, validation, by, sum(values) / len(values) if values else None)
 
     def measure(self, label: str, trained: Trained, seed: int, dataset: ArtifactRef) -> Measured:
         """Export and evaluate what was trained, and return the run's figures."""
@@ -173,6 +185,7 @@ class Bench:
             rates={name: dict(part.rates) for name, part in parts.items()},
             unseen_users=report.test.unseen_users,
             fields=len(schema.fields),
+            judge_by=schema.declaration.judge_by,
             at=self.at,
         )
 

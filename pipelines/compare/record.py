@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import AwareDatetime, Field, ValidationError
 
 from components.platform.errors import BadInputError, MissingError
-from features.declaration import Frozen, Name
+from features.declaration import Frozen, JudgeBy, Name
 from features.ground.files import write_durably
 
 
@@ -25,7 +25,7 @@ class Measured(Frozen):
     test: dict[Name, dict[str, float | None]]
     """By task and metric, over all test rows; None where it is undefined."""
     validation: dict[Name, float]
-    """AUC by task."""
+    """What rankers are judged by, by task."""
     epoch: int | None = None
     """Epoch that was kept; None for a baseline."""
     epochs: int | None = None
@@ -43,10 +43,11 @@ class Measured(Frozen):
 
 
 class Tried(Frozen):
-    """A candidate of a grid and its mean validation AUC over the feedback, on the first seed."""
+    """A candidate of a grid, on the first seed."""
 
     change: dict[str, Any]
-    score: float
+    score: float | None
+    """Mean over the feedback of what rankers are judged by, on validation."""
 
 
 class Row(Frozen):
@@ -79,6 +80,8 @@ class Data(Frozen):
     """Share of test rows whose user training never saw."""
     fields: int
     """Inputs of the rankers."""
+    judge_by: JudgeBy = Field("auc", exclude_if=lambda metric: metric == "auc")
+    """Metric that chose epochs and configs on validation, and that the tables are ordered by."""
     at: AwareDatetime | None = Field(None, exclude_if=lambda moment: moment is None)
     """Time that the data is for; None where it was the time of the comparison."""
 

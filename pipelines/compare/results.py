@@ -11,7 +11,7 @@ from components.platform.settings import ROOT
 from features.ground.files import write_durably
 from pipelines.compare.load import FOLDER, comparison_file, load_comparison
 from pipelines.compare.record import Record, merged, read_record, write_record
-from pipelines.compare.section import section
+from pipelines.compare.section import NAMES, section
 from pipelines.compare.spec import ComparisonSpec
 from pipelines.compare.spread import figures, spread
 from pipelines.language.load import PIPELINES
@@ -82,13 +82,13 @@ def pages(docs: Path, files: Mapping[str, Path] | None = None) -> tuple[str, dic
 
 
 def draw(spec: ComparisonSpec, record: Record) -> str:
-    """Return AUC with error bars, one panel per feedback, as SVG; equal records make equal bytes."""
+    """Return what rankers are judged by with error bars, a panel per feedback, as SVG; equal records, equal bytes."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     names = [name for name in spec.entries if name in record.rows]
-    feedback = record.data.feedback
+    feedback, by = record.data.feedback, record.data.judge_by
     # Element ids are hashed with a salt that is random unless it is set; text as paths needs no font of the reader's.
     with matplotlib.rc_context({"svg.hashsalt": "rankmill", "svg.fonttype": "path", "font.family": "DejaVu Sans"}):
         figure = Figure(figsize=(1.4 + 3.4 * len(feedback), 1.1 + 0.28 * len(names)), layout="constrained")
@@ -96,14 +96,16 @@ def draw(spec: ComparisonSpec, record: Record) -> str:
         panels = figure.subplots(1, len(feedback), sharey=True, squeeze=False)[0]
         for panel, task in zip(panels, feedback, strict=True):
             for at, name in enumerate(names):
-                auc = spread(figures(record.rows[name], task, "auc"))
-                if auc is not None:
+                found = spread(figures(record.rows[name], task, by))
+                if found is not None:
                     colour = ORANGE if name == spec.against else BLUE
-                    panel.errorbar(auc.mean, at, xerr=auc.std or 0.0, fmt="o", markersize=4, capsize=3, color=colour)
+                    panel.errorbar(
+                        found.mean, at, xerr=found.std or 0.0, fmt="o", markersize=4, capsize=3, color=colour
+                    )
             for reference in spec.references:
-                if reference.task == task and reference.metric == "auc":
+                if reference.task == task and reference.metric == by:
                     panel.axvline(reference.value, color=GREY, linewidth=1, linestyle="--")
-            panel.set(title=task, xlabel="test AUC")
+            panel.set(title=task, xlabel=f"test {NAMES[by]}")
             panel.set_yticks(range(len(names)), names)
             panel.set_ylim(len(names) - 0.5, -0.5)
             panel.grid(axis="x", color=GREY, alpha=0.3, linewidth=0.5)

@@ -13,6 +13,7 @@ from components.platform.store.records import ArtifactRef
 from pipelines.compare.execution import Bench, Trained
 from pipelines.compare.load import Comparison
 from pipelines.compare.record import Measured, Record, Row, Tried, describe_machine
+from pipelines.compare.section import NAMES
 from pipelines.compare.spec import Candidate, candidates, component_of
 
 Tell = Callable[[str], None]
@@ -44,12 +45,13 @@ class _Progress:
         self.done += 1
         self.cached += trained.result.cached
         took = "from the store" if trained.result.cached else f"{seconds:.0f} s"
-        areas = ", ".join(f"{task} {area:.4f}" for task, area in trained.validation.items())
+        values = ", ".join(f"{task} {value:.4f}" for task, value in trained.validation.items())
         left = self.total - self.done
         fresh = self.done - self.cached
         minutes = left * (time.monotonic() - self.started) / fresh / 60 if fresh else 0.0
         rest = f"{left} left" + (f", about {minutes:.0f} min" if minutes >= 1 else "")
-        self.tell(f"[{self.done}/{self.total}] {what}: validation AUC {areas or 'undefined'} ({took}; {rest})")
+        judged = f"validation {NAMES[trained.judge_by]} {values or 'undefined'}"
+        self.tell(f"[{self.done}/{self.total}] {what}: {judged} ({took}; {rest})")
 
 
 def chosen_seeds(comparison: Comparison, count: int | None) -> tuple[int, ...]:
@@ -144,7 +146,7 @@ def _row(
     chosen, tried, done = offered[0], [], {}
     if len(offered) > 1:
         trainings = [train(candidate, first) for candidate in offered]
-        tried = [Tried(change=c.change, score=t.score) for c, t in zip(offered, trainings, strict=True)]
+        tried = [Tried(change=c.change, score=t.mean) for c, t in zip(offered, trainings, strict=True)]
         best = max(range(len(trainings)), key=lambda at: trainings[at].score)
         chosen, done = offered[best], {first: trainings[best]}
     runs: list[Measured] = []

@@ -6,28 +6,32 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from features.declaration import JudgeBy
 from features.ground.markdown import code, prose, table, text
 from pipelines.compare.record import Record, Row
 from pipelines.compare.spec import ComparisonSpec
-from pipelines.compare.spread import figures, mark, mean_of, spread
+from pipelines.compare.spread import best_first, figures, mark, mean_of, spread
+from registry.evaluation import LOWER_IS_BETTER
 
 COLUMNS = (
     *(("auc", "AUC", 4), ("gauc", "GAUC", 4), ("log_loss", "log-loss", 4), ("pcoc", "PCOC", 2)),
-    *(("mrr", "MRR", 4), ("ndcg", "NDCG@10", 4)),
+    *(("mrr", "MRR", 4), ("ndcg", "NDCG@10", 4), ("request_auc", "request AUC", 4)),
 )
 """Metric, heading, digits; a table leaves out what none of its rows has."""
 _MARKS = {"better": "**", "worse": "*", "": ""}
-_NAMES = {metric: heading for metric, heading, _ in COLUMNS}
+NAMES = {metric: heading for metric, heading, _ in COLUMNS}
+"""Heading of each metric."""
 
 
 def section(spec: ComparisonSpec, record: Record, picture: str) -> str:
     """Return the section of one comparison."""
     rows = {name: record.rows[name] for name in spec.entries if name in record.rows}
+    judged_by = NAMES[record.data.judge_by]
     absent = [name for name in spec.entries if name not in rows]
     command = f"`rankmill compare {spec.name}{_at(record)}`"
     lines = [f"## {text(spec.title)}", "", command, "", *_facts(spec, record, rows), ""]
     for task in record.data.tasks:
-        lines += [*_table(spec, rows, task), ""]
+        lines += [*_table(spec, record, rows, task), ""]
     if spec.against in rows:
         lines += [
             f"**Bold**: better than {code(spec.against)}, *italic*: worse, by more than two standard errors of the "
@@ -36,12 +40,12 @@ def section(spec: ComparisonSpec, record: Record, picture: str) -> str:
         ]
     if absent:
         lines += [f"Not measured yet: {', '.join(map(code, absent))}.", ""]
-    lines += [f"![AUC of each entry, mean and standard deviation over seeds]({picture})", ""]
+    lines += [f"![{judged_by} of each entry, mean and standard deviation over seeds]({picture})", ""]
     if notes := [f"* {code(name)}: {prose(spec.entries[name].note)}" for name in rows if spec.entries[name].note]:
         lines += [*notes, ""]
     if spec.notes:
         lines += [spec.notes.strip(), ""]
-    lines += [*_choices(rows), ""]
+    lines += [*_choices(rows, record.data.judge_by), ""]
     return "\n".join(lines)
 
 
@@ -59,18 +63,23 @@ def _facts(spec: ComparisonSpec, record: Record, rows: dict[str, Row]) -> Iterat
     yield f"* Split: {prose(data.split)}; rows: {counts}; {data.unseen_users:.0%} of the test rows are of unseen users."
     yield f"* Positives in test: {rates}. Inputs: {data.fields} fields, the same for every row of the tables."
     yield f"* Seeds: {', '.join(map(str, seeds))}; figures are mean ± standard deviation over them."
+    yield (
+        f"* Judged by {NAMES[data.judge_by]}: on validation, mean over the feedback, it chose epochs and configs; the "
+        "tables are ordered by it on test."
+    )
     for machine in dict.fromkeys(row.machine for row in rows.values()):
         yield f"* Machine: {text(machine)}."
 
 
-def _table(spec: ComparisonSpec, rows: dict[str, Row], task: str) -> Iterator[str]:
+def _table(spec: ComparisonSpec, record: Record, rows: dict[str, Row], task: str) -> Iterator[str]:
+    by = record.data.judge_by
     had = {metric for row in rows.values() for run in row.runs for metric in run.test.get(task, {})}
     columns = [column for column in COLUMNS if column[0] in had]
-    headings = ["entry", "parameters", "s/epoch", *(heading for _, heading, _ in columns), "validation AUC"]
+    headings = ["entry", "parameters", "s/epoch", *(heading for _, heading, _ in columns), f"validation {NAMES[by]}"]
     yield f"### {code(task)}"
     yield ""
     lines = []
-    for name, row in rows.items():
+    for name, row in best_first(rows, task, by).items():
         cells = [code(name), _parameters(row), _seconds(row)]
         for metric, _, digits in columns:
             compared = spec.against in rows and spec.against != name
@@ -83,18 +92,21 @@ def _table(spec: ComparisonSpec, rows: dict[str, Row], task: str) -> Iterator[st
     if published:
         yield ""
     for reference in published:
-        yield f"* Published: {_NAMES[reference.metric]} {_number(reference.value, 4)}: {prose(reference.source)}"
+        yield f"* Published: {NAMES[reference.metric]} {_number(reference.value, 4)}: {prose(reference.source)}"
 
 
-def _choices(rows: dict[str, Row]) -> Iterator[str]:
+def _choices(rows: dict[str, Row], by: JudgeBy) -> Iterator[str]:
     yield "<details><summary>Configs, epochs kept, and what was tried on validation</summary>"
     yield ""
     for name, row in rows.items():
         yield f"* {code(name)}: {_yaml(row.config)}{_epochs(row)}"
-        best = max((tried.score for tried in row.tried), default=None)
+        best = (min if by in LOWER_IS_BETTER else max)(
+            (t.score for t in row.tried if t.score is not None), default=None
+        )
         for tried in row.tried:
             chosen = ", chosen" if tried.score == best else ""
-            yield f"    * {_yaml(tried.change)}: mean validation AUC {_number(tried.score, 4)}{chosen}"
+            value = "undefined" if tried.score is None else _number(tried.score, 4)
+            yield f"    * {_yaml(tried.change)}: mean validation {NAMES[by]} {value}{chosen}"
     yield ""
     yield "</details>"
 

@@ -54,7 +54,8 @@ class EntrySpec(SpecModel):
     with_: dict[str, Any] = Field(default_factory=dict, alias="with")
     """Config of this entry, over the common `with:` of rankers."""
     grid: tuple[CandidateSpec, ...] = ()
-    """Settings to try on the first seed; the one with the best mean validation AUC over the feedback is taken."""
+    """Settings to try on the first seed; the one that is best on validation by what the training set says to
+    `judge_by`, mean over the feedback, is taken."""
     note: str = ""
     """What a reader should know about this row."""
 

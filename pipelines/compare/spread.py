@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipelines.compare.record import Measured, Row
+from registry.evaluation import LOWER_IS_BETTER
 
 Mark = Literal["better", "worse", ""]
-HIGHER_IS_BETTER = {"auc": True, "gauc": True, "log_loss": False, "mrr": True, "ndcg": True}
-"""Metrics that can be marked; a ratio such as PCOC has its best value in the middle."""
 ERRORS = 2.0
 """Standard errors that a difference must exceed to be marked."""
 FEWEST = 3
@@ -41,6 +40,18 @@ def figures(row: Row, task: str, metric: str) -> list[float | None]:
     return [run.test.get(task, {}).get(metric) for run in row.runs]
 
 
+def best_first(rows: dict[str, Row], task: str, metric: str) -> dict[str, Row]:
+    """Return the rows by their mean of a test metric, the best first; those without one come last, as they were."""
+
+    def place(name: str) -> tuple[bool, float]:
+        found = spread(figures(rows[name], task, metric))
+        if found is None:
+            return True, 0.0
+        return False, found.mean if metric in LOWER_IS_BETTER else -found.mean
+
+    return {name: rows[name] for name in sorted(rows, key=place)}
+
+
 def difference(row: Row, other: Row, task: str, metric: str) -> Spread | None:
     """Return row − other over the seeds that both have, seed by seed; None where there is nothing to compare."""
     mine, theirs = ({run.seed: run.test.get(task, {}).get(metric) for run in r.runs} for r in (row, other))
@@ -55,12 +66,12 @@ def mark(row: Row, other: Row, task: str, metric: str) -> Mark:
     `FEWEST` seeds mark nothing.
     """
     gap = difference(row, other, task, metric)
-    if metric not in HIGHER_IS_BETTER or gap is None or gap.std is None or gap.count < FEWEST:
+    if metric == "pcoc" or gap is None or gap.std is None or gap.count < FEWEST:  # of PCOC the middle is best
         return ""
     error = gap.std / gap.count**0.5
     if abs(gap.mean) <= ERRORS * error:
         return ""
-    return "better" if (gap.mean > 0) == HIGHER_IS_BETTER[metric] else "worse"
+    return "better" if (gap.mean > 0) != (metric in LOWER_IS_BETTER) else "worse"
 
 
 def mean_of(runs: Sequence[Measured], name: str) -> float | None:

@@ -35,7 +35,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     from components.platform.store.records import sha256_json
     from components.rankers.tasks import tasks_of
     from registry.evaluation import ALL
-    from registry.metrics import auc
+    from registry.metrics import Requests, value_of
     from registry.serving.incoming import placed
 
     dataset = context.local(inputs.dataset)
@@ -59,10 +59,13 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         weights = {split: parts.weights.get(task.label) for split, parts in rows.items()}
         found = fitted[task.name] = fit(columns, labels, weights, spaces, config, task.name)
         answers = found.scores.get("validation asked", found.scores["validation"])
-        area = auc(labels["validation"][spaces["validation"]], answers[spaces["validation"]])
-        if area is not None:
-            context.annotate(VALIDATION.format(task=task.name), str(area))
-        context.progress(f"{task.name}: {found.trees} trees, validation AUC {area}")
+        inside, held = spaces["validation"], rows["validation"]
+        for metric in dict.fromkeys(("auc", declaration.judge_by)):
+            requests = None if held.request is None else Requests(held.request[inside])
+            value = value_of(metric, labels["validation"][inside], answers[inside], held.user[inside], requests)
+            if value is not None:
+                context.annotate(VALIDATION.format(task=task.name, metric=metric), str(value))
+            context.progress(f"{task.name}: {found.trees} trees, validation {metric} {value}")
     context.annotate(FIT_SECONDS, f"{time.monotonic() - started:.3f}")
     context.annotate(LEAVES, str(sum(found.leaves for found in fitted.values())))
 

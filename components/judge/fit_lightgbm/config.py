@@ -51,12 +51,12 @@ LEAVES = "leaves"
 """Annotation of the report: leaves of all trees of all tasks."""
 FIT_SECONDS = "fit_seconds"
 """Annotation of the report: seconds that the fits of all tasks took together."""
-VALIDATION = "validation/{task}/auc"
-"""Annotation of the report: validation AUC of a task."""
+VALIDATION = "validation/{task}/{metric}"
+"""Annotation of the report: validation AUC of a task, and what rankers are judged by."""
 
 COMPONENT = ComponentSpec(
     name="fit_lightgbm",
-    version="3",
+    version="4",
     summary="Fit boosted trees per task on the rows of a training set and judge them as a ranker is judged.",
     config=Config,
     inputs=Inputs,

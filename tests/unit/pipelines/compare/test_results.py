@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from components.platform.errors import BadInputError, MissingError
+from features.declaration import JudgeBy
 from pipelines.compare.record import Data, Measured, Record, Row, Tried, merged, read_record
 from pipelines.compare.results import DOCS, keep, pages, publish, record_path
 
@@ -101,6 +102,34 @@ def test_the_page_says_what_was_measured(record: Record, files: dict[str, Path],
     assert "* Machine: box." in page and "* `lightgbm`: the peer" in page and "Read with care." in page
     assert [path.name for path in written[1:]] == ["results-shop_sides.svg"]
     assert "(images/results-shop_sides.svg)" in page
+
+
+def test_a_page_is_ordered_by_what_its_training_set_says_and_says_so(
+    record: Record, files: dict[str, Path], tmp_path: Path
+) -> None:
+    def order(by: JudgeBy, **better: float) -> str:
+        rows = {
+            name: row.model_copy(
+                update={
+                    "runs": tuple(
+                        run.model_copy(update={"test": {"like": run.test["like"] | {by: better[name]}}})
+                        for run in row.runs
+                    )
+                }
+            )
+            for name, row in record.rows.items()
+        }
+        judged = record.model_copy(update={"data": record.data.model_copy(update={"judge_by": by}), "rows": rows})
+        keep(tmp_path, judged)
+        return publish(tmp_path, files)[0].read_text()
+
+    page = order("mrr", lightgbm=0.4, lr=0.3)
+    assert page.index("| `lightgbm` |") < page.index("| `lr` |")
+    assert "* Judged by MRR: on validation, mean over the feedback, it chose epochs and configs" in page
+    assert "validation MRR" in page and "validation AUC" not in page and "![MRR of each entry" in page
+    page = order("log_loss", lightgbm=0.6, lr=0.5)
+    assert page.index("| `lr` |") < page.index("| `lightgbm` |"), "less is better"
+    assert "{learning_rate: 0.01}`: mean validation log-loss .7000, chosen" in page
 
 
 def test_the_same_records_make_the_same_bytes(record: Record, files: dict[str, Path], tmp_path: Path) -> None:

@@ -13,17 +13,20 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from components.data.training_set import read_schema
 from components.platform import catalog
 from components.platform.errors import BadInputError, MissingError
 from components.platform.settings import Settings
 from components.platform.store.publish import open_store
+from components.platform.store.records import ArtifactRef
 from components.train.train_ranker.config import EpochReport
 from pipelines.cli import main as cli
-from pipelines.compare.execution import Bench
+from pipelines.compare.execution import Bench, Trained
 from pipelines.compare.load import Comparison, comparison_names, load_comparison
 from pipelines.compare.record import Record, read_record
 from pipelines.compare.results import DOCS
 from pipelines.compare.run import Outcome, chosen_entries, chosen_seeds, run_comparison
+from pipelines.compare.spec import Candidate
 from pipelines.language.load import OWN
 from tests.homes import ready
 
@@ -117,6 +120,33 @@ def test_the_grid_is_decided_on_validation_and_the_chosen_one_runs_every_seed(
         area = run.test["like"]["auc"]
         assert area is not None and 0.55 < area < 1
     assert row.runs[0].test != row.runs[1].test, "each seed has rows of its own"
+
+
+@pytest.mark.parametrize(("by", "order"), [("auc", [0.1, 0.2]), ("log_loss", [0.2, 0.1])])
+def test_a_config_is_chosen_by_what_the_training_set_is_judged_by(
+    by: str, order: list[float], comparison: Comparison, training_set_dir: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    shutil.copytree(training_set_dir, tmp_path / "set")
+    schema = read_schema(tmp_path / "set")
+    roles = schema.declaration.model_copy(update={"judge_by": by})
+    (tmp_path / "set" / "schema.json").write_text(schema.model_copy(update={"declaration": roles}).model_dump_json())
+    other = "log_loss" if by == "auc" else "auc"
+
+    def trained(value: float) -> Trained:
+        metrics = {f"validation/{task}/{by}": value for task in ("like", "love")}
+        metrics |= {f"validation/{task}/{other}": 0.5 for task in ("like", "love")}
+        report = EpochReport(epoch=1, train_loss=0.5, metrics=metrics, best=True)
+        monkeypatch.setattr(Bench, "stage", lambda *_: None)
+        monkeypatch.setattr(Bench, "folder", lambda *_: tmp_path / "set")
+        monkeypatch.setattr(Bench, "kept_epoch", lambda *_: (report, 1))
+        bench = Bench(comparison, Settings.at(tmp_path), datetime.now(UTC), "r")
+        candidate = Candidate(change={}, config={}, origin={}, where=())
+        dataset = ArtifactRef(kind="training_set", uri="", digest="")
+        return bench.train(catalog.catalog()["train_ranker"], "lr", candidate, 0, dataset)
+
+    ways = sorted(map(trained, (0.1, 0.2)), key=lambda way: way.score)
+    assert [way.mean for way in ways] == order and ways[0].validation == dict.fromkeys(("like", "love"), order[0])
 
 
 @pytest.mark.engine

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.compare.record import Measured, Row
-from pipelines.compare.spread import Mark, difference, mark, spread
+from pipelines.compare.spread import Mark, best_first, difference, mark, spread
 
 VALUES = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=12)
 
@@ -59,13 +59,19 @@ def test_only_shared_seeds_are_compared() -> None:
     ("metric", "gap", "expected"),
     [
         ("auc", 0.02, "better"), ("auc", -0.02, "worse"), ("log_loss", -0.02, "better"), ("log_loss", 0.02, "worse"),
-        ("gauc", 0.02, "better"), ("pcoc", 0.02, ""), ("auc", 0.0, ""),
+        ("gauc", 0.02, "better"), ("pcoc", 0.02, ""), ("auc", 0.0, ""), ("request_auc", 0.02, "better"),
     ],
 )  # fmt: skip
 def test_a_mark_knows_which_direction_is_good(metric: str, gap: float, expected: Mark) -> None:
     other = [0.60, 0.61, 0.62]
     mine = [value + gap + noise for value, noise in zip(other, (-0.001, 0.0, 0.001), strict=True)]
     assert mark(row(metric, *mine), row(metric, *other), "like", metric) == expected
+
+
+@pytest.mark.parametrize(("metric", "order"), [("mrr", "bac"), ("log_loss", "abc")])
+def test_the_best_comes_first_and_what_is_undefined_last(metric: str, order: str) -> None:
+    rows = {"c": row(metric, None, 0.9), "a": row(metric, 0.2, 0.3), "b": row(metric, 0.3, 0.4)}
+    assert "".join(best_first(rows, "like", metric)) == order
 
 
 @given(st.lists(st.floats(-0.05, 0.05), min_size=3, max_size=8))

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
+from components.data.training_set import read_schema
 from components.platform.artifacts import TrainingSet
 from components.platform.errors import MissingError
 from components.platform.execute import StageRequest, StageResult, execute
@@ -81,6 +82,21 @@ def test_it_learns_and_reports_the_figures_of_its_predictions(tmp_path: Path, tr
     assert conditional.rows == liked.sum()
     assert conditional.metrics["auc"].value == pytest.approx(
         roc_auc_score(raw["love"].to_numpy()[liked], said["predicted_love_given_like"].to_numpy()[liked])
+    )
+
+
+def test_what_the_training_set_judges_by_is_told_of_validation(tmp_path: Path, training_set_dir: Path) -> None:
+    judged = tmp_path / "judged"
+    shutil.copytree(training_set_dir, judged)
+    schema = read_schema(judged)
+    roles = schema.declaration.model_copy(update={"judge_by": "gauc"})
+    (judged / "schema.json").write_text(schema.model_copy(update={"declaration": roles}).model_dump_json())
+    settings = Settings.at(tmp_path)
+    facts = open_store(settings).manifest(fit(settings, judged).outputs["report"].load()).annotations
+    told = {name for name in facts if name.startswith("validation/like/")}
+    assert told == {"validation/like/auc", "validation/like/gauc"}
+    assert (
+        0.5 < float(facts["validation/like/gauc"]) < 1 and facts["validation/like/gauc"] != facts["validation/like/auc"]
     )
 
 
