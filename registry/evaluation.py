@@ -24,6 +24,8 @@ CUT: tuple[RequestMetric, ...] = ("ndcg", "hit_rate", "recall")
 
 LOWER_IS_BETTER: tuple[Metric, ...] = ("log_loss", "normalised_entropy", "ece")
 """Metrics of which less is better; of PCOC 1 is best, of all others more."""
+OF_PROBABILITY: tuple[Metric, ...] = (*LOWER_IS_BETTER, "pcoc")
+"""Metrics of probabilities, not of an order: they are measured for the places that rows were shown in."""
 
 
 def metric_name(metric: Metric, top: int | None) -> str:

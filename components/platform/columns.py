@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from components.platform.errors import did_you_mean
 
-Role = Literal["user", "item", "timestamp", "feedback", "domain", "key", "other"]
+Role = Literal["user", "item", "timestamp", "feedback", "domain", "request", "key", "other"]
 """What a column is for; `feedback` is known only after the impression, `key` belongs to the entity of a feature."""
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from features.declaration import JudgeBy, conditional_name
 from features.ground.errors import BadInputError
-from registry.evaluation import ALL, Interval, Metric
+from registry.evaluation import ALL, LOWER_IS_BETTER, OF_PROBABILITY, Interval, Metric, metric_name
 from registry.gate.policy import GatePolicy
 from registry.gate.verdict import Judgement, Verdict
 from registry.metrics import Requests, auc, log_loss, pcoc, stable_paired_bootstrap, value_of
@@ -122,7 +122,7 @@ def judge(pair: PairedPredictions, policy: GatePolicy) -> tuple[Judgement, ...]:
     guarded: Metric = "auc" if pair.judge_by == "log_loss" else pair.judge_by
     judgements: list[Judgement] = []
     for task in pair.challenger:
-        whole = _cell(pair, task, ALL, None)
+        whole = _cell(pair, task, ALL, None, policy.top)
         judgements += _floors(whole, policy)
         if pair.champion is None:
             continue
@@ -131,7 +131,7 @@ def judge(pair: PairedPredictions, policy: GatePolicy) -> tuple[Judgement, ...]:
             _compared(whole, policy, "log_loss", policy.log_loss_margin),
         ]
         for domain in sorted({str(value) for value in np.unique(pair.domain)} - {ALL}):
-            cell = _cell(pair, task, domain, pair.domain == domain)
+            cell = _cell(pair, task, domain, pair.domain == domain, policy.top)
             judgements.append(_compared(cell, policy, guarded, policy.domain_auc_margin))
     for task in (name for name in pair.champion or {} if name not in pair.challenger and name in pair.feedback):
         judgements.append(_missing(task))
@@ -224,7 +224,7 @@ def describe(judgement: Judgement) -> str:
     return f"{where}: {judgement.metric} {value}{against}, {judgement.reason}"
 
 
-def _cell(pair: PairedPredictions, task: str, domain: str, inside: Array | None) -> _Cell:
+def _cell(pair: PairedPredictions, task: str, domain: str, inside: Array | None, top: int) -> _Cell:
     label, space = pair.truth(task)
     kept = space if inside is None else space & inside
     label, user = label[kept], np.asarray(pair.user)[kept]
@@ -247,7 +247,7 @@ def _cell(pair: PairedPredictions, task: str, domain: str, inside: Array | None)
         challenger_shown=shown[order],
         champion_shown=None if champion_shown is None else champion_shown[order],
         user=user[order],
-        requests=None if pair.request is None else Requests(np.asarray(pair.request)[kept][order]),
+        requests=None if pair.request is None else Requests(np.asarray(pair.request)[kept][order], top),
     )
 
 
@@ -255,24 +255,21 @@ def _floors(cell: _Cell, policy: GatePolicy) -> list[Judgement]:
     floor = policy.floors.get(cell.task)
     if floor is None:
         return []
-    found: list[Judgement] = []
-    if floor.auc is not None:
-        value = auc(cell.label, cell.challenger)
-        held = value is not None and value >= floor.auc
-        found.append(_floor(cell, "auc", value, floor.auc, held, "the floor is"))
-    if floor.pcoc_within is not None:
-        value = pcoc(cell.label, cell.challenger_shown)
-        held = value is not None and abs(value - 1) <= floor.pcoc_within
-        found.append(_floor(cell, "pcoc", value, floor.pcoc_within, held, "its distance from 1 may be"))
-    return found
+    return [_floor(cell, metric, limit, policy.top) for metric, limit in floor.limits.items()]
 
 
-def _floor(cell: _Cell, metric: str, value: float | None, limit: float, held: bool, rule: str) -> Judgement:
+def _floor(cell: _Cell, metric: Metric, limit: float, top: int) -> Judgement:
+    value = _measured(cell, metric, cell.challenger_shown if metric in OF_PROBABILITY else cell.challenger)
+    if metric == "pcoc":
+        held, rule = value is not None and abs(value - 1) <= limit, "its distance from 1 may be"
+    elif metric in LOWER_IS_BETTER:
+        held, rule = value is not None and value <= limit, "it may be at most"
+    else:
+        held, rule = value is not None and value >= limit, "the floor is"
     undefined = "" if value is not None else "undefined on these rows, "
-    outcome: Outcome = "passed" if held else "refused"
     return Judgement(
-        task=cell.task, domain=cell.domain, metric=f"{metric} floor", champion=None, challenger=value,
-        difference=None, limit=limit, outcome=outcome, reason=f"{undefined}{rule} {limit:g}",
+        task=cell.task, domain=cell.domain, metric=f"{metric_name(metric, top)} floor", champion=None, challenger=value,
+        difference=None, limit=limit, outcome="passed" if held else "refused", reason=f"{undefined}{rule} {limit:g}",
     )  # fmt: skip
 
 
@@ -301,8 +298,9 @@ def _compared(cell: _Cell, policy: GatePolicy, metric: Metric, margin: float) ->
 
 
 def _measured(cell: _Cell, metric: Metric, scores: Array) -> float | None:
-    if metric in ("auc", "log_loss"):
-        return (auc if metric == "auc" else log_loss)(cell.label, scores)
+    direct = {"auc": auc, "log_loss": log_loss, "pcoc": pcoc}
+    if metric in direct:
+        return direct[metric](cell.label, scores)
     return value_of(metric, cell.label, scores, cell.user, cell.requests)
 
 

@@ -2,20 +2,49 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 
 from features.declaration import Frozen, Name
+from registry.evaluation import Metric, RequestMetric, RowMetric
 
 
 class Floor(Frozen):
-    """Absolute limits for one task over all rows; they hold even when there is no champion."""
+    """Absolute limits for one task over all rows; they hold even when there is no champion.
+
+    Those of requests need a training set with `request`.
+    """
 
     auc: float | None = Field(None, ge=0, le=1)
     """Least AUC."""
+    gauc: float | None = Field(None, ge=0, le=1)
+    """Least AUC per user."""
+    log_loss: float | None = Field(None, gt=0)
+    """Most log-loss."""
+    normalised_entropy: float | None = Field(None, gt=0)
+    """Most log-loss over the entropy of the base rate."""
+    ece: float | None = Field(None, gt=0)
+    """Most calibration error."""
     pcoc_within: float | None = Field(None, gt=0)
     """Largest |predicted / observed clicks − 1|."""
+    request_auc: float | None = Field(None, ge=0, le=1)
+    """Least AUC per request."""
+    mrr: float | None = Field(None, ge=0, le=1)
+    """Least MRR."""
+    ndcg: float | None = Field(None, ge=0, le=1)
+    """Least NDCG of the first `top` places."""
+    hit_rate: float | None = Field(None, ge=0, le=1)
+    """Least hit rate of the first `top` places."""
+    recall: float | None = Field(None, ge=0, le=1)
+    """Least recall of the first `top` places."""
+
+    @property
+    def limits(self) -> dict[Metric, float]:
+        """The limits that are set, by metric; that of PCOC is its distance from 1."""
+        named: dict[Metric, float | None] = {m: getattr(self, m) for m in get_args(RowMetric) if m != "pcoc"}
+        named |= {"pcoc": self.pcoc_within} | {m: getattr(self, m) for m in get_args(RequestMetric)}
+        return {metric: limit for metric, limit in named.items() if limit is not None}
 
 
 class GatePolicy(Frozen):
@@ -30,6 +59,8 @@ class GatePolicy(Frozen):
     """The same within each domain."""
     log_loss_margin: float = Field(0.005, ge=0, le=1)
     """Relative log-loss it may lose over all rows of a task."""
+    top: int = Field(10, ge=1, le=1000)
+    """Places of a request that NDCG, hit rate and recall look at."""
     rule: Literal["not_shown_worse", "non_inferior"] = "not_shown_worse"
     """`not_shown_worse` refuses a cell when its whole interval lies beyond the margin: the loss is proven.
     `non_inferior` also refuses when the interval reaches beyond it: that nothing is lost must be proven, which a

@@ -230,6 +230,8 @@ def _gives(config: Config, inputs: Mapping[str, Columns]) -> Mapping[str, Column
     if events is not None:
         known |= {name: events.known[name] for name in known if name in events.known}
     known |= {name: Column(known[name].dtype, "feedback") for name in config.feedback}
+    if config.request is not None:
+        known[config.request] = Column(known[config.request].dtype, "request")
     if features is not None:
         known |= _joined(config, features)
     known |= {name: Column("float64") for name in config.within}

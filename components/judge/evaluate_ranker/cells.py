@@ -11,7 +11,7 @@ import numpy as np
 from components.judge.evaluate_ranker.config import Config
 from components.judge.evaluate_ranker.rows import Judged, describe_space
 from components.rankers.tasks import Task
-from registry.evaluation import ALL, CalibrationBin, Cell, Metric
+from registry.evaluation import ALL, OF_PROBABILITY, CalibrationBin, Cell, Metric
 from registry.metrics import METRICS, REQUEST_METRICS, Requests, bootstrap_all, calibration_bins
 
 KNOWS = 0.999
@@ -36,8 +36,7 @@ def judge(
     that are None where they are undefined.
     """
     metrics: tuple[Metric, ...] = METRICS if rows.request is None else (*METRICS, *REQUEST_METRICS)
-    of_probability: tuple[Metric, ...] = ("log_loss", "normalised_entropy", "ece", "pcoc")
-    order = tuple(metric for metric in metrics if metric not in of_probability)
+    order = tuple(metric for metric in metrics if metric not in OF_PROBABILITY)
     shown = scores if shown is None else shown
     cells: list[Cell] = []
     curves: list[CalibrationBin] = []
@@ -55,7 +54,7 @@ def judge(
             if shown is scores:
                 found = resampled(y, p, user, metrics)
             else:
-                found = resampled(y, scores[task.name][mask], user, order) | resampled(y, p, user, of_probability)
+                found = resampled(y, scores[task.name][mask], user, order) | resampled(y, p, user, OF_PROBABILITY)
             cells.append(
                 Cell(
                     task=task.name,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 from components.platform.artifacts import ModelVersion, Promotion, TrainingSet
 from components.platform.columns import Columns, Fault, Flow
 from components.platform.contract import ComponentConfig, ComponentSpec, Ports
 from components.platform.errors import did_you_mean
+from registry.evaluation import RequestMetric
 from registry.gate.policy import GatePolicy
 
 
@@ -39,10 +40,16 @@ class Outputs(Ports):
 
 def _asks(config: Config, inputs: Mapping[str, Columns]) -> Iterator[Fault]:
     tasks = inputs["dataset"].tasks if "dataset" in inputs else ()
-    for name in config.gate.floors if tasks else ():
+    if not tasks:
+        return
+    requests = any(column.role == "request" for column in inputs["dataset"].known.values())
+    for name, floor in config.gate.floors.items():
         if name not in tasks:
             message = f"a floor for {name!r}, which the model does not predict{did_you_mean(name, tasks)}"
             yield Fault(("gate", "floors", name), message, "key")
+        for metric in () if requests else [metric for metric in floor.limits if metric in get_args(RequestMetric)]:
+            message = f"{metric} is measured within requests: name their column in request of the training set"
+            yield Fault(("gate", "floors", name, metric), message, "key")
 
 
 COMPONENT = ComponentSpec(

@@ -10,7 +10,7 @@ from registry.evaluation import ALL
 from registry.gate.decide import worst_of
 from registry.gate.verdict import Judgement, Verdict
 
-_HEADINGS = {
+_HEADINGS: dict[str, str] = {
     "auc": "AUC, challenger − champion",
     "log_loss": "Log-loss, relative difference",
     "auc floor": "AUC floor",
@@ -70,7 +70,7 @@ def render(verdict: Verdict) -> str:
 
 def _grids(judgements: tuple[Judgement, ...]) -> tuple[_Grid, ...]:
     grids = []
-    for metric, heading in _HEADINGS.items():
+    for metric in dict.fromkeys([*_HEADINGS, *(j.metric for j in judgements)]):
         mine = {(j.task, j.domain): j for j in judgements if j.metric == metric}
         if not mine:
             continue
@@ -81,7 +81,9 @@ def _grids(judgements: tuple[Judgement, ...]) -> tuple[_Grid, ...]:
             (task, tuple((mine[task, d], _bar(mine[task, d], reach)) if (task, d) in mine else None for d in domains))
             for task in tasks
         )
-        grids.append(_Grid(heading, domains, rows))
+        name = metric.replace("_", " ")
+        default = name if metric.endswith(" floor") else f"{name}, challenger − champion"
+        grids.append(_Grid(_HEADINGS.get(metric, default), domains, rows))
     return tuple(grids)
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.ground.errors import BadInputError
-from registry.evaluation import ALL
+from registry.evaluation import ALL, LOWER_IS_BETTER, Metric, metric_name
 from registry.gate.decide import PairedPredictions, decide, describe, judge, worst_of
 from registry.gate.policy import Floor, GatePolicy
 from registry.gate.verdict import Judgement, Verdict
@@ -213,6 +213,26 @@ def test_the_calibration_floor_refuses_over_prediction() -> None:
     assert worst is not None
     assert (worst.task, worst.metric) == ("love", "pcoc floor")
     assert worst_of(judge(replace(pair, champion=None), policy)) is None
+
+
+@pytest.mark.parametrize("metric", [name for name in Floor.model_fields if name not in ("auc", "pcoc_within")])
+def test_a_floor_may_name_any_metric_of_the_report(metric: Metric) -> None:
+    pair = make_pair(300)
+    # Rows of one user by four are a request, so that the first two places of each do not hold all of it.
+    order = np.argsort(pair.user, kind="stable")
+    request = np.empty(order.size, dtype=np.int64)
+    request[order] = pair.user[order] * 1000 + np.arange(order.size) // 4
+    pair = replace(pair, champion=None, request=request)
+    truth = value_of(metric, pair.labels["like"], pair.challenger["like"], pair.user, Requests(request, 2))
+    assert truth is not None and 0 < truth
+    down = metric in LOWER_IS_BETTER
+    for step, outcome in ((-0.001, "passed"), (0.001, "refused")):
+        limit = truth - step if down else truth + step
+        policy = GatePolicy(floors={"like": Floor.model_validate({metric: limit})}, top=2, **FAST)
+        (found,) = judge(pair, policy)
+        assert (found.outcome, found.metric) == (outcome, f"{metric_name(metric, 2)} floor")
+        assert found.challenger == pytest.approx(truth)
+        assert (f"may be at most {limit:g}" if down else f"the floor is {limit:g}") in found.reason
 
 
 def test_a_floor_on_an_unknown_task_names_the_tasks() -> None:

@@ -50,6 +50,12 @@ def test_the_verdict_page_shows_every_cell_and_the_one_that_decided() -> None:
         assert word in page
 
 
+def test_the_verdict_page_shows_what_the_gate_guards_whatever_it_is() -> None:
+    pair = replace(make_pair(800), judge_by="gauc")
+    page = render(verdict_of(pair, GatePolicy(floors={"like": Floor(log_loss=9)}, **FAST)))
+    assert "gauc, challenger − champion" in page and "log loss floor" in page
+
+
 def test_names_from_data_are_escaped() -> None:
     pair = make_pair(800)
     domain = pair.domain.astype("<U40")
