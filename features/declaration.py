@@ -104,6 +104,8 @@ class Declaration(Frozen):
     """Column of the business domain (scenario, placement, age band), or None."""
     request: Name | None = Field(None, exclude_if=lambda column: column is None)
     """Column that is equal for rows that one user was shown together (a request, slate or session), or None."""
+    group: Name | None = Field(None, exclude_if=lambda column: column is None)
+    """Column of the group that a fairness audit asks about, or None; by itself no input of a ranker."""
     position: Position | None = Field(None, exclude_if=lambda place: place is None)
     """Where a row stood in what was shown, or None."""
     within: dict[Name, Within] = Field(default_factory=dict, exclude_if=lambda made: not made)

@@ -57,6 +57,32 @@ class Cell(Frozen):
     """Rows with the label."""
     metrics: dict[Metric, Interval]
     """Value and interval per metric."""
+    requests: int | None = Field(None, exclude_if=lambda count: count is None)
+    """Requests with a positive row, on which metrics of requests rest; None where rows have no requests."""
+
+
+class GroupCell(Frozen):
+    """How one task treats one group of a fairness audit."""
+
+    task: Name
+    """Output name of the model."""
+    group: str
+    """Value of the group's column."""
+    rows: int
+    """Rows counted."""
+    positives: int
+    """Rows with the label."""
+    share: float
+    """Share of the task's rows that are of the group."""
+    top: float | None
+    """Share of the requests in which a row of the group is put first; None where rows have no requests, and of
+    conditional tasks."""
+    auc: float | None
+    """AUC within the group."""
+    log_loss: float | None
+    """Log-loss within it."""
+    pcoc: float | None
+    """Predicted over observed positives within it."""
 
 
 class CalibrationBin(Frozen):
@@ -87,6 +113,10 @@ class Evaluation(Frozen):
     domains: tuple[str, ...]
     cells: tuple[Cell, ...]
     calibration: tuple[CalibrationBin, ...]
+    group: Name | None = Field(None, exclude_if=lambda column: column is None)
+    """Column that a fairness audit asks about; None without one."""
+    groups: tuple[GroupCell, ...] = Field((), exclude_if=lambda cells: not cells)
+    """Every task × group."""
 
     def cell(self, task: str, domain: str = ALL) -> Cell:
         """Return one cell.

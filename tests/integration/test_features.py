@@ -237,6 +237,18 @@ def test_a_request_stays_whole_and_is_of_one_user(bench: Bench, built: Any) -> N
         bench.dataset(events, features, request="age_band")
 
 
+def test_a_group_travels_with_the_rows_and_is_an_input_only_where_it_is_a_feature(bench: Bench) -> None:
+    events = bench.publish(make_events().with_columns(county=pl.col("user_id").cast(pl.String)))
+    features = bench.features(events)
+    for group, read in (("county", False), ("gender", True), ("age_band", True)):
+        folder = bench.folder(bench.dataset(events, features, group=group).outputs["training_set"])
+        schema = read_schema(folder)
+        assert schema.declaration.group == group and group in read_raw(folder, "test").column_names
+        assert (group in {field.name for field in schema.fields}) == read
+    with pytest.raises(BadInputError, match="no column 'county_'"):
+        bench.dataset(events, features, group="county_")
+
+
 def test_a_row_is_compared_with_its_request_in_training_as_in_an_answer(bench: Bench) -> None:
     day = pl.col("event_timestamp").dt.hour() // 6
     events = bench.publish(make_events().with_columns(pl.format("{}/{}", "user_id", day).alias("visit"), x="item_id"))

@@ -48,7 +48,8 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     tables = context.local(inputs.features)
     definitions = definitions_of(config.definitions)
     snapshot = read_snapshot(tables, config.feature_service, definitions)
-    impressions = read_impressions(context.local(inputs.events) / "events.parquet", config)
+    joined = joined_names(config, snapshot)
+    impressions = read_impressions(context.local(inputs.events) / "events.parquet", config, joined)
     context.progress(f"joining {len(snapshot.features)} features to {len(impressions):,} impressions")
     table = join_features(impressions, config, snapshot, tables, definitions)
     if taken := [name for name in config.within if name in table.column_names]:

@@ -116,6 +116,9 @@ class Config(ComponentConfig):
     request: Name | None = None
     """Column that is equal for rows that one user was shown together: a request, slate or session. Splits keep it
     whole, and evaluation orders within it. No feature of the ranker."""
+    group: Name | None = None
+    """Column of the group that a fairness audit asks about, such as an age band: evaluation shows the figures of each.
+    It travels with the raw rows, and is no feature of the ranker unless the service or another key makes it one."""
     position: Position | None = None
     """Column of the row's place in what was shown, a feature of the ranker: training reads what was, validation, test
     and every answer the one place that is `served`. For a place that should be asked about, as a policy does, use
@@ -144,7 +147,7 @@ class Config(ComponentConfig):
 
     @model_validator(mode="after")
     def _own_name(self) -> Self:
-        for key in ("user", "item", "domain", "request", "context", "carry", "feedback"):
+        for key in ("user", "item", "domain", "request", "group", "context", "carry", "feedback"):
             value = getattr(self, key)
             if ROW in (value if isinstance(value, tuple) else (value,)):
                 raise ValueError(
@@ -181,6 +184,7 @@ class Config(ComponentConfig):
             item=self.item,
             domain=self.domain,
             request=self.request,
+            group=self.group,
             position=self.position,
             within=self.within,
             judge_by=self.judge_by,
@@ -232,12 +236,17 @@ def _gives(config: Config, inputs: Mapping[str, Columns]) -> Mapping[str, Column
     known |= {name: Column(known[name].dtype, "feedback") for name in config.feedback}
     if config.request is not None:
         known[config.request] = Column(known[config.request].dtype, "request")
+    hidden = {*config.carry, *config.drop}
+    if config.group is not None and config.group not in known:
+        known[config.group] = events.known.get(config.group, Column()) if events is not None else Column()
+        hidden.add(config.group)
     if features is not None:
-        known |= _joined(config, features)
+        known |= (joined := _joined(config, features))
+        hidden -= {*joined} - {*config.drop}
     known |= {name: Column("float64") for name in config.within}
     kinds = {name: encoding.kind for name, encoding in config.encode.items() if encoding.kind}
     known = {
-        name: Column(column.dtype, column.role, kinds.get(name, column.kind), name in {*config.carry, *config.drop})
+        name: Column(column.dtype, column.role, kinds.get(name, column.kind), name in hidden)
         for name, column in known.items()
     }
     whole = features is not None and features.whole
@@ -254,6 +263,7 @@ def _asks(config: Config, inputs: Mapping[str, Columns]) -> Iterator[Fault]:
         yield from _labels(config, events)
     if events is not None and features is not None:
         yield from _within(config, events, features)
+        yield from _group(config, events, features)
     if features is not None:
         yield from _keys(config, events, features)
         yield from _features(config, features)
@@ -294,6 +304,15 @@ def _within(config: Config, events: Columns, features: Columns) -> Iterator[Faul
             yield Fault(("within", name, "of"), f"{made.of!r} is known only after the impression: name another")
         if name in rows or name in joined:
             yield Fault(("within", name), f"there is a column {name!r} already: choose another name", "key")
+
+
+def _group(config: Config, events: Columns, features: Columns) -> Iterator[Fault]:
+    """A group is a column of the impression, or one that is joined or made."""
+    made = {*_joined(config, features), *config.within}
+    if config.group is None or config.group in made or not features.whole:
+        return
+    if absent := events.absent(config.group):
+        yield Fault(("group",), f"the events have {absent}")
 
 
 def _absent(config: Config, events: Columns) -> Iterator[Fault]:

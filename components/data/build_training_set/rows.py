@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import timedelta
 from pathlib import Path
 
@@ -23,8 +23,10 @@ TICK = timedelta(microseconds=1)
 """A row asks for what was known this long before the impression, so that events of the same second stay out."""
 
 
-def read_impressions(path: Path, config: Config) -> pl.DataFrame:
+def read_impressions(path: Path, config: Config, joined: Collection[str] = ()) -> pl.DataFrame:
     """Return the impressions with the columns that the config names, in a defined order, with `row_id`.
+
+    A group that is a feature, `joined` or made later, is not read here.
 
     Raises:
         BadInputError: a column is missing, or there is no row.
@@ -35,7 +37,8 @@ def read_impressions(path: Path, config: Config) -> pl.DataFrame:
     roles += [config.position.column] if config.position else []
     found = pl.scan_parquet(path).collect_schema()
     weighing = [weight.source for weight in config.weights.values()]
-    wanted = list(dict.fromkeys([*roles, *config.context, *config.carry, *config.feedback, *weighing]))
+    group = [config.group] if config.group and config.group not in {*joined, *config.within} else []
+    wanted = list(dict.fromkeys([*roles, *group, *config.context, *config.carry, *config.feedback, *weighing]))
     if absent := [name for name in wanted if name not in found]:
         raise BadInputError(f"the events have {no_columns(absent, found.names())}: correct the names, or ingest them")
     if found[declaration.time] != pl.Datetime("us", "UTC"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,8 @@ KNOWS = 0.999
 """Above this AUC a column knows the label: what people do is not that certain."""
 BOTH = 10
 """Of fewer positive or negative rows a perfect order may be luck."""
+ENOUGH = 100
+"""Where fewer positive or negative rows, or requests, decide a figure, one of them may move it by a point."""
 
 
 def judge(
@@ -62,6 +64,7 @@ def judge(
                     space=describe_space(task),
                     rows=int(mask.sum()),
                     positives=int(y.sum()),
+                    requests=None if rows.request is None else np.unique(rows.request[mask][y == 1]).size,
                     metrics={metric: found[metric] for metric in metrics},
                 )
             )
@@ -88,7 +91,24 @@ def remarks(cells: Sequence[Cell]) -> tuple[str, ...]:
                 f"{where}: an AUC of {area:.5g} is hardly ever real; does a column know the label, such as a copy of "
                 "it or a value of after the impression? Leave it out of context and of the features"
             )
+        lines += _thin(cell) if cell.domain == ALL else ()
     return tuple(lines)
+
+
+def _thin(cell: Cell) -> Iterator[str]:
+    """Yield on how little the figures of a task rest, where that is little."""
+    rarer, kind = min((cell.positives, "positive"), (cell.rows - cell.positives, "negative"))
+    if 0 < rarer < ENOUGH:
+        rows = f"{rarer} {kind} row{'s' if rarer > 1 else ''}"
+        yield (
+            f"{cell.task}: its figures rest on {rows} of {cell.rows}, one of which alone moves the AUC by up to "
+            f"{_short(1 / rarer)}: judge on more rows before you believe a difference"
+        )
+    if cell.requests is not None and 0 < cell.requests < ENOUGH:
+        yield (
+            f"{cell.task}: its figures of requests rest on {cell.requests} request{'s' if cell.requests > 1 else ''} "
+            f"with a positive row, one of which alone moves MRR by up to {_short(1 / cell.requests)}"
+        )
 
 
 def headline(cell: Cell) -> str:

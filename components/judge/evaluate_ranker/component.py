@@ -61,6 +61,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         tasks=tasks,
         shown=shown,
         domains=domains,
+        group=schema.declaration.group,
     )
     draft = context.draft("report")
     report = write_report(draft, scored, config)

@@ -44,7 +44,7 @@ class Outputs(Ports):
 
 COMPONENT = ComponentSpec(
     name="evaluate_ranker",
-    version="3",
+    version="4",
     summary="Score the test split through the ONNX file: ranking and calibration per task and domain, with intervals.",
     config=Config,
     inputs=Inputs,

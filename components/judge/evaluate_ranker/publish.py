@@ -15,6 +15,7 @@ import numpy as np
 
 from components.judge.evaluate_ranker.cells import judge, remarks
 from components.judge.evaluate_ranker.config import Config
+from components.judge.evaluate_ranker.groups import judge_groups
 from components.judge.evaluate_ranker.page import render
 from components.judge.evaluate_ranker.plots import draw
 from components.judge.evaluate_ranker.rows import Judged
@@ -47,6 +48,8 @@ class Scored:
     """The same for the places that rows were shown in; None where the training set declares no position."""
     domains: tuple[str, ...]
     """Domain values, each a row of the report."""
+    group: str | None = None
+    """Column that a fairness audit asks about."""
 
 
 def write_report(draft: Path, scored: Scored, config: Config) -> Evaluation:
@@ -68,6 +71,8 @@ def write_report(draft: Path, scored: Scored, config: Config) -> Evaluation:
         domains=scored.domains,
         cells=cells,
         calibration=calibration,
+        group=scored.group,
+        groups=judge_groups(rows, scored.scores, scored.tasks, scored.shown),
     )
     (draft / "report.json").write_text(report.model_dump_json(indent=2), encoding="utf-8")
     plots = draw(draft / "plots", report, rows, scored.shown or scored.scores, scored.tasks)
@@ -89,7 +94,10 @@ def log_evaluation(run: TrackedRun, report: Evaluation, directory: Path) -> None
 
 
 def metric_values(report: Evaluation) -> dict[str, float]:
-    """Return every defined value by its MLflow name: ``<split>/<task>/<metric>``, with the domain before the metric."""
+    """Return every defined value by its MLflow name: ``<split>/<task>/<metric>``, with the domain before the metric.
+
+    Those of a group have ``group/<value>`` there.
+    """
     values: dict[str, float] = {}
     for cell in report.cells:
         where = f"{report.split}/{cell.task}" + ("" if cell.domain == ALL else f"/{_FORBIDDEN.sub('_', cell.domain)}")
@@ -98,4 +106,8 @@ def metric_values(report: Evaluation) -> dict[str, float]:
             for metric, interval in cell.metrics.items()
             if interval.value is not None
         }
+    for group in report.groups:
+        where = f"{report.split}/{group.task}/group/{_FORBIDDEN.sub('_', group.group)}"
+        found = {name: getattr(group, name) for name in ("share", "top", "auc", "log_loss", "pcoc")}
+        values |= {f"{where}/{name}": value for name, value in found.items() if value is not None}
     return values

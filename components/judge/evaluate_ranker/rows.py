@@ -36,6 +36,8 @@ class Judged:
     """One microsecond after the latest row."""
     request: np.ndarray[Any, np.dtype[np.int64]] | None = None
     """int64 ``[rows]`` codes of what was shown together; None where the rows do not tell."""
+    group: np.ndarray[Any, Any] | None = None
+    """String ``[rows]`` values that a fairness audit asks about; None without them."""
     weights: dict[str, np.ndarray[Any, np.dtype[np.float64]]] = field(default_factory=dict)
     """By feedback that has one: float64 ``[rows]``, how much a row counts in its loss."""
 
@@ -72,7 +74,7 @@ def judged(table: pa.Table, declaration: Declaration) -> Judged:
             has the name that reports give to all of them.
     """
     roles = [*declaration.feedback, declaration.user, declaration.time]
-    for name in [*roles, *filter(None, (declaration.domain, declaration.request))]:
+    for name in [*roles, *filter(None, (declaration.domain, declaration.request, declaration.group))]:
         if name not in table.column_names:
             raise BadInputError(
                 f"rows have no column {name!r}, which the model's declaration names: wire its own dataset"
@@ -85,6 +87,7 @@ def judged(table: pa.Table, declaration: Declaration) -> Judged:
         start=times["min"],
         end=times["max"] + timedelta(microseconds=1) if times["max"] is not None else None,
         request=_codes(table[declaration.request]) if declaration.request else None,
+        group=_words(table[declaration.group]) if declaration.group else None,
         weights={
             name: table[column].to_numpy().astype(np.float64)
             for name in declaration.feedback
@@ -106,8 +109,12 @@ def _codes(column: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.asarray(encoded.indices.to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
+def _words(column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
+    return np.asarray(pc.fill_null(column.cast(pa.string()), NO_DOMAIN).to_numpy(), dtype=str)
+
+
 def _domains(column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
-    values = np.asarray(pc.fill_null(column.cast(pa.string()), NO_DOMAIN).to_numpy(), dtype=str)
+    values = _words(column)
     if (values == ALL).any():
         raise BadInputError(f"a domain is called {ALL!r}, the word of a report for every domain together: rename it")
     return values

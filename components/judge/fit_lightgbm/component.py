@@ -82,6 +82,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         tasks=tasks,
         shown=shown if declaration.position else None,
         domains=test.domains(read_schema(dataset).domains),
+        group=declaration.group,
     )
     report = write_report(draft, scored, Judging(bootstrap=config.bootstrap, seed=config.seed))
     kept = {"settings": settings_of(config), "trees": {name: found.trees for name, found in fitted.items()}}

@@ -224,7 +224,7 @@ def test_a_floor_may_name_any_metric_of_the_report(metric: Metric) -> None:
     request[order] = pair.user[order] * 1000 + np.arange(order.size) // 4
     pair = replace(pair, champion=None, request=request)
     truth = value_of(metric, pair.labels["like"], pair.challenger["like"], pair.user, Requests(request, 2))
-    assert truth is not None and 0 < truth
+    assert truth is not None and truth > 0
     down = metric in LOWER_IS_BETTER
     for step, outcome in ((-0.001, "passed"), (0.001, "refused")):
         limit = truth - step if down else truth + step

@@ -188,6 +188,28 @@ def test_an_auc_that_only_a_copy_of_the_label_gives_is_remarked() -> None:
     assert not any("know the label" in line for line in remarks(_known(copied=290)))
 
 
+def test_how_little_the_figures_of_a_task_rest_on_is_said_with_numbers() -> None:
+    rows = _table().slice(0, 60)
+    visits = pa.array([str(row // 20) for row in range(60)])
+    held = judged(
+        rows.append_column("visit", visits), DECLARATION.model_copy(update={"request": "visit", "user": "visit"})
+    )
+    scores = {name: values[:60] for name, values in _scores().items()}
+    cells = judge(held, scores, tasks_of(DECLARATION), (), Config(bootstrap=0))[0]
+    positives = int(rows["love"].to_numpy().sum())
+    lines = remarks(cells)
+    moved = f"{1 / positives:.4f}".removeprefix("0")
+    assert (
+        f"love: its figures rest on {positives} positive rows of 60, one of which alone moves the AUC by up to "
+        f"{moved}: judge on more rows before you believe a difference"
+    ) in lines
+    assert any(
+        line.startswith("love: its figures of requests rest on 3 requests with a positive row") for line in lines
+    )
+    enough = _judge(_table(900).set_column(4, "love", _table(900)["like"]))
+    assert not any("rest on" in line for line in remarks(enough))
+
+
 def test_a_perfect_order_of_few_rows_is_not_remarked() -> None:
     rows = _table().slice(0, 12)
     scores = {name: rows["like"].to_numpy().astype(float) for name in ("like", "love", "love_given_like")}
