@@ -9,35 +9,48 @@ import numpy as np
 import polars as pl
 
 from features.definitions.recipe import Activity, Count, Distinct, Part, Rate, Since, Sum
+from features.rules.meets import holds
+from features.rules.parse import parse
 from features.windows import Spans, Whole, decayed
 
 EVENT_TIME = "event_timestamp"
+KEY = "__key"
+"""Column with the number of each event's key, as `windows.groups` counts them."""
 _NEVER = np.iinfo(np.int64).max
 
 
-def flag(where: str) -> pl.Expr:
-    """Return which events meet a condition, a missing one being none."""
-    return pl.col(where).cast(pl.Int64).fill_null(0) != 0
+def conditions(recipe: Activity, schema: pl.Schema) -> list[pl.Expr]:
+    """Return which events meet each condition of a recipe, as columns that `met` names.
+
+    Raises:
+        BadInputError: a column cannot be compared as its condition does.
+    """
+    shown = f"log {recipe.log!r}"
+    return [holds(parse(where), schema, shown).alias(_column(where)) for where in recipe.conditions]
 
 
-def so_far(recipe: Activity, part: Part) -> pl.Expr:
-    """Return what a part without `over` is after each event; events lie in the order of their keys and times."""
-    keys, name = recipe.keys, recipe.name(part)
+def met(where: str) -> pl.Expr:
+    """Return the column that `conditions` made."""
+    return pl.col(_column(where))
+
+
+def so_far(part: Part) -> pl.Expr:
+    """Return what a part without `over` is after each event, given `KEY`; a key's events lie in the order of time."""
     if isinstance(part, Since):
-        met = pl.when(flag(part.where)).then(EVENT_TIME).forward_fill().over(keys)
-        return ((pl.col(EVENT_TIME) - met).dt.total_microseconds() / 1e6).alias(name)
+        last = pl.when(met(part.where)).then(EVENT_TIME).forward_fill().over(KEY)
+        return (pl.col(EVENT_TIME) - last).dt.total_microseconds() / 1e6
     if isinstance(part, Distinct):
-        first = pl.col(part.column).is_first_distinct().over(keys) & pl.col(part.column).is_not_null()
-        return first.cast(pl.Int64).cum_sum().over(keys).alias(name)
+        first = pl.col(part.column).is_first_distinct().over(KEY) & pl.col(part.column).is_not_null()
+        return first.cast(pl.Int64).cum_sum().over(KEY)
     if isinstance(part, Sum) and part.days is not None:
         # As float64, in which whole numbers add up exactly and a small integer type does not overflow.
         numbers = pl.col(part.column).fill_null(0).cast(pl.Float64)
-        return numbers.rolling_sum_by(EVENT_TIME, f"{part.days}d", closed="right").over(keys).alias(name)
-    total = _amount(part).cum_sum().over(keys)
+        return numbers.rolling_sum_by(EVENT_TIME, f"{part.days}d", closed="right").over(KEY)
+    total = _amount(part).cum_sum().over(KEY)
     if isinstance(part, Rate):
-        count = (pl.int_range(pl.len()) + 1).over(keys)
-        total = ((total + part.prior * part.weight) / (count + part.weight)).cast(pl.Float32)
-    return total.alias(name)
+        count = (pl.int_range(pl.len()) + 1).over(KEY)
+        return ((total + part.prior * part.weight) / (count + part.weight)).cast(pl.Float32)
+    return total
 
 
 def fading(part: Part, half_life: timedelta, events: pl.DataFrame, group: Whole) -> np.ndarray[Any, Any]:
@@ -78,7 +91,11 @@ def _amount(part: Part) -> pl.Expr:
         number = pl.col(part.column).cast(pl.Float64)
         return pl.when(number.is_finite()).then(number).otherwise(0.0)
     where = part.where if isinstance(part, Count) else None
-    return flag(where).cast(pl.Int64) if where else pl.lit(1, pl.Int64)
+    return met(where).cast(pl.Int64) if where is not None else pl.lit(1, pl.Int64)
+
+
+def _column(where: str) -> str:
+    return f"__where {where}"
 
 
 def _is_whole(dtype: Any) -> bool:

@@ -15,7 +15,7 @@ from features.declaration import Window
 from features.definitions.recipe import Activity, Decay, History, Last, Part, Profile, Recipe
 from features.ground.errors import BadInputError, listed
 from features.joins.table_types import cast, filled
-from features.parts import fading, flag, so_far, windowed
+from features.parts import KEY, conditions, fading, met, so_far, windowed
 from features.windows import Whole, groups, spans
 
 EVENT_TIME, CREATED = "event_timestamp", "created_timestamp"
@@ -38,7 +38,7 @@ def compute_table(recipe: Recipe, events: pl.LazyFrame, window: Window) -> pl.Da
         row per key and time.
 
     Raises:
-        BadInputError: a column of the recipe is missing.
+        BadInputError: a column of the recipe is missing, or no condition can be asked of it.
     """
     read = sorted({*recipe.reads, EVENT_TIME, CREATED})
     absent = sorted(set(read) - set(events.collect_schema().names()))
@@ -101,19 +101,22 @@ def _profile(recipe: Profile, events: pl.LazyFrame) -> pl.LazyFrame:
 
 def _activity(recipe: Activity, events: pl.LazyFrame, end: datetime) -> pl.DataFrame:
     keys = recipe.keys
-    ordered = events.sort(*keys, EVENT_TIME, *_within(recipe, events.collect_schema())).collect()
+    schema = events.collect_schema()
+    ordered = (
+        events.sort(*keys, EVENT_TIME, *_within(recipe, schema)).with_columns(conditions(recipe, schema)).collect()
+    )
     lasting: dict[Part, timedelta] = {part: part.over.span for part in recipe.parts if isinstance(part.over, Last)}
     fades = {part: part.over.span for part in recipe.parts if isinstance(part.over, Decay)}
-    group = groups(ordered, keys) if lasting or fades else np.empty(0, dtype=np.int64)
-    running = ordered.with_columns(
-        *(so_far(recipe, part) for part in recipe.parts if part not in lasting | fades),
+    group = groups(ordered, keys)
+    running = ordered.with_columns(pl.Series(KEY, group)).with_columns(
+        *(so_far(part).alias(recipe.name(part)) for part in recipe.parts if part not in lasting | fades),
         *(pl.Series(recipe.name(part), fading(part, half, ordered, group)) for part, half in fades.items()),
-        (pl.int_range(pl.len()) + 1).over(keys).cast(pl.Int64).alias(recipe.count),
-        pl.col(CREATED).cum_max().over(keys),
+        (pl.int_range(pl.len()) + 1).over(KEY).cast(pl.Int64).alias(recipe.count),
+        pl.col(CREATED).cum_max().over(KEY),
         __position=pl.int_range(pl.len(), dtype=pl.Int64),
     )
-    states = running.unique([*keys, EVENT_TIME], keep="last", maintain_order=True).with_columns(
-        (pl.col(EVENT_TIME).diff().over(keys).dt.total_microseconds() / 1e6).alias(recipe.gap)
+    states = running.unique([KEY, EVENT_TIME], keep="last", maintain_order=True).with_columns(
+        (pl.col(EVENT_TIME).diff().over(KEY).dt.total_microseconds() / 1e6).alias(recipe.gap)
     )
     if lasting:
         states = _at_moments(recipe, lasting, ordered, states, group, end)
@@ -169,10 +172,10 @@ def _listed(
     newest, number = positions.to_numpy(), counts.to_numpy()
     if history.where is None:
         return _histories(history, ordered, number, newest, labels)
-    met = ordered.select(flag(history.where)).to_series()
-    running = np.concatenate(([0], np.cumsum(met.to_numpy())))
+    kept = ordered.select(met(history.where)).to_series()
+    running = np.concatenate(([0], np.cumsum(kept.to_numpy())))
     so_far = running[newest + 1]
-    return _histories(history, ordered.filter(met), so_far - running[newest + 1 - number], so_far - 1, labels)
+    return _histories(history, ordered.filter(kept), so_far - running[newest + 1 - number], so_far - 1, labels)
 
 
 def _histories(

@@ -56,7 +56,7 @@ def activity_fields(recipe: Activity) -> list[Field]:
 
 def _described(part: Part) -> str:
     if isinstance(part, Since):
-        return f"Seconds from the last event with {part.where} to the newest one."
+        return f"Seconds from the last event with {part.name or part.where} to the newest one."
     if isinstance(part, Sum) and part.days is not None:
         return f"Sum in the {part.days} days up to the newest event."
     what = {

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import ClassVar
 
+from features.rules.parse import Rule, parse
+
 IMPRESSIONS = "events"
 """The log of impressions in an events table; a table may hold further logs (`<name>.parquet`) beside it."""
 _LONGEST = timedelta(days=36_525)
@@ -132,9 +134,16 @@ class Count:
     """How many events there are."""
 
     where: str | None = None
-    """Event column of 0 and 1 that tells which are counted; all of them when left out."""
+    """Column of 0 and 1 that tells which are counted, or a rule such as ``rating >= 4 and tab in (1, 4)``; all of them
+    when left out."""
     over: Last | Decay | None = None
     """Which events count; all so far when left out."""
+    name: str = ""
+    """Word for the condition in the feature's name; the column of `where` when left out, needed for a rule."""
+
+    def __post_init__(self) -> None:
+        if self.where is not None:
+            _require_name(self.where, self.name)
 
 
 @dataclass(frozen=True)
@@ -156,8 +165,13 @@ class Since:
     """
 
     where: str
-    """Event column of 0 and 1."""
+    """Column of 0 and 1, or a rule, as in `Count`."""
+    name: str = ""
+    """Word for the condition in the feature's name; the column of `where` when left out, needed for a rule."""
     over: ClassVar[None] = None
+
+    def __post_init__(self) -> None:
+        _require_name(self.where, self.name)
 
 
 @dataclass(frozen=True)
@@ -173,7 +187,12 @@ class History:
     length: int = 50
     """Most events kept."""
     where: str | None = None
-    """Event column of 0 and 1 that tells which are listed, such as only clicks; all of them when left out."""
+    """Column of 0 and 1 that tells which are listed, such as ``click``, or a rule, as in `Count`; all of them when left
+    out."""
+
+    def __post_init__(self) -> None:
+        if self.where is not None:
+            _rule(self.where)
 
 
 Part = Rate | Sum | Count | Distinct | Since
@@ -206,12 +225,12 @@ class Activity:
     sums: tuple[Sum, ...] = ()
     """``<prefix>_<column>_<suffix>``, such as ``shopping_cents_28d``, or ``<prefix>_<column>_total`` (float64)."""
     counts: tuple[Count, ...] = ()
-    """``<prefix>_impressions_<suffix>`` or, with a condition, ``<prefix>_<where>_count_<suffix>`` (int64; float64 with
+    """``<prefix>_impressions_<suffix>`` or, with a condition, ``<prefix>_<name>_count_<suffix>`` (int64; float64 with
     decay)."""
     distincts: tuple[Distinct, ...] = ()
     """``<prefix>_distinct_<column>_<suffix>`` (int64)."""
     since: tuple[Since, ...] = ()
-    """``<prefix>_since_<where>_seconds`` (float64)."""
+    """``<prefix>_since_<name>_seconds`` (float64)."""
 
     def __post_init__(self) -> None:
         listed = (name for history in self.histories for name in history.columns)
@@ -242,10 +261,18 @@ class Activity:
         """Event columns that are read, each once."""
         columns = [rate.feedback for rate in self.rates]
         columns += [part.column for part in self.sums] + [part.column for part in self.distincts]
-        columns += [part.where for part in self.counts if part.where] + [part.where for part in self.since]
         for history in self.histories:
-            columns += [*history.columns.values(), *([history.where] if history.where else [])]
+            columns += history.columns.values()
+        for where in self.conditions:
+            columns += _rule(where).columns
         return tuple(dict.fromkeys((*self.keys, *columns)))
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """What the parts and histories say in `where`, each once."""
+        said = (*(part.where for part in self.counts), *(part.where for part in self.since))
+        listed = (history.where for history in self.histories)
+        return tuple(dict.fromkeys(where for where in (*said, *listed) if where is not None))
 
     @property
     def count(self) -> str:
@@ -260,7 +287,7 @@ class Activity:
     def name(self, part: Part) -> str:
         """Name of the feature that a part makes."""
         if isinstance(part, Since):
-            return f"{self.prefix}_since_{part.where}_seconds"
+            return f"{self.prefix}_since_{part.name or part.where}_seconds"
         suffix = f"_{part.over.suffix}" if part.over else ""
         if isinstance(part, Rate):
             return f"{self.prefix}_{part.feedback}_rate{suffix}"
@@ -268,7 +295,7 @@ class Activity:
             days = "_total" if part.days is None else f"_{part.days}d"
             return f"{self.prefix}_{part.column}{suffix or days}"
         if isinstance(part, Count):
-            return (f"{self.prefix}_{part.where}_count" if part.where else self.count) + suffix
+            return (f"{self.prefix}_{part.name or part.where}_count" if part.where is not None else self.count) + suffix
         return f"{self.prefix}_distinct_{part.column}{suffix}"
 
     def dtype(self, part: Part) -> str:
@@ -284,6 +311,18 @@ Recipe = Profile | Activity
 
 def _keys(key: str | tuple[str, ...]) -> tuple[str, ...]:
     return (key,) if isinstance(key, str) else tuple(key)
+
+
+def _rule(where: str) -> Rule:
+    try:
+        return parse(where)
+    except ValueError as error:
+        raise ValueError(f"where {where!r} {error}") from None
+
+
+def _require_name(where: str, name: str) -> None:
+    if _rule(where).flag != where and not name:
+        raise ValueError(f"where {where!r} is a rule: give it a name=, which becomes part of the feature's name")
 
 
 def _units(span: Last | Decay) -> dict[str, int]:

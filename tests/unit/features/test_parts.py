@@ -26,6 +26,7 @@ TICK = timedelta(microseconds=1)
 TIME = pl.Datetime("us", "UTC")
 SPANS: tuple[Last, ...] = (Last(minutes=1), Last(minutes=7), Last(hours=1))
 HALF = Decay(hours=1)
+RULE = "cents > 0 and not click or item == 2"
 OVER: tuple[Any, ...] = (*SPANS, HALF, None)
 RECIPE = Activity(
     key=("user", "shop"),
@@ -33,13 +34,17 @@ RECIPE = Activity(
     rates=tuple(Rate("click", prior=0.5, weight=2, over=over) for over in OVER),
     sums=(Sum("cents", days=1), *(Sum(column, over=over) for column in ("cents", "price") for over in OVER)),
     counts=tuple(
-        Count(where=where, over=over) for where in (None, "click") for over in OVER if (where, over) != (None, None)
+        Count(where=where, over=over, name="odd" if where == RULE else "")
+        for where in (None, "click", RULE)
+        for over in OVER
+        if (where, over) != (None, None)
     ),
     distincts=tuple(Distinct("item", over=over) for over in (*SPANS, None)),
-    since=(Since("click"),),
+    since=(Since("click"), Since(RULE, name="odd")),
     history=(
         History({"items": "item", "times": "event_timestamp"}, length=3),
         History({"clicked": "item", "clicked_at": "event_timestamp"}, length=2, where="click"),
+        History({"odd_items": "item"}, length=2, where=RULE),
     ),
 )
 SCHEMA: dict[str, Any] = {
@@ -83,7 +88,7 @@ def by_hand(rows: list[dict[str, Any]], moment: datetime) -> dict[str, Any] | No
     found: dict[str, Any] = {}
     for part in RECIPE.parts:
         if isinstance(part, Since):
-            times = [row["event_timestamp"] for row in rows if row["click"]]
+            times = [row["event_timestamp"] for row in rows if meets(row, part.where)]
             found[RECIPE.name(part)] = (newest - max(times)).total_seconds() if times else None
             continue
         inside, weights = rows, [1.0] * len(rows)
@@ -94,8 +99,7 @@ def by_hand(rows: list[dict[str, Any]], moment: datetime) -> dict[str, Any] | No
         if isinstance(part, Distinct):
             found[RECIPE.name(part)] = len({row["item"] for row in inside} - {None})
             continue
-        column = {Rate: "click", Sum: getattr(part, "column", ""), Count: getattr(part, "where", None)}[type(part)]
-        amounts = [(row[column] or 0) * w if column else w for row, w in zip(inside, weights, strict=False)]
+        amounts = [amount(part, row) * weight for row, weight in zip(inside, weights, strict=False)]
         total = sum(amounts)
         if isinstance(part, Rate):
             total = (total + part.prior * part.weight) / (sum(weights[: len(inside)]) + part.weight)
@@ -108,7 +112,20 @@ def by_hand(rows: list[dict[str, Any]], moment: datetime) -> dict[str, Any] | No
         "times": [micros(row) for row in listed[:3]],
         "clicked": [row["item"] for row in clicked],
         "clicked_at": [micros(row) for row in clicked],
+        "odd_items": [row["item"] for row in listed if meets(row, RULE)][:2],
     }
+
+
+def meets(row: dict[str, Any], where: str | None) -> bool:
+    if where == RULE:
+        return ((row["cents"] or 0) > 0 and row["click"] == 0) or row["item"] == 2
+    return where is None or row[where] == 1
+
+
+def amount(part: Any, row: dict[str, Any]) -> float:
+    if isinstance(part, Count):
+        return float(meets(row, part.where))
+    return row["click" if isinstance(part, Rate) else part.column] or 0.0
 
 
 def micros(row: dict[str, Any]) -> int:
@@ -216,6 +233,10 @@ def test_a_list_without_events_is_empty() -> None:
         (lambda: Decay(hours=0), "must have one of days, hours"),
         (lambda: Last(days=10**9), "must be at most 36,525 days"),
         (lambda: Sum("cents", days=7, over=Last(hours=1)), "takes days or over, not both"),
+        (lambda: Count(where="cents > 3"), "is a rule: give it a name="),
+        (lambda: Since("`click`"), "is a rule: give it a name="),
+        (lambda: Since("cents >"), "where 'cents >' must be the name of a 0/1 column"),
+        (lambda: History({"items": "item"}, where="item = 2"), "where 'item = 2' must be"),
         (lambda: replace(RECIPE, counts=(Count(),)), "2 columns 'u_impressions'"),
         (lambda: replace(RECIPE, rates=(Rate("click", 0.1), Rate("click", 0.2))), "2 columns 'u_click_rate'"),
         (lambda: Activity(key=("user", "user"), prefix="u"), "2 columns 'user'"),
