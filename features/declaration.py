@@ -74,6 +74,9 @@ class Position(Frozen):
     """Column of the place, a whole number."""
     served: int = 1
     """Place that every answer is for; training must have seen it."""
+    effect: Literal["input", "additive"] = Field("input", exclude_if=lambda effect: effect == "input")
+    """`input` is a feature like any other; `additive` is one number per place and feedback that is added to the logit,
+    so that no ranker can let the place change what it says of items. LightGBM reads an input either way."""
 
 
 class Within(Frozen):
@@ -112,6 +115,11 @@ class Declaration(Frozen):
     """Features that are made of the rows of a request, by name."""
     judge_by: JudgeBy = Field("auc", exclude_if=lambda metric: metric == "auc")
     """Metric, mean over the feedback, by which training keeps an epoch and the gate compares two rankers."""
+
+    @property
+    def added(self) -> str | None:
+        """Column of the place whose effect is added to logits, or None."""
+        return self.position.column if self.position is not None and self.position.effect == "additive" else None
 
 
 def conditional_name(deep: str, shallow: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -15,6 +16,10 @@ class RankerModule(nn.Module, ABC):
     State that no gradient changes (cluster centres, thresholds, normalisers) is a registered buffer,
     so that it is in the state dict and follows the module to its device.
     """
+
+    one_effect: ClassVar[bool] = False
+    """Whether the effect of a place (`components.rankers.position`) is one number for all logits of a row, because
+    logits keep an order among each other."""
 
     @abstractmethod
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -26,9 +26,9 @@ from components.rankers.base import RankerModule
 from components.rankers.build import build_ranker
 from components.rankers.config import RankerConfig, options_of
 from components.rankers.registration import RANKER, Offer, Registered
-from components.rankers.tasks import HIDDEN, tasks_of
+from components.rankers.tasks import HIDDEN, LOGIT, tasks_of
 from components.train.ranker_files import CONFIG, WEIGHTS, load_ranker, write_weights
-from features.declaration import Declaration, FieldSpec, RankerSchema, weight_name
+from features.declaration import Declaration, FieldSpec, Position, RankerSchema, weight_name
 from features.ground.field_docs import field_docs
 
 FIELDS = (
@@ -57,6 +57,13 @@ def example_schema(*feedback: str, funnel: bool = True, fields: tuple[FieldSpec,
     rates = {name: 0.5 / (i + 1) for i, name in enumerate(feedback)}
     declaration = Declaration(feedback=feedback, funnel=funnel, domain="user_id")
     return RankerSchema(declaration=declaration, fields=fields, base_rates=rates, sides=SIDES, rows=100_000)
+
+
+def placed_schema(*feedback: str) -> RankerSchema:
+    """Return the schema of the example with a field ``place``, whose effect is added to logits."""
+    schema = example_schema(*feedback, fields=(*FIELDS, FieldSpec(name="place", kind="categorical", size=7)))
+    position = Position(column="place", effect="additive")
+    return schema.model_copy(update={"declaration": schema.declaration.model_copy(update={"position": position})})
 
 
 def example_batch(rows: int, history: int = 5, seed: int = 0) -> dict[str, Tensor]:
@@ -207,6 +214,28 @@ class RankerContract:
         )
         found = ranker.loss(outputs, labels | weights)
         _require(torch.allclose(found * rows, repeated * len(twice), rtol=1e-5), "the loss does not weigh rows")
+
+    def test_a_place_is_added_to_logits_and_changes_no_order(self) -> None:
+        """Where its effect is added, a place moves a logit of all rows by the same, and nothing else reads it."""
+        rows, feedback = 40, ("like", "love")
+        ranker, batch = self.build(placed_schema(*feedback), moved=True), example_batch(rows)
+        at = [ranker(batch | {"place": torch.full((rows,), place)}) for place in (2, 6, 1)]
+        logits = [name for name in at[0] if name.endswith(LOGIT)]
+        _require(len(logits) == len(feedback), f"the logits are {logits}: there is one for each of {feedback}")
+        for name in logits:
+            moved = at[1][name] - at[0][name]
+            _require(bool(moved.abs().min() > 1e-3), f"the place does not move {name!r}")
+            torch.testing.assert_close(moved, moved[:1].expand(rows), atol=1e-4, rtol=0.0)
+        _require(torch.equal(at[0][HIDDEN], at[1][HIDDEN]), "`hidden` reads the place")
+        for output, values in at[2].items():
+            _require(torch.equal(values, at[1][output]), f"{output!r} of an unknown place is not the largest one's")
+        ranker.loss(at[0], labels_of(*feedback, rows=rows)).backward()
+        effect = ranker.get_parameter("place.weight")
+        _require(effect.grad is not None and bool(effect.grad[2].any()), "the effect of a place does not learn")
+        with torch.no_grad():
+            effect.zero_()
+            for output, values in ranker.forward(batch).items():
+                torch.testing.assert_close(ranker(batch | {"place": torch.full((rows,), 2)})[output], values)
 
     def test_written_and_read_back_it_answers_the_same(self, tmp_path: Path) -> None:
         """All state is in the weights' file."""

@@ -135,14 +135,16 @@ def ranker_features(table: pa.Table, config: Config, snapshot: ServiceSnapshot) 
 def encodings(config: Config, snapshot: ServiceSnapshot, dtypes: Mapping[str, str]) -> dict[str, FieldEncoding]:
     """Return the encodings of the features' definitions, replaced by those of the config.
 
-    A history that shares the vocabulary of a dropped feature gets its own; one whose times are not joined has none.
+    A history that shares the vocabulary of a dropped feature gets its own; one whose times are not joined has none. A
+    place whose effect is added has one value per place.
     """
     defaults = {f.name: f.encoding for f in snapshot.features if f.encoding is not None and f.name in dtypes}
     for name, encoding in defaults.items():
         shares = encoding.shares if encoding.shares in dtypes else None
         timed_by = encoding.timed_by if encoding.timed_by in dtypes else None
         defaults[name] = encoding.model_copy(update={"shares": shares, "timed_by": timed_by})
-    return defaults | config.encode
+    added = config.declaration().added
+    return defaults | config.encode | ({added: FieldEncoding(kind="vocabulary")} if added else {})
 
 
 def base_rates(train: pa.Table, feedback: tuple[str, ...]) -> dict[str, float]:

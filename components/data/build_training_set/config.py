@@ -163,6 +163,13 @@ class Config(ComponentConfig):
         return self
 
     @model_validator(mode="after")
+    def _added_by_place(self) -> Self:
+        for key, names in (("drop", self.drop), ("encode", self.encode)):
+            if (added := self.declaration().added) in names:
+                raise ValueError(f"the effect of {added!r} is added by place: leave it out of {key}")
+        return self
+
+    @model_validator(mode="after")
     def _judged_within_requests(self) -> Self:
         if self.judge_by in OF_REQUESTS and self.request is None:
             raise ValueError(f"judge_by: {self.judge_by} is measured within requests: name their column in request")

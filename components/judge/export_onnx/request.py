@@ -23,6 +23,7 @@ from components.rankers.embedding.table import FieldEmbedding
 from components.rankers.interactions.mlp import Mlp
 from components.rankers.interactions.none import NoInteraction
 from components.rankers.parts import SequenceEncoder
+from components.rankers.position import add_position
 from components.rankers.sequences.mean import MeanSequence
 from features.declaration import RankerSchema
 
@@ -116,6 +117,8 @@ class RequestRanker(nn.Module):
         divided = _divided(copy.deepcopy(first), shared, own)
         self.meet = divided if meets else nn.Identity()
         self.head = composed.head if meets else divided
+        if (place := getattr(ranker, "place", None)) is not None:
+            add_position(self, place)
 
     def _known(self, name: str) -> bool:
         """Return whether a part of the input is the same for all candidates."""

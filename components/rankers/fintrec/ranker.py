@@ -7,8 +7,6 @@ that reads the context, heads that also see the fields directly, and ESMM's prod
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -19,12 +17,12 @@ from components.rankers.embedding.table import FieldEmbedding, side_by_side
 from components.rankers.fintrec.attention import Encoder
 from components.rankers.fintrec.config import FintrecConfig
 from components.rankers.fintrec.tokens import DatedVector, Events, Fuse, Layout
-from components.rankers.funnel import chain, funnel_loss, logit, stage_rates, weighed, weights_in
-from components.rankers.heads.towers import answers, entropy_loss
+from components.rankers.funnel import funnel_loss, logit, stage_rates, weighed, weights_in
+from components.rankers.heads.towers import answers, chained, entropy_loss, steps_of
 from components.rankers.refusals import no_clicks, no_times
 from components.rankers.tasks import HIDDEN, LOGIT, tasks_of
 from components.rankers.tower import Tower
-from features.declaration import RankerSchema, conditional_name
+from features.declaration import RankerSchema
 
 _SCALE = 0.05
 """Initial size of what an encoder hands to the heads."""
@@ -101,20 +99,14 @@ class Fintrec(RankerModule):
         """Return every task's probability, and the logits that the loss reads."""
         if not self.funnel:
             return answers(dict(zip(self.feedback, logits, strict=True)), self.tasks)
-        outputs = dict(zip(self.feedback, chain(logits), strict=True))
-        outputs |= {name: torch.sigmoid(z) for name, z in zip(self._stages[1:], logits[1:], strict=True)}
-        return outputs | {name + LOGIT: z for name, z in zip(self._stages, logits, strict=True)}
-
-    @property
-    def _stages(self) -> tuple[str, ...]:
-        """What each head of a funnel predicts: the first feedback, then each step given the one before."""
-        return (self.feedback[0], *(conditional_name(deep, near) for near, deep in pairwise(self.feedback)))
+        return chained(logits, self.feedback)
 
     def loss(self, outputs: dict[str, Tensor], labels: dict[str, Tensor]) -> Tensor:
         """Return the loss of all heads, a mean over all rows; see `Fintrec` for `cvr_space`."""
         if not self.funnel:
             return entropy_loss(outputs, labels, self.feedback)
-        logits, weights = [outputs[stage + LOGIT] for stage in self._stages], weights_in(labels, self.feedback)
+        logits = [outputs[step + LOGIT] for step in steps_of(self.feedback)]
+        weights = weights_in(labels, self.feedback)
         if not self.clicked_only:
             return funnel_loss(logits, [labels[name] for name in self.feedback], weights)
         total, reached = logits[0].new_zeros(()), torch.ones_like(logits[0])

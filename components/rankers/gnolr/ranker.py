@@ -66,6 +66,7 @@ class Gnolr(RankerModule):
         BadInputError: a side has no field, base rates have no order, or γ breaks it.
     """
 
+    one_effect = True
     thresholds: Tensor
     gamma: Tensor
 

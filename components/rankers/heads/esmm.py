@@ -8,18 +8,17 @@ chain of the same step.
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import torch
 from torch import Tensor, nn
 
 from components.platform.errors import BadInputError
-from components.rankers.funnel import chain, funnel_loss, logit, stage_rates, weights_in
+from components.rankers.funnel import funnel_loss, logit, stage_rates, weights_in
 from components.rankers.heads.config import EsmmConfig
+from components.rankers.heads.towers import chained, steps_of
 from components.rankers.parts import DomainPart, Head
 from components.rankers.refusals import no_funnel
 from components.rankers.tasks import HIDDEN, LOGIT
-from features.declaration import RankerSchema, conditional_name
+from features.declaration import RankerSchema
 
 
 class EsmmHead(Head):
@@ -35,7 +34,7 @@ class EsmmHead(Head):
         if reason := no_funnel(schema.declaration):
             raise BadInputError(reason)
         self.feedback = feedback
-        self.stages = (feedback[0], *(conditional_name(deep, near) for near, deep in pairwise(feedback)))
+        self.stages = steps_of(feedback)
         self.towers = nn.ModuleList(
             domain.tower(in_features, config.hidden, config.dropout, bias=logit(rate)) for rate in stage_rates(schema)
         )
@@ -53,11 +52,7 @@ class EsmmHead(Head):
             z, h = tower(x, route)
             logits.append(z)
             last.append(h)
-        outputs = dict(zip(self.feedback, chain(logits), strict=True))
-        outputs |= {name: torch.sigmoid(z) for name, z in zip(self.stages[1:], logits[1:], strict=True)}
-        outputs |= {name + LOGIT: z for name, z in zip(self.stages, logits, strict=True)}
-        outputs[HIDDEN] = torch.cat(last, dim=1)
-        return outputs
+        return chained(logits, self.feedback) | {HIDDEN: torch.cat(last, dim=1)}
 
     def loss(self, outputs: dict[str, Tensor], labels: dict[str, Tensor]) -> Tensor:
         """Return the product loss over all impressions, mean over rows (equation 2)."""

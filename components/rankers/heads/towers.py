@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from components.rankers.config import PartConfig
-from components.rankers.funnel import logit, weights_in
+from components.rankers.funnel import chain, logit, weights_in
 from components.rankers.parts import DomainPart
 from components.rankers.tasks import HIDDEN, LOGIT, Task, tasks_of
-from features.declaration import RankerSchema
+from features.declaration import RankerSchema, conditional_name
 
 
 def answers(logits: Mapping[str, Tensor], tasks: tuple[Task, ...]) -> dict[str, Tensor]:
@@ -24,6 +25,19 @@ def answers(logits: Mapping[str, Tensor], tasks: tuple[Task, ...]) -> dict[str, 
             ratio = functional.softplus(-logits[task.given]) - functional.softplus(-logits[task.label])
             outputs[task.name] = torch.exp(ratio.clamp(max=0.0))
     return outputs | {name + LOGIT: z for name, z in logits.items()}
+
+
+def steps_of(feedback: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what the logits of a funnel's chain are of: the first feedback, then each step given the one before."""
+    return (feedback[0], *(conditional_name(deep, near) for near, deep in pairwise(feedback)))
+
+
+def chained(logits: Sequence[Tensor], feedback: tuple[str, ...]) -> dict[str, Tensor]:
+    """Return probabilities and logits by name of a funnel whose logits are of `steps_of`."""
+    steps = steps_of(feedback)
+    outputs = dict(zip(feedback, chain(logits), strict=True))
+    outputs |= {name: torch.sigmoid(z) for name, z in zip(steps[1:], logits[1:], strict=True)}
+    return outputs | {name + LOGIT: z for name, z in zip(steps, logits, strict=True)}
 
 
 def entropy_loss(outputs: dict[str, Tensor], labels: dict[str, Tensor], feedback: tuple[str, ...]) -> Tensor:

@@ -8,8 +8,10 @@ with, and the optimiser knows nothing of it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -37,6 +39,7 @@ FRESH = -1
 """Stands for a row that had none before."""
 _TABLES = "tables"
 _WEIGHT = "embedding.weight"
+_PLACES = "place.weight"
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def start_of(job: TrainingJob, schema: RankerSchema) -> Start:
         BadInputError: there is no row to train on, or the ranker cannot be built or adapted.
     """
     training, validation = (open_split(job.dataset, split, schema) for split in ("train", "validation"))
-    ids = _ids(read_encoder(job.dataset)) if job.config.shown_unknown else ()
+    ids = _ids(read_encoder(job.dataset), schema) if job.config.shown_unknown else ()
     if job.adaptation is not None:
         return replace(_adapted(job, job.adaptation, schema, training, validation), ids=ids)
     if training.rows == 0:
@@ -79,8 +82,9 @@ def start_of(job: TrainingJob, schema: RankerSchema) -> Start:
     return replace(_continued(job, job.continues, ranker, training, validation), ids=ids)
 
 
-def _ids(encoder: Encoder) -> tuple[str, ...]:
-    return tuple(field.name for field in encoder.fitted if field.table in encoder.vocabularies)
+def _ids(encoder: Encoder, schema: RankerSchema) -> tuple[str, ...]:
+    fields = (field for field in encoder.fitted if field.name != schema.declaration.added)
+    return tuple(field.name for field in fields if field.table in encoder.vocabularies)
 
 
 def _continued(
@@ -143,7 +147,7 @@ def why_anew(ranker: Path, knobs: Knobs) -> str:
     return "" if made == knobs.tables.optimiser else f"the champion's tables learned with {made}"
 
 
-def carry_on(ranker: RankerModule, encoder: Encoder, before: Path) -> Tensor:
+def carry_on(ranker: RankerModule, encoder: Encoder, before: Path) -> dict[str, Tensor]:
     """Give a new ranker the weights of an earlier one, in place.
 
     Args:
@@ -152,20 +156,21 @@ def carry_on(ranker: RankerModule, encoder: Encoder, before: Path) -> Tensor:
         before: local directory of the earlier `Ranker`.
 
     Returns:
-        int64 ``[V]``: by row of the table, its row in the earlier table, or `FRESH`.
+        By weight that is a table (of values, of places): int64 ``[V]``, by row its row in the earlier one, or `FRESH`.
 
     Raises:
         BadInputError: a weight has another shape.
     """
     earlier = load_ranker(before)
     known = read_encoder(before)
-    new, old = _embedding(ranker), _embedding(earlier)
-    sources = row_sources(new, encoder, old, known)
+    sources = {_WEIGHT: row_sources(_embedding(ranker), encoder, _embedding(earlier), known)}
+    if (places := getattr(ranker, "place", None)) is not None:
+        sources[_PLACES] = row_sources(places, encoder, cast(FieldEmbedding, earlier.get_submodule("place")), known)
     state = earlier.state_dict()
     with torch.no_grad():
         for name, value in ranker.state_dict().items():
-            if name == _WEIGHT:
-                value.copy_(_moved(state[name], sources, value))
+            if name in sources:
+                value.copy_(_moved(state[name], sources[name], value))
             elif value.shape == state[name].shape:
                 value.copy_(state[name])
             else:
@@ -207,17 +212,22 @@ def row_sources(new: FieldEmbedding, encoder: Encoder, old: FieldEmbedding, know
     return torch.from_numpy(sources)
 
 
-def carried_optimiser(ranker: RankerModule, sources: Tensor, before: Path, knobs: Knobs) -> dict[str, Tensor]:
+def carried_optimiser(
+    ranker: RankerModule, sources: Mapping[str, Tensor], before: Path, knobs: Knobs
+) -> dict[str, Tensor]:
     """Return the earlier ranker's optimiser values for `RankerOptimiser.load`; nothing is known of fresh rows.
 
-    `why_anew` says nothing about `before`.
+    `sources` are of `carry_on`, and `why_anew` says nothing about `before`.
     """
+    by_rows = knobs.tables.optimiser != "adam"
     trained = [name for name, parameter in ranker.named_parameters() if parameter.requires_grad]
-    tables = {"rows"} if knobs.tables.optimiser != "adam" else {f"dense.{trained.index(_WEIGHT)}"}
+    dense = [name for name in trained if not (by_rows and name == _WEIGHT)]
+    tables = {f"dense.{dense.index(name)}": rows for name, rows in sources.items() if name in dense}
+    tables |= {"rows": sources[_WEIGHT]} if by_rows else {}
     moved = {}
     for name, value in load_file(str(before / OPTIMISER)).items():
-        of_rows = name.rpartition(".")[0] in tables and value.ndim > 0
-        moved[name] = _moved(value, sources, value.new_zeros((len(sources), *value.shape[1:]))) if of_rows else value
+        rows = tables.get(name.rpartition(".")[0]) if value.ndim > 0 else None
+        moved[name] = value if rows is None else _moved(value, rows, value.new_zeros((len(rows), *value.shape[1:])))
     return moved
 
 

@@ -65,6 +65,11 @@ class Idle(Broken):
         self.unused = nn.Parameter(torch.zeros(3))
 
 
+class Curious(Broken):
+    def spoilt(self, batch: Outputs, outputs: Outputs) -> Outputs:
+        return {**outputs, HIDDEN: outputs[HIDDEN] + batch["place"].unsqueeze(1)} if "place" in batch else outputs
+
+
 class Forgetful(Broken):
     def __init__(self, config: LrConfig, schema: RankerSchema) -> None:
         super().__init__(config, schema)
@@ -160,6 +165,7 @@ def kit() -> Callable[[type[Registered]], RankerKit]:
         (OfThePadding, "test_an_empty_history_is_a_history_of_padding", "not close"),
         (Idle, "test_unseen_values_are_scored_and_loss_has_gradients_everywhere", "unused has no gradient"),
         (Weightless, "test_a_row_of_weight_two_teaches_as_two_rows", "does not weigh rows"),
+        (Curious, "test_a_place_is_added_to_logits_and_changes_no_order", "`hidden` reads the place"),
         (Forgetful, "test_written_and_read_back_it_answers_the_same", "read back, output"),
         (Branching, "test_its_graph_answers_as_the_module_does", "graph's hidden .* differs from torch"),
     ],

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -22,37 +23,44 @@ from registry.metrics import auc
 from registry.serving.incoming import placed
 
 ITEMS, PLACES, REQUESTS = 60, 10, 3000
+Effect = Literal["input", "additive"]
 DECLARATION = Declaration(feedback=("click",), position=Position(column="place", served=1))
 
 
-def world(seed: int) -> tuple[pa.Table, np.ndarray[Any, Any]]:
-    """Return rows of lists that an older, half-blind ranker ordered, and what each item is worth."""
+def world(seed: int, examined: bool = False) -> tuple[pa.Table, np.ndarray[Any, Any]]:
+    """Return rows of lists that an older, half-blind ranker ordered, and what each item is worth.
+
+    A place divides the odds of a click by place^1.5 or, where rows must be `examined` first, its chance by place.
+    """
     rng = np.random.default_rng(seed)
     worth, old = rng.normal(size=ITEMS), rng.normal(size=ITEMS)
     item = np.stack([rng.permutation(ITEMS)[:PLACES] for _ in range(REQUESTS)])
     belief = old[item] + 0.3 * rng.normal(size=item.shape)  # of other things than what makes people click
     item = np.take_along_axis(item, np.argsort(-belief, axis=1), axis=1)
     place = np.tile(np.arange(1, PLACES + 1), (REQUESTS, 1))
-    click = rng.random(item.shape) < 1 / (1 + np.exp(-(worth[item] - 1.5 * np.log(place))))
+    chance = 1 / (1 + np.exp(-(worth[item] - (0 if examined else 1.5) * np.log(place))))
+    click = rng.random(item.shape) < (chance / place if examined else chance)
     columns = {"item_id": item, "place": place, "click": click.astype(np.int8)}
     return pa.table({name: values.ravel() for name, values in columns.items()}), worth
 
 
-def order(tmp_path: Path, seed: int, with_place: bool) -> float:
+def order(tmp_path: Path, seed: int, effect: Effect | None, chosen: str = "lr", examined: bool = False) -> float:
     """Return how well a trained ranker orders the items that are worth more than the median."""
-    table, worth = world(seed)
-    declaration = DECLARATION if with_place else Declaration(feedback=("click",))
-    dtypes = {"item_id": "int64"} | ({"place": "int64"} if with_place else {})
+    table, worth = world(seed, examined)
+    place = None if effect is None else Position(column="place", served=1, effect=effect)
+    declaration = Declaration(feedback=("click",), position=place)
+    dtypes = {"item_id": "int64"} | ({"place": "int64"} if place else {})
     encoder = Encoder.fit(table, dtypes)
     schema = RankerSchema(declaration=declaration, fields=encoder.fields, base_rates={"click": 0.2}, rows=len(table))
-    dataset = tmp_path / f"{seed}-{with_place}"
+    dataset = tmp_path / f"{seed}-{effect}-{chosen}-{examined}"
     (dataset / "run").mkdir(parents=True)
     (dataset / "schema.json").write_text(schema.model_dump_json(), encoding="utf-8")
     for name, rows in (("train", table), ("validation", placed(table, declaration))):
         click, none = rows["click"].to_numpy().astype(np.float32), np.zeros(len(rows), dtype=np.int64)
         split = EncodedSplit(encoder.encode(rows), {"click": click}, none, none)
         write_encoded(dataset / "encoded" / f"{name}.arrow", split)
-    config = Config(ranker=RankerConfig.of(name="lr"), epochs=8, batch_size=512, learning_rate=0.1)
+    rate = 0.1 if chosen == "lr" else 0.01
+    config = Config(ranker=RankerConfig.of(name=chosen), epochs=8, batch_size=512, learning_rate=rate)
     train(TrainingJob(name="test", dataset=dataset, directory=dataset / "run", config=config), Replica())
     ranker = build_ranker(config.ranker, schema)
     ranker.load_state_dict(load_file(str(dataset / "run" / "weights.safetensors")))
@@ -65,8 +73,16 @@ def order(tmp_path: Path, seed: int, with_place: bool) -> float:
 def test_the_order_is_of_the_items_where_the_place_is_told_and_of_the_old_ranker_where_not(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     for seed in (0, 1, 2):
-        told, untold = order(tmp_path, seed, True), order(tmp_path, seed, False)
+        told, untold = order(tmp_path, seed, "input"), order(tmp_path, seed, None)
         assert told > 0.93 and told > untold + 0.1, (seed, told, untold)
+
+
+@pytest.mark.parametrize("chosen", ["lr", "dnn"])
+def test_an_added_effect_is_told_apart_where_rows_must_be_looked_at_first(tmp_path: Path, chosen: str) -> None:
+    torch.set_num_threads(1)
+    for seed in (0, 1, 2):
+        added, untold = (order(tmp_path, seed, effect, chosen, examined=True) for effect in ("additive", None))
+        assert added > 0.89 and added > untold + 0.1, (seed, added, untold)
 
 
 def test_rows_stand_where_every_answer_is_for_whatever_they_say() -> None:
