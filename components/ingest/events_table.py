@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from components.platform.artifacts import EventsTable
 from features.declaration import Window
+from features.definitions.recipe import IMPRESSIONS
 
 if TYPE_CHECKING:
     import polars as pl
@@ -45,10 +46,15 @@ def write_events(draft: Path, frame: pl.DataFrame, schema: pa.Schema, window: Wi
     Raises:
         pyarrow.ArrowInvalid: a value does not fit its type.
     """
+    write_log(draft, IMPRESSIONS, frame, schema)
+    (draft / "window.json").write_text(window.model_dump_json(), encoding="utf-8")
+    return EventsTable(uri=str(draft))
+
+
+def write_log(draft: Path, name: str, frame: pl.DataFrame, schema: pa.Schema) -> None:
+    """Write a further log of an events table as ``<name>.parquet``; see `write_events`."""
     import polars as pl
     import pyarrow.parquet as pq
 
     table = frame.select(schema.names).to_arrow(compat_level=pl.CompatLevel.oldest()).cast(schema).combine_chunks()
-    pq.write_table(table, draft / "events.parquet", compression="zstd", version="2.6")
-    (draft / "window.json").write_text(window.model_dump_json(), encoding="utf-8")
-    return EventsTable(uri=str(draft))
+    pq.write_table(table, draft / f"{name}.parquet", compression="zstd", version="2.6")

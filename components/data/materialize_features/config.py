@@ -10,6 +10,7 @@ from pydantic import Field
 from components.platform.artifacts import EventsTable, FeatureTables
 from components.platform.columns import Column, Columns, Fault, Flow
 from components.platform.contract import ComponentConfig, ComponentSpec, Ports
+from components.platform.errors import did_you_mean
 from components.platform.paths import DefinitionsFile
 from features.declaration import Name
 from features.definitions.recipe import IMPRESSIONS
@@ -60,11 +61,17 @@ def _asks(config: Config, inputs: Mapping[str, Columns]) -> Iterator[Fault]:
         return
     where = ("feature_service",)
     for source, recipe in service.recipes.items():
-        if recipe.log != IMPRESSIONS:
+        logs = {IMPRESSIONS: events} if recipe.log == IMPRESSIONS else events.logs
+        if logs is None:
             continue
+        if recipe.log not in logs:
+            near = did_you_mean(recipe.log, logs)
+            yield Fault(where, f"the recipe of {source!r} reads the log {recipe.log!r}, which the events lack{near}")
+            continue
+        what = "the events lack" if recipe.log == IMPRESSIONS else f"the log {recipe.log!r} lacks"
         for name in recipe.reads:
-            if absent := events.absent(name):
-                yield Fault(where, f"the recipe of {source!r} reads what the events lack: {absent}")
+            if absent := logs[recipe.log].absent(name):
+                yield Fault(where, f"the recipe of {source!r} reads what {what}: {absent}")
     for name, wanted in (service.keys or {}).items():
         found = events.known.get(name)
         if found is not None and {found.dtype, wanted} == {"string", "int64"}:

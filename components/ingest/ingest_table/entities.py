@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from components.ingest.ingest_table.config import EVENT
+from components.ingest.ingest_table.config import EVENT, Config
 from components.ingest.ingest_table.fields import Column, Key, as_columns, as_time
 from components.ingest.ingest_table.place import Entities
 from components.ingest.ingest_table.reading.files import Source
@@ -18,7 +18,7 @@ from components.platform.errors import BadInputError
 _ROW, _SINCE, _FOUND = "__row", "__since", "__found"
 
 
-def places(found: Sequence[Source], table: Entities, scratch: Path) -> pl.Series:
+def _places(found: Sequence[Source], table: Entities, scratch: Path) -> pl.Series:
     """Return the ids of an entity table as texts, in the order of its rows: what numbers them.
 
     Raises:
@@ -29,6 +29,15 @@ def places(found: Sequence[Source], table: Entities, scratch: Path) -> pl.Series
         file = scan(source, table.ids.read, table, scratch)
         parts.append(file.collect(file.rows.select(identity("id", "string", table.ids, file)[-1].value)))
     return pl.concat(parts)["id"].unique(maintain_order=True)
+
+
+def numbers_of(found: Mapping[str, Sequence[Source]], config: Config, scratch: Path) -> dict[str, pl.Series]:
+    """Return by role, ``users`` or ``items``, the texts of ids in the order that numbers them, where it does."""
+    return {
+        role: _places(found[role], table, scratch)
+        for role, table, key in (("users", config.users, config.user_key), ("items", config.items, config.item_key))
+        if table is not None and key.numbered
+    }
 
 
 def read_entities(
@@ -42,7 +51,7 @@ def read_entities(
         key: the impressions' id; its type is the type of the table's ids.
         name: published name of the id.
         scratch: folder for copies of files.
-        numbers: what `places` returned, when ids are numbered.
+        numbers: what `numbers_of` returned, when ids are numbered.
 
     Returns:
         The id, the attributes and, where rows have a time, ``__since`` in ``datetime[us, UTC]``.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from functools import cache
-from typing import Annotated, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
@@ -23,6 +23,7 @@ from components.ingest.ingest_table.fields import (
 from components.ingest.wheels import FolderName, Shipped, Wheel
 from components.platform.contract import ComponentConfig
 from components.platform.paths import DataFiles
+from features.rules.parse import parse
 
 _BRACE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?:=([^{}/*?\[\]]+))?\}")
 _MARK = 0xE000
@@ -118,7 +119,12 @@ class Table(ComponentConfig):
     @property
     def unquoted(self) -> frozenset[str]:
         """Names that a rule compares a column with, which may have been meant for texts."""
-        return frozenset()
+        return frozenset(one.other for rule in self.rules for every in parse(rule).either for one in every if one.other)
+
+    @property
+    def rules(self) -> list[str]:
+        """Rules that the table is read with."""
+        return []
 
     @model_validator(mode="after")
     def _each_name_once(self) -> Self:
@@ -167,6 +173,102 @@ class Entities(Table):
         """Names of the columns that a file must have."""
         since = [as_time(self.valid_from).column] if self.valid_from is not None else []
         return [*self.ids.read, *in_file(self.columns), *since]
+
+
+class Explode(ComponentConfig):
+    """Lists in one row that become rows of their own, one per element; elements of several lists go together."""
+
+    columns: tuple[ColumnName, ...] = Field(min_length=1)
+    """Names in the file of the columns that hold them, as many in each: lists of Parquet, or texts with a separator, in
+    which an empty element is a missing one. A row whose lists are empty gives no rows; a note counts it."""
+    separator: str = Field("|", min_length=1)
+    """Between the elements in a text."""
+    position: ColumnName | None = None
+    """Name of a new column, as if the file had it, with the element's place in its list, from 1."""
+
+    @property
+    def named(self) -> list[str]:
+        """Names of the columns that it makes."""
+        return [*self.columns, *([self.position] if self.position else [])]
+
+    def given(self, mentioned: list[str]) -> list[str]:
+        """Return the names of columns that a file must have, of those that are mentioned.
+
+        Raises:
+            ValueError: nothing reads a column that it names.
+        """
+        if idle := next((one for one in self.named if one not in mentioned), None):
+            raise ValueError(f"explode names {idle!r}, which nothing reads: name it in item, columns or a rule")
+        return [name for name in mentioned if name != self.position]
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        if twice := sorted(name for name, count in Counter(self.named).items() if count > 1):
+            raise ValueError(f"explode names {twice[0]!r} twice: give each column a name of its own")
+        return self
+
+
+class Log(Table):
+    """What users did beside the impressions, such as purchases: published as a log of its own, for features."""
+
+    user: ColumnName | Ids | None = None
+    """Where the user's id stands; it is published under the name and in the type that the impressions' has."""
+    item: ColumnName | Ids | None = None
+    """Where the item's id stands, alike."""
+    timestamp: ColumnName | Time
+    """When it happened, published as `event_timestamp` in UTC; rows outside the window are left out."""
+    created: ColumnName | Time | None = None
+    """When the row was stored, published as `created_timestamp`; left out, the moment at which it happened."""
+    explode: Explode | None = None
+    """Parallel lists in a row, such as the items of a basket: each element becomes a row."""
+    columns: Columns = Field(default_factory=dict)
+    """More columns to publish: name → type."""
+    duplicates: Literal["drop", "latest", "keep", "refuse"] = "drop"
+    """As for impressions: what becomes of rows that agree."""
+    late_hours: float | None = Field(None, ge=0)
+    """Leave out rows stored later than this after the window's end."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.user is None and self.item is None:
+            raise ValueError("say whose rows these are: name the column of the user's id in user, or of item's in item")
+        stored_is_known(self)
+        for name, column in as_columns(self.columns).items():
+            if column.outcome:
+                raise ValueError(f"{name!r} is no input of a ranker anyway: leave outcome out")
+        _ = self.read
+        return self
+
+    @property
+    def ids(self) -> dict[str, Ids]:
+        """Where ids stand: of the `user`, of the `item`."""
+        given = {"user": self.user, "item": self.item}
+        return {
+            role: one if isinstance(one, Ids) else Ids(column=one) for role, one in given.items() if one is not None
+        }
+
+    @property
+    def rules(self) -> list[str]:
+        """Rules that tell a column."""
+        return [one.rule for one in as_columns(self.columns).values() if one.rule]
+
+    @property
+    def read(self) -> list[str]:
+        """Names of the columns that a file must have."""
+        times = [as_time(one).column for one in (self.timestamp, self.created) if one is not None]
+        named = [*(name for ids in self.ids.values() for name in ids.read), *times, *in_file(self.columns)]
+        return self.explode.given(named) if self.explode else named
+
+
+def stored_is_known(table: Any) -> None:
+    """Check that a table says when its rows were stored, where that is asked for.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if table.created is None and (table.late_hours is not None or table.duplicates == "latest"):
+        what = "late_hours" if table.late_hours is not None else "duplicates: latest"
+        raise ValueError(f"{what} compares when rows were stored: name that column in created")
 
 
 class Page(ComponentConfig):

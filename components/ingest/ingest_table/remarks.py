@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -13,7 +13,7 @@ import polars as pl
 import polars.selectors as cs
 
 from components.ingest.ingest_table.config import CREATED, EVENT, REQUEST, Config
-from components.ingest.ingest_table.place import Entities
+from components.ingest.ingest_table.place import Entities, Log
 from components.platform.errors import BadInputError
 
 NULL_WORDS = ("NULL", "null", "\\N", "nan", "NaN", "None", "N/A", "#N/A", "<NA>", "NaT")
@@ -22,30 +22,37 @@ _IDS = 100_000
 """Ids of a side among which one is sought that the other side writes in another way."""
 
 
-def without_duplicates(rows: pl.DataFrame, config: Config) -> tuple[pl.DataFrame, int]:
-    """Return the impressions after the rule about duplicates, and how many rows it left out.
+def without_duplicates(
+    rows: pl.DataFrame, table: Config | Log, ids: Mapping[str, str]
+) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Return the rows after the rule about duplicates, and how many it left out, by what to tell of them.
+
+    Args:
+        rows: published columns.
+        table: what the config says of them.
+        ids: name of the `user`'s and the `item`'s id.
 
     Raises:
         BadInputError: the rule is `refuse` and two rows agree.
     """
-    user_item = [config.user_name, config.item_name]
-    if config.duplicates == "keep":
-        return rows, 0
-    if config.duplicates == "latest":
-        same = [*user_item, EVENT, *([REQUEST] if config.request else [])]
+    if table.duplicates == "keep":
+        return rows, {}
+    if table.duplicates == "latest":
+        same = [*ids.values(), EVENT, *([REQUEST] if REQUEST in rows.columns else [])]
         # Of rows stored at once the order of their other values decides, so that the files' order does not.
         ordered = rows.sort([*same, CREATED, *(name for name in rows.columns if name not in (*same, CREATED))])
         once = ordered.unique(same, keep="last", maintain_order=True)
     else:
         once = rows.unique(keep="first", maintain_order=True)
     repeated = len(rows) - len(once)
-    if repeated and config.duplicates == "refuse":
-        user, item, time = rows.filter(rows.is_duplicated()).select(*user_item, EVENT).row(0)
+    if repeated and table.duplicates == "refuse":
+        *found, time = rows.filter(rows.is_duplicated()).select(*ids.values(), EVENT).row(0)
+        first = ", ".join(f"{role} {one}" for role, one in zip(ids, found, strict=True))
         raise BadInputError(
-            f"{repeated:,} rows of {config.files} repeat another one, first user {user}, item {item} at "
-            f"{time:%Y-%m-%d %H:%M:%S} UTC: remove them, or set duplicates to drop"
+            f"{repeated:,} rows of {table.files} repeat another one, first {first} at {time:%Y-%m-%d %H:%M:%S} UTC: "
+            "remove them, or set duplicates to drop"
         )
-    return once, repeated
+    return once, {f"repeated rows {'replaced by the latest' if table.duplicates == 'latest' else 'dropped'}": repeated}
 
 
 def mended(rows: pl.DataFrame, config: Config) -> tuple[pl.DataFrame, dict[str, int]]:

@@ -5,7 +5,7 @@ from feast.types import Float64, Int64, String
 
 from features.definitions import Definitions
 from features.definitions.common import NEVER, source
-from features.definitions.recipe import Profile
+from features.definitions.recipe import Activity, Profile
 
 user = Entity(name="shopper", join_keys=["user_id"], value_type=ValueType.STRING)
 item = Entity(name="article", join_keys=["item_id"], value_type=ValueType.INT64)
@@ -15,6 +15,7 @@ RECIPES = {
     "shopper_profile": Profile(key="user_id", columns=("taste",)),
     "article_profile": Profile(key="item_id", columns=("price",)),
     "shelf_profile": Profile(key="request_id", columns=("device",)),
+    "shopper_buys": Activity(key="user_id", prefix="shopper", log="buys"),
     "shelf_misspelt": Profile(key="user_id", columns=("tast",)),
 }
 shopper_profile = FeatureView(
@@ -45,14 +46,22 @@ shelf_misspelt = FeatureView(
     source=source("shelf_misspelt", "Shoppers by a misspelt column."),
     schema=[Field(name="user_id", dtype=String), Field(name="tast", dtype=String)],
 )
+shopper_buys = FeatureView(
+    name="shopper_buys",
+    entities=[user],
+    ttl=NEVER,
+    source=source("shopper_buys", "What shoppers bought."),
+    schema=[Field(name="user_id", dtype=String), Field(name="shopper_buys", dtype=Int64)],
+)
 
 shop = FeatureService(name="shop", features=[shopper_profile, article_profile])
 shop_by_request = FeatureService(name="shop_by_request", features=[shopper_profile, shelf_profile])
 shop_misspelt = FeatureService(name="shop_misspelt", features=[shelf_misspelt])
+shop_buys = FeatureService(name="shop_buys", features=[shopper_buys])
 
 DEFINITIONS = Definitions(
     entities=(user, item, request),
-    views=(shopper_profile, article_profile, shelf_profile, shelf_misspelt),
-    services=(shop, shop_by_request, shop_misspelt),
+    views=(shopper_profile, article_profile, shelf_profile, shelf_misspelt, shopper_buys),
+    services=(shop, shop_by_request, shop_misspelt, shop_buys),
     recipes=RECIPES,
 )

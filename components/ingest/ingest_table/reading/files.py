@@ -122,7 +122,7 @@ def _matching(role: str, table: Table, origin: Wheel | Page | None, data: Path) 
             f"{data / origin.into}, or set RANKMILL_DATA"
         )
     if not found:
-        raise MissingError(f"no file matches {pattern}: put the {role} there, or correct the pattern")
+        raise MissingError(f"no file matches {pattern}: put {_said(role)} there, or correct the pattern")
     places = {source.place: source for source in found}
     for source in found:
         if plain := places.get(source.place.removesuffix(".gz")) if source.place.endswith(".gz") else None:
@@ -136,6 +136,11 @@ def _matching(role: str, table: Table, origin: Wheel | Page | None, data: Path) 
                 "pattern narrower, or say its delimiter where it is CSV"
             )
     return found
+
+
+def _said(role: str) -> str:
+    _, sign, log = role.partition("/")
+    return f"the rows of log {log!r}" if sign else f"the {role}"
 
 
 def _of_wheel(role: str, pattern: str, wheel: Wheel, folder: Path) -> tuple[Source, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 import polars as pl
 import polars.selectors as cs
 
-from components.ingest.ingest_table.config import Explode
+from components.ingest.ingest_table.place import Explode
 from components.platform.errors import BadInputError
 
 ROW = "\0row"

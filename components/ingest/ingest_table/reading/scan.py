@@ -13,8 +13,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from components.ingest.ingest_table.config import Explode
-from components.ingest.ingest_table.place import Table
+from components.ingest.ingest_table.place import Explode, Table
 from components.ingest.ingest_table.reading import csv_text
 from components.ingest.ingest_table.reading.csv_text import first_line
 from components.ingest.ingest_table.reading.files import Source
