@@ -192,6 +192,8 @@ class RankerSchema(Frozen):
     """Feedback whose loss counts rows by their weight, in the column of `weight_name`; 1 on average."""
     sides: dict[Name, Literal["user", "item"]] = Field(default_factory=dict)
     """By field, whether it describes the user or the item; a field left out describes the request."""
+    pairs: tuple[Name, ...] = Field((), exclude_if=lambda names: not names)
+    """Fields of the request that another candidate would change, such as what a user did with an author."""
     rows: int = 0
     """Training rows."""
     trained_from: AwareDatetime | None = None

@@ -6,7 +6,7 @@ offline and online alike, is one sentence before anything runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -128,6 +128,15 @@ def _key_faults(where: str, view: Any, entities: dict[str, Any]) -> Iterator[str
                 f"{where} has no Field for its key {entity.join_key!r}: add Field(name={entity.join_key!r}, dtype=...) "
                 "to its schema"
             )
+
+
+def other_keys(view: str, keys: Collection[str], recipe: Collection[str]) -> str | None:
+    """Return what is wrong where a view has other keys than its recipe: rows of different things would be mixed."""
+    if {*keys} == {*recipe}:
+        return None
+    ours, theirs = (" and ".join(map(repr, sorted(names))) for names in (keys, recipe))
+    said = f"feature view {view!r} is keyed by {ours}, and its recipe by {theirs}"
+    return f"{said}: name an entity for each key of the recipe"
 
 
 def _is_readable(dtype: Any) -> bool:

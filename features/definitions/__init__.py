@@ -14,7 +14,7 @@ from typing import Any
 
 from features.definitions.recipe import Recipe
 from features.ground.errors import BadInputError, MissingError, did_you_mean
-from features.readable import require_readable
+from features.readable import other_keys, require_readable
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,10 @@ def load_definitions() -> Definitions:
 
 
 def require_whole(definitions: Definitions) -> None:
-    """Check that everything the objects say is read, and that the source of every view has a recipe.
+    """Check that everything the objects say is read, and that the source of every view has a recipe with its keys.
 
     Raises:
-        BadInputError: something is not read, or a source has no recipe.
+        BadInputError: something is not read, or a source has no recipe, or one with other keys.
     """
     require_readable(definitions.entities, definitions.views, definitions.services)
     for view in definitions.views:
@@ -85,6 +85,8 @@ def require_whole(definitions: Definitions) -> None:
                 f"feature view {view.name!r}: its source {view.batch_source.name!r} has no recipe; "
                 "add one to the recipes of its DEFINITIONS"
             )
+        if fault := other_keys(view.name, view.join_keys, definitions.recipes[view.batch_source.name].keys):
+            raise BadInputError(fault)
 
 
 def _distinct(objects: list[Any]) -> tuple[Any, ...]:

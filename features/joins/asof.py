@@ -73,7 +73,7 @@ def _by_time_known(table: pl.DataFrame, keys: list[str], honour_created: bool) -
 
 def _in_order(rows: pl.DataFrame, keys: list[str]) -> bool:
     """Return whether keys ascend and, within a key, event, created and known times never fall."""
-    if len(keys) > 1 or rows[CREATED].null_count():
+    if rows[CREATED].null_count():
         return False
 
     def risen(name: str) -> pl.Expr:
@@ -83,5 +83,7 @@ def _in_order(rows: pl.DataFrame, keys: list[str]) -> bool:
         return pl.col(name) == pl.col(name).shift(1)
 
     newer = risen(EVENT) | (level(EVENT) & (risen(CREATED) | level(CREATED)))
-    fine = risen(keys[0]) | (level(keys[0]) & newer & (risen(_KNOWN) | level(_KNOWN)))
+    fine = newer & (risen(_KNOWN) | level(_KNOWN))
+    for key in reversed(keys):
+        fine = risen(key) | (level(key) & fine)
     return bool(rows.select(fine.fill_null(True).all()).item())

@@ -6,15 +6,17 @@ database's index. What ends up in the database is the same, byte for byte, but f
 with gaps, which Feast rounds. Other online stores, and views with types that `can_encode` does not know, are written
 by Feast.
 
-Whatever the online store is, the provider answers no value that is older than its view's TTL, as training sees none.
+Whatever the online store is, the provider answers no value that is older than its view's TTL, and none where a key is
+missing, as training sees none.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
 from typing import Any
@@ -34,6 +36,8 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.repo_config import RepoConfig
 from feast.type_map import PYTHON_LIST_VALUE_TYPE_TO_PROTO_VALUE, python_values_to_proto_values
+
+from features.joins.asked_keys import AskedKeys
 
 PLAIN: dict[ValueType, str] = {
     ValueType.INT32: "int32_val",
@@ -138,11 +142,12 @@ class BulkProvider(PassthroughProvider):
         include_feature_view_version_metadata: bool = False,
     ) -> OnlineResponse:
         """Return the newest values, none that are older than their view's TTL; see `Provider` of Feast."""
+        asked = _Asked.of(features, entity_rows, registry, project, full_feature_names)
         answer = super().get_online_features(
-            config, features, entity_rows, registry, project, full_feature_names, include_feature_view_version_metadata
-        )
-        _drop_expired(answer, _lifetimes(features, registry, project, full_feature_names))
-        return answer
+            config, features, asked.keys.rows, registry, project, full_feature_names,
+            include_feature_view_version_metadata,
+        )  # fmt: skip
+        return asked.seen_in_training(answer)
 
     async def get_online_features_async(
         self,
@@ -155,11 +160,12 @@ class BulkProvider(PassthroughProvider):
         include_feature_view_version_metadata: bool = False,
     ) -> OnlineResponse:
         """Return the newest values, none that are older than their view's TTL; see `Provider` of Feast."""
+        asked = _Asked.of(features, entity_rows, registry, project, full_feature_names)
         answer = await super().get_online_features_async(
-            config, features, entity_rows, registry, project, full_feature_names, include_feature_view_version_metadata
-        )
-        _drop_expired(answer, _lifetimes(features, registry, project, full_feature_names))
-        return answer
+            config, features, asked.keys.rows, registry, project, full_feature_names,
+            include_feature_view_version_metadata,
+        )  # fmt: skip
+        return asked.seen_in_training(answer)
 
     def materialize_single_feature_view(
         self,
@@ -199,19 +205,34 @@ class BulkProvider(PassthroughProvider):
             store.write_table(config, feature_view, table)
 
 
-def _lifetimes(
-    features: list[str] | FeatureService, registry: BaseRegistry, project: str, full_names: bool
-) -> dict[str, timedelta]:
-    """Return the TTL by feature, as the answer names it, where its view has one."""
-    if isinstance(features, FeatureService):
-        asked = [(view.name, field.name) for view in features.feature_view_projections for field in view.features]
-    else:
-        asked = [(view, name) for view, _, name in (reference.partition(":") for reference in features)]
-    lives = {
-        view: getattr(registry.get_any_feature_view(view, project, allow_cache=True), "ttl", None)
-        for view in dict(asked)
-    }
-    return {f"{view}__{name}" if full_names else name: life for view, name in asked if (life := lives[view])}
+@dataclass(frozen=True)
+class _Asked:
+    """An online question, and what training would not have seen of its answer."""
+
+    keys: AskedKeys
+    views: Mapping[str, Any]
+    """By feature, as the answer names it, its view."""
+
+    @classmethod
+    def of(
+        cls, features: list[str] | FeatureService, rows: Any, registry: BaseRegistry, project: str, full_names: bool
+    ) -> _Asked:
+        """Raises BadInputError where no row has the key of a view."""
+        if isinstance(features, FeatureService):
+            asked = [(view.name, field.name) for view in features.feature_view_projections for field in view.features]
+        else:
+            asked = [(view, name) for view, _, name in (reference.partition(":") for reference in features)]
+        views = {view: registry.get_any_feature_view(view, project, allow_cache=True) for view in dict(asked)}
+        named = {f"{view}__{name}" if full_names else name: views[view] for view, name in asked}
+        return cls(AskedKeys.of(rows, views.values()), named)
+
+    def seen_in_training(self, answer: OnlineResponse) -> OnlineResponse:
+        """Return the answer without values that are too old, and without those of a row that lacks a key."""
+        lives = {name: life for name, view in self.views.items() if (life := getattr(view, "ttl", None))}
+        _drop_expired(answer, lives)
+        if self.keys.gaps:
+            self.keys.empty(answer, {name: view.join_keys for name, view in self.views.items()})
+        return answer
 
 
 def _drop_expired(answer: OnlineResponse, lifetimes: dict[str, timedelta]) -> None:
@@ -272,12 +293,16 @@ def _entity_keys(view: FeatureView, table: pa.Table, version: int) -> pa.Array:
         parts = [Value(**{kind: value}) for kind, value in zip(kinds, values, strict=True)]
         return bytes(serialize_entity_key(EntityKey(join_keys=names, entity_values=parts), version))
 
-    if kinds == ["int64_val"] and not columns[0].null_count:
-        # Feast spells one whole number as some bytes that are always the same and the number's own eight.
-        numbers = columns[0].to_numpy().astype("<i8")
-        head = spelt((0,))[:-8]
-        if spelt((int(numbers[-1]),)) == head + numbers[-1].tobytes():
-            return _after(head, numbers)
+    if {*kinds} == {"int64_val"} and not any(column.null_count for column in columns):
+        # Feast spells whole numbers in the order of their names, each as eight bytes that are always the same and the
+        # number's own eight.
+        numbers = [column.to_numpy().astype("<i8") for column in columns]
+        written = np.tile(np.frombuffer(spelt((0,) * len(names)), dtype=np.uint8), (table.num_rows, 1))
+        for place, at in enumerate(sorted(range(len(names)), key=names.__getitem__, reverse=True)):
+            end = written.shape[1] - 16 * place
+            written[:, end - 8 : end] = numbers[at].view(np.uint8).reshape(-1, 8)
+        if spelt(tuple(int(column[-1]) for column in numbers)) == written[-1].tobytes():
+            return _binary(written)
     return pa.array(
         [spelt(values) for values in zip(*(column.to_pylist() for column in columns), strict=True)], pa.binary()
     )
@@ -289,8 +314,12 @@ def _after(head: bytes, numbers: np.ndarray[tuple[int], np.dtype[Any]]) -> pa.Ar
     written = np.empty((len(numbers), len(head) + size), dtype=np.uint8)
     written[:, :-size] = np.frombuffer(head, dtype=np.uint8)
     written[:, -size:] = numbers.view(np.uint8).reshape(-1, size)
+    return _binary(written)
+
+
+def _binary(written: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> pa.Array:
     kind = pa.binary(written.shape[1])
-    return pa.FixedSizeBinaryArray.from_buffers(kind, len(numbers), [None, pa.py_buffer(written)]).cast(pa.binary())
+    return pa.FixedSizeBinaryArray.from_buffers(kind, len(written), [None, pa.py_buffer(written)]).cast(pa.binary())
 
 
 def _encoded(column: pa.ChunkedArray, kind: ValueType) -> Encoded:

@@ -209,10 +209,11 @@ def historical(
         honour_created: hide feature rows that were written after the entity row's time.
 
     Returns:
-        `__row_id` and the features in the service's dtypes, one row per entity row, in their order.
+        `__row_id` and the features in the service's dtypes, one row per entity row, in their order. Where a key, or
+        one of several, is missing, nothing is known.
 
     Raises:
-        BadInputError: an entity row has no key or no time, or rows were lost, doubled or moved.
+        BadInputError: an entity row has no time, or rows were lost, doubled or moved.
     """
     import pandas as pd
     import pyarrow as pa
@@ -221,9 +222,8 @@ def historical(
     wanted = [feature for feature in features if names is None or feature.name in names]
     asked = {feature.view for feature in wanted}
     needed = [*sorted({key for source in sources if source.view in asked for key in source.keys}), ENTITY_TIME]
-    for name in needed:
-        if missing := entities.column(name).null_count:
-            raise BadInputError(f"{missing} entity rows have no {name}; drop them first")
+    if missing := entities.column(ENTITY_TIME).null_count:
+        raise BadInputError(f"{missing} entity rows have no {ENTITY_TIME}; drop them first")
     schema = pa.schema([(ROW_ID, pa.int64()), *((feature.name, arrow_type(feature.dtype)) for feature in wanted)])
     with _silenced():
         job = store.get_historical_features(

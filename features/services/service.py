@@ -83,7 +83,9 @@ def describe(
     features: dict[str, FeatureSnapshot] = {}
     sources = []
     for view in definitions.views_of(service):
-        keys = {column.name: dtype_name(column.dtype) for column in view.entity_columns}
+        keys = {
+            column.name: dtype_name(column.dtype) for column in sorted(view.entity_columns, key=lambda c: str(c.name))
+        }
         ttl = view.ttl or timedelta(0)
         if ttl % timedelta(days=1):
             raise BadInputError(f"feature view {view.name!r}: ttl {ttl} is not a whole number of days; round it")

@@ -27,6 +27,7 @@ from features.definitions.recipe import (
     Since,
     Sum,
 )
+from features.readable import other_keys
 
 SHIPPED = Path(__file__).resolve().parents[1] / "definitions"
 """Folder of the shipped definitions."""
@@ -95,6 +96,22 @@ def keys_without_field(file: Path) -> Iterator[tuple[int, str, str]]:
         for key in _keys(view) or ():
             if key not in fields:
                 yield call.lineno, str(view.given.get("name", "")), key
+
+
+def keys_unlike_recipe(file: Path) -> Iterator[tuple[int, str]]:
+    """Yield line and sentence where the entities of a view and its recipe have different keys, as far as that is told.
+
+    Raises:
+        SyntaxError: it is no Python.
+    """
+    scope = _Scope(file)
+    recipes = _quiet(scope.recipes) or {}
+    for call in scope.calls("FeatureView"):
+        view = scope.quiet(call)
+        keys = _keys(view) if isinstance(view, _Made) else None
+        recipe = recipes.get(str(view.given.get("source"))) if keys else None
+        if keys and recipe and (fault := other_keys(str(view.given.get("name", "")), keys, recipe.keys)):
+            yield call.lineno, fault
 
 
 @lru_cache(maxsize=64)

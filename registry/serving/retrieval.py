@@ -143,6 +143,12 @@ def side_vectors(
             f"ranker {contract.ranker!r} scores pairs, not vectors of users and items: retrieve with a model of "
             f"{' or '.join(map(repr, SEPARABLE))}"
         )
+    if contract.schema_.pairs:
+        raise BadInputError(
+            f"feature {contract.schema_.pairs[0]!r} of {model.label or 'the model'} depends on a user and an item "
+            f"together, which no vector of one of them holds: rank candidates with `rankmill score`, or train with "
+            f"drop: [{', '.join(contract.schema_.pairs)}]"
+        )
     others = {
         field.name
         for field in contract.fields

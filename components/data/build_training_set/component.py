@@ -49,7 +49,8 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     definitions = definitions_of(config.definitions)
     snapshot = read_snapshot(tables, config.feature_service, definitions)
     joined = joined_names(config, snapshot)
-    impressions = read_impressions(context.local(inputs.events) / "events.parquet", config, joined)
+    events = context.local(inputs.events) / "events.parquet"
+    impressions = read_impressions(events, config, joined, snapshot.keys)
     context.progress(f"joining {len(snapshot.features)} features to {len(impressions):,} impressions")
     table = join_features(impressions, config, snapshot, tables, definitions)
     if taken := [name for name in config.within if name in table.column_names]:
@@ -71,6 +72,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         base_rates=rates,
         domains=domains(splits["train"], config),
         sides=sides(config, snapshot, dtypes),
+        pairs=pairs(config, snapshot, dtypes),
         weighted=tuple(name for name in config.feedback if name in weights),
         rows=splits["train"].num_rows,
         trained_from=times[int(parts["train"][0])],
@@ -171,20 +173,36 @@ def domains(train: pa.Table, config: Config) -> tuple[str, ...]:
 
 
 def sides(config: Config, snapshot: ServiceSnapshot, names: Collection[str]) -> dict[str, Literal["user", "item"]]:
-    """Return whether a feature describes the user or the item, by the entity that its view is keyed by.
+    """Return whether a feature describes the user or the item, by the entities that its view is keyed by.
 
-    The ids describe themselves. Domain, context and features of both or of another entity describe the
+    What an author did so far describes the item where the author is a feature of the item. The ids describe
+    themselves. Domain, context and features of both or of another entity describe the
     request and are left out.
     """
-    keys = {source.view: tuple(source.keys) for source in snapshot.sources}
+    keys = {source.view: {*source.keys} for source in snapshot.sources}
+    users, items = (known_of(role, snapshot) for role in (config.user, config.item))
     found: dict[str, Literal["user", "item"]] = {}
     for feature in snapshot.features:
-        if keys[feature.view] == (config.user,):
+        if keys[feature.view] <= users:
             found[feature.name] = "user"
-        elif keys[feature.view] == (config.item,):
+        elif keys[feature.view] <= items:
             found[feature.name] = "item"
     found |= {config.user: "user", config.item: "item"}
     return {name: side for name, side in sorted(found.items()) if name in names}
+
+
+def pairs(config: Config, snapshot: ServiceSnapshot, names: Collection[str]) -> tuple[str, ...]:
+    """Return the features of several keys that another candidate would change, though they are not the item's own."""
+    request = {config.user, config.domain, config.request, *config.context, *known_of(config.user, snapshot)}
+    items = known_of(config.item, snapshot)
+    views = {s.view for s in snapshot.sources if len(s.keys) > 1 and not ({*s.keys} <= request or {*s.keys} <= items)}
+    return tuple(f.name for f in snapshot.features if f.view in views and f.name in names)
+
+
+def known_of(role: str, snapshot: ServiceSnapshot) -> set[str]:
+    """Return the column of a role and what its id tells by itself: the features that are keyed by nothing else."""
+    views = {source.view for source in snapshot.sources if {*source.keys} == {role}}
+    return {role} | {feature.name for feature in snapshot.features if feature.view in views}
 
 
 def _dtype(name: str, arrow: pa.DataType) -> str:

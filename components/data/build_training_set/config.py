@@ -346,15 +346,12 @@ def _labels(config: Config, events: Columns) -> Iterator[Fault]:
 
 def _keys(config: Config, events: Columns | None, features: Columns) -> Iterator[Fault]:
     rows = {name for _, name in _named(config)}
-    for name, column in features.known.items():
-        if column.role != "key" or name in rows:
-            continue
-        if events is None or events.absent(name) is None:
-            yield Fault(
-                ("feature_service",),
-                f"service {config.feature_service!r} is keyed by {name!r}, which the rows do not hold: "
-                f"write carry: [{name}]",
-            )
+    for name in [name for name, column in features.known.items() if column.role == "key"]:
+        said = f"service {config.feature_service!r} is keyed by {name!r}, and "
+        if events is not None and name not in rows and (absent := events.absent(name)):
+            yield Fault(("feature_service",), f"{said}the events have {absent}")
+        elif name in config.feedback or (events and events.known.get(name, Column()).role == "feedback"):
+            yield Fault(("feature_service",), f"{said}that is known only after the impression: choose another key")
 
 
 def _features(config: Config, features: Columns) -> Iterator[Fault]:
@@ -394,7 +391,7 @@ def _joined(config: Config, features: Columns) -> dict[str, Column]:
 
 COMPONENT = ComponentSpec(
     name="build_training_set",
-    version="4",
+    version="5",
     summary="Join features as of just before each impression, split and encode with the training split's encoder.",
     config=Config,
     inputs=Inputs,

@@ -23,8 +23,10 @@ TICK = timedelta(microseconds=1)
 """A row asks for what was known this long before the impression, so that events of the same second stay out."""
 
 
-def read_impressions(path: Path, config: Config, joined: Collection[str] = ()) -> pl.DataFrame:
-    """Return the impressions with the columns that the config names, in a defined order, with `row_id`.
+def read_impressions(
+    path: Path, config: Config, joined: Collection[str] = (), keys: Collection[str] = ()
+) -> pl.DataFrame:
+    """Return the impressions with what the config names and the `keys` of features, in a defined order, with `row_id`.
 
     A group that is a feature, `joined` or made later, is not read here.
 
@@ -33,23 +35,20 @@ def read_impressions(path: Path, config: Config, joined: Collection[str] = ()) -
         ContractViolationError: a role is null, a label is not 0 or 1, the funnel is broken, or a request mixes users.
     """
     declaration = config.declaration()
-    roles = [config.user, config.item, declaration.time, *filter(None, (config.domain, config.request))]
-    roles += [config.position.column] if config.position else []
     found = pl.scan_parquet(path).collect_schema()
-    weighing = [weight.source for weight in config.weights.values()]
-    group = [config.group] if config.group and config.group not in {*joined, *config.within} else []
-    wanted = list(dict.fromkeys([*roles, *group, *config.context, *config.carry, *config.feedback, *weighing]))
+    named = _named(config, joined)
+    wanted = list(dict.fromkeys([*named, *keys]))
     if absent := [name for name in wanted if name not in found]:
         raise BadInputError(f"the events have {no_columns(absent, found.names())}: correct the names, or ingest them")
     if found[declaration.time] != pl.Datetime("us", "UTC"):
         raise BadInputError(f"column {declaration.time!r} is {found[declaration.time]}, must be a timestamp in us, UTC")
     # Every column takes part in the order, so that a row's id does not depend on the file's order.
-    rest = [name for name, dtype in found.items() if name not in wanted and not dtype.is_nested()]
+    rest = [name for name, dtype in found.items() if name not in named and not dtype.is_nested()]
     order = [declaration.time, config.user, config.item, *config.feedback, *rest]
     frame = pl.scan_parquet(path).sort(order, nulls_last=True).select(wanted).collect()
     if frame.is_empty():
         raise BadInputError("there is no impression to train on: widen the window")
-    for name in roles:
+    for name in _roles(config):
         if frame[name].null_count():
             raise ContractViolationError(
                 f"{frame[name].null_count()} impressions have no {name!r}; add the rule to the suite of validate_data "
@@ -58,6 +57,18 @@ def read_impressions(path: Path, config: Config, joined: Collection[str] = ()) -
     check_labels(frame, declaration)
     check_requests(frame, declaration)
     return frame.with_columns(pl.col(list(config.feedback)).cast(pl.Int8)).with_row_index(ROW).cast({ROW: pl.Int64})
+
+
+def _roles(config: Config) -> list[str]:
+    found = [config.user, config.item, config.declaration().time, *filter(None, (config.domain, config.request))]
+    return found + ([config.position.column] if config.position else [])
+
+
+def _named(config: Config, joined: Collection[str]) -> list[str]:
+    """Return the columns of the impressions that the config names, each once."""
+    weighing = [weight.source for weight in config.weights.values()]
+    group = [config.group] if config.group and config.group not in {*joined, *config.within} else []
+    return list(dict.fromkeys([*_roles(config), *group, *config.context, *config.carry, *config.feedback, *weighing]))
 
 
 def check_requests(frame: pl.DataFrame, declaration: Declaration) -> None:
@@ -127,7 +138,8 @@ def join_features(
 ) -> pa.Table:
     """Return the raw rows: `row_id`, roles, context, labels, then the features of the service.
 
-    Auxiliary features are joined only when the config includes or encodes them.
+    A key that no role, context or `carry` names is looked up by and left behind. Auxiliary features are joined only
+    when the config includes or encodes them.
 
     A feature is the newest value known 1 µs before the impression: with an event time and a created
     time not later than that, and not older than its view's TTL; otherwise it is null.
@@ -138,7 +150,9 @@ def join_features(
     """
     time = config.declaration().time
     names = {feature.name for feature in snapshot.features}
-    taken = sorted(names & {ROW, *impressions.columns})
+    wanted = joined_names(config, snapshot)
+    kept = impressions.drop(snapshot.keys.keys() - {*_named(config, wanted)}, strict=False)
+    taken = sorted(names & {ROW, *kept.columns})
     if taken:
         raise BadInputError(
             f"{', '.join(map(repr, taken))} is a feature of service {snapshot.service!r} and a column of the "
@@ -149,10 +163,8 @@ def join_features(
             raise BadInputError(f"service {snapshot.service!r} is keyed by {key!r}, which the impressions do not have")
     entities = impressions.select(pl.col(ROW).alias(ROW_ID), *snapshot.keys, (pl.col(time) - TICK).alias(ENTITY_TIME))
     with library_in_words("join the features", "correct the definitions"), open_offline(tables, definitions) as store:
-        joined = historical(
-            store, to_arrow(entities), snapshot.service, definitions, names=joined_names(config, snapshot)
-        )
-    table = to_arrow(impressions)
+        joined = historical(store, to_arrow(entities), snapshot.service, definitions, names=wanted)
+    table = to_arrow(kept)
     for name in joined.column_names[1:]:
         table = table.append_column(name, joined.column(name))
     return table

@@ -14,7 +14,7 @@ from pathlib import Path
 from components.platform.errors import did_you_mean
 from components.platform.settings import ROOT
 from features.ground.yaml_text import KeyPath, quoted
-from features.services.service_text import keys_without_field
+from features.services.service_text import keys_unlike_recipe, keys_without_field
 from pipelines.language.problems import Finding
 from pipelines.language.rules.draft import PipelineDraft
 
@@ -90,6 +90,7 @@ def unread(path: Path) -> tuple[int, str] | None:
 def _keyless(path: Path) -> Iterator[tuple[int, str]]:
     for line, view, key in keys_without_field(path):
         yield line, f"view {view!r} has no Field for its key {key!r}: add Field(name={key!r}, dtype=...) to its schema"
+    yield from keys_unlike_recipe(path)
 
 
 def _unread(tree: ast.Module) -> Iterator[tuple[int, str]]:

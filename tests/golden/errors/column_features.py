@@ -9,6 +9,7 @@ from features.definitions.recipe import Activity, Profile
 
 user = Entity(name="shopper", join_keys=["user_id"], value_type=ValueType.STRING)
 item = Entity(name="article", join_keys=["item_id"], value_type=ValueType.INT64)
+clicked = Entity(name="clicked", join_keys=["click"], value_type=ValueType.INT64)
 request = Entity(name="shelf", join_keys=["request_id"], value_type=ValueType.STRING)
 
 RECIPES = {
@@ -17,6 +18,7 @@ RECIPES = {
     "shelf_profile": Profile(key="request_id", columns=("device",)),
     "shopper_buys": Activity(key="user_id", prefix="shopper", log="buys"),
     "shelf_misspelt": Profile(key="user_id", columns=("tast",)),
+    "shopper_clicks": Profile(key=("user_id", "click"), columns=("device",)),
 }
 shopper_profile = FeatureView(
     name="shopper_profile",
@@ -53,15 +55,23 @@ shopper_buys = FeatureView(
     source=source("shopper_buys", "What shoppers bought."),
     schema=[Field(name="user_id", dtype=String), Field(name="shopper_buys", dtype=Int64)],
 )
+shopper_clicks = FeatureView(
+    name="shopper_clicks",
+    entities=[user, clicked],
+    ttl=NEVER,
+    source=source("shopper_clicks", "Shoppers by what is known too late."),
+    schema=[Field(name="user_id", dtype=String), Field(name="click", dtype=Int64), Field(name="device", dtype=String)],
+)
 
 shop = FeatureService(name="shop", features=[shopper_profile, article_profile])
 shop_by_request = FeatureService(name="shop_by_request", features=[shopper_profile, shelf_profile])
+shop_by_click = FeatureService(name="shop_by_click", features=[shopper_clicks])
 shop_misspelt = FeatureService(name="shop_misspelt", features=[shelf_misspelt])
 shop_buys = FeatureService(name="shop_buys", features=[shopper_buys])
 
 DEFINITIONS = Definitions(
-    entities=(user, item, request),
-    views=(shopper_profile, article_profile, shelf_profile, shelf_misspelt, shopper_buys),
-    services=(shop, shop_by_request, shop_misspelt, shop_buys),
+    entities=(user, item, request, clicked),
+    views=(shopper_profile, article_profile, shelf_profile, shelf_misspelt, shopper_buys, shopper_clicks),
+    services=(shop, shop_by_request, shop_by_click, shop_misspelt, shop_buys),
     recipes=RECIPES,
 )

@@ -36,6 +36,7 @@ def views() -> dict[str, dict[str, Any]]:
         "by_number": {"keys": {"number": Int64}, "features": every},
         "by_text": {"keys": {"text": String}, "features": {"whole": Int64}},
         "by_both": {"keys": {"number": Int64, "text": String}, "features": {"word": String}},
+        "by_numbers": {"keys": {"number": Int64, "even": Int64}, "features": {"whole": Int64}},
         "instants": {"keys": {"number": Int64}, "features": {"instant": UnixTimestamp}},
     }
 
@@ -79,6 +80,7 @@ def write(folder: Path, shift: int) -> None:
     frame = base.with_columns(
         number=(at - 20) * 7_000_000_000,
         text=pl.lit("kéy ") + at.cast(pl.String),
+        even=at * -2 + shift,
         whole=pl.when(~gap).then((at - 30) * (2**45) + shift),
         small=(at - 9).cast(pl.Int32),
         single=pl.when(gap).then(None).when(at % 7 == 0).then(float("nan")).otherwise(at / 7 + shift).cast(pl.Float32),
@@ -121,7 +123,7 @@ def both(tmp_path_factory: pytest.TempPathFactory, definitions: Definitions) -> 
     yield found
 
 
-@pytest.mark.parametrize("view", ["by_number", "by_text", "by_both", "instants"])
+@pytest.mark.parametrize("view", ["by_number", "by_text", "by_both", "by_numbers", "instants"])
 def test_the_database_is_feast_s_byte_for_byte(both: Any, view: str) -> None:
     assert len(both["ours"][view]) == COUNT * len(views()[view]["features"])
     assert both["ours"][view] == both["feast"][view]
@@ -144,6 +146,7 @@ def test_only_types_that_are_encoded_here_are_written_here(definitions: Definiti
         "by_number",
         "by_text",
         "by_both",
+        "by_numbers",
     }
 
 
