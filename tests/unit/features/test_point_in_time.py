@@ -165,7 +165,10 @@ def test_only_the_wanted_features_are_asked_for(answers: Any) -> None:
     assert answers(tables, entities[:1], names=["price"]).column_names == ["__row_id", "price"]
 
 
-def test_entity_rows_without_a_key_are_one_sentence(answers: Any) -> None:
+def test_entity_rows_without_a_key_find_nothing_and_without_a_time_are_one_sentence(answers: Any) -> None:
     tables, entities = world(2)
-    with pytest.raises(BadInputError, match="no shop_id"):
-        answers(tables, [entities[0] | {"shop_id": None}, entities[1]])
+    whole = answers(tables, entities[:2]).to_pylist()
+    missing = answers(tables, [entities[0] | {"shop_id": None}, entities[1]]).to_pylist()
+    assert missing == [whole[0] | {"pieces": None, "price": None}, whole[1]]
+    with pytest.raises(BadInputError, match="1 entity rows have no event_timestamp"):
+        answers(tables, [entities[0] | {"event_timestamp": None}, entities[1]])
