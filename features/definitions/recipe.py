@@ -28,8 +28,11 @@ class Last:
     """
 
     days: int | None = None
+    """Length of the span in days of 24 hours."""
     hours: int | None = None
+    """Length in hours."""
     minutes: int | None = None
+    """Length in minutes."""
 
     def __post_init__(self) -> None:
         _one_unit(self)
@@ -53,7 +56,9 @@ class Decay:
     """
 
     days: int | None = None
+    """Half-life in days of 24 hours."""
     hours: int | None = None
+    """Half-life in hours."""
 
     def __post_init__(self) -> None:
         _one_unit(self)
