@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -43,3 +44,14 @@ def ready(home: Path, source: Path) -> Settings:
         # MLflow writes down where files of its default experiment go.
         connection.execute("UPDATE experiments SET artifact_location = ?", [f"{settings.mlflow_artifacts}/0"])
     return settings
+
+
+def shared_data(folder: str) -> Path:
+    """Return a data folder that holds a data set which is not the project's to ship, or skip the test, loudly."""
+    shared = os.environ.get("RANKMILL_SHARED_DATA")
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    places = [Settings.from_environment().data, *([Path(shared)] if shared else []), beside]
+    for place in places:
+        if (place / folder).is_dir():
+            return place
+    pytest.skip(f"SKIPPED FOR WANT OF DATA: no {folder}/ in {', '.join(map(str, places))}; set RANKMILL_DATA")

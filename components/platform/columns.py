@@ -39,6 +39,8 @@ class Columns:
     """Whether there are no others."""
     tasks: tuple[str, ...] = ()
     """Probabilities that a ranker of these rows predicts; empty where that is not known."""
+    timed: bool = True
+    """Whether its rows have a time of their own."""
     logs: Mapping[str, Columns] | None = None
     """Columns of the further logs of an events table, by name; None where they are not known."""
 

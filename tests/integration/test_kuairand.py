@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 
 import polars as pl
 import pytest
@@ -17,6 +15,7 @@ from components.platform.store.publish import open_store
 from features.declaration import Window
 from features.definitions import load_definitions
 from features.tables import compute_table
+from tests.homes import shared_data
 from tests.ingesting import with_of
 
 pytestmark = pytest.mark.engine
@@ -24,23 +23,12 @@ pytestmark = pytest.mark.engine
 WINDOW = Window(start=datetime(2022, 4, 24, tzinfo=UTC), end=datetime(2022, 5, 5, tzinfo=UTC))
 LOCAL = timedelta(hours=8)
 FOLDER = "kuairand-pure"
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def _data() -> Path:
-    """Return a data folder that holds KuaiRand-Pure; the data set is not the project's to ship."""
-    shared = os.environ.get("RANKMILL_SHARED_DATA")
-    places = [Settings.from_environment().data, *([Path(shared)] if shared else []), ROOT.parent / "shared" / "data"]
-    for place in places:
-        if (place / FOLDER).is_dir():
-            return place
-    pytest.skip(f"SKIPPED FOR WANT OF DATA: no {FOLDER}/ in {', '.join(map(str, places))}; set RANKMILL_DATA")
 
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, StageResult, StageResult]:
     """Ingest the real log and check it against its contract."""
-    data = _data()
+    data = shared_data(FOLDER)
     settings = Settings.at(tmp_path_factory.mktemp("home"))
     settings.home.mkdir(exist_ok=True)
     settings.data.symlink_to(data.resolve())

@@ -266,6 +266,7 @@ def _gives(config: Config, inputs: Mapping[str, Columns]) -> Mapping[str, Column
 def _asks(config: Config, inputs: Mapping[str, Columns]) -> Iterator[Fault]:
     events, features = inputs.get("events"), inputs.get("features")
     if events is not None:
+        yield from _order(config, events)
         yield from _absent(config, events)
         yield from _labels(config, events)
     if events is not None and features is not None:
@@ -274,6 +275,17 @@ def _asks(config: Config, inputs: Mapping[str, Columns]) -> Iterator[Fault]:
     if features is not None:
         yield from _keys(config, events, features)
         yield from _features(config, features)
+
+
+def _order(config: Config, events: Columns) -> Iterator[Fault]:
+    """Rows without a time have no order that a split or a feature could follow."""
+    if events.timed:
+        return
+    none, time = "the events have no time (timestamp: none)", config.declaration().time
+    if config.split.by == "time":
+        yield Fault(("split",), f"{none}: split them by: random")
+    if time in config.context:
+        yield Fault(("context", config.context.index(time)), f"{none}: leave {time!r} out")
 
 
 def _named(config: Config) -> Iterator[tuple[Where, str]]:

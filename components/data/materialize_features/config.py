@@ -13,7 +13,7 @@ from components.platform.contract import ComponentConfig, ComponentSpec, Ports
 from components.platform.errors import did_you_mean
 from components.platform.paths import DefinitionsFile
 from features.declaration import Name
-from features.definitions.recipe import IMPRESSIONS
+from features.definitions.recipe import IMPRESSIONS, Activity
 from features.services.service_text import TextService, told
 
 
@@ -61,6 +61,10 @@ def _asks(config: Config, inputs: Mapping[str, Columns]) -> Iterator[Fault]:
         return
     where = ("feature_service",)
     for source, recipe in service.recipes.items():
+        if not events.timed and isinstance(recipe, Activity):
+            said = "counts what came before a row, and the events have no time (timestamp: none)"
+            yield Fault(where, f"the recipe of {source!r} {said}: choose features of a Profile alone")
+            continue
         logs = {IMPRESSIONS: events} if recipe.log == IMPRESSIONS else events.logs
         if logs is None:
             continue

@@ -47,8 +47,9 @@ class Config(Table):
     """Column of the user's id, published as `user_id` unless the block has a `name`."""
     item: ColumnName | Key
     """Column of the item's id, published as `item_id` unless the block has a `name`."""
-    timestamp: ColumnName | Time
-    """When the item was shown, published as `event_timestamp` in UTC."""
+    timestamp: Literal["none"] | ColumnName | Time
+    """When the item was shown, published as `event_timestamp` in UTC. `none` where rows have no time: each stands
+    at the window's start, splits are random, and no feature counts what came before."""
     feedback: dict[Name, Rule] = Field(min_length=1)
     """Label → when it is 1: the name of a 0/1 column, or comparisons such as `rating >= 4 and status == 'paid'`,
     `kind in ('buy', 'order')` or, of two columns, `reference == impressions`, joined by `and` and `or`."""
@@ -84,6 +85,8 @@ class Config(Table):
         if twice := sorted(name for name, count in names.items() if count > 1):
             raise ValueError(f"{', '.join(map(repr, twice))} would be published twice: give one of them another name")
         stored_is_known(self)
+        if not self.timed:
+            self._without_time()
         for name, log in self.logs.items():
             if name in (IMPRESSIONS, "window"):
                 raise ValueError(f"logs: {name!r} is a file of every events table: give the log another name")
@@ -103,6 +106,14 @@ class Config(Table):
         if origin and not any(table.files.startswith(f"data://{origin.into}/") for table in self.tables.values()):
             raise ValueError(f"source brings files into data://{origin.into}/: name one of them in files")
         return self
+
+    def _without_time(self) -> None:
+        given: dict[str, object] = {"created": self.created, "logs": self.logs}
+        tables = {"users": self.users, "items": self.items}
+        given |= {f"{role}.valid_from": table.valid_from for role, table in tables.items() if table is not None}
+        given |= {f"columns.{name}.moment": one.moment for name, one in as_columns(self.columns).items()}
+        if compared := next((key for key, value in given.items() if value), None):
+            raise ValueError(f"timestamp: none says that rows have no time, and {compared} needs one: leave either out")
 
     @model_validator(mode="after")
     def _says_what_is_there(self) -> Self:
@@ -153,7 +164,8 @@ class Config(Table):
     @property
     def mentioned(self) -> list[str]:
         """Names of the columns that are read of a file of impressions, that of the place in a list too."""
-        times = [as_time(one).column for one in (self.timestamp, self.created) if one is not None]
+        given = (self.timestamp if self.timed else None, self.created)
+        times = [as_time(one).column for one in given if one is not None]
         roles = [name for name in (self.domain, self.request, self.propensity) if name]
         labels = [column for rule in self.feedback.values() for column in parse(rule).columns]
         return [*self.user_key.read, *self.item_key.read, *times, *roles, *labels, *in_file(self.columns)]
@@ -162,6 +174,11 @@ class Config(Table):
     def rules(self) -> list[str]:
         """Rules that tell a label or a column."""
         return [*self.feedback.values(), *(one.rule for one in as_columns(self.columns).values() if one.rule)]
+
+    @property
+    def timed(self) -> bool:
+        """Whether rows have a time."""
+        return self.timestamp != "none"
 
     @property
     def user_name(self) -> str:
@@ -222,7 +239,7 @@ def _gives(config: Config, inputs: Mapping[str, columns.Columns]) -> Mapping[str
         name: columns.Columns({one: columns.Column(dtype) for one, dtype in config.types_of(log).items()})
         for name, log in config.logs.items()
     }
-    return {"events": columns.Columns(told, logs=logs)}
+    return {"events": columns.Columns(told, logs=logs, timed=config.timed)}
 
 
 def _label_columns(rules: Iterable[str], item: Collection[str]) -> frozenset[str]:

@@ -240,6 +240,11 @@ class Log(Table):
         return self
 
     @property
+    def timed(self) -> bool:
+        """Whether rows have a time."""
+        return True
+
+    @property
     def ids(self) -> dict[str, Ids]:
         """Where ids stand: of the `user`, of the `item`."""
         given = {"user": self.user, "item": self.item}

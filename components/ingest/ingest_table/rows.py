@@ -122,6 +122,13 @@ class _Part:
     """How many rows of the file that lie in the window have empty lists in the place of impressions."""
 
 
+def _at(moment: datetime, table: Config | Log, file: Scan) -> Typed:
+    """Return one moment as the time of every row."""
+    # Made of a column, so that there are as many as rows.
+    some, at = file.column(table.read[0]), pl.lit(moment, pl.Datetime("us", "UTC"))
+    return Typed(EVENT, "", pl.when(some.is_null()).then(at).otherwise(at).alias(EVENT), pl.lit(False), "")
+
+
 def _any(lacking: Iterable[frozenset[str]]) -> list[str]:
     return sorted(frozenset().union(*lacking))
 
@@ -129,7 +136,7 @@ def _any(lacking: Iterable[frozenset[str]]) -> list[str]:
 def _part(source: Source, table: Config | Log, window: Window, scratch: Path, made: Made) -> _Part:
     file = scan(source, table.read, table, scratch, optional_columns(as_columns(table.columns)), table.explode)
     # A clock that was never set is no mistake of the file: such a row lies outside the window.
-    time = moment(EVENT, as_time(table.timestamp), file, early=True)
+    time = moment(EVENT, as_time(table.timestamp), file, early=True) if table.timed else _at(window.start, table, file)
     created = moment(CREATED, as_time(table.created), file) if table.created is not None else None
     whole = file.rows.select(
         time.value.min().alias("first"), time.value.max().alias("last"), time.wrong.sum().alias("wrong"),
@@ -147,6 +154,6 @@ def _part(source: Source, table: Config | Log, window: Window, scratch: Path, ma
     rows = file.collect(found.lazy().select(published))
     until = stored_until(table, window)
     in_time = rows if until is None else rows.filter(pl.col(CREATED) < until)
-    span = (first, last) if first is not None else None
+    span = (first, last) if total and first is not None else None
     empty = 0 if file.empty is None else file.collect(file.empty.select(inside.sum())).item()
     return _Part(in_time, span, total - len(rows), len(rows) - len(in_time), file.absent, empty)
