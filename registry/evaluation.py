@@ -108,6 +108,8 @@ class Evaluation(Frozen):
     resamples: int
     top: int | None = Field(None, exclude_if=lambda places: places is None)
     """Places of a request that its metrics look at; None where rows have no requests."""
+    weighted: tuple[Name, ...] = Field((), exclude_if=lambda feedback: not feedback)
+    """Feedback whose tasks count rows by their weights; all others count every row once."""
     provider: str
     tasks: tuple[Name, ...]
     domains: tuple[str, ...]

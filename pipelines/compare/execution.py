@@ -100,13 +100,18 @@ class Bench:
         )  # fmt: skip
         return execute(request, self.settings)
 
+    @property
+    def judged(self) -> dict[str, Any]:
+        """How a run is judged."""
+        return JUDGED | ({"weighted": True} if self.comparison.spec.weighted else {})
+
     def train(
         self, component: ComponentSpec, label: str, candidate: Candidate, seed: int, dataset: ArtifactRef
     ) -> Trained:
         """Train one candidate; a baseline is judged with it."""
         config = candidate.config | {"seed": seed}
         if component.name != TRAIN:
-            config = JUDGED | config
+            config = self.judged | config
         result = self.stage(component.name, label, seed, config, {"dataset": dataset})
         declaration = read_schema(self.folder(dataset)).declaration
         if component.name == TRAIN:
@@ -136,7 +141,7 @@ class Bench:
         ranker = result.outputs["ranker"]
         exported = self.stage("export_onnx", label, seed, {}, {"ranker": ranker, "dataset": dataset})
         inputs = {"model": exported.outputs["onnx_model"], "dataset": dataset}
-        evaluated = self.stage("evaluate_ranker", label, seed, JUDGED, inputs)
+        evaluated = self.stage("evaluate_ranker", label, seed, self.judged, inputs)
         kept, epochs = self.kept_epoch(result)
         facts = self.annotations(result, "ranker")
         return Measured(
@@ -186,6 +191,7 @@ class Bench:
             unseen_users=report.test.unseen_users,
             fields=len(schema.fields),
             judge_by=schema.declaration.judge_by,
+            weighted=self.comparison.spec.weighted,
             at=self.at,
         )
 

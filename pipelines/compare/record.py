@@ -82,6 +82,8 @@ class Data(Frozen):
     """Inputs of the rankers."""
     judge_by: JudgeBy = Field("auc", exclude_if=lambda metric: metric == "auc")
     """Metric that chose epochs and configs on validation, and that the tables are ordered by."""
+    weighted: bool = Field(False, exclude_if=lambda weighted: not weighted)
+    """Whether test figures count rows by their weights."""
     at: AwareDatetime | None = Field(None, exclude_if=lambda moment: moment is None)
     """Time that the data is for; None where it was the time of the comparison."""
 

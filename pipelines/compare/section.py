@@ -67,6 +67,8 @@ def _facts(spec: ComparisonSpec, record: Record, rows: dict[str, Row]) -> Iterat
         f"* Judged by {NAMES[data.judge_by]}: on validation, mean over the feedback, it chose epochs and configs; the "
         "tables are ordered by it on test."
     )
+    if data.weighted:
+        yield "* Test figures count rows by the weights of the training set."
     for machine in dict.fromkeys(row.machine for row in rows.values()):
         yield f"* Machine: {text(machine)}."
 

@@ -91,6 +91,8 @@ class ComparisonSpec(SpecModel):
     """Rows of the table, by name."""
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
     """Seed of each run."""
+    weighted: bool = False
+    """Whether test figures count rows by the weights that the training set gives them."""
     against: Name | None = None
     """Entry that the others are marked against."""
     references: tuple[Reference, ...] = ()

@@ -7,7 +7,7 @@ difference is judged with a paired bootstrap over users, per task, over all rows
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
@@ -58,6 +58,8 @@ class PairedPredictions:
     """The same of the champion."""
     request: Array | None = None
     """``[rows]``, equal for rows of the same request; None where rows have none."""
+    weights: Mapping[str, Array] = field(default_factory=dict)
+    """By feedback that has one: ``[rows]``, how much a row counts where the policy says so."""
     judge_by: JudgeBy = "auc"
     """Metric by which the challenger's training set says that rankers are judged."""
 
@@ -98,6 +100,7 @@ class _Cell:
     champion_shown: Array | None
     user: Array
     requests: Requests | None
+    weights: Array | None
 
     @property
     def rarer(self) -> int:
@@ -113,8 +116,14 @@ def judge(pair: PairedPredictions, policy: GatePolicy) -> tuple[Judgement, ...]:
     log-loss); per domain: the latter. A cell is refused by the policy's rule. The order of the rows changes nothing.
 
     Raises:
-        BadInputError: a floor names a task that the challenger does not predict.
+        BadInputError: a floor names a task that the challenger does not predict, or rows should count by weights that
+            they do not have.
     """
+    if policy.weighted and not pair.weights:
+        raise BadInputError(
+            "gate: rows should count by their weights and have none: declare some in build_training_set, or leave "
+            "weighted out"
+        )
     for name in policy.floors:
         if name not in pair.challenger:
             known = ", ".join(pair.challenger)
@@ -122,7 +131,7 @@ def judge(pair: PairedPredictions, policy: GatePolicy) -> tuple[Judgement, ...]:
     guarded: Metric = "auc" if pair.judge_by == "log_loss" else pair.judge_by
     judgements: list[Judgement] = []
     for task in pair.challenger:
-        whole = _cell(pair, task, ALL, None, policy.top)
+        whole = _cell(pair, task, ALL, None, policy)
         judgements += _floors(whole, policy)
         if pair.champion is None:
             continue
@@ -131,7 +140,7 @@ def judge(pair: PairedPredictions, policy: GatePolicy) -> tuple[Judgement, ...]:
             _compared(whole, policy, "log_loss", policy.log_loss_margin),
         ]
         for domain in sorted({str(value) for value in np.unique(pair.domain)} - {ALL}):
-            cell = _cell(pair, task, domain, pair.domain == domain, policy.top)
+            cell = _cell(pair, task, domain, pair.domain == domain, policy)
             judgements.append(_compared(cell, policy, guarded, policy.domain_auc_margin))
     for task in (name for name in pair.champion or {} if name not in pair.challenger and name in pair.feedback):
         judgements.append(_missing(task))
@@ -164,6 +173,7 @@ def decide(
         decided_at=decided_at,
         warnings=_warnings(judgements) if champion is not None else (),
         rule=policy.rule,
+        weighted=tuple(pair.weights) if policy.weighted else (),
     )
 
 
@@ -224,8 +234,10 @@ def describe(judgement: Judgement) -> str:
     return f"{where}: {judgement.metric} {value}{against}, {judgement.reason}"
 
 
-def _cell(pair: PairedPredictions, task: str, domain: str, inside: Array | None, top: int) -> _Cell:
+def _cell(pair: PairedPredictions, task: str, domain: str, inside: Array | None, policy: GatePolicy) -> _Cell:
     label, space = pair.truth(task)
+    deeper = task if task in pair.feedback else task.partition(conditional_name("", ""))[0]
+    weights = pair.weights.get(deeper) if policy.weighted else None
     kept = space if inside is None else space & inside
     label, user = label[kept], np.asarray(pair.user)[kept]
 
@@ -237,7 +249,9 @@ def _cell(pair: PairedPredictions, task: str, domain: str, inside: Array | None,
     if pair.champion is not None and task in pair.champion:
         champion, champion_shown = answers(pair.champion), answers(pair.champion_shown or pair.champion)
     # Sums of floats depend on their order; a canonical one makes the verdict independent of the rows'.
-    order = np.lexsort([challenger if champion is None else champion, challenger, label, user])
+    keys = [challenger if champion is None else champion, challenger, label, user]
+    weights = None if weights is None else np.asarray(weights, dtype=np.float64)[kept]
+    order = np.lexsort(keys if weights is None else [weights, *keys])
     return _Cell(
         task=task,
         domain=domain,
@@ -247,7 +261,8 @@ def _cell(pair: PairedPredictions, task: str, domain: str, inside: Array | None,
         challenger_shown=shown[order],
         champion_shown=None if champion_shown is None else champion_shown[order],
         user=user[order],
-        requests=None if pair.request is None else Requests(np.asarray(pair.request)[kept][order], top),
+        requests=None if pair.request is None else Requests(np.asarray(pair.request)[kept][order], policy.top),
+        weights=None if weights is None else weights[order],
     )
 
 
@@ -287,7 +302,7 @@ def _compared(cell: _Cell, policy: GatePolicy, metric: Metric, margin: float) ->
             cell.label, mine, theirs, cell.user, metric,
             tolerance=_STABLE * max(margin, _SMALLEST_MARGIN), least=policy.resamples, most=policy.most_resamples,
             seed=policy.seed, confidence=policy.confidence, relative=relative,
-            requests=cell.requests,
+            requests=cell.requests, weights=cell.weights,
         )  # fmt: skip
     outcome, reason = _outcome(cell, policy, difference, limit, relative)
     return Judgement(
@@ -300,8 +315,8 @@ def _compared(cell: _Cell, policy: GatePolicy, metric: Metric, margin: float) ->
 def _measured(cell: _Cell, metric: Metric, scores: Array) -> float | None:
     direct = {"auc": auc, "log_loss": log_loss, "pcoc": pcoc}
     if metric in direct:
-        return direct[metric](cell.label, scores)
-    return value_of(metric, cell.label, scores, cell.user, cell.requests)
+        return direct[metric](cell.label, scores, cell.weights)
+    return value_of(metric, cell.label, scores, cell.user, cell.requests, cell.weights)
 
 
 def _smallest_loss(difference: Interval | None, margin: float, relative: bool) -> float | None:

@@ -61,6 +61,8 @@ class GatePolicy(Frozen):
     """Relative log-loss it may lose over all rows of a task."""
     top: int = Field(10, ge=1, le=1000)
     """Places of a request that NDCG, hit rate and recall look at."""
+    weighted: bool = False
+    """Whether rows count by the weights of the training set, in the tasks of a feedback that has some."""
     rule: Literal["not_shown_worse", "non_inferior"] = "not_shown_worse"
     """`not_shown_worse` refuses a cell when its whole interval lies beyond the margin: the loss is proven.
     `non_inferior` also refuses when the interval reaches beyond it: that nothing is lost must be proven, which a

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field
 
 from features.declaration import Frozen, Name
 from registry.evaluation import Interval
@@ -57,3 +57,5 @@ class Verdict(Frozen):
     decided_at: AwareDatetime
     warnings: tuple[str, ...] = ()
     rule: Literal["not_shown_worse", "non_inferior"] = "not_shown_worse"
+    weighted: tuple[Name, ...] = Field((), exclude_if=lambda feedback: not feedback)
+    """Feedback whose tasks counted rows by their weights."""

@@ -105,16 +105,22 @@ def _mean_auc(
 
 
 def value_of(
-    metric: Metric, labels: ArrayLike, scores: ArrayLike, users: ArrayLike, requests: Requests | None = None
+    metric: Metric,
+    labels: ArrayLike,
+    scores: ArrayLike,
+    users: ArrayLike,
+    requests: Requests | None = None,
+    weights: ArrayLike | None = None,
 ) -> float | None:
-    """Return any metric of rows or requests, every row counted once; None where it is undefined.
+    """Return any metric of rows or requests; None where it is undefined. Without `weights` every row counts once.
 
     Raises:
         BadInputError: as for `auc`, or a metric of requests without requests.
     """
     y, s = checked(labels, scores)
     codes, size = group_codes(users, y.size)
-    return defined(statistics_of((metric,), y, s, codes, size, requests)[0](np.ones((size, 1)))[0])
+    w = None if weights is None else row_weights(weights, y.size)
+    return defined(statistics_of((metric,), y, s, codes, size, requests, weights=w)[0](np.ones((size, 1)))[0])
 
 
 def log_loss(labels: ArrayLike, p: ArrayLike, weights: ArrayLike | None = None) -> float | None:
@@ -165,14 +171,17 @@ class CalibrationPoint:
     rows: int
 
 
-def calibration_bins(labels: ArrayLike, p: ArrayLike, bins: int = BINS) -> tuple[CalibrationPoint, ...]:
+def calibration_bins(
+    labels: ArrayLike, p: ArrayLike, bins: int = BINS, weights: ArrayLike | None = None
+) -> tuple[CalibrationPoint, ...]:
     """Return the bins behind `ece`, from low to high predictions; bins that ties leave empty are left out."""
     y, s = checked(labels, p)
     code = bin_codes(s, bins)
-    rows = np.bincount(code, minlength=bins)
-    kept = rows > 0
-    predicted = np.bincount(code, weights=s, minlength=bins)[kept] / rows[kept]
-    observed = np.bincount(code, weights=y, minlength=bins)[kept] / rows[kept]
+    rows, w = np.bincount(code, minlength=bins), row_weights(weights, y.size)
+    mass = np.bincount(code, weights=w, minlength=bins)
+    kept = mass > 0
+    predicted = np.bincount(code, weights=s * w, minlength=bins)[kept] / mass[kept]
+    observed = np.bincount(code, weights=y * w, minlength=bins)[kept] / mass[kept]
     return tuple(
         CalibrationPoint(float(a), float(b), int(n)) for a, b, n in zip(predicted, observed, rows[kept], strict=True)
     )

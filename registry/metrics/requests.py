@@ -72,11 +72,13 @@ def statistics_of(
     requests: Requests | None,
     *,
     bins: int = BINS,
+    weights: Floats | None = None,
 ) -> list[Statistic]:
     """Return metrics of rows and of requests as functions of group weights; requests are sorted once for all of them.
 
-    A request weighs what its group weighs. ``mrr``, ``ndcg``, ``hit_rate`` and ``recall`` are means over requests with
-    a positive row; ``request_auc`` is the mean of the requests' own AUCs, each weighted by its rows.
+    A request weighs what its group weighs, where rows have `weights` times the mean one of its positive rows. ``mrr``,
+    ``ndcg``, ``hit_rate`` and ``recall`` are means over requests with a positive row; ``request_auc`` is the mean of
+    the requests' own AUCs, each weighted by its rows.
 
     Args:
         metrics: which metrics.
@@ -86,12 +88,16 @@ def statistics_of(
         size: number of groups.
         requests: which rows were shown together; without it there are metrics of rows only.
         bins: bins of ``ece``.
+        weights: ``[rows]`` by which a row counts beside its group; None counts every row once.
 
     Raises:
         BadInputError: a metric of requests without requests, or a request with rows of two groups.
     """
     if not (wanted := [metric for metric in metrics if metric in REQUEST_METRICS]):
-        return [statistic(cast("RowMetric", metric), labels, scores, groups, size, bins=bins) for metric in metrics]
+        return [
+            statistic(cast("RowMetric", metric), labels, scores, groups, size, bins=bins, weights=weights)
+            for metric in metrics
+        ]
     if requests is None:
         raise BadInputError(f"{wanted[0]} is measured within requests: say which column holds them, in `request`")
     codes, count = group_codes(requests.of, labels.size)
@@ -103,12 +109,14 @@ def statistics_of(
 
     def prepared(metric: Metric) -> Statistic:
         if metric not in REQUEST_METRICS:
-            return statistic(cast("RowMetric", metric), labels, scores, groups, size, bins=bins)
+            return statistic(cast("RowMetric", metric), labels, scores, groups, size, bins=bins, weights=weights)
         if metric == "request_auc":
-            above, below = user_aucs(labels, scores, codes, count)
+            above, below = user_aucs(labels, scores, codes, count, weights)
         else:
             below = (runs().positives > 0).astype(np.float64)
-            above = np.where(below > 0, _values(metric, runs(), count, requests.top), 0.0)
+            if weights is not None:
+                below *= np.nan_to_num(ratio(sums(codes, count, weights * labels), runs().positives))
+            above = np.where(runs().positives > 0, _values(metric, runs(), count, requests.top), 0.0) * below
         return ratio_statistic(sums(group, size, above), sums(group, size, below))
 
     return [prepared(metric) for metric in metrics]

@@ -25,6 +25,7 @@ from registry.metrics.weighted import (
     defined,
     group_codes,
     ratio_statistic,
+    row_weights,
     sums,
 )
 
@@ -47,11 +48,12 @@ def bootstrap_all(
     confidence: float = CONFIDENCE,
     bins: int = BINS,
     requests: Requests | None = None,
+    weights: ArrayLike | None = None,
 ) -> dict[Metric, Interval]:
     """Return several metrics with percentile intervals from the same draws of users.
 
     Labels are ``[rows]``, 0 or 1, scores and users ``[rows]``; users are equal for rows of the same user. `confidence`
-    is the coverage of the intervals, `bins` those of ``ece``.
+    is the coverage of the intervals, `bins` those of ``ece``; by `weights`, ``[rows]``, a row counts, once without.
 
     Bounds are None when `resamples` is 0, when there are fewer than two users, or when the metric is
     undefined in more than a tenth of the resamples (all positives come from one or two users). The
@@ -63,7 +65,8 @@ def bootstrap_all(
     """
     y, s = checked(labels, scores)
     codes, size = group_codes(users, y.size)
-    statistics = statistics_of(metrics, y, s, codes, size, requests, bins=bins)
+    w = None if weights is None else row_weights(weights, y.size)
+    statistics = statistics_of(metrics, y, s, codes, size, requests, bins=bins, weights=w)
     values, draws = _evaluate(statistics, y.size, size, resamples, seed)
     intervals: dict[Metric, Interval] = {}
     for metric, value, drawn in zip(metrics, values, draws, strict=True):
@@ -115,13 +118,14 @@ def stable_paired_bootstrap(
     *,
     relative: bool = False,
     requests: Requests | None = None,
+    weights: ArrayLike | None = None,
 ) -> tuple[Interval, int]:
     """Return what `paired_bootstrap` gives once more resamples would hardly move the bounds, and how many it took.
 
     Resamples are added, up to twice as many at a time, until the standard error of either bound (from the order
     statistics around it) is at most `tolerance`; the first `least` are those of `paired_bootstrap`. At most `most` are
-    drawn, on large tables fewer (`_MOST_WORK` rows × resamples); `tolerance` is in units of the difference. Other
-    arguments are those of `paired_bootstrap`.
+    drawn, on large tables fewer (`_MOST_WORK` rows × resamples); `tolerance` is in units of the difference. `weights`,
+    ``[rows]``, say how much a row counts. Other arguments are those of `paired_bootstrap`.
 
     Raises:
         BadInputError: as for `bootstrap_all`.
@@ -129,7 +133,8 @@ def stable_paired_bootstrap(
     y, first = checked(labels, a)
     _, second = checked(labels, b)
     codes, size = group_codes(users, y.size)
-    pair = [statistics_of((metric,), y, scores, codes, size, requests)[0] for scores in (first, second)]
+    w = None if weights is None else row_weights(weights, y.size)
+    pair = [statistics_of((metric,), y, scores, codes, size, requests, weights=w)[0] for scores in (first, second)]
     values = [of(np.ones((size, 1)))[0] for of in pair]
     rng = np.random.default_rng(seed)
     bound = max(least, min(most, _MOST_WORK // max(1, y.size)))

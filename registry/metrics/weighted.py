@@ -35,7 +35,14 @@ BINS = 10
 
 
 def statistic(
-    metric: RowMetric, labels: Floats, scores: Floats, groups: Integers, size: int, *, bins: int = BINS
+    metric: RowMetric,
+    labels: Floats,
+    scores: Floats,
+    groups: Integers,
+    size: int,
+    *,
+    bins: int = BINS,
+    weights: Floats | None = None,
 ) -> Statistic:
     """Return one metric as a function of group weights; sorting and summing per group happen once, here.
 
@@ -46,20 +53,22 @@ def statistic(
         groups: ``[rows]`` codes in ``[0, size)``.
         size: number of groups.
         bins: bins of ``ece``.
+        weights: ``[rows]`` by which a row counts beside its group; None counts every row once.
     """
+    w = np.ones_like(scores) if weights is None else weights
     match metric:
         case "auc":
-            return _auc_statistic(labels, scores, groups)
+            return _auc_statistic(labels, scores, groups, weights)
         case "gauc":
-            return ratio_statistic(*user_aucs(labels, scores, groups, size))
+            return ratio_statistic(*user_aucs(labels, scores, groups, size, weights))
         case "log_loss":
-            return ratio_statistic(*(sums(groups, size, v) for v in (_losses(labels, scores), np.ones_like(scores))))
+            return ratio_statistic(*(sums(groups, size, v) for v in (w * _losses(labels, scores), w)))
         case "pcoc":
-            return ratio_statistic(*(sums(groups, size, v) for v in (scores, labels)))
+            return ratio_statistic(*(sums(groups, size, w * v) for v in (scores, labels)))
         case "normalised_entropy":
-            return _entropy_statistic(labels, scores, groups, size)
+            return _entropy_statistic(labels, scores, groups, size, w)
         case "ece":
-            return _ece_statistic(labels, scores, groups, bins)
+            return _ece_statistic(labels, scores, groups, bins, weights)
 
 
 def checked(labels: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]:
@@ -137,8 +146,8 @@ def _losses(labels: Floats, p: Floats) -> Floats:
     return -(labels * np.log(q) + (1 - labels) * np.log1p(-q))
 
 
-def _entropy_statistic(labels: Floats, p: Floats, groups: Integers, size: int) -> Statistic:
-    loss, rows, positives = (sums(groups, size, v) for v in (_losses(labels, p), np.ones_like(p), labels))
+def _entropy_statistic(labels: Floats, p: Floats, groups: Integers, size: int, w: Floats) -> Statistic:
+    loss, rows, positives = (sums(groups, size, v) for v in (w * _losses(labels, p), w, w * labels))
 
     def value(weights: Floats) -> Floats:
         n = rows @ weights
@@ -160,17 +169,18 @@ def _tie_starts(*sorted_keys: NDArray[Any]) -> Integers:
     return np.flatnonzero(changes)
 
 
-def _auc_statistic(labels: Floats, scores: Floats, groups: Integers) -> Statistic:
+def _auc_statistic(labels: Floats, scores: Floats, groups: Integers, weights: Floats | None) -> Statistic:
     """Return Σ_t P_t·(N_<t + N_t/2) / (P·N) over ties t, the weighted Mann-Whitney statistic."""
     order = np.argsort(scores, kind="stable")
     group, y = groups[order], labels[order][:, None]
+    counted = None if weights is None else weights[order][:, None]
     starts = _tie_starts(scores[order])
     tied = starts.size < scores.size
 
     def value(weights: Floats) -> Floats:
         if scores.size == 0:
             return np.full(weights.shape[1], np.nan)
-        w = weights[group]
+        w = weights[group] if counted is None else weights[group] * counted
         positive = w * y
         negative = w - positive
         if tied:
@@ -278,16 +288,17 @@ def bin_codes(p: Floats, bins: int) -> Integers:
     return codes
 
 
-def _ece_statistic(labels: Floats, p: Floats, groups: Integers, bins: int) -> Statistic:
+def _ece_statistic(labels: Floats, p: Floats, groups: Integers, bins: int, weights: Floats | None) -> Statistic:
     codes = bin_codes(p, bins)
     order = np.argsort(codes, kind="stable")
     starts = _tie_starts(codes[order])
     group, gap = groups[order], (p - labels)[order][:, None]
+    counted = None if weights is None else weights[order][:, None]
 
     def value(weights: Floats) -> Floats:
         if p.size == 0:
             return np.full(weights.shape[1], np.nan)
-        w = weights[group]
+        w = weights[group] if counted is None else weights[group] * counted
         total = w.sum(axis=0)
         gaps = np.add.reduceat(w * gap, starts, axis=0)
         return ratio(np.abs(gaps).sum(axis=0), total)

@@ -135,7 +135,7 @@ class Config(ComponentConfig):
     """Columns of the impression that travel with the raw rows and are no features, such as a propensity."""
     weights: dict[Name, RowWeight] = Field(default_factory=dict)
     """Feedback → how much a row counts in its loss; every row counts once where it is left out. Metrics count every
-    row once."""
+    row once unless they are asked for `weighted: true`."""
     drop: tuple[Name, ...] = ()
     """Features of the service, or ids, that the ranker must not see."""
     include: tuple[Name, ...] = ()

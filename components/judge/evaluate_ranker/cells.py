@@ -45,6 +45,7 @@ def judge(
     for task in tasks:
         for domain, mask in rows.parts(task, domains):
             y, p, user = rows.labels[task.label][mask], shown[task.name][mask], rows.user[mask]
+            weights = rows.weights[task.label][mask] if config.weighted and task.label in rows.weights else None
             resampled = partial(
                 bootstrap_all,
                 resamples=config.bootstrap,
@@ -52,6 +53,7 @@ def judge(
                 confidence=config.confidence,
                 bins=config.bins,
                 requests=None if rows.request is None else Requests(rows.request[mask], config.top),
+                weights=weights,
             )
             if shown is scores:
                 found = resampled(y, p, user, metrics)
@@ -72,7 +74,7 @@ def judge(
                 CalibrationBin(
                     task=task.name, domain=domain, predicted=point.predicted, observed=point.observed, rows=point.rows
                 )
-                for point in calibration_bins(y, p, config.bins)
+                for point in calibration_bins(y, p, config.bins, weights)
             ]
     return tuple(cells), tuple(curves)
 

@@ -29,7 +29,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     import pyarrow.parquet as pq
 
     from components.judge.evaluate_ranker.cells import headline, remarks
-    from components.judge.evaluate_ranker.publish import Scored, log_evaluation, write_report
+    from components.judge.evaluate_ranker.publish import Scored, log_evaluation, weighted_note, write_report
     from components.judge.evaluate_ranker.rows import judged
     from components.rankers.tasks import tasks_of
     from registry.evaluation import ALL
@@ -78,7 +78,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
             context.note(f"not in MLflow: {error}")
     for task in tasks:
         context.note(headline(report.cell(task.name, ALL)))
-    for line in remarks(report.cells):
+    for line in (*weighted_note(report), *remarks(report.cells)):
         context.note(line)
     return Outputs(report=EvaluationReport(uri=str(draft)))
 

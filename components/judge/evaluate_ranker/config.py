@@ -23,6 +23,9 @@ class Config(ComponentConfig):
     """Equal-mass bins of the calibration error."""
     top: int = Field(10, ge=1, le=1000)
     """Places that NDCG, hit rate and recall look at, where the training set says what a request is."""
+    weighted: bool = False
+    """Whether rows count by the weights that the training set gives them, in the tasks of the feedback that has some;
+    a request counts with the mean of its positive rows."""
     seed: int = 0
     """Seed of the resampling."""
     provider: Literal["auto", "cpu", "cuda"] = "auto"

@@ -20,6 +20,7 @@ from components.judge.evaluate_ranker.page import render
 from components.judge.evaluate_ranker.plots import draw
 from components.judge.evaluate_ranker.rows import Judged
 from components.platform.artifacts import EvaluationReport
+from components.platform.errors import BadInputError
 from components.rankers.tasks import Task
 from registry.evaluation import ALL, Evaluation, metric_name
 from registry.versions.tracking import TrackedRun
@@ -53,8 +54,17 @@ class Scored:
 
 
 def write_report(draft: Path, scored: Scored, config: Config) -> Evaluation:
-    """Judge the answers and write `report.json`, `plots/` and `report.html`."""
+    """Judge the answers and write `report.json`, `plots/` and `report.html`.
+
+    Raises:
+        BadInputError: rows should count by their weights, and have none.
+    """
     rows = scored.rows
+    if config.weighted and not rows.weights:
+        raise BadInputError(
+            f"weighted: rows of the {config.split} split have no weights: declare some in build_training_set, or leave "
+            "weighted out"
+        )
     cells, calibration = judge(rows, scored.scores, scored.tasks, scored.domains, config, scored.shown)
     report = Evaluation(
         model_digest=scored.model_digest,
@@ -66,6 +76,7 @@ def write_report(draft: Path, scored: Scored, config: Config) -> Evaluation:
         confidence=config.confidence,
         resamples=config.bootstrap,
         top=None if rows.request is None else config.top,
+        weighted=tuple(rows.weights) if config.weighted else (),
         provider=scored.provider,
         tasks=tuple(task.name for task in scored.tasks),
         domains=scored.domains,
@@ -80,6 +91,11 @@ def write_report(draft: Path, scored: Scored, config: Config) -> Evaluation:
         render(report, scored.name, remarks(cells), plots), encoding="utf-8"
     )
     return report
+
+
+def weighted_note(report: Evaluation) -> tuple[str, ...]:
+    """Return a line that says for which feedback rows count by their weights, where they do."""
+    return (f"rows count by their weights for {', '.join(report.weighted)}",) if report.weighted else ()
 
 
 def log_evaluation(run: TrackedRun, report: Evaluation, directory: Path) -> None:

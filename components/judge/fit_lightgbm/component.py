@@ -28,7 +28,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
 
     from components.judge.evaluate_ranker.cells import headline, remarks
     from components.judge.evaluate_ranker.config import Config as Judging
-    from components.judge.evaluate_ranker.publish import Scored, write_report
+    from components.judge.evaluate_ranker.publish import Scored, weighted_note, write_report
     from components.judge.evaluate_ranker.rows import judged
     from components.judge.fit_lightgbm.columns import columns_of
     from components.judge.fit_lightgbm.trees import fit, settings_of
@@ -84,13 +84,15 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         domains=test.domains(read_schema(dataset).domains),
         group=declaration.group,
     )
-    report = write_report(draft, scored, Judging(bootstrap=config.bootstrap, seed=config.seed))
+    report = write_report(
+        draft, scored, Judging(bootstrap=config.bootstrap, seed=config.seed, weighted=config.weighted)
+    )
     kept = {"settings": settings_of(config), "trees": {name: found.trees for name, found in fitted.items()}}
     (draft / "trees.json").write_text(json.dumps(kept, indent=2), encoding="utf-8")
     predicted = {f"predicted_{name}": pa.array(values) for name, values in scores.items()}
     pq.write_table(pa.table({"row_id": tables["test"]["row_id"]} | predicted), draft / "predictions.parquet")
     for task in tasks:
         context.note(f"{headline(report.cell(task.name, ALL))}, {fitted[task.name].trees} trees")
-    for line in remarks(report.cells):
+    for line in (*weighted_note(report), *remarks(report.cells)):
         context.note(line)
     return Outputs(report=EvaluationReport(uri=str(draft)))

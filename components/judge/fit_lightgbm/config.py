@@ -31,6 +31,8 @@ class Config(ComponentConfig):
     """Threads; they wait busily, so that more than there are idle cores are far slower."""
     bootstrap: int = Field(200, ge=0, le=100_000)
     """Resamples of users behind each interval of the report; 0 leaves intervals out."""
+    weighted: bool = False
+    """Whether rows count in the report by the weights that the training set gives them; in the fit they always do."""
     seed: int = Field(0, ge=0)
     """Seed of the rows and the columns that trees see."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.data.training_set import SplitName, read_raw, read_schema
 from components.platform.errors import BadInputError, RankmillError
+from features.declaration import weight_name
 from registry.evaluation import ALL
 from registry.gate.decide import UNKNOWN_DOMAIN, PairedPredictions
 
@@ -110,5 +111,10 @@ def _paired(
         user=codes(roles.user),
         domain=domain,
         request=codes(roles.request) if roles.request else None,
+        weights={
+            name: rows.column(column).to_numpy()
+            for name in roles.feedback
+            if (column := weight_name(name)) in rows.column_names
+        },
         judge_by=roles.judge_by,
     )

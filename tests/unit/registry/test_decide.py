@@ -377,3 +377,23 @@ def test_probabilities_are_judged_for_the_places_that_rows_were_shown_in() -> No
     assert verdict.answer == "promoted"
     assert cells(verdict.judgements, "log_loss") == cells(verdict_of(pair, policy).judgements, "log_loss")
     assert verdict_of(replace(shown, challenger_shown=first_place(new, 20)), policy).answer == "refused"
+
+
+def test_rows_count_by_their_weights_where_the_policy_says_so() -> None:
+    pair = make_pair(challenger_noise=0.3)
+    weights = np.random.default_rng(5).choice([0.5, 1.0, 3.0], pair.rows)
+    weighted = GatePolicy(**FAST, weighted=True, floors={"love": Floor(auc=0.6)})
+    given, space = replace(pair, weights={"love": weights}), pair.labels["like"] == 1
+    verdict = verdict_of(given, weighted)
+    assert verdict.weighted == ("love",)
+    found = cells(verdict.judgements, "auc")
+    for task, inside in (("love", slice(None)), ("love_given_like", space)):
+        of = (pair.labels["love"][inside], pair.challenger[task][inside], weights[inside])
+        assert found[task, ALL].challenger == pytest.approx(auc(*of))
+    assert cells(verdict.judgements, "auc floor")["love", ALL].challenger == found["love", ALL].challenger
+    plain = verdict_of(pair, weighted.model_copy(update={"weighted": False}))
+    assert found["like", ALL] == cells(plain.judgements, "auc")["like", ALL]  # it has no weights
+    ones = verdict_of(replace(pair, weights={"love": np.ones(pair.rows)}), weighted)
+    assert ones.judgements == plain.judgements
+    with pytest.raises(BadInputError, match="rows should count by their weights and have none"):
+        verdict_of(pair, weighted)
