@@ -4,15 +4,26 @@ from feast import Entity, FeatureService, FeatureView, Field, ValueType
 from feast.types import Float64, Int64, String
 
 from features.definitions import Definitions
-from features.definitions.common import NEVER, source
-from features.definitions.recipe import Activity, Profile
+from features.definitions.common import NEVER, activity_fields, source
+from features.definitions.recipe import Activity, Count, Decay, Distinct, History, Last, Profile, Rate, Since, Sum
 
 user = Entity(name="shopper", join_keys=["user_id"], value_type=ValueType.STRING)
 item = Entity(name="article", join_keys=["item_id"], value_type=ValueType.INT64)
 clicked = Entity(name="clicked", join_keys=["click"], value_type=ValueType.INT64)
 request = Entity(name="shelf", join_keys=["request_id"], value_type=ValueType.STRING)
 
+RECENT = Activity(
+    key=("user_id", "item_id"),
+    prefix="recent",
+    rates=(Rate("click", prior=0.1, over=Last(hours=1)),),
+    counts=(Count(where="clik and price > 10", over=Decay(days=7), name="dear"),),
+    sums=(Sum("price", over=Last(days=7)),),
+    distincts=(Distinct("city"),),
+    since=(Since("click"),),
+    history=History({"recent_cities": "city"}, where="click"),
+)
 RECIPES = {
+    "shopper_recent": RECENT,
     "shopper_profile": Profile(key="user_id", columns=("taste",)),
     "article_profile": Profile(key="item_id", columns=("price",)),
     "shelf_profile": Profile(key="request_id", columns=("device",)),
@@ -62,16 +73,24 @@ shopper_clicks = FeatureView(
     source=source("shopper_clicks", "Shoppers by what is known too late."),
     schema=[Field(name="user_id", dtype=String), Field(name="click", dtype=Int64), Field(name="device", dtype=String)],
 )
+shopper_recent = FeatureView(
+    name="shopper_recent",
+    entities=[user, item],
+    ttl=NEVER,
+    source=source("shopper_recent", "What a shopper did with an article lately."),
+    schema=[Field(name="user_id", dtype=String), Field(name="item_id", dtype=Int64), *activity_fields(RECENT)],
+)
 
 shop = FeatureService(name="shop", features=[shopper_profile, article_profile])
 shop_by_request = FeatureService(name="shop_by_request", features=[shopper_profile, shelf_profile])
 shop_by_click = FeatureService(name="shop_by_click", features=[shopper_clicks])
 shop_misspelt = FeatureService(name="shop_misspelt", features=[shelf_misspelt])
 shop_buys = FeatureService(name="shop_buys", features=[shopper_buys])
+shop_recent = FeatureService(name="shop_recent", features=[shopper_recent])
 
 DEFINITIONS = Definitions(
     entities=(user, item, request, clicked),
-    views=(shopper_profile, article_profile, shelf_profile, shelf_misspelt, shopper_buys, shopper_clicks),
-    services=(shop, shop_by_request, shop_by_click, shop_misspelt, shop_buys),
+    views=(shopper_profile, article_profile, shelf_profile, shelf_misspelt, shopper_recent),
+    services=(shop, shop_by_request, shop_by_click, shop_misspelt, shop_buys, shop_recent),
     recipes=RECIPES,
 )

@@ -82,6 +82,40 @@ def test_its_tables_are_computed(file: Path, tmp_path: Path) -> None:
     assert pl.read_parquet(tmp_path / "shopper_profile.parquet")["age"].to_list() == [30, 40]
 
 
+RECENT = """ACTIVITY = Activity(
+    key="user_id",
+    prefix="user",
+    rates=(Rate("click", prior=0.5, weight=1, over=Last(hours=1)),),
+    counts=(Count(where="age > 30 or click", over=Last(hours=2), name="good"),),
+    history=History({"clicked_ages": "age"}, where="click"),
+)
+profile = FeatureView("""
+
+
+def test_windows_conditions_and_a_filtered_history_of_its_own_are_computed(file: Path, tmp_path: Path) -> None:
+    text = TEXT.replace("import Profile", "import Activity, Count, History, Last, Rate")
+    text = text.replace("import NEVER, source", "import NEVER, activity_fields, listed_field, source")
+    text = text.replace("profile = FeatureView(", RECENT).replace(
+        'Profile(key="user_id", columns=("age",))', "ACTIVITY"
+    )
+    listed = 'listed_field("clicked_ages", 50, "at")'
+    file.write_text(text.replace('Field(name="age", dtype=Int64)', f"*activity_fields(ACTIVITY), {listed}"))
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    times = pl.Series([start, start + timedelta(minutes=30)]).dt.cast_time_unit("us")
+    events = {"user_id": ["a", "a"], "age": [30, 40], "click": [1, 0]}
+    events |= {"event_timestamp": times, "created_timestamp": times}
+    pl.DataFrame(events).write_parquet(tmp_path / "events.parquet")
+    window = Window(start=start, end=start + timedelta(days=1))
+    snapshot = write_tables(tmp_path, "shop_ranker", window, tmp_path, definitions_of(file))
+    assert snapshot.rows == {"shopper_profile": 6}
+    table = pl.read_parquet(tmp_path / "shopper_profile.parquet")
+    minutes = ((table["event_timestamp"] - start).dt.total_minutes()).to_list()
+    assert minutes == [0, 30, 60, 90, 120, 150]
+    assert table["user_click_rate_1h"].to_list() == pytest.approx([0.75, 0.5, 0.25, 0.5, 0.5, 0.5])
+    assert table["user_good_count_2h"].to_list() == [1, 2, 2, 2, 1, 0]
+    assert table["clicked_ages"].to_list() == [[30]] * 6
+
+
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
