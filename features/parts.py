@@ -14,8 +14,8 @@ from features.rules.parse import parse
 from features.windows import Spans, Whole, decayed
 
 EVENT_TIME = "event_timestamp"
-KEY = "__key"
-"""Column with the number of each event's key, as `windows.groups` counts them."""
+KEY, HEAD = "__key", "__head"
+"""Columns with the number of each event's key, as `windows.groups` counts them, and the position of its first event."""
 _NEVER = np.iinfo(np.int64).max
 
 
@@ -35,22 +35,35 @@ def met(where: str) -> pl.Expr:
 
 
 def so_far(part: Part) -> pl.Expr:
-    """Return what a part without `over` is after each event, given `KEY`; a key's events lie in the order of time."""
+    """Return what a part without `over` is after each event, given `KEY` and `HEAD`; events lie by key and time."""
+    time = pl.col(EVENT_TIME)
     if isinstance(part, Since):
-        last = pl.when(met(part.where)).then(EVENT_TIME).forward_fill().over(KEY)
-        return (pl.col(EVENT_TIME) - last).dt.total_microseconds() / 1e6
+        last = pl.when(met(part.where)).then(pl.int_range(pl.len())).forward_fill()
+        return pl.when(last >= pl.col(HEAD)).then((time - time.gather(last)).dt.total_microseconds() / 1e6)
     if isinstance(part, Distinct):
-        first = pl.col(part.column).is_first_distinct().over(KEY) & pl.col(part.column).is_not_null()
-        return first.cast(pl.Int64).cum_sum().over(KEY)
+        first = pl.struct(KEY, part.column).is_first_distinct() & pl.col(part.column).is_not_null()
+        return _running(first.cast(pl.Int64))
     if isinstance(part, Sum) and part.days is not None:
         # As float64, in which whole numbers add up exactly and a small integer type does not overflow.
         numbers = pl.col(part.column).fill_null(0).cast(pl.Float64)
         return numbers.rolling_sum_by(EVENT_TIME, f"{part.days}d", closed="right").over(KEY)
-    total = _amount(part).cum_sum().over(KEY)
+    if isinstance(part, Sum):
+        return _amount(part).cum_sum().over(KEY)
+    total = _running(_amount(part))
     if isinstance(part, Rate):
-        count = (pl.int_range(pl.len()) + 1).over(KEY)
-        return ((total + part.prior * part.weight) / (count + part.weight)).cast(pl.Float32)
+        return ((total + part.prior * part.weight) / (events_so_far() + part.weight)).cast(pl.Float32)
     return total
+
+
+def events_so_far() -> pl.Expr:
+    """Return how many events a key has after each, given `HEAD`."""
+    return pl.int_range(1, pl.len() + 1) - pl.col(HEAD)
+
+
+def _running(whole: pl.Expr) -> pl.Expr:
+    """Return what whole numbers of a key add up to so far: one pass over all keys, of which there may be millions."""
+    total = whole.cum_sum()
+    return total - (total - whole).gather(HEAD)
 
 
 def fading(part: Part, half_life: timedelta, events: pl.DataFrame, group: Whole) -> np.ndarray[Any, Any]:
@@ -67,7 +80,7 @@ def windowed(part: Part, span: timedelta, events: pl.DataFrame, group: Whole, mo
     """Return what a part over `Last` is at each moment."""
     count = moments.ends - moments.starts[span]
     if isinstance(part, Distinct):
-        return moments.distinct(span, *_repeats(part.column, events, group))
+        return moments.distinct(span, *_repeats(part.column, events))
     if isinstance(part, Sum) and not _is_whole(events.schema[part.column]):
         return moments.total_float(span, _numbers(events, _amount(part)), group)
     if isinstance(part, Sum):
@@ -106,12 +119,20 @@ def _numbers(events: pl.DataFrame, expression: pl.Expr) -> np.ndarray[Any, Any]:
     return np.asarray(events.with_columns(__number=expression)["__number"].to_numpy())
 
 
-def _repeats(column: str, events: pl.DataFrame, group: Whole) -> tuple[Whole, Whole]:
+def _repeats(column: str, events: pl.DataFrame) -> tuple[Whole, Whole]:
     """Return the µs since a key had the same value before and until it has it again; -1 where it is missing."""
-    frame = events.select(column, __time=pl.col(EVENT_TIME).to_physical()).with_columns(__group=pl.Series(group))
-    time, within = pl.col("__time"), ["__group", column]
-    gaps = frame.select(
-        pl.when(pl.col(column).is_not_null()).then(gap.over(within).fill_null(_NEVER)).otherwise(-1).alias(name)
-        for name, gap in (("before", time - time.shift(1)), ("after", time.shift(-1) - time))
+    time, same = (
+        pl.col("__time"),
+        pl.col(column).eq_missing(pl.col(column).shift(1)) & (pl.col(KEY) == pl.col(KEY).shift(1)),
+    )
+    told = pl.col(column).is_not_null()
+    gaps = (
+        events.select(column, KEY, __time=pl.col(EVENT_TIME).to_physical())
+        .with_row_index("__row")
+        .sort(KEY, column, "__row")
+        .with_columns(before=pl.when(same).then(time - time.shift(1)))
+        .with_columns(after=pl.col("before").shift(-1))
+        .sort("__row")
+        .select(pl.when(told).then(pl.col("before", "after").fill_null(_NEVER)).otherwise(-1))
     )
     return np.asarray(gaps["before"].to_numpy()), np.asarray(gaps["after"].to_numpy())

@@ -15,7 +15,7 @@ from features.declaration import Window
 from features.definitions.recipe import Activity, Decay, History, Last, Part, Profile, Recipe
 from features.ground.errors import BadInputError, listed
 from features.joins.table_types import cast, filled
-from features.parts import KEY, conditions, fading, met, so_far, windowed
+from features.parts import HEAD, KEY, conditions, events_so_far, fading, met, so_far, windowed
 from features.windows import Whole, groups, spans
 
 EVENT_TIME, CREATED = "event_timestamp", "created_timestamp"
@@ -77,7 +77,9 @@ def write_table(frame: pl.DataFrame, columns: dict[str, str], path: Path, keys: 
         )
     where = {name: frame[name] for name in columns if name in keys} | {EVENT_TIME: frame[EVENT_TIME]}
     typed = [filled(cast(frame[name], dtype, path.stem, where), dtype, path.stem) for name, dtype in columns.items()]
-    pl.DataFrame([*typed, frame[EVENT_TIME], frame[CREATED]]).write_parquet(path, compression="zstd", statistics=True)
+    # In one piece: how a column lies in memory decides the file's row groups, and so its bytes.
+    table = pl.DataFrame([*typed, frame[EVENT_TIME], frame[CREATED]]).rechunk()
+    table.write_parquet(path, compression="zstd", statistics=True)
 
 
 def _profile(recipe: Profile, events: pl.LazyFrame) -> pl.LazyFrame:
@@ -108,16 +110,17 @@ def _activity(recipe: Activity, events: pl.LazyFrame, end: datetime) -> pl.DataF
     lasting: dict[Part, timedelta] = {part: part.over.span for part in recipe.parts if isinstance(part.over, Last)}
     fades = {part: part.over.span for part in recipe.parts if isinstance(part.over, Decay)}
     group = groups(ordered, keys)
-    running = ordered.with_columns(pl.Series(KEY, group)).with_columns(
+    ordered = ordered.with_columns(pl.Series(KEY, group), pl.Series(HEAD, np.searchsorted(group, group)))
+    fell = (pl.col(CREATED) < pl.col(CREATED).shift(1)) & (pl.col(KEY) == pl.col(KEY).shift(1))
+    running = ordered.with_columns(
         *(so_far(part).alias(recipe.name(part)) for part in recipe.parts if part not in lasting | fades),
         *(pl.Series(recipe.name(part), fading(part, half, ordered, group)) for part, half in fades.items()),
-        (pl.int_range(pl.len()) + 1).over(KEY).cast(pl.Int64).alias(recipe.count),
-        pl.col(CREATED).cum_max().over(KEY),
+        events_so_far().cast(pl.Int64).alias(recipe.count),
+        *([pl.col(CREATED).cum_max().over(KEY)] if ordered.select(fell.any()).item() else []),
         __position=pl.int_range(pl.len(), dtype=pl.Int64),
     )
-    states = running.unique([KEY, EVENT_TIME], keep="last", maintain_order=True).with_columns(
-        (pl.col(EVENT_TIME).diff().over(KEY).dt.total_microseconds() / 1e6).alias(recipe.gap)
-    )
+    gap = pl.when(pl.col(KEY) == pl.col(KEY).shift(1)).then(pl.col(EVENT_TIME).diff().dt.total_microseconds() / 1e6)
+    states = running.unique([KEY, EVENT_TIME], keep="last", maintain_order=True).with_columns(gap.alias(recipe.gap))
     if lasting:
         states = _at_moments(recipe, lasting, ordered, states, group, end)
     result = states.select(*keys, EVENT_TIME, CREATED, recipe.count, *map(recipe.name, recipe.parts), recipe.gap)
