@@ -24,7 +24,7 @@ class Last:
     """Only events of a span that ends at the moment asked; give one unit.
 
     Exact at every moment: the table has a row also when an event leaves the span, so that a key that was silent for
-    longer has 0. A training row at *t* counts events from *t* − span on and before *t*.
+    longer has 0. An impression at noon sees, of `Last(hours=1)`, the events from 11:00 on and before 12:00.
     """
 
     days: int | None = None
@@ -210,7 +210,7 @@ class Activity:
 
     It gives ``<prefix>_impressions`` (int64, since the window's start; ``<prefix>_<log>`` of another log),
     ``<prefix>_gap_seconds`` (float64, between its last two timestamps, null before the second), one feature per part
-    (see `name`) and the histories. `created_timestamp` is the latest one among the events so far, so a row
+    and the histories. `created_timestamp` is the latest one among the events so far, so a row
     that arrived late is invisible, with everything built on it, until it had arrived.
 
     A part over `Last` adds rows: one for each time at which an event leaves a span, where that changes a value. What is

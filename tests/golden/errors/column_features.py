@@ -90,7 +90,15 @@ shop_recent = FeatureService(name="shop_recent", features=[shopper_recent])
 
 DEFINITIONS = Definitions(
     entities=(user, item, request, clicked),
-    views=(shopper_profile, article_profile, shelf_profile, shelf_misspelt, shopper_recent),
+    views=(
+        shopper_profile,
+        article_profile,
+        shelf_profile,
+        shelf_misspelt,
+        shopper_buys,
+        shopper_clicks,
+        shopper_recent,
+    ),
     services=(shop, shop_by_request, shop_by_click, shop_misspelt, shop_buys, shop_recent),
     recipes=RECIPES,
 )
