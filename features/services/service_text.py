@@ -187,8 +187,7 @@ class _Scope:
             if isinstance(node, ast.ImportFrom) and node.module:
                 self.imported |= {a.asname or a.name: (node.module, a.name) for a in node.names}
                 continue
-            value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
-            for name in _stored(node):
+            for name, value in _bindings(node):
                 twice |= {name} & self.bound.keys()
                 if value is None:
                     twice.add(name)
@@ -372,6 +371,19 @@ def _quiet(make: Callable[[], Any]) -> Any:
         return make()
     except (_UntoldError, RecursionError):
         return None
+
+
+def _bindings(node: ast.stmt) -> Iterator[tuple[str, ast.expr | None]]:
+    """Yield the names that a statement binds, each with its expression, or None where that is not told."""
+    told: dict[str, ast.expr | None] = {}
+    if isinstance(node, ast.Assign | ast.AnnAssign):
+        value = node.value
+        for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+            parts: list[tuple[ast.expr, ast.expr | None]] = [(target, value)]
+            if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
+                parts = list(zip(target.elts, value.elts, strict=True))
+            told |= {one.id: part for one, part in parts if isinstance(one, ast.Name)}
+    yield from ((name, told.get(name)) for name in _stored(node))
 
 
 def _stored(node: ast.stmt) -> Iterator[str]:

@@ -59,12 +59,19 @@ def test_own_definitions_are_read_and_only_the_chosen_features(tmp_path: Path) -
         ("FIELDS", "FIELDS = []\nFIELDS = [Field(name='user_id', dtype=Int64)]"),
         ('[Field(name=word, dtype=String) for word in WORDS if word != "x"]', 'WORDS = ("taste",)'),
         ("LOOP", "LOOP = LOOP"),
+        ("FIELDS", "FIELDS, REST = make()"),
         ('[Field(name="taste", dtype=String, tags=dict(kind="bag"))]', ""),
     ],
 )
 def test_what_the_text_does_not_tell_is_not_guessed(schema: str, more: str, tmp_path: Path) -> None:
     text = told("ranker", written(tmp_path, schema, more=more))
     assert text is not None and text.features is None and text.keys == {"user_id": "int64"}
+
+
+def test_of_several_names_at_once_each_has_its_own_part(tmp_path: Path) -> None:
+    more = "FIELDS, REST = [Field(name='user_id', dtype=Int64), Field(name='age', dtype=Int64)], [1, 2]"
+    text = told("ranker", written(tmp_path, "FIELDS", more=more))
+    assert text is not None and text.features is not None and {*text.features} == {"age"}
 
 
 def test_nothing_of_a_file_is_run(tmp_path: Path) -> None:
