@@ -45,17 +45,9 @@ class Answers:
 def columns_of(
     model: ServedModel, present: Collection[str], memory: Memory | None = None, value: ValueTable | None = None
 ) -> dict[str, str]:
-    """Return the columns that raw rows need, and what those are for that are no feature.
-
-    What is served in one place needs no column, and a feature that is not `present` may be made of others.
-    """
+    """Return the columns that raw rows need: what the model `needs`, and what calibration, value and memory do."""
     declaration, calibration = model.contract.schema_.declaration, model.calibration
-    made = {name: within for name, within in declaration.within.items() if name not in present}
-    given = {*made} | ({declaration.position.column} if declaration.position else set())
-    uses = {name: "" for name in model.encoder.columns if name not in given}
-    for name, within in made.items():
-        uses.setdefault(str(declaration.request), "request")
-        uses.setdefault(within.of, f"{name!r} is made of it")
+    uses = model.needs(present)
     if declaration.domain:
         if calibration and calibration.domains:
             uses.setdefault(declaration.domain, "calibration")

@@ -22,13 +22,12 @@ ELSEWHERE = -1
 """Code of a row whose domain is missing or not in the list."""
 
 
-def checked(table: pa.Table, needed: Sequence[str], time: str, model: str) -> pa.Table:
+def selected(table: pa.Table, needed: Sequence[str], time: str) -> pa.Table:
     """Return the columns that a model reads, the rows in their order.
 
     Raises:
-        BadInputError: a column comes twice or is missing, or the time is none.
+        BadInputError: the time is none.
     """
-    check_columns(table, dict.fromkeys(needed, ""), model)
     rows = table.select(list(needed))
     if time in needed:
         rows = rows.set_column(rows.column_names.index(time), time, _moments(rows[time], time))

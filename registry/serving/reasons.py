@@ -26,6 +26,7 @@ from features.encode import Encoder
 from features.ground.errors import BadInputError, did_you_mean
 from registry.serving.calibration import logit
 from registry.serving.contract import sequence_axes
+from registry.serving.incoming import check_columns
 from registry.serving.served_model import CHUNK, Batch, ServedModel
 from registry.serving.shapley import Orders, shared, subsets
 
@@ -200,6 +201,7 @@ def effects_of(
     """
     if task not in model.contract.tasks:
         raise BadInputError(f"the model predicts no {task!r}{did_you_mean(task, model.contract.tasks)}")
+    check_columns(table, model.needs(table.column_names), model.called)
     inputs = model.rows(table)
     fields = model.contract.fields
     logits, deltas, references = [np.zeros(0)], [np.zeros((0, len(groups)))], [np.zeros(0)]

@@ -134,8 +134,8 @@ def side_vectors(
     A vector depends on its own side only, so columns of the other side may be absent.
 
     Raises:
-        BadInputError: the ranker is no such ranker, a column of this side is missing, or an id is missing or comes
-            twice.
+        BadInputError: the ranker is no such ranker or reads what is made within a request, a column of this side is
+            missing, or an id is missing or comes twice.
     """
     contract = model.contract
     if contract.ranker not in SEPARABLE:
@@ -148,6 +148,12 @@ def side_vectors(
             f"feature {contract.schema_.pairs[0]!r} of {model.label or 'the model'} depends on a user and an item "
             f"together, which no vector of one of them holds: rank candidates with `rankmill score`, or train with "
             f"drop: [{', '.join(contract.schema_.pairs)}]"
+        )
+    made = contract.schema_.declaration.within.keys() & {field.name for field in contract.fields}
+    if made:
+        raise BadInputError(
+            f"{', '.join(map(repr, sorted(made)))} compares an item with those shown beside it, so no item has a "
+            "vector of its own: retrieve with a model that is trained without within"
         )
     others = {
         field.name

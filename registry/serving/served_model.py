@@ -5,7 +5,7 @@ Here are the single steps; `registry.serving.answer` composes them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,7 +20,7 @@ from features.ground.errors import BadInputError, MissingError
 from features.within import with_within
 from registry.serving.calibration import Calibration, read_calibration
 from registry.serving.contract import ModelContract, axes_of, sequence_axes
-from registry.serving.incoming import ELSEWHERE, checked, domain_codes, domain_column, placed
+from registry.serving.incoming import ELSEWHERE, domain_codes, domain_column, placed, selected
 from registry.serving.session import Provider, open_session, provider_name
 from registry.serving.value import ValueTable
 
@@ -120,17 +120,31 @@ class ServedModel:
                 f"{ENCODER} of {self.called} makes other inputs than {CONTRACT} promises: export the model again"
             )
 
-    def rows(self, table: pa.Table, *, as_shown: bool = False) -> pa.Table:
-        """Return the columns that the encoder reads, checked: each row in the place that is served, among its request.
+    def needs(self, present: Collection[str]) -> dict[str, str]:
+        """Return the columns that `rows` reads, and what those are for that are no feature.
 
-        With `as_shown` a row stands where it says it stood.
+        What is served in one place needs no column, and a feature that is not `present` may be made of others.
+        """
+        declaration = self.contract.schema_.declaration
+        made = {name: within for name, within in declaration.within.items() if name not in present}
+        given = {*made} | ({declaration.position.column} if declaration.position else set())
+        uses = {name: "" for name in self.encoder.columns if name not in given}
+        for name, within in made.items():
+            uses.setdefault(str(declaration.request), "request")
+            uses.setdefault(within.of, f"{name!r} is made of it")
+        return uses
+
+    def rows(self, table: pa.Table, *, as_shown: bool = False) -> pa.Table:
+        """Return the columns that the encoder reads: each row in the place that is served, among its request.
+
+        The table has what the model `needs`. With `as_shown` a row stands where it says it stood.
 
         Raises:
-            BadInputError: as `registry.serving.incoming.checked` and `features.within.with_within` say.
+            BadInputError: as `registry.serving.incoming.selected` and `features.within.with_within` say.
         """
         declaration = self.contract.schema_.declaration
         rows = with_within(table if as_shown else placed(table, declaration), declaration)
-        return checked(rows, self.encoder.columns, declaration.time, self.called)
+        return selected(rows, self.encoder.columns, declaration.time)
 
     @property
     def value(self) -> ValueTable:

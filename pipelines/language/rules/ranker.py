@@ -179,8 +179,9 @@ def names_mean_one_thing(draft: PipelineDraft) -> Iterator[Finding]:
     for training in trainings(draft):
         roles = training.roles
         once = Declaration(feedback=tuple(dict.fromkeys(roles.feedback)), funnel=roles.funnel)
-        for name, reason in refusals.names_with_two_meanings(once, training.inputs).items():
-            where: KeyPath = ("feedback",)
+        within = {*roles.within} - {*roles.feedback}  # that one is told where `within` is
+        for name, reason in refusals.names_with_two_meanings(once, training.inputs | within).items():
+            where: KeyPath = ("within", name) if name in within else ("feedback",)
             for role in ("user", "item", "domain"):
                 where = (role,) if getattr(roles, role) == name else where
             if roles.position is not None and roles.position.column == name:
@@ -189,7 +190,8 @@ def names_mean_one_thing(draft: PipelineDraft) -> Iterator[Finding]:
                 where = ("feedback", roles.feedback.index(name))
             elif name in roles.context:
                 where = ("context", roles.context.index(name))
-            yield training.at(training.dataset, where, reason)
+            found = training.at(training.dataset, where, reason)
+            yield replace(found, at="key") if where[0] == "within" else found
 
 
 def _declaring_stage(draft: PipelineDraft, stage: str) -> str | None:

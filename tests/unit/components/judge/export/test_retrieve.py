@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from features.declaration import Within
 from features.ground.errors import BadInputError, MissingError
 from pipelines.cli.main import app
 from registry.serving.answer import answer
@@ -121,6 +123,12 @@ def test_a_ranker_of_pairs_and_a_missing_column_are_one_sentence(
     with pytest.raises(BadInputError, match=r"ranker 'esmm' scores pairs.*retrieve with a model of 'gnolr'"):
         nearest_items(ServedModel.open(exporter("esmm").directory, "cpu"), rows, items, k=1)
     model = ServedModel.open(exporter("gnolr").directory, "cpu")
+    schema = model.contract.schema_
+    within = {"popularity": Within(of="popularity", take="rank")}
+    roles = schema.declaration.model_copy(update={"request": "visit", "within": within})
+    contract = model.contract.model_copy(update={"schema_": schema.model_copy(update={"declaration": roles})})
+    with pytest.raises(BadInputError, match=r"^'popularity' compares an item with those shown beside it, so no item"):
+        nearest_items(replace(model, contract=contract), rows, items, k=1)
     with pytest.raises(BadInputError, match="item rows have no column 'genres'"):
         nearest_items(model, rows, items.drop_columns(["genres"]), k=1)
     with pytest.raises(BadInputError, match="user rows have no column 'recent_items'"):
