@@ -24,6 +24,7 @@ pytestmark = pytest.mark.engine
 
 PAGE = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
 FILES = re.compile(r"^```(?:yaml|python)\n# ([\w./]+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+ROWS = 12_000
 WINDOW = Window(start=datetime(2026, 1, 1, tzinfo=UTC), end=datetime(2026, 1, 15, tzinfo=UTC))
 
 
@@ -31,12 +32,12 @@ class Shop:
     """The tutorial's folder, and the first two stages of its pipeline."""
 
     def __init__(self, folder: Path, home: Path) -> None:
-        self.folder, self.suite = folder, folder / "expectations" / "shop_events.yaml"
+        self.folder, self.suite = folder, folder / "expectations" / "hotel_search_events.yaml"
         self.settings = Settings.at(home)
         for name, text in FILES.findall(PAGE):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text, encoding="utf-8")
-        subprocess.run([sys.executable, "make_data.py"], cwd=folder, check=True)
+        subprocess.run([sys.executable, "hotel_search_data.py"], cwd=folder, check=True)
 
     def change(self, file: Path, old: str, new: str) -> None:
         text = file.read_text(encoding="utf-8")
@@ -48,14 +49,14 @@ class Shop:
         return self.stage("contract", table=events)
 
     def stage(self, name: str, **given: StageResult) -> StageResult:
-        (stage,) = [stage for stage in load_plan(self.folder / "shop_daily.yaml").stages if stage.name == name]
+        (stage,) = [stage for stage in load_plan(self.folder / "hotel_search.yaml").stages if stage.name == name]
         request = StageRequest(
             component=stage.component.name,
             config=dict(stage.config),
             inputs={port: result.outputs["events"] for port, result in given.items()},
             window=WINDOW,
             stage=name,
-            pipeline="shop_daily",
+            pipeline="hotel_search",
         )
         return execute(request, self.settings)
 
@@ -71,13 +72,14 @@ def rows(result: StageResult, output: str, file: str) -> int:
 
 def test_the_suite_of_the_tutorial_holds_and_its_content_is_part_of_the_key(shop: Shop) -> None:
     first = shop.check()
-    assert rows(first, "table", "events.parquet") == 8000
+    assert rows(first, "table", "events.parquet") == ROWS
     assert shop.check().cached
 
     was = shop.suite.read_text(encoding="utf-8")
-    shop.change(shop.suite, "max_value: 120", "max_value: 60")  # only warns
+    shop.change(shop.suite, "max_value: 5", "max_value: 4")  # only warns
     second = shop.check()
-    assert not second.cached and any("warning: expect_column_values_to_be_between on 'age'" in n for n in second.notes)
+    warned = "warning: expect_column_values_to_be_between on 'stars'"
+    assert not second.cached and any(warned in note for note in second.notes)
 
     shop.suite.write_text(was, encoding="utf-8")
     assert shop.check().cached
@@ -85,7 +87,7 @@ def test_the_suite_of_the_tutorial_holds_and_its_content_is_part_of_the_key(shop
 
 def test_broken_rows_go_aside_until_they_are_too_many(shop: Shop) -> None:
     was = shop.suite.read_text(encoding="utf-8")
-    shop.change(shop.suite, "column: price, min_value: 0", "column: price, min_value: 10")
+    shop.change(shop.suite, "column: price, min_value: 0", "column: price, min_value: 55")
     with pytest.raises(ContractViolationError) as caught:
         shop.check()
     # The sentence leads to the rule in the user's own file.
@@ -94,7 +96,8 @@ def test_broken_rows_go_aside_until_they_are_too_many(shop: Shop) -> None:
     shop.change(shop.suite, "max_quarantined: 0.001", "max_quarantined: 0.5")
     result = shop.check()
     aside = rows(result, "quarantine", "rows.parquet")
-    assert 1000 < aside < 3000 and aside + rows(result, "table", "events.parquet") == 8000
+    assert 500 < aside < ROWS / 2 and aside + rows(result, "table", "events.parquet") == ROWS
+    assert aside % 10 == 0, "a search goes aside with everything that it showed"
     shop.suite.write_text(was, encoding="utf-8")
 
 
@@ -102,7 +105,7 @@ def test_validate_says_what_the_tutorial_shows_for_a_column_that_is_not_there(sh
     was = shop.suite.read_text(encoding="utf-8")
     shop.change(shop.suite, "column: price", "column: prise")
     with pytest.raises(PipelineError) as caught:
-        load_plan(shop.folder / "shop_daily.yaml")
+        load_plan(shop.folder / "hotel_search.yaml")
     (problem,) = caught.value.problems
     assert f"`{problem.message}`" in PAGE
     shop.suite.write_text(was, encoding="utf-8")

@@ -68,7 +68,7 @@ class Knobs(ComponentConfig):
     epochs: int = Field(3, ge=1, le=1000)
     """Most passes over the training rows."""
     patience: int = Field(2, ge=1)
-    """Epochs without a better mean validation AUC before training stops."""
+    """Epochs that are no better on validation, by what the training set says to `judge_by`, before training stops."""
     batch_size: int = Field(1024, ge=1, le=1_000_000)
     """Rows per step over all workers together."""
     learning_rate: float = Field(1e-3, gt=0)
@@ -153,7 +153,7 @@ class EpochReport(Frozen):
 COMPONENT = ComponentSpec(
     name="train_ranker",
     version="4",
-    summary="Train a ranker with Ray Train and keep the epoch with the best validation AUC.",
+    summary="Train a ranker with Ray Train and keep the epoch that is best on validation, by AUC or what you name.",
     config=Config,
     inputs=Inputs,
     outputs=Outputs,

@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.long, pytest.mark.timeout(3000)]
 RANKMILL = Path(sys.executable).with_name("rankmill")
 PAGE = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
 FILES = re.compile(r"^```python\n# (\w+\.py)\n(.*?)^```", re.DOTALL | re.MULTILINE)
-MODEL = "shop_ranker"
+MODEL = "hotel_search_ranker"
 STAGES = ("promote", "train", "register", "export", "promote")
 """Stages that run anew in each trial, one after the other; a run is killed within one of them."""
 PIPELINE = """
@@ -44,21 +44,23 @@ stages:
   ingest:
     uses: ingest_table
     with:
-      files: impressions.csv
-      user: uid
-      item: {column: article, type: int64}
-      timestamp: shown_at
-      feedback: {click: clicked}
-      users: {files: users.csv, key: uid, columns: {taste: string, age: int64}}
-      items: {files: articles.csv, key: article, columns: {category: string, price: float64}}
+      files: hotel_search_searches.csv
+      explode: {columns: [shown, prices], position: place}
+      user: user
+      item: shown
+      timestamp: searched_at
+      request: search
+      feedback: {click: opened == shown}
+      columns: {price: {type: float64, column: prices}, place: int64}
+      items: {files: hotel_search_hotels.csv, key: hotel, columns: {stars: float64, city: string}}
   features:
     uses: materialize_features
     in: {table: ingest.events}
-    with: {feature_service: shop_ranker, definitions: shop_features.py}
+    with: {feature_service: hotel_search_ranker, definitions: hotel_search_features.py}
   dataset:
     uses: build_training_set
     in: {events: ingest.events, features: features.feature_tables}
-    with: {feature_service: shop_ranker, definitions: shop_features.py, feedback: [click]}
+    with: {feature_service: hotel_search_ranker, definitions: hotel_search_features.py, feedback: [click]}
   train:
     uses: train_ranker
     in: {dataset: dataset.training_set}
@@ -71,7 +73,7 @@ stages:
   register:
     uses: register_model
     in: {model: export.onnx_model, report: evaluate.report}
-    with: {model: shop_ranker}
+    with: {model: hotel_search_ranker}
   promote:
     uses: promote_model
     in: {version: register.model_version, dataset: dataset.training_set}
@@ -86,12 +88,12 @@ class Night:
         self.folder, self.home = folder, folder / "home"
         self.settings = Settings.at(self.home)
         for name, text in FILES.findall(PAGE):
-            (folder / name).write_text(text.replace("range(8000)", "range(1500)"), encoding="utf-8")
+            (folder / name).write_text(text.replace("SEARCHES = 1200", "SEARCHES = 200"), encoding="utf-8")
         (folder / "killed.yaml").write_text(PIPELINE, encoding="utf-8")
         mine = ("AIRFLOW", "MLFLOW", "RANKMILL")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(mine)}
         self.shell = kept | {"HOME": str(folder), "RANKMILL_HOME": str(self.home), "COLUMNS": "200"}
-        subprocess.run([sys.executable, "make_data.py"], cwd=folder, check=True)
+        subprocess.run([sys.executable, "hotel_search_data.py"], cwd=folder, check=True)
 
     def start(self, rate: float) -> subprocess.Popen[str]:
         command = [str(RANKMILL), "run", "killed.yaml", "--param", f"rate={rate}"]

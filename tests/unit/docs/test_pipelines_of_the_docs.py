@@ -43,13 +43,13 @@ def test_the_pipeline_of_the_tutorial_is_right(tmp_path: Path) -> None:
         path = tmp_path / title[1]
         path.parent.mkdir(exist_ok=True)
         path.write_text(body, encoding="utf-8")
-    assert len(load_plan(tmp_path / "shop_daily.yaml").stages) == 9
+    assert len(load_plan(tmp_path / "hotel_search.yaml").stages) == 9
 
 
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("timestamp: shown_at", "timestamp: {column: shown_at, unit: hours}"),
+        ("timestamp: searched_at", "timestamp: {column: searched_at, unit: hours}"),
         ("uses: ingest_table", "uses: ingest_tabel"),
     ],
 )

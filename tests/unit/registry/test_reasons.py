@@ -249,6 +249,11 @@ class Formula:
         )
         self.logit, self.runs = logit, 0
 
+        self.called = "a formula"
+
+    def needs(self, present: list[str]) -> dict[str, str]:
+        return dict.fromkeys(self.names, "")
+
     def rows(self, table: pa.Table) -> pa.Table:
         return table
 

@@ -120,6 +120,14 @@ def test_the_command_writes_and_says_what_and_where(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, ["new", "compnent", "tally_rows"]).exit_code == 2
 
 
+def test_the_tutorial_shows_what_is_written() -> None:
+    page = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    for path, text in rendered("pipeline", "hotel_search").items():
+        kind = {".py": "python", ".yaml": "yaml"}[path.suffix]
+        shown = f"```{kind}\n# {path.as_posix()}\n{text}```"
+        assert shown in page or path.name.startswith("test_"), f"docs/tutorial.md shows another {path}"
+
+
 def test_the_page_about_components_shows_what_is_written() -> None:
     page = (ROOT / "docs" / "write-a-component.md").read_text(encoding="utf-8")
     files = rendered("component", "count_rows")
