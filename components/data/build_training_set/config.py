@@ -243,13 +243,12 @@ def _gives(config: Config, inputs: Mapping[str, Columns]) -> Mapping[str, Column
     known |= {name: Column(known[name].dtype, "feedback") for name in config.feedback}
     if config.request is not None:
         known[config.request] = Column(known[config.request].dtype, "request")
+    if features is not None:
+        known |= _joined(config, features)
     hidden = {*config.carry, *config.drop}
-    if config.group is not None and config.group not in known:
+    if config.group is not None and config.group not in {*known, *config.within}:
         known[config.group] = events.known.get(config.group, Column()) if events is not None else Column()
         hidden.add(config.group)
-    if features is not None:
-        known |= (joined := _joined(config, features))
-        hidden -= {*joined} - {*config.drop}
     known |= {name: Column("float64") for name in config.within}
     kinds = {name: encoding.kind for name, encoding in config.encode.items() if encoding.kind}
     known = {
