@@ -18,7 +18,7 @@ ENTRY_POINTS = "rankmill.components"
 
 FOLDERS: Mapping[str, tuple[str, ...]] = {
     "ingest": ("ingest_household", "ingest_table"),
-    "data": ("validate_data", "materialize_features", "build_training_set"),
+    "data": ("validate_data", "estimate_propensity", "materialize_features", "build_training_set"),
     "train": ("take_champion", "train_ranker", "continue_ranker", "adapt_ranker"),
     "judge": ("fit_lightgbm", "export_onnx", "calibrate_ranker", "evaluate_ranker", "simulate_policy"),
     "release": ("register_model", "promote_model"),

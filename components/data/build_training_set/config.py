@@ -81,13 +81,16 @@ class RowWeight(ComponentConfig):
     count as if every item had been shown equally often."""
     clip: float = Field(0.01, gt=0, le=1)
     """Least propensity; a larger one trades bias for variance."""
+    form: Literal["impressions", "positives"] = "impressions"
+    """Which rows a propensity weighs: all `impressions`, where it is the chance to be shown, or the `positives` alone,
+    where it is the chance that what was shown was looked at, without which nothing is liked."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.column is None) == (self.propensity is None):
             raise ValueError("say where the weight comes from: name one of column and propensity")
-        if self.column is not None and "clip" in self.model_fields_set:
-            raise ValueError("clip bounds a propensity, and column is the weight itself: leave clip out")
+        if self.column is not None and (of := sorted({"clip", "form"} & self.model_fields_set)):
+            raise ValueError(f"{of[0]} is of a propensity, and column is the weight itself: leave {of[0]} out")
         return self
 
     @property

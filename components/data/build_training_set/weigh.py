@@ -25,10 +25,10 @@ def row_weights(impressions: pl.DataFrame, config: Config, parts: Rows) -> dict[
         ContractViolationError: a weight is missing or below 0, or a propensity outside (0, 1].
         BadInputError: no training row counts.
     """
-    return {name: _scaled(_raw(impressions, weight), parts, name) for name, weight in config.weights.items()}
+    return {name: _scaled(_raw(impressions, weight, name), parts, name) for name, weight in config.weights.items()}
 
 
-def _raw(impressions: pl.DataFrame, weight: RowWeight) -> NDArray[np.float64]:
+def _raw(impressions: pl.DataFrame, weight: RowWeight, feedback: str) -> NDArray[np.float64]:
     values = impressions[weight.source].cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy()
     if weight.propensity is None:
         wrong, must = ~(np.isfinite(values) & (values >= 0)), "a number of at least 0"
@@ -40,7 +40,12 @@ def _raw(impressions: pl.DataFrame, weight: RowWeight) -> NDArray[np.float64]:
             f"{int(wrong.sum())} impressions have a {weight.source!r} that is not {must} (row {row}: {values[row]:g}); "
             "add the rule to the suite of validate_data so that they go to quarantine"
         )
-    return values if weight.propensity is None else 1 / np.maximum(values, weight.clip)
+    if weight.propensity is None:
+        return values
+    inverse = 1 / np.maximum(values, weight.clip)
+    if weight.form == "impressions":
+        return inverse
+    return np.where(impressions[feedback].cast(pl.Float64).to_numpy() == 1, inverse, 1.0)
 
 
 def _scaled(values: NDArray[np.float64], parts: Rows, name: str) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ from components.data.build_training_set.config import Config
 from components.data.build_training_set.weigh import row_weights, weight_notes, with_weights
 from components.platform.errors import BadInputError, ContractViolationError
 
-FRAME = pl.DataFrame({"p": [0.5, 0.25, 0.001, 1.0], "w": [1, 3, 0, 4]})
+FRAME = pl.DataFrame({"p": [0.5, 0.25, 0.001, 1.0], "w": [1, 3, 0, 4], "click": [1, 0, 1, 0]})
 PARTS: Any = {"train": np.array([0, 1]), "validation": np.array([2]), "test": np.array([3])}
 
 
@@ -34,6 +34,11 @@ def test_a_propensity_counts_by_what_it_hides_and_a_column_by_itself() -> None:
     assert table.column_names == ["x", "click__weight", "buy__weight"] and table["buy__weight"].to_pylist() == [2.0]
     with pytest.raises(BadInputError, match="a column is called 'click__weight', as the weights of 'click' are"):
         with_weights(table, weights, PARTS["test"])
+
+
+def test_of_positives_alone_a_row_without_the_label_counts_once() -> None:
+    weights = row_weights(FRAME, config(click={"propensity": "p", "clip": 0.1, "form": "positives"}), PARTS)
+    assert weights["click"].tolist() == pytest.approx([2 / 1.5, 1 / 1.5, 10 / 1.5, 1 / 1.5])
 
 
 def test_equal_weights_are_exactly_one() -> None:
@@ -72,6 +77,7 @@ def test_a_weight_that_says_nothing_is_refused(weight: dict[str, Any], values: l
         ({"click": {}}, "name one of column and propensity"),
         ({"click": {"column": "w", "propensity": "p"}}, "name one of column and propensity"),
         ({"click": {"column": "w", "clip": 0.1}}, "leave clip out"),
+        ({"click": {"column": "w", "form": "positives"}}, "leave form out"),
     ],
 )
 def test_a_wrong_config_is_a_sentence(weights: dict[str, Any], said: str) -> None:

@@ -1,0 +1,1 @@
+"""The `estimate_propensity` component."""
