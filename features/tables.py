@@ -38,7 +38,7 @@ def compute_table(recipe: Recipe, events: pl.LazyFrame, window: Window) -> pl.Da
         row per key and time.
 
     Raises:
-        BadInputError: a column of the recipe is missing, or no condition can be asked of it.
+        BadInputError: a column of the recipe is missing, or it cannot be added up or compared as the recipe does.
     """
     read = sorted({*recipe.reads, EVENT_TIME, CREATED})
     absent = sorted(set(read) - set(events.collect_schema().names()))
@@ -54,6 +54,7 @@ def compute_table(recipe: Recipe, events: pl.LazyFrame, window: Window) -> pl.Da
     )
     if isinstance(recipe, Profile):
         return _profile(recipe, inside).collect()
+    _require_numbers(recipe, inside.collect_schema())
     return _activity(recipe, inside, window.end)
 
 
@@ -99,6 +100,16 @@ def _profile(recipe: Profile, events: pl.LazyFrame) -> pl.LazyFrame:
         )
         .select(*recipe.keys, EVENT_TIME, CREATED, *recipe.columns)
     )
+
+
+def _require_numbers(recipe: Activity, schema: pl.Schema) -> None:
+    added = [rate.feedback for rate in recipe.rates] + [part.column for part in recipe.sums]
+    for name in added:
+        if not (schema[name].is_numeric() or schema[name] in (pl.Boolean, pl.Null)):
+            raise BadInputError(
+                f"column {name!r} of the log {recipe.log!r} is {str(schema[name]).lower()}, which the features of "
+                f"{', '.join(map(repr, recipe.keys))} cannot add up: ingest it as a number or change the recipe"
+            )
 
 
 def _activity(recipe: Activity, events: pl.LazyFrame, end: datetime) -> pl.DataFrame:

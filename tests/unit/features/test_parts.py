@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from feast import Entity, FeatureService, FeatureView, Field, ValueType
+from feast.types import Int64, String
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.declaration import Window
-from features.definitions.common import activity_fields
+from features.definitions import Definitions
+from features.definitions.common import NEVER, activity_fields, source
 from features.definitions.recipe import Activity, Count, Decay, Distinct, History, Last, Rate, Since, Sum
+from features.ground.errors import BadInputError
 from features.joins.asof import CREATED, EVENT, MOMENT, known_rows
+from features.joins.store import materialize, open_shared
 from features.services.service import dtype_name
-from features.tables import compute_table
+from features.tables import compute_table, write_table
 from features.windows import decayed
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -132,7 +138,7 @@ def micros(row: dict[str, Any]) -> int:
     return int((row["event_timestamp"] - datetime(1970, 1, 1, tzinfo=UTC)) / TICK)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(ROW, max_size=25), MOMENTS, st.randoms(use_true_random=False))
 def test_a_value_is_the_truth_at_any_moment(rows: list[Any], moments: list[Any], random: Any) -> None:
     events = frame(rows)
@@ -245,3 +251,34 @@ def test_a_list_without_events_is_empty() -> None:
 def test_what_makes_no_sense_is_refused(make: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         make()
+
+
+@pytest.mark.parametrize("part", [{"sums": (Sum("shop", over=SPANS[0]),)}, {"rates": (Rate("shop", prior=0.5),)}])
+def test_a_text_is_not_added_up(part: Any) -> None:
+    with pytest.raises(BadInputError, match=r"column 'shop' of the log 'events' is string, .*features of 'user'"):
+        compute_table(Activity(key="user", prefix="u", **part), frame([(1, "a", 0, 0, 1, 1, 5, 0.1)]), WINDOW)
+
+
+@pytest.mark.engine
+def test_the_online_store_holds_a_window_as_of_its_end(tmp_path: Path) -> None:
+    recipe = Activity(key=("user", "shop"), prefix="u", counts=tuple(Count(over=over) for over in SPANS))
+    entities = (
+        Entity(name="user", join_keys=["user"], value_type=ValueType.INT64),
+        Entity(name="shop", join_keys=["shop"], value_type=ValueType.STRING),
+    )
+    keys = [Field(name="user", dtype=Int64), Field(name="shop", dtype=String)]
+    fields = activity_fields(recipe)
+    view = FeatureView(
+        name="pair", entities=list(entities), ttl=NEVER, source=source("pair", ""), schema=[*keys, *fields]
+    )
+    own = Definitions(entities, (view,), (FeatureService(name="shop", features=[view]),), {"pair": recipe})
+    rows = [(1, "a", minute, 0, 1, 1, 5, 0.1) for minute in (0, 3, 61, 115, 119)] + [(1, "b", 0, 0, 1, 1, 5, 0.1)]
+    columns = {field.name: dtype_name(field.dtype) for field in [*keys, *fields]}
+    write_table(compute_table(recipe, frame(rows), WINDOW), columns, tmp_path / "pair.parquet", ["user", "shop"])
+    halves = [(WINDOW.start, START + timedelta(hours=1)), (START + timedelta(hours=1), WINDOW.end)]
+    list(materialize(tmp_path / "feast", tmp_path, ["pair"], halves, own))
+    store = open_shared(tmp_path / "feast", own)
+    asked = [{"user": 1, "shop": "a"}, {"user": 1, "shop": "b"}]
+    answer = store.get_online_features(store.get_feature_service("shop"), entity_rows=asked).to_dict()
+    assert [answer[f"u_impressions_{over.suffix}"] for over in SPANS] == [[1, 0], [2, 0], [3, 0]]
+    assert answer["u_impressions"] == [5, 1]
