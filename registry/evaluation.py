@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime, Field
 
-from features.declaration import Frozen, Name
+from features.declaration import Frozen, JudgeBy, Name
 
 ALL = "all"
 """Domain value of the cells over every row."""
@@ -115,6 +115,8 @@ class Evaluation(Frozen):
     domains: tuple[str, ...]
     cells: tuple[Cell, ...]
     calibration: tuple[CalibrationBin, ...]
+    judge_by: JudgeBy = Field("auc", exclude_if=lambda metric: metric == "auc")
+    """Metric that chose the epoch, and that comparisons and the gate go by."""
     group: Name | None = Field(None, exclude_if=lambda column: column is None)
     """Column that a fairness audit asks about; None without one."""
     groups: tuple[GroupCell, ...] = Field((), exclude_if=lambda cells: not cells)

@@ -61,6 +61,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         tasks=tasks,
         shown=shown,
         domains=domains,
+        judge_by=schema.declaration.judge_by,
         group=schema.declaration.group,
     )
     draft = context.draft("report")

@@ -22,6 +22,7 @@ from components.judge.evaluate_ranker.rows import Judged
 from components.platform.artifacts import EvaluationReport
 from components.platform.errors import BadInputError
 from components.rankers.tasks import Task
+from features.declaration import JudgeBy
 from registry.evaluation import ALL, Evaluation, metric_name
 from registry.versions.tracking import TrackedRun
 
@@ -49,6 +50,8 @@ class Scored:
     """The same for the places that rows were shown in; None where the training set declares no position."""
     domains: tuple[str, ...]
     """Domain values, each a row of the report."""
+    judge_by: JudgeBy = "auc"
+    """Metric that rankers of this training set are judged by."""
     group: str | None = None
     """Column that a fairness audit asks about."""
 
@@ -82,6 +85,7 @@ def write_report(draft: Path, scored: Scored, config: Config) -> Evaluation:
         domains=scored.domains,
         cells=cells,
         calibration=calibration,
+        judge_by=scored.judge_by,
         group=scored.group,
         groups=judge_groups(rows, scored.scores, scored.tasks, scored.shown),
     )

@@ -82,6 +82,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         tasks=tasks,
         shown=shown if declaration.position else None,
         domains=test.domains(read_schema(dataset).domains),
+        judge_by=declaration.judge_by,
         group=declaration.group,
     )
     report = write_report(

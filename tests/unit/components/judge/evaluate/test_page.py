@@ -85,10 +85,13 @@ def test_metrics_of_requests_are_shown_with_their_places_where_there_are_any(rep
         "ndcg": Interval(value=0.5),
         "request_auc": Interval(value=0.75),
     }
-    lists = report.model_copy(update={"top": 5, "cells": (cell.model_copy(update={"metrics": more}),)})
+    lists = report.model_copy(
+        update={"top": 5, "judge_by": "mrr", "cells": (cell.model_copy(update={"metrics": more}),)}
+    )
     page = render(lists, "x", (), ())
     assert "<th>MRR</th>" in page and "<th>NDCG@5</th>" in page and "first 5 places" in page
     assert "recall@" not in page
+    assert "<dd>MRR: it chooses" in page and "<dd>AUC: it chooses" in render(report, "x", (), ())
     values = metric_values(lists)
     assert (values["test/like/mrr"], values["test/like/ndcg_at_5"], values["test/like/request_auc"]) == (
         0.25,
