@@ -138,16 +138,16 @@ class FieldSpec(Frozen):
     name: Name
     """Feature name; also the graph input's name."""
     kind: Literal["categorical", "numeric", "sequence", "elapsed", "vector"]
-    """``categorical`` is an int64 index per row; ``numeric`` a float32 per row; ``sequence`` int64 indices per row,
-    most recent first, padded at the end with 0; ``elapsed`` float32 seconds per row from each event of a history to the
-    request, below 0 where there is no event or it lies after the request; ``vector`` float32 numbers per row, zero
-    where the vector is missing."""
+    """``categorical`` is an int64 index per row; ``numeric`` a float32 per row, or `length` of them where several tell
+    one number; ``sequence`` int64 indices per row, most recent first, padded at the end with 0; ``elapsed`` float32
+    seconds per row from each event of a history to the request, below 0 where there is no event or it lies after the
+    request; ``vector`` float32 numbers per row, zero where the vector is missing."""
     size: int = 0
     """Rows of the embedding table (categorical and sequence); 0 otherwise."""
     table: Name | None = None
     """Name of the embedding table; fields with the same table share it."""
     length: int = 0
-    """Longest sequence or history kept, width of a vector; 0 for one value per row."""
+    """Longest sequence or history kept, width of a vector or of a number in parts; 0 for one value per row."""
     pooled: bool = False
     """Whether a sequence is an unordered bag (genres) rather than a history."""
     timed_by: Name | None = None
@@ -162,7 +162,7 @@ class FieldSpec(Frozen):
     @property
     def wide(self) -> bool:
         """Whether a row has several values."""
-        return self.kind in ("sequence", "elapsed", "vector")
+        return self.kind in ("sequence", "elapsed", "vector") or self.length > 0
 
 
 MISSING_ELEMENT: dict[str, str | int | float] = {
@@ -205,12 +205,15 @@ class RankerSchema(Frozen):
 class FieldEncoding(Frozen):
     """Encoding of one feature; every key left out keeps the default of the feature's Feast dtype."""
 
-    kind: Literal["vocabulary", "hash", "normalise", "bin", "sequence", "bag", "elapsed", "vector"] | None = None
+    kind: Literal["vocabulary", "hash", "number", "normalise", "bin", "sequence", "bag", "elapsed", "vector"] | None = (
+        None
+    )
     """`vocabulary` indexes the values of the training split; `hash` maps any value to one of `buckets` rows;
-    `normalise` is (x − mean) / std, without sentinels far from all other values; `bin` cuts at training quantiles into
-    `buckets` embedded rows; `sequence` is an ordered history; `bag` an unordered set; `elapsed` turns the times of a
-    history (int64 µs since 1970 UTC) into seconds before the request; `vector` passes `length` numbers on as they are,
-    for a vector that another model computed."""
+    `number`, the default of floats, gives three numbers: the normal score of x among the training values, what
+    `normalise` gives, and whether x is missing; `normalise` is (x − mean) / std, without sentinels far from all other
+    values; `bin` cuts at training quantiles into `buckets` embedded rows; `sequence` is an ordered history; `bag` an
+    unordered set; `elapsed` turns the times of a history (int64 µs since 1970 UTC) into seconds before the request;
+    `vector` passes `length` numbers on as they are, for a vector that another model computed."""
     buckets: int = Field(10_000, ge=2)
     """Rows of a hash or bin encoding."""
     min_count: int = Field(1, ge=1)

@@ -8,11 +8,13 @@ follow from 2 in sorted order.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import Field
 
 from features.casts import FLOATS, INTEGERS, as_dtype
 from features.declaration import (
@@ -29,9 +31,15 @@ from features.declaration import (
 from features.ground.errors import BadInputError, did_you_mean
 from features.moments import moments
 
-Kind = Literal["vocabulary", "hash", "normalise", "bin", "sequence", "bag", "elapsed", "vector"]
+Kind = Literal["vocabulary", "hash", "number", "normalise", "bin", "sequence", "bag", "elapsed", "vector"]
 LISTS = ("sequence", "bag", "elapsed", "vector")
 """Kinds of features with several values per row."""
+NUMBERS = ("number", "normalise", "bin")
+"""Kinds of features with one number per row."""
+KNOTS = 257
+"""Training quantiles between which `number` interpolates, the ends included."""
+OUTERMOST = 0.001
+"""Share of the training rows that the least and the largest score stand for: a normal score of ±3.09."""
 LARGEST = 10.0
 """Normalised values are clipped to ±LARGEST standard deviations, so that one outlier cannot rule a batch."""
 
@@ -62,7 +70,11 @@ class FittedField(Frozen):
     scale: float = 1.0
     """Training standard deviation of the same, 1 where it is constant."""
     edges: tuple[float, ...] = ()
-    """Inner edges of a binned number."""
+    """Inner edges of a binned number; of a `number` the training quantiles, ascending."""
+    scores: tuple[float, ...] = Field((), exclude_if=lambda scores: not scores)
+    """Normal scores of the `edges` of a `number`."""
+    misses: bool = Field(False, exclude_if=lambda misses: not misses)
+    """Whether the training split misses values of a `number`; where it does not, nothing was learned of them."""
     time: bool = False
     """Whether the column held times, which are read as seconds since 1970 UTC."""
 
@@ -124,9 +136,14 @@ class Encoder(Frozen):
                 field = field.model_copy(update={"request_time": request_time})
             elif kind == "vector":
                 _check_width(name, column, option.length)
-            elif kind == "normalise":
-                mean, scale = moments(_numbers(column))
+            elif kind in ("number", "normalise"):
+                numbers = _numbers(column)
+                mean, scale = moments(numbers)
                 field = field.model_copy(update={"mean": mean, "scale": scale})
+                if kind == "number":
+                    edges, scores = _normal_scores(numbers)
+                    misses = not bool(np.isfinite(numbers).all())
+                    field = field.model_copy(update={"edges": edges, "scores": scores, "misses": misses})
             else:
                 edges = _quantiles(_numbers(column), option.buckets)
                 field = field.model_copy(update={"edges": edges, "table": name})
@@ -150,6 +167,8 @@ class Encoder(Frozen):
     def _spec(self, field: FittedField) -> FieldSpec:
         if field.kind == "normalise":
             return FieldSpec(name=field.name, kind="numeric")
+        if field.kind == "number":
+            return FieldSpec(name=field.name, kind="numeric", length=3)
         if field.kind in ("elapsed", "vector"):
             return FieldSpec(name=field.name, kind=field.kind, length=field.length)
         if field.kind == "bin":
@@ -177,7 +196,7 @@ class Encoder(Frozen):
             table: raw rows; columns that are not features are ignored.
 
         Returns:
-            By field: int64 ``[rows]`` for categorical, float32 ``[rows]`` for numeric, int64
+            By field: int64 ``[rows]`` for categorical, float32 ``[rows]`` or ``[rows, length]`` for numeric, int64
             ``[rows, length]`` for sequences, the newest values first and padded at the end with 0, float32
             ``[rows, length]`` for elapsed times, padded with −1, and for vectors; see `FieldSpec`.
 
@@ -198,9 +217,11 @@ class Encoder(Frozen):
             flat = _flatten(column).to_numpy(zero_copy_only=False)
             return _pad(column, np.where(np.isfinite(flat), flat, 0.0).astype(np.float32), field.length, 0.0)
         if field.kind == "normalise":
-            values = (_numbers(column) - field.mean) / field.scale
-            values = np.where(np.isfinite(values), values, 0.0)
-            return np.clip(values, -LARGEST, LARGEST).astype(np.float32)
+            return _scaled(field, _numbers(column)).astype(np.float32)
+        if field.kind == "number":
+            values = _numbers(column)
+            flags = ~np.isfinite(values) & field.misses
+            return np.column_stack((_scored(field, values), _scaled(field, values), flags)).astype(np.float32)
         if field.kind == "bin":
             values = _numbers(column)
             bins = np.searchsorted(np.asarray(field.edges), np.where(np.isfinite(values), values, 0.0), side="right")
@@ -235,23 +256,23 @@ def _kind(name: str, dtype: str, option: FieldEncoding | None) -> Kind:
     elif dtype in INTEGERS or dtype == "string":
         default = "vocabulary"
     elif dtype in FLOATS:
-        default = "normalise"
+        default = "number"
     if default is None:
         raise BadInputError(f"feature {name!r} has dtype {dtype!r}, which has no encoding: drop it or change its dtype")
     kind = option.kind if option is not None and option.kind is not None else default
     real = array and dtype[6:-1] in FLOATS
-    fits = array == (kind in LISTS) and not (kind in ("normalise", "bin") and dtype == "string")
+    fits = array == (kind in LISTS) and not (kind in NUMBERS and dtype == "string")
     if option is not None and option.order == "oldest_first" and kind not in ORDERED:
         raise BadInputError(f"encode: {name!r} is {dtype}, of which order says nothing: leave it out")
     if not fits or real != (kind == "vector") or (kind == "elapsed" and dtype != "array<int64>"):
         raise BadInputError(f"encode: {name!r} is {dtype} and cannot be encoded as {kind!r}")
     if kind == "vocabulary" and dtype in FLOATS:
-        raise BadInputError(f"encode: {name!r} is {dtype} and has no vocabulary: use 'normalise' or 'bin'")
+        raise BadInputError(f"encode: {name!r} is {dtype} and has no vocabulary: use 'number' or 'bin'")
     return kind
 
 
 def _owner(name: str, plans: Mapping[str, Kind], overrides: Mapping[str, FieldEncoding]) -> str | None:
-    if plans[name] in ("normalise", "bin", "elapsed", "vector"):
+    if plans[name] in (*NUMBERS, "elapsed", "vector"):
         return None
     owner = overrides[name].shares if name in overrides else None
     if owner is None:
@@ -380,6 +401,34 @@ def _quantiles(values: np.ndarray[Any, Any], buckets: int) -> tuple[float, ...]:
         return ()
     edges = np.unique(np.quantile(finite, np.linspace(0, 1, buckets + 1)[1:-1], method="lower"))
     return tuple(float(edge) for edge in edges)
+
+
+def _normal_scores(values: np.ndarray[Any, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the quantiles of the finite values, each once, and the normal score of the middle of its ranks."""
+    finite = values[np.isfinite(values)]
+    if finite.size == 0:
+        return (), ()
+    ranks = np.linspace(0, 1, KNOTS)
+    quantiles = np.quantile(finite, ranks)
+    edges = np.unique(quantiles)
+    first, last = (np.searchsorted(quantiles, edges, side=side) for side in ("left", "right"))
+    middle = np.clip((ranks[first] + ranks[last - 1]) / 2, OUTERMOST, 1 - OUTERMOST)
+    return tuple(edges.tolist()), tuple(NormalDist().inv_cdf(share) for share in middle.tolist())
+
+
+def _scored(field: FittedField, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return float64 ``[rows]`` normal scores, 0 where the value is missing."""
+    known = np.isfinite(values)
+    scores = np.zeros(len(values))
+    if field.edges:
+        scores[known] = np.interp(values[known], field.edges, field.scores)
+    return scores
+
+
+def _scaled(field: FittedField, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return float64 ``[rows]`` standard deviations from the mean, 0 where the value is missing."""
+    scaled = (values - field.mean) / field.scale
+    return np.clip(np.where(np.isfinite(scaled), scaled, 0.0), -LARGEST, LARGEST)
 
 
 def _pad(column: pa.Array, values: np.ndarray[Any, Any], length: int, padding: float) -> np.ndarray[Any, Any]:

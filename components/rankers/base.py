@@ -26,7 +26,8 @@ class RankerModule(nn.Module, ABC):
         """Predict a batch of B rows.
 
         Args:
-            batch: by field, int64 ``[B]`` (categorical), int64 ``[B, L]`` (sequence) or float32 ``[B]``.
+            batch: by field, int64 ``[B]`` (categorical), int64 ``[B, L]`` (sequence), or float32 ``[B]`` or
+                ``[B, n]``; see `FieldSpec`.
 
         Returns:
             A probability ``[B]`` per task of `tasks_of`, logits that only `loss` reads, ``hidden`` ``[B, H]``.

@@ -89,7 +89,7 @@ def axes_of(fields: Iterable[FieldSpec], once: Collection[str] = ()) -> dict[str
     def second(field: FieldSpec) -> tuple[str | int, ...]:
         if not field.wide:
             return ()
-        if field.kind == "vector":
+        if field.kind in ("vector", "numeric"):
             return (field.length,)
         if field.kind == "elapsed" or field.timed_by is not None:
             return (f"{EVENTS}_{field.timed_by or field.name}",)

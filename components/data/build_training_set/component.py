@@ -23,7 +23,7 @@ from components.data.build_training_set.rows import (
     read_impressions,
 )
 from components.data.build_training_set.split import request_ends, split_rows, trained_until
-from components.data.build_training_set.unknown import unknown_notes, unknown_shares
+from components.data.build_training_set.unknown import order_notes, unknown_notes, unknown_shares
 from components.data.build_training_set.weigh import row_weights, weight_notes, with_weights
 from components.data.training_set import SPLITS, EncodedSplit, SplitName, write_encoded
 from components.platform.artifacts import TrainingSet
@@ -65,7 +65,8 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     rates = base_rates(splits["train"], config.feedback)
     dtypes = ranker_features(table, config, snapshot)
     time = config.declaration().time
-    encoder = Encoder.fit(splits["train"], dtypes, encodings(config, snapshot, dtypes), request_time=time)
+    options = encodings(config, snapshot, dtypes)
+    encoder = Encoder.fit(splits["train"], dtypes, options, request_time=time)
     schema = RankerSchema(
         declaration=config.declaration(),
         fields=encoder.fields,
@@ -86,7 +87,9 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     (draft / "report.json").write_text(report.model_dump_json(indent=2), encoding="utf-8")
     ids = (config.user, config.item)
     odd = unknown_notes(encoder, schema.rows, report.validation.unknown, report.test.unknown, ids)
-    odd = [*weight_notes(weights, parts), *odd, *cut_notes(encoder, table)]
+    chosen = {*ids, *(key for source in snapshot.sources for key in source.keys)}
+    chosen |= {name for name, option in options.items() if option.kind}
+    odd = [*weight_notes(weights, parts), *odd, *order_notes(encoder, schema.rows, chosen), *cut_notes(encoder, table)]
     for line in [*_notes(report, splits, config, schema), *odd]:
         context.note(line)
     return Outputs(training_set=TrainingSet(uri=str(draft)))

@@ -1,8 +1,8 @@
-"""Which values of later rows did the training split never hold? Counted per field, with what to write."""
+"""Which vocabularies tell a ranker little? Values that training never held, amounts as categories; what to write."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,8 @@ from features.encode import Encoder, FittedField
 
 MANY = 0.5
 """A vocabulary with more values than this share of the training rows learns hardly anything about each of them."""
+COUNTABLE = 100
+"""Whole numbers of more values than this are rarely names of categories."""
 _LISTED = 8
 """Fields of a note."""
 
@@ -55,9 +57,31 @@ def unknown_notes(
     return lines
 
 
+def order_notes(encoder: Encoder, rows: int, chosen: Collection[str]) -> list[str]:
+    """Return a line with the whole numbers that became categories, so that 10 is as far from 11 as from 999.
+
+    `chosen` are ids, and features whose kind somebody wrote. Those that `unknown_notes` tells of are left out.
+    """
+    shared = [field.table for field in encoder.fitted]
+    found = {
+        field.name: values
+        for field in encoder.fitted
+        if field.kind == "vocabulary" and field.dtype in INTEGERS and field.name not in chosen
+        if shared.count(field.name) == 1 and not field.name.endswith("_id")
+        if COUNTABLE < (values := len(encoder.vocabularies[field.name])) <= MANY * rows
+    }
+    if not found:
+        return []
+    named = ", ".join(f"{name} ({values:,} values)" for name, values in found.items())
+    return [
+        f"whole numbers read as categories without an order: {named}; of an amount write "
+        f"`encode: {{{next(iter(found))}: {{kind: number}}}}`, of an id kind: vocabulary"
+    ]
+
+
 def _advice(field: FittedField, ids: tuple[str, str]) -> str:
     if field.dtype in INTEGERS and field.name not in ids:
-        return f"if it is an amount and no id, write `encode: {{{field.name}: {{kind: normalise}}}}` (or kind: bin)"
+        return f"if it is an amount and no id, write `encode: {{{field.name}: {{kind: number}}}}` (or kind: bin)"
     return (
         f"gather its rare values with `encode: {{{field.name}: {{min_count: 3}}}}`, or leave it out with "
         f"`drop: [{field.name}]`"

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from features.encode import Encoder, FittedField
+from features.encode import NUMBERS, Encoder, FittedField
 
 FEW = 1024
 """A feature with at most so many values in training is a category; with more it is told by how frequent it is."""
@@ -66,7 +66,7 @@ def columns_of(encoder: Encoder, splits: Mapping[str, pa.Table]) -> Columns:
 
 def _spread(field: FittedField, column: pl.Series, numbers: dict[str, Matrix], words: dict[str, pl.Series]) -> None:
     """Put what trees see of one feature into `numbers` or, where values have no order, into `words`."""
-    if field.kind in ("normalise", "bin"):
+    if field.kind in NUMBERS:
         numbers[field.name] = _floats(column)
     elif field.kind in ("vocabulary", "hash"):
         words[field.name] = column

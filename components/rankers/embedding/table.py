@@ -28,7 +28,7 @@ class EmbeddedFields:
     masks: dict[str, Tensor]
     """By sequence field, float32 ``[B, L]``: 1 where there is an event, 0 where there is padding."""
     numeric: dict[str, Tensor]
-    """By field, float32 ``[B, n]``: n is 1 for a number, the width for a vector."""
+    """By field, float32 ``[B, n]``: n is 1 for a number, or how many tell it, and the width of a vector."""
     elapsed: dict[str, Tensor]
     """By field, float32 ``[B, L]`` seconds from an event to the request, below 0 where none is visible."""
 
@@ -96,7 +96,7 @@ class FieldEmbedding(nn.Module):
 
         Args:
             batch: int64 ``[B]`` per categorical, int64 ``[B, L]`` per sequence (L may be 0 and may
-                differ between fields), float32 ``[B]`` per number, ``[B, n]`` per vector, ``[B, L]`` per
+                differ between fields), float32 ``[B]`` or ``[B, n]`` per number, ``[B, n]`` per vector, ``[B, L]`` per
                 elapsed field.
         """
         numeric = {name: batch[name].reshape(-1, width) for name, width in self.numeric.items()}

@@ -60,7 +60,7 @@ def domain_tables(schema: RankerSchema) -> tuple[str, ...]:
 
 def _means(field: FittedField) -> FittedField:
     """Return how a field is encoded, without the numbers that today's training takes over."""
-    return field.model_copy(update={"mean": 0.0, "scale": 1.0, "edges": ()})
+    return field.model_copy(update={"mean": 0.0, "scale": 1.0, "edges": (), "scores": (), "misses": False})
 
 
 def _domains(made: Described) -> set[str]:

@@ -139,7 +139,7 @@ def star_reads_the_domain(draft: PipelineDraft) -> Iterator[Finding]:
         encoding = training.roles.encode.get(domain)
         if domain in training.roles.drop:
             where: KeyPath = ("drop", training.roles.drop.index(domain))
-        elif encoding is not None and encoding.kind == "normalise":
+        elif encoding is not None and encoding.kind in ("number", "normalise"):
             where = ("encode", domain, "kind")
         else:
             continue

@@ -33,6 +33,7 @@ DTYPES = {
     "tags": "array<string>",
 }
 OPTIONS = {
+    "price": FieldEncoding(kind="normalise"),
     "recent": FieldEncoding(shares="item", length=2),
     "tags": FieldEncoding(kind="bag", length=3),
 }
@@ -83,7 +84,7 @@ def test_json_round_trip_encodes_equally(encoder: Encoder) -> None:
 
 def test_times_are_numbers_of_seconds() -> None:
     times = pa.table({"at": pa.array([0, 1_000_000, 2_000_000], pa.timestamp("us", "UTC"))})
-    encoder = Encoder.fit(times, {"at": "float64"})
+    encoder = Encoder.fit(times, {"at": "float64"}, {"at": FieldEncoding(kind="normalise")})
     assert encoder.fitted[0].mean == 1.0
     assert encoder.encode(times)["at"].tolist() == pytest.approx([-1.2247449, 0.0, 1.2247449])
 

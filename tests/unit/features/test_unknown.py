@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from components.data.build_training_set.unknown import unknown_notes, unknown_shares
+from components.data.build_training_set.unknown import order_notes, unknown_notes, unknown_shares
 from features.declaration import FieldEncoding
 from features.encode import Encoder
 from registry.serving.incoming import count_unknown
@@ -51,7 +51,7 @@ def test_an_amount_that_became_a_vocabulary_is_named_with_what_to_write(encoder:
     first, second = unknown_notes(encoder, 6, known, later, IDS)
     assert first == "values that training never held (validation / test): cents 0% / 75%, user_id 0% / 25%"
     assert second.startswith("cents: 6 values in 6 training rows, 75% of the test rows hold none of them")
-    assert "encode: {cents: {kind: normalise}}" in second
+    assert "encode: {cents: {kind: number}}" in second
 
 
 def test_an_id_with_nearly_only_new_values_is_told_to_gather_them() -> None:
@@ -63,3 +63,18 @@ def test_an_id_with_nearly_only_new_values_is_told_to_gather_them() -> None:
 def test_nothing_is_said_where_training_held_every_value(encoder: Encoder) -> None:
     known = {"cents": 0.0, "user_id": 0.0}
     assert unknown_notes(encoder, 100, known, known, IDS) == []
+
+
+def test_whole_numbers_that_lost_their_order_are_named_once_with_what_to_write() -> None:
+    seconds = list(range(150)) * 4
+    columns = {"seconds": seconds, "shop": seconds, "author_id": seconds, "year": [2001, 2002] * 300}
+    dtypes = dict.fromkeys(columns, "int64")
+    encoder = Encoder.fit(pa.table(columns), dtypes)
+    (line,) = order_notes(encoder, 600, {"shop"})
+    assert (
+        "seconds (150 values)" in line and "`encode: {seconds: {kind: number}}`" in line and "kind: vocabulary" in line
+    )
+    assert not any(name in line for name in ("shop", "author_id", "year"))
+    assert order_notes(encoder, 200, {"shop"}) == [], "nearly all different: another line tells of it"
+    amount = Encoder.fit(pa.table(columns), dtypes, {"seconds": FieldEncoding(kind="number")})
+    assert order_notes(amount, 600, {"shop"}) == []
