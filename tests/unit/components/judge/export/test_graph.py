@@ -25,7 +25,7 @@ def test_inputs_outputs_and_axes_have_names(exported: Exported) -> None:
         "age_band": ["batch"],
         "genres": ["batch", "bag_genres"],
         "item_id": ["batch"],
-        "popularity": ["batch"],
+        "popularity": ["batch", 3],
         "recent_items": ["batch", "events_recent_times"],
         "recent_likes": ["batch", "events_recent_times"],
         "recent_times": ["batch", "events_recent_times"],

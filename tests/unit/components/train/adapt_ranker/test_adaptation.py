@@ -59,7 +59,7 @@ def drawn_by_lot(rows: EncodedSplit, inside: np.ndarray[Any, Any]) -> EncodedSpl
 
 def poisoned(rows: EncodedSplit, inside: np.ndarray[Any, Any]) -> EncodedSplit:
     """No number outside the domain is one."""
-    popularity = np.where(inside, rows.features["popularity"], np.nan).astype(np.float32)
+    popularity = np.where(inside[:, None], rows.features["popularity"], np.nan).astype(np.float32)
     return EncodedSplit(rows.features | {"popularity": popularity}, rows.labels, rows.domain, rows.user)
 
 

@@ -37,7 +37,8 @@ def without(encoder: Encoder, name: str) -> Encoder:
 def test_another_vocabulary_and_other_scales_are_no_difference(described: Described, days: Days) -> None:
     first = replace(described, schema=read_schema(days.first), encoder=read_encoder(days.first))
     assert unlike(first, described) is None
-    scaled = replace(described, encoder=changed(described.encoder, "popularity", mean=9.0, scale=2.0, edges=(1.0,)))
+    learned = {"mean": 9.0, "scale": 2.0, "edges": (1.0,), "scores": (0.0,), "misses": True}
+    scaled = replace(described, encoder=changed(described.encoder, "popularity", **learned))
     assert unlike(scaled, described) is None
 
 

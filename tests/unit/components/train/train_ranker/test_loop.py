@@ -257,13 +257,13 @@ def test_an_empty_training_split_is_a_sentence(fit: Fit, altered: Callable[..., 
 def test_a_loss_that_is_not_a_number_names_epoch_and_step(fit: Fit, altered: Callable[..., Path]) -> None:
     def poisoned(rows: EncodedSplit) -> EncodedSplit:
         popularity = rows.features["popularity"].copy()
-        popularity[7] = np.nan
+        popularity[7, 0] = np.nan
         return EncodedSplit(rows.features | {"popularity": popularity}, rows.labels, rows.domain, rows.user)
 
     dataset = altered(poisoned, "train")
     with pytest.raises(BadInputError, match=r"the loss is nan in epoch 1, step \d+, ") as found:
         fit(dataset=dataset, batch_size=256)
-    for part in ("for like, love", "'popularity': from -", "1 of 256 not finite; lower learning_rate"):
+    for part in ("for like, love", "'popularity': from -", "1 of 768 not finite; lower learning_rate"):
         assert part in str(found.value)
 
 
