@@ -176,6 +176,11 @@ class Config(ComponentConfig):
     def _judged_within_requests(self) -> Self:
         if self.judge_by in OF_REQUESTS and self.request is None:
             raise ValueError(f"judge_by: {self.judge_by} is measured within requests: name their column in request")
+        if self.judge_by == "log_loss" and self.position is not None:
+            raise ValueError(
+                "judge_by: log_loss is of the places that rows were shown in, and validation is encoded for the one "
+                "that is served: judge by a metric of order, or leave position out"
+            )
         return self
 
     @model_validator(mode="after")

@@ -8,7 +8,7 @@ from typing import Self
 
 from components.data.training_set import read_encoder, read_schema
 from components.rankers.config import RankerConfig
-from features.declaration import RankerSchema
+from features.declaration import Declaration, RankerSchema
 from features.encode import Encoder, FittedField
 
 
@@ -39,7 +39,7 @@ def unlike(before: Described, today: Described) -> str | None:
         return f"its ranker is {before.config.name!r}"
     if changed := sorted(key for key in {*old, *new} if old.get(key) != new.get(key)):
         return f"its ranker has another {', '.join(changed)}"
-    if before.schema.declaration != today.schema.declaration:
+    if _roles(before) != _roles(today):
         return "it was trained with other roles or feedback"
     theirs, ours = ({field.name: field for field in made.encoder.fitted} for made in (before, today))
     if missing := sorted({*theirs} ^ {*ours}):
@@ -56,6 +56,11 @@ def unlike(before: Described, today: Described) -> str | None:
 def domain_tables(schema: RankerSchema) -> tuple[str, ...]:
     """Return the table of the domain, whose values may have weights of their own, if it has one."""
     return tuple(f.table for f in schema.fields if f.name == schema.declaration.domain and f.table)
+
+
+def _roles(made: Described) -> Declaration:
+    """Return the roles that weights depend on: neither who is judged apart nor by which metric."""
+    return made.schema.declaration.model_copy(update={"group": None, "judge_by": "auc"})
 
 
 def _means(field: FittedField) -> FittedField:

@@ -70,6 +70,9 @@ def test_other_features_encodings_or_roles(described: Described) -> None:
     roles = described.schema.declaration.model_copy(update={"feedback": ("like",)})
     other = replace(described, schema=described.schema.model_copy(update={"declaration": roles}))
     assert unlike(other, described) == "it was trained with other roles or feedback"
+    judged = described.schema.declaration.model_copy(update={"group": "age_band", "judge_by": "gauc"})
+    same = replace(described, schema=described.schema.model_copy(update={"declaration": judged}))
+    assert unlike(same, described) is None, "weights know neither"
 
 
 @pytest.mark.parametrize(("name", "reason"), [("star", "it has no weights for domain nowhere"), ("esmm", None)])
