@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Literal, Self
 
@@ -83,7 +84,7 @@ def _gives(config: Config, inputs: Mapping[str, Columns]) -> Mapping[str, Column
     if "table" not in inputs:
         return {}
     given = inputs["table"]
-    return {"table": Columns({**given.known, config.into: Column("float64")}, given.whole, given.tasks)}
+    return {"table": replace(given, known={**given.known, config.into: Column("float64")})}
 
 
 def _asks(config: Config, inputs: Mapping[str, Columns]) -> Iterator[Fault]:

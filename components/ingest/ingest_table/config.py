@@ -52,7 +52,8 @@ class Config(Table):
     at the window's start, splits are random, and no feature counts what came before."""
     feedback: dict[Name, Rule] = Field(min_length=1)
     """Label → when it is 1: the name of a 0/1 column, or comparisons such as `rating >= 4 and status == 'paid'`,
-    `kind in ('buy', 'order')` or, of two columns, `reference == impressions`, joined by `and` and `or`."""
+    `kind in ('buy', 'order')` or, of two columns, `reference == impressions`, joined by `and` and `or`, and further 0/1
+    columns, `paid and not returned`."""
     funnel: Funnel | None = None
     """Labels that are nested, and what becomes of rows that break it."""
     created: ColumnName | Time | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from pydantic import Field
 
@@ -54,8 +55,7 @@ def _gives(config: Config, inputs: Mapping[str, Columns]) -> Mapping[str, Column
     events = inputs.get("events")
     if events is None:
         return {}
-    known = {**events.known, WEIGHT: Column("float64", "feedback")}
-    return {"events": Columns(known, events.whole, timed=events.timed, logs=events.logs)}
+    return {"events": replace(events, known={**events.known, WEIGHT: Column("float64", "feedback")})}
 
 
 def _asks(config: Config, inputs: Mapping[str, Columns]) -> Iterator[Fault]:

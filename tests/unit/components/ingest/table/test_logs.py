@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from components.ingest.ingest_table.config import Config
 from components.ingest.ingest_table.logs import read_logs
 from components.ingest.ingest_table.reading.files import sources
 from components.platform.errors import BadInputError, MissingError
+from features.declaration import Window
 from tests.unit.components.ingest.table.conftest import ROWS, WINDOW, csv
 
 HEADER = "who,what,paid_at,stored_at,price"
@@ -67,6 +69,16 @@ def test_a_log_is_its_rows_of_the_window_in_one_order(tmp_path: Path) -> None:
         "log 'buys': 1 rows outside the window left out",
         "log 'buys': 2 repeated rows dropped",
     ]
+
+
+def test_days_one_by_one_are_the_days_together(tmp_path: Path) -> None:
+    whole, _ = read(tmp_path, *BUYS)
+    made, days = config(tmp_path, {"buys": LOG}), []
+    for start in (WINDOW.start, WINDOW.start + timedelta(days=1)):
+        day = Window(start=start, end=start + timedelta(days=1))
+        frames, _ = read_logs(sources(made, tmp_path), made, day, tmp_path / "scratch", lambda line: None)
+        days.append(frames["buys"])
+    assert pl.concat(days).equals(whole) and min(map(len, days)) > 0
 
 
 def test_a_log_knows_late_rows_and_an_empty_window(tmp_path: Path) -> None:
