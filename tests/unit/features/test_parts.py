@@ -199,6 +199,12 @@ def test_floats_of_events_that_differ_in_nothing_else_add_up_to_the_same_bits_in
     assert all(other.equals(first) for other in others)
 
 
+def test_a_value_that_comes_again_just_when_it_leaves_is_one() -> None:
+    recipe = Activity(key="user", prefix="u", distincts=(Distinct("item", over=Last(minutes=7)),))
+    table = compute_table(recipe, frame([(1, "a", minute, 0, 1, 1, 5, 0.1) for minute in (0, 7, 10)]), WINDOW)
+    assert table["u_distinct_item_7min"].to_list() == [1, 1, 1, 0]
+
+
 def test_windows_change_nothing_else() -> None:
     rows = [(1, "a", minute, 0, 1, minute % 2, 5, 0.1) for minute in (0, 3, 50)]
     plain = Activity(key="user", prefix="u", rates=(Rate("click", 0.5),), history=History({"items": "item"}))
