@@ -244,7 +244,8 @@ def _drop_expired(answer: OnlineResponse, lifetimes: dict[str, timedelta]) -> No
             continue
         oldest = moment - life.total_seconds()
         for row, event in enumerate(vector.event_timestamps):
-            if vector.statuses[row] == FieldStatus.PRESENT and event.seconds + event.nanos / 1e9 < oldest:
+            # What Redis does not hold is present for Feast, as nothing from 1970.
+            if vector.values[row].WhichOneof("val") and event.seconds + event.nanos / 1e9 < oldest:
                 vector.values[row].Clear()
                 vector.statuses[row] = FieldStatus.OUTSIDE_MAX_AGE
 

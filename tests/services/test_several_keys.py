@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from components.data.materialize_features.component import write_tables
+from features.joins.store import views_without_values
 from tests.services.servers import HOST, Servers
-from tests.unit.features.test_several_keys import ASKED, definitions, joined, published, served
+from tests.unit.features.test_several_keys import ASKED, WINDOW, definitions, joined, published, served
 
 pytestmark = pytest.mark.services
 STORE = """
@@ -30,3 +32,7 @@ def test_redis_answers_about_pairs_as_training_sees_them(
     found = served(published(tmp_path, ROWS, own), ASKED)
     assert found == joined(tmp_path, ASKED, own)
     assert {None, 1} == {*found["liking_impressions"]}
+    snapshot = write_tables(tmp_path, "shop", WINDOW, tmp_path, own)
+    assert views_without_values(tmp_path / "feast", tmp_path, snapshot) == []
+    servers.redis().flushall()
+    assert views_without_values(tmp_path / "feast", tmp_path, snapshot) == ["liking", "places", "users"]
