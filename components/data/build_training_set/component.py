@@ -22,7 +22,7 @@ from components.data.build_training_set.rows import (
     missing_shares,
     read_impressions,
 )
-from components.data.build_training_set.split import request_ends, split_rows, trained_until
+from components.data.build_training_set.split import kept_apart, request_ends, split_rows, trained_until
 from components.data.build_training_set.unknown import order_notes, unknown_notes, unknown_shares
 from components.data.build_training_set.weigh import row_weights, weight_notes, with_weights
 from components.data.training_set import SPLITS, EncodedSplit, SplitName, write_encoded
@@ -59,6 +59,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     times = impressions[config.declaration().time]
     ends = request_ends(impressions, config.declaration().time, config.request)
     parts = split_rows(ends, config.split, impressions[config.request] if config.request else None)
+    parts = kept_apart(parts, impressions, config.split, config.request)
     check_place(impressions, config, parts["train"])
     weights = row_weights(impressions, config, parts)
     splits = {name: with_weights(table.take(pa.array(rows)), weights, rows) for name, rows in parts.items()}
@@ -90,6 +91,8 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     chosen = {*ids, *(key for source in snapshot.sources for key in source.keys)}
     chosen |= {name for name, option in options.items() if option.kind}
     odd = [*weight_notes(weights, parts), *odd, *order_notes(encoder, schema.rows, chosen), *cut_notes(encoder, table)]
+    if left := len(impressions) - sum(map(len, parts.values())):
+        odd.append(f"test_where {config.split.test_where!r} leaves {left:,} rows out of all splits")
     for line in [*_notes(report, splits, config, schema), *odd]:
         context.note(line)
     return Outputs(training_set=TrainingSet(uri=str(draft)))

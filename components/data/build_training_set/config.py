@@ -25,6 +25,7 @@ from features.declaration import (
     Window,
     Within,
 )
+from features.rules.parse import parse
 
 Where = tuple[str | int, ...]
 ROW = "row_id"
@@ -49,6 +50,17 @@ class Split(ComponentConfig):
     """First moment of validation, which ends the training split; with `test_from` it replaces the shares."""
     test_from: AwareDatetime | None = None
     """First moment of test, which ends validation; the three parts are half-open, kept in UTC."""
+
+    test_where: str | None = None
+    """Condition on columns of the impression, such as `is_rand == 1`: test keeps the rows that meet it, train and
+    validation the others, and what is then on the wrong side is left out. For rows that were shown at random."""
+
+    @field_validator("test_where")
+    @classmethod
+    def _is_a_rule(cls, rule: str | None) -> str | None:
+        if rule is not None:
+            parse(rule)
+        return rule
 
     @field_validator("validation_from", "test_from")
     @classmethod
@@ -311,7 +323,9 @@ def _named(config: Config) -> Iterator[tuple[Where, str]]:
 
 
 def _weighed(config: Config) -> Iterator[tuple[Where, str]]:
-    """Yield the columns that weights are made of; a weight may be known after the impression, as a label is."""
+    """Yield the columns that weights are made of, and that tell test rows; they may be known after the impression."""
+    for name in parse(config.split.test_where).columns if config.split.test_where else ():
+        yield ("split", "test_where"), name
     for feedback, weight in config.weights.items():
         yield ("weights", feedback, "column" if weight.column else "propensity"), weight.source
 

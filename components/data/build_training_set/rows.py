@@ -17,6 +17,7 @@ from features.declaration import Declaration
 from features.definitions import Definitions
 from features.ground.library_errors import library_in_words
 from features.joins.store import ENTITY_TIME, ROW_ID, historical, open_offline
+from features.rules.parse import parse
 from features.services.service import ServiceSnapshot
 
 TICK = timedelta(microseconds=1)
@@ -67,8 +68,10 @@ def _roles(config: Config) -> list[str]:
 def _named(config: Config, joined: Collection[str]) -> list[str]:
     """Return the columns of the impressions that the config names, each once."""
     weighing = [weight.source for weight in config.weights.values()]
+    tested = parse(config.split.test_where).columns if config.split.test_where else ()
     group = [config.group] if config.group and config.group not in {*joined, *config.within} else []
-    return list(dict.fromkeys([*_roles(config), *group, *config.context, *config.carry, *config.feedback, *weighing]))
+    others = [*group, *config.context, *config.carry, *config.feedback, *weighing, *tested]
+    return list(dict.fromkeys([*_roles(config), *others]))
 
 
 def check_requests(frame: pl.DataFrame, declaration: Declaration) -> None:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from components.data.build_training_set.config import Split
 from components.data.training_set import SPLITS, SplitName
 from components.platform.errors import BadInputError
+from features.rules.meets import holds
+from features.rules.parse import parse
 
 Rows = NDArray[np.int64]
 
@@ -24,14 +26,10 @@ def request_ends(frame: pl.DataFrame, time: str, request: str | None) -> pl.Seri
 def split_rows(ends: pl.Series, split: Split, requests: pl.Series | None = None) -> dict[SplitName, Rows]:
     """Return the row numbers of each split, ascending.
 
-    <<<<<<< HEAD
-    =======
     Args:
         ends: by row, of `request_ends`; ascending where there are no requests.
         split: shares or moments, and how to divide.
         requests: request of each row, which is never divided; None divides rows.
-
-    >>>>>>> 07a4c4e (wip)
 
     Returns:
         int64 ``[rows]`` per split; together every row once.
@@ -54,6 +52,28 @@ def split_rows(ends: pl.Series, split: Split, requests: pl.Series | None = None)
             "be empty; widen the window or change the shares"
         )
     return {name: np.sort(part) for name, part in zip(SPLITS, np.split(order, cuts), strict=True)}
+
+
+def kept_apart(
+    parts: dict[SplitName, Rows], frame: pl.DataFrame, split: Split, request: str | None
+) -> dict[SplitName, Rows]:
+    """Return the splits with the rows of `test_where` in test alone, and in test no others.
+
+    Raises:
+        BadInputError: a split would be empty, a request holds rows of both kinds, or the rule misreads a column.
+    """
+    if split.test_where is None:
+        return parts
+    met = frame.select(holds(parse(split.test_where), frame.schema, "the table").alias("__met")).to_series()
+    if request is not None and len(frame.select(request, met).unique()) > frame[request].n_unique():
+        raise BadInputError(f"test_where {split.test_where!r} divides a request: name a condition of whole requests")
+    kept = {name: rows[met.to_numpy()[rows] == (name == "test")] for name, rows in parts.items()}
+    if empty := [name for name, rows in kept.items() if not len(rows)]:
+        raise BadInputError(
+            f"test_where {split.test_where!r} leaves the {empty[0]} split without rows ({met.sum():,} of {len(met):,} "
+            "rows meet it): ingest rows of both kinds, or move the split"
+        )
+    return kept
 
 
 def _shuffled(rows: int, split: Split, requests: pl.Series | None) -> tuple[Rows, list[int]]:

@@ -119,3 +119,17 @@ def test_absent_files_say_where_to_get_them_and_changed_ones_are_read_again(tmp_
     users = settings.data / USERS
     users.write_text(users.read_text().replace("514", "515"))
     assert not execute(request, settings).cached
+
+
+def test_what_was_shown_at_random_is_told_where_its_log_is_there(tmp_path: Path) -> None:
+    shown = [row[: row.rindex(",0,")] + ",1,1" for row in (line(2, 11, 300, 1, 0), line(1, 11, 301, 0, 0))]
+    log = LOG.replace("standard", "random")
+    table, _ = events(
+        tmp_path, with_of("kuairand_random"), FILES | {log: "\n".join([LOG_HEADER, *shown, ""])}, window=WINDOW
+    )
+    assert table.select("user_id", "video_id", "is_rand").rows() == [
+        (1, 10, 0), (2, 10, 0), (2, 11, 0), (9, 99, 0), (2, 11, 1), (1, 11, 1),
+    ]  # fmt: skip
+    without = tmp_path / "without"
+    without.mkdir()
+    assert events(without, with_of("kuairand_random"), FILES, window=WINDOW)[0]["is_rand"].to_list() == [0, 0, 0, 0]
