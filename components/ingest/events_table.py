@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from components.platform.artifacts import EventsTable
 from features.declaration import Window
-from features.definitions.recipe import IMPRESSIONS
 
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
+EVENTS = "events"
+"""The log of impressions; a further log has another name."""
 ANNOTATION = "raw."
 """Prefix of the annotations that hold the sha256 of each raw file."""
 
@@ -46,7 +47,7 @@ def write_events(draft: Path, frame: pl.DataFrame, schema: pa.Schema, window: Wi
     Raises:
         pyarrow.ArrowInvalid: a value does not fit its type.
     """
-    write_log(draft, IMPRESSIONS, frame, schema)
+    write_log(draft, EVENTS, frame, schema)
     (draft / "window.json").write_text(window.model_dump_json(), encoding="utf-8")
     return EventsTable(uri=str(draft))
 

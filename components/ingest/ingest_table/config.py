@@ -8,6 +8,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from components.ingest.events_table import EVENTS
 from components.ingest.ingest_table.fields import ColumnName, Columns, Key, Rule, Time, as_columns, as_time, in_file
 from components.ingest.ingest_table.place import Entities, Explode, Log, Origin, Page, Table, stored_is_known
 from components.ingest.wheels import SHIPPED, Wheel
@@ -16,7 +17,6 @@ from components.platform.artifacts import EventsTable
 from components.platform.contract import ComponentConfig, ComponentSpec, NoInputs, Ports
 from components.platform.errors import did_you_mean
 from features.declaration import Name
-from features.definitions.recipe import IMPRESSIONS
 from features.rules.parse import Rule as Parsed
 from features.rules.parse import parse
 
@@ -89,7 +89,7 @@ class Config(Table):
         if not self.timed:
             self._without_time()
         for name, log in self.logs.items():
-            if name in (IMPRESSIONS, "window"):
+            if name in (EVENTS, "window"):
                 raise ValueError(f"logs: {name!r} is a file of every events table: give the log another name")
             of_log = Counter(self.columns_of(log))
             if twice := sorted(one for one, count in of_log.items() if count > 1):

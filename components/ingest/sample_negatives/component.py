@@ -33,17 +33,16 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from components.ingest.events_table import write_log
-    from features.definitions.recipe import IMPRESSIONS
+    from components.ingest.events_table import EVENTS, write_log
 
     source, draft = context.local(inputs.events), context.draft("events")
-    file = source / f"{IMPRESSIONS}.parquet"
+    file = source / f"{EVENTS}.parquet"
     schema = pq.read_schema(file)
     rows, notes = with_negatives(pl.read_parquet(file), config)
     for other in sorted(source.iterdir()):
         if other != file and other.suffix in (".json", ".parquet"):
             shutil.copyfile(other, draft / other.name)
-    write_log(draft, IMPRESSIONS, rows, schema.append(pa.field(WEIGHT, pa.float64())).remove_metadata())
+    write_log(draft, EVENTS, rows, schema.append(pa.field(WEIGHT, pa.float64())).remove_metadata())
     for line in notes:
         context.note(line)
     return Outputs(events=EventsTable(uri=str(draft)))
