@@ -1,6 +1,6 @@
 """How is the table behind a Feast source computed from logged events? Two recipes, as data.
 
-A recipe stands next to the source it fills; `features.tables` executes it. Both give rows that are
+A recipe stands next to the source it fills; `features.recipes.table` executes it. Both give rows that are
 valid from their `event_timestamp` on and were known from their `created_timestamp` on.
 """
 

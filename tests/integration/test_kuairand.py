@@ -14,7 +14,7 @@ from components.platform.settings import Settings
 from components.platform.store.publish import open_store
 from features.declaration import Window
 from features.definitions import load_definitions
-from features.tables import compute_table
+from features.recipes.table import compute_table
 from tests.homes import shared_data
 from tests.ingesting import with_of
 

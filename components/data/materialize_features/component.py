@@ -49,8 +49,8 @@ def write_tables(
 
     from features.definitions import load_definitions
     from features.definitions.recipe import IMPRESSIONS
+    from features.recipes.table import compute_table, write_table
     from features.services.service import describe, dtype_name
-    from features.tables import compute_table, write_table
 
     definitions = definitions or load_definitions()
     features, sources = describe(service, definitions)

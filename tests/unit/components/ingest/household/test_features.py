@@ -11,8 +11,8 @@ import pytest
 from features.declaration import Window
 from features.definitions import load_definitions
 from features.definitions.recipe import IMPRESSIONS
+from features.recipes.table import compute_table
 from features.services.service import describe
-from features.tables import compute_table
 
 WINDOW = Window(start=datetime(2016, 12, 1, tzinfo=UTC), end=datetime(2017, 5, 1, tzinfo=UTC))
 

@@ -10,7 +10,7 @@ import pytest
 from components.platform.errors import BadInputError
 from features.declaration import Window
 from features.definitions import load_definitions
-from features.tables import compute_table
+from features.recipes.table import compute_table
 from tests.ingesting import events, with_of
 
 WINDOW = Window(start=datetime(2019, 11, 24, tzinfo=UTC), end=datetime(2019, 11, 25, tzinfo=UTC))

@@ -14,7 +14,7 @@ from features.declaration import Window
 from features.definitions.common import activity_fields
 from features.definitions.recipe import Activity, Sum
 from features.ground.errors import BadInputError
-from features.tables import compute_table
+from features.recipes.table import compute_table
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 WINDOW = Window(start=START, end=START + timedelta(days=60))

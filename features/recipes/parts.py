@@ -9,9 +9,9 @@ import numpy as np
 import polars as pl
 
 from features.definitions.recipe import Activity, Count, Distinct, Part, Rate, Since, Sum
+from features.recipes.windows import Spans, Whole, decayed
 from features.rules.meets import holds
 from features.rules.parse import parse
-from features.windows import Spans, Whole, decayed
 
 EVENT_TIME = "event_timestamp"
 KEY, HEAD = "__key", "__head"

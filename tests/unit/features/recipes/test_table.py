@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from features.declaration import Window
 from features.definitions.recipe import Activity, History, Profile, Rate
 from features.ground.errors import BadInputError
-from features.tables import compute_table, write_table
+from features.recipes.table import compute_table, write_table
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 WINDOW = Window(start=START, end=START + timedelta(days=1))

@@ -15,8 +15,8 @@ from features.declaration import Window
 from features.definitions.recipe import Activity, Decay, History, Last, Part, Profile, Recipe
 from features.ground.errors import BadInputError, listed
 from features.joins.table_types import cast, filled
-from features.parts import HEAD, KEY, conditions, events_so_far, fading, met, so_far, windowed
-from features.windows import Whole, groups, spans
+from features.recipes.parts import HEAD, KEY, conditions, events_so_far, fading, met, so_far, windowed
+from features.recipes.windows import Whole, groups, spans
 
 EVENT_TIME, CREATED = "event_timestamp", "created_timestamp"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

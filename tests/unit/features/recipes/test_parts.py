@@ -23,9 +23,9 @@ from features.definitions.recipe import Activity, Count, Decay, Distinct, Histor
 from features.ground.errors import BadInputError
 from features.joins.asof import CREATED, EVENT, MOMENT, known_rows
 from features.joins.store import materialize, open_shared
+from features.recipes.table import compute_table, write_table
+from features.recipes.windows import decayed
 from features.services.service import dtype_name
-from features.tables import compute_table, write_table
-from features.windows import decayed
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 WINDOW = Window(start=START, end=START + timedelta(hours=2))
