@@ -21,7 +21,7 @@ pytestmark = pytest.mark.editor
 
 ROOT = Path(__file__).resolve().parents[2]
 PIPELINES = ROOT / "pipelines"
-SHIPPED = sorted([*PIPELINES.glob("*.yaml"), *PIPELINES.glob("profiles/*.yaml"), *PIPELINES.glob("logs/*.yaml")])
+SHIPPED = sorted([*PIPELINES.glob("*.yaml"), *PIPELINES.glob("profiles/*.yaml"), *PIPELINES.glob("shared/*.yaml")])
 GOLDEN = ROOT / "tests" / "golden"
 MODELINE = f"# yaml-language-server: $schema={SCHEMA_FILE.as_uri()}\n"
 PROFILE = f"# yaml-language-server: $schema={SCHEMA_FILE.with_name('profile.schema.json').as_uri()}\n"

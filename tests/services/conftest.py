@@ -87,7 +87,7 @@ class World:
         patient, hasty = "{retries: 2, retry_delay: 5m, timeout: 1h}", "{retries: 0, timeout: 1h}"
         assert text.count(patient) == 1
         self.pipeline.write_text(text.replace(patient, hasty), encoding="utf-8")
-        shutil.copytree(ROOT / "pipelines" / "logs", self.folder / "logs", dirs_exist_ok=True)
+        shutil.copytree(ROOT / "pipelines" / "shared", self.folder / "shared", dirs_exist_ok=True)
 
     def write_profile(self) -> None:
         """Write `prod.yaml` with folders of this machine, and without the GPUs that it does not have."""

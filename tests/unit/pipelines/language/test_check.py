@@ -207,7 +207,7 @@ def test_a_narrower_artifact_fits_and_a_wider_one_does_not() -> None:
 
 
 def test_a_broken_file_beside_it_breaks_no_other_pipeline(tmp_path: Path) -> None:
-    shutil.copytree(PIPELINES / "logs", tmp_path / "logs")
+    shutil.copytree(PIPELINES / "shared", tmp_path / "shared")
     (tmp_path / "movielens_daily.yaml").write_text("stages: [")
     (tmp_path / "movielens_memory.yaml").write_text(TEXTS["movielens_memory"])
     assert load_plan(tmp_path / "movielens_memory.yaml").name == "movielens_memory"
