@@ -33,19 +33,21 @@ def page() -> str:
                 ["", "what it gives"],
                 [(f"[`{kind.__name__}`](#{kind.__name__.lower()})", _first(kind)) for kind in made],
             ),
-            *(line for kind in sorted(made, key=lambda kind: kind not in recipes) for line in _section(kind)),
+            *(line for kind in sorted(made, key=lambda kind: kind not in recipes) for line in recipe_section(kind)),
             "",
         ]
     )
 
 
-def _section(kind: Any) -> Iterator[str]:
+def recipe_section(kind: Any) -> Iterator[str]:
+    """Yield the lines about one recipe, or a part of one."""
     yield from ("", f"## {kind.__name__}", "")
     for paragraph in _paragraphs(kind):
         yield from (paragraph, "")
     docs = field_docs(kind)
     rows = [
-        (code(field.name), text(str(field.type)), _default(field), _prose(docs[field.name])) for field in fields(kind)
+        (code(field.name), text(str(field.type)), _default(field), _prose(docs.get(field.name, "")))
+        for field in fields(kind)
     ]
     yield table(["argument", "takes", "default", "meaning"], rows)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass, make_dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from html.parser import HTMLParser
@@ -44,6 +44,7 @@ from pipelines.show.pages.flow import Mark
 from pipelines.show.pages.graph_page import page as graph_page
 from pipelines.show.pages.report import render as run_page
 from pipelines.show.reference.components_page import component_section
+from pipelines.show.reference.recipes_page import recipe_section
 from registry.evaluation import ALL, Cell, Evaluation, Interval
 from registry.gate.verdict import Judgement, Verdict
 from registry.serving.contract import ModelContract, ParityReport
@@ -346,6 +347,10 @@ def _component(text: str) -> str:
     return "\n".join(component_section(replace(spec, summary=text)))
 
 
+def _recipe(text: str) -> str:
+    return "\n".join(recipe_section(make_dataclass("Shop", [("word", str, text)], namespace={"__doc__": WORD})))
+
+
 def _task(text: str, folder: Path) -> str:
     file = folder / "theirs.yaml"
     file.write_text(
@@ -365,6 +370,7 @@ def markdown(
         "registry/versions/card.py": lambda text: _card(text, good_model),
         "pipelines/compare/section.py": _comparison,
         "pipelines/show/reference/components_page.py": _component,
+        "pipelines/show/reference/recipes_page.py": _recipe,
         "pipelines/show/dag_doc.py dag": lambda text: dag_doc(_plan(text)),
         "pipelines/show/dag_doc.py stage": lambda text: _task(text, folder),
     }
@@ -385,6 +391,7 @@ def test_every_builder_of_markdown_is_tried() -> None:
         "registry/versions/card.py",
         "pipelines/compare/section.py",
         "pipelines/show/reference/components_page.py",
+        "pipelines/show/reference/recipes_page.py",
         "pipelines/show/dag_doc.py",
     }
     tables = {path for path, _ in _modules() if "|---" in (ROOT / path).read_text(encoding="utf-8")}
