@@ -41,7 +41,9 @@ def request_fields(schema: RankerSchema, context: Iterable[str]) -> tuple[str, .
     for name in sorted(shared):
         if name not in known:
             raise BadInputError(f"context names {name!r}, which the ranker does not read: name some of {sorted(known)}")
-        if schema.sides.get(name) == "item" or name in schema.pairs:
+        if schema.sides.get(name) == "item":
+            raise BadInputError(f"context names {name!r}, which describes the item: leave it out")
+        if name in schema.pairs:
             raise BadInputError(f"context names {name!r}, which another item changes: leave it out")
     shared |= {schema.declaration.time, schema.declaration.domain or ""}
     return tuple(f.name for f in schema.fields if f.name in shared or schema.sides.get(f.name) == "user")
