@@ -14,9 +14,14 @@ from features.definitions.recipe import Activity, Count, Decay, History, Last, P
 ACTIVITY_LIFE = timedelta(days=30)
 
 video = Entity(name="video", join_keys=["video_id"], value_type=ValueType.INT64, description="A short video.")
-author = Entity(name="author", join_keys=["author_id"], value_type=ValueType.INT64, description="Whoever made a video.")
+author = Entity(
+    name="kuairand_author", join_keys=["author_id"], value_type=ValueType.INT64, description="Whoever made a video."
+)
 tab = Entity(
-    name="tab", join_keys=["tab"], value_type=ValueType.STRING, description="The page of the app that shows the video."
+    name="kuairand_tab",
+    join_keys=["tab"],
+    value_type=ValueType.STRING,
+    description="The page of the app that shows the video.",
 )
 
 kuairand_user_profile_source = source("kuairand_user_profile", "Attributes of users, as of the release.")
