@@ -6,7 +6,7 @@ only known when the stage runs, it leaves out, and nobody judges it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -43,6 +43,8 @@ class Columns:
     """Whether its rows have a time of their own."""
     logs: Mapping[str, Columns] | None = None
     """Columns of the further logs of an events table, by name; None where they are not known."""
+    weighted: bool | None = None
+    """Whether rows of a training set have weights; None where that is not known."""
 
     def absent(self, name: str) -> str | None:
         """Return ``no column 'x' (did you mean 'y'?)`` when there is certainly no such column, else None."""
@@ -71,6 +73,13 @@ class Fault:
     message: str
     at: Literal["value", "key"] = "value"
     """Whether the value is wrong or its key."""
+
+
+def absent_weights(dataset: Columns | None, *where: str) -> Iterator[Fault]:
+    """Yield that figures are asked for by weights which the rows of a training set certainly have not."""
+    if dataset is not None and dataset.weighted is False:
+        message = "weighted: the training set has no weights; declare some in build_training_set, or leave weighted out"
+        yield Fault(where, message)
 
 
 def _nothing(config: Any, inputs: Mapping[str, Columns]) -> Mapping[str, Columns]:

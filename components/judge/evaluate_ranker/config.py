@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from pydantic import Field
 
 from components.platform.artifacts import EvaluationReport, OnnxModel, TrainingSet
+from components.platform.columns import Columns, Fault, Flow, absent_weights
 from components.platform.contract import ComponentConfig, ComponentSpec, Ports
 
 
@@ -45,6 +47,11 @@ class Outputs(Ports):
     report: EvaluationReport
 
 
+def _asks(config: Config, inputs: Mapping[str, Columns]) -> Iterator[Fault]:
+    if config.weighted:
+        yield from absent_weights(inputs.get("dataset"), "weighted")
+
+
 COMPONENT = ComponentSpec(
     name="evaluate_ranker",
     version="4",
@@ -52,5 +59,6 @@ COMPONENT = ComponentSpec(
     config=Config,
     inputs=Inputs,
     outputs=Outputs,
+    flow=Flow(asks=_asks),
     entrypoint="components.judge.evaluate_ranker.component:run",
 )

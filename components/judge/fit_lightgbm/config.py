@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 from pydantic import Field
 
 from components.platform.artifacts import EvaluationReport, TrainingSet
+from components.platform.columns import Columns, Fault, Flow, absent_weights
 from components.platform.contract import ComponentConfig, ComponentSpec, Ports
 
 
@@ -49,6 +52,11 @@ class Outputs(Ports):
     report: EvaluationReport
 
 
+def _asks(config: Config, inputs: Mapping[str, Columns]) -> Iterator[Fault]:
+    if config.weighted:
+        yield from absent_weights(inputs.get("dataset"), "weighted")
+
+
 LEAVES = "leaves"
 """Annotation of the report: leaves of all trees of all tasks."""
 FIT_SECONDS = "fit_seconds"
@@ -63,5 +71,6 @@ COMPONENT = ComponentSpec(
     config=Config,
     inputs=Inputs,
     outputs=Outputs,
+    flow=Flow(asks=_asks),
     entrypoint="components.judge.fit_lightgbm.component:run",
 )

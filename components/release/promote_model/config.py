@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Literal, get_args
 
 from components.platform.artifacts import ModelVersion, Promotion, TrainingSet
-from components.platform.columns import Columns, Fault, Flow
+from components.platform.columns import Columns, Fault, Flow, absent_weights
 from components.platform.contract import ComponentConfig, ComponentSpec, Ports
 from components.platform.errors import did_you_mean
 from registry.evaluation import RequestMetric
@@ -40,6 +40,8 @@ class Outputs(Ports):
 
 def _asks(config: Config, inputs: Mapping[str, Columns]) -> Iterator[Fault]:
     tasks = inputs["dataset"].tasks if "dataset" in inputs else ()
+    if config.gate.weighted:
+        yield from absent_weights(inputs.get("dataset"), "gate", "weighted")
     if not tasks:
         return
     requests = any(column.role == "request" for column in inputs["dataset"].known.values())
