@@ -56,7 +56,7 @@ def test_what_ingestion_refuses_is_refused(values: Any, kind: pa.DataType, dtype
 def test_a_field_that_was_a_time_takes_no_number() -> None:
     moments = pa.table({"seen_at": pa.array([1_700_000_000, 1_700_000_060], pa.timestamp("s", "UTC"))})
     encoder = Encoder.fit(moments, {"seen_at": "float64"})
-    assert encoder.encode(moments)["seen_at"].tolist() == [-1, 1]
+    assert encoder.encode(moments)["seen_at"][:, 1].tolist() == [-1, 1]
     millis = pa.table({"seen_at": pa.array([1_700_000_000_000], pa.int64())})
     with pytest.raises(BadInputError, match=r"feature 'seen_at' is int64, not a time: .*a number has no unit"):
         encoder.encode(millis)

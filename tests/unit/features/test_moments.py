@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from features.declaration import FieldEncoding
 from features.encode import LARGEST, Encoder
 from features.moments import moments
 
@@ -62,7 +63,8 @@ def test_nothing_and_a_constant_have_the_scale_one() -> None:
 def test_encoded_values_stay_apart_beside_one_outlier() -> None:
     values = NORMAL.copy()
     values[7] = 2**31 - 1
-    encoder = Encoder.fit(pa.table({"signal": values}), {"signal": "float64"})
+    plain = {"signal": FieldEncoding(kind="normalise")}
+    encoder = Encoder.fit(pa.table({"signal": values}), {"signal": "float64"}, plain)
     encoded = encoder.encode(pa.table({"signal": values}))["signal"]
     assert encoded[7] == LARGEST
     assert np.corrcoef(np.delete(encoded, 7), np.delete(values, 7))[0, 1] > 0.999
