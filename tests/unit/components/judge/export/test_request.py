@@ -145,7 +145,7 @@ def test_context_is_what_its_author_says() -> None:
     assert "taste" in request_fields(unsaid, ("taste",))
     with pytest.raises(BadInputError, match="'hour', which the ranker does not read"):
         request_fields(schema, ("hour",))
-    with pytest.raises(BadInputError, match="'item_id', which another item changes"):
+    with pytest.raises(BadInputError, match="'item_id', which describes the item"):
         request_fields(schema, ("item_id",))
     with pytest.raises(ValueError, match="context is read by shape: request"):
         Config.model_validate({"context": ["hour"]})
