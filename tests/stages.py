@@ -12,6 +12,7 @@ from components.platform.execute import StageRequest, StageResult, execute
 from components.platform.settings import Settings
 from components.platform.store.records import ArtifactRef
 from features.declaration import Window
+from pipelines.language.check import load_plan
 
 WINDOW = Window(start=datetime(2024, 1, 1, tzinfo=UTC), end=datetime(2024, 2, 1, tzinfo=UTC))
 
@@ -26,6 +27,22 @@ from components.platform.settings import Settings
 settings = replace(Settings.at(Path(sys.argv[1])), ray_address=sys.argv[2] or None)
 execute(StageRequest.model_validate_json(sys.stdin.read()), settings=settings)
 """
+
+
+def run_pipeline(file: Path, settings: Settings, window: Window) -> dict[str, StageResult]:
+    """Run every stage of a pipeline file in this process and return the results by stage."""
+    done: dict[str, StageResult] = {}
+    for stage in load_plan(file).stages:
+        request = StageRequest(
+            component=stage.component.name,
+            config=dict(stage.config),
+            inputs={wire.input: done[wire.stage].outputs[wire.output] for wire in stage.wires},
+            window=window,
+            pipeline=file.stem,
+            stage=stage.name,
+        )
+        done[stage.name] = execute(request, settings)
+    return done
 
 
 def start_stage(settings: Settings, request: StageRequest) -> subprocess.Popen[bytes]:

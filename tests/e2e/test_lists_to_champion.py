@@ -10,18 +10,18 @@ import pyarrow as pa
 import pytest
 
 from components.data.training_set import SPLITS, read_raw
-from components.platform.execute import StageRequest, StageResult, execute
+from components.platform.execute import StageResult
 from components.platform.settings import Settings
 from components.platform.store.publish import open_store
 from components.platform.store.records import ArtifactRef
 from features.declaration import Window
-from pipelines.language.check import load_plan
 from registry.evaluation import Evaluation
 from registry.metrics import Requests, value_of
 from registry.serving.answer import answer
 from registry.serving.served_model import ServedModel
 from tests.homes import ready
 from tests.hotel_search import make_hotel_search
+from tests.stages import run_pipeline
 
 pytestmark = pytest.mark.engine
 
@@ -123,18 +123,7 @@ def done(tmp_path_factory: pytest.TempPathFactory, settings: Settings) -> Result
     make_hotel_search(REQUESTS).write(folder)
     (folder / "hotel_features.py").write_text(FEATURES, encoding="utf-8")
     (folder / "hotel_search.yaml").write_text(PIPELINE, encoding="utf-8")
-    results: Results = {}
-    for stage in load_plan(folder / "hotel_search.yaml").stages:
-        request = StageRequest(
-            component=stage.component.name,
-            config=dict(stage.config),
-            inputs={wire.input: results[wire.stage].outputs[wire.output] for wire in stage.wires},
-            window=WINDOW,
-            pipeline="hotel_search",
-            stage=stage.name,
-        )
-        results[stage.name] = execute(request, settings)
-    return results
+    return run_pipeline(folder / "hotel_search.yaml", settings, WINDOW)
 
 
 def folder_of(settings: Settings, ref: ArtifactRef) -> Path:

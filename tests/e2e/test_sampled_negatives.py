@@ -9,14 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from components.platform.execute import StageRequest, StageResult, execute
 from components.platform.settings import Settings
 from components.platform.store.publish import open_store
 from features.declaration import Window
-from pipelines.language.check import load_plan
 from registry.serving.answer import answer
 from registry.serving.served_model import ServedModel
 from tests.homes import ready
+from tests.stages import run_pipeline
 
 pytestmark = pytest.mark.engine
 
@@ -122,15 +121,5 @@ def test_a_score_is_the_true_rate(tmp_path: Path, engines: Path, taste: np.ndarr
 
 
 def exported(pipeline: Path, settings: Settings) -> Path:
-    done: dict[str, StageResult] = {}
-    for stage in load_plan(pipeline).stages:
-        request = StageRequest(
-            component=stage.component.name,
-            config=dict(stage.config),
-            inputs={wire.input: done[wire.stage].outputs[wire.output] for wire in stage.wires},
-            window=WINDOW,
-            pipeline="buys",
-            stage=stage.name,
-        )
-        done[stage.name] = execute(request, settings)
+    done = run_pipeline(pipeline, settings, WINDOW)
     return open_store(settings).fetch(done["export"].outputs["onnx_model"].load())

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from components.platform.execute import StageRequest, StageResult, execute
 from components.platform.store.publish import open_store
 from features.declaration import Window
-from pipelines.language.check import load_plan
 from registry.evaluation import Evaluation
 from tests.homes import ready, shared_data
+from tests.stages import run_pipeline
 
 pytestmark = pytest.mark.engine
 
@@ -99,17 +98,7 @@ def test_an_experiment_without_time_becomes_a_champion(tmp_path: Path, engines: 
     settings = ready(tmp_path / "home", engines)
     (tmp_path / "mailing_features.py").write_text(FEATURES, encoding="utf-8")
     (tmp_path / "mailings.yaml").write_text(PIPELINE.replace("FILE", str(file)), encoding="utf-8")
-    done: dict[str, StageResult] = {}
-    for stage in load_plan(tmp_path / "mailings.yaml").stages:
-        request = StageRequest(
-            component=stage.component.name,
-            config=dict(stage.config),
-            inputs={wire.input: done[wire.stage].outputs[wire.output] for wire in stage.wires},
-            window=WINDOW,
-            pipeline="mailings",
-            stage=stage.name,
-        )
-        done[stage.name] = execute(request, settings)
+    done = run_pipeline(tmp_path / "mailings.yaml", settings, WINDOW)
     assert done["ingest"].notes[0].startswith("64,000 impressions")
     assert any(note.startswith("champion v1 (was none)") for note in done["promote"].notes)
     report = open_store(settings).fetch(done["evaluate"].outputs["report"].load())
