@@ -28,6 +28,11 @@ OF_PROBABILITY: tuple[Metric, ...] = (*LOWER_IS_BETTER, "pcoc")
 """Metrics of probabilities, not of an order: they are measured for the places that rows were shown in."""
 
 
+def goodness(metric: Metric, value: float) -> float:
+    """Return a value, or a difference of two, with the sign that makes more of it better; not of PCOC."""
+    return -value if metric in LOWER_IS_BETTER else value
+
+
 def metric_name(metric: Metric, top: int | None) -> str:
     """Return a metric's name with the places that it looks at, e.g. ``ndcg_at_10``."""
     return f"{metric}_at_{top}" if metric in CUT else metric

@@ -59,7 +59,9 @@ class AskedKeys:
             return cls(rows, {})
         columns = {name: [row.get(name) for row in rows] for name in given} if isinstance(rows, list) else dict(rows)
         for name, empty in gaps.items():
-            columns[name] = [fillers[name] if at in {*empty} else value for at, value in enumerate(columns[name])]
+            columns[name] = list(columns[name])
+            for at in empty:
+                columns[name][at] = fillers[name]
         return cls(columns, gaps)
 
     def empty(self, answer: OnlineResponse, keys: Mapping[str, Iterable[str]]) -> None:

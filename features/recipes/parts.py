@@ -121,10 +121,8 @@ def _numbers(events: pl.DataFrame, expression: pl.Expr) -> np.ndarray[Any, Any]:
 
 def _repeats(column: str, events: pl.DataFrame) -> tuple[Whole, Whole]:
     """Return the µs since a key had the same value before and until it has it again; -1 where it is missing."""
-    time, same = (
-        pl.col("__time"),
-        pl.col(column).eq_missing(pl.col(column).shift(1)) & (pl.col(KEY) == pl.col(KEY).shift(1)),
-    )
+    time = pl.col("__time")
+    same = pl.col(column).eq_missing(pl.col(column).shift(1)) & (pl.col(KEY) == pl.col(KEY).shift(1))
     told = pl.col(column).is_not_null()
     gaps = (
         events.select(column, KEY, __time=pl.col(EVENT_TIME).to_physical())

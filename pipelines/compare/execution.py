@@ -25,7 +25,7 @@ from pipelines.compare.record import Data, Measured
 from pipelines.compare.spec import TRAIN, Candidate
 from pipelines.language.params import check_params, resolve_config, resolve_window
 from pipelines.run.task import Attempt, request_of
-from registry.evaluation import ALL, LOWER_IS_BETTER, Evaluation, Metric
+from registry.evaluation import ALL, Evaluation, Metric, goodness
 
 METRICS: tuple[Metric, ...] = ("auc", "gauc", "log_loss", "pcoc", "mrr", "ndcg", "request_auc")
 """What is kept of a report, where it has it."""
@@ -48,9 +48,7 @@ class Trained:
     @property
     def score(self) -> float:
         """What the best line of a grid has most of."""
-        if self.mean is None:
-            return float("-inf")
-        return -self.mean if self.judge_by in LOWER_IS_BETTER else self.mean
+        return float("-inf") if self.mean is None else goodness(self.judge_by, self.mean)
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,16 @@ from features.ground.markdown import code, prose, table, text
 from pipelines.compare.record import Record, Row
 from pipelines.compare.spec import ComparisonSpec
 from pipelines.compare.spread import best_first, figures, mark, mean_of, spread
-from registry.evaluation import LOWER_IS_BETTER
+from registry.evaluation import Metric, goodness
 
-COLUMNS = (
-    *(("auc", "AUC", 4), ("gauc", "GAUC", 4), ("log_loss", "log-loss", 4), ("pcoc", "PCOC", 2)),
-    *(("mrr", "MRR", 4), ("ndcg", "NDCG@10", 4), ("request_auc", "request AUC", 4)),
+COLUMNS: tuple[tuple[Metric, str, int], ...] = (
+    ("auc", "AUC", 4),
+    ("gauc", "GAUC", 4),
+    ("log_loss", "log-loss", 4),
+    ("pcoc", "PCOC", 2),
+    ("mrr", "MRR", 4),
+    ("ndcg", "NDCG@10", 4),
+    ("request_auc", "request AUC", 4),
 )
 """Metric, heading, digits; a table leaves out what none of its rows has."""
 _MARKS = {"better": "**", "worse": "*", "": ""}
@@ -102,9 +107,8 @@ def _choices(rows: dict[str, Row], by: JudgeBy) -> Iterator[str]:
     yield ""
     for name, row in rows.items():
         yield f"* {code(name)}: {_yaml(row.config)}{_epochs(row)}"
-        best = (min if by in LOWER_IS_BETTER else max)(
-            (t.score for t in row.tried if t.score is not None), default=None
-        )
+        scores = [tried.score for tried in row.tried if tried.score is not None]
+        best = max(scores, key=lambda score: goodness(by, score), default=None)
         for tried in row.tried:
             chosen = ", chosen" if tried.score == best else ""
             value = "undefined" if tried.score is None else _number(tried.score, 4)

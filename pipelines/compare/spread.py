@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipelines.compare.record import Measured, Row
-from registry.evaluation import LOWER_IS_BETTER
+from registry.evaluation import Metric, goodness
 
 Mark = Literal["better", "worse", ""]
 ERRORS = 2.0
@@ -40,14 +40,14 @@ def figures(row: Row, task: str, metric: str) -> list[float | None]:
     return [run.test.get(task, {}).get(metric) for run in row.runs]
 
 
-def best_first(rows: dict[str, Row], task: str, metric: str) -> dict[str, Row]:
+def best_first(rows: dict[str, Row], task: str, metric: Metric) -> dict[str, Row]:
     """Return the rows by their mean of a test metric, the best first; those without one come last, as they were."""
 
     def place(name: str) -> tuple[bool, float]:
         found = spread(figures(rows[name], task, metric))
         if found is None:
             return True, 0.0
-        return False, found.mean if metric in LOWER_IS_BETTER else -found.mean
+        return False, -goodness(metric, found.mean)
 
     return {name: rows[name] for name in sorted(rows, key=place)}
 
@@ -59,7 +59,7 @@ def difference(row: Row, other: Row, task: str, metric: str) -> Spread | None:
     return spread([None if a is None or b is None else a - b for a, b in pairs])
 
 
-def mark(row: Row, other: Row, task: str, metric: str) -> Mark:
+def mark(row: Row, other: Row, task: str, metric: Metric) -> Mark:
     """Return whether a row is better or worse than another by more than two standard errors of the difference.
 
     Differences are taken within seeds: where each seed has a split of its own, both saw the same rows. Fewer than
@@ -71,7 +71,7 @@ def mark(row: Row, other: Row, task: str, metric: str) -> Mark:
     error = gap.std / gap.count**0.5
     if abs(gap.mean) <= ERRORS * error:
         return ""
-    return "better" if (gap.mean > 0) != (metric in LOWER_IS_BETTER) else "worse"
+    return "better" if goodness(metric, gap.mean) > 0 else "worse"
 
 
 def mean_of(runs: Sequence[Measured], name: str) -> float | None:

@@ -53,10 +53,12 @@ class Document(YamlText):
         found |= {self._problem(mistake.span, mistake.message) for mistake in self.mistakes}
         for finding in findings:
             home, where = self._home(finding.where)
-            doubts = [(finding.where, doubt) for doubt in self.doubtful] + [(where, doubt) for doubt in home.doubtful]
-            if not any(path[: len(doubt)] == doubt for path, doubt in doubts):
+            if not (self._doubts(finding.where) or home._doubts(where)):
                 found.add(home._problem(home.span(where, key=finding.at == "key"), finding.message))
         return sorted(found)
+
+    def _doubts(self, where: KeyPath) -> bool:
+        return any(where[: len(doubt)] == doubt for doubt in self.doubtful)
 
     def _home(self, where: KeyPath) -> tuple[Document, KeyPath]:
         """Return the file in which a value stands, and its key path there."""

@@ -41,6 +41,7 @@ from components.train.train_ranker.job import (
 from components.train.train_ranker.optimiser import RankerOptimiser
 from components.train.train_ranker.start import Start, start_of, write_optimiser
 from features.declaration import Declaration, JudgeBy
+from registry.evaluation import goodness
 from registry.metrics import Requests, auc, log_loss, value_of
 
 EVALUATION_ROWS = 8192
@@ -312,7 +313,7 @@ def score_of(metrics: dict[str, float], feedback: tuple[str, ...], loss: float, 
     values = [metrics[f"validation/{name}/{by}"] for name in feedback if f"validation/{name}/{by}" in metrics]
     if not values:
         return -loss
-    return sum(values) / len(values) * (-1 if by == "log_loss" else 1)
+    return goodness(by, sum(values) / len(values))
 
 
 def is_healthy(loss: float) -> bool:
