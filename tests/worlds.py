@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from components.data.build_training_set.config import SplitPart, SplitReport
 from components.data.training_set import SPLITS, EncodedSplit, write_encoded
 from features.declaration import Declaration, FieldEncoding, RankerSchema, Window
-from features.encode import Encoder
+from features.encoding.encoder import Encoder
 
 BANDS = ("25_34", "35_plus", "under_25")
 GENRES = ("action", "comedy", "drama", "horror", "western")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-    from features.encode import Encoder
+    from features.encoding.encoder import Encoder
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
@@ -61,7 +61,7 @@ def read_schema(directory: Path) -> RankerSchema:
 
 def read_encoder(directory: Path) -> Encoder:
     """Return `encoder.json` of a training set or a ranker."""
-    from features.encode import Encoder
+    from features.encoding.encoder import Encoder
 
     return Encoder.model_validate_json((directory / "encoder.json").read_text(encoding="utf-8"))
 

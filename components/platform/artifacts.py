@@ -99,7 +99,7 @@ class TrainingSet(Artifact):
     sorted by time and row_id. `encoded/{train,validation,test}.arrow`: Arrow IPC, uncompressed, the
     same rows in the same order; one column per field of the schema (int64, float32, or a fixed-size
     list of int64), one float32 column per feedback, `__domain` and `__user` as int64 codes.
-    `schema.json`: `features.declaration.RankerSchema`. `encoder.json`: `features.encode.Encoder`.
+    `schema.json`: `features.declaration.RankerSchema`. `encoder.json`: `features.encoding.encoder.Encoder`.
     `report.json`: `components.data.build_training_set.config.SplitReport`.
     """
 

@@ -48,7 +48,7 @@ def source_files(*modules: str) -> Mapping[str, str]:
     Nothing is imported to find it.
 
     Returns:
-        Path from the folder of the top package, such as ``features/encode.py``, → 64 hex digits; sorted.
+        Path from the folder of the top package, such as ``features/casts.py``, → 64 hex digits; sorted.
 
     Raises:
         ModuleNotFoundError: a name is not importable.

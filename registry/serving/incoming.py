@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from features.declaration import Declaration
-    from features.encode import Encoder
+    from features.encoding.encoder import Encoder
 
 Codes = np.ndarray[Any, np.dtype[np.int64]]
 ELSEWHERE = -1

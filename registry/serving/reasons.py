@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from features.declaration import FIRST, PADDING, FieldSpec, RankerSchema
-from features.encode import Encoder
+from features.encoding.encoder import Encoder
 from features.ground.errors import BadInputError, did_you_mean
 from registry.serving.calibration import logit
 from registry.serving.contract import sequence_axes

@@ -15,7 +15,7 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from features.declaration import PADDING, FieldSpec
-from features.encode import Encoder
+from features.encoding.encoder import Encoder
 from features.ground.errors import BadInputError, MissingError
 from features.within import with_within
 from registry.serving.calibration import Calibration, read_calibration

@@ -64,7 +64,7 @@ def _ours(path: str, names: list[str]) -> Iterator[dict[str, Any]]:
     import torch
 
     from features.declaration import FieldEncoding
-    from features.encode import Encoder
+    from features.encoding.encoder import Encoder
 
     options = {
         "rate": FieldEncoding(kind="bin", buckets=BINS),

@@ -24,7 +24,7 @@ from components.train.continue_ranker.vocabulary import seen_in
 from components.train.ranker_files import load_ranker
 from components.train.take_champion.config import TAKEN, Taken
 from features.declaration import FIRST, UNKNOWN, Window
-from features.encode import Encoder
+from features.encoding.encoder import Encoder
 from registry.champion.ledger import Ledger
 from registry.champion.promotion import Promotions, Request
 from registry.serving.answer import answer

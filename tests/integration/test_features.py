@@ -31,7 +31,7 @@ from components.platform.store.publish import open_store
 from components.platform.store.records import ArtifactRef
 from features.declaration import UNKNOWN, Window
 from features.definitions import load_definitions
-from features.encode import Encoder
+from features.encoding.encoder import Encoder
 from features.ground.files import locked
 from features.joins.online import asked_at
 from features.joins.store import ENTITY_TIME, ROW_ID, historical, open_offline, open_shared

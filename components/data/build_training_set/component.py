@@ -31,7 +31,7 @@ from components.platform.contract import RunContext
 from components.platform.errors import BadInputError, MissingError, did_you_mean
 from features.declaration import FieldEncoding, RankerSchema, Window, weight_name
 from features.definitions import Definitions
-from features.encode import Encoder
+from features.encoding.encoder import Encoder
 from features.services.own_definitions import definitions_of
 from features.services.service import ServiceSnapshot, describe
 from features.within import with_within

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.declaration import ORDERED
-from features.encode import Encoder, FittedField
+from features.encoding.encoder import Encoder
+from features.encoding.fitted import FittedField
 
 _CONTRARY = 0.5
 """Share of rows whose times run against the order that was declared, above which the declaration is doubted."""

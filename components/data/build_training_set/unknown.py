@@ -9,7 +9,8 @@ import numpy as np
 
 from features.casts import INTEGERS
 from features.declaration import PADDING, UNKNOWN
-from features.encode import Encoder, FittedField
+from features.encoding.encoder import Encoder
+from features.encoding.fitted import FittedField
 
 MANY = 0.5
 """A vocabulary with more values than this share of the training rows learns hardly anything about each of them."""

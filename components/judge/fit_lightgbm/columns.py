@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from features.encode import NUMBERS, Encoder, FittedField
+from features.encoding.encoder import Encoder
+from features.encoding.fitted import NUMBERS, FittedField
 
 FEW = 1024
 """A feature with at most so many values in training is a category; with more it is told by how frequent it is."""

@@ -17,7 +17,7 @@ from components.data.training_set import SPLITS, read_encoded, read_encoder, rea
 from components.train.continue_ranker.config import LAST_SEEN, TableGrowth
 from components.train.continue_ranker.likeness import domain_tables
 from components.train.continue_ranker.vocabulary import Known, grow, seen_in
-from features.encode import Encoder
+from features.encoding.encoder import Encoder
 from registry.serving.incoming import placed
 
 TABLES = "tables.json"

@@ -9,7 +9,8 @@ from typing import Self
 from components.data.training_set import read_encoder, read_schema
 from components.rankers.config import RankerConfig
 from features.declaration import Declaration, RankerSchema
-from features.encode import Encoder, FittedField
+from features.encoding.encoder import Encoder
+from features.encoding.fitted import FittedField
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ import numpy as np
 import polars as pl
 
 from components.train.continue_ranker.config import TableGrowth
-from features.encode import LISTS, Encoder, FittedField
+from features.encoding.encoder import Encoder
+from features.encoding.fitted import LISTS, FittedField
 
 VALUE, DAY = "value", "day"
 

@@ -33,7 +33,7 @@ from components.train.train_ranker.config import Knobs
 from components.train.train_ranker.feed import open_split
 from components.train.train_ranker.job import OPTIMISER, Adaptation, TrainingJob
 from features.declaration import FIRST, RankerSchema
-from features.encode import Encoder
+from features.encoding.encoder import Encoder
 
 FRESH = -1
 """Stands for a row that had none before."""

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from features.casts import as_dtype
-from features.encode import Encoder
+from features.encoding.encoder import Encoder
 from features.ground.errors import BadInputError
 
 

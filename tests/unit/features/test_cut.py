@@ -9,7 +9,7 @@ import pytest
 
 from components.data.build_training_set.cut import cut_notes
 from features.declaration import FieldEncoding
-from features.encode import Encoder
+from features.encoding.encoder import Encoder
 
 NOON = datetime(2024, 1, 1, 12, tzinfo=UTC)
 HISTORIES = [[1, 2, 3, 4], [5, 6], [], None]

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 
 from features.declaration import FieldEncoding
-from features.encode import LARGEST, Encoder
+from features.encoding.encoder import Encoder
+from features.encoding.numbers import LARGEST
 from features.moments import moments
 
 SENTINELS = (-999.0, 9999.0, 2.0**31 - 1, -(2.0**31), 1e30, 1e300, -1e308, math.inf, math.nan)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from features.declaration import FieldEncoding
 from features.definitions import Definitions
 from features.definitions.common import NEVER, source
-from features.encode import Encoder
+from features.encoding.encoder import Encoder
 from features.joins.store import ENTITY_TIME, ROW_ID, arrow_type, historical, materialize, open_offline, open_shared
 from features.recipes.table import write_table
 from features.services.service import dtype_name

@@ -7,7 +7,7 @@ import pytest
 
 from components.data.build_training_set.unknown import order_notes, unknown_notes, unknown_shares
 from features.declaration import FieldEncoding
-from features.encode import Encoder
+from features.encoding.encoder import Encoder
 from registry.serving.incoming import count_unknown
 
 IDS = ("user_id", "item_id")

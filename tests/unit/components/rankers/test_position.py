@@ -25,7 +25,7 @@ from components.train.train_ranker.job import OPTIMISER
 from components.train.train_ranker.optimiser import RankerOptimiser
 from components.train.train_ranker.start import carried_optimiser, carry_on, write_optimiser
 from features.declaration import Declaration, Position, RankerSchema
-from features.encode import Encoder
+from features.encoding.encoder import Encoder
 from registry.serving.session import open_session
 
 TASKS = ("like", "love", "love_given_like")

@@ -13,7 +13,7 @@ from components.data.training_set import SPLITS, read_raw
 from components.judge.fit_lightgbm import columns as module
 from components.judge.fit_lightgbm.columns import Columns, columns_of
 from features.declaration import FieldEncoding
-from features.encode import Encoder
+from features.encoding.encoder import Encoder
 
 NOON = datetime(2024, 1, 1, 12, tzinfo=UTC)
 DTYPES = {

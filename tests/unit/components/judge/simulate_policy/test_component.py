@@ -26,7 +26,7 @@ from components.platform.errors import BadInputError
 from components.platform.settings import Settings
 from components.train.ranker_files import load_ranker
 from features.declaration import Declaration, RankerSchema, Window
-from features.encode import Encoder
+from features.encoding.encoder import Encoder
 from registry.serving.contract import ModelContract
 from tests.trained import write_ranker
 

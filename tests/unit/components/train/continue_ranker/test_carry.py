@@ -25,7 +25,7 @@ from components.train.train_ranker.loop import Replica, train
 from components.train.train_ranker.optimiser import RankerOptimiser
 from components.train.train_ranker.start import FRESH, carried_optimiser, carry_on, row_sources, why_anew
 from features.declaration import FIRST, PADDING, UNKNOWN
-from features.encode import Encoder
+from features.encoding.encoder import Encoder
 from tests.unit.components.train.continue_ranker.conftest import Days, job_of
 
 NAMES = ["esmm", "lr", "gnolr", "fintrec", "adaptdhm"]

@@ -16,7 +16,7 @@ from components.train.continue_ranker.component import _start
 from components.train.continue_ranker.config import Config
 from components.train.continue_ranker.likeness import Described, domain_tables, unlike
 from components.train.take_champion.config import Taken
-from features.encode import Encoder
+from features.encoding.encoder import Encoder
 from tests.unit.components.train.continue_ranker.conftest import Days
 
 

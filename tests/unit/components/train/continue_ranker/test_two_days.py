@@ -25,7 +25,7 @@ from components.train.take_champion.config import MODEL_VERSION, Taken
 from components.train.train_ranker.config import EpochReport
 from components.train.train_ranker.job import TrainingJob, read_progress
 from components.train.train_ranker.loop import Replica, train
-from features.encode import Encoder
+from features.encoding.encoder import Encoder
 from registry.serving.contract import RegisteredVersion
 from registry.versions.client import ListedVersion
 from tests.stages import run_stage

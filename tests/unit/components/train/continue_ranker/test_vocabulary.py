@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from components.train.continue_ranker.vocabulary import Known, Seen, grow, seen_in
 from features.declaration import FieldEncoding
-from features.encode import Encoder, FittedField
+from features.encoding.encoder import Encoder
+from features.encoding.fitted import FittedField
 
 IDS = st.integers(0, 12)
 DAY = st.integers(0, 40)

@@ -14,7 +14,7 @@ from components.data.training_set import EncodedSplit, read_encoded, read_schema
 from components.platform.errors import BadInputError
 from components.train.train_ranker.feed import open_split
 from features.declaration import FieldEncoding
-from features.encode import Encoder
+from features.encoding.encoder import Encoder
 
 Array = np.ndarray[Any, Any]
 

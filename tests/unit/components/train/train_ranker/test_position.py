@@ -18,7 +18,7 @@ from components.train.train_ranker.config import Config
 from components.train.train_ranker.job import TrainingJob
 from components.train.train_ranker.loop import Replica, train
 from features.declaration import Declaration, Position, RankerSchema
-from features.encode import Encoder
+from features.encoding.encoder import Encoder
 from registry.metrics import auc
 from registry.serving.incoming import placed
 

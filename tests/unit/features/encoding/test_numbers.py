@@ -15,7 +15,8 @@ from sklearn.preprocessing import QuantileTransformer
 from components.rankers.build import build_ranker
 from components.rankers.config import RankerConfig
 from features.declaration import Declaration, FieldEncoding, RankerSchema
-from features.encode import KNOTS, Encoder
+from features.encoding.encoder import Encoder
+from features.encoding.numbers import KNOTS
 
 NUMBERS = st.lists(st.floats(-1e12, 1e12, allow_subnormal=False), min_size=1, max_size=60)
 

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.declaration import FIRST, PADDING, UNKNOWN, FieldEncoding
-from features.encode import LARGEST, Encoder
+from features.encoding.encoder import Encoder
+from features.encoding.numbers import LARGEST
 from features.ground.errors import BadInputError
 
 TRAIN = pa.table(

@@ -1,0 +1,191 @@
+"""How does a raw feature value become a model input? One code path for training, evaluation and serving.
+
+An `Encoder` is fitted on the training split only, saved as JSON beside every model, and applied to
+Arrow tables. Index 0 is padding or missing, 1 is a value the training split never held, known values
+follow from 2 in sorted order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from features.declaration import FIRST, PADDING, UNKNOWN, FieldEncoding, FieldSpec, Frozen, Name
+from features.encoding.fitted import LISTS, FittedField
+from features.encoding.kinds import check_times, kind_of, owner_of
+from features.encoding.lists import check_width, column_of, elapsed, elements, pad, raw_column, request_times
+from features.encoding.numbers import normal_scores, numbers_of, quantiles, scaled, scored
+from features.encoding.vocabularies import hashed, vocabulary_of, vocabulary_values
+from features.ground.errors import BadInputError, did_you_mean
+from features.moments import moments
+
+
+class Encoder(Frozen):
+    """The fitted encoding of every feature of a ranker."""
+
+    fitted: tuple[FittedField, ...]
+    """One entry per feature, sorted by name."""
+    vocabularies: dict[Name, tuple[int, ...] | tuple[str, ...]]
+    """Known values by table, sorted; value i has index i + 2."""
+
+    @classmethod
+    def fit(
+        cls,
+        table: pa.Table,
+        dtypes: Mapping[str, str],
+        overrides: Mapping[str, FieldEncoding] | None = None,
+        request_time: str = "event_timestamp",
+    ) -> Encoder:
+        """Learn vocabularies, bins and scales.
+
+        Args:
+            table: rows of the training split, one column per feature.
+            dtypes: Feast dtype by feature; its keys are the features.
+            overrides: encodings that replace the default of a feature's dtype.
+            request_time: column with the time of the request; needed by `elapsed` only.
+
+        Raises:
+            BadInputError: a feature has no column, a dtype has no encoding, or an override does not fit.
+        """
+        overrides = overrides or {}
+        for name in overrides:
+            if name not in dtypes:
+                raise BadInputError(f"encode: {name!r} is not a feature{did_you_mean(name, dtypes)}")
+        plans = {name: kind_of(name, dtypes[name], overrides.get(name)) for name in sorted(dtypes)}
+        owners = {name: owner_of(name, plans, overrides) for name in plans}
+        check_times(plans, overrides)
+        seen: dict[str, list[pa.Array]] = {}
+        fitted = []
+        for name, kind in plans.items():
+            option = overrides.get(name, FieldEncoding())
+            column = column_of(table, name, dtypes[name])
+            field = FittedField(name=name, kind=kind, dtype=dtypes[name], time=pa.types.is_timestamp(column.type))
+            if kind in LISTS:
+                read = {"length": option.length, "timed_by": option.timed_by, "order": option.order}
+                field = field.model_copy(update=read)
+            owner = owners[name]
+            if owner is not None:
+                field = field.model_copy(update={"table": owner})
+                if kind in LISTS:
+                    column = elements(column, dtypes[name])
+                if plans[owner] == "hash":
+                    owner_option = overrides.get(owner, FieldEncoding())
+                    field = field.model_copy(update={"buckets": owner_option.buckets})
+                else:
+                    seen.setdefault(owner, []).append(vocabulary_values(column))
+            elif kind == "elapsed":
+                field = field.model_copy(update={"request_time": request_time})
+            elif kind == "vector":
+                check_width(name, column, option.length)
+            elif kind in ("number", "normalise"):
+                numbers = numbers_of(column)
+                mean, scale = moments(numbers)
+                field = field.model_copy(update={"mean": mean, "scale": scale})
+                if kind == "number":
+                    edges, scores = normal_scores(numbers)
+                    misses = not bool(np.isfinite(numbers).all())
+                    field = field.model_copy(update={"edges": edges, "scores": scores, "misses": misses})
+            else:
+                edges = quantiles(numbers_of(column), option.buckets)
+                field = field.model_copy(update={"edges": edges, "table": name})
+            fitted.append(field)
+        vocabularies = {
+            owner: vocabulary_of(owner, arrays, overrides.get(owner, FieldEncoding()).min_count)
+            for owner, arrays in sorted(seen.items())
+        }
+        return cls(fitted=tuple(fitted), vocabularies=vocabularies)
+
+    @property
+    def fields(self) -> tuple[FieldSpec, ...]:
+        """Model inputs that `encode` produces, sorted by name."""
+        return tuple(self._spec(field) for field in self.fitted)
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns that raw rows need, sorted."""
+        return sorted({f.name for f in self.fitted} | {f.request_time for f in self.fitted if f.request_time})
+
+    def _spec(self, field: FittedField) -> FieldSpec:
+        if field.kind == "normalise":
+            return FieldSpec(name=field.name, kind="numeric")
+        if field.kind == "number":
+            return FieldSpec(name=field.name, kind="numeric", length=3)
+        if field.kind in ("elapsed", "vector"):
+            return FieldSpec(name=field.name, kind=field.kind, length=field.length)
+        if field.kind == "bin":
+            size = FIRST + len(field.edges) + 1
+        elif field.buckets:
+            size = FIRST + field.buckets
+        else:
+            size = FIRST + len(self.vocabularies[str(field.table)])
+        if field.kind in ("sequence", "bag"):
+            return FieldSpec(
+                name=field.name,
+                kind="sequence",
+                size=size,
+                table=field.table,
+                length=field.length,
+                pooled=field.kind == "bag",
+                timed_by=field.timed_by,
+            )
+        return FieldSpec(name=field.name, kind="categorical", size=size, table=field.table)
+
+    def encode(self, table: pa.Table) -> dict[str, np.ndarray[Any, Any]]:
+        """Return the model inputs of raw rows.
+
+        Args:
+            table: raw rows; columns that are not features are ignored.
+
+        Returns:
+            By field: int64 ``[rows]`` for categorical, float32 ``[rows]`` or ``[rows, length]`` for numeric, int64
+            ``[rows, length]`` for sequences, the newest values first and padded at the end with 0, float32
+            ``[rows, length]`` for elapsed times, padded with −1, and for vectors; see `FieldSpec`.
+
+        Raises:
+            BadInputError: a column is missing or cannot be read as its dtype, or a vector has another width.
+        """
+        made = {field.name: self._encode(field, raw_column(field, table), table) for field in self.fitted}
+        for field in self.fitted:
+            if field.timed_by is not None:  # an event after the request is not there, whoever reads the history
+                made[field.name] = np.where(made[field.timed_by] < 0, PADDING, made[field.name])
+        return made
+
+    def _encode(self, field: FittedField, column: pa.Array, table: pa.Table) -> np.ndarray[Any, Any]:
+        if field.kind == "elapsed":
+            return elapsed(column, request_times(table, str(field.request_time), field.name), field.length)
+        if field.kind == "vector":
+            check_width(field.name, column, field.length)
+            flat = column.flatten().to_numpy(zero_copy_only=False)
+            return pad(column, np.where(np.isfinite(flat), flat, 0.0).astype(np.float32), field.length, 0.0)
+        if field.kind == "normalise":
+            return scaled(field, numbers_of(column)).astype(np.float32)
+        if field.kind == "number":
+            values = numbers_of(column)
+            flags = ~np.isfinite(values) & field.misses
+            return np.column_stack((scored(field, values), scaled(field, values), flags)).astype(np.float32)
+        if field.kind == "bin":
+            values = numbers_of(column)
+            bins = np.searchsorted(np.asarray(field.edges), np.where(np.isfinite(values), values, 0.0), side="right")
+            return np.where(np.isfinite(values), bins + FIRST, PADDING).astype(np.int64)
+        if field.kind in ("sequence", "bag"):
+            return pad(column, self._indices(field, elements(column, field.dtype)), field.length, PADDING)
+        return self._indices(field, column)
+
+    def with_vocabulary(self, field: FittedField) -> bool:
+        """Return whether values that training never held can be told: a hash sends them where known ones are."""
+        return field.kind in ("vocabulary", "sequence", "bag") and str(field.table) in self.vocabularies
+
+    def _indices(self, field: FittedField, column: pa.Array) -> np.ndarray[Any, Any]:
+        values = vocabulary_values(column)
+        missing = pc.is_null(values).to_numpy(zero_copy_only=False)
+        if field.buckets:
+            known = FIRST + (hashed(values) % np.uint64(field.buckets)).astype(np.int64)
+        else:
+            vocabulary = pa.array(self.vocabularies[str(field.table)], type=values.type)
+            found = pc.fill_null(pc.index_in(values, value_set=vocabulary), UNKNOWN - FIRST)
+            known = found.to_numpy(zero_copy_only=False).astype(np.int64) + FIRST
+        return np.where(missing, PADDING, known).astype(np.int64)
