@@ -46,12 +46,20 @@ def ready(home: Path, source: Path) -> Settings:
     return settings
 
 
-def shared_data(folder: str) -> Path:
-    """Return a data folder that holds a data set which is not the project's to ship, or skip the test, loudly."""
+def data_places() -> list[Path]:
+    """Return the data folders that may hold what is not the project's to ship."""
     shared = os.environ.get("RANKMILL_SHARED_DATA")
     beside = Path(__file__).resolve().parents[2] / "shared" / "data"
-    places = [Settings.from_environment().data, *([Path(shared)] if shared else []), beside]
-    for place in places:
-        if (place / folder).is_dir():
-            return place
-    pytest.skip(f"SKIPPED FOR WANT OF DATA: no {folder}/ in {', '.join(map(str, places))}; set RANKMILL_DATA")
+    return [Settings.from_environment().data, *([Path(shared)] if shared else []), beside]
+
+
+def data_folder(folder: str) -> Path | None:
+    """Return the data folder that holds a data set which is not the project's to ship, or None."""
+    return next((place for place in data_places() if (place / folder).is_dir()), None)
+
+
+def shared_data(folder: str) -> Path:
+    """Return the folder of `data_folder`, or skip the test, loudly."""
+    if found := data_folder(folder):
+        return found
+    pytest.skip(f"SKIPPED FOR WANT OF DATA: no {folder}/ in {', '.join(map(str, data_places()))}; set RANKMILL_DATA")

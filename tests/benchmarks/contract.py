@@ -105,6 +105,7 @@ class Benchmark(Frozen):
         notes: how it was measured and why the figures are what they are; Markdown.
         order: place on the page.
         needs_peers: whether it runs libraries of the benchmark environment.
+        compares: whether it measures another checkout itself, in turns with this one.
     """
 
     title: str
@@ -113,6 +114,7 @@ class Benchmark(Frozen):
     notes: tuple[str, ...] = ()
     order: int = 100
     needs_peers: bool = False
+    compares: bool = False
 
 
 def at_most(series: Series, who: str, other: str, case: str, limit: float, text: str) -> Goal:

@@ -37,15 +37,22 @@ class Lab:
         work: empty folder for data.
         peers: Python of the benchmark environment; None without one.
         say: called with a line of progress.
+        against: another checkout that is measured beside this one; None without one.
     """
 
     quick: bool
     work: Path
     peers: Path | None = None
     say: Callable[[str], None] = lambda _: None
+    against: Path | None = None
 
     def rounds(self, count: int) -> int:
         return 1 if self.quick else count
+
+    @property
+    def other(self) -> str:
+        """Name of the other checkout, by its commit."""
+        return f"commit {commit(self.against)}"
 
     def alternate(self, ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
         """Return seconds by way: each once per round, the order turned round every time, one call before all."""
@@ -93,6 +100,12 @@ class Lab:
         if done.returncode:
             raise BadInputError(f"{module}.{name} failed: {(done.stderr.strip() or 'no message').splitlines()[-1]}")
         return Cost(**json.loads(done.stdout.strip().splitlines()[-1]))
+
+
+def commit(checkout: Path | None) -> str:
+    """Return the short name of a checkout's commit."""
+    command = ["git", "-C", str(checkout or ROOT), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def as_a_stage(threads: int | None = None) -> None:

@@ -16,7 +16,7 @@ from tests.benchmarks.__main__ import PEERS, benchmarks, main, measure
 from tests.benchmarks.contract import Benchmark, Goal, Record, Report, Series, at_least, at_most
 from tests.benchmarks.lab import ROOT, Lab
 
-SLOW = {"orchestration", "online_store", "point_in_time"}
+SLOW = {"orchestration", "online_store", "point_in_time", "real_sets"}
 """Those that start one process after the other; the others take seconds."""
 KNOWN = benchmarks()
 
