@@ -18,6 +18,9 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 """A name from YAML that becomes a column, a task, a file or a graph input."""
 ORDERED = ("sequence", "bag", "elapsed")
 """Kinds whose values have an order, of which the newest are kept."""
+LONGEST = 10_000
+"""Most events of a history. What is stored does not grow with it; what a model computes per row does, and so does what
+the online store keeps per key, in one message of about 10 bytes per event."""
 
 
 class Frozen(BaseModel):
@@ -220,7 +223,7 @@ class FieldEncoding(Frozen):
     """Values rarer than this in the training split count as unknown."""
     shares: Name | None = None
     """Feature whose vocabulary and embedding table this one uses."""
-    length: int = Field(50, ge=1, le=1000)
+    length: int = Field(50, ge=1, le=LONGEST)
     """Longest history kept, its newest end; width of a vector."""
     order: Literal["newest_first", "oldest_first"] = "newest_first"
     """How the column lists a history: its newest value first, as recipes do, or its oldest. The ranker reads it newest

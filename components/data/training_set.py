@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -66,11 +67,22 @@ def read_encoder(directory: Path) -> Encoder:
     return Encoder.model_validate_json((directory / "encoder.json").read_text(encoding="utf-8"))
 
 
-def read_raw(directory: Path, split: SplitName) -> pa.Table:
-    """Return the raw rows of one split: row_id, roles, labels and features as Feast returned them."""
-    import pyarrow.parquet as pq
+def write_raw(directory: Path, splits: Mapping[SplitName, pa.Table]) -> None:
+    """Write the raw rows of the splits of one table; events behind their histories are written once for all of them."""
+    from features.joins.histories import write_together
 
-    return pq.read_table(directory / "raw" / f"{split}.parquet")
+    (directory / "raw").mkdir()
+    write_together(directory / "raw", {str(name): rows for name, rows in splits.items()})
+
+
+def read_raw(directory: Path, split: SplitName, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return the raw rows of one split: row_id, roles, labels and features as Feast returned them, or some columns.
+
+    Histories are plain lists, a copy of an event for each row that lists it.
+    """
+    from features.joins.histories import listed, read_table
+
+    return listed(read_table(directory / "raw" / f"{split}.parquet", columns))
 
 
 def write_encoded(path: Path, split: EncodedSplit) -> None:

@@ -86,7 +86,8 @@ class FeatureTables(Artifact):
     """Parquet files behind the sources of one Feast feature service.
 
     `<source name>.parquet` per batch source, with `event_timestamp` and `created_timestamp` in
-    `timestamp[us, UTC]`. `service.json`: `features.joins.store.ServiceSnapshot`.
+    `timestamp[us, UTC]`; `<source name>.events/`: what its histories refer to (`features.joins.histories`).
+    `service.json`: `features.joins.store.ServiceSnapshot`.
     """
 
     kind: ClassVar[str] = "feature_tables"
@@ -96,7 +97,8 @@ class TrainingSet(Artifact):
     """Point-in-time-correct rows in three splits, raw and encoded.
 
     `raw/{train,validation,test}.parquet`: row_id, roles, labels and features as Feast returned them,
-    sorted by time and row_id. `encoded/{train,validation,test}.arrow`: Arrow IPC, uncompressed, the
+    sorted by time and row_id; `raw/events/`: what their histories refer to (`features.joins.histories`).
+    `encoded/{train,validation,test}.arrow`: Arrow IPC, uncompressed, the
     same rows in the same order; one column per field of the schema (int64, float32, or a fixed-size
     list of int64), one float32 column per feedback, `__domain` and `__user` as int64 codes.
     `schema.json`: `features.declaration.RankerSchema`. `encoder.json`: `features.encoding.encoder.Encoder`.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import ClassVar
 
+from features.declaration import LONGEST
 from features.rules.parse import Rule, parse
 
 IMPRESSIONS = "events"
@@ -190,12 +191,15 @@ class History:
     """By feature name the event column to list, such as the item id; a time is listed as int64 µs since 1970 UTC, a
     missing label as 0."""
     length: int = 50
-    """Most events kept."""
+    """Most events kept, at most 10,000. It costs no space: a row refers to its events, which are stored once. The
+    online store keeps as many as the `length` in the tags of the features says."""
     where: str | None = None
     """Column of 0 and 1 that tells which are listed, such as ``click``, or a rule, as in `Count`; all of them when left
     out."""
 
     def __post_init__(self) -> None:
+        if not 1 <= self.length <= LONGEST:
+            raise ValueError(f"a history of {self.length:,} events is not between 1 and {LONGEST:,}: shorten it")
         if self.where is not None:
             _rule(self.where)
 

@@ -1,11 +1,13 @@
 """How does Feast answer about the past in time that grows with the rows? By an offline store with a merge of its own.
 
 Feast's duckdb engine joins each entity row to all earlier feature rows of its key before it ranks them. Everything
-but the historical question (materialisation, saved data sets) stays Feast's.
+but the historical question (materialisation, saved data sets) stays Feast's, which is given the lists of histories
+that a table keeps by reference.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from feast import FeatureView, OnDemandFeatureView, RepoConfig
+from feast.data_source import DataSource
 from feast.infra.offline_stores.duckdb import DuckDBOfflineStore, DuckDBOfflineStoreConfig
 from feast.infra.offline_stores.file_source import FileSource
 from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMetadata
@@ -25,6 +28,7 @@ from feast.infra.registry.base_registry import BaseRegistry
 
 from features.ground.errors import BadInputError
 from features.joins.asof import CREATED, EVENT, MOMENT, TIME, known_rows
+from features.joins.histories import listed, stored_columns, with_histories
 
 GATHER_ROWS = 1 << 17
 """Entity rows per piece of the answer: a piece stays in the cache, and no Arrow list or text outgrows its 32-bit
@@ -67,6 +71,62 @@ class AsOfOfflineStore(DuckDBOfflineStore):
             entity_df, time, feature_views, wanted, derived, feature_refs, full_feature_names,
             filter_by_created_timestamp,
         )  # fmt: skip
+
+    @staticmethod
+    def pull_latest_from_table_or_query(
+        config: RepoConfig, data_source: DataSource, join_key_columns: list[str], feature_name_columns: list[str],
+        *args: Any, **options: Any,
+    ) -> RetrievalJob:  # fmt: skip
+        """Return a job with the newest row of each key; see `OfflineStore.pull_latest_from_table_or_query` of Feast."""
+        return _with_lists(
+            DuckDBOfflineStore.pull_latest_from_table_or_query, config, data_source, join_key_columns,
+            feature_name_columns, *args, **options,
+        )  # fmt: skip
+
+    @staticmethod
+    def pull_all_from_table_or_query(
+        config: RepoConfig, data_source: DataSource, join_key_columns: list[str], feature_name_columns: list[str],
+        *args: Any, **options: Any,
+    ) -> RetrievalJob:  # fmt: skip
+        """Return a job with all rows; see `OfflineStore.pull_all_from_table_or_query` of Feast."""
+        return _with_lists(
+            DuckDBOfflineStore.pull_all_from_table_or_query, config, data_source, join_key_columns,
+            feature_name_columns, *args, **options,
+        )  # fmt: skip
+
+
+def _with_lists(
+    pull: Callable[..., RetrievalJob], config: RepoConfig, source: DataSource, keys: list[str], features: list[str],
+    *args: Any, **options: Any,
+) -> RetrievalJob:  # fmt: skip
+    """Return Feast's own job, its answer with lists where the table has references."""
+    path = Path(source.path) if isinstance(source, FileSource) else Path()
+    columns = stored_columns(path, features) if path.suffix == ".parquet" and path.exists() else features
+    job = pull(config, source, keys, columns, *args, **options)
+    return job if columns == features else _ListedJob(job, path, features)
+
+
+class _ListedJob(RetrievalJob):
+    """A job of Feast's, with the histories that its rows refer to."""
+
+    def __init__(self, job: RetrievalJob, path: Path, features: list[str]) -> None:
+        self._job, self._path, self._features = job, path, features
+
+    @property
+    def full_feature_names(self) -> bool:
+        """Whether a feature's column begins with its view's name."""
+        return False
+
+    @property
+    def on_demand_feature_views(self) -> list[OnDemandFeatureView]:
+        """None; Feast computes them from historical answers."""
+        return []
+
+    def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
+        return listed(with_histories(self._job.to_arrow(timeout=timeout), self._path, self._features))
+
+    def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
+        return self._to_arrow_internal(timeout).to_pandas()
 
 
 class _AsOfJob(RetrievalJob):
@@ -147,11 +207,12 @@ def _join(
     asked, table = _same_types(asked, table, keys, view.name)
     rows = known_rows(asked, table, keys, view.ttl or timedelta(0), honour_created=honour_created)
     del asked, table
-    return {
-        prefix + name: values
-        for group in _groups(path, [stored.get(name, name) for name in features])
-        for name, values in _gathered(path, group, rows, features, stored).items()
-    }
+    names = {name: stored.get(name, name) for name in features}
+    columns = dict[str, pa.ChunkedArray]()
+    for group in _groups(path, stored_columns(path, names.values())):
+        columns |= _gathered(path, group, rows)
+    found = with_histories(pa.table(columns), path, names.values())
+    return {prefix + name: found.column(old) for name, old in names.items()}
 
 
 def _file(view: FeatureView) -> Path:
@@ -197,11 +258,9 @@ def _groups(path: Path, names: list[str]) -> list[list[str]]:
     return [group for group in [plain, *([name] for name in nested)] if group]
 
 
-def _gathered(
-    path: Path, group: list[str], rows: pl.Series, features: list[str], stored: dict[str, str]
-) -> dict[str, pa.ChunkedArray]:
+def _gathered(path: Path, group: list[str], rows: pl.Series) -> dict[str, pa.ChunkedArray]:
     table = pl.read_parquet(path, columns=group)
-    columns = {old: table[old].rechunk().to_arrow(compat_level=pl.CompatLevel.oldest()) for old in group}
+    columns = {name: table[name].rechunk().to_arrow(compat_level=pl.CompatLevel.oldest()) for name in group}
     at = rows.rechunk().to_arrow()
     del table
     # Arrow's usual one takes a third longer over some hundred MiB of lists.
@@ -209,13 +268,9 @@ def _gathered(
 
     def piece(start: int) -> dict[str, pa.Array]:
         here = at.slice(start, GATHER_ROWS)
-        return {old: pc.take(values, here, memory_pool=pool) for old, values in columns.items()}
+        return {name: pc.take(values, here, memory_pool=pool) for name, values in columns.items()}
 
     # Arrow takes from one column on one processor.
     with ThreadPoolExecutor(pl.thread_pool_size()) as threads:
         pieces = list(threads.map(piece, range(0, max(len(rows), 1), GATHER_ROWS)))
-    return {
-        name: pa.chunked_array([each[old] for each in pieces])
-        for name in features
-        if (old := stored.get(name, name)) in group
-    }
+    return {name: pa.chunked_array([each[name] for each in pieces]) for name in group}

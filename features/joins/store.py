@@ -158,16 +158,19 @@ def views_without_values(feast: Path, directory: Path, snapshot: ServiceSnapshot
 
     It is asked for the newest row of each table.
     """
-    import polars as pl
+    import pyarrow.compute as pc
     from feast import FeatureStore
     from feast.errors import FeastObjectNotFoundException
     from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
 
+    from features.joins.histories import listed, read_table
+
     store = FeatureStore(config=_shared_config(feast))
     without = []
     for source in snapshot.sources:
-        table = pl.scan_parquet(directory / source.file).sort(ENTITY_TIME)
-        [row] = table.tail(1).collect().to_dicts()
+        table = read_table(directory / source.file)
+        newest = pc.index(table[ENTITY_TIME], pc.max(table[ENTITY_TIME])).as_py()
+        [row] = listed(table.slice(newest, 1)).to_pylist()
         names = [feature.name for feature in snapshot.features if feature.view == source.view]
         held = [f"{source.view}:{name}" for name in names if row[name] is not None and row[name] == row[name]]
         try:
@@ -209,8 +212,9 @@ def historical(
         honour_created: hide feature rows that were written after the entity row's time.
 
     Returns:
-        `__row_id` and the features in the service's dtypes, one row per entity row, in their order. Where a key, or
-        one of several, is missing, nothing is known.
+        `__row_id` and the features in the service's dtypes, one row per entity row, in their order; histories that
+        a table keeps by reference as Arrow ``list_view`` over its events. Where a key, or one of several, is missing,
+        nothing is known.
 
     Raises:
         BadInputError: an entity row has no time, or rows were lost, doubled or moved.
@@ -231,7 +235,11 @@ def historical(
             features=[f"{feature.view}:{feature.name}" for feature in wanted],
             filter_by_created_timestamp=honour_created,
         )
-        answer = job.to_arrow().select(schema.names).cast(schema)
+        answer = job.to_arrow().select(schema.names)
+    for at, found in enumerate(answer.schema):
+        if pa.types.is_list_view(found.type):  # in the dtype of its elements, as the recipe's table is written
+            schema = schema.set(at, found)
+    answer = answer.cast(schema)
     if not answer.column(ROW_ID).equals(entities.column(ROW_ID)):
         raise BadInputError(
             f"Feast answered {answer.num_rows} rows for {entities.num_rows} entity rows, or in another order; "

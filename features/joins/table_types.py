@@ -60,6 +60,21 @@ def cast(column: pl.Series, dtype: str, table: str, where: Mapping[str, pl.Serie
     return column.cast(wanted)
 
 
+def elements(column: pl.Series, dtype: str, table: str, where: Mapping[str, pl.Series]) -> pl.Series:
+    """Return what the lists of a feature are slices of, in the type of its Feast dtype's elements; see `filled`.
+
+    Raises:
+        BadInputError: the dtype is no array, a value would change, or a truth value is missing.
+    """
+    if not dtype.startswith("array<"):
+        raise BadInputError(
+            f"{table}: column {column.name!r} is List({column.dtype}), not {dtype}; change the dtype in the feature "
+            "view"
+        )
+    column = cast(column, dtype[6:-1], table, where)
+    return column.fill_null(_instead(column.name, dtype, table)) if column.null_count() else column
+
+
 def filled(column: pl.Series, dtype: str, table: str) -> pl.Series:
     """Return a column whose lists hold no null, since an online store cannot keep one inside a list.
 
@@ -71,13 +86,16 @@ def filled(column: pl.Series, dtype: str, table: str) -> pl.Series:
     """
     if not isinstance(column.dtype, pl.List) or not _has_gap(column):
         return column
-    element = dtype[6:-1]
-    if element not in MISSING_ELEMENT:
+    return column.list.eval(pl.element().fill_null(_instead(column.name, dtype, table)))
+
+
+def _instead(name: str, dtype: str, table: str) -> str | int | float:
+    if dtype[6:-1] not in MISSING_ELEMENT:
         raise BadInputError(
-            f"{table}: a list of {column.name!r} has a missing element, which {dtype} cannot hold: declare the feature "
+            f"{table}: a list of {name!r} has a missing element, which {dtype} cannot hold: declare the feature "
             "as Array(Int64), or fill the column at ingestion"
         )
-    return column.list.eval(pl.element().fill_null(MISSING_ELEMENT[element]))
+    return MISSING_ELEMENT[dtype[6:-1]]
 
 
 def _has_gap(column: pl.Series) -> bool:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 
-from features.declaration import Window
+from features.declaration import LONGEST, Window
 from features.definitions.recipe import Activity, Decay, History, Last, Part, Profile, Recipe
 from features.ground.errors import BadInputError, listed
-from features.joins.table_types import cast, filled
+from features.joins.histories import COUNT, START, Slices, events_file
+from features.joins.table_types import cast, elements, filled
 from features.recipes.parts import HEAD, KEY, conditions, events_so_far, fading, met, so_far, windowed
 from features.recipes.windows import Whole, groups, spans
 
@@ -24,7 +24,26 @@ TICK = timedelta(microseconds=1)
 """Resolution of every timestamp: the shortest time by which something can be earlier."""
 
 
+@dataclass(frozen=True)
+class FeatureTable:
+    """The rows that a recipe gives, sorted by key and time, with one row per key and time."""
+
+    rows: pl.DataFrame
+    """Key, `event_timestamp`, `created_timestamp` and every feature but histories."""
+    histories: tuple[Slices, ...] = ()
+
+    def whole(self) -> pl.DataFrame:
+        """Return the rows with their histories as lists."""
+        views = [view for history in self.histories for view in history.views()]
+        return self.rows.with_columns(pl.Series(name, pl.from_arrow(lists)) for name, lists in views)
+
+
 def compute_table(recipe: Recipe, events: pl.LazyFrame, window: Window) -> pl.DataFrame:
+    """Return the rows that a recipe gives for the events of a window, histories as lists; see `compute`."""
+    return compute(recipe, events, window).whole()
+
+
+def compute(recipe: Recipe, events: pl.LazyFrame, window: Window) -> FeatureTable:
     """Return the rows that a recipe gives for the events of a window.
 
     Args:
@@ -34,8 +53,7 @@ def compute_table(recipe: Recipe, events: pl.LazyFrame, window: Window) -> pl.Da
         window: events outside are not counted.
 
     Returns:
-        Key, `event_timestamp`, `created_timestamp` and the features, sorted by key and time, with one
-        row per key and time.
+        Key, `event_timestamp`, `created_timestamp` and the features.
 
     Raises:
         BadInputError: a column of the recipe is missing, or it cannot be added up or compared as the recipe does.
@@ -53,34 +71,59 @@ def compute_table(recipe: Recipe, events: pl.LazyFrame, window: Window) -> pl.Da
         pl.all_horizontal(pl.col(recipe.keys).is_not_null()),
     )
     if isinstance(recipe, Profile):
-        return _profile(recipe, inside).collect()
+        return FeatureTable(_profile(recipe, inside).collect())
     _require_numbers(recipe, inside.collect_schema())
     return _activity(recipe, inside, window.end)
 
 
-def write_table(frame: pl.DataFrame, columns: dict[str, str], path: Path, keys: Collection[str] = ()) -> None:
-    """Write a source's file with the dtypes its feature view declares.
+def write_table(
+    table: FeatureTable | pl.DataFrame,
+    columns: dict[str, str],
+    path: Path,
+    keys: Collection[str] = (),
+    lengths: Mapping[str, int] | None = None,
+) -> None:
+    """Write a source's file with the dtypes its feature view declares, and the events of its histories beside it.
 
     Args:
-        frame: rows of `compute_table`.
+        table: of `compute`, or rows that hold their lists.
         columns: Feast dtype by column, keys of the view included.
         path: Parquet file to write; times are ``timestamp[us, UTC]``, which Feast's offline engine needs.
         keys: columns that tell a row in an error, besides its time.
+        lengths: most events of a history that is read less of than its recipe lists.
 
     Raises:
         BadInputError: a declared column is not made by the recipe, or its dtype would change a value.
     """
-    absent = sorted(set(columns) - set(frame.columns))
-    if absent:
+    if isinstance(table, pl.DataFrame):
+        table = FeatureTable(table)
+    frame = table.rows
+    made = {*frame.columns, *(name for history in table.histories for name in history.features)}
+    if absent := sorted({*columns} - made):
         raise BadInputError(
             f"{path.stem}: the recipe gives no {', '.join(map(repr, absent))}, only "
-            f"{listed(sorted(frame.columns))}; make the view's schema and the recipe agree"
+            f"{listed(sorted(made))}; make the view's schema and the recipe agree"
         )
-    where = {name: frame[name] for name in columns if name in keys} | {EVENT_TIME: frame[EVENT_TIME]}
-    typed = [filled(cast(frame[name], dtype, path.stem, where), dtype, path.stem) for name, dtype in columns.items()]
+    plain = {name: dtype for name, dtype in columns.items() if name in frame.columns}
+    where = _where(frame, keys)
+    typed = [filled(cast(frame[name], dtype, path.stem, where), dtype, path.stem) for name, dtype in plain.items()]
+    for number, history in enumerate(table.histories):
+        if here := {name: columns[name] for name in history.features if name in columns}:
+            file = events_file(path.name, number)
+            (path.parent / file).parent.mkdir(exist_ok=True)
+            where = _where(history.events, keys)
+            values = [elements(history.events[name], dtype, path.stem, where) for name, dtype in here.items()]
+            pl.DataFrame(values).rechunk().write_parquet(path.parent / file, compression="zstd")
+            longest = max((lengths or {}).get(name, LONGEST) for name in here)
+            typed.append(pl.Series(file + START, history.starts, pl.Int32))
+            typed.append(pl.Series(file + COUNT, np.minimum(history.counts, longest), pl.Int32))
     # In one piece: how a column lies in memory decides the file's row groups, and so its bytes.
-    table = pl.DataFrame([*typed, frame[EVENT_TIME], frame[CREATED]]).rechunk()
-    table.write_parquet(path, compression="zstd", statistics=True)
+    rows = pl.DataFrame([*typed, frame[EVENT_TIME], frame[CREATED]]).rechunk()
+    rows.write_parquet(path, compression="zstd", statistics=True)
+
+
+def _where(frame: pl.DataFrame, keys: Collection[str]) -> dict[str, pl.Series]:
+    return {name: frame[name] for name in (*keys, EVENT_TIME)}
 
 
 def _profile(recipe: Profile, events: pl.LazyFrame) -> pl.LazyFrame:
@@ -112,7 +155,7 @@ def _require_numbers(recipe: Activity, schema: pl.Schema) -> None:
             )
 
 
-def _activity(recipe: Activity, events: pl.LazyFrame, end: datetime) -> pl.DataFrame:
+def _activity(recipe: Activity, events: pl.LazyFrame, end: datetime) -> FeatureTable:
     keys = recipe.keys
     schema = events.collect_schema()
     ordered = (
@@ -136,8 +179,8 @@ def _activity(recipe: Activity, events: pl.LazyFrame, end: datetime) -> pl.DataF
         states = _at_moments(recipe, lasting, ordered, states, group, end)
     result = states.select(*keys, EVENT_TIME, CREATED, recipe.count, *map(recipe.name, recipe.parts), recipe.gap)
     labels = {rate.feedback for rate in recipe.rates}
-    listed = (_listed(each, ordered, states[recipe.count], states["__position"], labels) for each in recipe.histories)
-    return result.with_columns(column for columns in listed for column in columns)
+    newest, number = states["__position"].to_numpy(), states[recipe.count].to_numpy()
+    return FeatureTable(result, tuple(_seen(each, keys, ordered, newest, number, labels) for each in recipe.histories))
 
 
 def _within(recipe: Activity, schema: pl.Schema) -> list[str]:
@@ -176,51 +219,40 @@ def _at_moments(
     )
 
 
-def _listed(
-    history: History, ordered: pl.DataFrame, counts: pl.Series, positions: pl.Series, labels: Collection[str]
-) -> list[pl.Series]:
-    """List, for each state, the events of its key so far, or those of them that meet a condition.
-
-    See `_histories`.
-    """
-    newest, number = positions.to_numpy(), counts.to_numpy()
-    if history.where is None:
-        return _histories(history, ordered, number, newest, labels)
-    kept = ordered.select(met(history.where)).to_series()
-    running = np.concatenate(([0], np.cumsum(kept.to_numpy())))
-    so_far = running[newest + 1]
-    return _histories(history, ordered.filter(kept), so_far - running[newest + 1 - number], so_far - 1, labels)
-
-
-def _histories(
+def _seen(
     history: History,
+    keys: Sequence[str],
     ordered: pl.DataFrame,
-    counts: np.ndarray[Any, Any],
-    positions: np.ndarray[Any, Any],
+    newest: Whole,
+    number: Whole,
     labels: Collection[str],
-) -> list[pl.Series]:
-    """List, for each state, the values at its position and before it, newest first.
+) -> Slices:
+    """Return which events of its key each state has seen, or which of those that meet a condition.
 
     Args:
         history: what to list.
+        keys: columns of the key.
         ordered: events, those of one key in a row, oldest first.
-        counts: int64 ``[states]``, events of the key so far.
-        positions: int64 ``[states]``, row in `ordered` of each state's newest event.
+        newest: int64 ``[states]``, row in `ordered` of each state's newest event.
+        number: int64 ``[states]``, events of the key so far.
         labels: columns in which a missing value is 0.
     """
-    lengths = np.minimum(counts, history.length)
-    offsets = np.concatenate(([0], np.cumsum(lengths)))
-    back = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
-    rows = np.repeat(positions, lengths) - back
-    offset_array = pa.array(offsets.astype(np.int64))
-
-    def listed(column: pl.Series, name: str) -> pl.Series:
-        values = column.to_arrow().take(pa.array(rows))
-        return pl.Series(name, pl.from_arrow(pa.LargeListArray.from_arrays(offset_array, values)))
+    kept = ordered
+    if history.where is not None:
+        meets = ordered.select(met(history.where)).to_series()
+        running = np.concatenate(([0], np.cumsum(meets.to_numpy())))
+        kept = ordered.filter(meets)
+        newest, number = running[newest + 1] - 1, running[newest + 1] - running[newest + 1 - number]
 
     def plain(column: pl.Series) -> pl.Series:
         if isinstance(column.dtype, pl.Datetime):
             return column.dt.cast_time_unit("us").to_physical()
         return column.fill_null(0).cast(pl.Int64) if column.name in labels else column
 
-    return [listed(plain(ordered[column]), name) for name, column in history.columns.items()]
+    columns = [plain(kept[column]).alias(name) for name, column in history.columns.items()]
+    return Slices(
+        events=pl.DataFrame([*(kept[name] for name in keys), kept[EVENT_TIME], *columns]).reverse(),
+        features=tuple(history.columns),
+        starts=np.where(number > 0, len(kept) - 1 - newest, 0),
+        counts=np.minimum(number, history.length),
+    )

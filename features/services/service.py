@@ -7,6 +7,7 @@ from typing import Any
 
 from features.declaration import FieldEncoding, Frozen, Name, Window
 from features.definitions import Definitions, load_definitions
+from features.definitions.recipe import Activity, Recipe
 from features.ground.errors import BadInputError
 
 
@@ -104,6 +105,20 @@ def describe(
                 )
             features[field.name] = _feature(view.name, field)
     return sorted(features.values(), key=lambda f: f.name), sorted(sources, key=lambda s: s.name)
+
+
+def shortened(view: Any, recipe: Recipe) -> dict[str, int]:
+    """Return by feature how many events a view keeps of a history that its fields' tags read less of than the recipe.
+
+    What the tags say is joined for training and written online, so that both hold the same.
+    """
+    tagged = {field.name: int(field.tags["length"]) for field in view.features if "length" in (field.tags or {})}
+    found: dict[str, int] = {}
+    for history in recipe.histories if isinstance(recipe, Activity) else ():
+        here = [field.name for field in view.features if field.name in history.columns]
+        kept = max((tagged.get(name, history.length) for name in here), default=history.length)
+        found |= dict.fromkeys(here, kept) if kept < history.length else {}
+    return found
 
 
 def dtype_name(dtype: Any) -> str:

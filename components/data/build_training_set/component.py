@@ -11,7 +11,6 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from components.data.build_training_set.config import Config, Inputs, Outputs, SplitPart, SplitReport
 from components.data.build_training_set.cut import cut_notes
@@ -25,15 +24,16 @@ from components.data.build_training_set.rows import (
 from components.data.build_training_set.split import kept_apart, request_ends, split_rows, trained_until
 from components.data.build_training_set.unknown import order_notes, unknown_notes, unknown_shares
 from components.data.build_training_set.weigh import row_weights, weight_notes, with_weights
-from components.data.training_set import SPLITS, EncodedSplit, SplitName, write_encoded
+from components.data.training_set import SPLITS, EncodedSplit, SplitName, write_encoded, write_raw
 from components.platform.artifacts import TrainingSet
 from components.platform.contract import RunContext
 from components.platform.errors import BadInputError, MissingError, did_you_mean
 from features.declaration import FieldEncoding, RankerSchema, Window, weight_name
 from features.definitions import Definitions
 from features.encoding.encoder import Encoder
+from features.joins.histories import listed
 from features.services.own_definitions import definitions_of
-from features.services.service import ServiceSnapshot, describe
+from features.services.service import ServiceSnapshot, describe, shortened
 from features.within import with_within
 from registry.serving.incoming import placed
 
@@ -66,8 +66,9 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     rates = base_rates(splits["train"], config.feedback)
     dtypes = ranker_features(table, config, snapshot)
     time = config.declaration().time
+    check_lengths(config, definitions)
     options = encodings(config, snapshot, dtypes)
-    encoder = Encoder.fit(splits["train"], dtypes, options, request_time=time)
+    encoder = Encoder.fit(listed(splits["train"]), dtypes, options, request_time=time)
     schema = RankerSchema(
         declaration=config.declaration(),
         fields=encoder.fields,
@@ -155,6 +156,21 @@ def encodings(config: Config, snapshot: ServiceSnapshot, dtypes: Mapping[str, st
     return defaults | config.encode | ({added: FieldEncoding(kind="vocabulary")} if added else {})
 
 
+def check_lengths(config: Config, definitions: Definitions) -> None:
+    """Check that the config reads no more of a history than its feature view keeps.
+
+    Raises:
+        BadInputError: it does, and what is read could not be served.
+    """
+    for view in definitions.views_of(config.feature_service):
+        for name, kept in shortened(view, definitions.recipes[view.batch_source.name]).items():
+            if name in config.encode and config.encode[name].length > kept:
+                raise BadInputError(
+                    f"encode: {name!r} reads {config.encode[name].length:,} events, and feature view {view.name!r} "
+                    f"keeps {kept:,} for training and service: raise length in the tags of its field"
+                )
+
+
 def base_rates(train: pa.Table, feedback: tuple[str, ...]) -> dict[str, float]:
     """Return the share of positives per feedback.
 
@@ -235,9 +251,9 @@ def _write(
     declaration = schema.declaration
     users = pc.unique(table.column(declaration.user).combine_chunks())
     known = pa.array(schema.domains, pa.string())
-    (draft / "raw").mkdir()
-    for name, part in splits.items():
-        pq.write_table(part, draft / "raw" / f"{name}.parquet", compression="zstd")
+    write_raw(draft, splits)
+    for name, rows in splits.items():
+        part = listed(rows)
         if declaration.domain is None:
             domain = np.zeros(part.num_rows, dtype=np.int64)
         else:

@@ -54,9 +54,9 @@ def _contrary(field: FittedField, column: pa.ChunkedArray) -> Iterator[str]:
     several = column.filter(pc.greater(pc.list_value_length(column), 1)).combine_chunks()
     if not len(several):
         return
-    lengths = pc.list_value_length(several).to_numpy().astype(np.int64)
-    values, ends = several.flatten(), np.cumsum(lengths)
-    first, last = values.take(pa.array(ends - lengths)), values.take(pa.array(ends - 1))
+    starts = several.offsets.to_numpy()[: len(several)]
+    first = several.values.take(pa.array(starts))
+    last = several.values.take(pa.array(starts + pc.list_value_length(several).to_numpy() - 1))
     early, late = (first, last) if field.order == "newest_first" else (last, first)
     share = pc.mean(pc.fill_null(pc.less(early, late), False)).as_py()
     if share > _CONTRARY:

@@ -39,7 +39,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
 def write_tables(
     events: Path, service: str, window: Window, directory: Path, definitions: Definitions | None = None
 ) -> ServiceSnapshot:
-    """Write one Parquet file per source of `service` and return what was written.
+    """Write one Parquet file per source of `service`, with the events of its histories, and return what was written.
 
     Raises:
         BadInputError: the events lack a log or a column, or none lies in the window.
@@ -49,14 +49,18 @@ def write_tables(
 
     from features.definitions import load_definitions
     from features.definitions.recipe import IMPRESSIONS
-    from features.recipes.table import compute_table, write_table
-    from features.services.service import describe, dtype_name
+    from features.recipes.table import compute, write_table
+    from features.services.service import describe, dtype_name, shortened
 
     definitions = definitions or load_definitions()
     features, sources = describe(service, definitions)
     # All features of a view, though the service may ask for some: its values in the online store are whole.
     schemas = {
         view.name: {field.name: dtype_name(field.dtype) for field in view.features}
+        for view in definitions.views_of(service)
+    }
+    lengths = {
+        view.name: shortened(view, definitions.recipes[view.batch_source.name])
         for view in definitions.views_of(service)
     }
     rows = {}
@@ -68,12 +72,13 @@ def write_tables(
                 f"source {source.name!r} is computed from the log {recipe.log!r}, which the events table does not "
                 "hold: ingest it, or choose another feature service"
             )
-        frame = compute_table(recipe, pl.scan_parquet(log), window)
-        if frame.is_empty():
+        table = compute(recipe, pl.scan_parquet(log), window)
+        if table.rows.is_empty():
             what = "impression" if recipe.log == IMPRESSIONS else f"row of the log {recipe.log!r}"
             raise BadInputError(
                 f"no {what} lies in the window {window}: move the window of the pipeline, or ingest those days"
             )
-        write_table(frame, source.keys | schemas[source.view], directory / source.file, source.keys)
-        rows[source.name] = len(frame)
+        columns = source.keys | schemas[source.view]
+        write_table(table, columns, directory / source.file, source.keys, lengths[source.view])
+        rows[source.name] = len(table.rows)
     return ServiceSnapshot(service=service, features=tuple(features), sources=tuple(sources), window=window, rows=rows)

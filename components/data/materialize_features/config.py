@@ -92,7 +92,7 @@ def _service(config: Config) -> TextService | None:
 
 COMPONENT = ComponentSpec(
     name="materialize_features",
-    version="2",
+    version="3",
     summary="Compute the tables behind a Feast feature service and materialise the window into the online store.",
     config=Config,
     inputs=Inputs,

@@ -25,8 +25,8 @@ class OnlineMarker(Frozen):
     views: tuple[str, ...]
     """Feature views that hold the values of these tables."""
     values: dict[str, str] = Field(default_factory=dict)
-    """sha256 of the table behind each of them. A view that lacks it is written again: one whose tables are being
-    computed, or that an earlier release wrote."""
+    """sha256 of the table behind each of them, with the events of its histories. A view that lacks it is written again:
+    one whose tables are being computed, or that an earlier release wrote."""
     online: str
     """Identity of the online store, see `features.joins.store.online_identity`."""
     finished_at: AwareDatetime

@@ -6,6 +6,7 @@ online store last: training reads tables only.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -62,6 +63,7 @@ def publish_online(outputs: Outputs, config: Config, settings: Settings) -> str 
     """
     if not config.online:
         return None
+    from features.joins.histories import files_of
     from features.joins.store import embedded_online_store, materialize, online_identity, views_without_values
     from features.services.own_definitions import definitions_of
 
@@ -69,7 +71,9 @@ def publish_online(outputs: Outputs, config: Config, settings: Settings) -> str 
     local = store.fetch(outputs.feature_tables)
     snapshot = ServiceSnapshot.model_validate_json((local / "service.json").read_text(encoding="utf-8"))
     files = store.manifest(outputs.feature_tables).files
-    values = {source.view: files[source.file] for source in snapshot.sources}
+    values = {
+        source.view: _digest([files[file] for file in files_of(source.file, files)]) for source in snapshot.sources
+    }
     online = online_identity(feast)
     origin = Path(config.definitions).name if config.definitions else ""
     with locked(feast / LOCK, LONGEST_WAIT), one_sentence(online):
@@ -110,6 +114,11 @@ def publish_online(outputs: Outputs, config: Config, settings: Settings) -> str 
     skipped = sorted({*values} - {*own})
     later = f"; {', '.join(skipped)} left alone, they hold a later window" if skipped else ""
     return f"online store holds {', '.join(own)} as of {snapshot.window.end:%Y-%m-%d %H:%M} UTC{later}"
+
+
+def _digest(files: list[str]) -> str:
+    """Return the digest of a table: that of its only file, or of those of all."""
+    return files[0] if len(files) == 1 else hashlib.sha256("".join(files).encode()).hexdigest()
 
 
 def spans(window: Window, chunks: int) -> list[tuple[datetime, datetime]]:

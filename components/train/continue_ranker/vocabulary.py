@@ -19,6 +19,7 @@ import polars as pl
 from components.train.continue_ranker.config import TableGrowth
 from features.encoding.encoder import Encoder
 from features.encoding.fitted import LISTS, FittedField
+from features.joins.histories import listed, read_table
 
 VALUE, DAY = "value", "day"
 
@@ -55,20 +56,23 @@ class Grown:
 
 def seen_in(rows: Path, encoder: Encoder, time: str) -> Seen:
     """Return which values the raw training rows hold, and when last."""
-    frame = pl.scan_parquet(rows).with_columns(pl.col(time).dt.convert_time_zone("UTC").dt.date().alias("__day"))
+    utc = pl.col(time).dt.convert_time_zone("UTC")
+    days = pl.scan_parquet(rows).select(utc.dt.date().cast(pl.Int32).alias(DAY)).collect()
     tables = {}
     for table, values in encoder.vocabularies.items():
-        columns = [_values(frame, field, values) for field in encoder.fitted if field.table == table]
+        columns = [_values(rows, days, field, values) for field in encoder.fitted if field.table == table]
         tables[table] = (
             pl.concat(columns).group_by(VALUE).agg(pl.col(DAY).max()).sort(VALUE).collect(engine="streaming")
         )
-    newest = frame.select(pl.col("__day").max().cast(pl.Int32)).collect().item()
-    return Seen(tables, int(newest))
+    return Seen(tables, int(days.select(pl.col(DAY).max()).item()))
 
 
-def _values(frame: pl.LazyFrame, field: FittedField, vocabulary: tuple[int, ...] | tuple[str, ...]) -> pl.LazyFrame:
+def _values(
+    rows: Path, days: pl.DataFrame, field: FittedField, vocabulary: tuple[int, ...] | tuple[str, ...]
+) -> pl.LazyFrame:
     """Return value and day of every occurrence in a column, missing ones left out."""
-    column = frame.select(pl.col(field.name).alias(VALUE), pl.col("__day").cast(pl.Int32).alias(DAY))
+    values = pl.DataFrame(listed(read_table(rows, [field.name])))
+    column = values.lazy().rename({field.name: VALUE}).with_columns(days[DAY])
     if field.kind in LISTS:
         column = column.explode(VALUE)
     return column.drop_nulls().with_columns(pl.col(VALUE).cast(_dtype(vocabulary)))

@@ -12,6 +12,7 @@ from components.data.materialize_features.component import write_tables
 from features.declaration import Window
 from features.definitions import load_definitions
 from features.ground.errors import BadInputError, MissingError
+from features.joins.histories import listed, read_table
 from features.services.own_definitions import definitions_of
 from features.services.service import describe
 
@@ -98,8 +99,8 @@ def test_windows_conditions_and_a_filtered_history_of_its_own_are_computed(file:
     text = text.replace("profile = FeatureView(", RECENT).replace(
         'Profile(key="user_id", columns=("age",))', "ACTIVITY"
     )
-    listed = 'listed_field("clicked_ages", 50, "at")'
-    file.write_text(text.replace('Field(name="age", dtype=Int64)', f"*activity_fields(ACTIVITY), {listed}"))
+    field = 'listed_field("clicked_ages", 50, "at")'
+    file.write_text(text.replace('Field(name="age", dtype=Int64)', f"*activity_fields(ACTIVITY), {field}"))
     start = datetime(2026, 1, 1, tzinfo=UTC)
     times = pl.Series([start, start + timedelta(minutes=30)]).dt.cast_time_unit("us")
     events = {"user_id": ["a", "a"], "age": [30, 40], "click": [1, 0]}
@@ -108,7 +109,7 @@ def test_windows_conditions_and_a_filtered_history_of_its_own_are_computed(file:
     window = Window(start=start, end=start + timedelta(days=1))
     snapshot = write_tables(tmp_path, "shop_ranker", window, tmp_path, definitions_of(file))
     assert snapshot.rows == {"shopper_profile": 6}
-    table = pl.read_parquet(tmp_path / "shopper_profile.parquet")
+    table = pl.DataFrame(listed(read_table(tmp_path / "shopper_profile.parquet")))
     minutes = ((table["event_timestamp"] - start).dt.total_minutes()).to_list()
     assert minutes == [0, 30, 60, 90, 120, 150]
     assert table["user_click_rate_1h"].to_list() == pytest.approx([0.75, 0.5, 0.25, 0.5, 0.5, 0.5])
