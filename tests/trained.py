@@ -20,11 +20,14 @@ from components.rankers.build import build_ranker
 from components.rankers.config import RankerConfig
 from components.train.ranker_files import CONFIG, WEIGHTS, write_weights
 
+SMALL: dict[str, dict[str, Any]] = {"esmm": {"hidden": (32, 16)}, "fintrec": {"layers": 1}}
+"""What is less than shipped: an export takes as long as a ranker is deep."""
+
 
 def write_ranker(directory: Path, dataset: Path, name: str = "esmm", steps: int = 60, seed: int = 0) -> Path:
     """Write a complete `Ranker` directory, trained for a few steps of Adam, and return it."""
     directory.mkdir(parents=True, exist_ok=True)
-    config = RankerConfig.of(name=name, hidden=(32, 16) if name == "esmm" else None)
+    config = RankerConfig.of(name=name, **SMALL.get(name, {}))
     schema = read_schema(dataset)
     torch.manual_seed(seed)
     ranker = build_ranker(config, schema)

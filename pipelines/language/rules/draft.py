@@ -120,8 +120,17 @@ class PipelineDraft(Draft[PipelineSpec]):
 
     def component(self, stage: str) -> ComponentSpec | None:
         """Return what a stage runs, or None when that is not known."""
-        uses = self.block("stages", stage).get("uses")
-        return catalog().get(uses) if isinstance(uses, str) else None
+        return self._components.get(stage)
+
+    @cached_property
+    def _components(self) -> dict[str, ComponentSpec | None]:
+        used = {stage: self.block("stages", stage).get("uses") for stage in self.block("stages")}
+        return {stage: catalog().get(uses) if isinstance(uses, str) else None for stage, uses in used.items()}
+
+    @cached_property
+    def asked(self) -> dict[Any, Any]:
+        """What several rules ask, by the function that answers."""
+        return {}
 
     def with_block(self, stage: str) -> Any:
         """Return the `with:` block of a stage with every parameter at its default, None without the stage."""

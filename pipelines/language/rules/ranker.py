@@ -7,7 +7,7 @@ are refused by `RankerConfig` itself, and what only the rows can tell when the r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from pydantic import BaseModel
@@ -80,8 +80,15 @@ class Training:
         return Finding(path, message)
 
 
-def trainings(draft: PipelineDraft) -> Iterator[Training]:
-    """Yield every ranker whose block and whose training set's roles can be read."""
+def trainings(draft: PipelineDraft) -> Sequence[Training]:
+    """Return every ranker whose block and whose training set's roles can be read; looked for once per draft."""
+    if trainings not in draft.asked:
+        draft.asked[trainings] = tuple(_trainings(draft))
+    found: Sequence[Training] = draft.asked[trainings]
+    return found
+
+
+def _trainings(draft: PipelineDraft) -> Iterator[Training]:
     for name, _, component in draft.stages():
         if "ranker" not in component.config.model_fields:
             continue

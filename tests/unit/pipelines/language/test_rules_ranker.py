@@ -13,6 +13,8 @@ from components.rankers.build import build_ranker
 from components.rankers.config import RankerConfig
 from pipelines.language.check import load_plan
 from pipelines.language.problems import PipelineError
+from pipelines.language.rules import ranker
+from pipelines.language.rules.draft import PipelineDraft
 from tests.ingesting import MOVIELENS
 from tests.registered import DOMAINS, HEADS, OPTIONS, RANKERS
 from tests.unit.components.rankers.conftest import make_schema
@@ -112,3 +114,9 @@ def test_mistakes_elsewhere_hide_nothing_and_broken_roles_accuse_nobody(tmp_path
     assert [message.split(" ")[0] for message in messages] == ["train", "ranker", "'clusters'"]
     [message] = refused(write(tmp_path, {"name": "star"}, {"feedback": ["like"], "domain": 3}))
     assert message == "domain must be a text, not 3: put it in quotes"
+
+
+def test_rankers_are_looked_for_once_however_many_rules_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[PipelineDraft] = []
+    monkeypatch.setattr(ranker, "_trainings", lambda draft: looked.append(draft) or ())
+    assert refused(write(tmp_path, {"name": "esmm"}, {"feedback": ["like"]})) == [] and len(looked) == 1
