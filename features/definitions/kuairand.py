@@ -33,6 +33,7 @@ kuairand_liking_source = source("kuairand_liking", "What a user did with an auth
 kuairand_again_source = source("kuairand_again", "What a user did with a video so far.")
 kuairand_habit_source = source("kuairand_habit", "What a user did on a page of the app so far.")
 kuairand_hours_source = source("kuairand_hours", "What a user did in the last hours.")
+kuairand_watching_source = source("kuairand_watching", "How long a user watched videos so far.")
 kuairand_page_source = source("kuairand_page", "What happened on a page of the app in the last hours.")
 kuairand_place_source = source("kuairand_place", "What happened to a video on a page of the app so far.")
 
@@ -60,6 +61,7 @@ USER_ACTIVITY = Activity(
             "recent_clicks": "click",
             "recent_long_views": "long_view",
             "recent_tabs": "tab",
+            "recent_watched": "watched",
             "recent_times": "event_timestamp",
         }
     ),
@@ -70,11 +72,18 @@ PAIR_RATES = (Rate("click", prior=0.4, weight=3), Rate("long_view", prior=0.3, w
 AUTHOR = Activity(key="author_id", prefix="author", rates=RATES)
 LIKING = Activity(key=("user_id", "author_id"), prefix="liking", rates=PAIR_RATES)
 AGAIN = Activity(key=("user_id", "video_id"), prefix="again", rates=PAIR_RATES)
+WATCHES = (
+    Rate("watched_3s", prior=0.5, weight=3),
+    Rate("watched_10s", prior=0.4, weight=3),
+    Rate("watched_30s", prior=0.2, weight=3),
+    Rate("finished", prior=0.15, weight=3),
+)
 HABIT = Activity(
     key=("user_id", "tab"),
     prefix="habit",
     rates=(
         *PAIR_RATES,
+        *WATCHES,
         Rate("click", prior=0.4, weight=2, over=Decay(hours=6)),
         Rate("long_view", prior=0.3, weight=2, over=Decay(hours=6)),
     ),
@@ -95,6 +104,7 @@ HOURS = Activity(
     ),
     counts=(Count(over=HOUR), Count(over=QUARTER), Count(over=DAY)),
 )
+WATCHING = Activity(key="user_id", prefix="watching", rates=WATCHES)
 PAGE = Activity(
     key="tab",
     prefix="page",
@@ -115,8 +125,18 @@ RECIPES: dict[str, Recipe] = {
     "kuairand_habit": HABIT,
     "kuairand_place": PLACE,
     "kuairand_hours": HOURS,
+    "kuairand_watching": WATCHING,
     "kuairand_page": PAGE,
 }
+
+
+def _binned(recipe: Activity) -> list[Field]:
+    """Return the fields of an activity with its rates binned: most keys are new, and missing has a row of its own."""
+    return [
+        Field(name=field.name, dtype=field.dtype, tags=COUNT, description=field.description)
+        for field in activity_fields(recipe)
+    ]
+
 
 kuairand_user_profile = FeatureView(
     name="kuairand_user_profile",
@@ -143,6 +163,7 @@ kuairand_user_activity = FeatureView(
         listed_field("recent_clicks", 50, "recent_times"),
         listed_field("recent_long_views", 50, "recent_times"),
         listed_field("recent_tabs", 50, "recent_times", text=True, shares="tab"),
+        listed_field("recent_watched", 50, "recent_times", text=True),
         times_field("recent_times", 50),
     ],
 )
@@ -176,7 +197,7 @@ kuairand_author = FeatureView(
     source=kuairand_author_source,
     schema=[
         Field(name="author_id", dtype=Int64),
-        *activity_fields(AUTHOR),
+        *_binned(AUTHOR),
     ],
 )
 kuairand_liking = FeatureView(
@@ -187,7 +208,7 @@ kuairand_liking = FeatureView(
     schema=[
         Field(name="user_id", dtype=Int64),
         Field(name="author_id", dtype=Int64),
-        *activity_fields(LIKING),
+        *_binned(LIKING),
     ],
 )
 kuairand_again = FeatureView(
@@ -198,7 +219,7 @@ kuairand_again = FeatureView(
     schema=[
         Field(name="user_id", dtype=Int64),
         Field(name="video_id", dtype=Int64),
-        *activity_fields(AGAIN),
+        *_binned(AGAIN),
     ],
 )
 kuairand_habit = FeatureView(
@@ -209,7 +230,7 @@ kuairand_habit = FeatureView(
     schema=[
         Field(name="user_id", dtype=Int64),
         Field(name="tab", dtype=String),
-        *activity_fields(HABIT),
+        *_binned(HABIT),
     ],
 )
 kuairand_place = FeatureView(
@@ -220,7 +241,7 @@ kuairand_place = FeatureView(
     schema=[
         Field(name="video_id", dtype=Int64),
         Field(name="tab", dtype=String),
-        *activity_fields(PLACE),
+        *_binned(PLACE),
     ],
 )
 kuairand_hours = FeatureView(
@@ -230,7 +251,17 @@ kuairand_hours = FeatureView(
     source=kuairand_hours_source,
     schema=[
         Field(name="user_id", dtype=Int64),
-        *activity_fields(HOURS),
+        *_binned(HOURS),
+    ],
+)
+kuairand_watching = FeatureView(
+    name="kuairand_watching",
+    entities=[user],
+    ttl=ACTIVITY_LIFE,
+    source=kuairand_watching_source,
+    schema=[
+        Field(name="user_id", dtype=Int64),
+        *_binned(WATCHING),
     ],
 )
 kuairand_page = FeatureView(
@@ -248,6 +279,7 @@ APART = (kuairand_user_profile, kuairand_user_activity, kuairand_video_profile, 
 VIEWS = (
     *APART,
     kuairand_hours,
+    kuairand_watching,
     kuairand_page,
     kuairand_author,
     kuairand_liking,

@@ -71,6 +71,7 @@ def test_rows_are_typed_sorted_counted_and_half_open(tmp_path: Path) -> None:
     assert (first["hour"], first["weekday"]) == (2, 2), "02:30 on a Tuesday in UTC+8"
     assert last["event_timestamp"] == START + timedelta(seconds=120, milliseconds=1)
     assert (first["is_live_streamer"], first["onehot_feat0"], first["onehot_feat4"]) == (-124, 1, None)
+    assert [first[name] for name in ("watched", "watched_3s", "finished")] == ["1000_1999", 0, 0]
     assert (first["music_id"], first["video_duration"], first["tags"]) == (9155697141, 20000, ["20", "43"])
     assert (third["video_type"], third["video_duration"], third["music_type"], third["tags"]) == ("AD", None, None, [])
     assert (last["user_active_degree"], last["video_type"], last["tags"]) == (None, None, None)
