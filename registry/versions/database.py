@@ -24,6 +24,7 @@ from urllib.parse import unquote
 from features.ground.errors import BadInputError, MissingError, RankmillError, RetryableError
 from features.ground.files import locked as exclusive
 from features.ground.files import write_durably
+from features.ground.imports import importing
 from features.ground.remote_files import sqlite_uri
 
 if TYPE_CHECKING:
@@ -163,10 +164,13 @@ def asking(tracking_uri: str) -> Iterator[MlflowClient]:
     Every call to MLflow goes through here: telemetry off, few tries, no password in a message.
     """
     quiet()
-    from mlflow import MlflowClient
+    with importing():
+        from mlflow import MlflowClient
 
     with explained(tracking_uri):
-        yield MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+        with importing():  # the first client imports the store behind it
+            client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+        yield client
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from components.platform.artifacts import Ranker
 from components.platform.contract import MLFLOW_RUN_ID, ComponentConfig, RunContext
 from components.platform.errors import RankmillError, RetryableError
 from components.platform.process_tree import ProcessTree
+from components.train.ranker_files import CONFIG, WEIGHTS
 from components.train.train_ranker.checkpoints import rewind
 from components.train.train_ranker.config import EPOCH_SECONDS, PARAMETERS, Config, EpochReport, Inputs, Outputs
 from components.train.train_ranker.job import (
@@ -30,6 +31,7 @@ from components.train.train_ranker.job import (
 from components.train.train_ranker.ray_launch import refuse_oversized, usable_cpus
 from components.train.train_ranker.remote import RemoteJob, takes_jobs
 from features.ground.files import locked
+from features.ground.imports import importing
 
 POLL_SECONDS = 0.3
 LOG = "train.log"
@@ -101,8 +103,9 @@ def run_job(job: TrainingJob, context: RunContext, params: ComponentConfig) -> l
         tree = _started(job, context)
         stack.enter_context(tree)
         # The child starts while MLflow is imported here.
-        from components.train.train_ranker.curves import draw_curves
-        from registry.versions.tracking import tracked
+        with importing():
+            from components.train.train_ranker.curves import draw_curves
+            from registry.versions.tracking import tracked
 
         with tracked(
             context.settings.tracking_uri,
@@ -206,8 +209,6 @@ def _wait(
 
 def fill(draft: Path, job: TrainingJob, history: list[EpochReport]) -> None:
     """Write the files of a `Ranker` from those of a job that is done."""
-    from components.train.ranker_files import CONFIG, WEIGHTS
-
     shutil.copy(job.directory / WEIGHTS, draft / WEIGHTS)
     shutil.copy(job.directory / "curves.png", draft / "curves.png")
     for name in ("schema.json", "encoder.json"):

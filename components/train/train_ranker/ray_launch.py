@@ -11,6 +11,7 @@ to ask for them again at the next step, one page of 4 KiB at a time.
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import os
 import socket
@@ -24,6 +25,7 @@ from components.platform.settings import python_path
 from components.train.train_ranker.config import Elastic
 from components.train.train_ranker.job import Failure, TrainingJob
 from components.train.train_ranker.ray_access import close_to_others, show_token
+from features.ground.imports import importing
 
 if TYPE_CHECKING:
     from components.train.train_ranker.file_meeting import FileMeeting
@@ -164,9 +166,10 @@ def _group(job: TrainingJob, room: float) -> int | tuple[int, int]:
 
 def _launch_here(job: TrainingJob) -> None:
     """Run the job's only worker in this process: Ray would cost seconds and have nobody to bring together."""
-    import torch
+    with importing():
+        import torch
 
-    from components.train.train_ranker.loop import Replica
+        from components.train.train_ranker.loop import Replica
 
     on_gpu = _use_gpu(job, torch.cuda.device_count(), "this machine")
     log.info("starting one worker in this process, on the %s", "GPU" if on_gpu else "CPU")
@@ -269,10 +272,12 @@ def _worker(config: dict[str, str]) -> None:
 
 def _learn(job: TrainingJob, replica: Replica, threads: int) -> None:
     """Run the loop in this process, and leave in the job's directory why it failed."""
-    import torch
+    with importing():
+        import torch
 
-    from components.train.train_ranker.loop import train
+        from components.train.train_ranker.loop import train
 
+    gc.freeze()  # what was imported stays, and need not be looked at between steps
     torch.set_num_threads(threads)
     keep_freed_memory()
     log.info("worker %d of %d", replica.rank + 1, replica.world)
