@@ -59,7 +59,7 @@ def files_of(table: str, files: Collection[str]) -> list[str]:
 
 def stored_columns(path: Path, names: Iterable[str]) -> list[str]:
     """Return the columns of a table that hold features: their own, or those of the reference to a history."""
-    files = [name.removesuffix(START) for name in pq.read_schema(path).names if name.endswith(START)]
+    files = _files(pq.read_schema(path).names)
     referred = {feature: file for file in files for feature in pq.read_schema(path.parent / file).names}
     stored = ([referred[n] + part for part in (START, COUNT)] if n in referred else [n] for n in names)
     return list(dict.fromkeys(column for columns in stored for column in columns))
@@ -80,7 +80,7 @@ def with_histories(table: pa.Table, path: Path, names: Collection[str] | None = 
         path: Parquet file.
         names: the histories to return; all when None.
     """
-    for file in [name.removesuffix(START) for name in table.column_names if name.endswith(START)]:
+    for file in _files(table.column_names):
         starts, counts = (_one(table[file + part]) for part in (START, COUNT))
         found = pq.read_schema(path.parent / file).names
         events = pq.read_table(path.parent / file, columns=[n for n in found if names is None or n in names])
@@ -149,6 +149,11 @@ def write_together(folder: Path, tables: Mapping[str, pa.Table]) -> None:
 
 def _folder(table: str) -> str:
     return f"{table.removesuffix('.parquet')}.events/"
+
+
+def _files(columns: Iterable[str]) -> list[str]:
+    """Return the files that columns refer to."""
+    return [name.removesuffix(START) for name in columns if name.endswith(f".parquet{START}")]
 
 
 def _alike(tables: Sequence[pa.Table]) -> list[list[str]]:

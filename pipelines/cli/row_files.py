@@ -49,6 +49,8 @@ def opened(model: str, which: str, rows: Path, provider: str) -> Iterator[tuple[
 def tables_of(rows: Path, size: int | None = ROWS) -> Iterator[pa.Table]:
     """Yield the rows of a Parquet file, so many at a time or all at once; of a file without rows one empty table.
 
+    It may be a split of a training set, whose histories lie beside it.
+
     Raises:
         BadInputError: the file is not Parquet.
     """
@@ -56,16 +58,17 @@ def tables_of(rows: Path, size: int | None = ROWS) -> Iterator[pa.Table]:
     import pyarrow.parquet as pq
 
     from features.ground.errors import BadInputError
+    from features.joins.histories import listed, with_histories
 
     try:
         source = pq.ParquetFile(rows)
     except pa.ArrowInvalid as error:
         raise BadInputError(f"{rows} is not a Parquet file ({error}): write the rows as Parquet") from None
     if size is None or not source.metadata.num_rows:
-        yield source.read()
+        yield listed(with_histories(source.read(), rows))
         return
     for batch in source.iter_batches(batch_size=size):
-        yield pa.Table.from_batches([batch])
+        yield listed(with_histories(pa.Table.from_batches([batch]), rows))
 
 
 def whole_requests(served: ServedModel, rows: Path) -> Iterator[pa.Table]:

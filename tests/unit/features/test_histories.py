@@ -28,6 +28,7 @@ from features.joins.histories import counted, files_of, listed, read_table, view
 from features.joins.online import asked_at
 from features.joins.store import ENTITY_TIME, ROW_ID, historical, materialize, open_offline, open_shared
 from features.recipes.table import compute
+from pipelines.cli.row_files import tables_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 WINDOW = Window(start=START, end=START + timedelta(days=4))
@@ -236,6 +237,8 @@ def test_splits_share_one_log_and_are_read_as_lists(tmp_path: Path) -> None:
         assert found["items"].type == pa.list_(pa.int64())
         assert found.select(table.column_names).to_pylist() == part.to_pylist()
         assert read_raw(tmp_path, name, ["words", "row_id"]).column_names == ["words", "row_id"]
+        commands = pa.concat_tables(tables_of(tmp_path / "raw" / f"{name}.parquet", 2))
+        assert commands.select(table.column_names).to_pylist() == part.to_pylist()
         again = read_table(tmp_path / "raw" / f"{name}.parquet", ["items"])["items"].chunk(0)
         assert len(again.values) == len(values)
 
