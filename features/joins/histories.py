@@ -105,25 +105,6 @@ def listed(table: pa.Table) -> pa.Table:
     return table
 
 
-def counted(table: pa.Table, most: int) -> pa.Table:
-    """Return rows with histories of another kind: the events of all rows, in the first.
-
-    An event that several rows list comes as often as they do, and `most` times at most, so that whoever counts up to
-    `most` finds what he finds in `listed`, in memory that does not grow with the length of histories.
-    """
-    for at, field in enumerate(table.schema):
-        if _is_view(field):
-            column = _one(table.column(at))
-            starts, sizes = (part.to_numpy().astype(np.int64) for part in (column.offsets, column.sizes))
-            steps = [np.bincount(place, minlength=len(column.values) + 1) for place in (starts, starts + sizes)]
-            rows = np.cumsum(steps[0] - steps[1])[:-1]
-            values = column.values.take(pa.array(np.repeat(np.arange(len(rows)), np.minimum(rows, most))))
-            offsets = np.full(len(column) + 1, len(values), dtype=np.int32)
-            offsets[0] = 0
-            table = table.set_column(at, field.name, pa.ListArray.from_arrays(pa.array(offsets), values))
-    return table
-
-
 def write_together(folder: Path, tables: Mapping[str, pa.Table]) -> None:
     """Write each table to `<its name>.parquet`, and what lies behind their histories once for all of them.
 

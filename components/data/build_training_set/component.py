@@ -31,7 +31,7 @@ from components.platform.errors import BadInputError, MissingError, did_you_mean
 from features.declaration import FieldEncoding, RankerSchema, Window, weight_name
 from features.definitions import Definitions
 from features.encoding.encoder import Encoder
-from features.joins.histories import counted, listed
+from features.joins.histories import listed
 from features.services.own_definitions import definitions_of
 from features.services.service import ServiceSnapshot, describe, shortened
 from features.within import with_within
@@ -68,8 +68,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     time = config.declaration().time
     check_lengths(config, definitions)
     options = encodings(config, snapshot, dtypes)
-    rarest = max((option.min_count for option in options.values()), default=1)
-    encoder = Encoder.fit(counted(splits["train"], rarest), dtypes, options, request_time=time)
+    encoder = Encoder.fit(listed(splits["train"]), dtypes, options, request_time=time)
     schema = RankerSchema(
         declaration=config.declaration(),
         fields=encoder.fields,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,7 +23,7 @@ from features.declaration import LONGEST, Window
 from features.definitions import Definitions
 from features.definitions.common import listed_field, source, times_field
 from features.definitions.recipe import Activity, History
-from features.joins.histories import counted, files_of, listed, read_table, view
+from features.joins.histories import files_of, listed, read_table, view
 from features.joins.online import asked_at
 from features.joins.store import ENTITY_TIME, ROW_ID, historical, materialize, open_offline, open_shared
 from features.recipes.table import compute
@@ -250,28 +249,6 @@ def test_lists_are_made_in_pieces_that_their_offsets_can_tell(monkeypatch: pytes
     assert listed(table)["a"].num_chunks > 1 and listed(table)["a"].to_pylist() == whole["a"].to_pylist()
     assert whole["a"].to_pylist() == [[4, 5], None, [1, 2, 3, 4], [3]]
     assert listed(table.slice(4))["a"].to_pylist() == []
-
-
-@given(
-    slices=st.lists(st.one_of(st.none(), st.tuples(st.integers(0, 9), st.integers(0, 9))), min_size=1, max_size=12),
-    fewest=st.integers(1, 4),
-    most=st.integers(1, 9),
-)
-def test_who_counts_up_to_a_number_finds_the_same_in_every_event_once(
-    slices: list[tuple[int, int] | None], fewest: int, most: int
-) -> None:
-    starts, ends = ([None if s is None else s[i] for s in [s and sorted(s) for s in slices]] for i in (0, 1))
-    counts = [None if a is None else b - a for a, b in zip(starts, ends, strict=True)]
-    values = pa.array([1, 2, 1, None, 3, 2, 1, 1, 4])
-    table = pa.table({"a": view(pa.array(starts, pa.int64()), pa.array(counts, pa.int64()), values)})
-
-    def frequent(found: pa.Table) -> set[int]:
-        held = Counter(value for row in found["a"].to_pylist() for value in row or ())
-        return {value for value, times in held.items() if times >= fewest}
-
-    short = counted(table, max(most, fewest))
-    assert frequent(short) == frequent(listed(table)) and short.num_rows == len(slices)
-    assert len(short["a"].chunk(0).values) <= max(most, fewest) * len(values)
 
 
 def test_the_files_of_a_table_are_its_own_and_its_events() -> None:
