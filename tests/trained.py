@@ -19,6 +19,7 @@ from components.platform.store.records import ArtifactRef
 from components.rankers.build import build_ranker
 from components.rankers.config import RankerConfig
 from components.train.ranker_files import CONFIG, WEIGHTS, write_weights
+from features.encoding.files import copy_encoder
 
 SMALL: dict[str, dict[str, Any]] = {"esmm": {"hidden": (32, 16)}, "fintrec": {"layers": 1}}
 """What is less than shipped: an export takes as long as a ranker is deep."""
@@ -45,8 +46,8 @@ def write_ranker(directory: Path, dataset: Path, name: str = "esmm", steps: int 
         optimiser.step()
     write_weights(directory / WEIGHTS, ranker)
     (directory / CONFIG).write_text(config.model_dump_json())
-    for file in ("schema.json", "encoder.json"):
-        shutil.copyfile(dataset / file, directory / file)
+    shutil.copyfile(dataset / "schema.json", directory / "schema.json")
+    copy_encoder(dataset, directory)
     (directory / "history.json").write_text("[]")
     return directory
 

@@ -15,6 +15,7 @@ from components.data.build_training_set.config import SplitPart, SplitReport
 from components.data.training_set import SPLITS, EncodedSplit, write_encoded
 from features.declaration import Declaration, FieldEncoding, RankerSchema, Window
 from features.encoding.encoder import Encoder
+from features.encoding.files import write_encoder
 
 BANDS = ("25_34", "35_plus", "under_25")
 GENRES = ("action", "comedy", "drama", "horror", "western")
@@ -134,7 +135,7 @@ def write_training_set(
         )
         write_encoded(directory / "encoded" / f"{name}.arrow", split)
     (directory / "schema.json").write_text(schema.model_dump_json(indent=2))
-    (directory / "encoder.json").write_text(encoder.model_dump_json(indent=2))
+    write_encoder(encoder, directory)
     report = SplitReport(rows_in=rows, rows_out=rows, missing={}, **{name: _part(part) for name, part in parts.items()})
     (directory / "report.json").write_text(report.model_dump_json(indent=2))
     return directory

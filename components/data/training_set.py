@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-    from features.encoding.encoder import Encoder
-
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 DOMAIN = "__domain"
@@ -58,13 +56,6 @@ class EncodedSplit:
 def read_schema(directory: Path) -> RankerSchema:
     """Return `schema.json` of a training set, ranker or model directory."""
     return RankerSchema.model_validate_json((directory / "schema.json").read_text(encoding="utf-8"))
-
-
-def read_encoder(directory: Path) -> Encoder:
-    """Return `encoder.json` of a training set or a ranker."""
-    from features.encoding.encoder import Encoder
-
-    return Encoder.model_validate_json((directory / "encoder.json").read_text(encoding="utf-8"))
 
 
 def write_raw(directory: Path, splits: Mapping[SplitName, pa.Table]) -> None:

@@ -101,7 +101,8 @@ class TrainingSet(Artifact):
     `encoded/{train,validation,test}.arrow`: Arrow IPC, uncompressed, the
     same rows in the same order; one column per field of the schema (int64, float32, or a fixed-size
     list of int64), one float32 column per feedback, `__domain` and `__user` as int64 codes.
-    `schema.json`: `features.declaration.RankerSchema`. `encoder.json`: `features.encoding.encoder.Encoder`.
+    `schema.json`: `features.declaration.RankerSchema`. `encoder.json`, `vocabularies.arrow`:
+    `features.encoding.files`.
     `report.json`: `components.data.build_training_set.config.SplitReport`.
     """
 
@@ -112,7 +113,7 @@ class Ranker(Artifact):
     """Trained weights with everything needed to build the module again.
 
     `weights.safetensors`: the state dict of the best epoch. `ranker.json`:
-    `components.rankers.config.RankerConfig`. `schema.json`, `encoder.json`: as in `TrainingSet`.
+    `components.rankers.config.RankerConfig`. `schema.json`, `encoder.json`, `vocabularies.arrow`: as in `TrainingSet`.
     `history.json`: list of `components.train.train_ranker.config.EpochReport`. `curves.png`: the curves.
     Adapted by LoRA, also `adapter.safetensors`: what was trained, and `adapter.json`:
     `components.rankers.lora.config.AdapterHeader`. Continued from a champion, also `continued.json`:
@@ -138,7 +139,7 @@ class OnnxModel(Artifact):
 
     `model.onnx`: inputs named like the fields, axes `batch`, `history` and `bag_<field>`
     (`registry.serving.contract`); outputs are the tasks' probabilities by name and `hidden`. `contract.json`:
-    `registry.serving.contract.ModelContract`. `encoder.json`, `schema.json`: as in `TrainingSet`.
+    `registry.serving.contract.ModelContract`. `encoder.json`, `vocabularies.arrow`, `schema.json`: as in `TrainingSet`.
     `parity.json`: `registry.serving.contract.ParityReport`, of the graph alone. `calibration.json`, after
     `calibrate_ranker` only: `registry.serving.calibration.Calibration`. `request.onnx`, `request.json` and
     `request_parity.json`, if exported with ``shape: request``: `registry.serving.request_graph`.

@@ -1,6 +1,6 @@
 """How does a raw feature value become a model input? One code path for training, evaluation and serving.
 
-An `Encoder` is fitted on the training split only, saved as JSON beside every model, and applied to
+An `Encoder` is fitted on the training split only, saved beside every model (`features.encoding.files`), and applied to
 Arrow tables. Index 0 is padding or missing, 1 is a value the training split never held, known values
 follow from 2 in sorted order.
 """
@@ -8,29 +8,31 @@ follow from 2 in sorted order.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from features.declaration import FIRST, PADDING, UNKNOWN, FieldEncoding, FieldSpec, Frozen, Name
+from features.declaration import FIRST, PADDING, FieldEncoding, FieldSpec
 from features.encoding.fitted import LISTS, FittedField
 from features.encoding.kinds import check_times, kind_of, owner_of
 from features.encoding.lists import check_width, column_of, elapsed, elements, pad, raw_column, request_times
-from features.encoding.numbers import normal_scores, numbers_of, quantiles, scaled, scored
-from features.encoding.vocabularies import hashed, vocabulary_of, vocabulary_values
+from features.encoding.numbers import Knots, binned, normal_scores, numbers_of, quantiles, scaled, scored
+from features.encoding.vocabularies import Vocabulary, hashed, vocabulary_of
 from features.ground.errors import BadInputError, did_you_mean
 from features.moments import moments
 
 
-class Encoder(Frozen):
+@dataclass(frozen=True)
+class Encoder:
     """The fitted encoding of every feature of a ranker."""
 
     fitted: tuple[FittedField, ...]
     """One entry per feature, sorted by name."""
-    vocabularies: dict[Name, tuple[int, ...] | tuple[str, ...]]
-    """Known values by table, sorted; value i has index i + 2."""
+    vocabularies: Mapping[str, Vocabulary]
+    """Known values by table; value i has index i + 2."""
 
     @classmethod
     def fit(
@@ -76,7 +78,7 @@ class Encoder(Frozen):
                     owner_option = overrides.get(owner, FieldEncoding())
                     field = field.model_copy(update={"buckets": owner_option.buckets})
                 else:
-                    seen.setdefault(owner, []).append(vocabulary_values(column))
+                    seen.setdefault(owner, []).append(column)
             elif kind == "elapsed":
                 field = field.model_copy(update={"request_time": request_time})
             elif kind == "vector":
@@ -108,6 +110,10 @@ class Encoder(Frozen):
     def columns(self) -> list[str]:
         """Columns that raw rows need, sorted."""
         return sorted({f.name for f in self.fitted} | {f.request_time for f in self.fitted if f.request_time})
+
+    @cached_property
+    def _knots(self) -> dict[str, Knots]:
+        return {f.name: (np.array(f.edges), np.array(f.scores)) for f in self.fitted}
 
     def _spec(self, field: FittedField) -> FieldSpec:
         if field.kind == "normalise":
@@ -164,13 +170,9 @@ class Encoder(Frozen):
         if field.kind == "normalise":
             return scaled(field, numbers_of(column)).astype(np.float32)
         if field.kind == "number":
-            values = numbers_of(column)
-            flags = ~np.isfinite(values) & field.misses
-            return np.column_stack((scored(field, values), scaled(field, values), flags)).astype(np.float32)
+            return scored(field, self._knots[field.name], numbers_of(column))
         if field.kind == "bin":
-            values = numbers_of(column)
-            bins = np.searchsorted(np.asarray(field.edges), np.where(np.isfinite(values), values, 0.0), side="right")
-            return np.where(np.isfinite(values), bins + FIRST, PADDING).astype(np.int64)
+            return binned(self._knots[field.name], numbers_of(column))
         if field.kind in ("sequence", "bag"):
             return pad(column, self._indices(field, elements(column, field.dtype)), field.length, PADDING)
         return self._indices(field, column)
@@ -180,12 +182,11 @@ class Encoder(Frozen):
         return field.kind in ("vocabulary", "sequence", "bag") and str(field.table) in self.vocabularies
 
     def _indices(self, field: FittedField, column: pa.Array) -> np.ndarray[Any, Any]:
-        values = vocabulary_values(column)
-        missing = pc.is_null(values).to_numpy(zero_copy_only=False)
         if field.buckets:
-            known = FIRST + (hashed(values) % np.uint64(field.buckets)).astype(np.int64)
+            known = FIRST + (hashed(column) % np.uint64(field.buckets)).astype(np.int64)
         else:
-            vocabulary = pa.array(self.vocabularies[str(field.table)], type=values.type)
-            found = pc.fill_null(pc.index_in(values, value_set=vocabulary), UNKNOWN - FIRST)
-            known = found.to_numpy(zero_copy_only=False).astype(np.int64) + FIRST
-        return np.where(missing, PADDING, known).astype(np.int64)
+            # Of an absent one this is UNKNOWN.
+            known = FIRST + self.vocabularies[str(field.table)].places(column)
+        if column.null_count:
+            known[column.is_null().to_numpy(zero_copy_only=False)] = PADDING
+        return known

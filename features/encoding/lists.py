@@ -16,9 +16,10 @@ from features.ground.errors import BadInputError
 
 def column_of(table: pa.Table, name: str, dtype: str, time: bool = False) -> pa.Array:
     """Return a feature's column as its dtype; raise BadInputError where it is missing or cannot be read so."""
-    if name not in table.column_names:
+    place = table.schema.get_field_index(name)
+    if place < 0 and name not in table.column_names:
         raise BadInputError(f"feature {name!r} is missing from the rows: add the column ({dtype})")
-    return as_dtype(table.column(name), name, dtype, time)
+    return as_dtype(table.column(place if place >= 0 else name), name, dtype, time)
 
 
 def raw_column(field: FittedField, table: pa.Table) -> pa.Array:
@@ -26,7 +27,7 @@ def raw_column(field: FittedField, table: pa.Table) -> pa.Array:
     column = column_of(table, field.name, field.dtype, field.time)
     if field.order == "newest_first":
         return column
-    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    lengths = lengths_of(column)
     offsets = np.concatenate(([0], np.cumsum(lengths)))
     # Value i of all lists of a row lies as far from the row's end as it lay from its beginning.
     mirrored = np.repeat(offsets[:-1] + offsets[1:] - 1, lengths) - np.arange(offsets[-1])
@@ -41,18 +42,29 @@ def elements(column: pa.Array, dtype: str) -> pa.Array:
     missing = MISSING_ELEMENT.get(dtype[6:-1])
     if missing is None or isinstance(missing, float):  # a vector reads NaN as it reads null
         return flat
-    return pc.if_else(pc.equal(flat, pa.scalar(missing, flat.type)), pa.scalar(None, flat.type), flat)
+    if not flat.null_count and pa.types.is_int64(flat.type) and not (flat.to_numpy() == missing).any():
+        return flat  # as nearly always
+    lacking = pc.equal(flat, pa.scalar(missing, flat.type))
+    return pc.if_else(lacking, pa.scalar(None, flat.type), flat) if lacking.true_count else flat
+
+
+def lengths_of(column: pa.Array) -> np.ndarray[Any, Any]:
+    """Return integer ``[rows]``: how many values each list holds, 0 where it is missing."""
+    if column.null_count:  # a missing list may span values
+        return np.asarray(pc.fill_null(pc.list_value_length(column), 0).to_numpy())
+    offsets = column.offsets.to_numpy()
+    return np.asarray(offsets[1:] - offsets[:-1])
 
 
 def pad(column: pa.Array, values: np.ndarray[Any, Any], length: int, padding: float) -> np.ndarray[Any, Any]:
     """Lay flattened list elements out as ``[rows, length]`` of the same dtype, the first `length` of each row."""
-    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-    rows = np.repeat(np.arange(len(lengths)), lengths)
-    starts = np.concatenate(([0], np.cumsum(lengths)[:-1])) if len(lengths) else np.zeros(0, dtype=np.int64)
-    positions = np.arange(len(rows)) - np.repeat(starts, lengths)
-    kept = positions < length
-    padded = np.full((len(lengths), length), padding, dtype=values.dtype)
-    padded[rows[kept], positions[kept]] = values[kept]
+    lengths = lengths_of(column)
+    if len(values) > length and lengths.max() > length:
+        starts = np.cumsum(lengths) - lengths
+        values = values[np.arange(len(values)) - np.repeat(starts, lengths) < length]
+    padded = np.empty((len(lengths), length), dtype=values.dtype)
+    padded.fill(padding)
+    padded[np.arange(length) < lengths[:, None]] = values
     return padded
 
 
@@ -75,17 +87,19 @@ def request_times(table: pa.Table, name: str, wanted_by: str) -> np.ndarray[Any,
     if not pa.types.is_timestamp(column.type) or column.null_count:
         what = f"{column.null_count} nulls" if pa.types.is_timestamp(column.type) else str(column.type)
         raise BadInputError(f"column {name!r} holds {what}: {wanted_by!r} counts back from it, give every row a time")
-    micros = column.cast(pa.timestamp("us", tz=column.type.tz), safe=False).cast(pa.int64())
-    return np.asarray(micros.to_numpy())
+    if column.type.unit != "us":
+        column = column.cast(pa.timestamp("us", tz=column.type.tz), safe=False)
+    return np.concatenate([chunk.view(pa.int64()).to_numpy() for chunk in column.chunks] or [np.zeros(0, np.int64)])
 
 
 def elapsed(column: pa.Array, requests: np.ndarray[Any, Any], length: int) -> np.ndarray[Any, Any]:
     """Return float32 ``[rows, length]`` seconds from each event to its row's request, −1 where there is none."""
-    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
     flat = elements(column, "array<int64>")
-    missing = pc.is_null(flat).to_numpy(zero_copy_only=False)
     # Subtracted as whole microseconds: a float32 holds no time since 1970 to the second.
-    since = np.repeat(requests, lengths) - flat.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+    since = np.repeat(requests, lengths_of(column)) - (flat.fill_null(0) if flat.null_count else flat).to_numpy()
     # Whatever lies after the request, however little, stays visibly below zero.
-    seconds = np.where(missing | (since < 0), -1.0, since / 1e6).astype(np.float32)
+    never = since < 0
+    if flat.null_count:
+        never |= flat.is_null().to_numpy(zero_copy_only=False)
+    seconds = np.where(never, -1.0, since / 1e6).astype(np.float32)
     return pad(column, seconds, length, -1.0)

@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from features.declaration import FIRST, PADDING
 from features.encoding.fitted import FittedField
 
 KNOTS = 257
 """Training quantiles between which `number` interpolates, the ends included."""
 OUTERMOST = 0.001
 """Share of the training rows that the least and the largest score stand for: a normal score of ±3.09."""
+Knots = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
+"""`edges` and `scores` of a `FittedField` as arrays."""
 LARGEST = 10.0
 """Normalised values are clipped to ±LARGEST standard deviations, so that one outlier cannot rule a batch."""
 
@@ -23,7 +26,8 @@ def numbers_of(column: pa.Array) -> np.ndarray[Any, Any]:
     if pa.types.is_timestamp(column.type):
         micros = column.cast(pa.timestamp("us", tz=column.type.tz)).cast(pa.int64())
         return micros.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False) / 1e6
-    return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    floats = column if pa.types.is_float64(column.type) else column.cast(pa.float64(), safe=False)
+    return floats.to_numpy(zero_copy_only=False)
 
 
 def quantiles(values: np.ndarray[Any, Any], buckets: int) -> tuple[float, ...]:
@@ -48,16 +52,28 @@ def normal_scores(values: np.ndarray[Any, Any]) -> tuple[tuple[float, ...], tupl
     return tuple(edges.tolist()), tuple(NormalDist().inv_cdf(share) for share in middle.tolist())
 
 
-def scored(field: FittedField, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return float64 ``[rows]`` normal scores, 0 where the value is missing."""
-    known = np.isfinite(values)
-    scores = np.zeros(len(values))
+def scored(field: FittedField, knots: Knots, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return float32 ``[rows, 3]``: normal score, standard deviations from the mean, whether the value is missing."""
+    made = np.zeros((len(values), 3), dtype=np.float32)
+    made[:, 1] = scaled(field, values)
+    missing = ~np.isfinite(values)
     if field.edges:
-        scores[known] = np.interp(values[known], field.edges, field.scores)
-    return scores
+        made[:, 0] = np.interp(values, *knots)
+        made[missing, 0] = 0.0
+    if field.misses:
+        made[:, 2] = missing
+    return made
+
+
+def binned(knots: Knots, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return int64 ``[rows]`` indices of bins, `PADDING` where the value is missing."""
+    bins = knots[0].searchsorted(values, side="right") + FIRST
+    bins[~np.isfinite(values)] = PADDING
+    return bins
 
 
 def scaled(field: FittedField, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Return float64 ``[rows]`` standard deviations from the mean, 0 where the value is missing."""
     scaled = (values - field.mean) / field.scale
-    return np.clip(np.where(np.isfinite(scaled), scaled, 0.0), -LARGEST, LARGEST)
+    scaled[~np.isfinite(scaled)] = 0.0
+    return np.minimum(np.maximum(scaled, -LARGEST), LARGEST)

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from features.declaration import PADDING, FieldSpec
 from features.encoding.encoder import Encoder
+from features.encoding.files import ENCODER, read_encoder
 from features.ground.errors import BadInputError, MissingError
 from features.within import with_within
 from registry.serving.calibration import Calibration, read_calibration
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 
 MODEL = "model.onnx"
 CONTRACT = "contract.json"
-ENCODER = "encoder.json"
-_FILES = {"ModelContract": CONTRACT, "Encoder": ENCODER}
-"""Files by the class that reads them."""
 HIDDEN = "hidden"
 """Name of the graph output that is a representation, not a probability."""
 CHUNK = 8192
@@ -60,24 +58,22 @@ class ServedModel:
     def open(
         cls, directory: Path, provider: Provider = "auto", threads: int | None = None, label: str = ""
     ) -> ServedModel:
-        """Open a model from `model.onnx`, `contract.json`, `encoder.json` and, if any, `calibration.json`.
+        """Open a model from `model.onnx`, `contract.json`, its encoder and, if any, `calibration.json`.
 
         Raises:
             MissingError: a file is missing, or the requested provider did not load.
             BadInputError: a file cannot be read, or graph, contract and encoder disagree.
         """
         called = label or _at(directory)
-        for name in (MODEL, CONTRACT, ENCODER):
+        for name in (MODEL, CONTRACT):
             if not (directory / name).is_file():
                 raise MissingError(f"{called} has no {name}: export or register the model again")
         try:
             contract = ModelContract.model_validate_json((directory / CONTRACT).read_bytes())
-            encoder = Encoder.model_validate_json((directory / ENCODER).read_bytes())
         except ValidationError as error:
             reason = error.errors()[0]["msg"]
-            raise BadInputError(
-                f"{_FILES[error.title]} of {called} cannot be read ({reason}): export the model again"
-            ) from error
+            raise BadInputError(f"{CONTRACT} of {called} cannot be read ({reason}): export the model again") from error
+        encoder = read_encoder(directory, called, again="export or register the model again")
         calibration = read_calibration(directory, contract.ranker_digest, contract.schema_.declaration, called)
         session = open_session(directory / MODEL, provider, threads, f"{MODEL} of {called}")
         model = cls(contract, encoder, session, directory, calibration, label)

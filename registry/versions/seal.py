@@ -22,7 +22,7 @@ SEAL = "seal.json"
 REQUIRED = ("model.onnx", "contract.json", "encoder.json", "schema.json", "parity.json")
 """Without one of these a version cannot be served."""
 READABLE = frozenset(
-    {".onnx", ".json", ".html", ".md", ".png", ".svg", ".txt", ".yaml", ".yml", ".safetensors", ".parquet"}
+    {".arrow", ".onnx", ".json", ".html", ".md", ".png", ".svg", ".txt", ".yaml", ".yml", ".safetensors", ".parquet"}
 )
 """Suffixes of formats that run no code when they are read; nothing else enters the registry."""
 OF_MLFLOW = frozenset({"MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt", "registered_model_meta"})

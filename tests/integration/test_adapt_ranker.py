@@ -20,6 +20,7 @@ from components.rankers.lora.adapter import load_adapter
 from components.train.adapt_ranker.config import ADAPTED
 from components.train.ranker_files import load_ranker
 from features.declaration import Window
+from features.encoding.files import FILES
 from tests.homes import ready
 from tests.trained import publish, write_ranker
 from tests.worlds import BANDS, write_training_set
@@ -61,7 +62,7 @@ def test_it_publishes_a_ranker_with_its_adapter_beside(
     store = open_store(settings)
     adapted = store.fetch(result.outputs["ranker"].load())
     assert {path.name for path in adapted.iterdir()} >= {
-        "adapter.json", "adapter.safetensors", "curves.png", "encoder.json", "history.json", "ranker.json",
+        "adapter.json", "adapter.safetensors", "curves.png", *FILES, "history.json", "ranker.json",
         "schema.json", "weights.safetensors",
     }  # fmt: skip
     schema = read_schema(training_set_dir)

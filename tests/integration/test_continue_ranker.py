@@ -24,7 +24,7 @@ from components.train.continue_ranker.vocabulary import seen_in
 from components.train.ranker_files import load_ranker
 from components.train.take_champion.config import TAKEN, Taken
 from features.declaration import FIRST, UNKNOWN, Window
-from features.encoding.encoder import Encoder
+from features.encoding.files import FILES, read_encoder
 from registry.champion.ledger import Ledger
 from registry.champion.promotion import Promotions, Request
 from registry.serving.answer import answer
@@ -164,7 +164,7 @@ def test_a_stage_that_dies_while_it_hands_over_goes_on_without_training_again(da
     assert [*reports(days, days.first)] == [1, 2, 3]
     assert [path for path in (days.shop.settings.home / "training").iterdir() if path.is_dir()] == []
     names = {path.name for path in days.shop.files(days.first, "training_set").iterdir()}
-    assert names == {"raw", "encoded", "report.json", "schema.json", "encoder.json", "manifest.json"}
+    assert names == {"raw", "encoded", "report.json", "schema.json", *FILES, "manifest.json"}
 
 
 def test_the_first_day_starts_from_nothing_and_says_so(days: Days) -> None:
@@ -185,10 +185,7 @@ def test_the_second_day_is_ahead_of_a_start_from_nothing(days: Days) -> None:
 def test_the_report_says_what_became_of_each_table(days: Days) -> None:
     made = Continuation.model_validate_json((days.shop.files(days.second, "ranker") / "continued.json").read_text())
     assert made.ranker_digest == days.first.outputs["ranker"].digest and not made.optimiser and not made.reason
-    encoders = [
-        Encoder.model_validate_json((days.shop.files(result, "ranker") / "encoder.json").read_text())
-        for result in (days.first, days.second)
-    ]
+    encoders = [read_encoder(days.shop.files(result, "ranker")) for result in (days.first, days.second)]
     for table in made.tables:
         before, after = ({*encoder.vocabularies[table.table]} for encoder in encoders)
         assert (table.rows, table.carried) == (len(after), len(after & before))
@@ -207,9 +204,7 @@ def test_an_id_of_the_first_day_alone_is_served_from_its_own_row(days: Days) -> 
     ranker, dataset = days.second.outputs["ranker"], days.second.outputs["training_set"]
     exported = shop.run("export_onnx", end, {"provider": "cpu"}, ranker=ranker, dataset=dataset)
     served = ServedModel.open(shop.files(exported, "onnx_model"), "cpu")
-    today = Encoder.model_validate_json(
-        (open_store(shop.settings).fetch(days.datasets[1].load()) / "encoder.json").read_text()
-    )
+    today = read_encoder(open_store(shop.settings).fetch(days.datasets[1].load()))
     known = served.encoder.vocabularies["user_id"]
     train = shop.files(days.second, "training_set") / "raw" / "train.parquet"
     read = seen_in(train, today, "event_timestamp").tables["user_id"]["value"]
@@ -234,8 +229,8 @@ def test_an_id_of_the_first_day_alone_is_served_from_its_own_row(days: Days) -> 
     assert abs(expected - unknown) > 1e-5
     weights = module.state_dict()["embedding.weight"]
     first = load_ranker(shop.files(days.first, "ranker"))
-    old = Encoder.model_validate_json((shop.files(days.first, "ranker") / "encoder.json").read_text())
-    before = first.embedding.offsets["user_id"] + old.vocabularies["user_id"].index(remembered) + FIRST
+    old = read_encoder(shop.files(days.first, "ranker"))
+    before = first.embedding.offsets["user_id"] + [*old.vocabularies["user_id"]].index(remembered) + FIRST
     now = weights[module.embedding.offsets["user_id"] + at]
     assert torch.equal(now, first.state_dict()["embedding.weight"][before]), "no row of the second day has changed it"
     assert now.any()

@@ -23,6 +23,7 @@ from components.platform.settings import Settings
 from components.platform.store.publish import open_store
 from components.platform.store.records import ArtifactRef
 from features.declaration import Window
+from features.encoding.files import copy_encoder
 from registry.memory.error_memory import MemoryHeader, read_header
 from registry.memory.prequential import slot_bounds
 from registry.serving.answer import answer
@@ -98,8 +99,8 @@ def crown(settings: Settings, dataset: ArtifactRef, scratch: Path, seed: int, gr
     made.mkdir()
     write_weights(made / "weights.safetensors", ranker)
     (made / "ranker.json").write_text(config.model_dump_json())
-    for name in ("schema.json", "encoder.json"):
-        shutil.copyfile(source / name, made / name)
+    shutil.copyfile(source / "schema.json", made / "schema.json")
+    copy_encoder(source, made)
     ref = publish(settings, Ranker, made, f"ranker{seed}")
     request = StageRequest(component="export_onnx", inputs={"ranker": ref, "dataset": dataset}, window=WINDOW)
     with graphs.used():

@@ -24,6 +24,7 @@ from components.platform.settings import Settings
 from components.platform.store.publish import open_store
 from components.platform.store.records import ArtifactRef
 from components.train.ranker_files import load_ranker
+from features.encoding.files import FILES
 from registry.evaluation import Evaluation
 from registry.metrics import auc
 from registry.serving.answer import answer
@@ -82,12 +83,12 @@ def evaluated(shop: Shop, exported: StageResult) -> StageResult:
 def test_the_model_holds_what_its_type_promises(shop: Shop, exported: StageResult) -> None:
     folder = shop.folder(exported.outputs["onnx_model"])
     names = {path.name for path in folder.iterdir()} - {"manifest.json"}
-    assert names == {"model.onnx", "contract.json", "encoder.json", "schema.json", "parity.json"}
+    assert names == {"model.onnx", "contract.json", *FILES, "schema.json", "parity.json"}
     contract = ModelContract.model_validate_json((folder / "contract.json").read_text())
     assert contract.ranker_digest == shop.ranker.digest
     assert contract.schema_ == read_schema(shop.ranker_dir)
     assert contract.tasks == ("like", "love", "love_given_like")
-    assert (folder / "encoder.json").read_bytes() == (shop.ranker_dir / "encoder.json").read_bytes()
+    assert all((folder / name).read_bytes() == (shop.ranker_dir / name).read_bytes() for name in FILES)
     parity = ParityReport.model_validate_json((folder / "parity.json").read_text())
     assert parity.passed and len(parity.cases) == 36
     train = read_encoded(shop.dataset_dir, "train", contract.schema_)

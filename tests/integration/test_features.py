@@ -31,7 +31,7 @@ from components.platform.store.publish import open_store
 from components.platform.store.records import ArtifactRef
 from features.declaration import UNKNOWN, Window
 from features.definitions import load_definitions
-from features.encoding.encoder import Encoder
+from features.encoding.files import read_encoder
 from features.ground.files import locked
 from features.joins.online import asked_at
 from features.joins.store import ENTITY_TIME, ROW_ID, historical, open_offline, open_shared
@@ -160,7 +160,7 @@ def test_splits_are_ordered_and_the_encoder_knows_the_training_split_only(built:
     train, validation, test = (read_raw(folder, name) for name in SPLITS)
     times = [pl.DataFrame(part)["event_timestamp"] for part in (train, validation, test)]
     assert times[0].max() < times[1].min() <= times[1].max() < times[2].min()  # type: ignore[operator]  # Any
-    encoder = Encoder.model_validate_json((folder / "encoder.json").read_text())
+    encoder = read_encoder(folder)
     assert set(encoder.vocabularies["item_id"]) == set(train["item_id"].to_pylist()) | {
         item for row in train["recent_items"].to_pylist() for item in row or ()
     }
@@ -406,7 +406,7 @@ def test_an_own_history_keeps_its_newest_end_and_the_cut_is_told(bench: Bench) -
         "the list, which is its oldest end"
     ) in result.notes
     folder = bench.folder(result.outputs["training_set"])
-    known = Encoder.model_validate_json((folder / "encoder.json").read_text()).vocabularies["seen"]
+    known = [*read_encoder(folder).vocabularies["seen"]]
     raw, encoded = read_raw(folder, "train"), read_encoded(folder, "train", read_schema(folder))
     for history, kept in zip(raw["seen"].to_pylist(), encoded.features["seen"].tolist(), strict=True):
         newest = history[::-1][:2]

@@ -236,7 +236,7 @@ def test_every_missing_column_is_named_at_once(shop: Shop, tmp_path: Path) -> No
     assert all(f"'{name}'" in str(told.value) for name in absent)
     # What is no feature says what it is for.
     fields = [f for f in model.encoder.fitted if f.name not in ("age_band", "user_id")]
-    model = replace(model, encoder=model.encoder.model_copy(update={"fitted": tuple(fields)}))
+    model = replace(model, encoder=replace(model.encoder, fitted=tuple(fields)))
     key = shop.memory.header.key.model_copy(update={"kind": "hidden_user"})
     memory = replace(shop.memory, header=shop.memory.header.model_copy(update={"key": key}))
     with pytest.raises(BadInputError) as told:

@@ -35,6 +35,7 @@ from components.train.train_ranker.config import Config, EpochReport
 from components.train.train_ranker.job import JOB, PROGRESS, TRAININGS, TrainingJob, read_progress
 from components.train.train_ranker.ray_access import LOOPBACK_ONLY
 from features.declaration import Window
+from features.encoding.files import FILES
 from tests.homes import ready
 from tests.stages import start_stage
 from tests.trained import publish
@@ -307,7 +308,7 @@ def test_the_artifact_is_complete_and_answers(
     ref = killed_then_run.outputs["ranker"]
     directory = store.fetch(ref.load())
     assert {path.name for path in directory.iterdir()} == {
-        "weights.safetensors", "ranker.json", "schema.json", "encoder.json", "history.json", "curves.png",
+        "weights.safetensors", "ranker.json", "schema.json", *FILES, "history.json", "curves.png",
         "manifest.json",
     }  # fmt: skip
     history = [EpochReport.model_validate(report) for report in json.loads((directory / "history.json").read_text())]

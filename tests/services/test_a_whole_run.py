@@ -96,7 +96,7 @@ def test_the_server_of_mlflow_knows_the_champion_and_keeps_its_files_in_the_buck
     logged = ask_mlflow(servers, f"model-versions/get?name={MODEL}&version=1")["model_version"]["source"]
     folder = logged.removeprefix("models:/")
     files = {key.rpartition("/")[2] for key in servers.objects("mlflow/") if f"/{folder}/" in key}
-    assert {"model.onnx", "contract.json", "encoder.json", "seal.json"} <= files
+    assert {"model.onnx", "contract.json", "encoder.json", "vocabularies.arrow", "seal.json"} <= files
     epochs = servers.query("mlflow", "select count(distinct step) from metrics where key = 'validation_like_auc'")
     assert epochs == [(4,)]
 

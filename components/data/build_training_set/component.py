@@ -31,6 +31,7 @@ from components.platform.errors import BadInputError, MissingError, did_you_mean
 from features.declaration import FieldEncoding, RankerSchema, Window, weight_name
 from features.definitions import Definitions
 from features.encoding.encoder import Encoder
+from features.encoding.files import write_encoder
 from features.joins.histories import listed
 from features.services.own_definitions import definitions_of
 from features.services.service import ServiceSnapshot, describe, shortened
@@ -85,7 +86,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     unknown = _write(draft, splits, encoder, schema, table)
     report = _report(len(impressions), table, splits, config, snapshot, unknown)
     (draft / "schema.json").write_text(schema.model_dump_json(indent=2), encoding="utf-8")
-    (draft / "encoder.json").write_text(encoder.model_dump_json(indent=2), encoding="utf-8")
+    write_encoder(encoder, draft)
     (draft / "report.json").write_text(report.model_dump_json(indent=2), encoding="utf-8")
     ids = (config.user, config.item)
     odd = unknown_notes(encoder, schema.rows, report.validation.unknown, report.test.unknown, ids)

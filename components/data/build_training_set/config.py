@@ -424,7 +424,7 @@ def _joined(config: Config, features: Columns) -> dict[str, Column]:
 
 COMPONENT = ComponentSpec(
     name="build_training_set",
-    version="7",
+    version="8",
     summary="Join features as of just before each impression, split and encode with the training split's encoder.",
     config=Config,
     inputs=Inputs,

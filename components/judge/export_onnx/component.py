@@ -34,9 +34,10 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     from components.rankers.config import RankerConfig
     from components.rankers.tasks import tasks_of
     from components.train.ranker_files import CONFIG, load_ranker
+    from features.encoding.files import copy_encoder
     from registry.serving.contract import ModelContract
     from registry.serving.request_graph import REQUEST, REQUEST_CONTRACT, REQUEST_PARITY, RequestContract, RequestGraph
-    from registry.serving.served_model import CONTRACT, ENCODER, MODEL, ServedModel
+    from registry.serving.served_model import CONTRACT, MODEL, ServedModel
     from registry.serving.session import open_session
 
     trained, dataset = context.local(inputs.ranker), context.local(inputs.dataset)
@@ -87,8 +88,8 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         opset=OPSET,
     )
     (draft / CONTRACT).write_text(contract.model_dump_json(by_alias=True, indent=2), encoding="utf-8")
-    for file in (ENCODER, "schema.json"):
-        shutil.copyfile(trained / file, draft / file)
+    shutil.copyfile(trained / "schema.json", draft / "schema.json")
+    copy_encoder(trained, draft)
     loaded = ServedModel.open(draft, config.provider)  # what is published can be opened and keeps its contract
     if config.shape == "request":
         RequestGraph.open(loaded, config.provider)

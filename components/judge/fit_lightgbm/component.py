@@ -6,7 +6,7 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from components.data.training_set import SPLITS, read_encoder, read_raw, read_schema
+from components.data.training_set import SPLITS, read_raw, read_schema
 from components.judge.fit_lightgbm.config import FIT_SECONDS, LEAVES, VALIDATION, Config, Inputs, Outputs
 from components.platform.artifacts import EvaluationReport
 from components.platform.contract import RunContext
@@ -34,6 +34,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     from components.judge.fit_lightgbm.trees import fit, settings_of
     from components.platform.store.records import sha256_json
     from components.rankers.tasks import tasks_of
+    from features.encoding.files import read_encoder
     from registry.evaluation import ALL
     from registry.metrics import Requests, value_of
     from registry.serving.incoming import placed

@@ -103,8 +103,9 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
 
 def _check_pair(trained: Path, dataset: Path) -> None:
     """Check that the rows were encoded as the ranker's were."""
-    files = [folder / "encoder.json" for folder in (trained, dataset)]
-    if files[0].read_bytes() != files[1].read_bytes() or read_schema(trained) != read_schema(dataset):
+    from features.encoding.files import read_encoder
+
+    if read_encoder(trained) != read_encoder(dataset) or read_schema(trained) != read_schema(dataset):
         raise BadInputError(
             "the ranker was trained on another training set than the one given: wire the dataset that trained it, "
             "whose test split it has not seen"

@@ -52,6 +52,8 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
 
 def _check(domain: str, schema: RankerSchema, dataset: Path, base: Path) -> None:
     """Refuse rows that the ranker cannot read, before anything starts."""
+    from features.encoding.files import read_encoder
+
     if schema.declaration.domain is None:
         raise BadInputError("the training set declares no domain to adapt to: name its column in build_training_set")
     if domain not in schema.domains:
@@ -59,9 +61,9 @@ def _check(domain: str, schema: RankerSchema, dataset: Path, base: Path) -> None
             f"domain {domain!r} is none of the training set's{did_you_mean(domain, schema.domains)}: correct it, or "
             "widen the window"
         )
-    encoders = [(folder / "encoder.json").read_text(encoding="utf-8") for folder in (base, dataset)]
     known = read_schema(base)
-    if encoders[0] != encoders[1] or (known.fields, known.declaration) != (schema.fields, schema.declaration):
+    alike = read_encoder(base) == read_encoder(dataset)
+    if not alike or (known.fields, known.declaration) != (schema.fields, schema.declaration):
         raise BadInputError(
             "the ranker was trained on a training set with another encoder or other roles, where the same index means "
             "another value: adapt it on that training set, or train it on this one first"

@@ -76,8 +76,9 @@ def _start(taken: Taken, ranker: Path, dataset: Path, config: Config) -> tuple[P
     Raises:
         BadInputError: there should be a ranker to continue, and there is none of use.
     """
-    from components.data.training_set import read_encoder, read_schema
+    from components.data.training_set import read_schema
     from components.train.continue_ranker.likeness import Described, unlike
+    from features.encoding.files import read_encoder
 
     if taken.ranker_digest:
         today = Described(config.ranker, read_schema(dataset), read_encoder(dataset))
@@ -98,12 +99,14 @@ def _start(taken: Taken, ranker: Path, dataset: Path, config: Config) -> tuple[P
 
 def _handed_over(grown: Path, ranker: Path, dataset: Path) -> Path:
     """Move the files of the grown training set to where they are published from, and return that folder."""
+    from features.encoding.files import FILES
+
     # A stage that dies in between finds no training set the next time, and makes it again, instead of a part of one.
     leaving = grown.with_name(f"{grown.name}-leaving")
     shutil.rmtree(leaving, ignore_errors=True)
     grown.rename(leaving)
     shutil.move(leaving / LAST_SEEN, ranker / LAST_SEEN)
-    for name in ("raw", "encoded", "report.json", "schema.json", "encoder.json"):
+    for name in ("raw", "encoded", "report.json", "schema.json", *FILES):
         shutil.move(leaving / name, dataset / name)
     return dataset
 

@@ -91,7 +91,7 @@ class Continuation(Frozen):
 
 COMPONENT = ComponentSpec(
     name="continue_ranker",
-    version="5",
+    version="6",
     summary="Train on from the champion: its rows by id, its weights and optimiser values, new rows for new ids.",
     config=Config,
     inputs=Inputs,

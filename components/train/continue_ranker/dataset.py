@@ -13,11 +13,12 @@ import numpy as np
 from pydantic import TypeAdapter
 from safetensors.numpy import load_file, save_file
 
-from components.data.training_set import SPLITS, read_encoded, read_encoder, read_raw, read_schema, write_encoded
+from components.data.training_set import SPLITS, read_encoded, read_raw, read_schema, write_encoded
 from components.train.continue_ranker.config import LAST_SEEN, TableGrowth
 from components.train.continue_ranker.likeness import domain_tables
 from components.train.continue_ranker.vocabulary import Known, grow, seen_in
 from features.encoding.encoder import Encoder
+from features.encoding.files import read_encoder, write_encoder
 from registry.serving.incoming import placed
 
 TABLES = "tables.json"
@@ -62,7 +63,7 @@ def _write(dataset: Path, before: Path | None, to: Path, forget_after_days: int 
         features = grown.encoder.encode(raw if name == "train" else placed(raw, schema.declaration))
         write_encoded(to / "encoded" / f"{name}.arrow", replace(encoded, features=features, pages=None))
     (to / "schema.json").write_text(schema.model_dump_json(indent=2), encoding="utf-8")
-    (to / "encoder.json").write_text(grown.encoder.model_dump_json(indent=2), encoding="utf-8")
+    write_encoder(grown.encoder, to)
     save_file(grown.last_seen, str(to / LAST_SEEN))
     (to / TABLES).write_bytes(_COUNTS.dump_json(grown.tables, indent=2))
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from components.data.training_set import read_encoder, read_schema
+from components.data.training_set import read_schema
 from components.rankers.config import RankerConfig
 from features.declaration import Declaration, RankerSchema
 from features.encoding.encoder import Encoder
+from features.encoding.files import read_encoder
 from features.encoding.fitted import FittedField
 
 

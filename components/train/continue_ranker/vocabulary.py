@@ -19,6 +19,7 @@ import polars as pl
 from components.train.continue_ranker.config import TableGrowth
 from features.encoding.encoder import Encoder
 from features.encoding.fitted import LISTS, FittedField
+from features.encoding.vocabularies import Vocabulary
 from features.joins.histories import listed, read_table
 
 VALUE, DAY = "value", "day"
@@ -67,15 +68,13 @@ def seen_in(rows: Path, encoder: Encoder, time: str) -> Seen:
     return Seen(tables, int(days.select(pl.col(DAY).max()).item()))
 
 
-def _values(
-    rows: Path, days: pl.DataFrame, field: FittedField, vocabulary: tuple[int, ...] | tuple[str, ...]
-) -> pl.LazyFrame:
+def _values(rows: Path, days: pl.DataFrame, field: FittedField, vocabulary: Vocabulary) -> pl.LazyFrame:
     """Return value and day of every occurrence in a column, missing ones left out."""
     values = pl.DataFrame(listed(read_table(rows, [field.name])))
     column = values.lazy().rename({field.name: VALUE}).with_columns(days[DAY])
     if field.kind in LISTS:
         column = column.explode(VALUE)
-    return column.drop_nulls().with_columns(pl.col(VALUE).cast(_dtype(vocabulary)))
+    return column.drop_nulls().with_columns(pl.col(VALUE).cast(pl.Series(vocabulary.values[:0]).dtype))
 
 
 def grow(
@@ -94,15 +93,14 @@ def grow(
         forget_after_days: None keeps rows for good.
         lasting: tables whose values never lose their row.
     """
-    vocabularies: dict[str, tuple[int, ...] | tuple[str, ...]] = {}
+    vocabularies: dict[str, Vocabulary] = {}
     last_seen: dict[str, np.ndarray[Any, Any]] = {}
     tables = []
     for table, admitted in sorted(today.vocabularies.items()):
-        known = before.encoder.vocabularies[table] if before else ()
+        known = before.encoder.vocabularies[table].values if before else admitted.values[:0]
         last = before.last_seen[table] if before else np.zeros(0, dtype=np.int32)
-        dtype = _dtype(admitted)
-        old = pl.DataFrame({VALUE: pl.Series(known, dtype=dtype), "last": pl.Series(last, dtype=pl.Int32)})
-        own = pl.DataFrame({VALUE: pl.Series(admitted, dtype=dtype), "admitted": True})
+        old = pl.DataFrame({VALUE: pl.Series(known), "last": pl.Series(last, dtype=pl.Int32)})
+        own = pl.DataFrame({VALUE: pl.Series(admitted.values), "admitted": True})
         every = (
             own.join(old, on=VALUE, how="full", coalesce=True)
             .join(seen.tables[table], on=VALUE, how="left")
@@ -117,7 +115,7 @@ def grow(
         if forget_after_days is not None and table not in lasting:
             alive = pl.col("admitted") | (seen.today - pl.col(DAY) < forget_after_days)
         kept = every.filter(alive).sort(VALUE)
-        vocabularies[table] = tuple(kept[VALUE].to_list())
+        vocabularies[table] = Vocabulary.sorted(kept[VALUE].to_arrow())
         last_seen[table] = kept[DAY].to_numpy().astype(np.int32)
         carried = int(kept["old"].sum())
         tables.append(
@@ -132,7 +130,3 @@ def grow(
         )
     fitted = before.encoder.fitted if before else today.fitted
     return Grown(Encoder(fitted=fitted, vocabularies=vocabularies), last_seen, tuple(tables))
-
-
-def _dtype(vocabulary: tuple[int, ...] | tuple[str, ...]) -> pl.DataType:
-    return pl.String() if isinstance(vocabulary[0], str) else pl.Int64()

@@ -209,10 +209,12 @@ def _wait(
 
 def fill(draft: Path, job: TrainingJob, history: list[EpochReport]) -> None:
     """Write the files of a `Ranker` from those of a job that is done."""
+    from features.encoding.files import copy_encoder
+
     shutil.copy(job.directory / WEIGHTS, draft / WEIGHTS)
     shutil.copy(job.directory / "curves.png", draft / "curves.png")
-    for name in ("schema.json", "encoder.json"):
-        shutil.copy(job.dataset / name, draft / name)
+    shutil.copy(job.dataset / "schema.json", draft / "schema.json")
+    copy_encoder(job.dataset, draft)
     (draft / CONFIG).write_text(job.config.ranker.model_dump_json(indent=2), encoding="utf-8")
     reports = [report.model_dump(mode="json") for report in history]
     (draft / "history.json").write_text(json.dumps(reports, indent=2), encoding="utf-8")

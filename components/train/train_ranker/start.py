@@ -14,14 +14,12 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from components.data.training_set import EncodedSplit, read_encoder
+from components.data.training_set import EncodedSplit
 from components.platform.errors import BadInputError, StorageError
 from components.rankers.base import RankerModule
 from components.rankers.build import build_ranker
@@ -34,6 +32,8 @@ from components.train.train_ranker.feed import open_split
 from components.train.train_ranker.job import OPTIMISER, Adaptation, TrainingJob
 from features.declaration import FIRST, RankerSchema
 from features.encoding.encoder import Encoder
+from features.encoding.files import read_encoder
+from features.encoding.vocabularies import ABSENT
 
 FRESH = -1
 """Stands for a row that had none before."""
@@ -198,9 +198,9 @@ def row_sources(new: FieldEmbedding, encoder: Encoder, old: FieldEmbedding, know
     for field in new.embedded:
         here, there = new.offsets[field.name], old.offsets[field.name]
         if field.table in encoder.vocabularies:
-            values, theirs = (pa.array(made.vocabularies[str(field.table)]) for made in (encoder, known))
-            at = pc.fill_null(pc.index_in(values, value_set=theirs), FRESH).to_numpy(zero_copy_only=False)
-            block = np.concatenate([np.arange(FIRST), np.where(at == FRESH, FRESH, at + FIRST)])
+            values, theirs = (made.vocabularies[str(field.table)] for made in (encoder, known))
+            at = theirs.places(values.values)
+            block = np.concatenate([np.arange(FIRST), np.where(at == ABSENT, FRESH, at + FIRST)])
         elif field.size == sizes[field.name]:
             block = np.arange(field.size)
         else:

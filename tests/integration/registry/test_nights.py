@@ -18,6 +18,7 @@ from components.platform.errors import (
     ParityError,
 )
 from features.declaration import Window
+from features.encoding.files import FILES
 from registry.champion.ledger import Ledger
 from registry.champion.promotion import Promotions, Request
 from registry.evaluation import ALL, Evaluation
@@ -125,9 +126,7 @@ def test_the_registered_version_holds_card_report_and_figures(
     assert version == registry.version("tiny_ranker", 1)
     assert version.digest == mill.ref("good").digest
     found = registry.download("tiny_ranker", 1, tmp_path / "copy")
-    assert {"card.md", "report.json", "report.html", "model.onnx", "encoder.json"} <= {
-        path.name for path in found.iterdir()
-    }
+    assert {"card.md", "report.json", "report.html", "model.onnx", *FILES} <= {path.name for path in found.iterdir()}
     assert (found / "card.md").read_text() == (folder / "card.md").read_text()
     tags = registry.versions("tiny_ranker")[0].tags
     assert tags["rankmill.dataset_digest"] == mill.dataset.digest

@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from components.data.training_set import EncodedSplit, read_encoded, read_schema
 from features.declaration import RankerSchema
+from features.encoding.files import copy_encoder
 from registry.serving.contract import ModelContract, ParityCase, ParityReport, axes_of
 
 OPSET = 20
@@ -64,7 +65,7 @@ def write_model(directory: Path, dataset: Path, quality: float = 1.0, seed: int 
     report = ParityReport(passed=parity, tolerance=1e-5, provider="cpu", cases=(case,))
     (directory / "contract.json").write_text(contract.model_dump_json(by_alias=True))
     (directory / "schema.json").write_text(schema.model_dump_json())
-    (directory / "encoder.json").write_bytes((dataset / "encoder.json").read_bytes())
+    copy_encoder(dataset, directory)
     (directory / "parity.json").write_text(report.model_dump_json())
     return directory
 

@@ -26,6 +26,7 @@ from components.train.train_ranker.optimiser import RankerOptimiser
 from components.train.train_ranker.start import carried_optimiser, carry_on, write_optimiser
 from features.declaration import Declaration, Position, RankerSchema
 from features.encoding.encoder import Encoder
+from features.encoding.files import write_encoder
 from registry.serving.session import open_session
 
 TASKS = ("like", "love", "love_given_like")
@@ -89,7 +90,7 @@ def test_places_go_on_by_value(tables: Any, tmp_path: Path) -> None:
     write_optimiser(tmp_path / OPTIMISER, learner.state(), knobs)
     (tmp_path / CONFIG).write_text(config.model_dump_json())
     (tmp_path / "schema.json").write_text(old_schema.model_dump_json())
-    (tmp_path / "encoder.json").write_text(old.model_dump_json())
+    write_encoder(old, tmp_path)
     sources = carry_on(ranker, new, tmp_path)
     weight, then = (made.get_parameter("place.weight").flatten().tolist() for made in (ranker, before))
     assert then[3] > 0 and weight == [0.0, 0.0, then[2], 0.0, then[3]]

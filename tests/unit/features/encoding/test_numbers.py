@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from components.rankers.build import build_ranker
 from components.rankers.config import RankerConfig
 from features.declaration import Declaration, FieldEncoding, RankerSchema
 from features.encoding.encoder import Encoder
+from features.encoding.files import read_encoder, write_encoder
 from features.encoding.numbers import KNOTS
 
 NUMBERS = st.lists(st.floats(-1e12, 1e12, allow_subnormal=False), min_size=1, max_size=60)
@@ -73,14 +75,16 @@ def test_beside_the_score_stands_how_far_away_a_number_is() -> None:
     assert len(set(scaled.tolist())) == 4
 
 
-def test_what_was_learned_is_kept_as_json_and_older_files_still_load() -> None:
+def test_what_was_learned_is_kept_and_older_files_still_load(tmp_path: Path) -> None:
     encoder = Encoder.fit(table([1.0, None, 3.0]), {"x": "float64"})
-    again = Encoder.model_validate_json(encoder.model_dump_json())
+    write_encoder(encoder, tmp_path)
+    again = read_encoder(tmp_path)
     assert again == encoder and again.fitted[0].misses
     old = Encoder.fit(table([1.0, 3.0]), {"x": "float64"}, {"x": FieldEncoding(kind="normalise")})
-    assert not {"scores", "misses"} & old.model_dump()["fitted"][0].keys(), "their bytes are those of before"
+    assert not {"scores", "misses"} & old.fitted[0].model_dump().keys(), "their bytes are those of before"
     known = '{"fitted": [{"name": "x", "kind": "normalise", "dtype": "float64", "mean": 2.0}], "vocabularies": {}}'
-    assert Encoder.model_validate_json(known).encode(table([3.0, None]))["x"].tolist() == [1.0, 0.0]
+    (tmp_path / "encoder.json").write_text(known)
+    assert read_encoder(tmp_path).encode(table([3.0, None]))["x"].tolist() == [1.0, 0.0]
 
 
 # A world whose number spans many orders of magnitude, and in which those without one like more.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ import pytest
 import torch
 
 from components.data.training_set import read_raw
+from features.encoding.files import FILES, read_encoder, write_encoder
+from features.encoding.vocabularies import Vocabulary
 from features.ground.errors import BadInputError, MissingError
 from registry.serving.answer import answer
 from registry.serving.request_graph import RequestGraph
@@ -121,14 +124,14 @@ def test_a_graph_that_breaks_its_contract_is_refused(copy: Path) -> None:
 
 
 def test_an_encoder_of_another_model_is_refused(copy: Path) -> None:
-    encoder = json.loads((copy / "encoder.json").read_text())
-    encoder["vocabularies"]["user_id"].append(10**9)
-    (copy / "encoder.json").write_text(json.dumps(encoder))
+    encoder = read_encoder(copy)
+    grown = Vocabulary.sorted([*encoder.vocabularies["user_id"], 10**9])
+    write_encoder(replace(encoder, vocabularies={**encoder.vocabularies, "user_id": grown}), copy)
     with pytest.raises(BadInputError, match="makes other inputs"):
         ServedModel.open(copy, "cpu")
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "contract.json", "encoder.json", "calibration.json"])
+@pytest.mark.parametrize("name", ["model.onnx", "contract.json", *FILES, "calibration.json"])
 def test_a_broken_file_of_a_version_is_told_by_name_and_version(copy: Path, name: str) -> None:
     """The folder is a temporary one that is gone when the sentence is read."""
     path = copy / name
@@ -153,7 +156,7 @@ def test_a_version_that_disagrees_with_itself_or_with_rows_is_told_by_name(copy:
         ServedModel.open(copy, "cpu", label="model shop v3")
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "contract.json", "encoder.json"])
+@pytest.mark.parametrize("name", ["model.onnx", "contract.json", *FILES])
 def test_a_missing_or_damaged_file_is_one_sentence(copy: Path, name: str) -> None:
     whole = (copy / name).read_bytes()
     (copy / name).write_bytes(whole[: len(whole) // 2])

@@ -14,6 +14,7 @@ from components.judge.fit_lightgbm import columns as module
 from components.judge.fit_lightgbm.columns import Columns, columns_of
 from features.declaration import FieldEncoding
 from features.encoding.encoder import Encoder
+from features.encoding.files import read_encoder
 
 NOON = datetime(2024, 1, 1, 12, tzinfo=UTC)
 DTYPES = {
@@ -74,7 +75,7 @@ def test_codes_are_the_training_splits_though_test_counts_otherwise(found: Colum
 
 
 def test_a_value_among_many_is_told_by_its_frequency(monkeypatch: pytest.MonkeyPatch, training_set_dir: Path) -> None:
-    encoder = Encoder.model_validate_json((training_set_dir / "encoder.json").read_text())
+    encoder = read_encoder(training_set_dir)
     tables: dict[str, pa.Table] = {split: read_raw(training_set_dir, split) for split in SPLITS}
     monkeypatch.setattr(module, "FEW", 100)  # 200 users, 80 items
     found = columns_of(encoder, tables)
@@ -87,7 +88,7 @@ def test_a_value_among_many_is_told_by_its_frequency(monkeypatch: pytest.MonkeyP
 
 
 def test_order_of_rows_is_kept(training_set_dir: Path) -> None:
-    encoder = Encoder.model_validate_json((training_set_dir / "encoder.json").read_text())
+    encoder = read_encoder(training_set_dir)
     tables: dict[str, pa.Table] = {split: read_raw(training_set_dir, split) for split in SPLITS}
     found = columns_of(encoder, tables)
     for split in SPLITS:

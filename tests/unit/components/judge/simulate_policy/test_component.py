@@ -27,6 +27,7 @@ from components.platform.settings import Settings
 from components.train.ranker_files import load_ranker
 from features.declaration import Declaration, RankerSchema, Window
 from features.encoding.encoder import Encoder
+from features.encoding.files import write_encoder
 from registry.serving.contract import ModelContract
 from tests.trained import write_ranker
 
@@ -95,7 +96,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         split = EncodedSplit(features=encoder.encode(part), labels=labels, domain=zeros, user=zeros)
         write_encoded(root / "dataset" / "encoded" / f"{name}.arrow", split)
     (root / "dataset" / "schema.json").write_text(schema.model_dump_json())
-    (root / "dataset" / "encoder.json").write_text(encoder.model_dump_json())
+    write_encoder(encoder, root / "dataset")
     model = write_ranker(root / "model", root / "dataset", "lr", steps=150)
     export_graph(load_ranker(model), schema, ("click",), model / "model.onnx")
     hidden = len(schema.fields)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from components.train.train_ranker.config import Config, EpochReport
 from components.train.train_ranker.job import Adaptation, TrainingJob, read_progress, read_size
 from components.train.train_ranker.loop import Replica, train
 from components.train.train_ranker.start import of_domain
+from features.encoding.files import copy_encoder
 from tests.worlds import BANDS, write_training_set
 
 DOMAIN = BANDS[0]
@@ -36,8 +38,8 @@ def altered(source: Path, target: Path, change: Change, *splits: str) -> Path:
     """Copy a training set; `change` gets each split and which of its rows belong to the domain."""
     schema = read_schema(source)
     target.mkdir(parents=True)
-    for name in ("schema.json", "encoder.json"):
-        (target / name).write_text((source / name).read_text())
+    shutil.copyfile(source / "schema.json", target / "schema.json")
+    copy_encoder(source, target)
     for name in SPLITS:
         rows = read_encoded(source, name, schema)
         inside = rows.domain == schema.domains.index(DOMAIN)

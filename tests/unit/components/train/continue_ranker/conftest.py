@@ -20,6 +20,7 @@ from components.train.ranker_files import CONFIG, WEIGHTS
 from components.train.train_ranker.config import Checkpoints, Config
 from components.train.train_ranker.job import OPTIMISER, TrainingJob
 from components.train.train_ranker.loop import Replica, train
+from features.encoding.files import FILES
 from tests.registered import OPTIONS
 from tests.worlds import World, make_world, write_training_set
 
@@ -88,7 +89,7 @@ def yesterday(days: Days) -> Callable[..., Path]:
             folder.mkdir()
             for file in (WEIGHTS, OPTIMISER):
                 shutil.copy(job.directory / file, folder / file)
-            for file in ("schema.json", "encoder.json", LAST_SEEN):
+            for file in ("schema.json", *FILES, LAST_SEEN):
                 shutil.copy(days.first / file, folder / file)
             (folder / CONFIG).write_text(job.config.ranker.model_dump_json())
         return folder

@@ -26,6 +26,7 @@ from components.train.train_ranker.optimiser import RankerOptimiser
 from components.train.train_ranker.start import FRESH, carried_optimiser, carry_on, row_sources, why_anew
 from features.declaration import FIRST, PADDING, UNKNOWN
 from features.encoding.encoder import Encoder
+from features.encoding.files import read_encoder
 from tests.unit.components.train.continue_ranker.conftest import Days, job_of
 
 NAMES = ["esmm", "lr", "gnolr", "fintrec", "adaptdhm"]
@@ -33,7 +34,7 @@ OPTIMISERS = ["rowwise_adam", "rowwise_adagrad", "adam"]
 
 
 def encoder_of(folder: Path) -> Encoder:
-    return Encoder.model_validate_json((folder / "encoder.json").read_text())
+    return read_encoder(folder)
 
 
 def vectors(weight: torch.Tensor, embedding: FieldEmbedding, encoder: Encoder) -> dict[tuple[str, Any], torch.Tensor]:
@@ -215,7 +216,7 @@ def test_rows_of_the_grown_set_read_the_row_of_a_value_that_only_the_champion_kn
     row = read_raw(days.second, "test").slice(0, 1)
     row = row.set_column(row.column_names.index("user_id"), "user_id", [[remembered]])
     assert second.encode(row)["user_id"].tolist() == [UNKNOWN]
-    assert grown.encode(row)["user_id"].tolist() == [grown.vocabularies["user_id"].index(remembered) + FIRST]
+    assert grown.encode(row)["user_id"].tolist() == [[*grown.vocabularies["user_id"]].index(remembered) + FIRST]
     encoded = read_encoded(days.grown, "test", read_schema(days.grown))
     expected = grown.encode(read_raw(days.second, "test"))
     assert all(np.array_equal(encoded.features[name], expected[name]) for name in expected)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from components.data.training_set import read_encoder, read_schema
+from components.data.training_set import read_schema
 from components.platform.errors import BadInputError
 from components.rankers.config import RankerConfig
 from components.train.continue_ranker.component import _start
@@ -17,6 +17,8 @@ from components.train.continue_ranker.config import Config
 from components.train.continue_ranker.likeness import Described, domain_tables, unlike
 from components.train.take_champion.config import Taken
 from features.encoding.encoder import Encoder
+from features.encoding.files import read_encoder
+from features.encoding.vocabularies import Vocabulary
 from tests.unit.components.train.continue_ranker.conftest import Days
 
 
@@ -27,11 +29,11 @@ def described(days: Days) -> Described:
 
 def changed(encoder: Encoder, name: str, **update: Any) -> Encoder:
     fitted = tuple(f.model_copy(update=update) if f.name == name else f for f in encoder.fitted)
-    return encoder.model_copy(update={"fitted": fitted})
+    return replace(encoder, fitted=fitted)
 
 
 def without(encoder: Encoder, name: str) -> Encoder:
-    return encoder.model_copy(update={"fitted": tuple(f for f in encoder.fitted if f.name != name)})
+    return replace(encoder, fitted=tuple(f for f in encoder.fitted if f.name != name))
 
 
 def test_another_vocabulary_and_other_scales_are_no_difference(described: Described, days: Days) -> None:
@@ -79,7 +81,10 @@ def test_other_features_encodings_or_roles(described: Described) -> None:
 def test_a_new_domain_matters_to_weights_per_domain_alone(name: str, reason: str | None, described: Described) -> None:
     config = RankerConfig.of(name=name)
     known = described.encoder.vocabularies
-    more = described.encoder.model_copy(update={"vocabularies": known | {"age_band": (*known["age_band"], "nowhere")}})
+    more = replace(
+        described.encoder,
+        vocabularies={**known, "age_band": Vocabulary.sorted([*known["age_band"], "nowhere"])},
+    )
     assert domain_tables(described.schema) == ("age_band",)
     assert unlike(replace(described, config=config), replace(described, config=config, encoder=more)) == reason
     assert unlike(replace(described, config=config, encoder=more), replace(described, config=config)) is None

@@ -25,7 +25,7 @@ from components.train.take_champion.config import MODEL_VERSION, Taken
 from components.train.train_ranker.config import EpochReport
 from components.train.train_ranker.job import TrainingJob, read_progress
 from components.train.train_ranker.loop import Replica, train
-from features.encoding.encoder import Encoder
+from features.encoding.files import FILES, read_encoder
 from registry.serving.contract import RegisteredVersion
 from registry.versions.client import ListedVersion
 from tests.stages import run_stage
@@ -112,13 +112,13 @@ def test_two_days(night: Night) -> None:
     assert any(note.startswith(f"esmm continues {night.champion[:12]}: epoch 1 of 1 kept") for note in second.notes)
     # What the ranker encodes with is what its training set was encoded with.
     ranker, dataset = night.files(second, "ranker"), night.files(second, "training_set")
-    for name in ("encoder.json", "schema.json"):
+    for name in (*FILES, "schema.json"):
         assert (ranker / name).read_bytes() == (dataset / name).read_bytes()
     schema = read_schema(dataset)
     sizes = {table.table: table.rows + 2 for table in made.tables}
     assert all(field.size == sizes[str(field.table)] for field in schema.fields if field.embedded)
     assert read_encoded(dataset, "train", schema).rows == schema.rows
-    encoder = Encoder.model_validate_json((ranker / "encoder.json").read_text())
+    encoder = read_encoder(ranker)
     assert len(encoder.vocabularies["user_id"]) == users.rows
     # The key depends on what was taken, never on when.
     assert night.train(1, night.take(1)).cached

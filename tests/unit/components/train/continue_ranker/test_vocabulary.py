@@ -17,6 +17,7 @@ from components.train.continue_ranker.vocabulary import Known, Seen, grow, seen_
 from features.declaration import FieldEncoding
 from features.encoding.encoder import Encoder
 from features.encoding.fitted import FittedField
+from features.encoding.vocabularies import Vocabulary
 
 IDS = st.integers(0, 12)
 DAY = st.integers(0, 40)
@@ -24,7 +25,7 @@ DAY = st.integers(0, 40)
 
 def encoder(values: set[int]) -> Encoder:
     field = FittedField(name="item", kind="vocabulary", dtype="int64", table="item")
-    return Encoder(fitted=(field,), vocabularies={"item": tuple(sorted(values))})
+    return Encoder(fitted=(field,), vocabularies={"item": Vocabulary.sorted(values)})
 
 
 def seen(days: dict[int, int], today: int) -> Seen:
@@ -68,20 +69,20 @@ def test_a_row_lives_on_the_days_from_its_last_use_for_as_many_as_were_said(last
 
 def test_a_rare_value_that_the_predecessor_knows_keeps_its_row_and_is_seen() -> None:
     grown = grow(encoder({1}), seen({1: 40, 2: 39}, today=40), known({2: 1}), forget_after_days=5)
-    assert grown.encoder.vocabularies["item"] == (1, 2)
+    assert [*grown.encoder.vocabularies["item"]] == [1, 2]
     assert grown.last_seen["item"].tolist() == [40, 39]
     assert grown.tables[0].not_admitted == 0
 
 
 def test_values_of_a_domain_never_expire() -> None:
     grown = grow(encoder({1}), seen({1: 40}, today=40), known({2: 1}), forget_after_days=5, lasting=("item",))
-    assert grown.encoder.vocabularies["item"] == (1, 2)
+    assert [*grown.encoder.vocabularies["item"]] == [1, 2]
 
 
 def test_numbers_keep_the_scale_that_the_weights_were_learned_with() -> None:
     def scaled(mean: float) -> Encoder:
         number = FittedField(name="price", kind="normalise", dtype="float64", mean=mean, scale=2.0)
-        return Encoder(fitted=(*encoder({1}).fitted, number), vocabularies={"item": (1,)})
+        return Encoder(fitted=(*encoder({1}).fitted, number), vocabularies={"item": Vocabulary.sorted([1])})
 
     before = Known(scaled(5.0), {"item": np.array([3], dtype=np.int32)})
     assert grow(scaled(7.0), seen({1: 9}, 9), before, None).encoder.fitted[1].mean == 5.0
@@ -115,7 +116,7 @@ def test_admission_counts_the_window(tmp_path: Path) -> None:
     for threshold, admitted in ((1, (1, 2, 3)), (2, (1, 2)), (3, (1,))):
         fitted = Encoder.fit(table, {"item": "int64"}, {"item": FieldEncoding(min_count=threshold)})
         grown = grow(fitted, seen_in(tmp_path / "train.parquet", fitted, "event_timestamp"), None, 30)
-        assert grown.encoder.vocabularies["item"] == admitted
+        assert tuple(grown.encoder.vocabularies["item"]) == admitted
         assert grown.tables[0].not_admitted == 3 - len(admitted)
         assert fitted.encode(pa.table({"item": [1, 2, 3]}))["item"].tolist()[len(admitted) :] == [1] * (
             3 - len(admitted)
