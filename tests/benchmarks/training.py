@@ -224,7 +224,8 @@ BENCHMARK = Benchmark(
         "ids takes 36 ms. OpenMP's default is 4 % faster, but with it two trainings beside each other took 238 ms a "
         "step, where 68 are possible with ours.",
         "Nothing on this page was measured on a GPU. `device: cuda` takes the same steps from pinned memory with "
-        "asynchronous copies and fused Adam, but waits for the loss of each step.",
+        "asynchronous copies and fused Adam, but waits for the loss of each step. `tests/gpu/run.sh` measures it, its "
+        "roofline, parity and the latency of the CUDA provider on a machine that has one.",
     ),
     order=10,
     needs_peers=True,
