@@ -205,7 +205,7 @@ def test_an_id_of_the_first_day_alone_is_served_from_its_own_row(days: Days) -> 
     exported = shop.run("export_onnx", end, {"provider": "cpu"}, ranker=ranker, dataset=dataset)
     served = ServedModel.open(shop.files(exported, "onnx_model"), "cpu")
     today = read_encoder(open_store(shop.settings).fetch(days.datasets[1].load()))
-    known = served.encoder.vocabularies["user_id"]
+    known = [*served.encoder.vocabularies["user_id"]]
     train = shop.files(days.second, "training_set") / "raw" / "train.parquet"
     read = seen_in(train, today, "event_timestamp").tables["user_id"]["value"]
     # 13 users rated last on 5 to 7 March, before the second window.
