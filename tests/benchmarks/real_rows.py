@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pyarrow as pa
 
 from components.data.training_set import DOMAIN, USER, EncodedSplit, SplitName, read_encoded, read_schema
 from features.declaration import PADDING, RankerSchema
+from features.encoding.files import copy_encoder
 
 Array = np.ndarray[Any, Any]
 FIELD = ("name", "kind", "size", "table", "length", "pooled", "timed_by")
@@ -23,10 +23,9 @@ FIELDS = "fields.json"
 
 def padded(split: EncodedSplit, schema: RankerSchema) -> dict[str, Array]:
     """Return the inputs by field: int64 or float32, ``[rows]`` or ``[rows, length]``, histories padded with 0."""
-    return {
-        field.name: split.features[field.name].astype(np.int64 if field.embedded else np.float32)
-        for field in schema.fields
-    }
+    arrays: dict[str, Array] = split.padded() if hasattr(split, "padded") else split.features
+    kinds = {field.name: np.int64 if field.embedded else np.float32 for field in schema.fields}
+    return {name: arrays[name].astype(kind, copy=False) for name, kind in kinds.items()}
 
 
 def present(split: EncodedSplit, schema: RankerSchema) -> tuple[float, float]:
@@ -50,7 +49,7 @@ def write_plain(source: Path, target: Path) -> Path:
     kept = {key: told[key] for key in SCHEMA} | {"declaration": declaration, "fields": fields}
     (target / "encoded").mkdir(parents=True)
     (target / "schema.json").write_text(json.dumps(kept), encoding="utf-8")
-    shutil.copyfile(source / "encoder.json", target / "encoder.json")
+    copy_encoder(source, target)
     names: tuple[SplitName, ...] = ("train", "validation")
     for name in names:
         split = read_encoded(source, name, schema)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import time
@@ -10,11 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from components.data.training_set import read_encoded, read_schema
 from components.platform.errors import BadInputError
+from features.encoding.files import read_encoder
 from tests.benchmarks import page
 from tests.benchmarks.__main__ import PEERS, benchmarks, main, measure
 from tests.benchmarks.contract import Benchmark, Goal, Record, Report, Series, at_least, at_most
 from tests.benchmarks.lab import ROOT, Lab
+from tests.benchmarks.real_rows import padded, write_plain
+from tests.worlds import write_training_set
 
 SLOW = {"orchestration", "online_store", "point_in_time", "real_sets"}
 """Those that start one process after the other; the others take seconds."""
@@ -153,6 +158,17 @@ def test_a_page_shows_medians_ratios_goals_and_what_is_absent(elsewhere: Path) -
     assert files[picture].startswith("<?xml")
     assert page.render(known) == files, "equal records make equal bytes"
     assert page.check(known) == ["docs/BENCHMARKS.md", "docs/images/bench-fast-1.svg"]
+
+
+def test_another_checkout_trains_on_the_same_rows(tmp_path: Path) -> None:
+    source = write_training_set(tmp_path / "set", 300)
+    plain = write_plain(source, tmp_path / "plain")
+    both = [(read_schema(folder), folder) for folder in (source, plain)]
+    assert {field["kind"] for field in json.loads((plain / "schema.json").read_text())["fields"]} >= {"vector"}
+    ours, theirs = (padded(read_encoded(folder, "train", schema), schema) for schema, folder in both)
+    assert list(ours) == list(theirs)
+    assert all((ours[name].reshape(theirs[name].shape) == theirs[name]).all() for name in ours)
+    assert read_encoder(plain).fields == read_encoder(source).fields
 
 
 def test_an_unknown_benchmark_is_refused_before_anything_runs(capsys: pytest.CaptureFixture[str]) -> None:
