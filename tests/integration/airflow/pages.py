@@ -1,6 +1,6 @@
 """What does Airflow answer about pipelines? Their DAGs go the way of its DAG processor, then its API is asked.
 
-Run as a program of its own, since Airflow reads its environment when it is imported: the arguments are a folder
+Run in a process of its own, since Airflow reads its environment when it is imported: the arguments are a folder
 with an empty database of Airflow and pipeline files, the answer on stdout is one JSON object, see `Answers`.
 """
 
@@ -87,6 +87,7 @@ def _body(response: Any) -> Any:
         return response.text
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Answer the arguments."""
     said = json.dumps(answers(Path(sys.argv[1]), [Path(name) for name in sys.argv[2:]]))
     sys.stdout.write(f"\n{said}\n")

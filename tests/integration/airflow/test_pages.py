@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import pytest
 from pipelines.language.check import load_plan
 from pipelines.language.load import PIPELINES
 from pipelines.language.plan import Plan
+from tests.commands import Command
 from tests.integration.airflow.conftest import ROOT
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(420)]
@@ -30,14 +29,11 @@ def say(program: str, folder: Path, engines: Path, *files: Path) -> Any:
     (empty,) = (engines / "airflow").glob("template-*.db")
     shutil.copyfile(empty, folder / "airflow.db")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "RANKMILL"))}
-    done = subprocess.run(
-        [sys.executable, "-m", f"tests.integration.airflow.{program}", folder, *files],
+    done = Command(
+        *map(str, (folder, *files)),
         env=kept | {"PYTHONPATH": str(ROOT)},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+        main=f"tests.integration.airflow.{program}:main",
+    ).wait(400)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

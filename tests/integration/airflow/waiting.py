@@ -1,6 +1,6 @@
 """What does Airflow's scheduler make of events that come while a run is active? One consumer, four events.
 
-Run as a program of its own, since Airflow reads its environment when it is imported: the arguments are a folder
+Run in a process of its own, since Airflow reads its environment when it is imported: the arguments are a folder
 with an empty database of Airflow and the consumer's pipeline file; the last line of stdout is JSON, see `runs`.
 """
 
@@ -74,6 +74,7 @@ def runs(folder: Path, file: Path) -> list[tuple[list[int], int]]:
     return [(ids, dict(reversed(begun)).get(number, 0)) for number, ids in enumerate(listed, start=1)]
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Answer the arguments."""
     said = json.dumps(runs(Path(sys.argv[1]), Path(sys.argv[2])))
     sys.stdout.write(f"\n{said}\n")
