@@ -7,6 +7,7 @@ ourselves read from the environment when imported is imported by each anew.
 from __future__ import annotations
 
 import atexit
+import gc
 import importlib
 import multiprocessing
 import os
@@ -91,6 +92,8 @@ def _forking() -> multiprocessing.context.ForkServerContext:
 
 
 def _run(words: tuple[str, ...], env: dict[str, str], cwd: Path, main: str, said: Path) -> None:
+    gc.freeze()  # the modules: nobody looks for garbage among them, nor copies the pages that they lie on
+    gc.set_threshold(20_000, 20, 20)
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(said / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), number)
     os.chdir(cwd)

@@ -30,10 +30,12 @@ def pytest_configure() -> None:
 
     settings.register_profile("rankmill", deadline=None)
     settings.load_profile("rankmill")
+    gc.disable()  # what is imported stays
 
 
 def pytest_collection_finish() -> None:
     """Do not look for garbage among the modules again and again: a tenth of the time of an export."""
+    gc.enable()
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
