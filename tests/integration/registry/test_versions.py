@@ -37,7 +37,7 @@ def test_a_version_comes_back_byte_for_byte_and_answers_the_same(
     expected, got = (answer(ServedModel.open(folder, "cpu"), rows) for folder in (models["good"], found))
     assert all(np.array_equal(expected.tasks[task], got.tasks[task]) for task in expected.tasks)
     suffixes = {path.suffix for path in found.rglob("*") if path.is_file() and path.name != "MLmodel"}
-    assert suffixes <= {".onnx", ".json", ".yaml", ".txt"}  # nothing that is loaded is a pickle
+    assert suffixes <= {".arrow", ".onnx", ".json", ".yaml", ".txt"}  # nothing that is loaded is a pickle
     assert b"pickle" not in (found / "MLmodel").read_bytes()
 
 
