@@ -135,6 +135,11 @@ def weight_name(feedback: str) -> str:
     return f"{feedback}__weight"
 
 
+def offsets_name(field: str) -> str:
+    """Return the input that says where the histories of a field begin and end, e.g. ``recent_items__offsets``."""
+    return f"{field}__offsets"
+
+
 class FieldSpec(Frozen):
     """One model input, as the encoder produces it and the ranker and the ONNX graph consume it."""
 

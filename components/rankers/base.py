@@ -21,13 +21,17 @@ class RankerModule(nn.Module, ABC):
     """Whether the effect of a place (`components.rankers.position`) is one number for all logits of a row, because
     logits keep an order among each other."""
 
+    jagged: ClassVar[bool] = False
+    """Whether `forward` also takes histories that lie one after the other, as training then gives them."""
+
     @abstractmethod
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Predict a batch of B rows.
 
         Args:
             batch: by field, int64 ``[B]`` (categorical), int64 ``[B, L]`` (sequence), or float32 ``[B]`` or
-                ``[B, n]``; see `FieldSpec`.
+                ``[B, n]``; see `FieldSpec`. Where `jagged`, a sequence or elapsed field may be ``[N]`` instead, with
+                the bounds of the rows' histories under its `offsets_name`, int64 ``[B + 1]``.
 
         Returns:
             A probability ``[B]`` per task of `tasks_of`, logits that only `loss` reads, ``hidden`` ``[B, H]``.

@@ -28,7 +28,7 @@ from components.rankers.config import RankerConfig, options_of
 from components.rankers.registration import RANKER, Offer, Registered
 from components.rankers.tasks import HIDDEN, LOGIT, tasks_of
 from components.train.ranker_files import CONFIG, WEIGHTS, load_ranker, write_weights
-from features.declaration import Declaration, FieldSpec, Position, RankerSchema, weight_name
+from features.declaration import Declaration, FieldSpec, Position, RankerSchema, offsets_name, weight_name
 from features.ground.field_docs import field_docs
 
 FIELDS = (
@@ -95,6 +95,17 @@ def widened(batch: Mapping[str, Tensor], by: int) -> dict[str, Tensor]:
     """Return the batch with `by` more places of padding in every sequence."""
     more = {f: torch.nn.functional.pad(batch[f], (0, by)) for f in ("genres", *STREAM[:-1])}
     return {**batch, **more, STREAM[-1]: torch.nn.functional.pad(batch[STREAM[-1]], (0, by), value=-1.0)}
+
+
+def unpadded(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the batch as training gives it to a `jagged` ranker: histories one after the other."""
+    made = dict(batch)
+    for names, counted in ((("genres",), batch["genres"] != 0), (STREAM, batch[STREAM[-1]] >= 0)):
+        counts = counted.sum(dim=1)
+        offsets = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
+        for name in names:
+            made |= {name: batch[name][counted], offsets_name(name): offsets}
+    return made
 
 
 def without_events(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -176,6 +187,31 @@ class RankerContract:
         for output in whole:
             torch.testing.assert_close(alone[output], whole[output][4:5])
             torch.testing.assert_close(padded[output], whole[output])
+
+    def test_histories_without_padding_are_scored_and_teach_alike(self) -> None:
+        """What training reads is what is served: the same answers, and the same gradients."""
+        feedback, rows = ("like", "love"), 40
+        ranker, batch = self.build(example_schema(*feedback), moved=True), example_batch(rows)
+        if not ranker.jagged:
+            return
+        gradients = []
+        for given in (batch, unpadded(batch)):
+            ranker.zero_grad()
+            outputs = ranker(given)
+            ranker.loss(outputs, labels_of(*feedback, rows=rows)).backward()
+            gradients.append(
+                {name: values.grad.clone() for name, values in ranker.named_parameters() if values.grad is not None}
+            )
+            for output, values in ranker(batch).items():
+                torch.testing.assert_close(outputs[output], values, msg=lambda text, output=output: f"{output}: {text}")
+        _require(gradients[0].keys() == gradients[1].keys(), "other weights learn")
+        for name, gradient in gradients[0].items():
+            torch.testing.assert_close(
+                gradients[1][name], gradient, atol=1e-6, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
+            )
+        nothing = unpadded(widened(without_events(batch), 1))
+        for output, values in ranker(nothing).items():
+            torch.testing.assert_close(values, ranker(without_events(batch))[output])
 
     def test_an_empty_history_is_a_history_of_padding(self) -> None:
         """Sequences of length 0 are scored, as sequences of padding are."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,8 @@ class ComposedRanker(RankerModule):
     Raises:
         BadInputError: a part cannot serve this schema.
     """
+
+    jagged = True
 
     def __init__(self, config: ComposedConfig, schema: RankerSchema) -> None:
         super().__init__()
@@ -62,9 +64,12 @@ class ComposedRanker(RankerModule):
         fields = self.embedding(batch)
         narrow = [fields.stacked]
         extra = list(fields.numeric.values())
-        for name, vectors in fields.sequences.items():
+        for name, encoder in self.histories.items():
             target = fields.categorical[self.targets[name]] if name in self.targets else None
-            encoded = self.histories[name](vectors, fields.masks[name], target)
+            if name in fields.events:
+                encoded = cast(SequenceEncoder, encoder).of_events(fields.events[name], target)
+            else:
+                encoded = encoder(fields.sequences[name], fields.masks[name], target)
             if encoded.shape[1] % self.embedding.width:
                 extra.append(encoded)
             else:

@@ -49,16 +49,25 @@ class TouchedRows:
         self.silent = silent
         self._rows: list[Tensor] = []
         self._gradients: list[Tensor] = []
+        self._of: list[Tensor | None] = []
 
     def clear(self) -> None:
         """Start a step."""
         self._rows.clear()
         self._gradients.clear()
+        self._of.clear()
 
-    def add(self, rows: Tensor, gradients: Tensor) -> None:
-        """Note float gradients ``[..., d]`` of the vectors read at int64 rows ``[...]``."""
+    def add(self, rows: Tensor, gradients: Tensor, of: Tensor | None = None) -> None:
+        """Note the gradients of what was read.
+
+        Args:
+            rows: int64 ``[...]``, where.
+            gradients: float ``[..., d]``, of each row; with `of`, float ``[m, d]``, of sums of rows.
+            of: int64 ``[n]``, which sum each of n rows is part of.
+        """
         self._rows.append(rows.reshape(-1))
         self._gradients.append(gradients.reshape(-1, gradients.shape[-1]))
+        self._of.append(of)
 
     def combined(self, width: int) -> tuple[Tensor, Tensor]:
         """Return the rows that were touched and the sum of each row's gradients.
@@ -71,11 +80,22 @@ class TouchedRows:
         """
         if not self._rows:
             return self.silent.new_zeros(0), torch.zeros((0, width), device=self.silent.device)
-        rows, gradients = summed_by_row(_joined(self._rows), _joined(self._gradients).float())
+        rows, gradients = summed_by_row(_joined(self._rows), _joined(self._gradients).float(), self._places())
         if len(self.silent):
             at = torch.searchsorted(rows, self.silent).clamp_(max=len(rows) - 1)
             gradients[at[rows[at] == self.silent]] = 0.0
         return rows, gradients
+
+    def _places(self) -> Tensor | None:
+        """Return int64 ``[n]``, by row its place among all gradients; None where that is the row's own."""
+        if all(of is None for of in self._of):
+            return None
+        first, places = 0, []
+        for rows, gradients, of in zip(self._rows, self._gradients, self._of, strict=True):
+            own = torch.arange(len(rows), device=rows.device) if of is None else of
+            places.append(own + first)
+            first += len(gradients)
+        return _joined(places)
 
 
 def _joined(parts: list[Tensor]) -> Tensor:
@@ -83,7 +103,7 @@ def _joined(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def summed_by_row(rows: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
+def summed_by_row(rows: Tensor, gradients: Tensor, of: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Add up gradients of equal rows, always in the same order.
 
     One sort of ``row · 2²⁴ + position`` groups equal rows and keeps their order, so that the sums do not depend on
@@ -91,7 +111,8 @@ def summed_by_row(rows: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         rows: int64 ``[n]``.
-        gradients: float32 ``[n, d]``.
+        gradients: float32 ``[m, d]``.
+        of: int64 ``[n]``, by row the gradient that it gets; each its own when left out.
 
     Returns:
         int64 ``[U]`` ascending, float32 ``[U, d]``.
@@ -102,6 +123,8 @@ def summed_by_row(rows: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
     first = torch.ones_like(sorted_rows, dtype=torch.bool)
     torch.ne(sorted_rows[1:], sorted_rows[:-1], out=first[1:])
     starts = torch.nonzero(first).squeeze(1)
+    if of is not None:
+        order = of.index_select(0, order)
     return sorted_rows[starts], functional.embedding_bag(order, gradients, starts, mode="sum")
 
 
@@ -127,6 +150,51 @@ class _Gather(torch.autograd.Function):
         """Note the gradient of what was read."""
         ctx.touched.add(ctx.rows, gradients[0])
         return None, None, None
+
+
+class _Sums(torch.autograd.Function):
+    """Read rows and add up those of each history, without a vector per event in either direction."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, weight: Tensor, rows: Tensor, offsets: Tensor, of: Tensor, heard: Tensor | None, touched: TouchedRows
+    ) -> Tensor:
+        """Return the sums of ``weight[rows]`` between offsets."""
+        ctx.rows, ctx.of, ctx.heard, ctx.touched, ctx.shape = rows, of, heard, touched, weight.shape
+        return functional.embedding_bag(
+            rows, weight, offsets, mode="sum", include_last_offset=True, per_sample_weights=heard
+        )
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None, None, None, None]:
+        """Note the gradient of each sum, or spread it over its rows where the table's gradient is dense."""
+        if ctx.touched is not None:
+            ctx.touched.add(ctx.rows, gradients[0], ctx.of)
+            return None, None, None, None, None, None
+        each = gradients[0].index_select(0, ctx.of)
+        if ctx.heard is not None:
+            each *= ctx.heard.unsqueeze(1)
+        dense = each.new_zeros(ctx.shape).index_add_(0, ctx.rows, each)
+        return dense, None, None, None, None, None
+
+
+def gather_sums(
+    weight: Tensor, rows: Tensor, offsets: Tensor, of: Tensor, heard: Tensor | None, touched: TouchedRows | None
+) -> Tensor:
+    """Return float32 ``[B, d]``, what the rows of each history add up to.
+
+    Args:
+        weight: float32 ``[V, d]``.
+        rows: int64 ``[N]``, the histories one after the other.
+        offsets: int64 ``[B + 1]``, where each begins and the last ends.
+        of: int64 ``[N]``, the history of each row.
+        heard: float32 ``[N]``, 0 for a row that says nothing, else 1; None where rows that say nothing are zero and
+            never learn.
+        touched: as in `gather`.
+    """
+    sums: Tensor = _Sums.apply(weight, rows, offsets, of, heard, touched)
+    return sums
 
 
 def gather(weight: Tensor, rows: Tensor, touched: TouchedRows | None) -> Tensor:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from components.platform.errors import BadInputError
 from components.rankers.config import PartConfig
-from components.rankers.embedding.sparse_gradient import TouchedRows, gather, roomy_zeros
+from components.rankers.embedding.events import Events, Stretches, stretches_of
+from components.rankers.embedding.sparse_gradient import TouchedRows, gather, gather_sums, roomy_zeros
 from components.rankers.sequences.mean import masked_mean
-from features.declaration import FIRST, PADDING, UNKNOWN, FieldSpec
+from features.declaration import FIRST, PADDING, UNKNOWN, FieldSpec, offsets_name
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,18 @@ class EmbeddedFields:
     numeric: dict[str, Tensor]
     """By field, float32 ``[B, n]``: n is 1 for a number, or how many tell it, and the width of a vector."""
     elapsed: dict[str, Tensor]
-    """By field, float32 ``[B, L]`` seconds from an event to the request, below 0 where none is visible."""
+    """By field, float32 ``[B, L]`` seconds from an event to the request, below 0 where none is visible; ``[N]`` of
+    a field in `stretches`."""
+    events: dict[str, Events] = field(default_factory=dict)
+    """By sequence field that the batch holds without padding, its events; it is not in `sequences` then."""
+    stretches: dict[str, Stretches] = field(default_factory=dict)
+    """By field without padding, where its histories lie."""
+
+    def mean(self, name: str) -> Tensor:
+        """Return float32 ``[B, d]``, the mean of a sequence field's events; zero where there are none."""
+        if name in self.events:
+            return self.events[name].mean()
+        return masked_mean(self.sequences[name], self.masks[name])
 
 
 class FieldEmbedding(nn.Module):
@@ -91,22 +103,42 @@ class FieldEmbedding(nn.Module):
         """Return float32 ``[..., d]``, the vectors of int64 ``[...]`` row numbers."""
         return gather(self.weight, rows, self.touched)
 
+    def look_up_sums(self, rows: Tensor, at: Stretches, heard: Tensor | None) -> Tensor:
+        """Return float32 ``[B, d]``, what the vectors of each history add up to.
+
+        Args:
+            rows: int64 ``[N]`` row numbers.
+            at: where the histories lie.
+            heard: float32 ``[N]``, 0 for a row without a vector, else 1; None where those rows are zero.
+        """
+        if type(self).look_up is not FieldEmbedding.look_up:  # vectors are no rows, or not rows alone
+            vectors = self.look_up(rows)
+            return at.sums(vectors if heard is None else vectors * heard.unsqueeze(1))
+        return gather_sums(self.weight, rows, at.offsets, at.owner, heard, self.touched)
+
     def forward(self, batch: dict[str, Tensor]) -> EmbeddedFields:
         """Return every field of `batch` as vectors.
 
         Args:
             batch: int64 ``[B]`` per categorical, int64 ``[B, L]`` per sequence (L may be 0 and may
                 differ between fields), float32 ``[B]`` or ``[B, n]`` per number, ``[B, n]`` per vector, ``[B, L]`` per
-                elapsed field.
+                elapsed field; ``[N]`` of a sequence or elapsed field with `offsets_name`, int64 ``[B + 1]``.
         """
         numeric = {name: batch[name].reshape(-1, width) for name, width in self.numeric.items()}
         elapsed = {name: batch[name] for name in self.elapsed}
-        if not self.embedded:
-            none = self.weight.new_zeros((next(iter(batch.values())).shape[0], 0, self.width))
-            return EmbeddedFields(none, {}, {}, {}, numeric, elapsed)
+        histories = [f.name for f in self.embedded if f.kind == "sequence"]
+        stretches = stretches_of(batch, (*self.elapsed, *histories))
+        events = {
+            name: Events(self, batch[name], self.offsets[name], stretches[name])
+            for name in histories
+            if name in stretches
+        }
         # One column per value, the categorical fields first: [B, 1] of each, [B, L] of a sequence.
         narrow = [f.name for f in self.embedded if f.kind != "sequence"]
-        long = [f.name for f in self.embedded if f.kind == "sequence"]
+        long = [name for name in histories if name not in events]
+        if not narrow and not long:
+            none = self.weight.new_zeros((_rows(batch), 0, self.width))
+            return EmbeddedFields(none, {}, {}, {}, numeric, elapsed, events, stretches)
         columns = [batch[name].unsqueeze(1) for name in narrow] + [batch[name] for name in long]
         ids = torch.cat(columns, dim=1)
         widths = [column.shape[1] for column in columns]
@@ -121,7 +153,14 @@ class FieldEmbedding(nn.Module):
         parts = dict(zip(long, encoded, strict=True))
         masks = dict(zip(long, torch.split(present, sizes, dim=1)[1:], strict=True))
         categorical = {name: stacked[:, i] for i, name in enumerate(narrow)}
-        return EmbeddedFields(stacked, categorical, parts, masks, numeric, elapsed)
+        return EmbeddedFields(stacked, categorical, parts, masks, numeric, elapsed, events, stretches)
+
+
+def _rows(batch: dict[str, Tensor]) -> int:
+    """Return B, of which a jagged field says one more, and its values nothing."""
+    name, values = next(iter(batch.items()))
+    offsets = batch.get(offsets_name(name))
+    return values.shape[0] if offsets is None else offsets.shape[0] - 1
 
 
 def side_by_side(fields: EmbeddedFields, names: Sequence[str]) -> Tensor:
@@ -129,9 +168,9 @@ def side_by_side(fields: EmbeddedFields, names: Sequence[str]) -> Tensor:
     parts = [
         fields.categorical[name]
         if name in fields.categorical
-        else masked_mean(fields.sequences[name], fields.masks[name])
-        if name in fields.sequences
         else fields.numeric[name]
+        if name in fields.numeric
+        else fields.mean(name)
         for name in names
     ]
     return torch.cat([fields.stacked.new_zeros((fields.stacked.shape[0], 0)), *parts], dim=1)

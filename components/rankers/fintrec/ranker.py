@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from components.platform.errors import BadInputError
 from components.rankers.base import RankerModule
-from components.rankers.embedding.table import FieldEmbedding, side_by_side
+from components.rankers.embedding.events import at_places
+from components.rankers.embedding.table import EmbeddedFields, FieldEmbedding, side_by_side
 from components.rankers.fintrec.attention import Encoder
 from components.rankers.fintrec.config import FintrecConfig
 from components.rankers.fintrec.tokens import DatedVector, Events, Fuse, Layout
@@ -38,6 +39,8 @@ class Fintrec(RankerModule):
     Raises:
         BadInputError: no event has a time, or `cvr_space: click` without a funnel.
     """
+
+    jagged = True
 
     def __init__(self, config: FintrecConfig, schema: RankerSchema) -> None:
         super().__init__()
@@ -80,20 +83,35 @@ class Fintrec(RankerModule):
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Predict; see `RankerModule.forward`. ``hidden`` is the heads' last layers side by side."""
         fields = self.embedding(batch)
-        events, elapsed = self.events(fields)
         static = side_by_side(fields, self.static.names)
         candidate = side_by_side(fields, self.candidate.names)
         dated = [token(fields.numeric[name]) for name, token in self.vectors.items()]
         statics = torch.stack([self.static(static), *dated], dim=1)
         asking = self.candidate(candidate).unsqueeze(1)
         context = torch.cat([static, *(fields.numeric[name] for name in self.vectors)], dim=1)
-        read = [encoder(statics, events, elapsed, asking).flatten(0, 1) for encoder in self.encoders]
+        read = self._read(fields, statics, asking)
         logits, hidden = [], []
         for i, head in enumerate(self.heads):
             z, last = head(torch.cat([read[min(i, 1)], context, candidate], dim=1))
             logits.append(z)
             hidden.append(last)
         return self._answers(logits) | {HIDDEN: torch.cat(hidden, dim=1)}
+
+    def _read(self, fields: EmbeddedFields, statics: Tensor, asking: Tensor) -> list[Tensor]:
+        """Return what each encoder's candidate read, float32 ``[B, d]``."""
+        if not all(channel in fields.stretches for channel, _ in self.layout.streams):
+            events, elapsed = self.events(fields)
+            return [encoder(statics, events, elapsed, asking).flatten(0, 1) for encoder in self.encoders]
+        events, elapsed, at = self.events.without_padding(fields)
+        order: list[Tensor] = []
+        read: list[list[Tensor]] = [[] for _ in self.encoders]
+        for rows, there in at.alike():
+            order.append(rows)
+            here = statics.index_select(0, rows), at_places(events, there), at_places(elapsed, there, fill=-1.0)
+            for encoder, parts in zip(self.encoders, read, strict=True):
+                parts.append(encoder(*here, asking.index_select(0, rows)).flatten(0, 1))
+        back = torch.cat(order).argsort()
+        return [torch.cat(parts).index_select(0, back) for parts in read]
 
     def _answers(self, logits: list[Tensor]) -> dict[str, Tensor]:
         """Return every task's probability, and the logits that the loss reads."""

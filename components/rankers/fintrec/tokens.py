@@ -8,12 +8,13 @@ exactly: how long ago (on a logarithmic scale), and how far from the request's o
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from components.rankers.embedding.events import Stretches, together
 from components.rankers.embedding.table import EmbeddedFields
 from features.declaration import FieldSpec, RankerSchema
 
@@ -143,14 +144,29 @@ class Events(nn.Module):
             float32 ``[B, E, d]``, the channels one after the other, and float32 ``[B, E]``: seconds to the request,
             below 0 where there is no event.
         """
-        tokens: list[Tensor] = []
-        for i, (channel, attributes) in enumerate(self.streams):
-            token = self.channels[i].expand(*fields.elapsed[channel].shape, -1)
-            for name in attributes:
-                token = token + fields.sequences[name]
-            tokens.append(token)
+        tokens = torch.cat(self._summed(fields, fields.sequences), dim=1)
         elapsed = torch.cat([fields.elapsed[channel] for channel, _ in self.streams], dim=1)
-        summed = torch.cat(tokens, dim=1)
+        return self._dated(tokens, elapsed), elapsed
+
+    def without_padding(self, fields: EmbeddedFields) -> tuple[Tensor, Tensor, Stretches]:
+        """Return float32 ``[N, d]``, ``[N]`` and where the rows' events lie: the same, one after the other."""
+        vectors = {name: events.vectors for name, events in fields.events.items()}
+        at, order = together([fields.stretches[channel] for channel, _ in self.streams])
+        tokens = torch.cat(self._summed(fields, vectors))
+        elapsed = torch.cat([fields.elapsed[channel] for channel, _ in self.streams])
+        if len(self.streams) > 1:
+            tokens, elapsed = tokens.index_select(0, order), elapsed.index_select(0, order)
+        return self._dated(tokens, elapsed), elapsed, at
+
+    def _summed(self, fields: EmbeddedFields, vectors: Mapping[str, Tensor]) -> list[Tensor]:
+        """Return by channel what its events say, float32 ``[..., d]``."""
+        return [
+            sum((vectors[name] for name in names), self.channels[i].expand(*fields.elapsed[channel].shape, -1))
+            for i, (channel, names) in enumerate(self.streams)
+        ]
+
+    def _dated(self, summed: Tensor, elapsed: Tensor) -> Tensor:
         if self.time is not None:
             summed = summed + time_features(elapsed.clamp(min=0.0)) @ self.time
-        return self.norm(summed), elapsed
+        tokens: Tensor = self.norm(summed)
+        return tokens

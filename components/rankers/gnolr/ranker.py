@@ -67,6 +67,7 @@ class Gnolr(RankerModule):
     """
 
     one_effect = True
+    jagged = True
     thresholds: Tensor
     gamma: Tensor
 

@@ -10,7 +10,6 @@ from components.rankers.embedding.table import FieldEmbedding
 from components.rankers.funnel import logit
 from components.rankers.heads.towers import answers, entropy_loss
 from components.rankers.lr.config import LrConfig
-from components.rankers.sequences.mean import masked_mean
 from components.rankers.tasks import HIDDEN, tasks_of
 from features.declaration import RankerSchema
 
@@ -21,6 +20,8 @@ class LogisticRegression(RankerModule):
     The weights of T feedback types are the columns of a table of width T, and no two fields share
     weights. Conditionals are the ratio of two predictions, at most 1.
     """
+
+    jagged = True
 
     def __init__(self, config: LrConfig, schema: RankerSchema) -> None:
         super().__init__()
@@ -43,7 +44,7 @@ class LogisticRegression(RankerModule):
         """
         fields = self.embedding(batch)
         parts = list(fields.categorical.values())
-        parts += [masked_mean(vectors, fields.masks[name]) for name, vectors in fields.sequences.items()]
+        parts += [fields.mean(field.name) for field in self.embedding.embedded if field.kind == "sequence"]
         slopes = self.slopes.split(list(self.embedding.numeric.values()))
         parts += [x @ slope for x, slope in zip(fields.numeric.values(), slopes, strict=True)]
         contributions = torch.stack(parts, dim=1)  # [B, F, T]

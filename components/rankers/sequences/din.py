@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from components.rankers.embedding.events import Events
 from components.rankers.parts import SequenceEncoder
 from components.rankers.sequences.config import DinConfig
 
@@ -47,14 +48,31 @@ class DinSequence(SequenceEncoder):
 
     def forward(self, vectors: Tensor, mask: Tensor, target: Tensor | None) -> Tensor:
         """Return float32 ``[B, d]``, zero where the history is empty; see `SequenceEncoder.forward`."""
+        candidate, own = self._candidate(target, vectors.shape[0])
+        weights = self._weights(vectors, candidate.unsqueeze(1), own.unsqueeze(1))
+        return ((weights * mask).unsqueeze(2) * vectors).sum(dim=1)
+
+    def of_events(self, events: Events, target: Tensor | None) -> Tensor:
+        """Return float32 ``[B, d]``; see `SequenceEncoder.of_events`."""
+        candidate, own = self._candidate(target, events.at.histories)
+        weights = self._weights(events.vectors, events.at.spread(candidate), events.at.spread(own))
+        return events.at.sums((weights * events.present).unsqueeze(1) * events.vectors)
+
+    def _candidate(self, target: Tensor | None, rows: int) -> tuple[Tensor, Tensor]:
+        """Return what histories are read with, float32 ``[B, d]``, and its own share of the hidden units."""
         if target is None:
             if self.query is None:
                 raise ValueError("a history without a candidate needs an encoder built with targeted=False")
-            target = self.query.expand(vectors.shape[0], -1)
+            target = self.query.expand(rows, -1)
+        first = cast(nn.Linear, self.unit[0])
+        of_target, _, of_difference, _ = first.weight.split(self.out_features, dim=1)
+        return target, functional.linear(target, of_target + of_difference, first.bias)
+
+    def _weights(self, vectors: Tensor, candidate: Tensor, own: Tensor) -> Tensor:
+        """Return float32 ``[...]`` of events ``[..., d]``, given what belongs to the candidate of each."""
         first, activation, last = cast("tuple[nn.Linear, nn.PReLU, nn.Linear]", tuple(self.unit))
-        of_target, of_event, of_difference, of_product = first.weight.split(self.out_features, dim=1)
-        own = functional.linear(target, of_target + of_difference, first.bias).unsqueeze(1)
-        per_event = torch.cat([vectors, target.unsqueeze(1) * vectors], dim=2)
+        _, of_event, of_difference, of_product = first.weight.split(self.out_features, dim=1)
+        per_event = torch.cat([vectors, candidate * vectors], dim=-1)
         hidden = own + functional.linear(per_event, torch.cat([of_event - of_difference, of_product], dim=1))
-        weights = last(activation(hidden)).squeeze(2)
-        return ((weights * mask).unsqueeze(2) * vectors).sum(dim=1)
+        weights: Tensor = last(activation(hidden)).squeeze(-1)
+        return weights

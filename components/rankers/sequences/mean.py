@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from components.rankers.embedding.events import Events
 from components.rankers.parts import SequenceEncoder
 from components.rankers.sequences.config import MeanConfig
 
@@ -29,3 +30,7 @@ class MeanSequence(SequenceEncoder):
     def forward(self, vectors: Tensor, mask: Tensor, target: Tensor | None) -> Tensor:
         """Return float32 ``[B, d]``; see `SequenceEncoder.forward`."""
         return masked_mean(vectors, mask)
+
+    def of_events(self, events: Events, target: Tensor | None) -> Tensor:
+        """Return float32 ``[B, d]``; see `SequenceEncoder.of_events`."""
+        return events.mean()

@@ -17,6 +17,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from components.rankers.embedding.events import Events
 from components.rankers.parts import SequenceEncoder
 from components.rankers.sequences.attention import masked_softmax, of_size_one
 from components.rankers.sequences.config import TinConfig
@@ -44,10 +45,25 @@ class TinSequence(SequenceEncoder):
 
     def forward(self, vectors: Tensor, mask: Tensor, target: Tensor | None) -> Tensor:
         """Return float32 ``[B, 2d]``, zero where the history is empty; see `SequenceEncoder.forward`."""
-        now = self.positions[0]
-        v = of_size_one(now.expand(vectors.shape[0], -1) if target is None else target + now)
-        ago = torch.arange(1, vectors.shape[1] + 1, device=vectors.device).clamp(max=self.length)
-        events = of_size_one(vectors + self.positions[ago])
+        v = self._candidate(target, vectors.shape[0])
+        events = self._dated(vectors, torch.arange(vectors.shape[1], device=vectors.device))
         scores = (events * v.unsqueeze(1)).sum(dim=2) / math.sqrt(vectors.shape[2])
         u = (masked_softmax(scores, mask).unsqueeze(2) * events).sum(dim=1)
         return torch.cat([u, u * v], dim=1) * self.gain
+
+    def of_events(self, events: Events, target: Tensor | None) -> Tensor:
+        """Return float32 ``[B, 2d]``; see `SequenceEncoder.of_events`."""
+        v, at = self._candidate(target, events.at.histories), events.at
+        dated = self._dated(events.vectors, at.place)
+        scores = torch.linalg.vecdot(dated, at.spread(v)) / math.sqrt(dated.shape[1])
+        u = at.sums(at.softmax(scores, events.present).unsqueeze(1) * dated)
+        return torch.cat([u, u * v], dim=1) * self.gain
+
+    def _candidate(self, target: Tensor | None, rows: int) -> Tensor:
+        """Return v, float32 ``[B, d]``."""
+        now = self.positions[0]
+        return of_size_one(now.expand(rows, -1) if target is None else target + now)
+
+    def _dated(self, vectors: Tensor, newer: Tensor) -> Tensor:
+        """Return e_j, float32 ``[..., d]``, given how many events of its history are newer, int64."""
+        return of_size_one(vectors + self.positions[(newer + 1).clamp(max=self.length)])
