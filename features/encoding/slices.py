@@ -1,0 +1,167 @@
+"""Where do the lists of rows lie? Each is a slice of one array, which rows of the same user may share.
+
+A history of a thousand events costs a row two numbers, and a batch copies the slices that it needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from features.declaration import PADDING
+
+Array = NDArray[np.generic]
+At = NDArray[np.int64] | slice
+NEVER = -1.0
+"""Elapsed seconds where there is no event, or it lies after the request."""
+NO_TIME = np.iinfo(np.int64).min
+"""Time of an event whose time is missing."""
+
+
+@dataclass(frozen=True)
+class Slices:
+    """The lists of one field, newest value first."""
+
+    values: Array
+    """``[E]``: indices of any integer type, or times in int64 µs since 1970 UTC."""
+    starts: NDArray[np.int64]
+    """``[rows]``, where each list begins."""
+    counts: NDArray[np.int32]
+    """``[rows]``, how many values it holds, at most `length`."""
+    length: int
+    """Most values of a list, and the width of `padded`."""
+    requests: NDArray[np.int64] | None = None
+    """``[rows]``, times of the requests in µs since 1970 UTC, where the values are times: a row then reads how many
+    seconds lie between."""
+
+    @property
+    def rows(self) -> int:
+        """Number of lists."""
+        return len(self.starts)
+
+    def at(self, rows: At) -> Slices:
+        """Return the lists of some rows, of the same values."""
+        requests = None if self.requests is None else self.requests[rows]
+        return replace(self, starts=self.starts[rows], counts=self.counts[rows], requests=requests)
+
+    def shared_with(self, other: Slices) -> bool:
+        """Return whether both lie at the same places, so that `places` of one are those of the other."""
+        return self.starts is other.starts and self.counts is other.counts
+
+    def offsets(self) -> NDArray[np.int64]:
+        """Return int64 ``[rows + 1]``: where each list begins when they lie one after the other."""
+        return np.concatenate(([0], np.cumsum(self.counts, dtype=np.int64)))
+
+    def places(self, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return int64 ``[N]``, where in `values` each value of each list lies."""
+        return np.arange(offsets[-1]) + np.repeat(self.starts - offsets[:-1], self.counts)
+
+    def read(self, places: NDArray[np.int64]) -> Array:
+        """Return what all lists hold, one after the other: int64 indices, or float32 seconds."""
+        taken = np.take(self.values, places)
+        if self.requests is None:
+            return taken.astype(np.int64, copy=False)
+        return seconds_before(np.repeat(self.requests, self.counts), taken)
+
+    def padded(self) -> Array:
+        """Return ``[rows, length]``, the same with 0, or −1 for seconds, after each list."""
+        offsets = self.offsets()
+        values = self.read(self.places(offsets))
+        made = np.full((self.rows, self.length), PADDING if self.requests is None else NEVER, dtype=values.dtype)
+        cells = np.arange(offsets[-1]) + np.repeat(np.arange(self.rows) * self.length - offsets[:-1], self.counts)
+        made.reshape(-1)[cells] = values
+        return made
+
+
+def seconds_before(requests: NDArray[np.int64], times: Array) -> NDArray[np.float32]:
+    """Return float32 seconds from times to requests, both int64 µs since 1970 UTC; −1 where that is in the future.
+
+    Subtracted as whole microseconds: a float32 holds no time since 1970 to the second. Whatever lies after the
+    request, however little, stays visibly below zero.
+    """
+    known = times.astype(np.int64, copy=False)
+    missing = known == NO_TIME
+    since = requests - np.where(missing, 0, known)
+    return np.where(missing | (since < 0), NEVER, since / 1e6).astype(np.float32)
+
+
+def slices_of(column: pa.Array, length: int) -> tuple[pa.Array, NDArray[np.int64], NDArray[np.int32]]:
+    """Return the values of a column of lists and the slices of its rows, the first `length` values of each.
+
+    Args:
+        column: a list array, or a list view, whose rows may share values; newest value first.
+        length: most values of a row.
+    """
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int32)
+    if pa.types.is_list_view(column.type) or pa.types.is_large_list_view(column.type):
+        values, starts = column.values, column.offsets.to_numpy(zero_copy_only=False).astype(np.int64)
+    else:
+        values = column.flatten()
+        starts = np.cumsum(lengths, dtype=np.int64) - lengths
+    return values, starts, np.minimum(lengths, length).astype(np.int32)
+
+
+def never_late(times: Slices) -> bool:
+    """Return whether every event of every list has a time, and one not after its row's request."""
+    held = times.counts > 0
+    starts, ends = times.starts[held], times.starts[held] + times.counts[held]
+    rises = np.concatenate(([0], np.cumsum(np.diff(times.values) > 0)))
+    if not len(starts) or times.requests is None:
+        return True
+    if (rises[ends - 1] > rises[starts]).any():  # the newest is not the first: every one has to be asked
+        offsets = times.offsets()
+        return bool((times.read(times.places(offsets)) >= 0).all())
+    # Times fall within a list, so the first is the latest, and one that is missing, the least of all, would be last.
+    late = times.values[starts] > times.requests[held]
+    return not bool(late.any() or (times.values[ends - 1] == NO_TIME).any())
+
+
+def aligned(ids: Slices, times: Slices) -> Slices:
+    """Return the ids of events that a row's request may know: those with a time, and one not after the request.
+
+    An event without an id keeps its place, so that fields of one stream hold the same events position by position.
+    """
+    if ids.shared_with(times) or (np.array_equal(ids.starts, times.starts) and np.array_equal(ids.counts, times.counts)):
+        if never_late(times):
+            return replace(ids, starts=times.starts, counts=times.counts)
+    padded, visible = ids.padded(), times.padded() >= 0
+    width = np.arange(times.length) < times.counts[:, None]
+    known = np.where(visible, padded, PADDING)[width].astype(ids.values.dtype)
+    return Slices(known, _starts(times.counts), times.counts, ids.length)
+
+
+def apart(slices: Slices) -> Slices:
+    """Return the same lists one after the other, which share nothing."""
+    taken = np.take(slices.values, slices.places(slices.offsets()))
+    return replace(slices, values=taken, starts=_starts(slices.counts))
+
+
+def joined(parts: Iterable[Slices]) -> Slices:
+    """Return the lists of several blocks of rows of one field."""
+    blocks = list(parts)
+    requests = [block.requests for block in blocks if block.requests is not None]
+    return replace(
+        blocks[0],
+        starts=np.concatenate([block.starts for block in blocks]),
+        counts=np.concatenate([block.counts for block in blocks]),
+        requests=np.concatenate(requests) if requests else None,
+    )
+
+
+def narrow(indices: NDArray[Any], size: int) -> NDArray[Any]:
+    """Return indices below `size` in the smallest integer type that holds them."""
+    return indices.astype(np.min_scalar_type(max(size - 1, 0)) if size <= 1 << 16 else _wide(size), copy=False)
+
+
+def _wide(size: int) -> type[np.signedinteger[Any]]:
+    return np.int32 if size <= 1 << 31 else np.int64
+
+
+def _starts(counts: NDArray[np.int32]) -> NDArray[np.int64]:
+    return np.cumsum(counts, dtype=np.int64) - counts
