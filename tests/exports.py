@@ -63,9 +63,9 @@ def agreement(ranker: nn.Module, dataset: Path, graph: Path) -> ParityReport:
     schema = read_schema(dataset)
     tasks = tuple(task.name for task in tasks_of(schema.declaration))
     test = read_encoded(dataset, "test", schema)
-    report = compare(ranker, open_session(graph, "cpu"), schema.fields, tasks, test.features, 1e-5)
+    report = compare(ranker, open_session(graph, "cpu"), schema.fields, tasks, test.padded(), 1e-5)
     require(report, "")
     with torch.inference_mode():
-        some = ranker({name: torch.from_numpy(values.copy()) for name, values in test.features.items()})
+        some = ranker({name: torch.from_numpy(values) for name, values in test.padded().items()})
     assert all(np.std(some[name].numpy()) > 1e-3 for name in tasks), "answers that differ between rows"
     return report

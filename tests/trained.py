@@ -38,7 +38,7 @@ def write_ranker(directory: Path, dataset: Path, name: str = "esmm", steps: int 
     ranker.train()
     for _ in range(steps):
         rows = rng.integers(0, split.rows, 512)
-        batch = {field: torch.from_numpy(values[rows]) for field, values in split.features.items()}
+        batch = {field: torch.from_numpy(values) for field, values in split.padded(rows).items()}
         labels = {feedback: torch.from_numpy(values[rows]) for feedback, values in split.labels.items()}
         optimiser.zero_grad()
         loss: Any = ranker.loss(ranker(batch), labels)

@@ -128,7 +128,7 @@ def write_training_set(
     for name, part in parts.items():
         pq.write_table(part, directory / "raw" / f"{name}.parquet")
         split = EncodedSplit(
-            features=encoder.encode(part),
+            features=encoder.encode_slices(part),
             labels={label: part[label].to_numpy().astype(np.float32) for label in declaration.feedback},
             domain=np.array([BANDS.index(band) for band in part["age_band"].to_pylist()], dtype=np.int64),
             user=part["user_id"].to_numpy().astype(np.int64),

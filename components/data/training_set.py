@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from dataclasses import field as default
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from components.platform.errors import BadInputError
 from features.declaration import RankerSchema, weight_name
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from features.encoding.slices import Slices
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
@@ -22,21 +27,24 @@ USER = "__user"
 """Column of a code that is equal for rows of the same user, within the training set."""
 REQUEST = "__request"
 """Column of a code that is equal for rows of the same request, within the split, where rows have requests."""
+TIME = "__time"
+"""Column of the request's time in µs since 1970 UTC, where rows have the times of histories."""
 
 
 @dataclass(frozen=True)
 class EncodedSplit:
     """One split as arrays that point into the file."""
 
-    features: dict[str, np.ndarray[Any, Any]]
-    """By field: int64 ``[rows]``, float32 ``[rows]`` or int64 ``[rows, length]``."""
+    features: dict[str, np.ndarray[Any, Any] | Slices]
+    """By field: indices ``[rows]`` in the smallest integer type that holds them, float32 ``[rows]`` or ``[rows, n]``,
+    slices of histories, bags and times; lists may also be ``[rows, length]``, padded."""
     labels: dict[str, np.ndarray[Any, Any]]
     """By feedback: float32 ``[rows]``, 0 or 1."""
     domain: np.ndarray[Any, Any]
     """int64 ``[rows]`` codes."""
     user: np.ndarray[Any, Any]
     """int64 ``[rows]`` codes."""
-    weights: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict)
+    weights: dict[str, np.ndarray[Any, Any]] = default(default_factory=dict)
     """By feedback that has one: float32 ``[rows]``, how much a row counts in its loss."""
     request: np.ndarray[Any, Any] | None = None
     """int64 ``[rows]`` codes; None where rows have no requests."""
@@ -51,6 +59,20 @@ class EncodedSplit:
     def rows(self) -> int:
         """Number of rows."""
         return int(self.domain.shape[0])
+
+    def padded(self, at: NDArray[np.int64] | slice = slice(None)) -> dict[str, np.ndarray[Any, Any]]:
+        """Return the inputs of some rows as a graph takes them: int64 and float32, lists as ``[rows, length]``."""
+        return {name: padded_at(values, at) for name, values in self.features.items()}
+
+
+def padded_at(values: np.ndarray[Any, Any] | Slices, at: NDArray[np.int64] | slice) -> np.ndarray[Any, Any]:
+    """Return one field of some rows, a copy: int64 or float32, lists as ``[rows, length]``."""
+    import numpy as np
+
+    if not isinstance(values, np.ndarray):
+        return values[at].padded()
+    taken = values[at] if isinstance(at, slice) else np.take(values, at, axis=0)
+    return np.array(taken, dtype=np.int64 if values.dtype.kind in "iu" else values.dtype)
 
 
 def read_schema(directory: Path) -> RankerSchema:
@@ -83,7 +105,11 @@ def write_encoded(path: Path, split: EncodedSplit) -> None:
 
     columns: dict[str, pa.Array] = {}
     for name, values in sorted(split.features.items()):
-        if values.ndim == 2:
+        if not isinstance(values, np.ndarray):
+            columns[name] = _view(values)
+            if values.requests is not None:
+                columns[TIME] = pa.array(values.requests)
+        elif values.ndim == 2:
             flat = pa.array(np.ascontiguousarray(values).reshape(-1))
             columns[name] = pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
         else:
@@ -94,7 +120,7 @@ def write_encoded(path: Path, split: EncodedSplit) -> None:
     columns[USER] = pa.array(np.asarray(split.user, dtype=np.int64))
     if split.request is not None:
         columns[REQUEST] = pa.array(np.asarray(split.request, dtype=np.int64))
-    table = pa.table(columns).combine_chunks()
+    table = pa.table(columns)
     path.parent.mkdir(parents=True, exist_ok=True)
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table, max_chunksize=max(1, table.num_rows))
@@ -105,21 +131,38 @@ def read_encoded(directory: Path, split: SplitName, schema: RankerSchema) -> Enc
     import numpy as np
     import pyarrow as pa
 
+    from features.encoding.slices import Slices
+
     with (directory / "encoded" / f"{split}.arrow").open("rb") as file:
         pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     table = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(pages))).read_all()
 
-    def column(name: str) -> np.ndarray[Any, Any]:
+    def chunk(name: str) -> pa.Array:
         chunked = table.column(name)
-        chunk = chunked.chunk(0) if chunked.num_chunks else pa.array([], type=chunked.type)
-        if pa.types.is_fixed_size_list(chunk.type):
-            width = chunk.type.list_size
-            values = chunk.values.slice(chunk.offset * width, len(chunk) * width)
-            return np.from_dlpack(values).reshape(len(chunk), width)
-        return np.from_dlpack(chunk)  # `to_numpy` would load pandas
+        return chunked.chunk(0) if chunked.num_chunks else pa.array([], type=chunked.type)
 
+    def whole(part: pa.Array) -> np.ndarray[Any, Any]:
+        return np.from_dlpack(part)  # `to_numpy` would load pandas
+
+    def column(name: str) -> np.ndarray[Any, Any]:
+        found = chunk(name)
+        if pa.types.is_fixed_size_list(found.type):
+            width = found.type.list_size
+            values = found.values.slice(found.offset * width, len(found) * width)
+            return whole(values).reshape(len(found), width)
+        return whole(found)
+
+    features: dict[str, np.ndarray[Any, Any] | Slices] = {}
+    for field in schema.fields:
+        found = chunk(field.name)
+        if not (pa.types.is_list_view(found.type) or pa.types.is_large_list_view(found.type)):
+            features[field.name] = column(field.name)
+            continue
+        starts, counts, values = (whole(part) for part in (found.offsets, found.sizes, found.values))
+        times = column(TIME) if field.kind == "elapsed" else None
+        features[field.name] = Slices(values, starts, counts, field.length, times)
     return EncodedSplit(
-        features={field.name: column(field.name) for field in schema.fields},
+        features=features | _of_one_stream(features, schema),
         labels={name: column(name) for name in schema.declaration.feedback},
         domain=column(DOMAIN),
         user=column(USER),
@@ -127,3 +170,38 @@ def read_encoded(directory: Path, split: SplitName, schema: RankerSchema) -> Enc
         request=column(REQUEST) if schema.declaration.request else None,
         pages=pages,
     )
+
+
+def _view(slices: Slices) -> pa.Array:
+    """Return the lists as an Array whose rows may share values."""
+    import numpy as np
+    import pyarrow as pa
+
+    large = len(slices.values) > np.iinfo(np.int32).max
+    kind, view = (np.int64, pa.LargeListViewArray) if large else (np.int32, pa.ListViewArray)
+    bounds = (pa.array(part.astype(kind)) for part in (slices.starts, slices.counts))
+    return view.from_arrays(*bounds, pa.array(slices.values))
+
+
+def _of_one_stream(
+    features: dict[str, np.ndarray[Any, Any] | Slices], schema: RankerSchema
+) -> dict[str, np.ndarray[Any, Any] | Slices]:
+    """Return the attributes of events with the very bounds of their times, so that a reader sees that they are equal.
+
+    Raises:
+        BadInputError: they lie elsewhere.
+    """
+    import numpy as np
+
+    found: dict[str, np.ndarray[Any, Any] | Slices] = {}
+    for field in schema.fields:
+        ids, times = features[field.name], features.get(field.timed_by or "")
+        if times is None or isinstance(ids, np.ndarray) or isinstance(times, np.ndarray):
+            continue
+        if not (np.array_equal(ids.starts, times.starts) and np.array_equal(ids.counts, times.counts)):
+            raise BadInputError(
+                f"field {field.name!r} holds other events than its times {field.timed_by!r}: build the training set "
+                "again"
+            )
+        found[field.name] = replace(ids, starts=times.starts, counts=times.counts)
+    return found

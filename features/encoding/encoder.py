@@ -18,8 +18,19 @@ import pyarrow as pa
 from features.declaration import FIRST, PADDING, FieldEncoding, FieldSpec
 from features.encoding.fitted import LISTS, FittedField
 from features.encoding.kinds import check_times, kind_of, owner_of
-from features.encoding.lists import check_width, column_of, elapsed, elements, pad, raw_column, request_times
+from features.encoding.lists import (
+    check_width,
+    column_of,
+    elapsed,
+    elements,
+    lists_column,
+    pad,
+    raw_column,
+    request_times,
+    values_of,
+)
 from features.encoding.numbers import Knots, binned, normal_scores, numbers_of, quantiles, scaled, scored
+from features.encoding.slices import NO_TIME, Slices, narrow, slices_of, stream
 from features.encoding.vocabularies import Vocabulary, hashed, vocabulary_of
 from features.ground.errors import BadInputError, did_you_mean
 from features.moments import moments
@@ -158,6 +169,37 @@ class Encoder:
         for field in self.fitted:
             if field.timed_by is not None:  # an event after the request is not there, whoever reads the history
                 made[field.name] = np.where(made[field.timed_by] < 0, PADDING, made[field.name])
+        return made
+
+    def encode_slices(self, table: pa.Table) -> dict[str, np.ndarray[Any, Any] | Slices]:
+        """Return the model inputs of many rows, as small as they can be: `encode` gives the same, padded.
+
+        Returns:
+            By field: indices ``[rows]`` in the smallest integer type that holds them, float32 as `encode` gives them,
+            and `Slices` of histories, bags and times. Rows whose lists are views of the same values share them.
+
+        Raises:
+            BadInputError: as `encode`.
+        """
+        sizes = {spec.name: spec.size for spec in self.fields}
+        made: dict[str, np.ndarray[Any, Any] | Slices] = {}
+        for field in self.fitted:
+            if field.kind not in ("sequence", "bag", "elapsed"):
+                values = self._encode(field, raw_column(field, table), table)
+                made[field.name] = narrow(values, sizes[field.name]) if sizes[field.name] else values
+                continue
+            lists, starts, counts = slices_of(lists_column(field, table), field.length)
+            if field.kind == "elapsed":
+                times = lists.fill_null(NO_TIME).to_numpy(zero_copy_only=False).astype(np.int64, copy=False)
+                requests = request_times(table, str(field.request_time), field.name)
+                made[field.name] = Slices(times, starts, counts, field.length, requests)
+            else:
+                indices = self._indices(field, values_of(lists, field.dtype))
+                made[field.name] = Slices(narrow(indices, sizes[field.name]), starts, counts, field.length)
+        for name, times in [(name, each) for name, each in made.items() if isinstance(each, Slices) and each.timed]:
+            timed = {field.name: made[field.name] for field in self.fitted if field.timed_by == name}
+            made[name], attributes = stream(times, {n: each for n, each in timed.items() if isinstance(each, Slices)})
+            made |= attributes
         return made
 
     def _encode(self, field: FittedField, column: pa.Array, table: pa.Table) -> np.ndarray[Any, Any]:

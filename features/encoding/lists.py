@@ -22,6 +22,22 @@ def column_of(table: pa.Table, name: str, dtype: str, time: bool = False) -> pa.
     return as_dtype(table.column(place if place >= 0 else name), name, dtype, time)
 
 
+def lists_column(field: FittedField, table: pa.Table) -> pa.Array:
+    """Return a field's lists, newest value first: as `raw_column`, or a view as it is where rows share values."""
+    column = table.column(field.name) if field.name in table.column_names else None
+    if column is None or not _is_view(column.type) or field.order != "newest_first":
+        return raw_column(field, table)
+    views = column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
+    values = as_dtype(pa.chunked_array([views.values]), field.name, field.dtype[6:-1])
+    kind = pa.LargeListViewArray if pa.types.is_large_list_view(views.type) else pa.ListViewArray
+    missing = views.is_null() if views.null_count else None
+    return kind.from_arrays(views.offsets, views.sizes, values, mask=missing)
+
+
+def _is_view(found: pa.DataType) -> bool:
+    return bool(pa.types.is_list_view(found) or pa.types.is_large_list_view(found))
+
+
 def raw_column(field: FittedField, table: pa.Table) -> pa.Array:
     """Return a field's column, its lists with their newest value first whatever their order in the rows."""
     column = column_of(table, field.name, field.dtype, field.time)
@@ -38,7 +54,11 @@ def raw_column(field: FittedField, table: pa.Table) -> pa.Array:
 
 def elements(column: pa.Array, dtype: str) -> pa.Array:
     """Return what the lists hold, one after the other; what stands for a missing element is null again."""
-    flat = column.flatten()
+    return values_of(column.flatten(), dtype)
+
+
+def values_of(flat: pa.Array, dtype: str) -> pa.Array:
+    """Return elements of lists of a dtype with what stands for a missing one null again."""
     missing = MISSING_ELEMENT.get(dtype[6:-1])
     if missing is None or isinstance(missing, float):  # a vector reads NaN as it reads null
         return flat

@@ -5,7 +5,7 @@ A history of a thousand events costs a row two numbers, and a batch copies the s
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from features.declaration import PADDING
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
+Whole = NDArray[np.signedinteger[Any]]
 At = NDArray[np.int64] | slice
 NEVER = -1.0
 """Elapsed seconds where there is no event, or it lies after the request."""
@@ -30,9 +31,9 @@ class Slices:
 
     values: Array
     """``[E]``: indices of any integer type, or times in int64 µs since 1970 UTC."""
-    starts: NDArray[np.int64]
+    starts: Whole
     """``[rows]``, where each list begins."""
-    counts: NDArray[np.int32]
+    counts: Whole
     """``[rows]``, how many values it holds, at most `length`."""
     length: int
     """Most values of a list, and the width of `padded`."""
@@ -40,19 +41,24 @@ class Slices:
     """``[rows]``, times of the requests in µs since 1970 UTC, where the values are times: a row then reads how many
     seconds lie between."""
 
-    @property
-    def rows(self) -> int:
-        """Number of lists."""
+    def __len__(self) -> int:
+        """Return the number of lists."""
         return len(self.starts)
 
-    def at(self, rows: At) -> Slices:
+    @property
+    def timed(self) -> bool:
+        """Whether values are times."""
+        return self.requests is not None
+
+    def __getitem__(self, rows: At) -> Slices:
         """Return the lists of some rows, of the same values."""
         requests = None if self.requests is None else self.requests[rows]
         return replace(self, starts=self.starts[rows], counts=self.counts[rows], requests=requests)
 
-    def shared_with(self, other: Slices) -> bool:
-        """Return whether both lie at the same places, so that `places` of one are those of the other."""
-        return self.starts is other.starts and self.counts is other.counts
+    def count(self, marked: NDArray[np.bool_]) -> int:
+        """Return how many values of all lists are marked, of bool ``[E]``; one that rows share counts for each."""
+        running = np.concatenate(([0], np.cumsum(marked)))
+        return int((running[self.starts + self.counts] - running[self.starts]).sum())
 
     def offsets(self) -> NDArray[np.int64]:
         """Return int64 ``[rows + 1]``: where each list begins when they lie one after the other."""
@@ -73,8 +79,8 @@ class Slices:
         """Return ``[rows, length]``, the same with 0, or −1 for seconds, after each list."""
         offsets = self.offsets()
         values = self.read(self.places(offsets))
-        made = np.full((self.rows, self.length), PADDING if self.requests is None else NEVER, dtype=values.dtype)
-        cells = np.arange(offsets[-1]) + np.repeat(np.arange(self.rows) * self.length - offsets[:-1], self.counts)
+        made = np.full((len(self), self.length), PADDING if self.requests is None else NEVER, dtype=values.dtype)
+        cells = np.arange(offsets[-1]) + np.repeat(np.arange(len(self)) * self.length - offsets[:-1], self.counts)
         made.reshape(-1)[cells] = values
         return made
 
@@ -111,7 +117,8 @@ def never_late(times: Slices) -> bool:
     """Return whether every event of every list has a time, and one not after its row's request."""
     held = times.counts > 0
     starts, ends = times.starts[held], times.starts[held] + times.counts[held]
-    rises = np.concatenate(([0], np.cumsum(np.diff(times.values) > 0)))
+    # Compared, not subtracted: what stands for a missing time is as far from any time as int64 reaches.
+    rises = np.concatenate(([0], np.cumsum(times.values[1:] > times.values[:-1])))
     if not len(starts) or times.requests is None:
         return True
     if (rises[ends - 1] > rises[starts]).any():  # the newest is not the first: every one has to be asked
@@ -122,18 +129,31 @@ def never_late(times: Slices) -> bool:
     return not bool(late.any() or (times.values[ends - 1] == NO_TIME).any())
 
 
-def aligned(ids: Slices, times: Slices) -> Slices:
-    """Return the ids of events that a row's request may know: those with a time, and one not after the request.
+def stream(times: Slices, attributes: Mapping[str, Slices]) -> tuple[Slices, dict[str, Slices]]:
+    """Return the times and attributes of the same events, at the very same places, of those that a request may know.
 
-    An event without an id keeps its place, so that fields of one stream hold the same events position by position.
+    An event without a time, or after the request, is there no more; one without an id keeps its place, so that the
+    attributes of an event stay side by side.
     """
-    if ids.shared_with(times) or (np.array_equal(ids.starts, times.starts) and np.array_equal(ids.counts, times.counts)):
-        if never_late(times):
-            return replace(ids, starts=times.starts, counts=times.counts)
-    padded, visible = ids.padded(), times.padded() >= 0
-    width = np.arange(times.length) < times.counts[:, None]
-    known = np.where(visible, padded, PADDING)[width].astype(ids.values.dtype)
-    return Slices(known, _starts(times.counts), times.counts, ids.length)
+    same = all(
+        np.array_equal(each.starts, times.starts) and np.array_equal(each.counts, times.counts)
+        for each in attributes.values()
+    )
+    if same and never_late(times):
+        return times, {name: at_places_of(times, each) for name, each in attributes.items()}
+    own = apart(times)
+    seen = own.read(own.places(own.offsets())) >= 0
+    there = np.arange(own.length) < own.counts[:, None]
+    found = {}
+    for name, each in attributes.items():
+        ids = np.where(seen, each.padded()[there], PADDING).astype(each.values.dtype)
+        found[name] = Slices(ids, own.starts, own.counts, own.length)
+    return own, found
+
+
+def at_places_of(times: Slices, attribute: Slices) -> Slices:
+    """Return an attribute with the very bounds of its times, so that a reader sees that they are equal."""
+    return replace(attribute, starts=times.starts, counts=times.counts)
 
 
 def apart(slices: Slices) -> Slices:
@@ -143,7 +163,7 @@ def apart(slices: Slices) -> Slices:
 
 
 def joined(parts: Iterable[Slices]) -> Slices:
-    """Return the lists of several blocks of rows of one field."""
+    """Return the lists of several blocks of rows, which are slices of the same values."""
     blocks = list(parts)
     requests = [block.requests for block in blocks if block.requests is not None]
     return replace(
@@ -163,5 +183,5 @@ def _wide(size: int) -> type[np.signedinteger[Any]]:
     return np.int32 if size <= 1 << 31 else np.int64
 
 
-def _starts(counts: NDArray[np.int32]) -> NDArray[np.int64]:
+def _starts(counts: Whole) -> NDArray[np.int64]:
     return np.cumsum(counts, dtype=np.int64) - counts

@@ -330,7 +330,7 @@ def test_a_list_of_the_impression_is_a_history(bench: Bench, dtype: pl.DataType)
         config["encode"]["seen"]["shares"] = "item_id"
     folder = bench.folder(bench.dataset(ref, bench.features(ref), **config).outputs["training_set"])
     schema = read_schema(folder)
-    seen = read_encoded(folder, "train", schema).features["seen"]
+    seen = read_encoded(folder, "train", schema).padded()["seen"]
     assert (seen[:, :2] > 0).all() and not seen[:, 2:].any()
     if dtype != pl.List(pl.String):
         assert (seen[:, 0] == read_encoded(folder, "train", schema).features["item_id"]).all()
@@ -408,7 +408,7 @@ def test_an_own_history_keeps_its_newest_end_and_the_cut_is_told(bench: Bench) -
     folder = bench.folder(result.outputs["training_set"])
     known = [*read_encoder(folder).vocabularies["seen"]]
     raw, encoded = read_raw(folder, "train"), read_encoded(folder, "train", read_schema(folder))
-    for history, kept in zip(raw["seen"].to_pylist(), encoded.features["seen"].tolist(), strict=True):
+    for history, kept in zip(raw["seen"].to_pylist(), encoded.padded()["seen"].tolist(), strict=True):
         newest = history[::-1][:2]
         assert kept == [2 + known.index(value) for value in newest] + [0] * (2 - len(newest))
 

@@ -261,7 +261,7 @@ def _write(
             values = part.column(declaration.domain).cast(pa.string())
             domain = pc.fill_null(pc.index_in(values, value_set=known), -1).to_numpy().astype(np.int64)
         split = EncodedSplit(
-            features=encoder.encode(part if name == "train" else placed(part, declaration)),
+            features=encoder.encode_slices(part if name == "train" else placed(part, declaration)),
             labels={label: part.column(label).to_numpy().astype(np.float32) for label in declaration.feedback},
             domain=domain,
             user=pc.index_in(part.column(declaration.user), value_set=users).to_numpy().astype(np.int64),

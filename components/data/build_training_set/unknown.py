@@ -11,6 +11,7 @@ from features.casts import INTEGERS
 from features.declaration import PADDING, UNKNOWN
 from features.encoding.encoder import Encoder
 from features.encoding.fitted import FittedField
+from features.encoding.slices import Slices
 
 MANY = 0.5
 """A vocabulary with more values than this share of the training rows learns hardly anything about each of them."""
@@ -20,7 +21,7 @@ _LISTED = 8
 """Fields of a note."""
 
 
-def unknown_shares(encoder: Encoder, encoded: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, float]:
+def unknown_shares(encoder: Encoder, encoded: Mapping[str, np.ndarray[Any, Any] | Slices]) -> dict[str, float]:
     """Return by field with a vocabulary the share of its values that the training split never held.
 
     Of a history or a bag these are its events, of all rows together. Fields with `kind: hash` are left out: what they
@@ -29,10 +30,12 @@ def unknown_shares(encoder: Encoder, encoded: Mapping[str, np.ndarray[Any, Any]]
     return {f.name: _share(encoded[f.name]) for f in encoder.fitted if encoder.with_vocabulary(f)}
 
 
-def _share(indices: np.ndarray[Any, Any]) -> float:
+def _share(indices: np.ndarray[Any, Any] | Slices) -> float:
     """Return the share of unknown ones, of rows or, in lists, of what is there."""
-    total = indices.size if indices.ndim == 1 else int((indices != PADDING).sum())
-    return float((indices == UNKNOWN).sum()) / total if total else 0.0
+    if isinstance(indices, np.ndarray):
+        return float((indices == UNKNOWN).sum()) / indices.size if indices.size else 0.0
+    total = indices.count(indices.values != PADDING)
+    return indices.count(indices.values == UNKNOWN) / total if total else 0.0
 
 
 def unknown_notes(

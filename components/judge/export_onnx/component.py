@@ -29,7 +29,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         MissingError: the requested provider did not load.
     """
     from components.judge.export_onnx.graph import OPSET, export_graph
-    from components.judge.export_onnx.parity import compare, require
+    from components.judge.export_onnx.parity import BATCHES, compare, require, spread
     from components.judge.export_onnx.request import RequestRanker, request_fields
     from components.rankers.config import RankerConfig
     from components.rankers.tasks import tasks_of
@@ -57,11 +57,12 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     rows = read_encoded(dataset, "test", schema)
     if rows.rows == 0:
         raise BadInputError(f"stage {context.stage!r}: the test split is empty, so the graph cannot be checked")
+    tested = rows.padded(spread(rows.rows, max(BATCHES)))
 
     def proven(graph: onnxruntime.InferenceSession, once: tuple[str, ...], file: str) -> ParityReport:
         """Compare torch and a graph, and write what was found: where it stays when the comparison fails."""
         context.progress(f"comparing torch and onnxruntime on {file.removesuffix('.json')}")
-        parity = compare(ranker, graph, schema.fields, tasks, rows.features, config.tolerance, once)
+        parity = compare(ranker, graph, schema.fields, tasks, tested, config.tolerance, once)
         folder = draft if parity.passed else context.kept
         folder.mkdir(parents=True, exist_ok=True)
         (folder / file).write_text(parity.model_dump_json(indent=2), encoding="utf-8")
@@ -116,6 +117,5 @@ def _hidden_mean(session: onnxruntime.InferenceSession, train: EncodedSplit) -> 
     chosen = spread(train.rows, SAMPLED)
     sums = []
     for part in np.array_split(chosen, -(-len(chosen) // 1000)):
-        feed = {name: np.ascontiguousarray(values[part]) for name, values in train.features.items()}
-        sums.append(session.run([HIDDEN], feed)[0].sum(axis=0, dtype=np.float64))
+        sums.append(session.run([HIDDEN], train.padded(part))[0].sum(axis=0, dtype=np.float64))
     return tuple(float(x) for x in np.sum(sums, axis=0) / len(chosen))

@@ -42,7 +42,7 @@ def answers(ranker: RankerModule, rows: EncodedSplit, at: Array, tasks: tuple[st
     ranker.eval()
     made = []
     for start in range(0, max(1, len(at)), SCORED):  # no rows still give arrays of the right width
-        made.append(ranker(features_at(rows, at[start : start + SCORED], _CPU)))
+        made.append(ranker(features_at(rows, at[start : start + SCORED], _CPU, ranker.jagged)))
     joined = {name: torch.cat([outputs[name] for outputs in made]).numpy() for name in (*tasks, HIDDEN)}
     return Answers(predicted={name: joined[name].astype(np.float64) for name in tasks}, hidden=joined[HIDDEN])
 
@@ -78,7 +78,9 @@ def learn_slot_by_slot(
             order = begin + np.random.default_rng([seed, number]).permutation(end - begin)
             for start in range(0, len(order), batch_size):
                 batch = order[start : start + batch_size]
-                loss = learner.loss(learner(features_at(rows, batch, _CPU)), labels_at(rows, batch, _CPU))
+                loss = learner.loss(
+                    learner(features_at(rows, batch, _CPU, learner.jagged)), labels_at(rows, batch, _CPU)
+                )
                 if not math.isfinite(float(loss.detach())):
                     raise BadInputError(
                         f"incremental training diverged in slot {number} at learning rate {rate:g}: "

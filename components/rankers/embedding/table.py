@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as default
 
 import torch
 from torch import Tensor, nn
@@ -33,9 +34,9 @@ class EmbeddedFields:
     elapsed: dict[str, Tensor]
     """By field, float32 ``[B, L]`` seconds from an event to the request, below 0 where none is visible; ``[N]`` of
     a field in `stretches`."""
-    events: dict[str, Events] = field(default_factory=dict)
+    events: dict[str, Events] = default(default_factory=dict)
     """By sequence field that the batch holds without padding, its events; it is not in `sequences` then."""
-    stretches: dict[str, Stretches] = field(default_factory=dict)
+    stretches: dict[str, Stretches] = default(default_factory=dict)
     """By field without padding, where its histories lie."""
 
     def mean(self, name: str) -> Tensor:

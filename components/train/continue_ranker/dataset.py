@@ -60,7 +60,7 @@ def _write(dataset: Path, before: Path | None, to: Path, forget_after_days: int 
     for name in SPLITS:
         encoded = read_encoded(dataset, name, read_schema(dataset))
         raw = read_raw(dataset, name)
-        features = grown.encoder.encode(raw if name == "train" else placed(raw, schema.declaration))
+        features = grown.encoder.encode_slices(raw if name == "train" else placed(raw, schema.declaration))
         write_encoded(to / "encoded" / f"{name}.arrow", replace(encoded, features=features, pages=None))
     (to / "schema.json").write_text(schema.model_dump_json(indent=2), encoding="utf-8")
     write_encoder(grown.encoder, to)

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from components.data.training_set import EncodedSplit, SplitName, read_encoded
+from components.data.training_set import EncodedSplit, SplitName, padded_at, read_encoded
 from components.platform.errors import BadInputError
-from features.declaration import UNKNOWN, RankerSchema, weight_name
+from features.declaration import UNKNOWN, RankerSchema, offsets_name, weight_name
+from features.encoding.slices import Slices, apart, joined
 
 Indices = NDArray[np.int64]
 BLOCK = 65_536
@@ -86,9 +88,11 @@ def open_split(dataset: Path, split: SplitName, schema: RankerSchema) -> Encoded
     """
     rows = read_encoded(dataset, split, schema)
     for field in schema.fields:
-        if not field.embedded or not rows.features[field.name].size:
+        found = rows.features[field.name]
+        indices = found if isinstance(found, np.ndarray) else found.values
+        if not field.embedded or not indices.size:
             continue
-        least, most = int(rows.features[field.name].min()), int(rows.features[field.name].max())
+        least, most = int(indices.min()), int(indices.max())
         rows.let_go()
         if least < 0 or most >= field.size:
             raise BadInputError(
@@ -103,20 +107,38 @@ def open_split(dataset: Path, split: SplitName, schema: RankerSchema) -> Encoded
     return rows
 
 
-def features_at(rows: EncodedSplit, at: Indices | slice, device: torch.device) -> dict[str, Tensor]:
-    """Return the inputs of the rows `at`: a copy, on `device`."""
-    return {name: _tensor(values, at, device) for name, values in rows.features.items()}
+def features_at(
+    rows: EncodedSplit, at: Indices | slice, device: torch.device, jagged: bool = False
+) -> dict[str, Tensor]:
+    """Return the inputs of the rows `at`: a copy, on `device`; with `jagged`, lists without padding.
+
+    See `components.rankers.base.RankerModule.forward`.
+    """
+    if not jagged:
+        return {name: _on(padded_at(values, at), device) for name, values in rows.features.items()}
+    made: dict[str, Tensor] = {}
+    bounds: dict[tuple[int, int], tuple[Indices, Indices, Tensor]] = {}
+    for name, values in rows.features.items():
+        if isinstance(values, np.ndarray):
+            made[name] = _on(padded_at(values, at), device)
+            continue
+        taken, stream = values[at], (id(values.starts), id(values.counts))
+        if stream not in bounds:  # attributes of the same events lie at the same places
+            offsets = taken.offsets()
+            bounds[stream] = offsets, taken.places(offsets), _on(offsets, device)
+        _, places, made[offsets_name(name)] = bounds[stream]
+        made[name] = _on(taken.read(places), device)
+    return made
 
 
 def labels_at(rows: EncodedSplit, at: Indices | slice, device: torch.device) -> dict[str, Tensor]:
     """Return the labels of the rows `at`, and their weights: a copy, on `device`."""
     weights = {weight_name(name): values for name, values in rows.weights.items()}
-    return {name: _tensor(values, at, device) for name, values in (rows.labels | weights).items()}
+    return {name: _on(padded_at(values, at), device) for name, values in (rows.labels | weights).items()}
 
 
-def _tensor(values: NDArray[np.generic], at: Indices | slice, device: torch.device) -> Tensor:
-    # A slice is a read-only view of a file, and torch needs memory of its own; an index makes a copy by itself.
-    taken = torch.from_numpy(np.array(values[at]) if isinstance(at, slice) else np.take(values, at, axis=0))
+def _on(values: NDArray[np.generic], device: torch.device) -> Tensor:
+    taken = torch.from_numpy(values)
     # Pinned memory is copied to the GPU while it computes.
     return taken.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else taken
 
@@ -153,6 +175,8 @@ class Plan:
     """Share of ids shown as unknown."""
     ids: tuple[str, ...] = ()
     """Fields whose ids are."""
+    jagged: bool = False
+    """Whether lists come without padding."""
 
 
 @contextmanager
@@ -206,33 +230,41 @@ def _fill(split: EncodedSplit, plan: Plan, epoch: int, after: int, put: Callable
             part = share(len(batch), plan.rank, plan.world)
             mine = batch[part]
             step = window.first_step + number + 1
-            features = features_at(rows, mine, plan.device) if len(mine) else {}
+            features = features_at(rows, mine, plan.device, plan.jagged) if len(mine) else {}
             labels = labels_at(rows, mine, plan.device) if len(mine) else {}
             if len(mine) and plan.unknown:
-                _forget(features, plan, (epoch, step), len(batch), part)
+                _forget(features, plan, (epoch, step), len(batch), part, rows)
             if not put(Batch(step, len(batch), len(mine), features, labels)):
                 return
 
 
-def _forget(features: dict[str, Tensor], plan: Plan, at: tuple[int, int], rows: int, part: slice) -> None:
+def _forget(
+    features: dict[str, Tensor], plan: Plan, at: tuple[int, int], total: int, part: slice, rows: EncodedSplit
+) -> None:
     """Show some ids as unknown, in place, so that the rows that stand for unknown ids learn what is left without one.
 
     Which ones follows from seed, epoch and step alone: they are drawn for the whole batch, of which each worker takes
-    its part, and a draw costs what it changes.
+    its part, and a draw costs what it changes. Places of padding are drawn too, so that what is drawn does not depend
+    on how long histories are.
 
     Args:
         features: this worker's part of a batch.
         plan: which fields, how many ids, and the seed.
         at: epoch and step.
-        rows: of the batch over all workers.
+        total: rows of the batch over all workers.
         part: this worker's rows of it.
+        rows: where the batch was read from.
     """
     draw = np.random.default_rng([plan.seed % 2**63, *at])
     for name in plan.ids:
-        values = features[name].view(-1)
-        wide = len(values) // (part.stop - part.start)
-        chosen = draw.integers(rows * wide, size=draw.binomial(rows * wide, plan.unknown)) - part.start * wide
-        mine = torch.from_numpy(chosen[(chosen >= 0) & (chosen < len(values))]).to(plan.device)
+        values, lists = features[name].view(-1), rows.features[name]
+        wide = lists.length if isinstance(lists, Slices) else len(values) // (part.stop - part.start)
+        chosen = draw.integers(total * wide, size=draw.binomial(total * wide, plan.unknown)) - part.start * wide
+        mine = torch.from_numpy(chosen[(chosen >= 0) & (chosen < (part.stop - part.start) * wide)]).to(plan.device)
+        if (offsets := features.get(offsets_name(name))) is not None:
+            row, place = mine // wide, mine % wide
+            first = offsets[row]
+            mine = (first + place)[place < offsets[row + 1] - first]
         values[mine] = values[mine].clamp(max=UNKNOWN)  # padding stays padding
 
 
@@ -241,11 +273,13 @@ def _in_memory(split: EncodedSplit, window: Window) -> EncodedSplit:
     if window.rows == split.rows:
         return split
 
-    def copied(values: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> np.ndarray:
+    def copied(values: NDArray[Any]) -> NDArray[Any]:
         return np.concatenate([values[start:end] for start, end in window.blocks])
 
+    arrays = {name: copied(values) for name, values in split.features.items() if isinstance(values, np.ndarray)}
+    lists = {name: values for name, values in split.features.items() if isinstance(values, Slices)}
     rows = EncodedSplit(
-        features={name: copied(values) for name, values in split.features.items()},
+        features={**arrays, **_lists(lists, window)},
         labels={name: copied(values) for name, values in split.labels.items()},
         domain=copied(split.domain),
         user=split.user[:0],
@@ -253,3 +287,16 @@ def _in_memory(split: EncodedSplit, window: Window) -> EncodedSplit:
     )
     split.let_go()
     return rows
+
+
+def _lists(fields: Mapping[str, Slices], window: Window) -> dict[str, Slices]:
+    """Return the lists of a window's rows: copies, or where rows share values, which are then fewer, views of them."""
+    made: dict[str, Slices] = {}
+    bounds: dict[tuple[int, int], Slices] = {}
+    for name, values in fields.items():
+        rows = joined(values[slice(*block)] for block in window.blocks)
+        if len(values.values) >= values.counts.sum(dtype=np.int64):
+            rows = apart(rows)
+        stream = bounds.setdefault((id(values.starts), id(values.counts)), rows)
+        made[name] = replace(rows, starts=stream.starts, counts=stream.counts)
+    return made

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from components.data.training_set import EncodedSplit, read_schema
 from components.platform.errors import BadInputError
@@ -190,6 +190,7 @@ def _train_epoch(
         replica.device,
         config.shown_unknown,
         start.ids,
+        ranker.jagged,
     )
     ranker.train()
     total = at.loss
@@ -258,13 +259,15 @@ def mean_loss(ranker: RankerModule, rows: EncodedSplit, replica: Replica) -> flo
     total = torch.zeros(1, device=replica.device)
     mine = share(rows.rows, replica.rank, replica.world)
     for at in _slices(mine, rows):
-        outputs = ranker(features_at(rows, at, replica.device))
+        outputs = ranker(features_at(rows, at, replica.device, ranker.jagged))
         total += ranker.loss(outputs, labels_at(rows, at, replica.device)) * (at.stop - at.start)
     return float(replica.sum(total)) / rows.rows
 
 
 @torch.inference_mode()
-def predict(ranker: nn.Module, rows: EncodedSplit, tasks: tuple[Task, ...], replica: Replica) -> dict[str, np.ndarray]:
+def predict(
+    ranker: RankerModule, rows: EncodedSplit, tasks: tuple[Task, ...], replica: Replica
+) -> dict[str, np.ndarray]:
     """Return every task's probability for every row, float32 ``[rows]``, on every worker.
 
     Each worker scores its share; shares are put together by adding arrays that are zero elsewhere.
@@ -273,7 +276,7 @@ def predict(ranker: nn.Module, rows: EncodedSplit, tasks: tuple[Task, ...], repl
     predictions = torch.zeros(len(tasks), rows.rows, device=replica.device)
     mine = share(rows.rows, replica.rank, replica.world)
     for at in _slices(mine, rows):
-        outputs = ranker(features_at(rows, at, replica.device))
+        outputs = ranker(features_at(rows, at, replica.device, ranker.jagged))
         predictions[:, at] = torch.stack([outputs[task.name] for task in tasks])
     return dict(zip((task.name for task in tasks), replica.sum(predictions).cpu().numpy(), strict=True))
 

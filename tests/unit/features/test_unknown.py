@@ -27,8 +27,8 @@ def encoder() -> Encoder:
 
 
 def test_the_share_of_unknown_values_is_counted_per_vocabulary(encoder: Encoder) -> None:
-    assert unknown_shares(encoder, encoder.encode(LATER)) == {"cents": 0.75, "user_id": 0.25}
-    assert unknown_shares(encoder, encoder.encode(LATER.slice(0, 0))) == {"cents": 0.0, "user_id": 0.0}
+    assert unknown_shares(encoder, encoder.encode_slices(LATER)) == {"cents": 0.75, "user_id": 0.25}
+    assert unknown_shares(encoder, encoder.encode_slices(LATER.slice(0, 0))) == {"cents": 0.0, "user_id": 0.0}
 
 
 def test_lists_are_counted_by_their_events_and_hashes_not_at_all() -> None:
@@ -40,14 +40,14 @@ def test_lists_are_counted_by_their_events_and_hashes_not_at_all() -> None:
     later = pa.table(
         {"tags": pa.array([["a", "new"], []]), "recent": pa.array([[9, 1, 2], [8]]), "city": pa.array(["new", "x"])}
     )
-    assert unknown_shares(encoder, encoder.encode(later)) == {"recent": 0.5, "tags": 0.5}
+    assert unknown_shares(encoder, encoder.encode_slices(later)) == {"recent": 0.5, "tags": 0.5}
     assert count_unknown(encoder, encoder.encode(later)) == {"recent": 2, "tags": 1}, "rows that hold one"
     assert not count_unknown(encoder, encoder.encode(later.slice(0, 0)))
 
 
 def test_an_amount_that_became_a_vocabulary_is_named_with_what_to_write(encoder: Encoder) -> None:
-    later = unknown_shares(encoder, encoder.encode(LATER))
-    known = unknown_shares(encoder, encoder.encode(TRAIN))
+    later = unknown_shares(encoder, encoder.encode_slices(LATER))
+    known = unknown_shares(encoder, encoder.encode_slices(TRAIN))
     first, second = unknown_notes(encoder, 6, known, later, IDS)
     assert first == "values that training never held (validation / test): cents 0% / 75%, user_id 0% / 25%"
     assert second.startswith("cents: 6 values in 6 training rows, 75% of the test rows hold none of them")

@@ -72,7 +72,7 @@ def write_model(directory: Path, dataset: Path, quality: float = 1.0, seed: int 
 
 def _log_odds(train: EncodedSplit, field: str, label: str, rows: np.ndarray, schema: RankerSchema) -> np.ndarray:
     size = next(f.size for f in schema.fields if f.name == field)
-    index, y = train.features[field][rows], train.labels[label][rows]
+    index, y = train.padded()[field][rows], train.labels[label][rows]
     rate = y.mean()
     positives = np.bincount(index, weights=y, minlength=size) + 2 * rate
     shown = np.bincount(index, minlength=size) + 2.0

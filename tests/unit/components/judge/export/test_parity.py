@@ -21,7 +21,7 @@ from tests.unit.components.judge.export.conftest import Exported
 
 def _compare(esmm: Exported, path: Path, tolerance: float = 1e-5) -> ParityReport:
     session = open_session(path, "cpu")
-    return compare(esmm.ranker, session, esmm.schema.fields, esmm.tasks, esmm.test.features, tolerance)
+    return compare(esmm.ranker, session, esmm.schema.fields, esmm.tasks, esmm.test.padded(), tolerance)
 
 
 def test_a_faithful_graph_passes_every_case(exported: Exported) -> None:
@@ -117,7 +117,7 @@ def test_small_batches_hold_the_longest_histories(esmm: Exported) -> None:
             return self.session.get_providers()
 
     spy = Spy(open_session(esmm.graph, "cpu"))
-    compare(esmm.ranker, spy, esmm.schema.fields, esmm.tasks, esmm.test.features, 1e-5)  # type: ignore[arg-type]  # a spy
+    compare(esmm.ranker, spy, esmm.schema.fields, esmm.tasks, esmm.test.padded(), 1e-5)  # type: ignore[arg-type]  # a spy
     sizes = [(len(feed["user_id"]), feed["recent_items"].shape[1], feed["genres"].shape[1]) for feed in seen]
     assert sizes == [(b, h, min(h, 5)) for b in (1, 7, 1000) for h in (0, 1, 8)]
     assert (seen[2]["recent_items"] != 0).all()

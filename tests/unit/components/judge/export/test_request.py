@@ -196,12 +196,12 @@ def test_a_request_is_scored_from_raw_rows_as_the_model_scores_them(served: Path
 
 def test_rows_of_two_requests_and_missing_files_are_refused(served: Path, tmp_path: Path, esmm: Exported) -> None:
     graph = RequestGraph.open(ServedModel.open(served, "cpu"), "cpu")
-    users = esmm.test.features["user_id"]
+    users = esmm.test.padded()["user_id"]
     two = [0, int(np.flatnonzero(users != users[0])[0])]
     with pytest.raises(BadInputError, match="by themselves"):
-        graph.run({name: values[two] for name, values in esmm.test.features.items()})
+        graph.run({name: values[two] for name, values in esmm.test.padded().items()})
     with pytest.raises(BadInputError, match="no value of"):
-        graph.run({name: values[:0] for name, values in esmm.test.features.items()})
+        graph.run({name: values[:0] for name, values in esmm.test.padded().items()})
     with pytest.raises(MissingError, match="export it with shape: request"):
         RequestGraph.open(ServedModel.open(esmm.directory, "cpu"), "cpu")
     broken = Path(shutil.copytree(served, tmp_path / "broken"))

@@ -35,7 +35,7 @@ def rows(training_set_dir: Path) -> pa.Table:
 def test_raw_rows_get_torchs_answers(exported: Exported, rows: pa.Table) -> None:
     scores = answer(ServedModel.open(exported.directory), rows)
     with torch.inference_mode():
-        expected = exported.ranker({n: torch.from_numpy(v.copy()) for n, v in exported.test.features.items()})
+        expected = exported.ranker({n: torch.from_numpy(v) for n, v in exported.test.padded().items()})
     assert tuple(scores.tasks) == exported.tasks
     for name, values in scores.tasks.items():
         assert values.dtype == np.float64

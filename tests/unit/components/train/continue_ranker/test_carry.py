@@ -219,7 +219,7 @@ def test_rows_of_the_grown_set_read_the_row_of_a_value_that_only_the_champion_kn
     assert grown.encode(row)["user_id"].tolist() == [[*grown.vocabularies["user_id"]].index(remembered) + FIRST]
     encoded = read_encoded(days.grown, "test", read_schema(days.grown))
     expected = grown.encode(read_raw(days.second, "test"))
-    assert all(np.array_equal(encoded.features[name], expected[name]) for name in expected)
+    assert all(np.array_equal(encoded.padded()[name], expected[name]) for name in expected)
 
 
 def test_values_of_a_champion_that_train_ranker_made_were_last_seen_on_its_last_day(days: Days) -> None:

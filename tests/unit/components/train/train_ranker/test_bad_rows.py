@@ -42,7 +42,7 @@ def test_a_label_outside_zero_and_one_is_refused(value: float, training_set_dir:
 @pytest.mark.parametrize(("name", "index"), [("item_id", 10**6), ("item_id", -1), ("recent_items", 10**6)])
 def test_an_index_outside_its_table_is_refused(name: str, index: int, training_set_dir: Path, tmp_path: Path) -> None:
     schema = read_schema(training_set_dir)
-    values = read_encoded(training_set_dir, "test", schema).features[name].copy()
+    values = read_encoded(training_set_dir, "test", schema).padded()[name]
     values.reshape(-1)[4] = index
     folder = altered(training_set_dir, tmp_path, {name: values}, {})
     with pytest.raises(BadInputError, match=rf"field '{name}' of the test split holds index {index}, its table has"):

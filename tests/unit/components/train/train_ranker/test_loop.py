@@ -269,7 +269,7 @@ def test_a_loss_that_is_not_a_number_names_epoch_and_step(fit: Fit, altered: Cal
 
 def test_an_index_outside_its_table_is_a_sentence(fit: Fit, altered: Callable[..., Path]) -> None:
     def broken(rows: EncodedSplit) -> EncodedSplit:
-        items = rows.features["item_id"].copy()
+        items = rows.padded()["item_id"]
         items[3] = 10_000
         return EncodedSplit(rows.features | {"item_id": items}, rows.labels, rows.domain, rows.user)
 
