@@ -26,7 +26,9 @@ from features.encoding.lists import (
     lists_column,
     pad,
     raw_column,
+    referenced,
     request_times,
+    shares_values,
     values_of,
 )
 from features.encoding.numbers import Knots, binned, normal_scores, numbers_of, quantiles, scaled, scored
@@ -75,7 +77,8 @@ class Encoder:
         fitted = []
         for name, kind in plans.items():
             option = overrides.get(name, FieldEncoding())
-            column = column_of(table, name, dtypes[name])
+            shared = kind in LISTS and shares_values(table, name)
+            column = table.column(name) if shared else column_of(table, name, dtypes[name])
             field = FittedField(name=name, kind=kind, dtype=dtypes[name], time=pa.types.is_timestamp(column.type))
             if kind in LISTS:
                 read = {"length": option.length, "timed_by": option.timed_by, "order": option.order}
@@ -84,7 +87,9 @@ class Encoder:
             if owner is not None:
                 field = field.model_copy(update={"table": owner})
                 if kind in LISTS:
-                    column = elements(column, dtypes[name])
+                    least = overrides.get(owner, FieldEncoding()).min_count
+                    flat = referenced(lists_column(field, table), least) if shared else column.flatten()
+                    column = values_of(flat, dtypes[name])
                 if plans[owner] == "hash":
                     owner_option = overrides.get(owner, FieldEncoding())
                     field = field.model_copy(update={"buckets": owner_option.buckets})

@@ -24,9 +24,9 @@ def column_of(table: pa.Table, name: str, dtype: str, time: bool = False) -> pa.
 
 def lists_column(field: FittedField, table: pa.Table) -> pa.Array:
     """Return a field's lists, newest value first: as `raw_column`, or a view as it is where rows share values."""
-    column = table.column(field.name) if field.name in table.column_names else None
-    if column is None or not _is_view(column.type) or field.order != "newest_first":
+    if not shares_values(table, field.name) or field.order != "newest_first":
         return raw_column(field, table)
+    column = table.column(field.name)
     views = column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
     values = as_dtype(pa.chunked_array([views.values]), field.name, field.dtype[6:-1])
     kind = pa.LargeListViewArray if pa.types.is_large_list_view(views.type) else pa.ListViewArray
@@ -34,8 +34,25 @@ def lists_column(field: FittedField, table: pa.Table) -> pa.Array:
     return kind.from_arrays(views.offsets, views.sizes, values, mask=missing)
 
 
-def _is_view(found: pa.DataType) -> bool:
+def shares_values(table: pa.Table, name: str) -> bool:
+    """Return whether a column is there and holds views of values that its rows share."""
+    found = table.schema.field(name).type if name in table.column_names else pa.null()
     return bool(pa.types.is_list_view(found) or pa.types.is_large_list_view(found))
+
+
+def referenced(lists: pa.Array, most: int) -> pa.Array:
+    """Return the values that rows list, each once per row, but no more than `most` times for one shared value.
+
+    So a value is there `most` times or more just when rows list it so often.
+    """
+    if not (pa.types.is_list_view(lists.type) or pa.types.is_large_list_view(lists.type)):
+        return lists.flatten()
+    sizes = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    starts = lists.offsets.to_numpy(zero_copy_only=False)[sizes > 0].astype(np.int64)
+    change = np.bincount(starts, minlength=len(lists.values) + 1)
+    change -= np.bincount(starts + sizes[sizes > 0], minlength=len(lists.values) + 1)
+    times = np.minimum(np.cumsum(change)[:-1], most)
+    return lists.values.take(pa.array(np.repeat(np.arange(len(times)), times)))
 
 
 def raw_column(field: FittedField, table: pa.Table) -> pa.Array:

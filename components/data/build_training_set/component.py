@@ -32,7 +32,6 @@ from features.declaration import FieldEncoding, RankerSchema, Window, weight_nam
 from features.definitions import Definitions
 from features.encoding.encoder import Encoder
 from features.encoding.files import write_encoder
-from features.joins.histories import listed
 from features.services.own_definitions import definitions_of
 from features.services.service import ServiceSnapshot, describe, shortened
 from features.within import with_within
@@ -69,7 +68,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     time = config.declaration().time
     check_lengths(config, definitions)
     options = encodings(config, snapshot, dtypes)
-    encoder = Encoder.fit(listed(splits["train"]), dtypes, options, request_time=time)
+    encoder = Encoder.fit(splits["train"], dtypes, options, request_time=time)
     schema = RankerSchema(
         declaration=config.declaration(),
         fields=encoder.fields,
@@ -253,8 +252,7 @@ def _write(
     users = pc.unique(table.column(declaration.user).combine_chunks())
     known = pa.array(schema.domains, pa.string())
     write_raw(draft, splits)
-    for name, rows in splits.items():
-        part = listed(rows)
+    for name, part in splits.items():
         if declaration.domain is None:
             domain = np.zeros(part.num_rows, dtype=np.int64)
         else:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from features.declaration import FieldEncoding
 from features.encoding.encoder import Encoder
 from features.encoding.slices import Slices, apart, joined, narrow
+from features.ground.errors import BadInputError
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 MICROS = int(START.timestamp()) * 1_000_000
@@ -105,6 +106,23 @@ def test_rows_that_share_a_log_read_what_rows_with_lists_of_their_own_do(
     if minute > 50:  # every event lies before the request: nothing is copied
         seen = made["seen"]
         assert isinstance(seen, Slices) and len(seen.values) == len(log)
+
+
+@given(log=LOG, ends=st.lists(st.integers(0, 8), min_size=1, max_size=6), least=st.integers(1, 4))
+@settings(max_examples=100, deadline=None)
+def test_vocabularies_of_a_shared_log_hold_what_rows_list(
+    log: list[tuple[int, int, int]], ends: list[int], least: int
+) -> None:
+    """An event counts for every row that lists it, and not for being in the log."""
+    own, shared = by_reference(log, ends, [60] * len(ends))
+    options = {"liked": FieldEncoding(kind="sequence", length=LENGTH, min_count=least)}
+    found = []
+    for rows in (own, shared):
+        try:
+            found.append(Encoder.fit(rows.select(["liked"]), {"liked": "array<int64>"}, options).vocabularies)
+        except BadInputError:
+            found.append(None)
+    assert found[0] == found[1]
 
 
 def lists(values: list[list[int]]) -> Slices:
