@@ -93,7 +93,7 @@ def test_the_model_holds_what_its_type_promises(shop: Shop, exported: StageResul
     assert parity.passed and len(parity.cases) == 36
     train = read_encoded(shop.dataset_dir, "train", contract.schema_)
     with torch.inference_mode():
-        hidden = load_ranker(shop.ranker_dir)({n: torch.from_numpy(v.copy()) for n, v in train.features.items()})
+        hidden = load_ranker(shop.ranker_dir)({n: torch.from_numpy(v) for n, v in train.padded().items()})
     np.testing.assert_allclose(contract.hidden_mean, hidden["hidden"].mean(dim=0).numpy(), atol=1e-5)
 
 
@@ -124,7 +124,7 @@ def test_the_reported_auc_is_torchs_on_the_same_rows(shop: Shop, evaluated: Stag
     report = _report(shop, evaluated)
     split = read_encoded(shop.dataset_dir, "test", read_schema(shop.dataset_dir))
     with torch.inference_mode():
-        answers = load_ranker(shop.ranker_dir)({n: torch.from_numpy(v.copy()) for n, v in split.features.items()})
+        answers = load_ranker(shop.ranker_dir)({n: torch.from_numpy(v) for n, v in split.padded().items()})
     liked = split.labels["like"] == 1
     for task, label, rows in (
         ("like", "like", slice(None)),

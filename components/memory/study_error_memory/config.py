@@ -77,7 +77,7 @@ class Outputs(Ports):
 
 COMPONENT = ComponentSpec(
     name="study_error_memory",
-    version="3",
+    version="4",
     summary="Replay the test period slot by slot: base model, error memory, incremental training, and both.",
     config=Config,
     inputs=Inputs,

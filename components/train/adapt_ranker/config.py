@@ -49,7 +49,7 @@ class Outputs(Ports):
 
 COMPONENT = ComponentSpec(
     name="adapt_ranker",
-    version="4",
+    version="5",
     summary="Adapt a trained ranker to one domain by LoRA, by full fine-tuning, or train it anew there.",
     config=Config,
     inputs=Inputs,

@@ -152,7 +152,7 @@ class EpochReport(Frozen):
 
 COMPONENT = ComponentSpec(
     name="train_ranker",
-    version="4",
+    version="5",
     summary="Train a ranker with Ray Train and keep the epoch that is best on validation, by AUC or what you name.",
     config=Config,
     inputs=Inputs,
