@@ -217,7 +217,7 @@ def test_an_id_of_the_first_day_alone_is_served_from_its_own_row(days: Days) -> 
         return row.set_column(row.column_names.index("user_id"), "user_id", [[number]])
 
     module = load_ranker(shop.files(days.second, "ranker"))
-    at = known.index(remembered) + FIRST
+    at = [*known].index(remembered) + FIRST
     inputs = {name: torch.from_numpy(values) for name, values in served.encoder.encode(asked_by(remembered)).items()}
     assert inputs["user_id"].tolist() == [at]
     assert today.encode(asked_by(remembered))["user_id"].tolist() == [UNKNOWN]
