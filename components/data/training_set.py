@@ -88,14 +88,18 @@ def write_raw(directory: Path, splits: Mapping[SplitName, pa.Table]) -> None:
     write_together(directory / "raw", {str(name): rows for name, rows in splits.items()})
 
 
-def read_raw(directory: Path, split: SplitName, columns: Sequence[str] | None = None) -> pa.Table:
+def read_raw(
+    directory: Path, split: SplitName, columns: Sequence[str] | None = None, *, shared: bool = False
+) -> pa.Table:
     """Return the raw rows of one split: row_id, roles, labels and features as Feast returned them, or some columns.
 
-    Histories are plain lists, a copy of an event for each row that lists it.
+    Histories are plain lists, a copy of an event for each row that lists it; with `shared` they are Arrow ``list_view``
+    columns whose rows share the events, as encoders and models read them.
     """
     from features.joins.histories import listed, read_table
 
-    return listed(read_table(directory / "raw" / f"{split}.parquet", columns))
+    table = read_table(directory / "raw" / f"{split}.parquet", columns)
+    return table if shared else listed(table)
 
 
 def write_encoded(path: Path, split: EncodedSplit) -> None:

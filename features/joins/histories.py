@@ -12,13 +12,15 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+if TYPE_CHECKING:
+    import polars as pl
 
 START, COUNT = "#start", "#count"
 PIECE = 1 << 30
@@ -41,6 +43,8 @@ class Slices:
 
     def views(self) -> Iterator[tuple[str, pa.ListArray]]:
         """Yield the lists of each feature."""
+        import polars as pl
+
         starts, counts = pa.array(self.starts), pa.array(self.counts)
         for name in self.features:
             [lists] = _lists(view(starts, counts, self.events[name].to_arrow(compat_level=pl.CompatLevel.oldest())))

@@ -74,8 +74,9 @@ def answer(
     served: what probabilities are measured on, where the training set declares a position.
 
     `rows` hold a column per feature, the domain where calibration or value differ by it, and what the memory's keys are
-    made of; others are ignored. `request` is a graph of the same model for rows of one request, which reads once what
-    they share; `chunk` rows at a time bound memory. Without `value` there is no `expected_value`.
+    made of; others are ignored. Histories may be Arrow ``list_view``, whose rows share values. `request` is a graph of
+    the same model for rows of one request, which reads once what they share; `chunk` rows at a time bound memory.
+    Without `value` there is no `expected_value`.
 
     Raises:
         BadInputError: columns are missing, all of them named, one cannot be read, a product has no value, or an answer
@@ -98,7 +99,9 @@ def _answered(
     value: ValueTable | None,
     request: RequestGraph | None,
 ) -> Answers:
-    batch = model.encoder.encode(inputs)
+    from features.joins.histories import listed
+
+    batch = model.encoder.encode(listed(inputs))
     outputs = (request or model).run(batch)
     graph = {task: outputs[task].astype(np.float64) for task in model.contract.tasks}
     base = model.calibrated(graph, rows)

@@ -49,7 +49,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     stages: tuple[Stage, ...] = ()
     answers: list[Answered] = []
     if config.method != "none":
-        table = read_raw(dataset, "validation")
+        table = read_raw(dataset, "validation", shared=True)
         if table.num_rows == 0:
             raise BadInputError(f"stage {context.stage!r}: the validation split has no rows to calibrate on: widen it")
         context.progress(f"scoring {table.num_rows} validation rows on {graph.provider}")
@@ -64,7 +64,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     )
     if stages:
         context.progress("measuring validation and test")
-        test = read_raw(dataset, "test")
+        test = read_raw(dataset, "test", shared=True)
         if test.num_rows:
             answers.append(answered(graph, "test", test))
         calibration = calibration.model_copy(update={"cells": cells_of(graph, calibration, answers, tasks)})

@@ -39,7 +39,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     from registry.versions.tracking import run_of_training
 
     model = ServedModel.open(context.local(inputs.model), config.provider)
-    table = read_raw(context.local(inputs.dataset), config.split)
+    table = read_raw(context.local(inputs.dataset), config.split, shared=True)
     if table.num_rows == 0:
         raise BadInputError(f"stage {context.stage!r}: the {config.split} split has no rows: widen its window or share")
     schema = model.contract.schema_

@@ -41,7 +41,7 @@ def score_both(
     """
     from registry.serving.served_model import ServedModel
 
-    rows = read_raw(dataset, SPLIT)
+    rows = read_raw(dataset, SPLIT, shared=True)
     roles = read_schema(dataset).declaration
     if rows.num_rows == 0:
         raise BadInputError(f"the {SPLIT} split of the training set has no rows: the gate needs some, change the split")

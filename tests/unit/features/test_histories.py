@@ -23,7 +23,7 @@ from features.declaration import LONGEST, Window
 from features.definitions import Definitions
 from features.definitions.common import listed_field, source, times_field
 from features.definitions.recipe import Activity, History
-from features.joins.histories import files_of, listed, read_table, view
+from features.joins.histories import files_of, listed, view
 from features.joins.online import asked_at
 from features.joins.store import ENTITY_TIME, ROW_ID, historical, materialize, open_offline, open_shared
 from features.recipes.table import compute
@@ -238,7 +238,7 @@ def test_splits_share_one_log_and_are_read_as_lists(tmp_path: Path) -> None:
         assert read_raw(tmp_path, name, ["words", "row_id"]).column_names == ["words", "row_id"]
         commands = pa.concat_tables(tables_of(tmp_path / "raw" / f"{name}.parquet", 2))
         assert commands.select(table.column_names).to_pylist() == part.to_pylist()
-        again = read_table(tmp_path / "raw" / f"{name}.parquet", ["items"])["items"].chunk(0)
+        again = read_raw(tmp_path, name, ["items"], shared=True)["items"].chunk(0)
         assert len(again.values) == len(values)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import torch
 
@@ -16,6 +17,7 @@ from components.data.training_set import read_raw
 from features.encoding.files import FILES, read_encoder, write_encoder
 from features.encoding.vocabularies import Vocabulary
 from features.ground.errors import BadInputError, MissingError
+from features.joins.histories import view
 from registry.serving.answer import answer
 from registry.serving.request_graph import RequestGraph
 from registry.serving.served_model import ServedModel
@@ -58,6 +60,16 @@ def test_chunks_change_nothing(model: ServedModel, rows: pa.Table, chunk: int) -
     for name in whole.tasks:
         np.testing.assert_allclose(parts.tasks[name], whole.tasks[name], atol=1e-6)
     np.testing.assert_allclose(parts.hidden, whole.hidden, atol=1e-5)
+
+
+def test_rows_that_share_the_events_of_their_histories_get_the_same_answers(model: ServedModel, rows: pa.Table) -> None:
+    shared = rows
+    for name in ("recent_items", "recent_likes", "recent_times"):
+        lists = rows[name].combine_chunks()
+        starts, counts = pa.array(lists.offsets[:-1]), pc.list_value_length(lists)
+        shared = shared.set_column(rows.column_names.index(name), name, view(starts, counts, lists.values))
+    expected, found = answer(model, rows, chunk=50), answer(model, shared, chunk=50)
+    assert all((found.tasks[name] == expected.tasks[name]).all() for name in expected.tasks)
 
 
 def test_the_same_rows_get_the_same_bits(model: ServedModel, rows: pa.Table) -> None:
