@@ -12,6 +12,7 @@ from features.casts import as_dtype
 from features.declaration import MISSING_ELEMENT
 from features.encoding.fitted import FittedField
 from features.ground.errors import BadInputError
+from features.joins.histories import listed
 
 
 def column_of(table: pa.Table, name: str, dtype: str, time: bool = False) -> pa.Array:
@@ -19,7 +20,10 @@ def column_of(table: pa.Table, name: str, dtype: str, time: bool = False) -> pa.
     place = table.schema.get_field_index(name)
     if place < 0 and name not in table.column_names:
         raise BadInputError(f"feature {name!r} is missing from the rows: add the column ({dtype})")
-    return as_dtype(table.column(place if place >= 0 else name), name, dtype, time)
+    column = table.column(place if place >= 0 else name)
+    if shares_values(table, name):
+        column = listed(pa.table({name: column})).column(0)
+    return as_dtype(column, name, dtype, time)
 
 
 def lists_column(field: FittedField, table: pa.Table) -> pa.Array:

@@ -110,7 +110,7 @@ def test_length_costs_no_space_and_the_order_of_the_log_changes_nothing(tmp_path
         done = dataset(settings, events, made, file, None)
         folder = open_store(settings).fetch(done.outputs["training_set"].load())
         tables = open_store(settings).fetch(made.outputs["feature_tables"].load())
-        sizes[length] = (size(tables), size(folder / "raw"))
+        sizes[length] = (size(tables), size(folder / "raw"), size(folder))
         rows = read_raw(folder, "test", ["seen", "viewer_impressions"])
         assert max(map(len, rows["seen"].to_pylist())) == length
     assert all(long <= 1.2 * short for long, short in zip(sizes[1000], sizes[50], strict=True))

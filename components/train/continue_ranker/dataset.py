@@ -59,7 +59,7 @@ def _write(dataset: Path, before: Path | None, to: Path, forget_after_days: int 
     shutil.copy(dataset / "report.json", to / "report.json")
     for name in SPLITS:
         encoded = read_encoded(dataset, name, read_schema(dataset))
-        raw = read_raw(dataset, name)
+        raw = read_raw(dataset, name, shared=True)
         features = grown.encoder.encode_slices(raw if name == "train" else placed(raw, schema.declaration))
         write_encoded(to / "encoded" / f"{name}.arrow", replace(encoded, features=features, pages=None))
     (to / "schema.json").write_text(schema.model_dump_json(indent=2), encoding="utf-8")

@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 
 from components.data.materialize_features.component import write_tables
 from components.data.training_set import SPLITS, SplitName, read_raw, write_raw
-from features.declaration import LONGEST, Window
+from features.declaration import LONGEST, FieldEncoding, Window
 from features.definitions import Definitions
 from features.definitions.common import listed_field, source, times_field
 from features.definitions.recipe import Activity, History
+from features.encoding.encoder import Encoder
 from features.joins.histories import files_of, listed, view
 from features.joins.online import asked_at
 from features.joins.store import ENTITY_TIME, ROW_ID, historical, materialize, open_offline, open_shared
@@ -249,6 +250,15 @@ def test_lists_are_made_in_pieces_that_their_offsets_can_tell(monkeypatch: pytes
     assert listed(table)["a"].num_chunks > 1 and listed(table)["a"].to_pylist() == whole["a"].to_pylist()
     assert whole["a"].to_pylist() == [[4, 5], None, [1, 2, 3, 4], [3]]
     assert listed(table.slice(4))["a"].to_pylist() == []
+
+
+@pytest.mark.parametrize("order", ["newest_first", "oldest_first"])
+def test_an_encoder_reads_shared_events_as_it_reads_lists(order: Any) -> None:
+    shared = pa.table({"a": view(pa.array([3, None, 0, 2]), pa.array([2, None, 4, 1]), pa.array([1, 2, 3, 4, 5]))})
+    plain, options = listed(shared), {"a": FieldEncoding(length=3, order=order)}
+    fitted = [Encoder.fit(table, {"a": "array<int64>"}, options) for table in (plain, shared)]
+    assert fitted[0] == fitted[1]
+    assert fitted[0].encode(shared)["a"].tolist() == fitted[0].encode(plain)["a"].tolist()
 
 
 def test_the_files_of_a_table_are_its_own_and_its_events() -> None:
