@@ -7,6 +7,8 @@ RUN_ARGS ?=
 COMPARISONS ?=
 SEEDS ?=
 BENCHMARKS ?=
+# Tests start hundreds of processes: without compiled modules on disk, each would compile the project anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help install data run ui results bench test test-all test-editor test-services lint format clean
