@@ -34,10 +34,13 @@ def source(name: str, description: str) -> FileSource:
     )
 
 
-def activity_fields(recipe: Activity) -> list[Field]:
+def activity_fields(recipe: Activity, *, binned: bool = False) -> list[Field]:
     """Return the fields that an activity has whatever it lists: its count, its parts and the gap.
 
-    Rates are floats; everything else is binned.
+    Args:
+        recipe: what they are made by.
+        binned: whether rates are binned as everything else is, so that a missing one has a row of its own: for keys
+            of which most are new.
     """
     return [
         Field(name=recipe.count, dtype=Int64, tags=COUNT, description="Since the window's start."),
@@ -45,7 +48,7 @@ def activity_fields(recipe: Activity) -> list[Field]:
             Field(
                 name=recipe.name(part),
                 dtype={"int64": Int64, "float32": Float32, "float64": Float64}[recipe.dtype(part)],
-                tags={} if isinstance(part, Rate) else COUNT,
+                tags={} if isinstance(part, Rate) and not binned else COUNT,
                 description=_described(part),
             )
             for part in recipe.parts

@@ -130,14 +130,6 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
-def _binned(recipe: Activity) -> list[Field]:
-    """Return the fields of an activity with its rates binned: most keys are new, and missing has a row of its own."""
-    return [
-        Field(name=field.name, dtype=field.dtype, tags=COUNT, description=field.description)
-        for field in activity_fields(recipe)
-    ]
-
-
 kuairand_user_profile = FeatureView(
     name="kuairand_user_profile",
     entities=[user],
@@ -197,7 +189,7 @@ kuairand_author = FeatureView(
     source=kuairand_author_source,
     schema=[
         Field(name="author_id", dtype=Int64),
-        *_binned(AUTHOR),
+        *activity_fields(AUTHOR, binned=True),
     ],
 )
 kuairand_liking = FeatureView(
@@ -208,7 +200,7 @@ kuairand_liking = FeatureView(
     schema=[
         Field(name="user_id", dtype=Int64),
         Field(name="author_id", dtype=Int64),
-        *_binned(LIKING),
+        *activity_fields(LIKING, binned=True),
     ],
 )
 kuairand_again = FeatureView(
@@ -219,7 +211,7 @@ kuairand_again = FeatureView(
     schema=[
         Field(name="user_id", dtype=Int64),
         Field(name="video_id", dtype=Int64),
-        *_binned(AGAIN),
+        *activity_fields(AGAIN, binned=True),
     ],
 )
 kuairand_habit = FeatureView(
@@ -230,7 +222,7 @@ kuairand_habit = FeatureView(
     schema=[
         Field(name="user_id", dtype=Int64),
         Field(name="tab", dtype=String),
-        *_binned(HABIT),
+        *activity_fields(HABIT, binned=True),
     ],
 )
 kuairand_place = FeatureView(
@@ -241,7 +233,7 @@ kuairand_place = FeatureView(
     schema=[
         Field(name="video_id", dtype=Int64),
         Field(name="tab", dtype=String),
-        *_binned(PLACE),
+        *activity_fields(PLACE, binned=True),
     ],
 )
 kuairand_hours = FeatureView(
@@ -251,7 +243,7 @@ kuairand_hours = FeatureView(
     source=kuairand_hours_source,
     schema=[
         Field(name="user_id", dtype=Int64),
-        *_binned(HOURS),
+        *activity_fields(HOURS, binned=True),
     ],
 )
 kuairand_watching = FeatureView(
@@ -261,7 +253,7 @@ kuairand_watching = FeatureView(
     source=kuairand_watching_source,
     schema=[
         Field(name="user_id", dtype=Int64),
-        *_binned(WATCHING),
+        *activity_fields(WATCHING, binned=True),
     ],
 )
 kuairand_page = FeatureView(

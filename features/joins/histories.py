@@ -29,7 +29,7 @@ Whole = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass(frozen=True)
-class Slices:
+class Seen:
     """Which events each row of a table has seen."""
 
     events: pl.DataFrame

@@ -13,7 +13,7 @@ import polars as pl
 from features.declaration import LONGEST, Window
 from features.definitions.recipe import Activity, Decay, History, Last, Part, Profile, Recipe
 from features.ground.errors import BadInputError, listed
-from features.joins.histories import COUNT, START, Slices, events_file
+from features.joins.histories import COUNT, START, Seen, events_file
 from features.joins.table_types import cast, elements, filled
 from features.recipes.parts import HEAD, KEY, conditions, events_so_far, fading, met, so_far, windowed
 from features.recipes.windows import Whole, groups, spans
@@ -30,7 +30,7 @@ class FeatureTable:
 
     rows: pl.DataFrame
     """Key, `event_timestamp`, `created_timestamp` and every feature but histories."""
-    histories: tuple[Slices, ...] = ()
+    histories: tuple[Seen, ...] = ()
 
     def whole(self) -> pl.DataFrame:
         """Return the rows with their histories as lists."""
@@ -226,7 +226,7 @@ def _seen(
     newest: Whole,
     number: Whole,
     labels: Collection[str],
-) -> Slices:
+) -> Seen:
     """Return which events of its key each state has seen, or which of those that meet a condition.
 
     Args:
@@ -250,7 +250,7 @@ def _seen(
         return column.fill_null(0).cast(pl.Int64) if column.name in labels else column
 
     columns = [plain(kept[column]).alias(name) for name, column in history.columns.items()]
-    return Slices(
+    return Seen(
         events=pl.DataFrame([*(kept[name] for name in keys), kept[EVENT_TIME], *columns]).reverse(),
         features=tuple(history.columns),
         starts=np.where(number > 0, len(kept) - 1 - newest, 0),

@@ -18,8 +18,8 @@ class RankerOptimiser:
 
     All dense gradients are views of one flat buffer, so that one all-reduce sums them over workers; its last element
     carries the loss, so that every worker sees the loss of the whole batch, and with it a NaN on any worker, at the
-    same step. Workers exchange the gradients of the rows that they touched, not of the table. The table stops making
-    dense gradients if a row-wise optimiser takes it.
+    same step. Where a row-wise optimiser takes the table, workers exchange the gradients of the rows that they touched,
+    not of the table. Either way the gradients of a step are collected row by row, and added up once.
     """
 
     def __init__(self, ranker: nn.Module, knobs: Knobs) -> None:
@@ -27,10 +27,11 @@ class RankerOptimiser:
         self.touched: TouchedRows | None = None
         parameters = [p for p in ranker.parameters() if p.requires_grad]
         embedding = getattr(ranker, "embedding", None)
-        if knobs.tables.optimiser != "adam" and isinstance(embedding, FieldEmbedding):
+        if isinstance(embedding, FieldEmbedding):
             self.touched = embedding.learn_by_rows()
             if self.touched is not None:
-                self.width = embedding.weight.shape[1]
+                self.table = embedding.weight
+            if self.touched is not None and knobs.tables.optimiser != "adam":
                 rate = knobs.tables.learning_rate or knobs.learning_rate
                 self.rows = ROWWISE[knobs.tables.optimiser](embedding.weight, rate, knobs.weight_decay)
                 parameters = [p for p in parameters if p is not embedding.weight]
@@ -58,6 +59,8 @@ class RankerOptimiser:
         Raises:
             RetryableError: another worker is gone.
         """
+        if self.rows is None and self.touched is not None and self.table.grad is not None:
+            self.table.grad.index_add_(0, *self.touched.combined(self.table.shape[1]))
         summed(self.flat)
         return self.loss
 
@@ -70,7 +73,7 @@ class RankerOptimiser:
         self.dense.step()
         if self.rows is None or self.touched is None:
             return
-        mine = self.touched.combined(self.width)
+        mine = self.touched.combined(self.table.shape[1])
         rows, gradients = gathered(mine[0]), gathered(mine[1])
         if rows is not mine[0]:  # several workers may have touched the same row
             rows, gradients = summed_by_row(rows, gradients)
