@@ -38,7 +38,8 @@ def test_every_benchmark_runs(name: str) -> None:
     assert record.report.series
     for series in record.report.series:
         ours = next(iter(series.samples))
-        assert all(series.median(ours, case) for case in series.cases), "ours is measured in every case"
+        for case in series.cases:
+            assert series.median(ours, case) or f"{ours} @ {case}" in series.absent, "what is not measured is told"
         for who in series.samples:
             for case in series.cases:
                 assert series.median(who, case) or f"{who} @ {case}" in series.absent or series.median(ours, case)
