@@ -20,6 +20,8 @@ from typing import Any
 
 WINDOW = {"start": datetime(2024, 1, 1, tzinfo=UTC), "end": datetime(2024, 1, 2, tzinfo=UTC)}
 STARTED = time.time()
+# An editable installation answers for every module of the project that the checkout lacks, with today's.
+sys.meta_path = [finder for finder in sys.meta_path if not getattr(finder, "__module__", "").startswith("__editable__")]
 
 
 def first(*paths: str) -> Any:
