@@ -314,8 +314,8 @@ BENCHMARK = Benchmark(
         "`python -m tests.benchmarks real_sets --against PATH` trains in another checkout on the same encoded rows, in "
         "turns; its column is named by its commit.",
         "Passes run beside what else the stage does: the process that follows the training loads MLflow meanwhile, "
-        "some 4 s of a processor. A training that starts sooner bears more of that in its first passes, which on small sets "
-        "is most of them: so rates here tell of whole stages and not of a step alone.",
+        "some 4 s of a processor. A training that starts sooner bears more of that in its first passes, which on "
+        "small sets is most of them: so rates here tell of whole stages and not of a step alone.",
         "The roofline is every matrix product that one real step of the ranker calls, forward and backward, one after "
         "the other with nothing between them, and Adam; and the bare gather, sum by row and row-wise update of the ids "
         "that are present. No activation, copy, loss or feed is in it.",
