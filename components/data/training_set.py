@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from dataclasses import field as default
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -71,8 +71,10 @@ def padded_at(values: np.ndarray[Any, Any] | Slices, at: NDArray[np.int64] | sli
 
     if not isinstance(values, np.ndarray):
         return values[at].padded()
-    taken = values[at] if isinstance(at, slice) else np.take(values, at, axis=0)
-    return np.array(taken, dtype=np.int64 if values.dtype.kind in "iu" else values.dtype)
+    dtype = np.int64 if values.dtype.kind in "iu" else values.dtype
+    if isinstance(at, slice):  # a view of the file, which an index is not
+        return np.array(values[at], dtype=dtype)
+    return np.take(values, at, axis=0).astype(dtype, copy=False)
 
 
 def read_schema(directory: Path) -> RankerSchema:
@@ -136,6 +138,7 @@ def read_encoded(directory: Path, split: SplitName, schema: RankerSchema) -> Enc
     import pyarrow as pa
 
     from features.encoding.slices import Slices
+    from features.joins.histories import is_view
 
     with (directory / "encoded" / f"{split}.arrow").open("rb") as file:
         pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -159,7 +162,7 @@ def read_encoded(directory: Path, split: SplitName, schema: RankerSchema) -> Enc
     features: dict[str, np.ndarray[Any, Any] | Slices] = {}
     for field in schema.fields:
         found = chunk(field.name)
-        if not (pa.types.is_list_view(found.type) or pa.types.is_large_list_view(found.type)):
+        if not is_view(found.type):
             features[field.name] = column(field.name)
             continue
         starts, counts, values = (whole(part) for part in (found.offsets, found.sizes, found.values))
@@ -197,15 +200,17 @@ def _of_one_stream(
     """
     import numpy as np
 
+    from features.encoding.slices import at_places_of, same_places
+
     found: dict[str, np.ndarray[Any, Any] | Slices] = {}
     for field in schema.fields:
         ids, times = features[field.name], features.get(field.timed_by or "")
         if times is None or isinstance(ids, np.ndarray) or isinstance(times, np.ndarray):
             continue
-        if not (np.array_equal(ids.starts, times.starts) and np.array_equal(ids.counts, times.counts)):
+        if not same_places(ids, times):
             raise BadInputError(
                 f"field {field.name!r} holds other events than its times {field.timed_by!r}: build the training set "
                 "again"
             )
-        found[field.name] = replace(ids, starts=times.starts, counts=times.counts)
+        found[field.name] = at_places_of(times, ids)
     return found

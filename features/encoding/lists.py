@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 from features.casts import as_dtype
 from features.declaration import MISSING_ELEMENT
 from features.encoding.fitted import FittedField
+from features.encoding.slices import NEVER, NO_TIME, seconds_before, slices_of
 from features.ground.errors import BadInputError
-from features.joins.histories import listed
+from features.joins.histories import is_view, listed
 
 
 def column_of(table: pa.Table, name: str, dtype: str, time: bool = False) -> pa.Array:
@@ -40,8 +41,7 @@ def lists_column(field: FittedField, table: pa.Table) -> pa.Array:
 
 def shares_values(table: pa.Table, name: str) -> bool:
     """Return whether a column is there and holds views of values that its rows share."""
-    found = table.schema.field(name).type if name in table.column_names else pa.null()
-    return bool(pa.types.is_list_view(found) or pa.types.is_large_list_view(found))
+    return name in table.column_names and is_view(table.schema.field(name).type)
 
 
 def referenced(lists: pa.Array, most: int) -> pa.Array:
@@ -49,14 +49,10 @@ def referenced(lists: pa.Array, most: int) -> pa.Array:
 
     So a value is there `most` times or more just when rows list it so often.
     """
-    if not (pa.types.is_list_view(lists.type) or pa.types.is_large_list_view(lists.type)):
-        return lists.flatten()
-    sizes = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-    starts = lists.offsets.to_numpy(zero_copy_only=False)[sizes > 0].astype(np.int64)
-    change = np.bincount(starts, minlength=len(lists.values) + 1)
-    change -= np.bincount(starts + sizes[sizes > 0], minlength=len(lists.values) + 1)
+    values, starts, counts = slices_of(lists, np.iinfo(np.int32).max)
+    change = np.bincount(starts, minlength=len(values) + 1) - np.bincount(starts + counts, minlength=len(values) + 1)
     times = np.minimum(np.cumsum(change)[:-1], most)
-    return lists.values.take(pa.array(np.repeat(np.arange(len(times)), times)))
+    return values.take(pa.array(np.repeat(np.arange(len(times)), times)))
 
 
 def raw_column(field: FittedField, table: pa.Table) -> pa.Array:
@@ -135,12 +131,6 @@ def request_times(table: pa.Table, name: str, wanted_by: str) -> np.ndarray[Any,
 
 def elapsed(column: pa.Array, requests: np.ndarray[Any, Any], length: int) -> np.ndarray[Any, Any]:
     """Return float32 ``[rows, length]`` seconds from each event to its row's request, −1 where there is none."""
-    flat = elements(column, "array<int64>")
-    # Subtracted as whole microseconds: a float32 holds no time since 1970 to the second.
-    since = np.repeat(requests, lengths_of(column)) - (flat.fill_null(0) if flat.null_count else flat).to_numpy()
-    # Whatever lies after the request, however little, stays visibly below zero.
-    never = since < 0
-    if flat.null_count:
-        never |= flat.is_null().to_numpy(zero_copy_only=False)
-    seconds = np.where(never, -1.0, since / 1e6).astype(np.float32)
-    return pad(column, seconds, length, -1.0)
+    flat = column.flatten()
+    times = (flat.fill_null(NO_TIME) if flat.null_count else flat).to_numpy()
+    return pad(column, seconds_before(np.repeat(requests, lengths_of(column)), times), length, NEVER)

@@ -14,14 +14,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from features.declaration import PADDING
+from features.declaration import MISSING_ELEMENT, PADDING
+from features.joins.histories import is_view
 
 Array = NDArray[Any]
 Whole = NDArray[np.signedinteger[Any]]
 At = NDArray[np.int64] | slice
 NEVER = -1.0
 """Elapsed seconds where there is no event, or it lies after the request."""
-NO_TIME = np.iinfo(np.int64).min
+NO_TIME = int(MISSING_ELEMENT["int64"])
 """Time of an event whose time is missing."""
 
 
@@ -105,7 +106,7 @@ def slices_of(column: pa.Array, length: int) -> tuple[pa.Array, NDArray[np.int64
         length: most values of a row.
     """
     lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int32)
-    if pa.types.is_list_view(column.type) or pa.types.is_large_list_view(column.type):
+    if is_view(column.type):
         values, starts = column.values, column.offsets.to_numpy(zero_copy_only=False).astype(np.int64)
     else:
         values = column.flatten()
@@ -135,11 +136,7 @@ def stream(times: Slices, attributes: Mapping[str, Slices]) -> tuple[Slices, dic
     An event without a time, or after the request, is there no more; one without an id keeps its place, so that the
     attributes of an event stay side by side.
     """
-    same = all(
-        np.array_equal(each.starts, times.starts) and np.array_equal(each.counts, times.counts)
-        for each in attributes.values()
-    )
-    if same and never_late(times):
+    if all(same_places(each, times) for each in attributes.values()) and never_late(times):
         return times, {name: at_places_of(times, each) for name, each in attributes.items()}
     own = apart(times)
     seen = own.read(own.places(own.offsets())) >= 0
@@ -149,6 +146,11 @@ def stream(times: Slices, attributes: Mapping[str, Slices]) -> tuple[Slices, dic
         ids = np.where(seen, each.padded()[there], PADDING).astype(each.values.dtype)
         found[name] = Slices(ids, own.starts, own.counts, own.length)
     return own, found
+
+
+def same_places(one: Slices, other: Slices) -> bool:
+    """Return whether the lists of both lie at the same places of their values."""
+    return np.array_equal(one.starts, other.starts) and np.array_equal(one.counts, other.counts)
 
 
 def at_places_of(times: Slices, attribute: Slices) -> Slices:
@@ -176,11 +178,8 @@ def joined(parts: Iterable[Slices]) -> Slices:
 
 def narrow(indices: NDArray[Any], size: int) -> NDArray[Any]:
     """Return indices below `size` in the smallest integer type that holds them."""
-    return indices.astype(np.min_scalar_type(max(size - 1, 0)) if size <= 1 << 16 else _wide(size), copy=False)
-
-
-def _wide(size: int) -> type[np.signedinteger[Any]]:
-    return np.int32 if size <= 1 << 31 else np.int64
+    signed = np.int32 if size <= 1 << 31 else np.int64
+    return indices.astype(np.min_scalar_type(max(size - 1, 0)) if size <= 1 << 16 else signed, copy=False)
 
 
 def _starts(counts: Whole) -> NDArray[np.int64]:

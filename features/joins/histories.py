@@ -100,10 +100,15 @@ def view(starts: pa.Array, counts: pa.Array, values: pa.Array) -> pa.ListViewArr
     return pa.ListViewArray.from_arrays(here, size, values, mask=starts.is_null())
 
 
+def is_view(found: pa.DataType) -> bool:
+    """Return whether rows of a column of this type may share values."""
+    return bool(pa.types.is_list_view(found) or pa.types.is_large_list_view(found))
+
+
 def listed(table: pa.Table) -> pa.Table:
     """Return rows with their histories as plain lists: a copy of an event for each row that lists it."""
     for at, field in enumerate(table.schema):
-        if _is_view(field):
+        if is_view(field.type):
             lists = [part for chunk in table.column(at).chunks for part in _lists(chunk)]
             table = table.set_column(at, field.name, pa.chunked_array(lists, pa.list_(field.type.value_type)))
     return table
@@ -123,7 +128,7 @@ def write_together(folder: Path, tables: Mapping[str, pa.Table]) -> None:
         pq.write_table(pa.table({n: _one(first[n]).values for n in features}), folder / file, compression="zstd")
     for name, table in tables.items():
         columns = {
-            n: table[n] for n, field in zip(table.column_names, table.schema, strict=True) if not _is_view(field)
+            n: table[n] for n, field in zip(table.column_names, table.schema, strict=True) if not is_view(field.type)
         }
         for file, (feature, *_) in files.items():
             column = _one(table[feature])
@@ -145,16 +150,12 @@ def _alike(tables: Sequence[pa.Table]) -> list[list[str]]:
     """Return the histories, those that are the same slices in every table together."""
     groups: list[list[str]] = []
     for field in tables[0].schema:
-        if _is_view(field):
+        if is_view(field.type):
             same = (group for group in groups if all(_same(table[group[0]], table[field.name]) for table in tables))
             if (group := next(same, None)) is None:
                 groups.append(group := [])
             group.append(field.name)
     return groups
-
-
-def _is_view(field: pa.Field) -> bool:
-    return bool(pa.types.is_list_view(field.type))
 
 
 def _same(left: pa.ChunkedArray, right: pa.ChunkedArray) -> bool:

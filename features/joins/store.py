@@ -222,6 +222,8 @@ def historical(
     import pandas as pd
     import pyarrow as pa
 
+    from features.joins.histories import is_view
+
     features, sources = describe(service, definitions)
     wanted = [feature for feature in features if names is None or feature.name in names]
     asked = {feature.view for feature in wanted}
@@ -237,7 +239,7 @@ def historical(
         )
         answer = job.to_arrow().select(schema.names)
     for at, found in enumerate(answer.schema):
-        if pa.types.is_list_view(found.type):  # in the dtype of its elements, as the recipe's table is written
+        if is_view(found.type):  # in the dtype of its elements, as the recipe's table is written
             schema = schema.set(at, found)
     answer = answer.cast(schema)
     if not answer.column(ROW_ID).equals(entities.column(ROW_ID)):

@@ -23,7 +23,7 @@ FIELDS = "fields.json"
 
 def padded(split: EncodedSplit, schema: RankerSchema) -> dict[str, Array]:
     """Return the inputs by field: int64 or float32, ``[rows]`` or ``[rows, length]``, histories padded with 0."""
-    arrays: dict[str, Array] = split.padded() if hasattr(split, "padded") else split.features
+    arrays: dict[str, Array] = split.padded()
     kinds = {field.name: np.int64 if field.embedded else np.float32 for field in schema.fields}
     return {name: arrays[name].astype(kind, copy=False) for name, kind in kinds.items()}
 

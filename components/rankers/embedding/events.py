@@ -70,17 +70,19 @@ class Stretches:
         with torch.no_grad():
             shown = scores.masked_fill(present == 0, _LOWEST)
             most = shown.new_full((self.histories,), _LOWEST).scatter_reduce(0, self.owner, shown, "amax")
-            least = self.spread(most)
-        weights = (scores - least).masked_fill(present == 0, _LOWEST).exp()
+        weights = (scores - self.spread(most)).masked_fill(present == 0, _LOWEST).exp()
         total = self.sums(weights.unsqueeze(1)).clamp(min=torch.finfo(weights.dtype).tiny)
         return weights / self.spread(total).squeeze(1)
 
-    def padded(self, values: Tensor, fill: float = 0.0) -> Tensor:
+    def of(self, rows: Tensor) -> Tensor:
+        """Return int64 ``[b, L]``: which events histories int64 ``[b]`` hold, −1 after the last of each."""
+        lengths = self.lengths.index_select(0, rows).unsqueeze(1)
+        place = torch.arange(int(lengths.max()) if rows.shape[0] else 0, device=rows.device)
+        return torch.where(place < lengths, self.offsets.index_select(0, rows).unsqueeze(1) + place, -1)
+
+    def padded(self, values: Tensor) -> Tensor:
         """Return ``[B, L, ...]`` of ``[N, ...]``, L the longest history of the batch."""
-        longest = int(self.lengths.max()) if self.histories else 0
-        cells = self.owner * longest + self.place
-        made = values.new_full((self.histories * longest, *values.shape[1:]), fill)
-        return made.index_copy(0, cells, values).unflatten(0, (self.histories, longest))
+        return at_places(values, self.of(torch.arange(self.histories, device=self.offsets.device)))
 
     def alike(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield groups of histories of about one length, which cost little to pad to one length.
@@ -88,22 +90,19 @@ class Stretches:
         Lengths of a group are at most twice its shortest.
 
         Yields:
-            int64 ``[b]``, which histories, and int64 ``[b, L]``, which events each holds, −1 after its last.
+            int64 ``[b]``, which histories, and which events they hold, see `of`.
         """
         longest = int(self.lengths.max()) if self.histories else -1
         least, most = -1, 4
         while least < longest:
             rows = torch.nonzero((self.lengths > least) & (self.lengths <= most)).squeeze(1)
             if rows.shape[0]:
-                lengths = self.lengths.index_select(0, rows).unsqueeze(1)
-                place = torch.arange(int(lengths.max()), device=rows.device)
-                events = self.offsets.index_select(0, rows).unsqueeze(1) + place
-                yield rows, torch.where(place < lengths, events, -1)
+                yield rows, self.of(rows)
             least, most = most, 2 * most
 
 
 def at_places(values: Tensor, events: Tensor, fill: float = 0.0) -> Tensor:
-    """Return ``[b, L, ...]``, the values ``[N, ...]`` of events ``[b, L]`` of `Stretches.alike`; `fill` for −1."""
+    """Return ``[b, L, ...]``, the values ``[N, ...]`` of events ``[b, L]`` of `Stretches.of`; `fill` for −1."""
     taken = (
         values.index_select(0, events.clamp(min=0).view(-1))
         if len(values)
@@ -113,13 +112,14 @@ def at_places(values: Tensor, events: Tensor, fill: float = 0.0) -> Tensor:
     return torch.where(there, taken, fill).unflatten(0, tuple(events.shape))
 
 
-def together(each: Sequence[Stretches]) -> tuple[Stretches, Tensor]:
+def together(each: Sequence[Stretches]) -> tuple[Stretches, Tensor | None]:
     """Return histories of which each is made of one per given stretches, and int64 ``[N]``, which events they hold.
 
-    Events are numbered as if those of the first came first, then those of the second, and so on.
+    Events are numbered as if those of the first came first, then those of the second, and so on; None where that is
+    their order.
     """
     if len(each) == 1:
-        return each[0], torch.arange(each[0].events, device=each[0].offsets.device)
+        return each[0], None
     order = torch.cat([at.owner for at in each]).argsort(stable=True)
     offsets = torch.stack([at.offsets for at in each]).sum(dim=0)
     return Stretches(offsets, sum(at.events for at in each)), order

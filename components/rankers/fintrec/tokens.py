@@ -154,7 +154,7 @@ class Events(nn.Module):
         at, order = together([fields.stretches[channel] for channel, _ in self.streams])
         tokens = torch.cat(self._summed(fields, vectors))
         elapsed = torch.cat([fields.elapsed[channel] for channel, _ in self.streams])
-        if len(self.streams) > 1:
+        if order is not None:
             tokens, elapsed = tokens.index_select(0, order), elapsed.index_select(0, order)
         return self._dated(tokens, elapsed), elapsed, at
 

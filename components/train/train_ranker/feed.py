@@ -10,7 +10,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from torch import Tensor
 from components.data.training_set import EncodedSplit, SplitName, padded_at, read_encoded
 from components.platform.errors import BadInputError
 from features.declaration import UNKNOWN, RankerSchema, offsets_name, weight_name
-from features.encoding.slices import Slices, apart, joined
+from features.encoding.slices import Slices, apart, at_places_of, joined
 
 Indices = NDArray[np.int64]
 BLOCK = 65_536
@@ -298,5 +298,5 @@ def _lists(fields: Mapping[str, Slices], window: Window) -> dict[str, Slices]:
         if len(values.values) >= values.counts.sum(dtype=np.int64):
             rows = apart(rows)
         stream = bounds.setdefault((id(values.starts), id(values.counts)), rows)
-        made[name] = replace(rows, starts=stream.starts, counts=stream.counts)
+        made[name] = at_places_of(stream, rows)
     return made

@@ -27,14 +27,12 @@ class RankerOptimiser:
         self.touched: TouchedRows | None = None
         parameters = [p for p in ranker.parameters() if p.requires_grad]
         embedding = getattr(ranker, "embedding", None)
-        if isinstance(embedding, FieldEmbedding):
-            self.touched = embedding.learn_by_rows()
-            if self.touched is not None:
-                self.table = embedding.weight
-            if self.touched is not None and knobs.tables.optimiser != "adam":
+        if isinstance(embedding, FieldEmbedding) and (touched := embedding.learn_by_rows()) is not None:
+            self.touched, self.table = touched, embedding.weight
+            if knobs.tables.optimiser != "adam":
                 rate = knobs.tables.learning_rate or knobs.learning_rate
-                self.rows = ROWWISE[knobs.tables.optimiser](embedding.weight, rate, knobs.weight_decay)
-                parameters = [p for p in parameters if p is not embedding.weight]
+                self.rows = ROWWISE[knobs.tables.optimiser](self.table, rate, knobs.weight_decay)
+                parameters = [p for p in parameters if p is not self.table]
         self.flat = torch.zeros(sum(p.numel() for p in parameters) + 1, device=next(ranker.parameters()).device)
         start = 0
         for parameter in parameters:
