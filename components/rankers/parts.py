@@ -9,7 +9,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+import torch
 from torch import Tensor, nn
 
 from components.rankers.embedding.events import Events
@@ -56,10 +58,25 @@ class SequenceEncoder(nn.Module, ABC):
 class FieldVectors:
     """The fields of B rows after the sequence encoders."""
 
-    vectors: Tensor
-    """float32 ``[B, F, d]``, one row per embedded field; histories as their encoder's vectors."""
-    extra: Tensor
-    """float32 ``[B, N]``: numbers, and encoder outputs whose width is no multiple of d."""
+    embedded: tuple[Tensor, ...]
+    """float32 ``[B, f, d]`` each, the embedded fields: some together, and histories as their encoder's vectors."""
+    others: tuple[Tensor, ...] = ()
+    """float32 ``[B, n]`` each: numbers, and encoder outputs whose width is no multiple of d."""
+
+    @cached_property
+    def vectors(self) -> Tensor:
+        """float32 ``[B, F, d]``, one row per embedded field."""
+        return self.embedded[0] if len(self.embedded) == 1 else torch.cat(self.embedded, dim=1)
+
+    @cached_property
+    def extra(self) -> Tensor:
+        """float32 ``[B, N]``, everything else."""
+        return torch.cat(self.others, dim=1) if self.others else self.embedded[0].new_zeros((len(self.embedded[0]), 0))
+
+    def side_by_side(self) -> Tensor:
+        """Return float32 ``[B, F·d + N]``, all of it, copied once."""
+        parts = [*(each.flatten(start_dim=1) for each in self.embedded), *self.others]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
 class Interaction(nn.Module, ABC):

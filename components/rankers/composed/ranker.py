@@ -74,10 +74,7 @@ class ComposedRanker(RankerModule):
                 extra.append(encoded)
             else:
                 narrow.append(encoded.unflatten(1, (-1, self.embedding.width)))
-        return FieldVectors(
-            vectors=torch.cat(narrow, dim=1) if len(narrow) > 1 else fields.stacked,
-            extra=torch.cat(extra, dim=1) if extra else fields.stacked.new_zeros((fields.stacked.shape[0], 0)),
-        )
+        return FieldVectors(tuple(narrow), tuple(extra))
 
     def loss(self, outputs: dict[str, Tensor], labels: dict[str, Tensor]) -> Tensor:
         """Return the head's loss; see `RankerModule.loss`."""

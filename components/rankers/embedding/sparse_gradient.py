@@ -66,7 +66,7 @@ class TouchedRows:
             of: int64 ``[n]``, which sum each of n rows is part of.
         """
         self._rows.append(rows.reshape(-1))
-        self._gradients.append(gradients.reshape(-1, gradients.shape[-1]))
+        self._gradients.append(gradients)
         self._of.append(of)
 
     def combined(self, width: int) -> tuple[Tensor, Tensor]:
@@ -80,7 +80,7 @@ class TouchedRows:
         """
         if not self._rows:
             return self.silent.new_zeros(0), torch.zeros((0, width), device=self.silent.device)
-        rows, gradients = summed_by_row(_joined(self._rows), _joined(self._gradients).float(), self._places())
+        rows, gradients = summed_by_row(_joined(self._rows), _stacked(self._gradients, width), self._places())
         if len(self.silent):
             at = torch.searchsorted(rows, self.silent).clamp_(max=len(rows) - 1)
             gradients[at[rows[at] == self.silent]] = 0.0
@@ -94,13 +94,26 @@ class TouchedRows:
         for rows, gradients, of in zip(self._rows, self._gradients, self._of, strict=True):
             own = torch.arange(len(rows), device=rows.device) if of is None else of
             places.append(own + first)
-            first += len(gradients)
+            first += gradients.shape[:-1].numel()
         return _joined(places)
 
 
 def _joined(parts: list[Tensor]) -> Tensor:
     """Return tensors one after the other; a single one, which is the rule, without a copy."""
     return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _stacked(parts: list[Tensor], width: int) -> Tensor:
+    """Return float32 ``[m, d]`` of gradients ``[..., d]``, which may be views of wider rows: each is copied once."""
+    if len(parts) == 1 and parts[0].dtype == torch.float32:
+        return parts[0].reshape(-1, width)
+    made = torch.empty((sum(part.shape[:-1].numel() for part in parts), width), device=parts[0].device)
+    first = 0
+    for part in parts:
+        size = part.shape[:-1].numel()
+        made[first : first + size].view(part.shape).copy_(part)
+        first += size
+    return made
 
 
 def summed_by_row(rows: Tensor, gradients: Tensor, of: Tensor | None = None) -> tuple[Tensor, Tensor]:

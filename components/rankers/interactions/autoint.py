@@ -86,4 +86,4 @@ class AutoInt(Interaction):
         for layer in self.layers:
             e = layer(e, by)
             by = of_size_one(e, self.least)
-        return torch.cat([e.flatten(start_dim=1), fields.vectors.flatten(start_dim=1), fields.extra], dim=1)
+        return torch.cat([e.flatten(start_dim=1), fields.side_by_side()], dim=1)

@@ -45,7 +45,7 @@ class DcnV2(Interaction):
 
     def forward(self, fields: FieldVectors) -> Tensor:
         """Return float32 ``[B, F·d + N]``."""
-        first = torch.cat([fields.vectors.flatten(start_dim=1), fields.extra], dim=1)
+        first = fields.side_by_side()
         x = first
         for cross in self.crosses:
             x = first * cross(self._sized(x)) + x

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from components.rankers.interactions.config import MlpConfig
@@ -21,5 +20,5 @@ class Mlp(Interaction):
 
     def forward(self, fields: FieldVectors) -> Tensor:
         """Return float32 ``[B, hidden[0]]``."""
-        x: Tensor = self.layers(torch.cat([fields.vectors.flatten(start_dim=1), fields.extra], dim=1))
+        x: Tensor = self.layers(fields.side_by_side())
         return x

@@ -1,16 +1,17 @@
 """Which rows does a step learn from, and how are they ready when the one before ends?
 
-Rows are shuffled whole, or block by block where they are more than fit in memory; a thread gathers the next batch from
-memory-mapped arrays, by index and without a loop over rows, while the one before trains.
+Rows are shuffled whole, or block by block where they are more than fit in memory; a thread gathers the next batches
+from memory-mapped arrays, by index and without a loop over rows, while those before train.
 """
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,10 @@ BLOCK = 65_536
 """Rows that are read together: long enough that a disk reads them at full speed."""
 AHEAD = 2
 """Batches that may wait: one is enough for a steady reader, the second covers a change of window."""
+CELLS = 2**21
+"""Values that are gathered together, padding counted: some batches, so that the many short calls of a gathering, which
+hold up a step, are made once for all of them."""
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -138,9 +143,16 @@ def labels_at(rows: EncodedSplit, at: Indices | slice, device: torch.device) -> 
 
 
 def _on(values: NDArray[np.generic], device: torch.device) -> Tensor:
-    taken = torch.from_numpy(values)
+    return _there({"": torch.from_numpy(values)}, device)[""]
+
+
+def _there(values: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """Return tensors on `device`; one that several names share stays one."""
+    if device.type != "cuda":
+        return values
     # Pinned memory is copied to the GPU while it computes.
-    return taken.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else taken
+    moved = {id(each): each.pin_memory().to(device, non_blocking=True) for each in values.values()}
+    return {name: moved[id(each)] for name, each in values.items()}
 
 
 @dataclass(frozen=True)
@@ -225,17 +237,64 @@ def _fill(split: EncodedSplit, plan: Plan, epoch: int, after: int, put: Callable
             continue
         rows = _in_memory(split, window)
         order = shuffled(window, plan.seed, epoch)
-        for number in range(max(0, after - window.first_step), window.steps):
-            batch = order[number * window.batch : (number + 1) * window.batch]
-            part = share(len(batch), plan.rank, plan.world)
-            mine = batch[part]
-            step = window.first_step + number + 1
-            features = features_at(rows, mine, plan.device, plan.jagged) if len(mine) else {}
-            labels = labels_at(rows, mine, plan.device) if len(mine) else {}
-            if len(mine) and plan.unknown:
-                _forget(features, plan, (epoch, step), len(batch), part, rows)
-            if not put(Batch(step, len(batch), len(mine), features, labels)):
-                return
+        most = max(1, CELLS // (_width(rows) * plan.batch))
+        start, together = max(0, after - window.first_step), 1
+        while start < window.steps:
+            end = min(start + together, window.steps)
+            for batch in _gathered(rows, order, plan, epoch, range(start, end), window):
+                if not put(batch):
+                    return
+            start, together = end, min(2 * together, most)  # few at first: nobody learns before they are there
+
+
+def _gathered(
+    rows: EncodedSplit, order: Indices, plan: Plan, epoch: int, numbers: range, window: Window
+) -> Iterator[Batch]:
+    """Yield some batches of a window, whose rows are gathered together."""
+    totals = [min(window.batch, window.rows - number * window.batch) for number in numbers]
+    parts = [share(total, plan.rank, plan.world) for total in totals]
+    sizes = [part.stop - part.start for part in parts]
+    firsts = [number * window.batch for number in numbers]
+    mine = np.concatenate([order[at + part.start : at + part.stop] for at, part in zip(firsts, parts, strict=True)])
+    features = _cut(features_at(rows, mine, _CPU, plan.jagged), sizes)
+    labels = _cut(labels_at(rows, mine, _CPU), sizes)
+    for number, total, part, inputs, answers in zip(numbers, totals, parts, features, labels, strict=True):
+        step, size = window.first_step + number + 1, part.stop - part.start
+        if not size:
+            yield Batch(step, total, 0, {}, {})
+            continue
+        if plan.unknown:
+            _forget(inputs, plan, (epoch, step), total, part, rows)
+        yield Batch(step, total, size, _there(inputs, plan.device), _there(answers, plan.device))
+
+
+def _width(rows: EncodedSplit) -> int:
+    """Return how many values a row has at most."""
+    return sum(
+        values.length if isinstance(values, Slices) else int(np.prod(values.shape[1:], dtype=int))
+        for values in rows.features.values()
+    )
+
+
+def _cut(values: dict[str, Tensor], sizes: list[int]) -> list[dict[str, Tensor]]:
+    """Return views of consecutive rows, so many each; lists without padding are cut where those of their rows end."""
+    ends = np.cumsum([0, *sizes])
+    streams: dict[int, tuple[list[int], list[Tensor]]] = {}
+    for name in values:
+        offsets = values.get(offsets_name(name))
+        if offsets is not None and id(offsets) not in streams:
+            own = [offsets[first : last + 1] - offsets[first] for first, last in pairwise(ends.tolist())]
+            streams[id(offsets)] = offsets[ends].diff().tolist(), own
+    made: list[dict[str, Tensor]] = [{} for _ in sizes]
+    for name, each in values.items():
+        offsets = values.get(offsets_name(name))
+        if id(each) in streams:
+            pieces: Sequence[Tensor] = streams[id(each)][1]
+        else:
+            pieces = each.split(sizes if offsets is None else streams[id(offsets)][0])
+        for batch, piece in zip(made, pieces, strict=True):
+            batch[name] = piece
+    return made
 
 
 def _forget(

@@ -36,9 +36,8 @@ def interaction(name: str, fields: int = FIELDS, extra: int = EXTRA, **config: A
 
 def inputs(fields: int = FIELDS, extra: int = EXTRA) -> FieldVectors:
     g = torch.Generator().manual_seed(1)
-    return FieldVectors(
-        vectors=torch.randn(ROWS, fields, WIDTH, generator=g), extra=torch.randn(ROWS, extra, generator=g)
-    )
+    vectors, numbers = torch.randn(ROWS, fields, WIDTH, generator=g), torch.randn(ROWS, extra, generator=g)
+    return FieldVectors((vectors,), (numbers,))
 
 
 def none_by_hand(w: dict[str, Array], vectors: Array, extra: Array, config: Any) -> Array:
@@ -116,7 +115,9 @@ def test_dcnv2_holds_products_of_one_more_feature_than_layers(layers: int) -> No
     """Without biases the output on s·x is a polynomial in s of degree layers + 1; of vectors, directions count."""
     made, given = interaction("dcnv2", fields=0, extra=4, layers=layers).double(), inputs(fields=0, extra=4)
     scales = np.linspace(0.5, 2.0, layers + 4)
-    values = torch.stack([made(FieldVectors(s * given.vectors.double(), s * given.extra.double())) for s in scales])
+    values = torch.stack(
+        [made(FieldVectors((s * given.vectors.double(),), (s * given.extra.double(),))) for s in scales]
+    )
     columns = values.flatten(start_dim=1).numpy()
     for degree, fits in ((layers, False), (layers + 1, True)):
         powers = np.vander(scales, degree + 1)
@@ -137,7 +138,7 @@ def test_autoint_does_not_know_the_order_of_fields() -> None:
     """Attention treats fields alike: permuted fields give permuted answers."""
     made, given, order = interaction("autoint", extra=0, heads=2), inputs(extra=0), [2, 0, 1]
     straight = made(given)[:, : FIELDS * 2 * WIDTH].reshape(ROWS, FIELDS, -1)
-    permuted = made(FieldVectors(given.vectors[:, order], given.extra))[:, : FIELDS * 2 * WIDTH]
+    permuted = made(FieldVectors((given.vectors[:, order],), (given.extra,)))[:, : FIELDS * 2 * WIDTH]
     torch.testing.assert_close(permuted.reshape(ROWS, FIELDS, -1), straight[:, order])
 
 

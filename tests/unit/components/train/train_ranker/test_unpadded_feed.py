@@ -83,6 +83,25 @@ def test_steps_hold_the_same_events_with_and_without_padding(
     assert (total > 20) == bool(unknown)
 
 
+@pytest.mark.parametrize("jagged", [True, False])
+@pytest.mark.parametrize("world", [1, 2, 40])
+def test_batches_that_are_gathered_together_are_those_gathered_one_by_one(
+    jagged: bool, world: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = read(split(True), 1000, jagged, 0.2, world)
+    monkeypatch.setattr(feed, "CELLS", 1)
+    alone = read(split(True), 1000, jagged, 0.2, world)
+    for many, one in zip(together, alone, strict=True):
+        assert len(many) == len(one) == 10
+        for found, expected in zip(many, one, strict=True):
+            assert (found.step, found.rows, found.mine) == (expected.step, expected.rows, expected.mine)
+            assert list(found.features) == list(expected.features) and list(found.labels) == list(expected.labels)
+            for name, values in (expected.features | expected.labels).items():
+                assert torch.equal((found.features | found.labels)[name], values), name
+            bounds = {id(found.features[offsets_name(name)]) for name in LISTS if jagged and found.mine}
+            assert len(bounds) == (jagged and found.mine > 0), "a stream's fields share one tensor of bounds"
+
+
 def test_attributes_of_the_same_events_share_one_tensor_of_bounds() -> None:
     features = features_at(split(True), np.arange(7), torch.device("cpu"), jagged=True)
     assert len({id(features[offsets_name(name)]) for name in LISTS}) == 1
