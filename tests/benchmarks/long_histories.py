@@ -99,10 +99,8 @@ def staged(folder: str, length: int, stage: str) -> Iterator[None]:
     from features.declaration import Window
     from pipelines.language.check import load_plan
 
-    plan, settings = (
-        load_plan(Path(folder) / f"long_histories_{length}.yaml"),
-        Settings.at(Path(folder) / f"home{length}"),
-    )
+    plan = load_plan(Path(folder) / f"long_histories_{length}.yaml")
+    settings = Settings.at(Path(folder) / f"home{length}")
     done: dict[str, StageResult] = {}
 
     def run(name: str) -> None:

@@ -1,4 +1,4 @@
-"""Is a wide layer PyTorch's linear layer, whatever its width, in answers, gradients and what is exported?"""
+"""Is a wide layer PyTorch's linear layer, whatever its width, in answers and gradients?"""
 
 from __future__ import annotations
 
