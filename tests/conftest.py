@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from tests.known_graphs import KnownGraphs
 
 ROOT = Path(__file__).resolve().parent.parent
+IN_MEMORY = Path("/dev/shm")
+"""Where Linux keeps files in memory; a disk makes a database wait for some milliseconds at every commit."""
+ROOM = 4 * 2**30
+"""Bytes that the files of a run and the clusters that it starts may need there."""
 COUNTED = "counted"
 """Property of a test whose value is printed at the end."""
 
@@ -30,7 +34,17 @@ def pytest_configure() -> None:
 
     settings.register_profile("rankmill", deadline=None)
     settings.load_profile("rankmill")
+    if "PYTEST_DEBUG_TEMPROOT" not in os.environ and _has_room(IN_MEMORY):
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = str(IN_MEMORY)
     gc.disable()  # what is imported stays
+
+
+def _has_room(folder: Path) -> bool:
+    """Return whether temporary files may lie in a folder: it can be written, programs start there, it is large."""
+    if not os.access(folder, os.W_OK):
+        return False
+    found = os.statvfs(folder)
+    return not found.f_flag & os.ST_NOEXEC and found.f_bavail * found.f_frsize > ROOM
 
 
 def pytest_collection_finish() -> None:

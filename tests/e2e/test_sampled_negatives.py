@@ -16,6 +16,7 @@ from registry.serving.answer import answer
 from registry.serving.served_model import ServedModel
 from tests.homes import ready
 from tests.stages import run_pipeline
+from tests.training_here import training_here
 
 pytestmark = pytest.mark.engine
 
@@ -121,5 +122,6 @@ def test_a_score_is_the_true_rate(tmp_path: Path, engines: Path, taste: np.ndarr
 
 
 def exported(pipeline: Path, settings: Settings) -> Path:
-    done = run_pipeline(pipeline, settings, WINDOW)
+    with training_here():
+        done = run_pipeline(pipeline, settings, WINDOW)
     return open_store(settings).fetch(done["export"].outputs["onnx_model"].load())

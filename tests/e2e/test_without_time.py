@@ -12,6 +12,7 @@ from features.declaration import Window
 from registry.evaluation import Evaluation
 from tests.homes import ready, shared_data
 from tests.stages import run_pipeline
+from tests.training_here import training_here
 
 pytestmark = pytest.mark.engine
 
@@ -98,7 +99,8 @@ def test_an_experiment_without_time_becomes_a_champion(tmp_path: Path, engines: 
     settings = ready(tmp_path / "home", engines)
     (tmp_path / "mailing_features.py").write_text(FEATURES, encoding="utf-8")
     (tmp_path / "mailings.yaml").write_text(PIPELINE.replace("FILE", str(file)), encoding="utf-8")
-    done = run_pipeline(tmp_path / "mailings.yaml", settings, WINDOW)
+    with training_here():
+        done = run_pipeline(tmp_path / "mailings.yaml", settings, WINDOW)
     assert done["ingest"].notes[0].startswith("64,000 impressions")
     assert any(note.startswith("champion v1 (was none)") for note in done["promote"].notes)
     report = open_store(settings).fetch(done["evaluate"].outputs["report"].load())

@@ -8,11 +8,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from pipelines.scaffold.write import write_example
+from tests import commands
 from tests.homes import ready
 
 YAML = """
@@ -86,12 +88,7 @@ def environ(folder: Path) -> dict[str, str]:
 @pytest.fixture
 def rankmill(folder: Path, environ: dict[str, str]) -> Rankmill:
     """Run the command line where the packages are on the path."""
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [str(Path(sys.executable).with_name("rankmill")), *arguments]
-        return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
-
-    return run
+    return partial(commands.rankmill, env=environ, cwd=folder)
 
 
 def test_it_is_listed_described_and_valid(folder: Path, environ: dict[str, str]) -> None:

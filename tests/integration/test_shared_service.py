@@ -19,6 +19,7 @@ from pipelines.language.check import load_plan
 from pipelines.language.plan import Plan, Selection, select
 from pipelines.run.predict import predict
 from pipelines.run.task import Attempt, run_stage
+from tests.training_here import training_here
 
 pytestmark = pytest.mark.engine
 
@@ -96,8 +97,9 @@ def write_pipeline(folder: Path, name: str, taste: str, days: int = 0, service: 
 def run(plan: Plan, settings: Settings, moment: datetime = DAY) -> dict[str, StageResult]:
     """Run the stages as tasks would, in this process."""
     done: dict[str, StageResult] = {}
-    for stage in plan.stages:
-        done[stage.name] = run_stage(Attempt(plan, stage, f"{plan.name}-of-the-day", {}, moment, done), settings)
+    with training_here():
+        for stage in plan.stages:
+            done[stage.name] = run_stage(Attempt(plan, stage, f"{plan.name}-of-the-day", {}, moment, done), settings)
     return done
 
 

@@ -29,6 +29,8 @@ from pipelines.compare.run import Outcome, chosen_entries, chosen_seeds, run_com
 from pipelines.compare.spec import Candidate
 from pipelines.language.load import OWN
 from tests.homes import ready
+from tests.known_graphs import KnownGraphs
+from tests.training_here import training_here
 
 PIPELINE = """
 name: toy
@@ -89,9 +91,10 @@ def settings(tmp_path_factory: pytest.TempPathFactory, engines: Path) -> Setting
 
 
 @pytest.fixture(scope="module")
-def first(comparison: Comparison, settings: Settings) -> tuple[Outcome, list[str]]:
+def first(comparison: Comparison, settings: Settings, graphs: KnownGraphs) -> tuple[Outcome, list[str]]:
     told: list[str] = []
-    return run_comparison(comparison, (0, 1), ("lr", "trees"), settings, told.append), told
+    with training_here(), graphs.used():
+        return run_comparison(comparison, (0, 1), ("lr", "trees"), settings, told.append), told
 
 
 def record_of(outcome: Outcome) -> Record:
