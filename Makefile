@@ -3,6 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PIPELINE ?= movielens_daily
+SERVICE ?= movielens
 RUN_ARGS ?=
 COMPARISONS ?=
 SEEDS ?=
@@ -11,7 +12,7 @@ BENCHMARKS ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install data run ui results bench test test-all test-editor test-services lint format clean
+.PHONY: help install data run serve ui results bench test test-all test-editor test-services lint format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -31,6 +32,9 @@ data: install  ## fetch MovieLens-100K once, sha256-checked
 
 run: data  ## run a pipeline through Airflow in this process (PIPELINE=movielens_daily)
 	@$(BIN)/rankmill run $(PIPELINE) $(RUN_ARGS)
+
+serve: install  ## answer questions with the champion on loopback (SERVICE=movielens); Ctrl-C stops it
+	@exec $(BIN)/rankmill serve $(SERVICE)
 
 ui: install  ## start the Airflow and MLflow pages on loopback; Ctrl-C stops both
 	@exec $(BIN)/rankmill ui

@@ -122,6 +122,8 @@ class Evaluation(Frozen):
     calibration: tuple[CalibrationBin, ...]
     judge_by: JudgeBy = Field("auc", exclude_if=lambda metric: metric == "auc")
     """Metric that chose the epoch, and that comparisons and the gate go by."""
+    freshness: str = Field("", exclude_if=lambda words: not words)
+    """How old the features of the rows were, in words; empty where the training set does not say."""
     group: Name | None = Field(None, exclude_if=lambda column: column is None)
     """Column that a fairness audit asks about; None without one."""
     groups: tuple[GroupCell, ...] = Field((), exclude_if=lambda cells: not cells)

@@ -104,6 +104,18 @@ def read_raw(
     return table if shared else listed(table)
 
 
+def read_labelled(directory: Path) -> pa.Table:
+    """Return all raw rows of a `LabelledRows`: those of all splits of a training set."""
+    import pyarrow as pa
+
+    from features.joins.histories import listed, read_table
+
+    whole = directory / "raw" / "rows.parquet"
+    if whole.exists():
+        return listed(read_table(whole))
+    return pa.concat_tables([read_raw(directory, split) for split in SPLITS], promote_options="default")
+
+
 def write_encoded(path: Path, split: EncodedSplit) -> None:
     """Write one encoded split as uncompressed Arrow IPC, so that it can be memory-mapped."""
     import numpy as np

@@ -93,7 +93,16 @@ class FeatureTables(Artifact):
     kind: ClassVar[str] = "feature_tables"
 
 
-class TrainingSet(Artifact):
+class LabelledRows(Artifact):
+    """Raw rows with labels, as a model reads them.
+
+    `raw/rows.parquet`: row_id, roles, labels and features; or the splits of a `TrainingSet`.
+    """
+
+    kind: ClassVar[str] = "labelled_rows"
+
+
+class TrainingSet(LabelledRows):
     """Point-in-time-correct rows in three splits, raw and encoded.
 
     `raw/{train,validation,test}.parquet`: row_id, roles, labels and features as Feast returned them,
@@ -104,7 +113,8 @@ class TrainingSet(Artifact):
     column per feedback, `__domain` and `__user` as int64 codes, `__time` as int64 µs where there are times.
     `schema.json`: `features.declaration.RankerSchema`. `encoder.json`, `vocabularies.arrow`:
     `features.encoding.files`.
-    `report.json`: `components.data.build_training_set.config.SplitReport`.
+    `report.json`: `components.data.build_training_set.config.SplitReport`. `features.json`:
+    `features.services.served.ServedFeatures`, where a server gets each column.
     """
 
     kind: ClassVar[str] = "training_set"
@@ -143,7 +153,8 @@ class OnnxModel(Artifact):
     `registry.serving.contract.ModelContract`. `encoder.json`, `vocabularies.arrow`, `schema.json`: as in `TrainingSet`.
     `parity.json`: `registry.serving.contract.ParityReport`, of the graph alone. `calibration.json`, after
     `calibrate_ranker` only: `registry.serving.calibration.Calibration`. `request.onnx`, `request.json` and
-    `request_parity.json`, if exported with ``shape: request``: `registry.serving.request_graph`.
+    `request_parity.json`, if exported with ``shape: request``: `registry.serving.request_graph`. `golden.parquet`:
+    rows and their answers (`registry.serving.golden`). `features.json`: as in `TrainingSet`.
     """
 
     kind: ClassVar[str] = "onnx_model"

@@ -8,6 +8,8 @@ from datetime import timedelta
 import polars as pl
 
 EVENT, CREATED, MOMENT = "__event", "__created", "__moment"
+ASKED_AT = "__asked_at"
+"""When the answer is used, where that is later than the moment which it tells of: values age until then."""
 _ROW, _KNOWN, _RANK = "__row", "__known", "__rank"
 TIME = pl.Datetime("us", "UTC")
 
@@ -18,7 +20,8 @@ def known_rows(
     """Return for each moment the row of `table` that Feast's point-in-time join chooses.
 
     It is the row of the same key with the greatest ``(event, created)`` among those with ``event <= moment``,
-    ``moment <= event + ttl`` and, with `honour_created`, ``created <= moment``; the last of equal ones. A row whose
+    ``moment <= event + ttl`` (`ASKED_AT` in place of the moment, where there is one) and, with `honour_created`,
+    ``created <= moment``; the last of equal ones. A row whose
     event or key is null is never chosen; one whose created time is null is the oldest of its event time, and never
     chosen with `honour_created`.
 
@@ -27,7 +30,7 @@ def known_rows(
     when they became known are dropped; among the others the newest known one is the latest, which one merge finds.
 
     Args:
-        moments: the keys and `MOMENT`, in ``datetime[us, UTC]``, in any order.
+        moments: the keys and `MOMENT`, in ``datetime[us, UTC]``, in any order; perhaps `ASKED_AT`.
         table: the keys in the same types, `EVENT` and, where rows have one, `CREATED`, both as `MOMENT`.
         keys: columns that both have.
         ttl: greatest age; zero means any.
@@ -37,7 +40,8 @@ def known_rows(
         uint32, positions in `table`, null where nothing was known.
     """
     known = _by_time_known(table, list(keys), honour_created)
-    asked = moments.select(*keys, MOMENT)
+    used = ASKED_AT if ASKED_AT in moments.columns else MOMENT
+    asked = moments.select(*keys, *dict.fromkeys((MOMENT, used)))
     order = None if asked[MOMENT].is_sorted() else asked[MOMENT].arg_sort()
     if order is not None:
         asked = asked[order]
@@ -46,7 +50,7 @@ def known_rows(
         known, left_on=MOMENT, right_on=_KNOWN, by=list(keys), strategy="backward", check_sortedness=False
     )
     if ttl:
-        found = found.with_columns(pl.when(pl.col(EVENT) + ttl >= pl.col(MOMENT)).then(_ROW).alias(_ROW))
+        found = found.with_columns(pl.when(pl.col(EVENT) + ttl >= pl.col(used)).then(_ROW).alias(_ROW))
     rows = found[_ROW]
     return rows if order is None else rows[order.arg_sort()]
 

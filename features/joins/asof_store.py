@@ -27,7 +27,7 @@ from feast.infra.offline_stores.offline_utils import infer_event_timestamp_from_
 from feast.infra.registry.base_registry import BaseRegistry
 
 from features.ground.errors import BadInputError
-from features.joins.asof import CREATED, EVENT, MOMENT, TIME, known_rows
+from features.joins.asof import ASKED_AT, CREATED, EVENT, MOMENT, TIME, known_rows
 from features.joins.histories import listed, stored_columns, with_histories
 
 GATHER_ROWS = 1 << 17
@@ -202,7 +202,10 @@ def _join(
         *(pl.col(stored.get(name, name)).alias(f"__key_{name}") for name in own),
         *(pl.col(stored.get(name, name)).cast(TIME).alias(role) for name, role in times.items()),
     )
-    asked = moments.select(*(pl.col(theirs).alias(f"__key_{name}") for name, theirs in own.items()), MOMENT)
+    asked = moments.select(
+        *(pl.col(theirs).alias(f"__key_{name}") for name, theirs in own.items()),
+        *(pl.col(name).cast(TIME) for name in (MOMENT, ASKED_AT) if name in moments.columns),
+    )
     keys = [f"__key_{name}" for name in own]
     asked, table = _same_types(asked, table, keys, view.name)
     rows = known_rows(asked, table, keys, view.ttl or timedelta(0), honour_created=honour_created)

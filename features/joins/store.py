@@ -91,7 +91,7 @@ def open_shared(feast: Path, definitions: Definitions | None = None) -> FeatureS
     from feast import FeatureStore
 
     feast.mkdir(parents=True, exist_ok=True)
-    config = _shared_config(feast)
+    config = shared_config(feast)
     store = FeatureStore(config=config)
     store.repo_path = config.repo_path  # a relative registry path resolves against this, not the config
     _apply(store, definitions or load_definitions())
@@ -117,7 +117,7 @@ def materialize(
     # The shared registry keeps the relative paths of the definitions, because an artifact may be
     # deleted; only this short-lived registry knows where the files lie now.
     with tempfile.TemporaryDirectory(prefix="rankmill-feast-") as folder:
-        reader = FeatureStore(config=_shared_config(feast, registry=Path(folder) / "registry.db"))
+        reader = FeatureStore(config=shared_config(feast, registry=Path(folder) / "registry.db"))
         _apply(reader, _bound(definitions, directory))
         try:
             for start, end in spans:
@@ -165,7 +165,7 @@ def views_without_values(feast: Path, directory: Path, snapshot: ServiceSnapshot
 
     from features.joins.histories import listed, read_table
 
-    store = FeatureStore(config=_shared_config(feast))
+    store = FeatureStore(config=shared_config(feast))
     without = []
     for source in snapshot.sources:
         table = read_table(directory / source.file)
@@ -205,7 +205,7 @@ def historical(
         store: store of `open_offline`.
         entities: `__row_id` (int64, unique), the key columns and `event_timestamp` in
             ``timestamp[us, UTC]``. A row sees feature rows with an event time equal to its own, so ask
-            1 µs before the impression.
+            1 µs before the impression. With `__asked_at`, of the same type, values age until then.
         service: feature service.
         definitions: those the store was opened with.
         names: features of the service to return; all when None.
@@ -222,18 +222,20 @@ def historical(
     import pandas as pd
     import pyarrow as pa
 
+    from features.joins.asof import ASKED_AT
     from features.joins.histories import is_view
 
     features, sources = describe(service, definitions)
     wanted = [feature for feature in features if names is None or feature.name in names]
     asked = {feature.view for feature in wanted}
     needed = [*sorted({key for source in sources if source.view in asked for key in source.keys}), ENTITY_TIME]
+    used = [ASKED_AT] if ASKED_AT in entities.column_names else []
     if missing := entities.column(ENTITY_TIME).null_count:
         raise BadInputError(f"{missing} entity rows have no {ENTITY_TIME}; drop them first")
     schema = pa.schema([(ROW_ID, pa.int64()), *((feature.name, arrow_type(feature.dtype)) for feature in wanted)])
     with _silenced():
         job = store.get_historical_features(
-            entity_df=entities.select([ROW_ID, *needed]).to_pandas(types_mapper=pd.ArrowDtype),
+            entity_df=entities.select([ROW_ID, *needed, *used]).to_pandas(types_mapper=pd.ArrowDtype),
             features=[f"{feature.view}:{feature.name}" for feature in wanted],
             filter_by_created_timestamp=honour_created,
         )
@@ -282,7 +284,13 @@ def _apply(store: FeatureStore, definitions: Definitions) -> None:
         store.apply(copy.deepcopy(objects))
 
 
-def _shared_config(feast: Path, registry: Path | None = None) -> RepoConfig:
+def shared_config(feast: Path, registry: Path | None = None) -> RepoConfig:
+    """Return the configuration of the store that serving reads, with the registry elsewhere if one is given.
+
+    Raises:
+        MissingError: the file that ``RANKMILL_FEATURE_STORE`` names does not exist.
+        BadInputError: it is not a valid Feast configuration.
+    """
     import yaml
     from feast import RepoConfig
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +26,7 @@ from pipelines.cli import (
     runs,
     score,
 )
+from pipelines.cli import serve as serving
 from pipelines.cli.profile import Profile, use
 from pipelines.show.terminal import folding, show
 
@@ -92,12 +93,13 @@ def validate(
 ) -> None:
     """Check pipeline files and report every problem of every file; exit status 2 when there is one.
 
-    With a profile also whether it has the GPUs that they ask for; without a pipeline also every profile.
+    With a profile also whether it has the GPUs that they ask for; without a pipeline also every profile and service.
     """
     from pipelines.language.check import load_plan
     from pipelines.language.load import hidden_files, pipeline_file, pipeline_files
-    from pipelines.language.profile import active_profile, profile_files
+    from pipelines.language.profile import active_profile, load_profile, profile_files
     from pipelines.language.schedule import without_news
+    from pipelines.language.serving import load_serving, serving_files
 
     failed: list[RankmillError] = []
     names = pipelines or [str(path) for _, path in sorted(pipeline_files().items())] + [*map(str, hidden_files())]
@@ -115,7 +117,8 @@ def validate(
     if failed:
         typer.echo(f"{len(failed)} of {len(names)} pipelines have problems", err=True)
     if not pipelines:
-        failed += _wrong_profiles(profile_files())
+        failed += _wrong("profile", profile_files(), load_profile)
+        failed += _wrong("service", serving_files(), load_serving)
     if failed:
         raise typer.Exit(2)
 
@@ -175,18 +178,16 @@ def schema(
         typer.echo(texts[SCHEMA_FILE], nl=False)
 
 
-def _wrong_profiles(files: Mapping[str, Path]) -> list[RankmillError]:
-    from pipelines.language.profile import load_profile
-
+def _wrong(kind: str, files: Mapping[str, Path], load: Callable[[Path], object]) -> list[RankmillError]:
     failed: list[RankmillError] = []
     for name, path in sorted(files.items()):
         try:
-            load_profile(path)
+            load(path)
         except BadInputError as error:
             failed.append(error)
             typer.echo(str(error), err=True)
         else:
-            typer.echo(f"profile {name}: no problems")
+            typer.echo(f"{kind} {name}: no problems")
     return failed
 
 
@@ -217,6 +218,6 @@ def _describe(spec: ComponentSpec) -> None:
 for _command in (
     new.new, plan.plan, plan.graph, plan.run, operate.ui, operate.doctor, operate.stubs, runs.runs, runs.gc,
     profile.profiles, compare.compare, models.models, models.promote, models.rollback, models.history, score.score,
-    explain.explain, retrieve.retrieve, reference.reference,
+    explain.explain, retrieve.retrieve, serving.serve, serving.ask, serving.serving, reference.reference,
 ):  # fmt: skip
     app.command()(_command)

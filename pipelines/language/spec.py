@@ -2,54 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from datetime import date, timedelta
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    PlainSerializer,
-    StringConstraints,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from components.platform.cache import CacheMode
 from features.declaration import Frozen, Name
+from features.ground.durations import Duration
 
-_DURATION = re.compile(r"^(?P<count>[1-9][0-9]{0,5})(?P<unit>[smhd])$")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-LONGEST = timedelta(days=36_500)
-"""Longest duration; the timer that ends a task takes no more than about 290 years."""
-
-
-def _duration(value: Any) -> Any:
-    duration = value
-    if isinstance(value, str) and (match := _DURATION.fullmatch(value)):
-        duration = timedelta(**{_UNITS[match["unit"]]: int(match["count"])})
-    if not isinstance(duration, timedelta):
-        raise ValueError("must be a duration such as 30s, 5m, 2h or 1d")
-    if duration > LONGEST:
-        raise ValueError(f"must be at most {LONGEST.days}d")
-    return duration
-
-
-def _written(value: timedelta) -> str:
-    seconds = int(value.total_seconds())
-    size, unit = next(
-        (size, unit) for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")) if not seconds % size
-    )
-    return f"{seconds // size}{unit}"
-
-
-_DurationText = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,5}[smhd]$")]
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(_duration, json_schema_input_type=_DurationText),
-    PlainSerializer(_written, return_type=str, when_used="json"),
-]
-"""`30s`, `5m`, `2h` or `1d`."""
 ParamReference = Annotated[str, StringConstraints(pattern=r"^\$\{params\.[a-z][a-z0-9_]*\}$")]
 """`${params.NAME}`: the whole value is replaced by the parameter, keeping its type."""
 OutputReference = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$")]

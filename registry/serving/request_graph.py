@@ -26,6 +26,10 @@ REQUEST_CONTRACT = "request.json"
 REQUEST_PARITY = "request_parity.json"
 
 
+class SeveralRequestsError(BadInputError):
+    """The rows hold several values of what a request has once: `ServedModel` answers them row by row."""
+
+
 class RequestContract(Frozen):
     """What a caller of `request.onnx` must know besides `contract.json`."""
 
@@ -76,13 +80,14 @@ class RequestGraph:
             batch: by field what the encoder gives for one row per candidate, or for the fields in `once` one row.
 
         Raises:
-            BadInputError: there is no candidate, the rows are of several requests, or an answer is not a number.
+            SeveralRequestsError: there is no candidate, or the rows are of several requests.
+            BadInputError: an answer is not a number.
         """
         feed = trimmed(batch, self.model.contract)
         for name in self.once:
             values = feed[name]
             if not len(values) or (values != values[:1]).any():
-                raise BadInputError(
+                raise SeveralRequestsError(
                     f"the {len(values)} candidates have {'several values' if len(values) else 'no value'} of {name!r}, "
                     "which one request has once: score the candidates of each request by themselves"
                 )

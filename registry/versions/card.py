@@ -89,6 +89,7 @@ def _data(schema: RankerSchema, evaluation: Evaluation) -> str:
         [
             f"* Training rows: {schema.rows:,}, {trained} (end exclusive).",
             f"* Test rows: {evaluation.rows:,}, {tested}.",
+            *([f"* Features: {text(evaluation.freshness)}."] if evaluation.freshness else []),
             f"* Feedback: {funnel}; base rates {rates}.",
             f"* Domain: {code(roles.domain)} ({', '.join(map(text, schema.domains))})."
             if roles.domain

@@ -6,7 +6,7 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -53,6 +53,34 @@ class ListedVersion(Frozen):
     """Everything noted about it."""
     run_id: str = ""
     """MLflow run it came from, empty when unknown."""
+
+
+@dataclass(frozen=True)
+class RegistryState:
+    """Where the aliases of a model point, and what is noted about its versions."""
+
+    aliases: Mapping[str, int]
+    """Version by alias; one that was deleted may still be named."""
+    tags: Mapping[int, Mapping[str, str]]
+    """By version everything noted about it."""
+
+    def behind(self, model: str, alias: str) -> tuple[int, str]:
+        """Return the version behind an alias and the digest of its files.
+
+        Raises:
+            MissingError: there is no such alias, or its version was deleted.
+            BadInputError: somebody else registered the version.
+        """
+        if alias not in self.aliases:
+            known = ", ".join(sorted(self.aliases)) or "none yet"
+            raise MissingError(f"model {model!r} has no alias {alias!r} (aliases: {known}): promote a version")
+        number = self.aliases[alias]
+        if number not in self.tags:
+            raise MissingError(f"alias {alias!r} of {model!r} points at v{number}, which was deleted: move it")
+        digest = self.tags[number].get(_DIGEST)
+        if not digest:
+            raise BadInputError(f"{model} v{number} was not registered by Rankmill: register it with register_model")
+        return number, digest
 
 
 def check_alias(alias: str) -> str:
@@ -195,6 +223,24 @@ class Registry:
             number = _aliases(client, model).get(alias) if model in _models(client) else None
             found = {int(found.version): found for found in _search(client, model)} if number is not None else {}
             return _registered(found[number]) if number in found else None
+
+    def state(self, model: str) -> RegistryState:
+        """Return where a model's aliases point, in two questions to MLflow: what a service asks again and again.
+
+        Raises:
+            MissingError: there is no such model.
+        """
+        from mlflow.exceptions import MlflowException
+
+        with self._reading() as client:
+            try:
+                aliases = client.get_registered_model(model).aliases
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                raise MissingError(f"no registered model {model!r}: register one by running its pipeline") from None
+            versions = {int(found.version): dict(found.tags) for found in _search(client, model)}
+        return RegistryState({alias: int(number) for alias, number in aliases.items()}, versions)
 
     def dangling(self, model: str) -> dict[str, int]:
         """Return the aliases whose version was deleted, with its number, sorted.

@@ -8,11 +8,16 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import psutil
 import pyarrow.parquet as pq
 import pytest
@@ -187,3 +192,89 @@ def test_8_cleaning_up_keeps_what_the_champion_and_the_last_run_need(
     states = {stage["name"]: stage["prediction"]["state"] for stage in plan["stages"]}
     assert [name for name in CACHEABLE if states[name] != "hit"] == []
     assert "0 of" in rankmill(environment, "gc")
+
+
+def test_9_the_champion_answers_and_is_followed_without_a_failed_question(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    # One pass is less than the champion has had; whether the gate takes it or not, a person may.
+    commands.rankmill("run", "movielens_daily", "--param", "epochs=1", env=environment, timeout=400)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [RANKMILL, "serve", "movielens", "--port", str(port), "--workers", "2"]
+    log = tmp_path / "serve.log"
+    with log.open("wb") as written:
+        service = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=written, stderr=subprocess.STDOUT)
+    try:
+        with httpx.Client(base_url=url, timeout=10) as client:
+            until(lambda: answers(client, "/v2/health/ready"), log)
+            said = rankmill(environment, "ask", "movielens_ranker", "--user", "90", "--items", "900,269,12",
+                            "--set", "age_band=35_plus", "--url", url)  # fmt: skip
+            assert "movielens_ranker v1 (champion)" in said and "269" in said
+            found = client.post("/v2/models/movielens_ranker/infer", json=QUESTION).json()
+            assert found["parameters"]["missing"] == {} and found["parameters"]["degraded"] == []
+            with asking(url) as seen:
+                until(lambda: len(seen) > 20, log)
+                rankmill(environment, "promote", "movielens_ranker", "2", "--yes")
+                until(lambda: seen[-1] == (200, "2"), log)
+                rankmill(environment, "rollback", "movielens_ranker")
+                until(lambda: seen[-1] == (200, "1"), log)
+            assert {status for status, _ in seen} == {200}
+            versions = [version for _, version in seen]
+            assert {*versions} == {"1", "2"}
+    finally:
+        service.send_signal(signal.SIGTERM)
+        assert service.wait(timeout=30) in (0, -signal.SIGTERM), log.read_text()
+    assert "Traceback" not in log.read_text()
+
+
+QUESTION = {
+    "inputs": [
+        {"name": "user_id", "shape": [1], "datatype": "INT64", "data": [90]},
+        {"name": "item_id", "shape": [3], "datatype": "INT64", "data": [900, 269, 12]},
+        {"name": "age_band", "shape": [1], "datatype": "BYTES", "data": ["35_plus"]},
+    ]
+}
+
+
+@contextmanager
+def asking(url: str) -> Iterator[list[tuple[int, str]]]:
+    """Ask again and again, two at a time; yields status and version of every answer, as they come."""
+    seen: list[tuple[int, str]] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        with httpx.Client(base_url=url, timeout=10) as client:
+            while not stop.is_set():
+                answer = client.post("/v2/models/movielens_ranker/infer", json=QUESTION)
+                seen.append((answer.status_code, answer.json().get("model_version", answer.text)))
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def until(condition: Callable[[], bool], log: Path, seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, log.read_text()[-3000:]
+        time.sleep(0.1)
+
+
+def answers(client: httpx.Client, path: str) -> bool:
+    try:
+        return client.get(path).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

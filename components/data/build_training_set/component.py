@@ -33,6 +33,7 @@ from features.definitions import Definitions
 from features.encoding.encoder import Encoder
 from features.encoding.files import write_encoder
 from features.services.own_definitions import definitions_of
+from features.services.served import FEATURES, served_features
 from features.services.service import ServiceSnapshot, describe, shortened
 from features.within import with_within
 from registry.serving.incoming import placed
@@ -85,6 +86,10 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     unknown = _write(draft, splits, encoder, schema, table)
     report = _report(len(impressions), table, splits, config, snapshot, unknown)
     (draft / "schema.json").write_text(schema.model_dump_json(indent=2), encoding="utf-8")
+    served = served_features(
+        snapshot, joined_dtypes(config, snapshot), given_dtypes(table, config, snapshot), config.freshness
+    )
+    (draft / FEATURES).write_text(served.model_dump_json(indent=2), encoding="utf-8")
     write_encoder(encoder, draft)
     (draft / "report.json").write_text(report.model_dump_json(indent=2), encoding="utf-8")
     ids = (config.user, config.item)
@@ -127,8 +132,7 @@ def ranker_features(table: pa.Table, config: Config, snapshot: ServiceSnapshot) 
     Raises:
         BadInputError: `drop` names none of them, or a column's type has no Feast dtype.
     """
-    joined = joined_names(config, snapshot)
-    dtypes = {feature.name: feature.dtype for feature in snapshot.features if feature.name in joined}
+    dtypes = joined_dtypes(config, snapshot)
     roles = [config.user, config.item, *([config.domain] if config.domain else []), *config.context]
     roles += [config.position.column] if config.position else []
     dtypes |= {name: _dtype(name, table.schema.field(name).type) for name in (*roles, *config.within)}
@@ -139,6 +143,28 @@ def ranker_features(table: pa.Table, config: Config, snapshot: ServiceSnapshot) 
     if not kept:
         raise BadInputError("drop leaves no feature for the ranker: drop fewer")
     return kept
+
+
+def joined_dtypes(config: Config, snapshot: ServiceSnapshot) -> dict[str, str]:
+    """Return the joined features with their Feast dtypes."""
+    joined = joined_names(config, snapshot)
+    return {feature.name: feature.dtype for feature in snapshot.features if feature.name in joined}
+
+
+def given_dtypes(table: pa.Table, config: Config, snapshot: ServiceSnapshot) -> dict[str, str]:
+    """Return the columns of the impression that a request tells, with their dtypes: no label, weight or place.
+
+    Keys of features are told as well, with the dtypes of their views.
+    """
+    within = [made.of for made in config.within.values()]
+    names = [config.user, config.item, config.declaration().time, config.domain, config.request, *config.context]
+    given = {name for name in (*names, *within) if name} - {*joined_names(config, snapshot), *snapshot.keys}
+
+    def dtype(name: str) -> str:
+        arrow = table.schema.field(name).type
+        return "unix_timestamp" if pa.types.is_timestamp(arrow) else _dtype(name, arrow)
+
+    return {name: dtype(name) for name in sorted(given)}
 
 
 def encodings(config: Config, snapshot: ServiceSnapshot, dtypes: Mapping[str, str]) -> dict[str, FieldEncoding]:

@@ -26,6 +26,7 @@ from features.declaration import (
     Within,
 )
 from features.rules.parse import parse
+from features.services.served import Freshness
 
 Where = tuple[str | int, ...]
 ROW = "row_id"
@@ -159,6 +160,10 @@ class Config(ComponentConfig):
     """How rows are divided."""
     encode: dict[Name, FieldEncoding] = Field(default_factory=dict)
     """Encodings that replace the default of a feature's dtype."""
+    freshness: Freshness | None = None
+    """How old features will be when they are served: `{every: 1d, lag: 2h}` joins what a materialisation at midnight,
+    there to be read at 02:00, would have given. Left out, a row sees every event before it, as a streaming store would
+    give it."""
 
     @model_validator(mode="after")
     def _own_name(self) -> Self:
@@ -424,7 +429,7 @@ def _joined(config: Config, features: Columns) -> dict[str, Column]:
 
 COMPONENT = ComponentSpec(
     name="build_training_set",
-    version="8",
+    version="9",
     summary="Join features as of just before each impression, split and encode with the training split's encoder.",
     config=Config,
     inputs=Inputs,

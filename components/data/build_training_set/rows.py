@@ -16,8 +16,10 @@ from components.platform.errors import BadInputError, ContractViolationError, Mi
 from features.declaration import Declaration
 from features.definitions import Definitions
 from features.ground.library_errors import library_in_words
+from features.joins.asof import ASKED_AT
 from features.joins.store import ENTITY_TIME, ROW_ID, historical, open_offline
 from features.rules.parse import parse
+from features.services.served import Freshness
 from features.services.service import ServiceSnapshot
 
 TICK = timedelta(microseconds=1)
@@ -145,7 +147,8 @@ def join_features(
     when the config includes or encodes them.
 
     A feature is the newest value known 1 µs before the impression: with an event time and a created
-    time not later than that, and not older than its view's TTL; otherwise it is null.
+    time not later than that, and not older than its view's TTL; otherwise it is null. With `freshness` it is the one
+    that the last materialisation before the impression wrote.
 
     Raises:
         BadInputError: a feature has the name of a role or label, a key column is missing, or the join lost
@@ -164,13 +167,23 @@ def join_features(
     for key in snapshot.keys:
         if key not in impressions.columns:
             raise BadInputError(f"service {snapshot.service!r} is keyed by {key!r}, which the impressions do not have")
-    entities = impressions.select(pl.col(ROW).alias(ROW_ID), *snapshot.keys, (pl.col(time) - TICK).alias(ENTITY_TIME))
+    seen, asked = pl.col(time), []
+    if config.freshness is not None:
+        seen, asked = materialised_until(pl.col(time), config.freshness), [(pl.col(time) - TICK).alias(ASKED_AT)]
+    entities = impressions.select(pl.col(ROW).alias(ROW_ID), *snapshot.keys, (seen - TICK).alias(ENTITY_TIME), *asked)
     with library_in_words("join the features", "correct the definitions"), open_offline(tables, definitions) as store:
         joined = historical(store, to_arrow(entities), snapshot.service, definitions, names=wanted)
     table = to_arrow(kept)
     for name in joined.column_names[1:]:
         table = table.append_column(name, joined.column(name))
     return table
+
+
+def materialised_until(time: pl.Expr, freshness: Freshness) -> pl.Expr:
+    """Return the end of the last materialisation whose values a request at `time` reads, by the calendar of UTC."""
+    every = freshness.every // TICK
+    lag = (freshness.lag or timedelta(0)) // TICK
+    return ((time.dt.epoch("us") - lag) // every * every).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
 
 
 def joined_names(config: Config, snapshot: ServiceSnapshot) -> list[str]:

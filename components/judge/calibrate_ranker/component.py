@@ -29,10 +29,13 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     """
     from dataclasses import replace
 
+    import pyarrow.parquet as pq
+
     from components.judge.calibrate_ranker.measure import answered, cells_of, headline, own_curves
     from components.platform.store.records import MANIFEST
     from components.rankers.tasks import tasks_of
     from registry.serving.calibration import CALIBRATION, Calibration
+    from registry.serving.golden import GOLDEN, write_golden
     from registry.serving.served_model import ServedModel
     from registry.serving.value import ValueTable
 
@@ -74,7 +77,9 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         if path.name not in (MANIFEST, CALIBRATION):
             shutil.copyfile(path, draft / path.name)
     (draft / CALIBRATION).write_text(calibration.model_dump_json(indent=2), encoding="utf-8")
-    ServedModel.open(draft, config.provider)  # what is published can be opened
+    calibrated = ServedModel.open(draft, config.provider)  # what is published can be opened
+    if (folder / GOLDEN).is_file():
+        write_golden(calibrated, pq.read_table(folder / GOLDEN), draft)
     run_id = context.annotations_of(inputs.model).get(MLFLOW_RUN_ID)
     if run_id:
         context.annotate(MLFLOW_RUN_ID, run_id)

@@ -32,6 +32,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     from components.judge.evaluate_ranker.publish import Scored, log_evaluation, weighted_note, write_report
     from components.judge.evaluate_ranker.rows import judged
     from components.rankers.tasks import tasks_of
+    from features.services.served import freshness_of
     from registry.evaluation import ALL
     from registry.serving.answer import answer
     from registry.serving.served_model import ServedModel
@@ -63,6 +64,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         domains=domains,
         judge_by=schema.declaration.judge_by,
         group=schema.declaration.group,
+        freshness=freshness_of(context.local(inputs.dataset)),
     )
     draft = context.draft("report")
     report = write_report(draft, scored, config)

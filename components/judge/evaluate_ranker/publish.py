@@ -54,6 +54,8 @@ class Scored:
     """Metric that rankers of this training set are judged by."""
     group: str | None = None
     """Column that a fairness audit asks about."""
+    freshness: str = ""
+    """How old the features of the rows were; empty where the training set does not say."""
 
 
 def write_report(draft: Path, scored: Scored, config: Config) -> Evaluation:
@@ -86,6 +88,7 @@ def write_report(draft: Path, scored: Scored, config: Config) -> Evaluation:
         cells=cells,
         calibration=calibration,
         judge_by=scored.judge_by,
+        freshness=scored.freshness,
         group=scored.group,
         groups=judge_groups(rows, scored.scores, scored.tasks, scored.shown),
     )

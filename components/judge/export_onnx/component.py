@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-from components.data.training_set import EncodedSplit, read_encoded, read_schema
+from components.data.training_set import EncodedSplit, read_encoded, read_raw, read_schema
 from components.judge.export_onnx.config import Config, Inputs, Outputs
 from components.platform.artifacts import OnnxModel
 from components.platform.contract import MLFLOW_RUN_ID, RunContext
@@ -35,7 +35,9 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     from components.rankers.tasks import tasks_of
     from components.train.ranker_files import CONFIG, load_ranker
     from features.encoding.files import copy_encoder
+    from features.services.served import FEATURES
     from registry.serving.contract import ModelContract
+    from registry.serving.golden import check_golden, golden_rows, write_golden
     from registry.serving.request_graph import REQUEST, REQUEST_CONTRACT, REQUEST_PARITY, RequestContract, RequestGraph
     from registry.serving.served_model import CONTRACT, MODEL, ServedModel
     from registry.serving.session import open_session
@@ -92,8 +94,10 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     shutil.copyfile(trained / "schema.json", draft / "schema.json")
     copy_encoder(trained, draft)
     loaded = ServedModel.open(draft, config.provider)  # what is published can be opened and keeps its contract
-    if config.shape == "request":
-        RequestGraph.open(loaded, config.provider)
+    write_golden(loaded, golden_rows(loaded, read_raw(dataset, "test", shared=True)), draft)
+    if (dataset / FEATURES).is_file():  # a training set of another package may not say where its columns come from
+        shutil.copyfile(dataset / FEATURES, draft / FEATURES)
+    check_golden(loaded, RequestGraph.open(loaded, config.provider) if config.shape == "request" else None)
 
     run_id = context.annotations_of(inputs.ranker).get(MLFLOW_RUN_ID)
     if run_id:

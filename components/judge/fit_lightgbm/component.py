@@ -35,6 +35,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     from components.platform.store.records import sha256_json
     from components.rankers.tasks import tasks_of
     from features.encoding.files import read_encoder
+    from features.services.served import freshness_of
     from registry.evaluation import ALL
     from registry.metrics import Requests, value_of
     from registry.serving.incoming import placed
@@ -85,6 +86,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         domains=test.domains(read_schema(dataset).domains),
         judge_by=declaration.judge_by,
         group=declaration.group,
+        freshness=freshness_of(dataset),
     )
     report = write_report(
         draft, scored, Judging(bootstrap=config.bootstrap, seed=config.seed, weighted=config.weighted)

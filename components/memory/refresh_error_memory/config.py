@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from components.memory.refresh_error_memory.settings import MemorySettings
-from components.platform.artifacts import ErrorMemory, TrainingSet
+from components.platform.artifacts import ErrorMemory, LabelledRows
 from components.platform.contract import ComponentSpec, Ports
 from features.declaration import Name
 
@@ -26,7 +26,7 @@ class Config(MemorySettings):
 class Inputs(Ports):
     """Rows with labels; those later than the champion's training rows form the stream."""
 
-    dataset: TrainingSet
+    dataset: LabelledRows
 
 
 class Outputs(Ports):

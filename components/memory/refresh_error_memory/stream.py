@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.data.training_set import SPLITS, read_raw
+from components.data.training_set import read_labelled
 from components.platform.errors import BadInputError, MissingError
 from features.declaration import Declaration
 
@@ -34,7 +34,7 @@ def read_stream(directory: Path, declaration: Declaration, trained_until: dateti
             "the champion's contract does not say until when it was trained, so no row is known to be new to it: "
             "train and promote it again"
         )
-    table = pa.concat_tables([read_raw(directory, split) for split in SPLITS], promote_options="default")
+    table = read_labelled(directory)
     for name in (ROW_ID, declaration.time, declaration.user, *declaration.feedback):
         if name not in table.column_names:
             raise BadInputError(

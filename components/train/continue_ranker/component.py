@@ -100,14 +100,16 @@ def _start(taken: Taken, ranker: Path, dataset: Path, config: Config) -> tuple[P
 def _handed_over(grown: Path, ranker: Path, dataset: Path) -> Path:
     """Move the files of the grown training set to where they are published from, and return that folder."""
     from features.encoding.files import FILES
+    from features.services.served import FEATURES
 
     # A stage that dies in between finds no training set the next time, and makes it again, instead of a part of one.
     leaving = grown.with_name(f"{grown.name}-leaving")
     shutil.rmtree(leaving, ignore_errors=True)
     grown.rename(leaving)
     shutil.move(leaving / LAST_SEEN, ranker / LAST_SEEN)
-    for name in ("raw", "encoded", "report.json", "schema.json", *FILES):
-        shutil.move(leaving / name, dataset / name)
+    for name in ("raw", "encoded", "report.json", "schema.json", FEATURES, *FILES):
+        if name != FEATURES or (leaving / name).exists():  # a training set of another package may lack it
+            shutil.move(leaving / name, dataset / name)
     return dataset
 
 

@@ -19,6 +19,7 @@ from components.train.continue_ranker.likeness import domain_tables
 from components.train.continue_ranker.vocabulary import Known, grow, seen_in
 from features.encoding.encoder import Encoder
 from features.encoding.files import read_encoder, write_encoder
+from features.services.served import FEATURES
 from registry.serving.incoming import placed
 
 TABLES = "tables.json"
@@ -56,7 +57,9 @@ def _write(dataset: Path, before: Path | None, to: Path, forget_after_days: int 
     from_ = min((time for time in starts if time is not None), default=None)
     schema = schema.model_copy(update={"fields": grown.encoder.fields, "trained_from": from_})
     shutil.copytree(dataset / "raw", to / "raw")
-    shutil.copy(dataset / "report.json", to / "report.json")
+    for name in ("report.json", FEATURES):
+        if (dataset / name).exists():
+            shutil.copy(dataset / name, to / name)
     for name in SPLITS:
         encoded = read_encoded(dataset, name, read_schema(dataset))
         raw = read_raw(dataset, name, shared=True)

@@ -21,12 +21,15 @@ from components.platform.settings import ROOT
 from components.rankers.config import PARAMETER
 from pipelines.language.profile_spec import ProfileSpec
 from pipelines.language.spec import Defaults, PipelineSpec
+from registry.serving.server.config import ServingConfig
 
 SCHEMA_FILE = ROOT / "pipelines" / "schema" / "pipeline.schema.json"
 """Where editors find the schema; `# yaml-language-server: $schema=schema/pipeline.schema.json` names it."""
 
 PROFILE_SCHEMA_FILE = SCHEMA_FILE.with_name("profile.schema.json")
 """The same for profiles: `# yaml-language-server: $schema=../schema/profile.schema.json`."""
+SERVING_SCHEMA_FILE = SCHEMA_FILE.with_name("serving.schema.json")
+"""The same for services: `# yaml-language-server: $schema=../schema/serving.schema.json`."""
 DRAFT = "http://json-schema.org/draft-07/schema#"
 
 Node = dict[str, Any]
@@ -131,7 +134,11 @@ def model_schema(model: type[BaseModel]) -> Node:
 
 def schema_texts() -> dict[Path, str]:
     """Return the schemas as the text of their files, that of pipelines first."""
-    schemas = {SCHEMA_FILE: pipeline_schema(), PROFILE_SCHEMA_FILE: {"$schema": DRAFT, **model_schema(ProfileSpec)}}
+    schemas = {
+        SCHEMA_FILE: pipeline_schema(),
+        PROFILE_SCHEMA_FILE: {"$schema": DRAFT, **model_schema(ProfileSpec)},
+        SERVING_SCHEMA_FILE: {"$schema": DRAFT, **model_schema(ServingConfig)},
+    }
     return {file: json.dumps(schema, indent=2, ensure_ascii=False) + "\n" for file, schema in schemas.items()}
 
 

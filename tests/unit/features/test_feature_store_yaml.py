@@ -39,7 +39,7 @@ def test_a_password_arrives_whole(
 ) -> None:
     monkeypatch.setenv("SHOP_REDIS", first + password)
     monkeypatch.setenv("SHOP_REGISTRY", f"sqlite:///{password}")
-    config = store._shared_config(tmp_path)
+    config = store.shared_config(tmp_path)
     assert config.online_store.connection_string == first + password
     assert config.registry.path == f"sqlite:///{password}"
 
@@ -55,7 +55,7 @@ def test_a_fault_is_told_without_any_value(custom: Path, tmp_path: Path, monkeyp
     ):
         custom.write_text(changed)
         with pytest.raises(BadInputError) as caught:
-            store._shared_config(tmp_path)
+            store.shared_config(tmp_path)
         said = str(caught.value)
         assert str(custom) in said and "\n" not in said
         assert not [part for part in ("s3cret", "the #shop", "}the") if part in said]
@@ -64,5 +64,5 @@ def test_a_fault_is_told_without_any_value(custom: Path, tmp_path: Path, monkeyp
 def test_a_file_that_is_no_yaml_is_one_sentence_with_its_line(custom: Path, tmp_path: Path) -> None:
     custom.write_text("project: shop\nregistry: {path: p4ss\n")
     with pytest.raises(BadInputError, match=r"feature_store\.yaml, line \d+ is no YAML: ") as caught:
-        store._shared_config(tmp_path)
+        store.shared_config(tmp_path)
     assert "p4ss" not in str(caught.value) and "\n" not in str(caught.value)

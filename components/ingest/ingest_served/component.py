@@ -1,0 +1,171 @@
+"""Which labels did the answers of a window get? Those of feedback in time; what may still come is waited for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from components.ingest.ingest_served.config import Config, Inputs, Outputs
+from components.platform.artifacts import EventsTable, LabelledRows
+from components.platform.contract import RunContext
+from components.platform.errors import MissingError, no_columns
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+
+HOUR = timedelta(hours=1)
+_ROW, _REQUEST, _AT = "served.row", "served.request", "served.at"
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What became of a window's answers and events."""
+
+    rows: int
+    """Answered rows of the window."""
+    open: int
+    """Those whose time for feedback was not over."""
+    repeated: int
+    """Those of a question whose id had come before."""
+    late: int
+    """Events that came after their answer's time."""
+    unknown: int
+    """Events that name no answer that was read."""
+
+
+def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
+    """Write the labelled rows of the window.
+
+    Raises:
+        MissingError: nothing was answered in the window, or nothing is old enough yet.
+        BadInputError: the log lacks a column that the config names.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from components.ingest.events_table import write_events
+    from registry.serving.server.segments import Segments
+
+    root, window = f"{context.settings.artifacts.rstrip('/')}/served/{config.serving}", context.window
+    known = window.known_until or window.end
+    context.progress("reading the log")
+    answers = [*Segments(f"{root}/questions").read(window.start - HOUR, window.end + HOUR)]
+    events = [*Segments(f"{root}/feedback").read(window.start - HOUR, known + HOUR)]
+    table, told = one_table(answers)
+    if table is None:
+        raise MissingError(
+            f"service {config.serving!r} has answered nothing in {window}: give it a `log`, ask it, or move the window"
+        )
+    labelled, counts = with_labels(table, one_table(events)[0], config, window.start, window.end, known)
+    if labelled.num_rows == 0:
+        raise MissingError(
+            f"none of {counts.rows:,} answers of service {config.serving!r} in {window} is old enough to be labelled: "
+            f"run it {config.after} later"
+        )
+    raw = [name for name in labelled.column_names if "." not in name]
+    rows = labelled.select(raw)
+    draft = context.draft("rows")
+    (draft / "raw").mkdir()
+    pq.write_table(rows, draft / "raw" / "rows.parquet", compression="zstd")
+    import polars as pl
+
+    events_of = [name for name in raw if name in told or name in config.feedback]
+    kept = rows.select(events_of)
+    schema = pa.schema([field.with_nullable(True) for field in kept.schema]).remove_metadata()
+    frame = pl.DataFrame(kept).sort(config.time, config.user, config.item, maintain_order=True)
+    write_events(context.draft("events"), frame, schema, window)
+    context.note(
+        f"{labelled.num_rows:,} of {counts.rows:,} answered rows labelled; {counts.open:,} still open, "
+        f"{counts.repeated:,} of questions that were asked twice; events: {counts.late:,} too late, {counts.unknown:,} "
+        "of no answer that was read"
+    )
+    for name in config.feedback:
+        context.note(f"{name}: {sum(labelled[name].to_pylist()):,}")
+    return Outputs(events=EventsTable(uri=str(context.draft("events"))), rows=LabelledRows(uri=str(draft)))
+
+
+def one_table(segments: Iterable[pa.Table]) -> tuple[pa.Table | None, set[str]]:
+    """Return segments as one table, None of none, and the columns that questions told in all of them."""
+    import pyarrow as pa
+
+    from registry.serving.server.served_log import TOLD
+
+    tables = [*segments]
+    if not tables:
+        return None, set()
+    told = [set(json.loads((table.schema.metadata or {}).get(TOLD, b"[]"))) for table in tables]
+    plain = [table.replace_schema_metadata(None) for table in tables]
+    return pa.concat_tables(plain, promote_options="permissive"), set.intersection(*told)
+
+
+def with_labels(
+    answers: pa.Table, events: pa.Table | None, config: Config, start: datetime, end: datetime, known: datetime
+) -> tuple[pa.Table, Counts]:
+    """Return the answers of ``[start, end)`` whose time for feedback is over, with `row_id` and labels, and counts.
+
+    An event belongs to the row of its question with its item; the same event counts once however often it was sent.
+
+    Raises:
+        BadInputError: a column that the config names is not there.
+    """
+    import polars as pl
+    import pyarrow as pa
+
+    from components.platform.errors import BadInputError
+
+    if absent := [name for name in (config.user, config.item, config.time) if name not in answers.column_names]:
+        raise BadInputError(f"the log of {config.serving!r} has {no_columns(absent, answers.column_names)}: name it")
+    after = config.after
+    key = pl.DataFrame(answers.select([_ROW, _REQUEST, _AT, config.time])).with_columns(
+        pl.Series("__item", answers[config.item].cast(pa.string())), pl.int_range(pl.len()).alias("__place")
+    )
+    inside = key.filter((pl.col(_AT) >= start) & (pl.col(_AT) < end))
+    first = inside.sort(_AT, _ROW, "__place").unique(_ROW, keep="first", maintain_order=True)
+    ready = first.filter(pl.col(_AT) + after <= known)
+    came = _events(events, known).join(
+        first.select(request=_REQUEST, item="__item", answered=_AT), on=["request", "item"], how="left"
+    )
+    late = came.filter(pl.col("at") >= pl.col("answered") + after)
+    came_in_time = came.filter(pl.col("at") < pl.col("answered") + after)
+    order = ready.sort(config.time, _ROW)
+    labels = _labels(order, came_in_time, config)
+    table = answers.take(pa.array(order["__place"].to_numpy()))
+    table = table.append_column("row_id", pa.array(range(table.num_rows), pa.int64()))
+    for name, values in labels.items():
+        table = table.append_column(name, pa.array(values.to_numpy(), pa.int8()))
+    unknown = came["answered"].null_count()
+    return table, Counts(len(inside), len(first) - len(ready), len(inside) - len(first), len(late), unknown)
+
+
+def _events(events: pa.Table | None, known: datetime) -> pl.DataFrame:
+    """Return the events that had been received, each once."""
+    import polars as pl
+
+    moment = pl.Datetime("us", "UTC")
+    if events is None:
+        texts = {name: pl.String() for name in ("request", "item", "feedback", "event")}
+        return pl.DataFrame(schema={**texts, "at": moment})
+    frame = pl.DataFrame(events).filter(pl.col("received") < known)
+    return frame.sort("received", "event").unique("event", keep="first", maintain_order=True).drop("received")
+
+
+def _labels(order: pl.DataFrame, came: pl.DataFrame, config: Config) -> dict[str, pl.Series]:
+    """Return int8 labels in the order of the rows."""
+    import polars as pl
+
+    found: dict[str, pl.Series] = {}
+    deeper = pl.Series("deeper", [0] * len(order), dtype=pl.Int8)
+    for name in reversed(config.feedback):
+        positive = came.filter(pl.col("feedback") == name).select("request", "item").unique()
+        hit = order.join(
+            positive.with_columns(pl.lit(1, pl.Int8).alias("hit")),
+            left_on=[_REQUEST, "__item"], right_on=["request", "item"], how="left", maintain_order="left",
+        )["hit"].fill_null(0)  # fmt: skip
+        if config.funnel:
+            hit = deeper = (hit | deeper).cast(pl.Int8)
+        found[name] = hit
+    return {name: found[name] for name in config.feedback}

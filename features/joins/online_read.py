@@ -1,0 +1,140 @@
+"""What does the online store hold of these keys right now? For a server: opened once, changing nothing.
+
+Feast's own `get_online_features` resolves views and builds messages anew in every call, and opening a store for writing
+applies the definitions to the shared registry. A reader does neither. It applies no TTL: it says when a value happened,
+and whoever keeps values for a while knows how old they are when they are used.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from features.ground.errors import BadInputError, MissingError
+
+if TYPE_CHECKING:
+    from feast import FeatureStore, FeatureView
+
+Key = tuple[Any, ...]
+VIEWS_FOR = 60.0
+"""Seconds that a view's definition is used before the registry is asked for it again."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a view holds of one key."""
+
+    values: Mapping[str, Any]
+    """By feature a number, a text or a list; features without a value are left out."""
+    at: float | None
+    """When that was so, in seconds since 1970 UTC; None where the store does not say."""
+
+
+@dataclass
+class OnlineReader:
+    """The shared online store, for reading."""
+
+    store: FeatureStore
+    _views: dict[str, tuple[float, FeatureView]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @classmethod
+    def open(cls, feast: Path) -> OnlineReader:
+        """Open the store that materialisations write.
+
+        Args:
+            feast: folder of Feast's registry and embedded online store.
+
+        Raises:
+            MissingError: nothing was ever materialised there, or the configuration is gone.
+            BadInputError: the configuration is not valid.
+        """
+        from feast import FeatureStore
+
+        from features.joins.store import embedded_online_store, shared_config
+
+        database = embedded_online_store(feast)
+        if database is not None and not database.is_file():  # SQLite would make an empty one
+            raise MissingError(f"there is no online store {database}: run the pipeline that materialises the features")
+        config = shared_config(feast)
+        store = FeatureStore(config=config)
+        store.repo_path = config.repo_path
+        return cls(store)
+
+    def read(self, view: str, keys: Sequence[Key], names: Sequence[str]) -> list[Held | None]:
+        """Return what a view holds of each key, None where it knows nothing of it.
+
+        Args:
+            view: name of the feature view.
+            keys: values of its key columns, these in the order of their names; none of them missing.
+            names: features that are wanted.
+
+        Raises:
+            MissingError: there is no such view.
+            BadInputError: a key is of another type than the view's.
+        """
+        from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+        from feast.protos.feast.types.Value_pb2 import Value
+
+        from features.joins.online import PLAIN
+
+        if not keys:
+            return []
+        found = self._view(view)
+        columns = sorted((column.name, column.dtype.to_value_type()) for column in found.entity_columns)
+        joined = [name for name, _ in columns]
+        try:
+            asked = [
+                EntityKey(
+                    join_keys=joined,
+                    entity_values=[
+                        Value(**{PLAIN[kind]: value}) for (_, kind), value in zip(columns, key, strict=True)
+                    ],
+                )
+                for key in keys
+            ]
+        except (TypeError, ValueError) as error:
+            raise BadInputError(f"feature view {view!r} is keyed by {', '.join(joined)}: {error}") from None
+        wanted = set(names)
+        answers = self.store._get_provider().online_read(self.store.config, found, asked, list(names))
+        return [_held(at, values, wanted) for at, values in answers]
+
+    def _view(self, name: str) -> FeatureView:
+        from feast.errors import FeastObjectNotFoundException
+
+        with self._lock:
+            kept = self._views.get(name)
+            if kept is not None and time.monotonic() - kept[0] < VIEWS_FOR:
+                return kept[1]
+        try:
+            view = self.store.get_feature_view(name, allow_registry_cache=True)
+        except FeastObjectNotFoundException:
+            raise MissingError(
+                f"the online store has no feature view {name!r}: run the pipeline that materialises it"
+            ) from None
+        with self._lock:
+            self._views[name] = (time.monotonic(), view)
+        return view
+
+
+def _held(at: Any, values: Mapping[str, Any] | None, wanted: set[str]) -> Held | None:
+    if values is None:
+        return None
+    found = {}
+    for name, value in values.items():
+        kind = value.WhichOneof("val") if name in wanted else None
+        if kind is not None:
+            plain = getattr(value, kind)
+            plain = list(plain.val) if kind.endswith("_list_val") else plain
+            if plain == plain:  # NaN is nothing, as in training
+                found[name] = plain
+    if not found:  # what Redis does not hold comes as nothing from 1970
+        return None
+    if at is not None and at.tzinfo is None:
+        at = at.replace(tzinfo=UTC)
+    return Held(found, None if at is None else at.timestamp())

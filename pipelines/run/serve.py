@@ -1,0 +1,372 @@
+"""How does a service start on this machine? Processes of uvicorn around one app, and what they follow.
+
+What answers is decided in `registry.serving.server`; here is where versions, memories, features and secrets come from.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import time
+import uuid
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from components.platform.errors import BadInputError
+from components.platform.settings import Settings, quiet_engines
+from features.ground.files import locked, write_durably
+from pipelines.language.profile_spec import REFERENCE
+from registry.serving.server.config import MULTIPROCESS, ServingConfig
+from registry.serving.server.live import Live, Pointed, open_live
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+    from components.data.materialize_features.marker import OnlineMarker
+    from registry.memory.error_memory import Memory
+    from registry.versions.client import Registry
+
+CONFIG, TOKEN = "RANKMILL_SERVING_CONFIG", "RANKMILL_SERVING_TOKEN_VALUE"
+"""Environment variables that hand the config, and the token that it refers to, to the processes that answer."""
+KEPT = 3
+"""Versions of a model whose files stay on this machine."""
+LOOK_AGAIN = 5.0
+"""Seconds after which the markers of materialisations are read again."""
+HEADER_BYTES = 16 << 10
+IDLE = 5
+"""Seconds that a connection may be silent between questions."""
+
+
+def serving_folder(settings: Settings, model: str) -> Path:
+    """Return where the files of a model's versions lie on a machine that serves it."""
+    return settings.home / "serving" / model
+
+
+@dataclass(frozen=True)
+class StoredVersions:
+    """Versions of MLflow's registry, their files on this machine, and memories of the artifact store."""
+
+    settings: Settings
+    config: ServingConfig
+
+    @property
+    def registry(self) -> Registry:
+        """The registry that the settings name."""
+        from registry.versions.client import Registry
+
+        return Registry(self.settings.tracking_uri, self.settings.mlflow_artifacts)
+
+    @property
+    def folder(self) -> Path:
+        """Where versions lie, and what answered last."""
+        return serving_folder(self.settings, self.config.model)
+
+    def pointed(self) -> Pointed:
+        """Return what the alias points at.
+
+        Raises:
+            MissingError: there is no such model, alias or version.
+        """
+        from registry.versions.memory_pointer import pointer_in
+
+        state = self.registry.state(self.config.model)
+        number, digest = state.behind(self.config.model, self.config.follow.alias)
+        memory = pointer_in(state.tags[number]) if self.config.memory.use else None
+        return Pointed(version=number, digest=digest, memory=memory.digest if memory is not None else "")
+
+    def open(self, pointed: Pointed) -> Live:
+        """Return a version, opened, proved and warm; its files are brought once for all processes.
+
+        Raises:
+            RankmillError: they cannot be had, were changed, or answer otherwise here.
+        """
+        directory = self._files(pointed)
+        memory = self._memory(pointed)
+        return open_live(self.config.model, self.config.follow.alias, pointed, directory, memory, self.config.provider)
+
+    def with_memory(self, live: Live, pointed: Pointed) -> Live:
+        """Return a version with the error memory that the registry points at."""
+        return live.with_memory(self._memory(pointed), pointed.memory)
+
+    def last(self) -> Pointed | None:
+        """Return what answered last on this machine, or None."""
+        try:
+            return Pointed.model_validate_json((self.folder / "live.json").read_bytes())
+        except (OSError, ValidationError):
+            return None
+
+    def remember(self, pointed: Pointed) -> None:
+        """Note what answers, for a start without a registry."""
+        if self.last() != pointed:
+            write_durably(self.folder / "live.json", pointed.model_dump_json())
+
+    def _files(self, pointed: Pointed) -> Path:
+        from registry.versions.seal import SEAL, Seal, check_seal
+
+        target, what = self.folder / pointed.digest, f"{self.config.model} v{pointed.version}"
+        with locked(self.folder / "files.lock"):
+            if target.is_dir():
+                try:
+                    seal = Seal.model_validate_json((target / SEAL).read_bytes())
+                    check_seal(target, seal.digest, what)
+                    os.utime(target)
+                    return target
+                except (OSError, ValidationError, BadInputError):  # a disk may lose what was there; it is brought again
+                    shutil.rmtree(target, ignore_errors=True)
+            incoming = self.folder / f".{pointed.digest[:16]}-{uuid.uuid4().hex}"
+            try:
+                self.registry.download(self.config.model, pointed.version, incoming).rename(target)
+            finally:
+                shutil.rmtree(incoming, ignore_errors=True)
+            self._sweep(target)
+        return target
+
+    def _sweep(self, newest: Path) -> None:
+        """Delete the versions that were used longest ago; an open one needs its files no more."""
+        versions = [path for path in self.folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+        for old in sorted(versions, key=lambda path: path.stat().st_mtime)[:-KEPT]:
+            if old != newest:
+                shutil.rmtree(old, ignore_errors=True)
+
+    def _memory(self, pointed: Pointed) -> Memory | None:
+        if not pointed.memory:
+            return None
+        from components.memory.refresh_error_memory.pointer import find_memory
+
+        return find_memory(self.settings, self.config.model, pointed.version)
+
+
+def service_of(config: ServingConfig, settings: Settings, token: str | None) -> Any:
+    """Return what one process needs to answer; nothing is opened yet."""
+    from registry.serving.server.app import Service
+    from registry.serving.server.counters import Counters
+    from registry.serving.server.feedback import FeedbackLog
+    from registry.serving.server.follow import Follower
+    from registry.serving.server.segments import Segments
+
+    counters = Counters.make()
+    versions = StoredVersions(settings, config)
+    lookup = _lookup(config, settings)
+    age = Age(settings.feast, lookup.cache.clear if lookup is not None else lambda: None)
+    return Service(
+        config=config,
+        follower=Follower(versions, config.follow.every.total_seconds(), counters),
+        lookup=lookup,
+        counters=counters,
+        token=token,
+        log=_log(config, settings, counters),
+        feedback=FeedbackLog(Segments(f"{served_at(config, settings)}/feedback")) if config.log else None,
+        stale=age.stale,
+        age=age.seconds,
+        version=installed_version("rankmill"),
+    )
+
+
+def served_at(config: ServingConfig, settings: Settings) -> str:
+    """Return the URI below which a service keeps what it sees."""
+    return f"{settings.artifacts.rstrip('/')}/served/{config.name}"
+
+
+def _log(config: ServingConfig, settings: Settings, counters: Any) -> Any:
+    from registry.serving.server.segments import Segments
+    from registry.serving.server.served_log import ServedLog
+
+    options, below = config.log, served_at(config, settings)
+    if options is None:
+        return None
+    return ServedLog(
+        Segments(f"{below}/questions"),
+        seconds=options.segment.total_seconds(),
+        share=options.share,
+        hidden=options.hidden,
+        drop=options.drop,
+        keep=options.keep,
+        beside=(Segments(f"{below}/feedback"),),
+        dropped=counters.log_dropped.inc,
+    )
+
+
+def _lookup(config: ServingConfig, settings: Settings) -> Any:
+    from registry.serving.server.lookup import ItemCache, Lookup, Store
+
+    options = config.features
+    if options.store == "none":
+        return None
+
+    def opened() -> Store:
+        from features.joins.online_read import OnlineReader
+
+        return OnlineReader.open(settings.feast)
+
+    cache = ItemCache(options.cache_items, options.cache_for.total_seconds())
+    return Lookup(opened, cache=cache, timeout=options.timeout.total_seconds(), threads=4 * config.limits.in_flight)
+
+
+class Age:
+    """How old the values of the online store are, as the markers of materialisations say."""
+
+    def __init__(self, feast: Path, written: Callable[[], None] = lambda: None) -> None:
+        """Look into `feast` now and then, and call `written` after a materialisation."""
+        self._feast, self._written = feast, written
+        self._seen: dict[str, OnlineMarker] = {}
+        self._looked = float("-inf")
+
+    def until(self, service: str) -> datetime | None:
+        """Return the moment that the values of a feature service are of, or None where it was never materialised."""
+        self._look()
+        marker = self._seen.get(service)
+        return marker.window.end if marker is not None else None
+
+    def seconds(self, live: Live) -> float | None:
+        """Return the age of the features that a model reads, or None where nothing tells."""
+        until = self.until(live.features.service) if live.features is not None else None
+        return (datetime.now(UTC) - until).total_seconds() if until is not None else None
+
+    def stale(self, live: Live) -> bool:
+        """Return whether features are older than those that a model was trained on, by more than one `every`."""
+        served = live.features
+        if served is None or served.freshness is None:
+            return False
+        until, fresh = self.until(served.service), served.freshness
+        allowed = 2 * fresh.every + (fresh.lag or timedelta(0))
+        return until is None or datetime.now(UTC) - until > allowed
+
+    def _look(self) -> None:
+        from components.data.materialize_features.marker import read_markers
+        from features.joins.store import online_identity
+
+        if time.monotonic() - self._looked < LOOK_AGAIN:
+            return
+        self._looked = time.monotonic()
+        found = read_markers(self._feast, online_identity(self._feast))
+        if found != self._seen:
+            self._seen = found
+            self._written()
+
+
+def resolved_token(config: ServingConfig) -> str | None:
+    """Return the token that a config refers to.
+
+    Raises:
+        BadInputError: there is nothing where it points.
+    """
+    reference = config.listen.token
+    match = REFERENCE.fullmatch(reference) if reference else None
+    if match is None:
+        return None
+    variable = match["name"] if match["kind"] == "env" else f"AIRFLOW_CONN_{match['name'].upper()}"
+    value = os.environ.get(variable, "")
+    if match["kind"] == "connection" and value:
+        from urllib.parse import unquote, urlparse
+
+        value = unquote(urlparse(value).password or "")
+    if not value:
+        raise BadInputError(f"service {config.name!r} needs its token in the environment variable {variable}: set it")
+    return value
+
+
+def worker() -> Starlette:
+    """Return the app of one process, as the environment describes it; uvicorn calls this."""
+    from registry.serving.server.app import make_app
+
+    quiet_engines()
+    _log_as_json()
+    warnings.simplefilter("ignore", DeprecationWarning)  # of libraries, which nobody who serves can mend
+    import pyarrow as pa
+
+    pa.set_cpu_count(1)
+    config = ServingConfig.model_validate_json(os.environ[CONFIG])
+    return make_app(service_of(config, Settings.from_environment(), os.environ.get(TOKEN)))
+
+
+def serve(config: ServingConfig) -> int:
+    """Answer until Ctrl-C or SIGTERM, in as many processes as the config says; one that ends is started again.
+
+    Returns:
+        Exit status.
+
+    Raises:
+        BadInputError: the port is in use, or the token is not there.
+    """
+    listen = config.listen
+    token = resolved_token(config)
+    _refuse_busy(listen.host, listen.port)
+    os.environ[CONFIG] = config.model_dump_json()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    if token is not None:
+        os.environ[TOKEN] = token
+    with tempfile.TemporaryDirectory(prefix="rankmill-counts-") as counts:
+        os.environ[MULTIPROCESS] = counts
+        import uvicorn  # whatever imports Prometheus' client must find the folder
+
+        from registry.serving.server.app import DRAIN
+
+        uvicorn.run(
+            "pipelines.run.serve:worker",
+            factory=True,
+            host=listen.host,
+            port=listen.port,
+            workers=listen.workers,
+            access_log=False,
+            log_level="warning",
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=IDLE,
+            timeout_graceful_shutdown=int(DRAIN),
+            limit_concurrency=None,
+            h11_max_incomplete_event_size=HEADER_BYTES,
+            http="h11",
+            ssl_certfile=listen.tls.cert if listen.tls else None,
+            ssl_keyfile=listen.tls.key if listen.tls else None,
+        )
+    return 0
+
+
+def _refuse_busy(host: str, port: int) -> None:
+    import socket
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise BadInputError(
+                f"{host}:{port} cannot be listened on ({error.strerror}): stop what uses it, or name another --port"
+            ) from None
+
+
+class _Json(logging.Formatter):
+    """One line of JSON per message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        said: dict[str, Any] = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "said": record.getMessage(),
+            "process": record.process,
+        }
+        said |= {key: getattr(record, key) for key in ("model", "version", "reason") if hasattr(record, key)}
+        if record.exc_info:
+            said["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(said, ensure_ascii=False)
+
+
+def _log_as_json() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Json())
+    for name in ("rankmill", "uvicorn.error"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(logging.INFO if name == "rankmill" else logging.WARNING)

@@ -1,0 +1,356 @@
+"""What does the service answer at which address? Open Inference Protocol V2 over HTTP: routes, tokens, limits.
+
+The app knows no model: it reads what answers from the follower once per question and hands both to `live.reply`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from registry.serving.server.admission import Admission
+from registry.serving.server.config import ServingConfig
+from registry.serving.server.counters import CONTENT_TYPE, Counters
+from registry.serving.server.feedback import FeedbackLog, parse_events
+from registry.serving.server.follow import Follower
+from registry.serving.server.live import Live, reply
+from registry.serving.server.lookup import Lookup
+from registry.serving.server.protocol import RefusedError, datatype_of, parse, reply_body
+from registry.serving.server.served_log import Entry, ServedLog
+
+SERVER = "rankmill"
+SLOW_BODY = 5.0
+"""Seconds without a byte of a question after which it is given up."""
+DRAIN = 10.0
+"""Seconds that questions in flight have to end when the service is stopped."""
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+log = logging.getLogger("rankmill.serving")
+
+
+@dataclass(frozen=True)
+class Service:
+    """What one process needs to answer."""
+
+    config: ServingConfig
+    follower: Follower
+    lookup: Lookup | None
+    """The online store; None takes what questions give."""
+    counters: Counters
+    token: str | None = None
+    """What callers must send, resolved."""
+    log: ServedLog | None = None
+    """What is answered is kept there; None keeps nothing."""
+    feedback: FeedbackLog | None = None
+    """What people did is kept there; None takes none."""
+    stale: Callable[[Live], bool] = lambda live: False
+    """Whether features are older than those that a model was trained on."""
+    age: Callable[[Live], float | None] = lambda live: None
+    """Seconds since the moment that the features of a model are of; None where nothing tells."""
+    version: str = ""
+    """Release of the server."""
+
+
+def make_app(service: Service) -> Starlette:
+    """Return the ASGI app of a service; it follows from its start to its end."""
+    routes = [
+        Route("/v2", _server, methods=["GET"]),
+        Route("/v2/health/live", _alive, methods=["GET"]),
+        Route("/v2/health/ready", _ready, methods=["GET"]),
+        Route("/metrics", _metrics, methods=["GET"]),
+    ]
+    for path in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
+        routes += [
+            Route(path, _metadata, methods=["GET"]),
+            Route(f"{path}/ready", _model_ready, methods=["GET"]),
+            Route(f"{path}/infer", _infer, methods=["POST"]),
+        ]
+    routes.append(Route("/v2/models/{model}/feedback", _feedback, methods=["POST"]))
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        app.state.admission = Admission(service.config.limits.in_flight, service.config.limits.queue)
+        app.state.stopping = False
+        if service.lookup is not None:
+            service.lookup.start()
+        service.follower.start()
+        yield
+        app.state.stopping = True
+        await app.state.admission.drained(DRAIN)
+        for stop in (part.stop for part in (service.follower, service.log, service.feedback) if part is not None):
+            await asyncio.get_running_loop().run_in_executor(None, stop)
+
+    middleware = [
+        Middleware(TrustedHostMiddleware, allowed_hosts=list(service.config.listen.known_hosts), www_redirect=False),
+        Middleware(_Token, token=service.token, open_metrics=service.config.listen.loopback),
+    ]
+    app = Starlette(
+        routes=routes,
+        middleware=middleware,
+        lifespan=lifespan,
+        exception_handlers={404: _no_such, 405: _no_such, RefusedError: _refused, Exception: _broken},
+    )
+    app.state.service = service
+    return app
+
+
+class _Token:
+    """Lets nobody in without the token, but to ask whether the process lives."""
+
+    def __init__(self, app: Any, token: str | None, open_metrics: bool) -> None:
+        self.app, self.token = app, token.encode() if token else None
+        self.open = {"/v2/health/live"} | ({"/metrics"} if open_metrics else set())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and self.token is not None and scope["path"] not in self.open:
+            given = dict(scope["headers"]).get(b"authorization", b"")
+            if not hmac.compare_digest(given, b"Bearer " + self.token):
+                answer = _sentence(401, "send the token of this service: Authorization: Bearer …")
+                answer.headers["WWW-Authenticate"] = "Bearer"
+                await answer(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+
+def _sentence(status: int, sentence: str, retry_after: float | None = None) -> JSONResponse:
+    headers = {"Retry-After": f"{retry_after:.0f}"} if retry_after is not None else None
+    return JSONResponse({"error": sentence}, status_code=status, headers=headers)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    status = error.status if isinstance(error, RefusedError) else 500
+    return _sentence(status, str(error), getattr(error, "retry_after", None))
+
+
+async def _no_such(request: Request, error: Exception) -> Response:
+    status = getattr(error, "status_code", 404)
+    said = "there is no such address" if status == 404 else "this address does not take this method"
+    return _sentence(status, f"{said}: see GET /v2 and the Open Inference Protocol")
+
+
+async def _broken(request: Request, error: Exception) -> Response:
+    log.error("a question failed", exc_info=error)
+    return _sentence(500, "the service failed to answer: see its log")
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+def _live(request: Request) -> Live:
+    """Return what answers, of the model and version in the address.
+
+    Raises:
+        RefusedError: 404, another model or version; 503, nothing is open yet.
+    """
+    service, asked = _service(request), request.path_params
+    if asked["model"] != service.config.model:
+        raise RefusedError(404, f"no model {asked['model'][:128]!r} is served here: ask {service.config.model!r}")
+    live = service.follower.live
+    if live is None:
+        raise RefusedError(503, f"no version of {service.config.model} is open yet: ask again", retry_after=2)
+    if asked.get("version", str(live.pointed.version)) != str(live.pointed.version):
+        raise RefusedError(404, f"version {asked['version'][:20]} is not loaded: v{live.pointed.version} answers")
+    return live
+
+
+async def _server(request: Request) -> Response:
+    said = {
+        "name": SERVER,
+        "version": _service(request).version,
+        "extensions": ["rankmill_missing", "rankmill_feedback"],
+    }
+    return JSONResponse(said)
+
+
+async def _alive(request: Request) -> Response:
+    return JSONResponse({"live": True})
+
+
+async def _ready(request: Request) -> Response:
+    service = _service(request)
+    opened = service.follower.live is not None and (service.lookup is None or service.lookup.tried)
+    ready = opened and not request.app.state.stopping
+    return JSONResponse({"ready": ready}, status_code=200 if ready else 503)
+
+
+async def _model_ready(request: Request) -> Response:
+    live = _live(request)
+    return JSONResponse({"name": live.name, "ready": not request.app.state.stopping})
+
+
+async def _metadata(request: Request) -> Response:
+    return JSONResponse(metadata(_live(request), _service(request)))
+
+
+async def _metrics(request: Request) -> Response:
+    service = _service(request)
+    service.counters.waiting.set(request.app.state.admission.inside)
+    live = service.follower.live
+    if live is not None and service.lookup is not None and (age := service.age(live)) is not None:
+        service.counters.age.set(age)
+    return Response(service.counters.text(), media_type=CONTENT_TYPE)
+
+
+def metadata(live: Live, service: Service) -> dict[str, Any]:
+    """Return what a caller must know of a model: inputs, who supplies them, outputs, versions."""
+    contract, reads = live.model.contract, live.reads
+    names = sorted({*reads.needed, *(key for name in reads.needed if (c := reads.columns.get(name)) for key in c.keys)})
+    inputs = []
+    for name in names:
+        column = reads.columns.get(name)
+        dtype = column.dtype if column is not None else "string"
+        item = column is None or column.view is None or service.lookup is None
+        shape = [-1, -1] if dtype.startswith("array<") else [-1]
+        supplied = {} if item or column is None else {"supplied_by": column.view}
+        inputs.append({"name": name, "datatype": datatype_of(dtype), "shape": shape, "parameters": supplied})
+    outputs = [
+        {"name": name, "datatype": "INT32" if name == "rank" else "FP64", "shape": [-1]} for name in live.outputs
+    ]
+    fresh = live.features.freshness if live.features is not None else None
+    return {
+        "name": live.name,
+        "versions": [str(live.pointed.version)],
+        "platform": "rankmill_onnx",
+        "inputs": inputs,
+        "outputs": outputs,
+        "parameters": {
+            "role": live.alias,
+            "user": contract.schema_.declaration.user,
+            "item": contract.schema_.declaration.item,
+            "time": contract.schema_.declaration.time,
+            "digest": live.pointed.digest,
+            "ranker": contract.ranker,
+            "memory": live.pointed.memory if live.memory is not None else "",
+            "features": live.features.service if live.features is not None and service.lookup is not None else "none",
+            "freshness": str(fresh) if fresh is not None else "",
+        },
+    }
+
+
+async def _infer(request: Request) -> Response:
+    started, service = time.monotonic(), _service(request)
+    role, code, lacks = service.config.follow.alias, 500, dict[str, bool]()
+    try:
+        if request.app.state.stopping:
+            raise RefusedError(503, "the service is stopping: ask another one", retry_after=1)
+        live = _live(request)
+        body = await _body(request, service.config.limits.body)
+        timeout = service.config.limits.timeout.total_seconds()
+        work = _Work(service, live, body, started, timeout)
+        admission: Admission = request.app.state.admission
+        answer = await admission.run(work, started + timeout)
+        lacks, code = work.lacks, 200
+        return Response(answer, media_type="application/json")
+    except RefusedError as error:
+        code = error.status
+        if code in (413, 503):
+            service.counters.rejected.labels("size" if code == 413 else "busy").inc()
+        return _sentence(error.status, str(error), error.retry_after)
+    finally:
+        service.counters.answered(code, role, time.monotonic() - started, lacks)
+
+
+async def _feedback(request: Request) -> Response:
+    service, counts = _service(request), _service(request).counters.feedback
+    try:
+        live = _live(request)
+        if service.feedback is None:
+            raise RefusedError(400, f"service {service.config.name!r} keeps no log, so no feedback: give it a log")
+        body = await _body(request, service.config.limits.body)
+        events = parse_events(body, live.model.contract.schema_.declaration.feedback, datetime.now(UTC))
+        try:
+            taken = await asyncio.wrap_future(service.feedback.take(events))
+        except Exception as error:
+            log.warning("feedback cannot be written: %s", error)
+            raise RefusedError(503, "the feedback cannot be written: send it again", retry_after=5) from None
+    except RefusedError as error:
+        counts.labels("", "refused").inc()
+        return _sentence(error.status, str(error), error.retry_after)
+    for event in events:
+        counts.labels(event.feedback, "taken").inc()
+    return JSONResponse({"accepted": taken}, status_code=202)
+
+
+class _Work:
+    """One question, from bytes to bytes, in a thread."""
+
+    def __init__(self, service: Service, live: Live, body: bytes, started: float, timeout: float) -> None:
+        self.service, self.live, self.body = service, live, body
+        self.started, self.timeout = started, timeout
+        self.lacks: dict[str, bool] = {}
+
+    def __call__(self) -> bytes:
+        service, counters = self.service, self.service.counters
+        done = counters.stage_clock()
+        question = parse(self.body)
+        if time.monotonic() > self.started + min(self.timeout, question.timeout or self.timeout):
+            raise RefusedError(503, "the question's time was over before its turn came", retry_after=1)
+        done("parse")
+        now = datetime.now(UTC)
+        found = reply(self.live, question, service.lookup, service.config, now, done)
+        self.lacks = {
+            "features": found.rows.late,
+            "stale": service.lookup is not None and service.stale(self.live),
+            "registry": service.follower.without_registry,
+        }
+        degraded = [reason for reason, is_so in self.lacks.items() if is_so]
+        name = found.reply.id or uuid.uuid4().hex
+        body = reply_body(replace(found.reply, id=name, parameters={**found.reply.parameters, "degraded": degraded}))
+        done("serialise")
+        counters.looked_up(found.rows)
+        if service.log is not None:
+            live = self.live
+            service.log.take(
+                Entry(
+                    name,
+                    now,
+                    live.pointed,
+                    live.alias,
+                    found.rows.table,
+                    found.answers,
+                    tuple(degraded),
+                    live.reads.told,
+                )
+            )
+        return body
+
+
+async def _body(request: Request, most: int) -> bytes:
+    """Return the body of a question, counted while it comes: what a header says of its length is not trusted.
+
+    Raises:
+        RefusedError: 413, it is too long; 408, it comes too slowly; 400, the caller went away.
+    """
+    parts, size = [], 0
+    stream = request.stream().__aiter__()
+    try:
+        while True:
+            part = await asyncio.wait_for(stream.__anext__(), SLOW_BODY)
+            size += len(part)
+            if size > most:
+                raise RefusedError(413, f"the question is longer than {most:,} bytes: send fewer candidates")
+            parts.append(part)
+    except StopAsyncIteration:
+        return b"".join(parts)
+    except TimeoutError:
+        raise RefusedError(408, f"nothing came for {SLOW_BODY:.0f} s: send the question at once") from None
+    except ClientDisconnect:
+        raise RefusedError(400, "the caller went away") from None

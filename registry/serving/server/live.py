@@ -1,0 +1,213 @@
+"""What answers right now? One value with everything that a question needs, and the way from question to reply.
+
+A question reads it once, so no reply mixes two versions; a new version is opened beside it, proves its golden rows, is
+warmed up, and takes its place by one assignment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from features.declaration import Frozen
+from features.ground.errors import BadInputError, MissingError, did_you_mean
+from features.services.served import ServedFeatures, read_served
+from registry.serving.answer import Answers, answer, columns_of
+from registry.serving.golden import ANSWER, GOLDEN, check_golden
+from registry.serving.request_graph import REQUEST, RequestGraph, SeveralRequestsError
+from registry.serving.served_model import ServedModel
+from registry.serving.server.config import ServingConfig
+from registry.serving.server.lookup import Lookup
+from registry.serving.server.protocol import Question, RefusedError, Reply
+from registry.serving.server.rows import Reads, Rows, rows_of
+from registry.serving.session import Provider
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from registry.memory.error_memory import Memory
+
+VALUE = "expected_value"
+RANK = "rank"
+WARM = (1, 100, 1000)
+"""Candidates of the questions that a model answers before it is live, three times each."""
+
+
+class Pointed(Frozen):
+    """What the registry points at."""
+
+    version: int
+    """Number of the version."""
+    digest: str
+    """Digest of its files: what makes it the same version in an MLflow made anew."""
+    memory: str = ""
+    """Digest of its error memory; empty without one."""
+
+
+@dataclass(frozen=True)
+class Live:
+    """A version that answers."""
+
+    name: str
+    """Registered model."""
+    alias: str
+    """Alias that points at it: its role in the service."""
+    pointed: Pointed
+    model: ServedModel
+    graph: RequestGraph | None
+    """Reads once what the candidates share; None where the version was exported without it."""
+    features: ServedFeatures | None
+    """Where its columns come from; None where every question brings all of them."""
+    reads: Reads
+    memory: Memory | None = None
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of what it answers, in order; the rank only when it is asked for."""
+        return (*self.model.contract.tasks, VALUE, RANK)
+
+    def with_memory(self, memory: Memory | None, digest: str) -> Live:
+        """Return the same version with another error memory."""
+        reads = _reads(self.model, self.features, memory)
+        return replace(self, memory=memory, reads=reads, pointed=self.pointed.model_copy(update={"memory": digest}))
+
+
+def open_live(
+    name: str, alias: str, pointed: Pointed, directory: Path, memory: Memory | None, provider: Provider = "auto"
+) -> Live:
+    """Return a version that proved its golden rows on this machine and is warm.
+
+    Raises:
+        MissingError: a file is missing, or the provider did not load.
+        BadInputError: a file cannot be read, files disagree, or the golden rows get other answers here.
+    """
+    called = f"model {name} v{pointed.version}"
+    model = ServedModel.open(directory, provider, threads=1, label=called)
+    graph = RequestGraph.open(model, provider, threads=1) if (directory / REQUEST).is_file() else None
+    check_golden(model, graph)
+    features = read_served(directory, called)
+    live = Live(name, alias, pointed, model, graph, features, _reads(model, features, memory), memory)
+    warm_up(live)
+    return live
+
+
+def _reads(model: ServedModel, features: ServedFeatures | None, memory: Memory | None) -> Reads:
+    told = {column.name for column in features.columns} if features is not None else set()
+    needed = columns_of(model, told, memory, model.value)
+    dtypes = {field.name: "unix_timestamp" if field.time else field.dtype for field in model.encoder.fitted}
+    return Reads.of(model.contract.schema_.declaration, tuple(needed), dtypes, features)
+
+
+def warm_up(live: Live) -> None:
+    """Answer the first golden row as one, a hundred and a thousand candidates, so that no caller waits for buffers."""
+    import pyarrow.parquet as pq
+
+    path = live.model.directory / GOLDEN
+    if not path.is_file():
+        return
+    table = pq.read_table(path)
+    rows = table.select([name for name in table.column_names if not name.startswith(ANSWER)])
+    for count in WARM:
+        repeated = rows.take(np.zeros(count, dtype=np.int64))
+        for _ in range(3):
+            _answers(live, repeated, memory=False)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A reply, and what it was made of."""
+
+    reply: Reply
+    rows: Rows
+    answers: Answers
+
+
+def reply(
+    live: Live,
+    question: Question,
+    lookup: Lookup | None,
+    config: ServingConfig,
+    now: datetime,
+    stage: Callable[[str], None] = lambda name: None,
+) -> Answered:
+    """Return what a version answers to a question.
+
+    Args:
+        live: the version.
+        question: what is asked.
+        lookup: the online store; None takes what the question gives.
+        config: limits and fallbacks.
+        now: time of the request where the question does not give one, UTC.
+        stage: told the name of each step when it is done.
+
+    Raises:
+        RefusedError: 400, the question does not fit the model; 503, it would be answered without features, and that is
+            not wanted.
+    """
+    wanted = _wanted(live, question)
+    rows = rows_of(question, live.reads, lookup, now, config.limits.candidates)
+    if rows.late and config.fallback.features == "refuse":
+        raise RefusedError(503, "the online store did not answer in time: ask again", retry_after=1)
+    if lookup is not None and not rows.user_known and config.fallback.missing_user == "refuse":
+        raise RefusedError(400, f"nothing is known of the {live.reads.declaration.user} that asks: send its features")
+    stage("features")
+    try:
+        answers = _answers(live, rows.table)
+    except (BadInputError, MissingError) as error:
+        raise RefusedError(400, str(error)) from None
+    stage("answer")
+    outputs: dict[str, np.ndarray[Any, Any]] = dict(answers.tasks)
+    worth = answers.expected_value if answers.expected_value is not None else np.zeros(rows.table.num_rows)
+    outputs[VALUE] = worth
+    if RANK in wanted:
+        outputs[RANK] = ranks(worth, rows.table[live.reads.declaration.item])
+    parameters = {
+        "role": live.alias,
+        "memory": live.pointed.memory[:12] if live.memory is not None else "",
+        "missing": _by_view(rows),
+    }
+    shown = {name: outputs[name] for name in live.outputs if name in wanted}
+    return Answered(Reply(live.name, str(live.pointed.version), shown, parameters, question.id), rows, answers)
+
+
+def _answers(live: Live, rows: pa.Table, *, memory: bool = True) -> Answers:
+    used = live.memory if memory else None
+    if live.graph is not None:
+        try:
+            return answer(live.model, rows, memory=used, value=live.model.value, request=live.graph)
+        except SeveralRequestsError:  # a question may give what a request has once for each candidate
+            pass
+    return answer(live.model, rows, memory=used, value=live.model.value)
+
+
+def _wanted(live: Live, question: Question) -> tuple[str, ...]:
+    for name in question.outputs:
+        if name not in live.outputs:
+            raise RefusedError(400, f"the model has no output {name[:63]!r}{did_you_mean(name[:63], live.outputs)}")
+    return question.outputs or tuple(name for name in live.outputs if name != RANK)
+
+
+def _by_view(rows: Rows) -> dict[str, int]:
+    missing: dict[str, int] = {}
+    for (view, _), count in sorted(rows.missing.items()):
+        missing[view] = missing.get(view, 0) + count
+    return missing
+
+
+def ranks(
+    worth: np.ndarray[tuple[int], np.dtype[np.float64]], items: pa.ChunkedArray
+) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+    """Return int32 ``[N]`` places: 1 has the largest worth, of equal ones the smaller item id."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    table = pa.table({"worth": worth, "item": items, "row": np.arange(len(worth))})
+    order = pc.sort_indices(table, sort_keys=[("worth", "descending"), ("item", "ascending"), ("row", "ascending")])
+    places = np.empty(len(worth), dtype=np.int32)
+    places[order.to_numpy()] = np.arange(1, len(worth) + 1, dtype=np.int32)
+    return places

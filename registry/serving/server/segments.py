@@ -1,0 +1,116 @@
+"""How is what a service sees kept? As Parquet segments in folders by hour, whole or not there.
+
+A segment is written under a hidden name and renamed; on an object store it appears when it is whole. A process that
+dies loses what it has not written yet, never a part of a segment.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from features.ground.remote_files import local_path, open_files
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+HOUR = timedelta(hours=1)
+SETTING = "RANKMILL_ARTIFACTS"
+
+
+@dataclass(frozen=True)
+class Segments:
+    """A folder of segments, of any file system."""
+
+    uri: str
+    """fsspec URI of the folder."""
+
+    def write(self, table: pa.Table, at: datetime) -> str:
+        """Write one segment and return its name; it is on the disk when this returns.
+
+        Args:
+            table: its rows.
+            at: moment that names its folder, UTC.
+
+        Raises:
+            RetryableError: the place cannot be written.
+        """
+        import pyarrow.parquet as pq
+
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, compression="zstd")
+        folder = f"date={at:%Y-%m-%d}/hour={at:%H}"
+        name = f"{at:%M%S}-{socket.gethostname()[:40]}-{os.getpid()}-{uuid.uuid4().hex[:12]}.parquet"
+        if (local := local_path(self.uri)) is not None:
+            _write_here(Path(local) / folder, name, buffer.getvalue())
+        else:
+            files, root = open_files(self.uri, SETTING)
+            files.pipe_file(f"{root}/{folder}/{name}", buffer.getvalue())
+        return f"{folder}/{name}"
+
+    def read(self, start: datetime, end: datetime) -> Iterator[pa.Table]:
+        """Yield the segments of the hours of ``[start, end)``, in the order of their names; rows may lie outside.
+
+        Args:
+            start: first moment, UTC.
+            end: first moment after it, UTC.
+        """
+        import pyarrow.parquet as pq
+
+        files, root = open_files(self.uri, SETTING)
+        hour = start.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+        while hour < end:
+            for name in self._names(files, f"{root}/date={hour:%Y-%m-%d}/hour={hour:%H}"):
+                with files.open(name, "rb") as stream:
+                    yield pq.read_table(stream)
+            hour += HOUR
+
+    def forget(self, before: datetime) -> int:
+        """Delete the days that ended before a moment and return how many that were."""
+        files, root = open_files(self.uri, SETTING)
+        gone = 0
+        for path in _listed(files, root):
+            day = str(path).rpartition("date=")[2]
+            try:
+                ended = datetime.fromisoformat(day).replace(tzinfo=UTC) + timedelta(days=1)
+            except ValueError:
+                continue
+            if ended <= before:
+                files.rm(path, recursive=True)
+                gone += 1
+        return gone
+
+    @staticmethod
+    def _names(files: Any, folder: str) -> list[str]:
+        return sorted(
+            name
+            for name in _listed(files, folder)
+            if name.endswith(".parquet") and not name.rpartition("/")[2].startswith(".")
+        )
+
+
+def _listed(files: Any, folder: str) -> list[str]:
+    try:
+        return [str(name) for name in files.ls(folder, detail=False)]
+    except FileNotFoundError:
+        return []
+
+
+def _write_here(folder: Path, name: str, content: bytes) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".{name}"
+    try:
+        with partial.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.rename(folder / name)
+    finally:
+        partial.unlink(missing_ok=True)

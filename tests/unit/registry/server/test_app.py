@@ -1,0 +1,321 @@
+"""Does the service answer as the model does, on the standard protocol, to those who may ask, and in sentences?"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from starlette.testclient import TestClient
+
+from registry.serving.answer import answer
+from registry.serving.golden import ANSWER, GOLDEN, write_golden
+from registry.serving.served_model import ServedModel
+from registry.serving.server.app import Service, make_app
+from registry.serving.server.feedback import FeedbackLog
+from registry.serving.server.protocol import Question, Tensor, parse, question_body, read_reply
+from registry.serving.server.rows import rows_of
+from registry.serving.server.segments import Segments
+from registry.serving.server.served_log import ServedLog
+from tests.unit.registry.server.shop import Registry, Shelves, served, service, stocked
+
+URL = "/v2/models/shop/infer"
+BASE = "http://127.0.0.1:8500"
+
+
+@pytest.fixture
+def folders(model_of: Callable[[str], Path], tmp_path: Path) -> dict[int, Path]:
+    """Two versions of a shop's model."""
+    made = {1: tmp_path / "v1", 2: tmp_path / "v2"}
+    shutil.copytree(model_of("lr"), made[1])
+    shutil.copytree(model_of("esmm"), made[2])
+    return made
+
+
+@pytest.fixture
+def registry(folders: dict[int, Path]) -> Registry:
+    return Registry(folders, 1, served())
+
+
+@pytest.fixture
+def shelves() -> Shelves:
+    return stocked()
+
+
+@pytest.fixture
+def shop(registry: Registry, shelves: Shelves) -> Iterator[TestClient]:
+    with running(service(registry, shelves)) as client:
+        yield client
+
+
+def running(served_by: Service) -> TestClient:
+    return TestClient(make_app(served_by), base_url=BASE, raise_server_exceptions=False)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def ready(client: TestClient) -> None:
+    until(lambda: client.get("/v2/health/ready").status_code == 200)
+
+
+def question(user: int = 7, items: tuple[int, ...] = (3, 1, 2), **more: Any) -> Question:
+    return Question(
+        {
+            "user_id": Tensor("user_id", "INT64", (1,), (user,)),
+            "item_id": Tensor("item_id", "INT64", (len(items),), items),
+            "age_band": Tensor("age_band", "BYTES", (1,), ("35_plus",)),
+            "event_timestamp": Tensor("event_timestamp", "BYTES", (1,), ("2024-02-01T12:00:00Z",)),
+        },
+        **more,
+    )
+
+
+def ask(client: TestClient, asked: Question | None = None, **options: Any) -> Any:
+    return client.post(URL, content=question_body(asked or question()), **options)
+
+
+def test_the_answer_is_that_of_the_model_to_the_same_rows(shop: TestClient, registry: Registry) -> None:
+    ready(shop)
+    answered = ask(shop, question(id="7f0c", outputs=("love", "expected_value", "rank")))
+    assert answered.status_code == 200, answered.text
+    found = read_reply(answered.content)
+    live = shop.app.state.service.follower.live  # type: ignore[attr-defined]
+    rows = rows_of(parse(question_body(question())), live.reads, shop.app.state.service.lookup, None, 10).table  # type: ignore
+    model = ServedModel.open(registry.folders[1], "cpu")
+    expected = answer(model, rows, value=model.value)
+    np.testing.assert_array_equal(found.outputs["love"], expected.tasks["love"])
+    assert expected.expected_value is not None
+    np.testing.assert_array_equal(found.outputs["expected_value"], expected.expected_value)
+    assert [*found.outputs] == ["love", "expected_value", "rank"]
+    order = np.argsort(-expected.expected_value)
+    assert found.outputs["rank"][order].tolist() == [1, 2, 3]
+    assert (found.id, found.model, found.version) == ("7f0c", "shop", "1")
+    assert found.parameters["role"] == "champion" and found.parameters["degraded"] == []
+
+
+def test_all_outputs_but_the_rank_come_unasked(shop: TestClient) -> None:
+    ready(shop)
+    assert [*read_reply(ask(shop).content).outputs] == ["like", "love", "love_given_like", "expected_value"]
+
+
+def test_the_service_tells_what_it_is_and_what_it_reads(shop: TestClient) -> None:
+    ready(shop)
+    assert shop.get("/v2").json()["name"] == "rankmill"
+    told = shop.get("/v2/models/shop").json()
+    inputs = {one["name"]: one for one in told["inputs"]}
+    assert inputs["popularity"]["parameters"] == {"supplied_by": "goods"}
+    assert inputs["age_band"]["parameters"] == {} and inputs["age_band"]["datatype"] == "BYTES"
+    assert inputs["recent_items"]["shape"] == [-1, -1]
+    assert told["versions"] == ["1"] and told["parameters"]["features"] == "shop"
+    assert shop.get("/v2/models/shop/ready").status_code == 200
+    assert shop.get("/v2/models/shop/versions/1").status_code == 200
+
+
+def test_a_promotion_is_followed_and_a_broken_version_is_not(
+    shop: TestClient, registry: Registry, folders: dict[int, Path]
+) -> None:
+    ready(shop)
+    registry.version = 2
+    until(lambda: read_reply(ask(shop).content).version == "2")
+    shutil.copytree(folders[1], folders[1].with_name("v3"))
+    registry.folders = {**folders, 3: folders[1].with_name("v3")}
+    (registry.folders[3] / "model.onnx").write_bytes(b"no graph")
+    registry.version = 3
+    until(lambda: b'rankmill_follow_failures_total{reason="version"}' in shop.get("/metrics").content)
+    assert read_reply(ask(shop).content).version == "2"
+    assert shop.get("/v2/health/ready").status_code == 200
+
+
+def test_a_version_that_answers_its_golden_rows_otherwise_is_not_taken(
+    shop: TestClient, registry: Registry, folders: dict[int, Path]
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    ready(shop)
+    model = ServedModel.open(folders[2], "cpu")
+    rows = rows_of(question(), shop.app.state.service.follower.live.reads, None, None, 10).table  # type: ignore
+    write_golden(model, rows, folders[2])
+    table = pq.read_table(folders[2] / GOLDEN)
+    moved = pa.array(table[f"{ANSWER}like"].to_numpy() + 0.001)
+    table = table.set_column(table.column_names.index(f"{ANSWER}like"), f"{ANSWER}like", moved)
+    pq.write_table(table, folders[2] / GOLDEN)
+    registry.version = 2
+    until(lambda: b'rankmill_follow_failures_total{reason="version"}' in shop.get("/metrics").content)
+    assert read_reply(ask(shop).content).version == "1"
+    write_golden(model, rows, folders[2])
+    until(lambda: read_reply(ask(shop).content).version == "2")
+
+
+def test_without_a_registry_it_goes_on_and_says_so(shop: TestClient, registry: Registry) -> None:
+    ready(shop)
+    registry.down = True
+    until(lambda: read_reply(ask(shop).content).parameters["degraded"] == ["registry"])
+
+
+def test_before_a_version_is_open_it_lives_and_is_not_ready(registry: Registry, shelves: Shelves) -> None:
+    registry.down = True
+    with running(service(registry, shelves)) as shop:
+        assert shop.get("/v2/health/live").status_code == 200
+        assert shop.get("/v2/health/ready").status_code == 503
+        refused = ask(shop)
+        assert refused.status_code == 503 and refused.headers["retry-after"]
+        assert "no version of shop is open yet" in refused.json()["error"]
+
+
+def test_what_is_missing_is_named_counted_and_refused_where_that_is_wanted(
+    registry: Registry, shelves: Shelves
+) -> None:
+    with running(service(registry, shelves)) as shop:
+        ready(shop)
+        found = read_reply(ask(shop, question(user=99, items=(1, 77))).content)
+        assert found.parameters["missing"] == {"goods": 1, "shopper": 2}
+        assert b'rankmill_feature_missing_total{reason="unknown",view="shopper"} 2.0' in shop.get("/metrics").content
+        shelves.broken = True
+        assert read_reply(ask(shop, question(items=(2,))).content).parameters["degraded"] == ["features"]
+    strict = {"features": "refuse", "missing_user": "refuse"}
+    with running(service(registry, stocked(), fallback=strict)) as shop:
+        ready(shop)
+        refused = ask(shop, question(user=99))
+        assert refused.status_code == 400 and "nothing is known of the user_id" in refused.json()["error"]
+        shop.app.state.service.lookup._store.broken = True  # type: ignore[attr-defined]
+        assert ask(shop, question(items=(2,))).status_code == 503
+
+
+def test_without_a_store_questions_bring_everything(registry: Registry) -> None:
+    with running(service(registry, None, features={"store": "none"})) as shop:
+        ready(shop)
+        assert ask(shop).status_code == 200
+        told = shop.get("/v2/models/shop").json()
+        assert all(not one["parameters"] for one in told["inputs"]) and told["parameters"]["features"] == "none"
+
+
+MISTAKES = {
+    "another model": ("post", "/v2/models/shap/infer", 404, "ask 'shop'"),
+    "another version": ("post", "/v2/models/shop/versions/9/infer", 404, "v1 answers"),
+    "no address of ours": ("get", "/v3", 404, "no such address"),
+    "the wrong method": ("get", URL, 405, "method"),
+    "a path out of the folder": ("get", "/v2/models/..%2f..%2fetc", 404, "no"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_are_sentences(shop: TestClient, name: str) -> None:
+    method, path, status, said = MISTAKES[name]
+    ready(shop)
+    answered = getattr(shop, method)(path, **({"content": question_body(question())} if method == "post" else {}))
+    assert answered.status_code == status and said in answered.json()["error"]
+    assert "Traceback" not in answered.text
+
+
+def test_a_body_that_is_no_question_costs_nobody_anything(shop: TestClient) -> None:
+    ready(shop)
+    assert shop.post(URL, content=b"\x00\x01").status_code == 400
+    bad = ask(shop, Question({**question().tensors, "nonsense": Tensor("nonsense", "INT64", (1,), (1,))}))
+    assert bad.status_code == 400 and "nonsense" in bad.json()["error"]
+    no_output = ask(shop, question(outputs=("lowe",)))
+    assert no_output.status_code == 400 and "did you mean 'love'" in no_output.json()["error"]
+    assert ask(shop).status_code == 200
+
+
+def test_too_long_a_question_is_not_read_to_its_end(registry: Registry, shelves: Shelves) -> None:
+    sent = []
+
+    def endless() -> Iterator[bytes]:
+        for _ in range(10_000):
+            sent.append(1)
+            yield b" " * 1024
+
+    with running(service(registry, shelves, limits={"body": "64KiB"})) as shop:
+        ready(shop)
+        assert shop.post(URL, content=b" " * (65 << 10)).status_code == 413
+        assert shop.post(URL, content=endless()).status_code == 413
+
+
+def test_a_question_may_ask_for_haste(shop: TestClient) -> None:
+    ready(shop)
+    hasty = ask(shop, question(timeout=1e-6))
+    assert hasty.status_code == 503 and "time was over" in hasty.json()["error"]
+
+
+def test_only_who_has_the_token_gets_in(registry: Registry, shelves: Shelves) -> None:
+    secret = "correct horse"
+    with running(service(registry, shelves, token=secret)) as shop:
+        assert shop.get("/v2/health/live").status_code == 200
+        for given in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": secret}, {"Authorization": "Bearer "}):
+            refused = ask(shop, headers=given)
+            assert refused.status_code == 401 and refused.headers["www-authenticate"] == "Bearer"
+        shop.headers["Authorization"] = f"Bearer {secret}"
+        ready(shop)
+        assert ask(shop).status_code == 200
+        said = shop.get("/metrics").text + shop.get("/v2/models/shop").text
+        assert secret not in said
+    outside = service(registry, shelves, token=secret, listen={"host": "10.0.0.7", "token": "${env:T}"})
+    with TestClient(make_app(outside), base_url="http://10.0.0.7") as shop:
+        assert shop.get("/metrics").status_code == 401
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", ""])
+def test_a_page_under_another_name_gets_nothing(shop: TestClient, host: str) -> None:
+    assert shop.get("/v2", headers={"Host": host}).status_code == 400
+    assert shop.get("/v2", headers={"Host": "localhost:8500"}).status_code == 200
+
+
+def test_questions_are_counted_with_their_steps(shop: TestClient) -> None:
+    ready(shop)
+    ask(shop)
+    shop.post(URL, content=b"{")
+    counts = shop.get("/metrics").text
+    for line in (
+        'rankmill_requests_total{code="200",role="champion"} 1.0',
+        'rankmill_requests_total{code="400",role="champion"} 1.0',
+        'rankmill_version_info{model="shop",role="champion",version="1"} 1.0',
+        'rankmill_stage_seconds_count{stage="features"} 1.0',
+        "rankmill_candidates_sum 3.0",
+    ):
+        assert line in counts
+
+
+def test_answers_and_feedback_are_kept_where_a_log_is_wanted(
+    registry: Registry, shelves: Shelves, tmp_path: Path
+) -> None:
+    questions, events = (Segments((tmp_path / name).as_uri()) for name in ("questions", "feedback"))
+    kept = replace(service(registry, shelves), log=ServedLog(questions, seconds=60), feedback=FeedbackLog(events))
+    with running(kept) as shop:
+        ready(shop)
+        answered = read_reply(ask(shop, question(id="q1")).content)
+        unnamed = read_reply(ask(shop).content)
+        told = {"events": [{"request_id": "q1", "item_id": 3, "feedback": "love"}]}
+        taken = shop.post("/v2/models/shop/feedback", json=told)
+        assert (taken.status_code, taken.json()) == (202, {"accepted": 1})
+        wrong = shop.post(
+            "/v2/models/shop/feedback", json={"events": [{"request_id": "q1", "item_id": 3, "feedback": "x"}]}
+        )
+        assert wrong.status_code == 400
+    now = datetime.now(UTC)
+    hours = (now - timedelta(hours=1), now + timedelta(hours=1))
+    rows = pa.concat_tables(questions.read(*hours))
+    mine = rows.filter(pc.equal(rows["served.request"], "q1"))
+    np.testing.assert_array_equal(mine["answer.love"].to_numpy(), answered.outputs["love"])
+    assert mine["item_id"].to_pylist() == [3, 1, 2] and mine["popularity"].to_pylist() == [3.0, 1.0, 2.0]
+    assert unnamed.id and {*rows["served.request"].to_pylist()} == {"q1", unnamed.id}
+    assert pa.concat_tables(events.read(*hours))["item"].to_pylist() == ["3"]
+
+
+def test_without_a_log_no_feedback_is_taken(shop: TestClient) -> None:
+    ready(shop)
+    refused = shop.post("/v2/models/shop/feedback", json={"events": []})
+    assert refused.status_code == 400 and "keeps no log" in refused.json()["error"]

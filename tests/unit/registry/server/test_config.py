@@ -1,0 +1,62 @@
+"""Does the file of a service keep it shut to strangers, and say what is wrong with it?"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from registry.serving.server.config import Listen, ServingConfig
+
+
+def test_the_least_file_listens_to_this_machine_alone() -> None:
+    config = ServingConfig.model_validate({"name": "shop", "model": "shop_ranker"})
+    assert config.listen.loopback and config.listen.token is None
+    assert "localhost" in config.listen.known_hosts
+    assert config.features.timeout == timedelta(milliseconds=50)
+
+
+@pytest.mark.parametrize(
+    ("listen", "said"),
+    [
+        ({"host": "10.0.0.7"}, "name a token"),
+        ({"host": "0.0.0.0"}, "name a token"),
+        ({"host": "0.0.0.0", "token": "${env:T}"}, "name in hosts"),
+        ({"host": "10.0.0.7", "token": "hunter2"}, "pattern"),
+        ({"host": "http://here"}, "without a port"),
+        ({"port": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_what_would_be_open_is_refused(listen: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        Listen.model_validate(listen)
+
+
+def test_hosts_are_those_that_were_named() -> None:
+    listen = Listen.model_validate({"host": "0.0.0.0", "token": "${env:T}", "hosts": ["rank.shop.example"]})
+    assert {"rank.shop.example", "localhost"} <= {*listen.known_hosts} and "0.0.0.0" not in listen.known_hosts
+
+
+@pytest.mark.parametrize("model", ["../x", "a/b", "", ".", "a b", "x" * 129])
+def test_a_model_s_name_is_no_path(model: str) -> None:
+    with pytest.raises(ValidationError):
+        ServingConfig.model_validate({"name": "shop", "model": model})
+
+
+def test_sizes_and_times_are_written_with_units() -> None:
+    config = ServingConfig.model_validate(
+        {"name": "shop", "model": "m", "limits": {"body": "512KiB", "timeout": "80ms"}, "follow": {"every": "2m"}}
+    )
+    assert config.limits.body == 512 << 10
+    assert config.limits.timeout == timedelta(milliseconds=80)
+    assert config.follow.every == timedelta(minutes=2)
+    again = ServingConfig.model_validate_json(config.model_dump_json())
+    assert again == config
+
+
+@pytest.mark.parametrize("limits", [{"body": "4 MB"}, {"timeout": "soon"}, {"body": True}, {"candidates": 0}])
+def test_other_units_are_refused(limits: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        ServingConfig.model_validate({"name": "shop", "model": "m", "limits": limits})

@@ -1,0 +1,194 @@
+"""Is what was answered and what people did kept whole, for as long as it may be, and without making anybody wait?"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from registry.serving.answer import Answers
+from registry.serving.server.feedback import Event, FeedbackLog, parse_events
+from registry.serving.server.live import Pointed
+from registry.serving.server.protocol import RefusedError
+from registry.serving.server.segments import Segments
+from registry.serving.server.served_log import Entry, ServedLog, kept
+
+NOW = datetime(2024, 2, 1, 12, 59, 59, tzinfo=UTC)
+
+
+def entry(request: str, items: int = 2, extra: bool = False) -> Entry:
+    columns: dict[str, Any] = {"item_id": np.arange(items), "age": pa.nulls(items, pa.string())}
+    if extra:
+        columns["price"] = np.zeros(items)
+    tasks = {"like": np.linspace(0.1, 0.2, items)}
+    hidden = np.arange(items * 3, dtype=np.float32).reshape(items, 3)
+    answers = Answers(tasks, tasks, hidden, Counter(), tasks["like"] * 2)
+    return Entry(request, NOW, Pointed(version=1, digest="d"), "champion", pa.table(columns), answers, ("stale",))
+
+
+def read(folder: Path, hours: int = 24) -> pa.Table:
+    start = NOW - timedelta(hours=hours)
+    tables = [*Segments(folder.as_uri()).read(start, NOW + timedelta(hours=1))]
+    return pa.concat_tables(tables, promote_options="default") if tables else pa.table({})
+
+
+@pytest.fixture
+def logged(tmp_path: Path) -> Iterator[Callable[..., ServedLog]]:
+    made = []
+
+    def make(**options: Any) -> ServedLog:
+        options = {"seconds": 0.05, "hidden": True} | options
+        made.append(ServedLog(Segments(tmp_path.as_uri()), **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.stop()
+
+
+def test_rows_are_kept_as_they_were_used(logged: Callable[..., ServedLog], tmp_path: Path) -> None:
+    log = logged(drop=("age",))
+    log.take(entry("a"))
+    log.stop()
+    found = read(tmp_path)
+    assert found["served.row"].to_pylist() == ["a:0", "a:1"]
+    assert found["item_id"].to_pylist() == [0, 1] and "age" not in found.column_names
+    assert found["answer.like"].to_pylist() == [0.1, 0.2] and found["answer.expected_value"].to_pylist() == [0.2, 0.4]
+    assert found["hidden."].to_pylist() == [[0, 1, 2], [3, 4, 5]]
+    assert found["served.degraded"].to_pylist() == [["stale"]] * 2
+    assert found["served.at"].to_pylist() == [NOW] * 2
+
+
+def test_versions_with_other_columns_get_segments_of_their_own(
+    logged: Callable[..., ServedLog], tmp_path: Path
+) -> None:
+    log = logged(seconds=60)
+    for request, extra in (("a", False), ("b", True), ("c", False)):
+        log.take(entry(request, extra=extra))
+    log.stop()
+    assert len([*tmp_path.rglob("*.parquet")]) == 2
+    assert sorted(read(tmp_path)["served.request"].to_pylist()) == ["a", "a", "b", "b", "c", "c"]
+
+
+def test_what_the_log_cannot_keep_up_with_is_counted_and_nobody_waits(
+    logged: Callable[..., ServedLog], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck, dropped = threading.Event(), []
+    monkeypatch.setattr(Segments, "write", lambda *_: stuck.wait(20))
+    log = logged(seconds=0.0, dropped=lambda: dropped.append(1))
+    log.take(entry("first"))
+    time.sleep(0.1)
+    began = time.monotonic()
+    one = entry("x")
+    for _ in range(1200):
+        log.take(one)
+    assert time.monotonic() - began < 5 and 150 <= len(dropped) <= 201
+    stuck.set()
+
+
+def test_a_log_that_cannot_be_written_ends_nothing(logged: Callable[..., ServedLog], tmp_path: Path) -> None:
+    dropped: list[int] = []
+    log = logged(dropped=lambda: dropped.append(1))
+    tmp_path.joinpath("date=2024-02-01").write_text("a file where a folder should be")
+    log.take(entry("a"))
+    deadline = time.monotonic() + 10
+    while not dropped and time.monotonic() < deadline:
+        time.sleep(0.01)
+    tmp_path.joinpath("date=2024-02-01").unlink()
+    log.take(entry("b"))
+    log.stop()
+    assert dropped == [1] and {*read(tmp_path)["served.request"].to_pylist()} == {"b"}
+
+
+def test_a_share_is_the_same_everywhere_and_about_right() -> None:
+    chosen = [kept(f"question {number}", 0.3) for number in range(10_000)]
+    assert abs(np.mean(chosen) - 0.3) < 3 * np.sqrt(0.3 * 0.7 / 10_000)
+    assert chosen == [kept(f"question {number}", 0.3) for number in range(10_000)]
+    assert all(kept(str(number), 1.0) for number in range(10))
+
+
+def test_days_that_are_too_old_are_deleted_and_no_others(tmp_path: Path) -> None:
+    segments = Segments(tmp_path.as_uri())
+    for days in (40, 31, 30, 1):
+        segments.write(pa.table({"a": [days]}), NOW - timedelta(days=days))
+    (tmp_path / "date=none").mkdir()
+    assert segments.forget(NOW - timedelta(days=30)) == 2
+    assert sorted(read(tmp_path, 24 * 60)["a"].to_pylist()) == [1, 30]
+    assert (tmp_path / "date=none").exists()
+
+
+def test_half_a_segment_is_not_read(tmp_path: Path) -> None:
+    segments = Segments(tmp_path.as_uri())
+    written = tmp_path / segments.write(pa.table({"a": [1]}), NOW)
+    (written.parent / f".{written.name}").write_bytes(b"half")
+    assert read(tmp_path)["a"].to_pylist() == [1]
+
+
+KNOWN = ("like", "love")
+
+
+def body(**changes: Any) -> bytes:
+    return json.dumps({"events": [{"request_id": "a", "item_id": 7, "feedback": "like"} | changes]}).encode()
+
+
+def test_the_same_event_has_the_same_id() -> None:
+    at = "2024-02-01T12:00:00Z"
+    first, again = (parse_events(body(at=at), KNOWN, NOW)[0] for _ in range(2))
+    assert first == again and first.at == datetime(2024, 2, 1, 12, tzinfo=UTC)
+    others = [
+        body(at=at, item_id=8),
+        body(at=at, item_id="7"),
+        body(at=at, feedback="love"),
+        body(at=at, request_id="b"),
+    ]
+    assert len({parse_events(other, KNOWN, NOW)[0].id for other in others} | {first.id}) == 5
+    assert parse_events(body(event_id="mine"), KNOWN, NOW)[0].id == "mine"
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        (b"[]", "no feedback"),
+        (body(feedback="lik"), "did you mean 'like'"),
+        (body(item_id=True), "no feedback"),
+        (body(at="2024-02-01T13:05:00Z"), "ahead of this server's clock"),
+        (body(at="2024-02-01T12:00:00"), "has no zone"),
+        (body(request_id=""), "ids are texts"),
+        (body(clicked=1), "no feedback"),
+    ],
+)
+def test_what_is_no_feedback_is_refused(sent: bytes, said: str) -> None:
+    with pytest.raises(RefusedError, match=said) as refused:
+        parse_events(sent, KNOWN, NOW)
+    assert refused.value.status == 400
+
+
+def test_calls_share_a_segment_and_are_done_when_it_is_durable(tmp_path: Path) -> None:
+    log = FeedbackLog(Segments(tmp_path.as_uri()))
+    calls = [log.take([Event("a", item, "like", NOW, str(item))]) for item in range(5)]
+    assert [call.result(timeout=20) for call in calls] == [1] * 5
+    files = [*tmp_path.rglob("*.parquet")]
+    assert 1 <= len(files) <= 2
+    log.stop()
+
+
+def test_a_write_that_fails_reaches_the_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> str:
+        raise OSError("disk full")
+
+    log = FeedbackLog(Segments(tmp_path.as_uri()))
+    monkeypatch.setattr(Segments, "write", broken)
+    with pytest.raises(OSError, match="disk full"):
+        log.take([Event("a", 1, "like", NOW, "1")]).result(timeout=20)
+    monkeypatch.undo()
+    assert log.take([Event("a", 1, "like", NOW, "1")]).result(timeout=20) == 1
+    log.stop()
