@@ -17,7 +17,7 @@ ENTRY_POINTS = "rankmill.components"
 """Entry-point group of third-party components: name = ``package.config:COMPONENT``."""
 
 FOLDERS: Mapping[str, tuple[str, ...]] = {
-    "ingest": ("ingest_household", "ingest_table", "sample_negatives"),
+    "ingest": ("ingest_household", "ingest_served", "ingest_table", "sample_negatives"),
     "data": ("validate_data", "estimate_propensity", "materialize_features", "build_training_set"),
     "train": ("take_champion", "train_ranker", "continue_ranker", "adapt_ranker"),
     "judge": ("fit_lightgbm", "export_onnx", "calibrate_ranker", "evaluate_ranker", "simulate_policy"),

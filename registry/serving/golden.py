@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from features.declaration import UNKNOWN
 from features.ground.errors import BadInputError
 from registry.serving.answer import answer, columns_of
 from registry.serving.contract import ParityReport
-from registry.serving.incoming import check_columns, count_unknown
+from registry.serving.incoming import check_columns
 from registry.serving.served_model import ServedModel
 
 if TYPE_CHECKING:
@@ -67,10 +68,9 @@ def golden_rows(model: ServedModel, table: pa.Table) -> pa.Table:
     columns = [name for name in table.column_names if name in {*columns_of(model, table.column_names)}]
     looked = np.unique(np.linspace(0, table.num_rows - 1, min(table.num_rows, LOOKED_AT)).astype(np.int64))
     rows = listed(table.select(columns).take(looked))
-    unknown = np.zeros(rows.num_rows, dtype=np.int64)
     batch = model.encoder.encode(model.rows(rows))
-    for place in range(rows.num_rows):
-        unknown[place] = sum(count_unknown(model.encoder, {k: v[place : place + 1] for k, v in batch.items()}).values())
+    embedded = [batch[field.name].reshape(rows.num_rows, -1) for field in model.contract.fields if field.embedded]
+    unknown = sum((np.count_nonzero(values == UNKNOWN, axis=1) for values in embedded), np.zeros(rows.num_rows, int))
     chosen: list[int] = []
     for weight in (_events(rows), _gaps(rows), unknown):
         first = [int(at) for at in np.argsort(-weight, kind="stable") if weight[at] > 0 and at not in chosen]

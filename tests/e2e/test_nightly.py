@@ -263,7 +263,8 @@ def asking(url: str) -> Iterator[list[tuple[int, str]]]:
 def until(condition: Callable[[], bool], log: Path, seconds: float = 90) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, log.read_text()[-3000:]
+        if time.monotonic() > deadline:
+            pytest.fail(log.read_text()[-3000:])
         time.sleep(0.1)
 
 

@@ -21,6 +21,7 @@ from components.data.build_training_set.rows import (
     missing_shares,
     read_impressions,
 )
+from components.data.build_training_set.served import served_features
 from components.data.build_training_set.split import kept_apart, request_ends, split_rows, trained_until
 from components.data.build_training_set.unknown import order_notes, unknown_notes, unknown_shares
 from components.data.build_training_set.weigh import row_weights, weight_notes, with_weights
@@ -33,7 +34,7 @@ from features.definitions import Definitions
 from features.encoding.encoder import Encoder
 from features.encoding.files import write_encoder
 from features.services.own_definitions import definitions_of
-from features.services.served import FEATURES, served_features
+from features.services.served import FEATURES
 from features.services.service import ServiceSnapshot, describe, shortened
 from features.within import with_within
 from registry.serving.incoming import placed

@@ -92,7 +92,7 @@ def one_table(segments: Iterable[pa.Table]) -> tuple[pa.Table | None, set[str]]:
     """Return segments as one table, None of none, and the columns that questions told in all of them."""
     import pyarrow as pa
 
-    from registry.serving.server.served_log import TOLD
+    from registry.serving.server.segments import TOLD
 
     tables = [*segments]
     if not tables:

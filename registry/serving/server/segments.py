@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 HOUR = timedelta(hours=1)
+SERVED = "served."
+"""Prefix of the columns that tell of the question of a row; names of raw columns have no dots."""
+TOLD = b"rankmill.told"
+"""Metadata of a segment of answers: which raw columns a question tells, a list in JSON; others come from views."""
 SETTING = "RANKMILL_ARTIFACTS"
 
 

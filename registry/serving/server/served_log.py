@@ -20,18 +20,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from registry.serving.server.live import Pointed
-from registry.serving.server.segments import Segments
+from registry.serving.server.segments import SERVED, TOLD, Segments
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from registry.serving.answer import Answers
 
-SERVED, BASE, ANSWER = "served.", "base.", "answer."
+BASE, ANSWER = "base.", "answer."
 """Columns of a segment besides the raw ones, whose names have no dots: the question, `BASE` with each task before the
 error memory, `ANSWER` with each task and ``expected_value`` as served."""
-TOLD = b"rankmill.told"
-"""Metadata of a segment: which raw columns a question tells, as a list in JSON; the others come from views."""
 HIDDEN = "hidden."
 """The representation that an error memory finds its keys by, float32 lists of one length."""
 WAITING = 1000

@@ -13,26 +13,22 @@ from registry.serving.server.protocol import RefusedError
 
 
 def test_more_than_fit_are_refused_at_once_and_those_inside_finish() -> None:
-    async def scene() -> tuple[list[object], float]:
+    async def scene() -> list[object]:
         admission, gate = Admission(in_flight=1, queue=1), threading.Event()
         until = time.monotonic() + 30
         first = asyncio.create_task(admission.run(lambda: gate.wait(20), until))
         second = asyncio.create_task(admission.run(lambda: "second", until))
         await asyncio.sleep(0.05)
         assert admission.inside == 2
-        began = time.monotonic()
         with pytest.raises(RefusedError) as refused:
             await admission.run(lambda: "third", until)
-        took = time.monotonic() - began
         assert refused.value.status == 503 and refused.value.retry_after
         gate.set()
         found = [await first, await second]
         assert await admission.run(lambda: "again", until) == "again"
-        return found, took
+        return found
 
-    found, took = asyncio.run(scene())
-    assert found == [True, "second"]
-    assert took < 1
+    assert asyncio.run(scene()) == [True, "second"]
 
 
 def test_a_question_whose_time_is_over_is_not_computed() -> None:

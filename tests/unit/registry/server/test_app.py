@@ -63,7 +63,8 @@ def running(served_by: Service) -> TestClient:
 def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 20
     while not condition():
-        assert time.monotonic() < deadline
+        if time.monotonic() > deadline:
+            pytest.fail("it did not come to pass")
         time.sleep(0.01)
 
 
