@@ -29,8 +29,8 @@ VIEWS_FOR = 60.0
 class Held:
     """What a view holds of one key."""
 
-    values: Mapping[str, Any]
-    """By feature a number, a text or a list; features without a value are left out."""
+    values: tuple[Any, ...]
+    """A number, a text or a list of each feature that was asked for, in that order; None where there is no value."""
     at: float | None
     """When that was so, in seconds since 1970 UTC; None where the store does not say."""
 
@@ -100,7 +100,7 @@ class OnlineReader:
             ]
         except (TypeError, ValueError) as error:
             raise BadInputError(f"feature view {view!r} is keyed by {', '.join(joined)}: {error}") from None
-        wanted = set(names)
+        wanted = tuple(names)
         answers = self.store._get_provider().online_read(self.store.config, found, asked, list(names))
         return [_held(at, values, wanted) for at, values in answers]
 
@@ -122,19 +122,21 @@ class OnlineReader:
         return view
 
 
-def _held(at: Any, values: Mapping[str, Any] | None, wanted: set[str]) -> Held | None:
-    if values is None:
-        return None
-    found = {}
-    for name, value in values.items():
-        kind = value.WhichOneof("val") if name in wanted else None
-        if kind is not None:
-            plain = getattr(value, kind)
-            plain = list(plain.val) if kind.endswith("_list_val") else plain
-            if plain == plain:  # NaN is nothing, as in training
-                found[name] = plain
-    if not found:  # what Redis does not hold comes as nothing from 1970
+def _held(at: Any, values: Mapping[str, Any] | None, names: tuple[str, ...]) -> Held | None:
+    found = tuple(_plain(values[name]) if name in values else None for name in names) if values is not None else ()
+    if all(value is None for value in found):  # what Redis does not hold comes as nothing from 1970
         return None
     if at is not None and at.tzinfo is None:
         at = at.replace(tzinfo=UTC)
     return Held(found, None if at is None else at.timestamp())
+
+
+def _plain(value: Any) -> Any:
+    """Return a message of Feast as a plain value; NaN is nothing, as in training."""
+    kind = value.WhichOneof("val")
+    if kind is None:
+        return None
+    plain = getattr(value, kind)
+    if kind.endswith("_list_val"):
+        return list(plain.val)
+    return plain if plain == plain else None

@@ -9,6 +9,7 @@ to be parallel to and has its own axis: ``bag_<field>``. The axis of a vector is
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from functools import cached_property
 
 from pydantic import AwareDatetime, Field
 
@@ -43,6 +44,11 @@ class ModelContract(Frozen):
     def fields(self) -> tuple[FieldSpec, ...]:
         """Graph inputs."""
         return self.schema_.fields
+
+    @cached_property
+    def sequence_axes(self) -> dict[str, tuple[FieldSpec, ...]]:
+        """The fields that lie on each dynamic axis after ``batch``; found once, for every question asks."""
+        return sequence_axes(self.fields)
 
 
 class ParityCase(Frozen):
@@ -104,8 +110,9 @@ def sequence_axes(fields: Iterable[FieldSpec]) -> dict[str, tuple[FieldSpec, ...
     """Return the fields that lie on each dynamic axis after ``batch``."""
     fields = tuple(fields)
     axes: dict[str, tuple[FieldSpec, ...]] = {}
+    all_names = axes_of(fields)
     for field in fields:
-        names = axes_of(fields)[field.name]
+        names = all_names[field.name]
         if len(names) == 2 and isinstance(names[1], str):
             axes[names[1]] = (*axes.get(names[1], ()), field)
     return axes

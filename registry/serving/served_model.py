@@ -20,7 +20,7 @@ from features.encoding.files import ENCODER, read_encoder
 from features.ground.errors import BadInputError, MissingError
 from features.within import with_within
 from registry.serving.calibration import Calibration, read_calibration
-from registry.serving.contract import ModelContract, axes_of, sequence_axes
+from registry.serving.contract import ModelContract, axes_of
 from registry.serving.incoming import ELSEWHERE, domain_codes, domain_column, placed, selected
 from registry.serving.session import Provider, open_session, provider_name
 from registry.serving.value import ValueTable
@@ -189,7 +189,7 @@ def _at(directory: Path) -> str:
 def trimmed(batch: Batch, contract: ModelContract) -> dict[str, np.ndarray[Any, Any]]:
     """Return the batch with every sequence axis as long as its longest row, at least 1."""
     feed = {field.name: batch[field.name] for field in contract.fields}
-    for fields in sequence_axes(contract.fields).values():
+    for fields in contract.sequence_axes.values():
         filled = np.logical_or.reduce([_present(field, feed[field.name]).any(axis=0) for field in fields])
         longest = int(filled.nonzero()[0].max(initial=0)) + 1
         for one in fields:

@@ -83,7 +83,7 @@ def evaluated(shop: Shop, exported: StageResult) -> StageResult:
 def test_the_model_holds_what_its_type_promises(shop: Shop, exported: StageResult) -> None:
     folder = shop.folder(exported.outputs["onnx_model"])
     names = {path.name for path in folder.iterdir()} - {"manifest.json"}
-    assert names == {"model.onnx", "contract.json", *FILES, "schema.json", "parity.json"}
+    assert names == {"model.onnx", "contract.json", *FILES, "schema.json", "parity.json", "golden.parquet"}
     contract = ModelContract.model_validate_json((folder / "contract.json").read_text())
     assert contract.ranker_digest == shop.ranker.digest
     assert contract.schema_ == read_schema(shop.ranker_dir)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as LateError
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -56,42 +56,39 @@ class Found:
 
 
 class ItemCache:
-    """What views hold of items, the most recently used of them, for a while."""
+    """What views hold of items, for a while; when there are too many, the oldest make room."""
 
     def __init__(self, most: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """Keep at most `most` answers for `seconds` each."""
+        """Keep at most `most` answers of each view for `seconds` each."""
         self._most, self._seconds, self._clock = most, seconds, clock
-        self._held: OrderedDict[tuple[_Asked, Key], tuple[float, Held | None]] = OrderedDict()
+        self._held: dict[_Asked, dict[Key, tuple[float, Held | None]]] = {}
         self._lock = threading.Lock()
 
     def known(self, asked: _Asked, keys: Sequence[Key], *, stale: bool = False) -> dict[Key, Held | None]:
         """Return what is held of these keys; with `stale` also what was kept for too long."""
-        now, found = self._clock(), {}
         with self._lock:
-            for key in keys:
-                entry = self._held.get((asked, key))
-                if entry is not None and (stale or now < entry[0]):
-                    self._held.move_to_end((asked, key))
-                    found[key] = entry[1]
-        return found
+            held = self._held.get(asked)
+            if not held:
+                return {}
+            now = float("-inf") if stale else self._clock()
+            entries = ((key, held.get(key)) for key in keys)
+            return {key: entry[1] for key, entry in entries if entry is not None and now < entry[0]}
 
     def keep(self, asked: _Asked, found: Mapping[Key, Held | None]) -> None:
-        """Remember answers; the least recently used ones make room."""
+        """Remember answers."""
         until = self._clock() + self._seconds
         with self._lock:
-            for key, held in found.items():
-                self._held[asked, key] = (until, held)
-                self._held.move_to_end((asked, key))
-            while len(self._held) > self._most:
-                self._held.popitem(last=False)
+            held = self._held.setdefault(asked, {})
+            for key, value in found.items():
+                held.pop(key, None)  # so that it is the newest
+                held[key] = (until, value)
+            while len(held) > self._most:
+                del held[next(iter(held))]
 
     def clear(self) -> None:
         """Forget everything, as after a materialisation."""
         with self._lock:
             self._held.clear()
-
-    def __len__(self) -> int:
-        return len(self._held)
 
 
 class Breaker:
@@ -153,39 +150,43 @@ class Lookup:
         self.tried = True
 
     def ask(self, questions: Sequence[Question]) -> list[Found]:
-        """Return what is known of each question's keys, all views asked at the same time."""
+        """Return what is known of each question's keys; what the store has not told in time is late."""
         found = [Found() for _ in questions]
-        waiting: list[tuple[Question, Found, tuple[Key, ...], Future[list[Held | None]] | None]] = []
+        waiting: list[tuple[Question, Found, tuple[Key, ...]]] = []
         for question, answer in zip(questions, found, strict=True):
-            asked = (question.view, question.names)
-            answer.held = self.cache.known(asked, question.keys) if question.kept else {}
+            answer.held = self.cache.known(_asked(question), question.keys) if question.kept else {}
             answer.kept = len(answer.held)
-            absent = tuple(key for key in question.keys if key not in answer.held)
-            if absent:
-                read = None if self._breaker.open else self._threads.submit(self._read, question, absent)
-                waiting.append((question, answer, absent, read))
-        until = time.monotonic() + self._timeout
-        for question, answer, absent, read in waiting:
-            asked = (question.view, question.names)
+            if absent := tuple(key for key in question.keys if key not in answer.held):
+                waiting.append((question, answer, absent))
+        if not waiting:
+            return found
+        told: dict[int, list[Held | None]] = {}
+        if not self._breaker.open:
+            read = self._threads.submit(self._read, [(question, absent) for question, _, absent in waiting], told)
             try:
-                if read is None:
-                    raise LateError
-                values = dict(zip(absent, read.result(max(until - time.monotonic(), 0)), strict=True))
+                read.result(self._timeout)
             except Exception as error:  # whatever a store raises, the answer is given without it
-                if read is not None:
-                    self._say(error)
-                    read.cancel()
-                    self._breaker.failed()
-                answer.late = True
-                values = self.cache.known(asked, absent, stale=True) if question.kept else {}
-            else:
+                read.cancel()
+                self._say(error)
+                self._breaker.failed()
+        for place, (question, answer, absent) in enumerate(waiting):
+            values = told.get(place)
+            if values is not None:
+                fresh = dict(zip(absent, values, strict=True))
+                answer.held |= fresh
                 if question.kept:
-                    self.cache.keep(asked, values)
-            answer.held |= values
+                    self.cache.keep(_asked(question), fresh)
+            else:
+                answer.late = True
+                if question.kept:
+                    answer.held |= self.cache.known(_asked(question), absent, stale=True)
         return found
 
-    def _read(self, question: Question, keys: tuple[Key, ...]) -> list[Held | None]:
-        return self._opened().read(question.view, keys, question.names)
+    def _read(self, questions: Sequence[tuple[Question, tuple[Key, ...]]], told: dict[int, list[Held | None]]) -> None:
+        """Ask one view after the other, in one thread: waking one for each costs more than they take."""
+        store = self._opened()
+        for place, (question, keys) in enumerate(questions):
+            told[place] = store.read(question.view, keys, question.names)
 
     def _opened(self) -> Store:
         with self._opening:
@@ -199,3 +200,7 @@ class Lookup:
         if sentence not in self._said:  # once, however often it happens; the counts tell how often
             self._said.add(sentence)
             log.warning("%s; questions are answered without it", sentence)
+
+
+def _asked(question: Question) -> _Asked:
+    return question.view, question.names

@@ -186,11 +186,15 @@ def _fetch(reads: Reads, lookup: Lookup, have: dict[str, pa.Array], rows: Rows, 
 
 def _unique(keys: Sequence[pa.Array]) -> tuple[list[tuple[Any, ...]], np.ndarray[Any, Any]]:
     """Return each combination of keys once, and for each row its place among them, −1 where a key is missing."""
-    places: dict[tuple[Any, ...], int] = {}
+    if len(keys) == 1:
+        coded = keys[0].dictionary_encode()
+        places = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        return [(value,) for value in coded.dictionary.to_pylist()], places
+    seen: dict[tuple[Any, ...], int] = {}
     at = np.empty(len(keys[0]), dtype=np.int64)
     for row, key in enumerate(zip(*(values.to_pylist() for values in keys), strict=True)):
-        at[row] = -1 if None in key else places.setdefault(key, len(places))
-    return list(places), at
+        at[row] = -1 if None in key else seen.setdefault(key, len(seen))
+    return list(seen), at
 
 
 def _columns(
@@ -202,24 +206,25 @@ def _columns(
     from features.joins.store import arrow_type
 
     life = columns[0].ttl_days * DAY
+    nothing = (None,) * len(columns)
     fresh, reasons = [], Counter[str]()
-    rows_of_key = np.bincount(at[at >= 0], minlength=len(asked.keys)) if len(asked.keys) else np.zeros(0, dtype=int)
-    for key, count in zip(asked.keys, rows_of_key.tolist(), strict=True):
+    rows_of_key = np.bincount(at[at >= 0], minlength=len(asked.keys)).tolist()
+    for key, count in zip(asked.keys, rows_of_key, strict=True):
         held = found.held.get(key)
         if held is None:
             reasons["store" if found.late and key not in found.held else "unknown"] += count
         elif life and held.at is not None and held.at + life < moment:
             held = None
             reasons["expired"] += count
-        fresh.append(held.values if held is not None else {})
+        fresh.append(nothing if held is None else held.values)
     reasons["unknown"] += int((at < 0).sum())
     rows.late |= found.late
     rows.missing.update({(asked.view, reason): count for reason, count in reasons.items() if count})
-    fresh.append({})  # of rows that lack a key
+    fresh.append(nothing)  # of rows that lack a key
     indices = pa.array(np.where(at < 0, len(fresh) - 1, at))
     return {
-        one.name: pa.array([values.get(one.name) for values in fresh], arrow_type(one.dtype)).take(indices)
-        for one in columns
+        one.name: pa.array(values, arrow_type(one.dtype)).take(indices)
+        for one, values in zip(columns, zip(*fresh, strict=True), strict=True)
     }
 
 

@@ -44,7 +44,7 @@ def served() -> ServedFeatures:
 class Shelves:
     """An online store in memory: views by key."""
 
-    views: dict[str, dict[Key, Held]] = field(default_factory=dict)
+    views: dict[str, dict[Key, tuple[dict[str, Any], float]]] = field(default_factory=dict)
     reads: list[tuple[str, tuple[Key, ...], tuple[str, ...]]] = field(default_factory=list)
     broken: bool = False
 
@@ -55,12 +55,11 @@ class Shelves:
         found = []
         for key in keys:
             held = self.views.get(view, {}).get(key)
-            values = {name: value for name, value in held.values.items() if name in names} if held else {}
-            found.append(Held(values, held.at) if held else None)
+            found.append(Held(tuple(held[0].get(name) for name in names), held[1]) if held else None)
         return found
 
     def put(self, view: str, key: Any, values: Mapping[str, Any], at: datetime = NOW) -> None:
-        self.views.setdefault(view, {})[key,] = Held(dict(values), at.timestamp())
+        self.views.setdefault(view, {})[key,] = (dict(values), at.timestamp())
 
 
 def stocked() -> Shelves:

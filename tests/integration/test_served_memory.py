@@ -1,0 +1,148 @@
+"""Does what a service answered teach its error memory what a replay of the same rows would, and change its answers?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from starlette.testclient import TestClient
+
+from components.data.training_set import read_raw
+from components.memory.refresh_error_memory.pointer import find_memory
+from components.platform.artifacts import TrainingSet
+from components.platform.execute import StageRequest, StageResult, execute
+from components.platform.store.publish import open_store
+from features.declaration import Window
+from pipelines.run.serve import service_of
+from registry.serving.answer import answer
+from registry.serving.served_model import ServedModel
+from registry.serving.server.app import make_app
+from registry.serving.server.config import ServingConfig
+from registry.serving.server.protocol import Question, Reply, Tensor, question_body, read_reply
+from tests.homes import ready
+from tests.integration.test_error_memory import MODEL, Place, crown, files_of, publish, refresh, shifted_world
+from tests.known_graphs import KnownGraphs
+from tests.worlds import DTYPES, write_training_set
+
+pytestmark = pytest.mark.engine
+AFTER = 2
+CONFIG = ServingConfig.model_validate(
+    {
+        "name": "shop",
+        "model": MODEL,
+        "provider": "cpu",
+        "follow": {"every": "1s"},
+        "features": {"store": "none"},
+        "limits": {"timeout": "30s"},
+        "log": {"segment": "1s"},
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, engines: Path, graphs: KnownGraphs) -> Place:
+    home = tmp_path_factory.mktemp("served")
+    settings = ready(home / "home", engines)
+    dataset = publish(settings, TrainingSet, write_training_set(home / "set", world=shifted_world()), "dataset")
+    return Place(settings, dataset, crown(settings, dataset, home, 0, graphs))
+
+
+@pytest.fixture(scope="module")
+def rows(place: Place) -> pa.Table:
+    """What the champion was not trained on."""
+    return read_raw(open_store(place.settings).fetch(place.dataset.load()), "test")
+
+
+@pytest.fixture(scope="module")
+def shop(place: Place) -> Iterator[TestClient]:
+    app = make_app(service_of(CONFIG, place.settings, None))
+    with TestClient(app, base_url="http://127.0.0.1:8500") as client:
+        until(lambda: client.get("/v2/health/ready").status_code == 200)
+        yield client
+
+
+def until(condition: Any) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail("it did not come to pass")
+        time.sleep(0.05)
+
+
+KINDS = {"int64": "INT64", "float64": "FP64", "float32": "FP32", "string": "BYTES"}
+
+
+def question(row: dict[str, Any], name: str = "") -> Question:
+    """Return the question about one row, with all its columns."""
+    tensors = {}
+    for column, dtype in DTYPES.items():
+        listed = dtype.startswith("array<")
+        value = row[column] if listed else [row[column]]
+        shape = (1, len(value)) if listed else (1,)
+        tensors[column] = Tensor(column, KINDS[dtype.removeprefix("array<").removesuffix(">")], shape, tuple(value))
+    moment = int(row["event_timestamp"].timestamp() * 1_000_000)
+    tensors["event_timestamp"] = Tensor("event_timestamp", "INT64", (1,), (moment,))
+    return Question(tensors, id=name)
+
+
+def ask(shop: TestClient, asked: Question) -> Reply:
+    answered = shop.post(f"/v2/models/{MODEL}/infer", content=question_body(asked))
+    assert answered.status_code == 200, answered.text
+    return read_reply(answered.content)
+
+
+@pytest.fixture(scope="module")
+def taught(place: Place, shop: TestClient, rows: pa.Table) -> StageResult:
+    """The champion's memory, after every row was asked about and its feedback told."""
+    began = datetime.now(UTC)
+    events = []
+    for row in rows.to_pylist():
+        name = f"q{row['row_id']}"
+        ask(shop, question(row, name))
+        told = [feedback for feedback in ("like", "love") if row[feedback]]
+        events += [{"request_id": name, "item_id": row["item_id"], "feedback": feedback} for feedback in told]
+    for _ in range(2):  # what is sent twice counts once
+        sent = shop.post(f"/v2/models/{MODEL}/feedback", json={"events": events})
+        assert sent.status_code == 202
+        events = [event | {"event_id": "again"} for event in events[:1]]
+    closed = datetime.now(UTC) + timedelta(seconds=AFTER)
+    until(lambda: datetime.now(UTC) > closed)
+    time.sleep(1.5)  # the log writes a segment each second
+    window = Window(start=began, end=datetime.now(UTC))
+    request = StageRequest(
+        component="ingest_served",
+        config={"serving": "shop", "feedback": ["like", "love"], "after": f"{AFTER}s"},
+        inputs={},
+        window=window,
+    )
+    served = execute(request, place.settings)
+    assert f"{rows.num_rows:,} of {rows.num_rows:,} answered rows labelled" in " ".join(served.notes)
+    return refresh(place, served.outputs["rows"])
+
+
+def test_served_rows_teach_what_a_replay_teaches_to_the_bit(place: Place, taught: StageResult) -> None:
+    served = files_of(place, taught) / "memory.safetensors"
+    replayed = files_of(place, refresh(place)) / "memory.safetensors"
+    assert served.read_bytes() == replayed.read_bytes()
+
+
+def test_the_service_takes_its_new_memory_and_answers_as_score_does(
+    place: Place, taught: StageResult, shop: TestClient, rows: pa.Table
+) -> None:
+    some = rows.slice(0, 40)
+    until(lambda: ask(shop, question(some.to_pylist()[0])).parameters["memory"])
+    found = [ask(shop, question(row)).outputs for row in some.to_pylist()]
+    memory = find_memory(place.settings, MODEL, place.version.version)
+    assert memory is not None and memory.header.enabled
+    folder = place.settings.home / "model"
+    model = ServedModel.open(place.registry.download(MODEL, place.version.version, folder), "cpu")
+    expected = answer(model, some, memory=memory)
+    for task in model.contract.tasks:
+        np.testing.assert_array_equal([float(one[task][0]) for one in found], expected.tasks[task])
+    assert np.abs(expected.tasks["love"] - expected.base["love"]).max() > 0.01
