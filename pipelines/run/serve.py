@@ -13,7 +13,6 @@ import sys
 import tempfile
 import time
 import uuid
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -282,7 +281,8 @@ def worker() -> Starlette:
 
     quiet_engines()
     _log_as_json()
-    warnings.simplefilter("ignore", DeprecationWarning)  # of libraries, which nobody who serves can mend
+    logging.captureWarnings(True)  # of libraries, which nobody who serves can mend
+    logging.getLogger("py.warnings").setLevel(logging.ERROR)
     import pyarrow as pa
 
     pa.set_cpu_count(1)

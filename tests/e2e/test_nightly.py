@@ -209,7 +209,7 @@ def test_9_the_champion_answers_and_is_followed_without_a_failed_question(
         with httpx.Client(base_url=url, timeout=10) as client:
             until(lambda: answers(client, "/v2/health/ready"), log)
             said = rankmill(environment, "ask", "movielens_ranker", "--user", "90", "--items", "900,269,12",
-                            "--set", "age_band=35_plus", "--url", url)  # fmt: skip
+                            "--set", "age_band=35_plus", "--at", "1998-04-24", "--url", url)  # fmt: skip
             assert "movielens_ranker v1 (champion)" in said and "269" in said
             found = client.post("/v2/models/movielens_ranker/infer", json=QUESTION).json()
             assert found["parameters"]["missing"] == {} and found["parameters"]["degraded"] == []
@@ -233,6 +233,7 @@ QUESTION = {
         {"name": "user_id", "shape": [1], "datatype": "INT64", "data": [90]},
         {"name": "item_id", "shape": [3], "datatype": "INT64", "data": [900, 269, 12]},
         {"name": "age_band", "shape": [1], "datatype": "BYTES", "data": ["35_plus"]},
+        {"name": "event_timestamp", "shape": [1], "datatype": "BYTES", "data": ["1998-04-24T00:00:00Z"]},
     ]
 }
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from components.ingest.ingest_served.config import Config, Inputs, Outputs
-from components.platform.artifacts import EventsTable, LabelledRows
+from components.platform.artifacts import LabelledRows
 from components.platform.contract import RunContext
 from components.platform.errors import MissingError, no_columns
 
@@ -77,7 +77,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     kept = rows.select(events_of)
     schema = pa.schema([field.with_nullable(True) for field in kept.schema]).remove_metadata()
     frame = pl.DataFrame(kept).sort(config.time, config.user, config.item, maintain_order=True)
-    write_events(context.draft("events"), frame, schema, window)
+    written = write_events(context.draft("events"), frame, schema, window)
     context.note(
         f"{labelled.num_rows:,} of {counts.rows:,} answered rows labelled; {counts.open:,} still open, "
         f"{counts.repeated:,} of questions that were asked twice; events: {counts.late:,} too late, {counts.unknown:,} "
@@ -85,7 +85,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     )
     for name in config.feedback:
         context.note(f"{name}: {sum(labelled[name].to_pylist()):,}")
-    return Outputs(events=EventsTable(uri=str(context.draft("events"))), rows=LabelledRows(uri=str(draft)))
+    return Outputs(events=written, rows=LabelledRows(uri=str(draft)))
 
 
 def one_table(segments: Iterable[pa.Table]) -> tuple[pa.Table | None, set[str]]:

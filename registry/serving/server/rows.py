@@ -53,6 +53,7 @@ class Reads:
             served: where columns come from; None where every question gives all of them.
         """
         known = {name: ServedColumn(name=name, dtype=dtype) for name, dtype in dtypes.items()}
+        known[declaration.time] = ServedColumn(name=declaration.time, dtype="unix_timestamp")
         if served is not None:
             known |= served.by_name
         return cls(declaration, tuple(sorted({*needed, declaration.item})), known)
