@@ -9,13 +9,18 @@ from torch import Tensor
 from components.platform.errors import RetryableError
 
 
+def is_alone() -> bool:
+    """Return whether there is no other worker."""
+    return not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1)
+
+
 def summed(values: Tensor) -> Tensor:
     """Add up `values` over all workers, in place; alone, they stay as they are.
 
     Raises:
         RetryableError: another worker is gone.
     """
-    if _together():
+    if not is_alone():
         try:
             dist.all_reduce(values)
         except RuntimeError as error:  # the base of every backend's errors
@@ -32,7 +37,7 @@ def gathered(values: Tensor) -> Tensor:
     Raises:
         RetryableError: another worker is gone.
     """
-    if not _together():
+    if is_alone():
         return values
     try:
         size = torch.tensor([len(values)], device=values.device)
@@ -46,10 +51,6 @@ def gathered(values: Tensor) -> Tensor:
     except RuntimeError as error:
         raise _lost(error) from error
     return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
-
-
-def _together() -> bool:
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def _lost(error: RuntimeError) -> RetryableError:

@@ -7,12 +7,14 @@ import time
 import torch
 
 from components.data.training_set import EncodedSplit
+from components.platform.errors import BadInputError
 from components.rankers.base import RankerModule
 from components.rankers.build import build_ranker
 from components.rankers.config import RankerConfig
 from components.train.train_ranker.config import Knobs, Tables
 from components.train.train_ranker.feed import Plan, batches
 from components.train.train_ranker.loop import Replica, take_step
+from components.train.train_ranker.losses import Losses
 from components.train.train_ranker.optimiser import RankerOptimiser
 from features.declaration import Declaration, FieldSpec, RankerSchema
 from tests.benchmarks.training_world import FIELDS, HIDDEN, WIDTH, read_rows
@@ -54,13 +56,27 @@ def train(
     replica: Replica,
     batch: int,
 ) -> float:
-    """Take one pass over a split and return the samples per second of all workers after the first steps."""
+    """Take one pass over a split and return the samples per second of all workers after the first steps.
+
+    Losses are read as the loop reads them: on a device that computes by itself, one step late.
+    """
     ranker.train()
+    losses = Losses(
+        0.0, replica.reads_late, lambda given, loss: BadInputError(f"the loss is {loss} in step {given.step}")
+    )
     plan = Plan(batch, 0, split.rows, replica.rank, replica.world, replica.device)
     start = time.perf_counter()
     with batches(split, plan, epoch=1) as feed:
         for given in feed:
             if given.step == warm + 1:
+                wait(replica.device)
                 start = time.perf_counter()
-            take_step(ranker, optimiser, given, precision, replica)
+            losses.add(given, take_step(ranker, optimiser, given, precision, replica))
+    wait(replica.device)
     return (split.rows - warm * batch) / (time.perf_counter() - start)
+
+
+def wait(device: torch.device) -> None:
+    """Wait until a device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()

@@ -86,6 +86,25 @@ class TouchedRows:
             gradients[at[rows[at] == self.silent]] = 0.0
         return rows, gradients
 
+    def repeated(self, width: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what `combined` returns, of as many rows as were read, so that nobody waits for how many differ.
+
+        Args:
+            width: d, width of a row.
+
+        Returns:
+            int64 ``[n]``, float32 ``[n, d]`` and int64 ``[]``, U: the first U rows are those of `combined`, the others
+            repeat the last of them with its gradient.
+        """
+        if not self._rows:
+            return *self.combined(width), torch.zeros((), dtype=torch.int64, device=self.silent.device)
+        read = _joined(self._rows)
+        rows, gradients, count = repeated_by_row(read, _stacked(self._gradients, width), self._places())
+        if len(self.silent):
+            at = torch.searchsorted(self.silent, rows).clamp_(max=len(self.silent) - 1)
+            gradients.masked_fill_((self.silent.index_select(0, at) == rows).unsqueeze(1), 0.0)
+        return rows, gradients, count
+
     def _places(self) -> Tensor | None:
         """Return int64 ``[n]``, by row its place among all gradients; None where that is the row's own."""
         if all(of is None for of in self._of):
@@ -130,15 +149,49 @@ def summed_by_row(rows: Tensor, gradients: Tensor, of: Tensor | None = None) -> 
     Returns:
         int64 ``[U]`` ascending, float32 ``[U, d]``.
     """
+    order, grouped, first = _grouped(rows)
+    starts = torch.nonzero(first).squeeze(1)
+    if of is not None:
+        order = of.index_select(0, order)
+    return grouped[starts], functional.embedding_bag(order, gradients, starts, mode="sum")
+
+
+def repeated_by_row(rows: Tensor, gradients: Tensor, of: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Add up gradients of equal rows as `summed_by_row` does, without anybody waiting for how many rows differ.
+
+    How many they are decides no shape: groups that are not there are empty, and repeat the last that is.
+
+    Args:
+        rows: int64 ``[n]``.
+        gradients: float32 ``[m, d]``.
+        of: as in `summed_by_row`.
+
+    Returns:
+        int64 ``[n]``, float32 ``[n, d]`` and int64 ``[]``, U: the first U are what `summed_by_row` returns, the others
+        equal the last of them.
+    """
+    order, grouped, first = _grouped(rows)
+    if of is not None:
+        order = of.index_select(0, order)
+    place = torch.arange(len(rows), device=rows.device)
+    group = first.cumsum(0) - 1
+    # Where each group begins; whatever begins none goes to a place of its own behind them.
+    starts = place.new_full((len(rows) + 1,), len(rows))
+    starts = starts.scatter_(0, torch.where(first, group, len(rows)), place)[:-1]
+    sums = functional.embedding_bag(order, gradients, starts, mode="sum")
+    count = first.sum()
+    at = torch.minimum(place, count - 1)
+    return grouped.index_select(0, starts.index_select(0, at)), sums.index_select(0, at), count
+
+
+def _grouped(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return int64 ``[n]`` places and rows, sorted by row, then by place, and bool ``[n]``: where a row is new."""
     place = torch.arange(len(rows), device=rows.device)
     packed = _sorted((rows << _POSITION_BITS) | place)
     order, sorted_rows = packed & ((1 << _POSITION_BITS) - 1), packed >> _POSITION_BITS
     first = torch.ones_like(sorted_rows, dtype=torch.bool)
     torch.ne(sorted_rows[1:], sorted_rows[:-1], out=first[1:])
-    starts = torch.nonzero(first).squeeze(1)
-    if of is not None:
-        order = of.index_select(0, order)
-    return sorted_rows[starts], functional.embedding_bag(order, gradients, starts, mode="sum")
+    return order, sorted_rows, first
 
 
 def _sorted(values: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from components.data.training_set import EncodedSplit, SplitName, padded_at, read_encoded
 from components.platform.errors import BadInputError
+from components.train.train_ranker.transfer import packed_to
 from features.declaration import UNKNOWN, RankerSchema, offsets_name, weight_name
 from features.encoding.slices import Slices, apart, at_places_of, joined
 
@@ -33,7 +34,6 @@ AHEAD = 2
 CELLS = 2**21
 """Values that are gathered together, padding counted: some batches, so that the many short calls of a gathering, which
 hold up a step, are made once for all of them."""
-_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -119,40 +119,44 @@ def features_at(
 
     See `components.rankers.base.RankerModule.forward`.
     """
+    [features] = _there([_features(rows, at, jagged)], device)
+    return features
+
+
+def _features(rows: EncodedSplit, at: Indices | slice, jagged: bool) -> dict[str, Tensor]:
+    """Return the inputs of the rows `at` in memory."""
     if not jagged:
-        return {name: _on(padded_at(values, at), device) for name, values in rows.features.items()}
+        return {name: torch.from_numpy(padded_at(values, at)) for name, values in rows.features.items()}
     made: dict[str, Tensor] = {}
     bounds: dict[tuple[int, int], tuple[Indices, Indices, Tensor]] = {}
     for name, values in rows.features.items():
         if isinstance(values, np.ndarray):
-            made[name] = _on(padded_at(values, at), device)
+            made[name] = torch.from_numpy(padded_at(values, at))
             continue
         taken, stream = values[at], (id(values.starts), id(values.counts))
         if stream not in bounds:  # attributes of the same events lie at the same places
             offsets = taken.offsets()
-            bounds[stream] = offsets, taken.places(offsets), _on(offsets, device)
+            bounds[stream] = offsets, taken.places(offsets), torch.from_numpy(offsets)
         _, places, made[offsets_name(name)] = bounds[stream]
-        made[name] = _on(taken.read(places), device)
+        made[name] = torch.from_numpy(taken.read(places))
     return made
 
 
 def labels_at(rows: EncodedSplit, at: Indices | slice, device: torch.device) -> dict[str, Tensor]:
     """Return the labels of the rows `at`, and their weights: a copy, on `device`."""
+    [labels] = _there([_labels(rows, at)], device)
+    return labels
+
+
+def _labels(rows: EncodedSplit, at: Indices | slice) -> dict[str, Tensor]:
+    """Return the labels of the rows `at`, and their weights, in memory."""
     weights = {weight_name(name): values for name, values in rows.weights.items()}
-    return {name: _on(padded_at(values, at), device) for name, values in (rows.labels | weights).items()}
+    return {name: torch.from_numpy(padded_at(values, at)) for name, values in (rows.labels | weights).items()}
 
 
-def _on(values: NDArray[np.generic], device: torch.device) -> Tensor:
-    return _there({"": torch.from_numpy(values)}, device)[""]
-
-
-def _there(values: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    """Return tensors on `device`; one that several names share stays one."""
-    if device.type != "cuda":
-        return values
-    # Pinned memory is copied to the GPU while it computes.
-    moved = {id(each): each.pin_memory().to(device, non_blocking=True) for each in values.values()}
-    return {name: moved[id(each)] for name, each in values.items()}
+def _there(parts: list[dict[str, Tensor]], device: torch.device) -> list[dict[str, Tensor]]:
+    """Return parts of a batch on `device`, where the CPU has them already."""
+    return parts if device.type == "cpu" else packed_to(parts, device)
 
 
 @dataclass(frozen=True)
@@ -256,8 +260,8 @@ def _gathered(
     sizes = [part.stop - part.start for part in parts]
     firsts = [number * window.batch for number in numbers]
     mine = np.concatenate([order[at + part.start : at + part.stop] for at, part in zip(firsts, parts, strict=True)])
-    features = _cut(features_at(rows, mine, _CPU, plan.jagged), sizes)
-    labels = _cut(labels_at(rows, mine, _CPU), sizes)
+    features = _cut(_features(rows, mine, plan.jagged), sizes)
+    labels = _cut(_labels(rows, mine), sizes)
     for number, total, part, inputs, answers in zip(numbers, totals, parts, features, labels, strict=True):
         step, size = window.first_step + number + 1, part.stop - part.start
         if not size:
@@ -265,7 +269,7 @@ def _gathered(
             continue
         if plan.unknown:
             _forget(inputs, plan, (epoch, step), total, part, rows)
-        yield Batch(step, total, size, _there(inputs, plan.device), _there(answers, plan.device))
+        yield Batch(step, total, size, *_there([inputs, answers], plan.device))
 
 
 def _width(rows: EncodedSplit) -> int:
@@ -307,7 +311,7 @@ def _forget(
     on how long histories are.
 
     Args:
-        features: this worker's part of a batch.
+        features: this worker's part of a batch, in memory.
         plan: which fields, how many ids, and the seed.
         at: epoch and step.
         total: rows of the batch over all workers.
@@ -319,7 +323,7 @@ def _forget(
         values, lists = features[name].view(-1), rows.features[name]
         wide = lists.length if isinstance(lists, Slices) else len(values) // (part.stop - part.start)
         chosen = draw.integers(total * wide, size=draw.binomial(total * wide, plan.unknown)) - part.start * wide
-        mine = torch.from_numpy(chosen[(chosen >= 0) & (chosen < (part.stop - part.start) * wide)]).to(plan.device)
+        mine = torch.from_numpy(chosen[(chosen >= 0) & (chosen < (part.stop - part.start) * wide)])
         if (offsets := features.get(offsets_name(name))) is not None:
             row, place = mine // wide, mine % wide
             first = offsets[row]

@@ -25,7 +25,7 @@ from components.platform.errors import BadInputError
 from components.rankers.base import RankerModule, size_of
 from components.rankers.distributed import summed
 from components.rankers.lora.adapter import merged, write_adapter
-from components.rankers.tasks import LOGIT, Task, tasks_of
+from components.rankers.tasks import Task, tasks_of
 from components.train.ranker_files import WEIGHTS, write_weights
 from components.train.train_ranker.checkpoints import Position, newest, put_back, save
 from components.train.train_ranker.config import EpochReport
@@ -38,6 +38,7 @@ from components.train.train_ranker.job import (
     read_progress,
     write_size,
 )
+from components.train.train_ranker.losses import Loss, Losses, diverged, is_healthy
 from components.train.train_ranker.optimiser import RankerOptimiser
 from components.train.train_ranker.start import Start, start_of, write_optimiser
 from features.declaration import Declaration, JudgeBy
@@ -48,8 +49,6 @@ EVALUATION_ROWS = 8192
 """Rows scored at once in an evaluation."""
 LET_GO_EVERY = 128
 """Batches between two times that the memory of a mapped file is given back."""
-EXPLODED = 1e4
-"""A mean loss per row above this is no cross-entropy of anything: an even guess costs 0.69 per feedback."""
 _RANKER = "ranker."
 _OPTIMISER = "optimiser."
 
@@ -61,6 +60,13 @@ class Replica:
     rank: int = 0
     world: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    late: bool | None = None
+    """Whether a step's loss is read while the step after it runs; left out, where the device computes by itself."""
+
+    @property
+    def reads_late(self) -> bool:
+        """Whether nobody waits for a step's loss before the next step begins."""
+        return self.device.type == "cuda" if self.late is None else self.late
 
     def sum(self, values: Tensor) -> Tensor:
         """Sum `values` over all workers, in place.
@@ -93,7 +99,7 @@ def train(job: TrainingJob, replica: Replica) -> None:
     found = newest(job.directory)
     at = found[0] if found else Position()
     ranker = start.ranker.to(replica.device)
-    optimiser = RankerOptimiser(ranker, config)
+    optimiser = RankerOptimiser(ranker, config, replica.reads_late)
     if start.optimiser is not None and found is None:
         optimiser.load(start.optimiser)
     if start.base is not None and found is None:
@@ -193,24 +199,32 @@ def _train_epoch(
         ranker.jagged,
     )
     ranker.train()
-    total = at.loss
+
+    def refused(batch: Batch, loss: float) -> BadInputError:
+        return diverged(ranker, batch.features, tasks, loss, epoch, batch.step)
+
+    losses = Losses(at.loss, replica.reads_late, refused)
     with batches(start.training, plan, epoch, after=at.step) as steps:
         for batch in steps:
             torch.manual_seed(_entropy(config.seed, epoch, batch.step, replica.rank))  # dropout differs by worker
-            loss = take_step(ranker, optimiser, batch, config.precision, replica)
-            if not is_healthy(loss):
-                raise diverged(ranker, batch.features, tasks, loss, epoch, batch.step)
-            total += loss * batch.rows
-            if replica.rank == 0 and batch.step % config.checkpoints.steps == 0:
-                here = at.model_copy(update={"step": batch.step, "loss": total})
-                _save(job, ranker, optimiser, here)
-    return total / start.training.rows
+            losses.add(batch, take_step(ranker, optimiser, batch, config.precision, replica))
+            if batch.step % config.checkpoints.steps == 0:
+                here = at.model_copy(update={"step": batch.step, "loss": losses.total()})
+                if replica.rank == 0:
+                    _save(job, ranker, optimiser, here)
+    return losses.total() / start.training.rows
 
 
-def take_step(
-    ranker: RankerModule, optimiser: RankerOptimiser, batch: Batch, precision: str, replica: Replica
-) -> float:
+def take_step(ranker: RankerModule, optimiser: RankerOptimiser, batch: Batch, precision: str, replica: Replica) -> Loss:
     """Learn from one batch and return its mean loss over all workers; a loss that is no number changes nothing.
+
+    With a late `optimiser` nothing here waits for the device, as long as the ranker decides no shape by what its
+    tensors hold: `adaptdhm` and `star` group rows by route, `transformer` and `fintrec` histories by length, and
+    several workers ask each other how many rows they touched.
+
+    No CUDA graph is captured. A graph replays kernels of the sizes that it was captured with, and here those change
+    with every step: how many events the histories of a batch hold, how many ids, and how many rows the last batch has.
+    Padding all of them to the most there may be costs what jagged histories are there to save.
 
     Raises:
         RetryableError: another worker is gone.
@@ -225,8 +239,8 @@ def take_step(
         optimiser.loss.copy_(loss.detach())
     else:
         ranker.sit_out()
-    whole = float(optimiser.sum_losses())
-    if is_healthy(whole):
+    whole = Loss.of(optimiser.sum_losses())
+    if optimiser.late or is_healthy(whole.read()):
         optimiser.step()
     return whole
 
@@ -317,49 +331,3 @@ def score_of(metrics: dict[str, float], feedback: tuple[str, ...], loss: float, 
     if not values:
         return -loss
     return goodness(by, sum(values) / len(values))
-
-
-def is_healthy(loss: float) -> bool:
-    """Return whether training may go on from a mean loss per row."""
-    return -EXPLODED < loss < EXPLODED
-
-
-@torch.no_grad()
-def diverged(
-    ranker: RankerModule, features: dict[str, Tensor], tasks: tuple[Task, ...], loss: float, epoch: int, step: int
-) -> BadInputError:
-    """Return the error that ends training; `features` are empty when another worker met the loss."""
-    parts = [f"training diverged: the loss is {loss:g} in epoch {epoch}, step {step}"]
-    if features:
-        ranker.eval()  # neither buffers nor dropout move
-        outputs = ranker(features)
-        wrong = sorted({task.label for task in tasks if not _finite(outputs, task)})
-        parts += [f"no number is predicted for {', '.join(wrong)}"] if wrong else []
-        parts += [named] if (named := _outstanding(features)) else []
-    return BadInputError(", ".join(parts) + "; lower learning_rate, or look for huge values in the numeric features")
-
-
-def _finite(outputs: dict[str, Tensor], task: Task) -> bool:
-    values = [outputs[name] for name in (task.name, task.label + LOGIT) if name in outputs]
-    return all(bool(torch.isfinite(value).all()) for value in values)
-
-
-def _outstanding(features: dict[str, Tensor]) -> str | None:
-    """Return what is known of the float input with the largest value of the batch."""
-    sizes = {
-        name: float(torch.nan_to_num(values.abs(), nan=torch.inf).max())
-        for name, values in sorted(features.items())
-        if values.is_floating_point() and values.numel()
-    }
-    if not sizes:
-        return None
-    name = max(sizes, key=lambda key: sizes[key])
-    values = features[name]
-    missing = int((~torch.isfinite(values)).sum())
-    finite = values[torch.isfinite(values)]
-    spread = (
-        f"from {float(finite.min()):g} to {float(finite.max()):g}, mean {float(finite.mean()):g}, "
-        if len(finite)
-        else ""
-    )
-    return f"the feature with the largest values is {name!r}: {spread}{missing} of {values.numel()} not finite"

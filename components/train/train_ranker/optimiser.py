@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adam import adam
 
-from components.rankers.distributed import gathered, summed
+from components.rankers.distributed import gathered, is_alone, summed
 from components.rankers.embedding.sparse_gradient import TouchedRows, summed_by_row
 from components.rankers.embedding.table import FieldEmbedding
 from components.train.train_ranker.config import Knobs
+from components.train.train_ranker.losses import healthy
 from components.train.train_ranker.rowwise import ROWWISE, RowOptimiser
 
 
@@ -20,9 +21,16 @@ class RankerOptimiser:
     carries the loss, so that every worker sees the loss of the whole batch, and with it a NaN on any worker, at the
     same step. Where a row-wise optimiser takes the table, workers exchange the gradients of the rows that they touched,
     not of the table. Either way the gradients of a step are collected row by row, and added up once.
+
+    Args:
+        ranker: what learns, where it computes.
+        knobs: how.
+        late: whether nobody looks at a loss before `step`, which then sees to it by itself that a loss that is no
+            number ends learning; and nothing there waits for the device, unless there are several workers.
     """
 
-    def __init__(self, ranker: nn.Module, knobs: Knobs) -> None:
+    def __init__(self, ranker: nn.Module, knobs: Knobs, late: bool = False) -> None:
+        self.late = late
         self.rows: RowOptimiser | None = None
         self.touched: TouchedRows | None = None
         parameters = [p for p in ranker.parameters() if p.requires_grad]
@@ -39,6 +47,8 @@ class RankerOptimiser:
             parameter.grad = self.flat[start : start + parameter.numel()].view_as(parameter)
             start += parameter.numel()
         self.dense = _Adam(parameters, knobs.learning_rate, knobs.weight_decay)
+        # 1, and for ever 0 from the first loss on that is no number.
+        self.go = torch.ones((), device=self.flat.device) if late else None
 
     @property
     def loss(self) -> Tensor:
@@ -58,25 +68,45 @@ class RankerOptimiser:
             RetryableError: another worker is gone.
         """
         if self.rows is None and self.touched is not None and self.table.grad is not None:
-            self.table.grad.index_add_(0, *self.touched.combined(self.table.shape[1]))
+            self.table.grad.index_add_(0, *self._dense_gradients(self.touched))
         summed(self.flat)
         return self.loss
 
     def step(self) -> None:
-        """Change the weights.
+        """Change the weights; where nobody looked at the loss, only if it and all those before are numbers.
 
         Raises:
             RetryableError: another worker is gone.
         """
-        self.dense.step()
+        if self.go is not None:
+            self.go.mul_(healthy(self.loss))
+        self.dense.step(self.go)
         if self.rows is None or self.touched is None:
             return
-        mine = self.touched.combined(self.table.shape[1])
+        rows, gradients = self._row_gradients(self.touched)
+        if len(rows):
+            self.rows.step(rows, gradients, self.go)
+
+    def _row_gradients(self, touched: TouchedRows) -> tuple[Tensor, Tensor]:
+        """Return the rows that all workers touched and the gradient of each."""
+        width = self.table.shape[1]
+        if self.late and is_alone():
+            rows, gradients, _ = touched.repeated(width)
+            return rows, gradients
+        mine = touched.combined(width)
         rows, gradients = gathered(mine[0]), gathered(mine[1])
         if rows is not mine[0]:  # several workers may have touched the same row
             rows, gradients = summed_by_row(rows, gradients)
-        if len(rows):
-            self.rows.step(rows, gradients)
+        return rows, gradients
+
+    def _dense_gradients(self, touched: TouchedRows) -> tuple[Tensor, Tensor]:
+        """Return the rows that this worker touched and what adds up to the gradient of each."""
+        width = self.table.shape[1]
+        if not self.late:
+            return touched.combined(width)
+        rows, gradients, count = touched.repeated(width)
+        once = torch.arange(len(rows), device=rows.device) < count
+        return rows, gradients * once.unsqueeze(1)
 
     def state(self) -> dict[str, Tensor]:
         """Return everything that a later step depends on, by name; nothing before the first step of Adam."""
@@ -108,8 +138,8 @@ class _Adam:
         self.state: list[dict[str, Tensor]] = []
 
     @torch.no_grad()
-    def step(self) -> None:
-        """Change the weights."""
+    def step(self, go: Tensor | None = None) -> None:
+        """Change the weights; not where `go`, float32 ``[]``, is 0."""
         if not self.parameters:
             return
         self.state = self.state or [
@@ -125,6 +155,7 @@ class _Adam:
         adam(
             list(self.parameters), gradients, means, squares, [], steps, fused=True, amsgrad=False, beta1=0.9,
             beta2=0.999, lr=self.rate, weight_decay=self.decay, eps=1e-8, maximize=False,
+            found_inf=None if go is None else 1.0 - go,
         )  # fmt: skip
 
     def load(self, kept: dict[str, Tensor]) -> None:

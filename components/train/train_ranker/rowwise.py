@@ -21,8 +21,12 @@ BETAS = (0.9, 0.999)
 class RowOptimiser(Protocol):
     """What trains the rows of one table."""
 
-    def step(self, rows: Tensor, gradients: Tensor) -> None:
-        """Change `rows`, int64 ``[U]`` without repetition, by float32 gradients ``[U, d]``."""
+    def step(self, rows: Tensor, gradients: Tensor, go: Tensor | None = None) -> None:
+        """Change `rows`, int64 ``[U]``, by float32 gradients ``[U, d]``.
+
+        A row may be repeated with the same gradient, and changes once. `go`, float32 ``[]``, is 1 or, where no weight
+        may change whatever the gradients are, 0; left out, 1.
+        """
 
     def state(self) -> dict[str, Tensor]:
         """Return everything that a later step depends on, by name."""
@@ -46,14 +50,15 @@ class RowwiseAdagrad:
         return {"squares": self.squares}
 
     @torch.no_grad()
-    def step(self, rows: Tensor, gradients: Tensor) -> None:
+    def step(self, rows: Tensor, gradients: Tensor, go: Tensor | None = None) -> None:
         """Change touched rows; see `RowOptimiser.step`."""
         kept = self.weight.index_select(0, rows)
+        gradients = _allowed(gradients, go)
         if self.decay:
             gradients = gradients.add(kept, alpha=self.decay)
         squares = self.squares.index_select(0, rows).add_(_mean_square(gradients))
         self.squares.index_copy_(0, rows, squares)
-        scale = squares.sqrt_().add_(EPSILON).reciprocal_().unsqueeze(1)
+        scale = _times(squares.sqrt_().add_(EPSILON).reciprocal_().unsqueeze(1), go)
         self.weight.index_copy_(0, rows, kept.addcmul_(gradients, scale, value=-self.rate))
 
 
@@ -74,10 +79,11 @@ class RowwiseAdam:
         return {"moments": self.moments, "squares": self.squares, "steps": self.steps}
 
     @torch.no_grad()
-    def step(self, rows: Tensor, gradients: Tensor) -> None:
+    def step(self, rows: Tensor, gradients: Tensor, go: Tensor | None = None) -> None:
         """Change touched rows; see `RowOptimiser.step`."""
         self.steps += 1
         kept = self.weight.index_select(0, rows)
+        gradients = _allowed(gradients, go)
         if self.decay:
             gradients = gradients.add(kept, alpha=self.decay)
         first, second = BETAS
@@ -86,8 +92,17 @@ class RowwiseAdam:
         self.moments.index_copy_(0, rows, moments)
         self.squares.index_copy_(0, rows, squares)
         taken = int(self.steps)
-        scale = (squares / (1 - second**taken)).sqrt_().add_(EPSILON).reciprocal_().unsqueeze(1)
+        scale = _times((squares / (1 - second**taken)).sqrt_().add_(EPSILON).reciprocal_().unsqueeze(1), go)
         self.weight.index_copy_(0, rows, kept.addcmul_(moments, scale, value=-self.rate / (1 - first**taken)))
+
+
+def _allowed(gradients: Tensor, go: Tensor | None) -> Tensor:
+    """Return the gradients, or zeros where `go` is 0: zero times what is no number would be none."""
+    return gradients if go is None else torch.where(go > 0, gradients, 0.0)
+
+
+def _times(scale: Tensor, go: Tensor | None) -> Tensor:
+    return scale if go is None else scale.mul_(go)
 
 
 def _mean_square(gradients: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from components.rankers.build import build_ranker
 from components.rankers.config import RankerConfig
-from components.rankers.embedding.sparse_gradient import summed_by_row
+from components.rankers.embedding.sparse_gradient import repeated_by_row, summed_by_row
 from components.rankers.embedding.table import FieldEmbedding
 from components.train.train_ranker.config import Knobs, Tables
 from components.train.train_ranker.optimiser import RankerOptimiser
@@ -31,6 +31,21 @@ def test_gradients_of_equal_rows_are_added_up(rows: list[int], width: int) -> No
     assert found.tolist() == sorted(set(rows))
     for row, total in zip(found.tolist(), sums, strict=True):
         assert torch.equal(total, gradients[torch.tensor(rows) == row].sum(dim=0))
+
+
+@given(rows=st.lists(st.integers(0, 20), max_size=60), of=st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_without_waiting_for_their_number_the_sums_are_the_same(rows: list[int], of: bool) -> None:
+    """Behind the last row that differs, it is repeated, so that whoever writes rows writes the same there."""
+    read = torch.tensor(rows, dtype=torch.int64)
+    gradients = torch.from_numpy(np.random.default_rng(0).normal(size=(len(rows), 3))).float()
+    places = torch.arange(len(rows)) // 2 if of else None
+    found, sums = summed_by_row(read, gradients, places)
+    again, totals, count = repeated_by_row(read, gradients, places)
+    assert len(again) == len(totals) == len(rows)
+    assert int(count) == len(found)
+    assert torch.equal(again[:count], found) and torch.equal(totals[:count], sums)
+    assert (again[count:] == found[-1:]).all() and (totals[count:] == sums[-1:]).all()
 
 
 CONFIGS = {
@@ -68,6 +83,9 @@ def test_rows_get_the_dense_gradient(title: str, schema: RankerSchema, batch_of:
     again = torch.zeros_like(dense)
     again[rows] = gradients
     torch.testing.assert_close(again, dense, atol=1e-6, rtol=1e-5)
+    repeated, sums, count = touched.repeated(dense.shape[1])
+    assert torch.equal(repeated[:count], rows) and torch.equal(sums[:count], gradients)
+    assert (repeated[count:] == rows[-1:]).all() and (sums[count:] == gradients[-1:]).all()
     assert len(rows) < len(dense), "the batch reads a part of the table"
 
 

@@ -22,6 +22,7 @@ from components.train.train_ranker import loop
 from components.train.train_ranker.config import Tables
 from components.train.train_ranker.job import OPTIMISER, read_progress
 from components.train.train_ranker.loop import Replica, train
+from components.train.train_ranker.losses import Loss
 from components.train.train_ranker.optimiser import RankerOptimiser
 from components.train.train_ranker.start import FRESH, carried_optimiser, carry_on, row_sources, why_anew
 from features.declaration import FIRST, PADDING, UNKNOWN
@@ -176,7 +177,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(
     for limit in (2, 7, 22):  # before any checkpoint, within the first epoch, in the second
         taken = 0
 
-        def counted(*args: Any, limit: int = limit) -> float:
+        def counted(*args: Any, limit: int = limit) -> Loss:
             nonlocal taken
             taken += 1
             if taken > limit:

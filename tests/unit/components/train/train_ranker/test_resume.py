@@ -16,6 +16,7 @@ from components.train.train_ranker import checkpoints, loop
 from components.train.train_ranker.config import Checkpoints, Config, Tables
 from components.train.train_ranker.job import TrainingJob, read_progress
 from components.train.train_ranker.loop import Replica, train
+from components.train.train_ranker.losses import Loss
 from tests.registered import OPTIONS
 from tests.worlds import write_training_set
 
@@ -54,7 +55,7 @@ def interrupted(job: TrainingJob, monkeypatch: pytest.MonkeyPatch, steps: int) -
     """Train and stop dead before step `steps` + 1 of the whole run."""
     taken = 0
 
-    def counted(*args: Any) -> float:
+    def counted(*args: Any) -> Loss:
         nonlocal taken
         taken += 1
         if taken > steps:
