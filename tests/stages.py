@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from components.platform.settings import Settings
 from components.platform.store.records import ArtifactRef
 from features.declaration import Window
 from pipelines.language.check import load_plan
+from pipelines.language.plan import Plan
+from pipelines.run.task import Attempt, request_of
 
 WINDOW = Window(start=datetime(2024, 1, 1, tzinfo=UTC), end=datetime(2024, 2, 1, tzinfo=UTC))
 
@@ -31,18 +34,19 @@ execute(StageRequest.model_validate_json(sys.stdin.read()), settings=settings)
 
 def run_pipeline(file: Path, settings: Settings, window: Window) -> dict[str, StageResult]:
     """Run every stage of a pipeline file in this process and return the results by stage."""
+    plan = load_plan(file)
     done: dict[str, StageResult] = {}
-    for stage in load_plan(file).stages:
-        request = StageRequest(
-            component=stage.component.name,
-            config=dict(stage.config),
-            inputs={wire.input: done[wire.stage].outputs[wire.output] for wire in stage.wires},
-            window=window,
-            pipeline=file.stem,
-            stage=stage.name,
-        )
-        done[stage.name] = execute(request, settings)
+    for stage in plan.stages:
+        done[stage.name] = run_planned(plan, stage.name, done, settings, window)
     return done
+
+
+def run_planned(
+    plan: Plan, name: str, done: Mapping[str, StageResult], settings: Settings, window: Window
+) -> StageResult:
+    """Run one stage of a plan in this process as a task of its DAG would, after those in `done`."""
+    attempt = Attempt(plan=plan, stage=plan.stage(name), run_id="manual", conf={}, moment=window.end, upstream=done)
+    return execute(request_of(attempt).model_copy(update={"window": window}), settings)
 
 
 def start_stage(settings: Settings, request: StageRequest) -> subprocess.Popen[bytes]:

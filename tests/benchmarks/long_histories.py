@@ -93,56 +93,36 @@ def staged(folder: str, length: int, stage: str) -> Iterator[None]:
     """Run one stage of the YAML; those before it come from the cache. Returns bytes, peaks and the stage's facts."""
     import json
 
-    from components.platform.execute import StageRequest, StageResult, execute
+    from components.data.training_set import read_encoded, read_schema
+    from components.platform.execute import StageResult
     from components.platform.settings import Settings
     from components.platform.store.publish import open_store
     from features.declaration import Window
     from pipelines.language.check import load_plan
+    from tests.benchmarks.real_rows import present
+    from tests.stages import run_planned
 
     plan = load_plan(Path(folder) / f"long_histories_{length}.yaml")
-    settings = Settings.at(Path(folder) / f"home{length}")
+    settings, window = (
+        Settings.at(Path(folder) / f"home{length}"),
+        Window(start=START, end=START + timedelta(days=DAYS)),
+    )
     done: dict[str, StageResult] = {}
-
-    def run(name: str) -> None:
-        asked = plan.stage(name)
-        done[name] = execute(
-            StageRequest(
-                component=asked.component.name,
-                config=dict(asked.config),
-                inputs={wire.input: done[wire.stage].outputs[wire.output] for wire in asked.wires},
-                window=Window(start=START, end=START + timedelta(days=DAYS)),
-                pipeline=plan.spec.name,
-                stage=name,
-            ),
-            settings,
-        )
-
     for name in STAGES[: STAGES.index(stage)]:
-        run(name)
+        done[name] = run_planned(plan, name, done, settings, window)
     yield
-    run(stage)
+    done[stage] = run_planned(plan, stage, done, settings, window)
     yield
     held = open_store(settings).fetch(next(iter(done[stage].outputs.values())).load())
     size = sum(file.stat().st_size for file in held.rglob("*") if file.is_file())
     facts = json.loads((held / "manifest.json").read_text(encoding="utf-8"))["annotations"]
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    told = {"mib": size / 2**20, "children": children, "facts": facts, "ids": _ids(held) if stage == "dataset" else 0}
+    ids = 0.0
+    if stage == "dataset":
+        schema = read_schema(held)
+        ids, _ = present(read_encoded(held, "train", schema), schema)
+    told = {"mib": size / 2**20, "children": children, "facts": facts, "ids": ids}
     return told  # type: ignore[return-value]  # tests.benchmarks.child reads it
-
-
-def _ids(folder: Path) -> float:
-    """Return how many ids a training row holds."""
-    from components.data.training_set import read_encoded, read_schema
-    from features.declaration import PADDING
-    from features.encoding.slices import Slices
-
-    schema = read_schema(folder)
-    split = read_encoded(folder, "train", schema)
-    held = [split.features[field.name] for field in schema.fields if field.embedded]
-    counts = [
-        each.count(each.values != PADDING) if isinstance(each, Slices) else (each != PADDING).sum() for each in held
-    ]
-    return float(sum(counts)) / split.rows
 
 
 def run(lab: Lab) -> Report:

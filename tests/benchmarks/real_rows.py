@@ -12,6 +12,7 @@ import pyarrow as pa
 from components.data.training_set import DOMAIN, USER, EncodedSplit, SplitName, read_encoded, read_schema
 from features.declaration import PADDING, RankerSchema
 from features.encoding.files import copy_encoder
+from features.encoding.slices import Slices
 
 Array = np.ndarray[Any, Any]
 FIELD = ("name", "kind", "size", "table", "length", "pooled", "timed_by")
@@ -29,12 +30,16 @@ def padded(split: EncodedSplit, schema: RankerSchema) -> dict[str, Array]:
 
 
 def present(split: EncodedSplit, schema: RankerSchema) -> tuple[float, float]:
-    """Return how many ids a row has, padding left out and counted."""
-    arrays = padded(split, schema)
-    ids = [arrays[field.name] for field in schema.fields if field.embedded]
-    return sum(np.count_nonzero(values != PADDING) for values in ids) / split.rows, sum(
-        v.size for v in ids
-    ) / split.rows
+    """Return how many ids a row has, padding left out and counted; nothing is padded for that."""
+    there, cells = 0, 0
+    for values in (split.features[field.name] for field in schema.fields if field.embedded):
+        if isinstance(values, Slices):
+            there += values.count(values.values != PADDING)
+            cells += len(values) * values.length
+        else:
+            there += np.count_nonzero(values != PADDING)
+            cells += values.size
+    return there / split.rows, cells / split.rows
 
 
 def write_plain(source: Path, target: Path) -> Path:
