@@ -76,6 +76,8 @@ def _asks(config: Config, inputs: Mapping[str, Columns]) -> Iterator[Fault]:
         for name in recipe.reads:
             if absent := logs[recipe.log].absent(name):
                 yield Fault(where, f"the recipe of {source!r} reads what {what}: {absent}")
+        if isinstance(recipe, Activity):
+            yield from _listed(source, recipe, logs[recipe.log], service)
     for name, wanted in (service.keys or {}).items():
         found = events.known.get(name)
         if found is not None and {found.dtype, wanted} == {"string", "int64"}:
@@ -84,6 +86,23 @@ def _asks(config: Config, inputs: Mapping[str, Columns]) -> Iterator[Fault]:
                 f"{name!r} is {found.dtype} in the events and {wanted} in the entity of the service: "
                 "give both the same type",
             )
+
+
+def _listed(source: str, recipe: Activity, log: Columns, service: TextService) -> Iterator[Fault]:
+    """Yield that a history has elements of one type and is declared to have those of another."""
+    log_is = "the events" if recipe.log == IMPRESSIONS else f"the log {recipe.log!r}"
+    for history in recipe.histories:
+        for name, column in history.columns.items():
+            found, feature = log.known.get(column), (service.features or {}).get(name)
+            if found is None or feature is None or not found.dtype:
+                continue
+            wanted = feature.dtype.removeprefix("array<").removesuffix(">")
+            if "string" in (found.dtype, wanted) and found.dtype != wanted:
+                yield Fault(
+                    ("feature_service",),
+                    f"the recipe of {source!r} lists {column!r}, which is {found.dtype} in {log_is}, as {name!r}, "
+                    f"whose elements are {wanted}: give both the same type",
+                )
 
 
 def _service(config: Config) -> TextService | None:

@@ -4,7 +4,7 @@ from feast import Entity, FeatureService, FeatureView, Field, ValueType
 from feast.types import Float64, Int64, String
 
 from features.definitions import Definitions
-from features.definitions.common import NEVER, activity_fields, source
+from features.definitions.common import NEVER, activity_fields, listed_field, source, times_field
 from features.definitions.recipe import Activity, Count, Decay, Distinct, History, Last, Profile, Rate, Since, Sum
 
 user = Entity(name="shopper", join_keys=["user_id"], value_type=ValueType.STRING)
@@ -22,8 +22,12 @@ RECENT = Activity(
     since=(Since("click"),),
     history=History({"recent_cities": "city"}, where="click"),
 )
+LISTED = Activity(
+    key="user_id", prefix="shopper", history=History({"seen_cities": "city", "seen_at": "event_timestamp"}, length=5)
+)
 RECIPES = {
     "shopper_recent": RECENT,
+    "shopper_listed": LISTED,
     "shopper_profile": Profile(key="user_id", columns=("taste",)),
     "article_profile": Profile(key="item_id", columns=("price",)),
     "shelf_profile": Profile(key="request_id", columns=("device",)),
@@ -80,6 +84,18 @@ shopper_recent = FeatureView(
     source=source("shopper_recent", "What a shopper did with an article lately."),
     schema=[Field(name="user_id", dtype=String), Field(name="item_id", dtype=Int64), *activity_fields(RECENT)],
 )
+shopper_listed = FeatureView(
+    name="shopper_listed",
+    entities=[user],
+    ttl=NEVER,
+    source=source("shopper_listed", "What a shopper saw, words as whole numbers."),
+    schema=[
+        Field(name="user_id", dtype=String),
+        *activity_fields(LISTED),
+        listed_field("seen_cities", 5, "seen_at"),
+        times_field("seen_at", 5),
+    ],
+)
 
 shop = FeatureService(name="shop", features=[shopper_profile, article_profile])
 shop_by_request = FeatureService(name="shop_by_request", features=[shopper_profile, shelf_profile])
@@ -87,6 +103,7 @@ shop_by_click = FeatureService(name="shop_by_click", features=[shopper_clicks])
 shop_misspelt = FeatureService(name="shop_misspelt", features=[shelf_misspelt])
 shop_buys = FeatureService(name="shop_buys", features=[shopper_buys])
 shop_recent = FeatureService(name="shop_recent", features=[shopper_recent])
+shop_listed = FeatureService(name="shop_listed", features=[shopper_listed])
 
 DEFINITIONS = Definitions(
     entities=(user, item, request, clicked),
@@ -98,7 +115,8 @@ DEFINITIONS = Definitions(
         shopper_buys,
         shopper_clicks,
         shopper_recent,
+        shopper_listed,
     ),
-    services=(shop, shop_by_request, shop_by_click, shop_misspelt, shop_buys, shop_recent),
+    services=(shop, shop_by_request, shop_by_click, shop_misspelt, shop_buys, shop_recent, shop_listed),
     recipes=RECIPES,
 )
