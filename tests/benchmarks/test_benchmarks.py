@@ -18,7 +18,7 @@ from tests.benchmarks import page
 from tests.benchmarks.__main__ import PEERS, benchmarks, main, measure
 from tests.benchmarks.contract import Benchmark, Goal, Record, Report, Series, at_least, at_most
 from tests.benchmarks.lab import ROOT, Lab
-from tests.benchmarks.real_rows import padded, write_plain
+from tests.benchmarks.real_rows import padded, present, write_plain
 from tests.worlds import write_training_set
 
 SLOW = {"long_histories", "orchestration", "online_store", "point_in_time", "real_sets"}
@@ -183,3 +183,14 @@ def test_peers_are_pinned() -> None:
     peers = [line for line in lines if line and not line.startswith("#")]
     assert peers, "no peer is named"
     assert [peer for peer in peers if not re.match(r"[\w.\[\]-]+==[\d.]+", peer)] == []
+
+
+def test_ids_of_a_row_are_counted_as_if_they_were_padded(tmp_path: Path) -> None:
+    folder = write_training_set(tmp_path / "data", rows=400)
+    schema = read_schema(folder)
+    split = read_encoded(folder, "train", schema)
+    arrays = padded(split, schema)
+    ids = [arrays[field.name] for field in schema.fields if field.embedded]
+    there, cells = (sum(each) / split.rows for each in ([(v != 0).sum() for v in ids], [v.size for v in ids]))
+    assert present(split, schema) == (there, cells)
+    assert there < cells, "some of it is padding"
