@@ -14,7 +14,7 @@ from components.judge.export_onnx.parity import compare, require
 from components.rankers.base import RankerModule
 from components.rankers.tasks import tasks_of
 from components.train.ranker_files import load_ranker
-from registry.serving.contract import ModelContract, ParityReport
+from registry.serving.contract import ModelContract, ParityReport, Precision
 from registry.serving.session import open_session
 from tests.known_graphs import KnownGraphs
 from tests.trained import write_ranker
@@ -58,12 +58,15 @@ def check_graph(ranker: RankerModule, dataset: Path, directory: Path) -> ParityR
     return agreement(ranker, dataset, directory / "model.onnx")
 
 
-def agreement(ranker: nn.Module, dataset: Path, graph: Path) -> ParityReport:
+def agreement(
+    ranker: nn.Module, dataset: Path, graph: Path, tolerance: float = 1e-5, precision: Precision = "float32"
+) -> ParityReport:
     """Return how the graph of a ranker agrees with torch on the test rows, which it must; answers differ by row."""
     schema = read_schema(dataset)
     tasks = tuple(task.name for task in tasks_of(schema.declaration))
     test = read_encoded(dataset, "test", schema)
-    report = compare(ranker, open_session(graph, "cpu"), schema.fields, tasks, test.padded(), 1e-5)
+    session = open_session(graph, "cpu")
+    report = compare(ranker, session, schema.fields, tasks, test.padded(), tolerance, precision=precision)
     require(report, "")
     with torch.inference_mode():
         some = ranker({name: torch.from_numpy(values) for name, values in test.padded().items()})

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from functools import cached_property
+from typing import Literal
 
 from pydantic import AwareDatetime, Field
 
@@ -19,6 +20,8 @@ BATCH = "batch"
 HISTORY = "history"
 BAG = "bag"
 EVENTS = "events"
+Precision = Literal["float32", "float16"]
+"""Numbers that a graph computes with inside; its inputs and outputs are float32 and int64."""
 
 
 class ModelContract(Frozen):
@@ -66,6 +69,8 @@ class ParityReport(Frozen):
     passed: bool
     tolerance: float
     provider: str
+    precision: Precision = Field("float32", exclude_if=lambda precision: precision == "float32")
+    """What the graph computes in; left out where that is float32."""
     cases: tuple[ParityCase, ...]
 
 

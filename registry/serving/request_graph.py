@@ -16,7 +16,7 @@ from features.declaration import Frozen, Name
 from features.ground.errors import BadInputError, MissingError
 from registry.serving.contract import axes_of
 from registry.serving.served_model import HIDDEN, Batch, ServedModel, trimmed
-from registry.serving.session import Provider, open_session
+from registry.serving.session import Provider, open_session, outputs_of
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -93,7 +93,7 @@ class RequestGraph:
                 )
             feed[name] = values[:1]
         names = [*self.model.contract.tasks, HIDDEN]
-        answers = dict(zip(names, self.session.run(names, feed), strict=True))
+        answers = dict(zip(names, outputs_of(self.session, names, feed), strict=True))
         for name, values in answers.items():
             if not np.isfinite(values).all():
                 raise BadInputError(

@@ -22,7 +22,7 @@ from features.within import with_within
 from registry.serving.calibration import Calibration, read_calibration
 from registry.serving.contract import ModelContract, axes_of
 from registry.serving.incoming import ELSEWHERE, domain_codes, domain_column, placed, selected
-from registry.serving.session import Provider, open_session, provider_name
+from registry.serving.session import Provider, open_session, outputs_of, provider_name
 from registry.serving.value import ValueTable
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class ServedModel:
             BadInputError: an answer is not a finite number.
         """
         names = [*self.contract.tasks, HIDDEN]
-        answers = dict(zip(names, self.session.run(names, trimmed(batch, self.contract)), strict=True))
+        answers = dict(zip(names, outputs_of(self.session, names, trimmed(batch, self.contract)), strict=True))
         for name, values in answers.items():
             wrong = ~np.isfinite(values)
             if wrong.any():

@@ -136,8 +136,9 @@ def _interval(interval: Interval | None) -> str:
 def _parity(parity: ParityReport, contract: ModelContract) -> str:
     worst = max(parity.cases, key=lambda case: case.max_abs_difference, default=None)
     largest = f"largest difference {worst.max_abs_difference:.1e} ({code(worst.output)})" if worst else "no case"
+    computes = "" if parity.precision == "float32" else f" in {parity.precision}"
     return (
-        f"{'Passed' if parity.passed else 'Failed'}: torch against onnxruntime on {parity.provider}, "
+        f"{'Passed' if parity.passed else 'Failed'}: torch against onnxruntime on {parity.provider}{computes}, "
         f"{len(parity.cases)} comparisons, {largest}, tolerance {parity.tolerance:.1e}, opset {contract.opset}."
     )
 

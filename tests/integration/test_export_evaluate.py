@@ -111,6 +111,24 @@ def test_a_request_has_a_graph_of_its_own_beside_the_same_model(shop: Shop, expo
     assert {"user_id", "age_band"} <= set(graph.once) and "item_id" not in graph.once
 
 
+def test_a_graph_in_float16_says_so_and_is_half_as_large(shop: Shop, exported: StageResult) -> None:
+    asked = {"precision": "float16", "shape": "request", "context": ["age_band"]}
+    result = run_stage(shop.settings, "export_onnx", asked, True, ranker=shop.ranker, dataset=shop.dataset)
+    folder, plain = (shop.folder(stage.outputs["onnx_model"]) for stage in (result, exported))
+    for name in ("parity.json", "request_parity.json"):
+        told = json.loads((folder / name).read_text())
+        assert (told["passed"], told["precision"], told["tolerance"]) == (True, "float16", 1e-2)
+    assert "precision" not in json.loads((plain / "parity.json").read_text())
+    assert "in float16" in result.notes[0]
+    assert (folder / "model.onnx").stat().st_size < 0.7 * (plain / "model.onnx").stat().st_size
+    model, other = ServedModel.open(folder, "cpu"), ServedModel.open(plain, "cpu")
+    rows = pq.read_table(shop.dataset_dir / "raw" / "test.parquet").slice(0, 50)
+    short, long = answer(model, rows, value=model.value), answer(other, rows, value=other.value)
+    for task, values in short.tasks.items():
+        np.testing.assert_allclose(values, long.tasks[task], atol=1e-2)
+    RequestGraph.open(model, "cpu")
+
+
 def test_the_same_ranker_gives_the_same_artifacts(shop: Shop, exported: StageResult, evaluated: StageResult) -> None:
     again = shop.run("export_onnx", cache=False, ranker=shop.ranker, dataset=shop.dataset)
     assert again.outputs["onnx_model"].digest == exported.outputs["onnx_model"].digest

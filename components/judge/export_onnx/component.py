@@ -29,6 +29,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         MissingError: the requested provider did not load.
     """
     from components.judge.export_onnx.graph import OPSET, export_graph
+    from components.judge.export_onnx.half import write_halved
     from components.judge.export_onnx.parity import BATCHES, compare, require, spread
     from components.judge.export_onnx.request import RequestRanker, request_fields
     from components.rankers.config import RankerConfig
@@ -54,6 +55,8 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     tasks = [task.name for task in tasks_of(schema.declaration)]
     context.progress("writing the graph")
     export_graph(ranker, schema, tasks, draft / MODEL)
+    if config.precision == "float16":
+        write_halved(draft / MODEL, type(ranker).__name__)
 
     session = open_session(draft / MODEL, config.provider)
     rows = read_encoded(dataset, "test", schema)
@@ -64,7 +67,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     def proven(graph: onnxruntime.InferenceSession, once: tuple[str, ...], file: str) -> ParityReport:
         """Compare torch and a graph, and write what was found: where it stays when the comparison fails."""
         context.progress(f"comparing torch and onnxruntime on {file.removesuffix('.json')}")
-        parity = compare(ranker, graph, schema.fields, tasks, tested, config.tolerance, once)
+        parity = compare(ranker, graph, schema.fields, tasks, tested, config.allowed, once, config.precision)
         folder = draft if parity.passed else context.kept
         folder.mkdir(parents=True, exist_ok=True)
         (folder / file).write_text(parity.model_dump_json(indent=2), encoding="utf-8")
@@ -76,6 +79,8 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         once = request_fields(schema, config.context)
         context.progress("writing the graph of a request")
         export_graph(RequestRanker(ranker, schema, once), schema, tasks, draft / REQUEST, once)
+        if config.precision == "float16":
+            write_halved(draft / REQUEST, type(ranker).__name__)
         proven(open_session(draft / REQUEST, config.provider), once, REQUEST_PARITY)
         (draft / REQUEST_CONTRACT).write_text(RequestContract(once=once).model_dump_json(indent=2), encoding="utf-8")
 
@@ -104,8 +109,9 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         context.annotate(MLFLOW_RUN_ID, run_id)
     worst = max(case.max_abs_difference for case in parity.cases)
     megabytes = (draft / MODEL).stat().st_size / 1e6
+    precision = "" if config.precision == "float32" else f" in {config.precision}"
     context.note(
-        f"{name}, {megabytes:.1f} MB, opset {OPSET}; {len(parity.cases)} parity cases on {loaded.provider}, "
+        f"{name}, {megabytes:.1f} MB{precision}, opset {OPSET}; {len(parity.cases)} parity cases on {loaded.provider}, "
         f"largest difference {worst:.1e}"
     )
     return Outputs(onnx_model=OnnxModel(uri=str(draft)))
@@ -117,9 +123,10 @@ def _hidden_mean(session: onnxruntime.InferenceSession, train: EncodedSplit) -> 
 
     from components.judge.export_onnx.parity import spread
     from components.rankers.tasks import HIDDEN
+    from registry.serving.session import outputs_of
 
     chosen = spread(train.rows, SAMPLED)
     sums = []
     for part in np.array_split(chosen, -(-len(chosen) // 1000)):
-        sums.append(session.run([HIDDEN], train.padded(part))[0].sum(axis=0, dtype=np.float64))
+        sums.append(outputs_of(session, [HIDDEN], train.padded(part))[0].sum(axis=0, dtype=np.float64))
     return tuple(float(x) for x in np.sum(sums, axis=0) / len(chosen))

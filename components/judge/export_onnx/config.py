@@ -9,13 +9,21 @@ from pydantic import Field, model_validator
 from components.platform.artifacts import OnnxModel, Ranker, TrainingSet
 from components.platform.contract import ComponentConfig, ComponentSpec, Ports
 from features.declaration import Name
+from registry.serving.contract import Precision
+
+TOLERANCE: dict[Precision, float] = {"float32": 1e-5, "float16": 1e-2}
+"""Largest difference between torch and onnxruntime by what the graph computes in."""
 
 
 class Config(ComponentConfig):
     """How exact the graph must be, and on which provider it is checked."""
 
-    tolerance: float = Field(1e-5, gt=0)
-    """Largest difference between torch and onnxruntime: absolute up to 1, relative above (only `hidden` gets there)."""
+    precision: Precision = "float32"
+    """Numbers of the graph inside: `float16` halves the file and is what GPUs have units for. Inputs, answers and the
+    last layer stay float32; a CPU computes it by casts, and slower."""
+    tolerance: float | None = Field(None, gt=0)
+    """Largest difference between torch and onnxruntime: absolute up to 1, relative above (only `hidden` gets there).
+    Left out, 1e-5, or 1e-2 of `float16`."""
     provider: Literal["auto", "cpu", "cuda"] = "auto"
     """Execution provider of the check; `cuda` fails where CUDA does not load, `auto` takes what loads."""
 
@@ -23,6 +31,11 @@ class Config(ComponentConfig):
     """`request` also writes `request.onnx`, which reads the user's fields once for all candidates of a request."""
     context: tuple[Name, ...] = ()
     """Of a `request`: features that another candidate would not change, besides the user's, the domain and the time."""
+
+    @property
+    def allowed(self) -> float:
+        """Return the largest difference that the graph may have."""
+        return TOLERANCE[self.precision] if self.tolerance is None else self.tolerance
 
     @model_validator(mode="after")
     def _of_a_request(self) -> Self:

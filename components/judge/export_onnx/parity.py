@@ -13,8 +13,8 @@ from torch import nn
 from components.platform.errors import ParityError
 from components.rankers.tasks import HIDDEN
 from features.declaration import PADDING, FieldSpec
-from registry.serving.contract import ParityCase, ParityReport
-from registry.serving.session import provider_name
+from registry.serving.contract import ParityCase, ParityReport, Precision
+from registry.serving.session import outputs_of, provider_name
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -32,13 +32,15 @@ def compare(
     rows: Arrays,
     tolerance: float,
     once: Collection[str] = (),
+    precision: Precision = "float32",
 ) -> ParityReport:
     """Compare torch and onnxruntime on real rows at batch 1, 7, 1000 × history 0, 1, full.
 
     Every sequence is cut to the history length; fewer than 1000 rows are repeated. The difference is ``max |torch −
     onnx| / max(1, |torch|)``: absolute for probabilities, relative for large values of ``hidden``. An answer that is
     not a number, on either side, is the largest difference there is. Of fields in `once` the graph takes one row; the
-    batch is one request then, and torch reads the first row's values in every row.
+    batch is one request then, and torch reads the first row's values in every row. `precision` is the graph's; torch
+    computes in float32.
 
     Returns:
         One case per batch, history and output.
@@ -53,7 +55,7 @@ def compare(
             asked = feed | {name: np.repeat(feed[name][:1], batch, axis=0) for name in once}
             with torch.inference_mode():
                 expected = ranker({name: torch.from_numpy(values) for name, values in asked.items()})
-            answers = session.run(outputs, feed | {name: feed[name][:1] for name in once})
+            answers = outputs_of(session, outputs, feed | {name: feed[name][:1] for name in once})
             cases += [
                 ParityCase(
                     batch=batch,
@@ -67,6 +69,7 @@ def compare(
         passed=all(case.max_abs_difference <= tolerance for case in cases),
         tolerance=tolerance,
         provider=provider_name(session),
+        precision=precision,
         cases=tuple(cases),
     )
 
@@ -86,10 +89,12 @@ def require(report: ParityReport, kept: str) -> None:
         if worst.max_abs_difference == sys.float_info.max
         else f"differs from torch by {worst.max_abs_difference:.2g}, allowed are {report.tolerance:g}"
     )
+    mend = "mend the ranker's forward or raise tolerance"
+    if report.precision != "float32":
+        how, mend = f"in {report.precision} {how}", "leave precision out or raise tolerance"
     raise ParityError(
         f"the exported graph's {worst.output} at batch {worst.batch} and history {worst.history} {how} on "
-        f"{report.provider} ({failed} of {len(report.cases)} cases fail): nothing was published, read {kept} and mend "
-        "the ranker's forward or raise tolerance"
+        f"{report.provider} ({failed} of {len(report.cases)} cases fail): nothing was published, read {kept} and {mend}"
     )
 
 

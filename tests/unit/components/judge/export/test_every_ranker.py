@@ -1,4 +1,4 @@
-"""Does the graph of every ranker, and of every part, answer as torch does at any batch and history?"""
+"""Does the graph of every ranker, and of every part, answer as torch does at any batch and history, short or long?"""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from components.data.training_set import read_schema
+from components.judge.export_onnx.half import write_halved
+from components.platform.errors import BadInputError
 from components.rankers.build import build_ranker
 from components.rankers.config import RankerConfig
 from components.train.ranker_files import load_ranker
@@ -27,6 +29,9 @@ TOGETHER = [
     {"name": "dnn", "embedding": "hashed", "buckets": 50},
 ]
 """Between them and the named rankers, every part; exports take seconds, so not every pair."""
+FEW_DIGITS = 0.02
+"""What float16 may differ by. Weights are moved far away from where they start, which makes more of every rounding than
+training does."""
 
 
 def _title(block: dict[str, Any]) -> str:
@@ -38,14 +43,22 @@ def test_the_graph_answers_as_torch_does(
     block: dict[str, Any], training_set_dir: Path, model_of: Callable[[str], Path], tmp_path: Path
 ) -> None:
     if block in NAMED and block["name"] in SHARED:
-        directory = model_of(block["name"])
-        report = agreement(load_ranker(directory), training_set_dir, directory / "model.onnx")
+        ranker, graph = load_ranker(model_of(block["name"])), model_of(block["name"]) / "model.onnx"
+        report = agreement(ranker, training_set_dir, graph)
     else:
         small: dict[str, Any] = {"hidden": (8, 4)} if "hidden" in OPTIONS[block["name"]] else {}
         torch.manual_seed(0)
         ranker = build_ranker(RankerConfig.model_validate(small | block), read_schema(training_set_dir)).eval()
-        report = check_graph(ranker, training_set_dir, tmp_path)
+        report, graph = check_graph(ranker, training_set_dir, tmp_path), tmp_path / "model.onnx"
     assert {(case.batch, case.history) for case in report.cases} == {(b, h) for b in (1, 7, 1000) for h in (0, 1, 8)}
+    short = tmp_path / "short.onnx"
+    short.write_bytes(graph.read_bytes())
+    if block["name"] == "lr":
+        with pytest.raises(BadInputError, match="cannot be exported in float16"):
+            write_halved(short, "lr")
+        return
+    write_halved(short, block["name"])
+    agreement(ranker, training_set_dir, short, FEW_DIGITS, "float16")
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
 from components.platform.settings import ROOT
 from features.ground.errors import BadInputError, MissingError
-from registry.serving.session import open_session, provider_name
+from registry.serving.session import bound_outputs, open_session, outputs_of, provider_name
 from tests.unit.components.judge.export.conftest import Exported
 
 
@@ -67,3 +68,20 @@ def test_an_opset_of_the_future_is_one_sentence(esmm: Exported, tmp_path: Path) 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=r"no ONNX file at .*nothing\.onnx"):
         open_session(tmp_path / "nothing.onnx")
+
+
+@pytest.mark.parametrize("history", [1, 8])
+@pytest.mark.parametrize("rows", [1, 7, 300])
+def test_outputs_that_are_bound_are_those_of_a_call(exported: Exported, rows: int, history: int) -> None:
+    session = open_session(exported.graph, "cpu")
+    feed = {
+        name: values[:rows, :history] if name.startswith(("recent", "genres")) else values[:rows]
+        for name, values in exported.test.padded().items()
+    }
+    names = ["hidden", *exported.tasks]  # any order, not the graph's
+    called, bound = outputs_of(session, names, feed), bound_outputs(session, names, feed)
+    assert [values.dtype for values in bound] == [np.float32] * len(names)
+    for one, other in zip(called, bound, strict=True):
+        np.testing.assert_array_equal(one, other)
+    again = bound_outputs(session, names[1:2], feed)[0]
+    assert not np.shares_memory(again, bound[1]), "what was returned stays as it is"
