@@ -223,9 +223,10 @@ BENCHMARK = Benchmark(
         "memory that it frees (`train_ranker/ray_launch.py`). With threads that sleep at once a step at 10,000 "
         "ids takes 36 ms. OpenMP's default is 4 % faster, but with it two trainings beside each other took 238 ms a "
         "step, where 68 are possible with ours.",
-        "Nothing on this page was measured on a GPU. `device: cuda` takes the same steps from pinned memory with "
-        "asynchronous copies and fused Adam, but waits for the loss of each step. `tests/gpu/run.sh` measures it, its "
-        "roofline, parity and the latency of the CUDA provider on a machine that has one.",
+        "Nothing on this page was measured on a GPU. `device: cuda` takes the same steps: a batch goes over in two "
+        "copies from pinned memory, Adam is fused, and a loss is read one step late. `tests/gpu/run.sh` measures it, "
+        "its roofline, parity, the copies and the latency of the CUDA provider in float32 and float16 on a machine "
+        "that has one.",
     ),
     order=10,
     needs_peers=True,

@@ -1,4 +1,4 @@
-"""What does a device bring? Training beside its roofline, parity, latency: `python -m tests.gpu.measure --device cuda`.
+"""What does a device bring? Copies, training beside its roofline, parity, latency: `python -m tests.gpu.measure`.
 
 Every part writes the file again, so that a run that is cut off leaves what it found. `--device cpu --quick` shows on
 any machine that the script works; its figures mean nothing.
@@ -25,7 +25,7 @@ from components.platform.errors import RankmillError
 from components.train.train_ranker.loop import Replica
 from pipelines.compare.record import describe_machine
 from tests.benchmarks.onnx_scoring import _batch, _schema
-from tests.benchmarks.training_ours import new_ranker, read_split, train
+from tests.benchmarks.training_ours import new_ranker, read_split, train, wait
 from tests.benchmarks.training_world import FIELDS, HIDDEN, WIDTH, read_rows, write_rows
 
 PRECISIONS = ("float32", "bfloat16")
@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
         "torch": torch.__version__,
     }
     with tempfile.TemporaryDirectory(prefix="rankmill-gpu-") as work:
-        for part in (training, parity_of_training, scoring):
+        for part in (copying, training, parity_of_training, scoring):
             start = time.perf_counter()
             try:
                 found[part.__name__] = part(device, Path(work), chosen.quick)
@@ -59,6 +59,33 @@ def main(arguments: list[str] | None = None) -> int:
             sys.stdout.write(f"{part.__name__}: {json.dumps(found[part.__name__])}\n")
             sys.stdout.flush()
     return 1 if any("error" in part for part in found.values() if isinstance(part, dict)) else 0
+
+
+def copying(device: torch.device, work: Path, quick: bool) -> dict[str, Any]:
+    """Return the ms of a batch's way to the device, packed and one by one: of the host alone, and until it is there."""
+    from components.train.train_ranker.transfer import packed_to
+
+    found: dict[str, Any] = {}
+    generator = torch.Generator().manual_seed(0)
+    for rows in (64,) if quick else (1024, 16_384):
+        features = {f"f{i:02}": torch.randint(10_000, (rows,), generator=generator) for i in range(FIELDS)}
+        features["history"] = torch.randint(10_000, (rows * 50,), generator=generator)
+        labels = {f"label{i}": torch.rand(rows, generator=generator) for i in range(4)}
+
+        def each(features: Any = features, labels: Any = labels) -> Any:
+            parts = (*features.values(), *labels.values())
+            pinned = [part.pin_memory() if device.type == "cuda" else part.clone() for part in parts]
+            return [part.to(device, non_blocking=True) for part in pinned]
+
+        def packed(features: Any = features, labels: Any = labels) -> Any:
+            return packed_to([features, labels], device)
+
+        told = {}
+        for way, call in {"one_by_one": each, "packed": packed}.items():
+            told[way] = _quantiles(call, 5 if quick else 300)
+            told[f"{way}_and_there"] = _quantiles(lambda call=call: (call(), wait(device)), 5 if quick else 300)  # type: ignore[misc]
+        found[f"{rows:,} rows"] = told
+    return found
 
 
 def training(device: torch.device, work: Path, quick: bool) -> dict[str, Any]:
@@ -86,7 +113,7 @@ def _on(ranker: Any, device: torch.device) -> Any:
     from tests.benchmarks.training_ours import TABLE_RATE
 
     knobs = Knobs(tables=Tables(optimiser="rowwise_adagrad", learning_rate=TABLE_RATE))
-    return RankerOptimiser(ranker.to(device).train(), knobs)
+    return RankerOptimiser(ranker.to(device).train(), knobs, Replica(device=device).reads_late)
 
 
 def roofline(device: torch.device, path: Path, vocabulary: int, batch: int, precision: str, steps: int) -> float:
@@ -124,11 +151,11 @@ def roofline(device: torch.device, path: Path, vocabulary: int, batch: int, prec
 
     for number in range(3):
         step(number)
-    _wait(device)
+    wait(device)
     start = time.perf_counter()
     for number in range(steps):
         step(number)
-    _wait(device)
+    wait(device)
     return steps * batch / (time.perf_counter() - start)
 
 
@@ -149,16 +176,19 @@ def parity_of_training(device: torch.device, work: Path, quick: bool) -> dict[st
 
 
 def scoring(device: torch.device, work: Path, quick: bool) -> dict[str, Any]:
-    """Return p50 and p99 of a graph in ms, arrays handed over by call and bound once, and how far it is from the CPU's.
+    """Return p50 and p99 of graphs in both precisions in ms, and how far their answers are from the CPU's in float32.
+
+    Arrays are handed over by call, as a model is served, and bound once, which leaves the copies of inputs out.
 
     Raises:
         MissingError: the provider did not load.
     """
     from components.judge.export_onnx.graph import export_graph
+    from components.judge.export_onnx.half import write_halved
     from components.rankers.build import build_ranker
     from components.rankers.config import RankerConfig
     from components.rankers.tasks import tasks_of
-    from registry.serving.session import open_session
+    from registry.serving.session import open_session, outputs_of
 
     torch.manual_seed(0)
     schema = _schema(50, 4, 2) if quick else _schema(10_000, 20, 10)
@@ -166,24 +196,29 @@ def scoring(device: torch.device, work: Path, quick: bool) -> dict[str, Any]:
     ranker = build_ranker(RankerConfig.model_validate(block), schema).eval()
     tasks = [task.name for task in tasks_of(schema.declaration)]
     export_graph(ranker, schema, tasks, work / "model.onnx")
+    (work / "half.onnx").write_bytes((work / "model.onnx").read_bytes())
+    write_halved(work / "half.onnx", "esmm")
     provider: Any = device.type
-    session, plain = open_session(work / "model.onnx", provider), open_session(work / "model.onnx", "cpu")
+    plain = open_session(work / "model.onnx", "cpu")
     found: dict[str, Any] = {}
-    for rows in (1, 100) if quick else (1, 100, 1000, 10_000):
-        given = _batch(schema, rows, np.random.default_rng(1), ())
-        bound = session.io_binding()
-        for name, values in given.items():
-            bound.bind_cpu_input(name, values)  # copied to the device here
-        for name in tasks:
-            bound.bind_output(name, device.type)
-        ways: dict[str, Callable[[], Any]] = {
-            "by_call": lambda given=given: session.run(tasks, given),  # type: ignore[misc]
-            "bound": lambda bound=bound: session.run_with_iobinding(bound),  # type: ignore[misc]
-        }
-        told: dict[str, Any] = {way: _quantiles(call, 5 if quick else 1000) for way, call in ways.items()}
-        pairs = zip(bound.copy_outputs_to_cpu(), plain.run(tasks, given), strict=True)
-        told["largest_difference"] = max(float(np.abs(a - b).max()) for a, b in pairs)
-        found[f"{rows:,} rows"] = told
+    for precision, file in (("float32", "model.onnx"), ("float16", "half.onnx")):
+        session = open_session(work / file, provider)
+        for rows in (1, 100) if quick else (1, 100, 1000, 10_000):
+            given = _batch(schema, rows, np.random.default_rng(1), ())
+            bound = session.io_binding()
+            for name, values in given.items():
+                bound.bind_cpu_input(name, values)  # copied to the device here
+            for name in tasks:
+                bound.bind_output(name, device.type)
+            ways: dict[str, Callable[[], Any]] = {
+                "run": lambda session=session, given=given: session.run(tasks, given),  # type: ignore[misc]
+                "served": lambda session=session, given=given: outputs_of(session, tasks, given),  # type: ignore[misc]
+                "bound": lambda session=session, bound=bound: session.run_with_iobinding(bound),  # type: ignore[misc]
+            }
+            told: dict[str, Any] = {way: _quantiles(call, 5 if quick else 600) for way, call in ways.items()}
+            pairs = zip(bound.copy_outputs_to_cpu(), plain.run(tasks, given), strict=True)
+            told["largest_difference"] = max(float(np.abs(a - b).max()) for a, b in pairs)
+            found[f"{rows:,} rows, {precision}"] = told
     return found
 
 
@@ -196,11 +231,6 @@ def _quantiles(call: Callable[[], Any], calls: int) -> dict[str, float]:
         call()
         times.append((time.perf_counter() - start) * 1000)
     return {"p50": statistics.median(times), "p99": float(np.quantile(times, 0.99))}
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
 
 
 if __name__ == "__main__":
