@@ -26,8 +26,10 @@ COUNTED = "counted"
 def pytest_configure() -> None:
     """Keep every engine away from the user's home and silent, before any of them is imported."""
     from components.platform.settings import quiet_engines
+    from features.ground.checked_types import rewrite_one_method
 
     quiet_engines()
+    rewrite_one_method()
     os.environ.setdefault("MPLBACKEND", "Agg")
     # No test asserts a time: an example that a busy machine delays is not a counterexample.
     from hypothesis import settings
