@@ -22,7 +22,7 @@ def run(lab: Lab) -> Report:
     import torch
 
     from components.judge.export_onnx.graph import export_graph
-    from components.judge.export_onnx.request import RequestRanker, request_fields
+    from components.judge.export_onnx.request import request_fields, request_ranker
     from components.rankers.build import build_ranker
     from components.rankers.config import RankerConfig
     from components.rankers.tasks import tasks_of
@@ -39,7 +39,7 @@ def run(lab: Lab) -> Report:
     export_graph(ranker, schema, tasks, path)
     session = open_session(path, "cpu", threads=THREADS)
     once = request_fields(schema, ())
-    export_graph(RequestRanker(ranker, schema, once), schema, tasks, lab.work / "request.onnx", once)
+    export_graph(request_ranker(ranker, schema, once), schema, tasks, lab.work / "request.onnx", once)
     divided = open_session(lab.work / "request.onnx", "cpu", threads=THREADS)
     counts = (1, 100, 1_000)
     cases = [f"{count:,}" for count in counts]

@@ -31,7 +31,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     from components.judge.export_onnx.graph import OPSET, export_graph
     from components.judge.export_onnx.half import write_halved
     from components.judge.export_onnx.parity import BATCHES, compare, require, spread
-    from components.judge.export_onnx.request import RequestRanker, request_fields
+    from components.judge.export_onnx.request import request_fields, request_ranker
     from components.rankers.config import RankerConfig
     from components.rankers.tasks import tasks_of
     from components.train.ranker_files import CONFIG, load_ranker
@@ -78,7 +78,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     if config.shape == "request":
         once = request_fields(schema, config.context)
         context.progress("writing the graph of a request")
-        export_graph(RequestRanker(ranker, schema, once), schema, tasks, draft / REQUEST, once)
+        export_graph(request_ranker(ranker, schema, once), schema, tasks, draft / REQUEST, once)
         if config.precision == "float16":
             write_halved(draft / REQUEST, type(ranker).__name__)
         proven(open_session(draft / REQUEST, config.provider), once, REQUEST_PARITY)

@@ -3,12 +3,16 @@
 A request has one user and N candidates. Its own fields come in one row: they are embedded once, a history that does
 not look at the candidate is encoded once, and of the first dense layers ``W [u; v] + b = (W_u u + b) + W_v v`` the
 first term is computed once. Everything behind that layer differs by candidate and is computed for each.
+
+How much is shared depends on the ranker: one that crosses fields before any dense layer, or sends rows by their domain,
+shares what lies before that; GNOLR's user network runs once; of any other ranker the rows are repeated inside the
+graph, so that at least nobody has to send them.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -19,10 +23,11 @@ from components.platform.errors import BadInputError
 from components.rankers.base import RankerModule
 from components.rankers.composed.ranker import ComposedRanker
 from components.rankers.domains.none import NoAdaptation
-from components.rankers.embedding.table import FieldEmbedding
+from components.rankers.embedding.table import FieldEmbedding, side_by_side
+from components.rankers.gnolr.ranker import Gnolr
 from components.rankers.interactions.mlp import Mlp
 from components.rankers.interactions.none import NoInteraction
-from components.rankers.parts import SequenceEncoder
+from components.rankers.parts import FieldVectors, SequenceEncoder
 from components.rankers.position import add_position
 from components.rankers.sequences.mean import MeanSequence
 from features.declaration import RankerSchema
@@ -77,31 +82,51 @@ class SplitLinear(nn.Module):
         return answer
 
 
-class RequestRanker(nn.Module):
-    """A composed ranker that reads one row of the request's fields and N rows of the others.
+def request_ranker(ranker: RankerModule, schema: RankerSchema, once: Collection[str]) -> nn.Module:
+    """Return what reads one row of a request's fields and N rows of the others, sharing as much as the ranker allows.
+
+    Its ``forward`` takes a batch in which the fields in `once` have one row and the others N, and answers what the
+    ranker answers to N rows that repeat the request's fields.
 
     Raises:
-        BadInputError: nothing is shared, nothing differs, or a part mixes fields before any dense layer.
+        BadInputError: nothing is shared, or nothing differs.
+    """
+    if isinstance(ranker, ComposedRanker):
+        return RequestRanker(ranker, once)
+    if isinstance(ranker, Gnolr):
+        return RequestGnolr(ranker, once)
+    return RepeatedRequest(ranker, schema, once)
+
+
+def _check(read: Collection[str], once: Collection[str]) -> None:
+    """Check that a request has fields of its own, and its candidates too."""
+    if not {*read} & {*once}:
+        raise BadInputError(
+            f"none of the fields {sorted(read)} belongs to the request: name some in context, or export with shape: row"
+        )
+    if not {*read} - {*once}:
+        raise BadInputError(
+            f"all fields {sorted(read)} belong to the request, so its candidates do not differ: export with shape: row"
+        )
+
+
+class RequestRanker(nn.Module):
+    """A composed ranker that embeds and encodes once what a request has, and divides its first dense layers.
+
+    Where the interaction or the domain part reads request and candidate together, the layers stay whole.
+
+    Raises:
+        BadInputError: nothing is shared, or nothing differs.
     """
 
-    def __init__(self, ranker: RankerModule, schema: RankerSchema, once: Collection[str]) -> None:
+    def __init__(self, ranker: ComposedRanker, once: Collection[str]) -> None:
         super().__init__()
-        composed = _divisible(ranker)
         self.once = frozenset(once)
-        read = {field.name for field in composed.embedding.embedded} | composed.embedding.numeric.keys()
-        if not read & self.once:
-            raise BadInputError(
-                f"none of the fields {sorted(read)} belongs to the request: name some in context, or export "
-                "with shape: row"
-            )
-        if not read - self.once:
-            raise BadInputError(
-                f"all fields {sorted(read)} belong to the request, so its candidates do not differ: export "
-                "with shape: row"
-            )
-        self.histories, self.targets = composed.histories, composed.targets
-        self.shared = _part(composed.embedding, self.once)
-        self.own = _part(composed.embedding, read - self.once)
+        read = {field.name for field in ranker.embedding.embedded} | ranker.embedding.numeric.keys()
+        _check(read, self.once)
+        self.histories, self.targets = ranker.histories, ranker.targets
+        self.shared = _part(ranker.embedding, self.once)
+        self.own = _part(ranker.embedding, read - self.once)
         # Histories that must be encoded for each candidate: they, or the candidate they are matched with, differ.
         self.differing = frozenset(
             name
@@ -109,16 +134,20 @@ class RequestRanker(nn.Module):
             if name not in self.once
             or (not isinstance(encoder, MeanSequence) and self.targets.get(name, name) not in self.once)
         )
-        self.order = _order(composed)
-        columns = _columns(composed, self.order)
-        shared = [at for name in self.order if self._known(name) for at in columns[name]]
-        own = [at for name in self.order if not self._known(name) for at in columns[name]]
-        self.domain = composed.domain
-        meets = isinstance(composed.interaction, Mlp)
-        first = composed.interaction.layers if isinstance(composed.interaction, Mlp) else composed.head
-        divided = _divided(copy.deepcopy(first), shared, own)
-        self.meet = divided if meets else nn.Identity()
-        self.head = composed.head if meets else divided
+        self.order = _order(ranker)
+        self.domain = ranker.domain
+        self.divided = isinstance(ranker.interaction, NoInteraction | Mlp) and isinstance(ranker.domain, NoAdaptation)
+        self.meet: nn.Module = ranker.interaction
+        self.head: nn.Module = ranker.head
+        if self.divided:
+            columns = _columns(ranker, self.order)
+            shared = [at for name in self.order if self._known(name) for at in columns[name]]
+            own = [at for name in self.order if not self._known(name) for at in columns[name]]
+            meets = isinstance(ranker.interaction, Mlp)
+            first = ranker.interaction.layers if isinstance(ranker.interaction, Mlp) else ranker.head
+            divided = _divided(copy.deepcopy(first), shared, own)
+            self.meet = divided if meets else nn.Identity()
+            self.head = ranker.head if meets else divided
         if (place := getattr(ranker, "place", None)) is not None:
             add_position(self, place)
 
@@ -127,17 +156,10 @@ class RequestRanker(nn.Module):
         return name in self.once and name not in self.differing
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Predict.
-
-        Args:
-            batch: as for `RankerModule.forward`; fields in `once` have one row, the others N.
-
-        Returns:
-            What the ranker answers to N rows that repeat the request's fields.
-        """
+        """Predict; see `request_ranker`."""
         shared = self.shared({name: values for name, values in batch.items() if name in self.once})
         own = self.own({name: values for name, values in batch.items() if name not in self.once})
-        rows = own.stacked.shape[0]
+        rows = _count(batch, self.once)
         values = {**shared.categorical, **shared.numeric, **own.categorical, **own.numeric}
         categorical = shared.categorical | own.categorical
         for name, encoder in self.histories.items():
@@ -150,32 +172,89 @@ class RequestRanker(nn.Module):
             elif isinstance(encoder, MeanSequence):
                 target = None  # which it does not read, and which may have more rows
             values[name] = encoder(vectors, mask, target)
-        x = Halves(
+        if not self.divided:
+            x = self.meet(self._fields({name: vector.expand(rows, -1) for name, vector in values.items()}))
+            outputs: dict[str, Tensor] = self.head(x, self.domain.route(x, repeated(batch, self.once, rows)))
+            return outputs
+        halves = Halves(
             shared=torch.cat([values[name] for name in self.order if self._known(name)], dim=1),
             own=torch.cat([values[name] for name in self.order if not self._known(name)], dim=1),
         )
-        outputs: dict[str, Tensor] = self.head(self.meet(x), self.domain.route(x.own, batch))
+        outputs = self.head(self.meet(halves), self.domain.route(halves.own, batch))
+        return outputs
+
+    def _fields(self, values: dict[str, Tensor]) -> FieldVectors:
+        """Return the fields of N rows as the interaction reads them; see `ComposedRanker.field_vectors`."""
+        width = self.shared.width
+        whole = [values[name] for name in self.order if self._embedded(name)]
+        others = tuple(values[name] for name in self.order if not self._embedded(name))
+        return FieldVectors(tuple(vector.unflatten(1, (-1, width)) for vector in whole), others)
+
+    def _embedded(self, name: str) -> bool:
+        if name in self.histories:
+            return _width(self.histories[name]) % self.shared.width == 0
+        return name not in self.shared.numeric and name not in self.own.numeric
+
+
+class RequestGnolr(nn.Module):
+    """GNOLR with the network of the user run once, where the request has all that it reads.
+
+    Raises:
+        BadInputError: nothing is shared, or nothing differs.
+    """
+
+    def __init__(self, ranker: Gnolr, once: Collection[str]) -> None:
+        super().__init__()
+        self.ranker, self.once = ranker, frozenset(once)
+        read = {*ranker.user_fields, *ranker.item_fields}
+        _check(read, self.once)
+        self.shared = _part(ranker.embedding, self.once)
+        self.own = _part(ranker.embedding, read - self.once)
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Predict; see `request_ranker`."""
+        ranker, rows = self.ranker, _count(batch, self.once)
+        shared = self.shared({name: values for name, values in batch.items() if name in self.once})
+        own = self.own({name: values for name, values in batch.items() if name not in self.once})
+
+        def side(names: Sequence[str]) -> Tensor:
+            parts = [side_by_side(shared if name in self.once else own, (name,)) for name in names]
+            same = {*names} <= self.once
+            return torch.cat(parts if same else [part.expand(rows, -1) for part in parts], dim=1)
+
+        user = ranker.user(side(ranker.user_fields))
+        item = ranker.seen(ranker.item(side(ranker.item_fields)), repeated(batch, self.once, rows))
+        outputs = ranker.met(user, item.expand(rows, -1, -1))
+        place = getattr(ranker, "place", None)
+        return outputs if place is None else place.added(repeated(batch, self.once, rows), outputs)
+
+
+class RepeatedRequest(nn.Module):
+    """Any ranker, whose graph repeats the row of the request for each candidate.
+
+    Raises:
+        BadInputError: nothing is shared, or nothing differs.
+    """
+
+    def __init__(self, ranker: RankerModule, schema: RankerSchema, once: Collection[str]) -> None:
+        super().__init__()
+        _check({field.name for field in schema.fields}, once)
+        self.ranker, self.once = ranker, frozenset(once)
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Predict; see `request_ranker`."""
+        outputs: dict[str, Tensor] = self.ranker(repeated(batch, self.once, _count(batch, self.once)))
         return outputs
 
 
-def _divisible(ranker: RankerModule) -> ComposedRanker:
-    """Return the ranker when its first dense layers can be divided.
+def _count(batch: dict[str, Tensor], once: Collection[str]) -> int:
+    """Return N, the rows of the fields that candidates have each."""
+    return next(values.shape[0] for name, values in batch.items() if name not in once)
 
-    Raises:
-        BadInputError: they cannot.
-    """
-    if not isinstance(ranker, ComposedRanker):
-        raise BadInputError(
-            f"ranker {type(ranker).__name__} is not composed of parts, so nothing says what its candidates share: "
-            "export it with shape: row"
-        )
-    for part, allowed in ((ranker.interaction, (NoInteraction, Mlp)), (ranker.domain, (NoAdaptation,))):
-        if not isinstance(part, allowed):
-            raise BadInputError(
-                f"part {type(part).__name__} of the ranker reads request and candidate together, so neither share can "
-                "be computed by itself: export it with shape: row"
-            )
-    return ranker
+
+def repeated(batch: dict[str, Tensor], once: Collection[str], rows: int) -> dict[str, Tensor]:
+    """Return a batch whose fields in `once` have `rows` rows, all the same, without a copy."""
+    return {name: values.expand(rows, *values.shape[1:]) if name in once else values for name, values in batch.items()}
 
 
 def _part(embedding: FieldEmbedding, names: Collection[str]) -> FieldEmbedding:

@@ -108,10 +108,19 @@ class Gnolr(RankerModule):
             float32 ``[B]`` probabilities per feedback and conditional; ``<feedback>_logit``, z_c; ``hidden``
             ``[B, 2·T·d]``: the user's unified embedding, then the item's.
         """
-        user, item = self._sub_embeddings(batch)
+        return self.met(*self._sub_embeddings(batch))
+
+    def met(self, user: Tensor, item: Tensor) -> dict[str, Tensor]:
+        """Return what `forward` answers.
+
+        Args:
+            user: e_u, float32 ``[B, T, d]``, or ``[1, T, d]`` of the one user that all rows have.
+            item: e_i, float32 ``[B, T, d]``.
+        """
         z = nested_logits((user * item).sum(dim=2), self.gamma, self.thresholds)
         outputs = answers({name: z[:, c] for c, name in enumerate(self.feedback)}, self.tasks)
-        outputs[HIDDEN] = torch.cat([self._unified(user), self._unified(item)], dim=1)
+        users, items = self._unified(user), self._unified(item)
+        outputs[HIDDEN] = torch.cat([users.expand(items.shape[0], -1), items], dim=1)
         return outputs
 
     def unified_embeddings(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -158,10 +167,14 @@ class Gnolr(RankerModule):
             self.user(side_by_side(fields, self.user_fields)),
             self.item(side_by_side(fields, self.item_fields)),
         )
+        return user, self.seen(item, batch)
+
+    def seen(self, item: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """Return e_i with the length that an item which training never saw is worth."""
         if self.unseen is None or self.item_id is None:
-            return user, item
+            return item
         known = (batch[self.item_id] != UNKNOWN).to(item.dtype).unsqueeze(1)
-        return user, item * (known + (1.0 - known) * _QUICK * self.unseen).unsqueeze(2)
+        return item * (known + (1.0 - known) * _QUICK * self.unseen).unsqueeze(2)
 
     def _unified(self, vectors: Tensor) -> Tensor:
         """Return float32 ``[B, T·d]``: sub-embeddings scaled by √γ, side by side."""

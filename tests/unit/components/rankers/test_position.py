@@ -12,7 +12,7 @@ from torch import nn
 
 from components.judge.export_onnx.graph import export_graph
 from components.judge.export_onnx.parity import compare, require
-from components.judge.export_onnx.request import RequestRanker, request_fields
+from components.judge.export_onnx.request import request_fields, request_ranker
 from components.platform.errors import BadInputError
 from components.rankers.base import RankerModule
 from components.rankers.build import build_ranker
@@ -47,7 +47,7 @@ def test_the_graph_adds_it_as_the_module_does(name: str, shape: str, tmp_path: P
     schema, rows = placed_schema("like", "love"), example_batch(60) | {"place": PLACES}
     ranker, path = moved(name, schema), tmp_path / "model.onnx"
     once = request_fields(schema, ()) if shape == "request" else ()
-    export_graph(RequestRanker(ranker, schema, once) if once else ranker, schema, TASKS, path, once)
+    export_graph(request_ranker(ranker, schema, once) if once else ranker, schema, TASKS, path, once)
     arrays = {field: values.numpy() for field, values in rows.items()}
     require(compare(ranker, open_session(path, "cpu"), schema.fields, TASKS, arrays, 1e-5, once), "the differences")
 

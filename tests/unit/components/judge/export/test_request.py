@@ -21,12 +21,14 @@ from components.data.training_set import read_schema
 from components.judge.export_onnx.config import Config
 from components.judge.export_onnx.graph import export_graph
 from components.judge.export_onnx.parity import compare, require
-from components.judge.export_onnx.request import RequestRanker, SplitLinear, request_fields
+from components.judge.export_onnx.request import SplitLinear, request_fields, request_ranker
 from components.platform.errors import BadInputError, MissingError
 from components.rankers.base import RankerModule
 from components.rankers.build import build_ranker
 from components.rankers.config import RankerConfig
+from components.rankers.parts import RoutedTower
 from components.rankers.tasks import tasks_of
+from components.rankers.tower import Tower
 from components.testing.ranker import example_batch, example_schema
 from features.declaration import RankerSchema
 from registry.serving.answer import answer
@@ -36,14 +38,13 @@ from registry.serving.session import open_session
 from tests.registered import RANKERS
 from tests.unit.components.judge.export.conftest import Exported
 
-WHOLE = ("adaptdhm", "autoint", "dcnv2", "fintrec", "gnolr", "lr", "star")
-"""Rankers that cannot be divided."""
-DIVIDED: list[dict[str, Any]] = [{"name": name} for name in sorted(RANKERS) if name not in WHOLE] + [
+BLOCKS: list[dict[str, Any]] = [{"name": name} for name in sorted(RANKERS)] + [
     {"name": "esmm", "sequence": "tin"},
     {"name": "mmoe", "sequence": "transformer", "interaction": "mlp", "layers": 1},
     {"name": "ple", "sequence": "din", "embedding": "hashed", "buckets": 50},
+    {"name": "dcnv2", "sequence": "din", "domain": "star"},
 ]
-"""Between them every part that can be divided: exports take seconds, so not every pair."""
+"""Every ranker, and between them every part that can be divided: exports take seconds, so not every pair."""
 TASKS = ("like", "love", "love_given_like")
 
 
@@ -65,13 +66,13 @@ def graph_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[
     def made(block: str) -> tuple[RankerModule, Path]:
         schema, path = example_schema("like", "love"), tmp_path_factory.mktemp("graph") / REQUEST
         ranker, once = _ranker(json.loads(block), schema), request_fields(schema, ())
-        export_graph(RequestRanker(ranker, schema, once), schema, TASKS, path, once)
+        export_graph(request_ranker(ranker, schema, once), schema, TASKS, path, once)
         return ranker, path
 
     return cache(made)
 
 
-@pytest.mark.parametrize("block", DIVIDED, ids=lambda block: "-".join(str(v) for v in block.values()))
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: "-".join(str(v) for v in block.values()))
 def test_it_answers_as_rows_do(block: dict[str, Any], graph_of: Callable[[str], tuple[RankerModule, Path]]) -> None:
     schema = example_schema("like", "love")
     once = request_fields(schema, ())
@@ -94,7 +95,7 @@ def test_columns_of_the_wrong_side_would_be_found() -> None:
     """Negative control of the comparison: a weight of the request's share that is moved changes answers."""
     schema = example_schema("like", "love")
     ranker, once = _ranker({"name": "esmm"}, schema), request_fields(schema, ())
-    divided = RequestRanker(ranker, schema, once)
+    divided = request_ranker(ranker, schema, once)
     batch = example_batch(20)
     feed = {name: values[:1] if name in once else values for name, values in batch.items()}
     repeated = {name: values[:1].expand_as(values) if name in once else values for name, values in batch.items()}
@@ -109,7 +110,7 @@ def test_the_share_of_a_request_is_computed_for_one_row() -> None:
     """Rows that reach each linear layer and the history's encoder."""
     schema = example_schema("like", "love")
     once = request_fields(schema, ())
-    divided = RequestRanker(_ranker({"name": "esmm", "sequence": "mean"}, schema), schema, once)
+    divided: Any = request_ranker(_ranker({"name": "esmm", "sequence": "mean"}, schema), schema, once)
     seen: dict[str, tuple[int, int]] = {}
 
     def look(module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -130,12 +131,27 @@ def test_the_graph_holds_each_weight_once(graph_of: Callable[[str], tuple[Ranker
     assert held <= sum(p.numel() for p in ranker.parameters()) + 100  # and some constants
 
 
-@pytest.mark.parametrize("name", WHOLE)
-def test_a_ranker_that_cannot_be_divided_is_refused(name: str) -> None:
+@pytest.mark.parametrize(("name", "rows"), [("gnolr", 1), ("dcnv2", 20), ("star", 20), ("fintrec", 20)])
+def test_what_lies_before_the_meeting_is_computed_for_one_row(name: str, rows: int) -> None:
+    """Rows of the user's network of GNOLR; of the others rows that reach the head, and one that was embedded."""
     schema = example_schema("like", "love")
-    with pytest.raises(BadInputError, match="export it with shape: row") as error:
-        RequestRanker(_ranker({"name": name}, schema), schema, request_fields(schema, ()))
-    assert "\n" not in str(error.value)
+    once = request_fields(schema, ())
+    request: Any = request_ranker(_ranker({"name": name}, schema), schema, once)
+    seen: dict[str, int] = {}
+
+    def look(module: nn.Module, args: tuple[Any, ...]) -> None:
+        if name == "gnolr" and module is request.ranker.user:
+            seen["user"] = len(args[0])
+        elif module is getattr(request, "shared", None):
+            seen["embedded"] = len(args[0]["user_id"])
+        elif name != "gnolr" and isinstance(module, Tower | RoutedTower):
+            seen["head"] = len(args[0])
+
+    for module in request.modules():
+        module.register_forward_pre_hook(look)
+    request({key: values[:1] if key in once else values for key, values in example_batch(20).items()})
+    assert seen.pop("embedded", 1) == 1
+    assert [*seen.values()] == [rows]
 
 
 def test_context_is_what_its_author_says() -> None:
@@ -151,14 +167,15 @@ def test_context_is_what_its_author_says() -> None:
         Config.model_validate({"context": ["hour"]})
 
 
+@pytest.mark.parametrize("name", ["dnn", "lr"])
 @pytest.mark.parametrize(("side", "says"), [("user", "do not differ"), ("item", "belongs to the request")])
-def test_one_sided_fields_are_refused(side: str, says: str) -> None:
+def test_one_sided_fields_are_refused(side: str, says: str, name: str) -> None:
     schema = example_schema("like", "love")
     every = {field.name: side for field in schema.fields}
     declaration = schema.declaration.model_copy(update={"domain": None})
     schema = schema.model_copy(update={"sides": every, "declaration": declaration})
     with pytest.raises(BadInputError, match=says):
-        RequestRanker(_ranker({"name": "dnn"}, schema), schema, request_fields(schema, ()))
+        request_ranker(_ranker({"name": name}, schema), schema, request_fields(schema, ()))
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +185,7 @@ def served(esmm: Exported, tmp_path_factory: pytest.TempPathFactory) -> Path:
     once = request_fields(schema, ())
     tasks = tuple(task.name for task in tasks_of(schema.declaration))
     assert isinstance(esmm.ranker, RankerModule)
-    export_graph(RequestRanker(esmm.ranker, schema, once), schema, tasks, directory / REQUEST, once)
+    export_graph(request_ranker(esmm.ranker, schema, once), schema, tasks, directory / REQUEST, once)
     (directory / REQUEST_CONTRACT).write_text(RequestContract(once=once).model_dump_json())
     return directory
 
