@@ -42,7 +42,7 @@ BLOCKS: list[dict[str, Any]] = [{"name": name} for name in sorted(RANKERS)] + [
     {"name": "esmm", "sequence": "tin"},
     {"name": "mmoe", "sequence": "transformer", "interaction": "mlp", "layers": 1},
     {"name": "ple", "sequence": "din", "embedding": "hashed", "buckets": 50},
-    {"name": "dcnv2", "sequence": "din", "domain": "star"},
+    {"name": "adaptdhm", "sequence": "din"},
 ]
 """Every ranker, and between them every part that can be divided: exports take seconds, so not every pair."""
 TASKS = ("like", "love", "love_given_like")
