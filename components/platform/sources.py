@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -93,29 +94,47 @@ def own_files(*modules: str) -> dict[str, Path]:
     return found
 
 
-@cache
 def _top(module: str) -> Path:
     """Return the folder of the top package of a dotted name, or the file of a top module.
 
     `find_spec` of a dotted name would import the packages around it, and with them what they import.
     """
-    spec = importlib.util.find_spec(module.partition(".")[0])
-    if spec is None:
+    place = _top_package(module.partition(".")[0])
+    if place is None:
         raise ModuleNotFoundError(f"no module named {module!r}")
-    return Path(next(iter(spec.submodule_search_locations or ()), str(spec.origin)))
+    return place
+
+
+@cache
+def _top_package(name: str) -> Path | None:
+    spec = importlib.util.find_spec(name)
+    return None if spec is None else Path(next(iter(spec.submodule_search_locations or ()), str(spec.origin)))
 
 
 def _place(folder: Path, dotted: str) -> Path | None:
     """Return the folder of a package below `folder` or the file of a module, or None when there is neither."""
     place = folder.joinpath(*dotted.split(".")) if dotted else folder
-    if place.is_dir():
+    folders, files = _listed(place.parent)
+    if place.name in folders:
         return place
-    return file if (file := place.with_suffix(".py")).is_file() else None
+    return file if (file := place.with_suffix(".py")).name in files else None
+
+
+@cache
+def _listed(folder: Path) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the names of the folders and of the files in a folder: thousands are asked for, of few folders."""
+    try:
+        with os.scandir(folder) as entries:
+            kinds = {entry.name: entry.is_dir() for entry in entries}
+    except (FileNotFoundError, NotADirectoryError):
+        kinds = {}
+    folders = frozenset(name for name, is_folder in kinds.items() if is_folder)
+    return folders, frozenset(kinds) - folders
 
 
 def forget() -> None:
     """Read every file anew when it is asked for next: a process that lives on sees no edit by itself."""
-    for remembered in (source_files, source_digest, _scanned, _files_of_import, _top):
+    for remembered in (source_files, source_digest, _scanned, _files_of_import, _top_package, _listed):
         remembered.cache_clear()
 
 
@@ -146,13 +165,12 @@ def _ours(module: str) -> bool:
 @cache
 def _files_of_import(module: str) -> tuple[tuple[str, Path], ...]:
     """Return the file of a module, if it is one, and those of the packages around it, which an import of it runs."""
-    top = _top(module)
-    parts = module.split(".")[1:]
-    found = []
-    for count in range(len(parts) + 1):
-        place = _place(top, ".".join(parts[:count]))
-        file = place / "__init__.py" if place is not None and place.is_dir() else place
-        if file is not None:
-            both = (file, file.with_suffix(TEMPLATE))
-            found += [(one.relative_to(top.parent).as_posix(), one) for one in both if one.is_file()]
-    return tuple(found)
+    top, package = _top(module), module.rpartition(".")[0]
+    around = _files_of_import(package) if package else ()
+    place = _place(top, module.partition(".")[2])
+    if place is None:
+        return around
+    file = place / "__init__.py" if place.name in _listed(place.parent)[0] else place
+    files = _listed(file.parent)[1]
+    own = (one for one in (file, file.with_suffix(TEMPLATE)) if one.name in files)
+    return (*around, *((one.relative_to(top.parent).as_posix(), one) for one in own))

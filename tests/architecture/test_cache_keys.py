@@ -16,7 +16,7 @@ import pytest
 
 from components.platform.catalog import BUILTIN, catalog
 from components.platform.settings import ROOT
-from components.platform.sources import ROOMS, _files_of_import, imports_in, modules_of, source_files
+from components.platform.sources import ROOMS, _files_of_import, forget, imports_in, modules_of, source_files
 
 FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 DOTTED = re.compile(rf"({'|'.join(ROOMS)})(\.\w+)+(:\w+)?")
@@ -106,6 +106,21 @@ for name, entry in {entries!r}.items():
     for name, *modules in lines:
         loaded = {file for module in modules for file, _ in _files_of_import(module)}
         assert entries[name].replace(".", "/") + ".py" in loaded and loaded <= reachable(name)
+
+
+def test_a_module_that_was_written_since_is_found_after_forgetting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "written_since"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert [name for name, _ in _files_of_import("written_since.later.name")] == ["written_since/__init__.py"]
+    for name in ("later.py", "later.html.j2"):
+        (package / name).write_text("")
+    forget()
+    wanted = [f"written_since/{name}" for name in ("__init__.py", "later.py", "later.html.j2")]
+    assert [name for name, _ in _files_of_import("written_since.later.name")] == wanted
 
 
 def imports_by_syntax(file: Path) -> Iterator[str]:
