@@ -263,7 +263,7 @@ def excess() -> Callable[[bool, str], float]:
         block = {"embedding_width": 16, "hidden": (16,), "heads": 2, "dropout": 0.0, "time": time}
         ranker = build_ranker(RankerConfig.model_validate({"name": "fintrec"} | block), SCHEMA)
         optimiser = torch.optim.Adam(ranker.parameters(), lr=5e-3)
-        for _ in range(3):
+        for _ in range(6):  # until both have learned what there is
             for at in torch.split(torch.randperm(12_000), 256):
                 loss: Any = ranker.loss(
                     ranker({name: values[at] for name, values in train.batch.items()}),
