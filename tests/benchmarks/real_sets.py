@@ -317,7 +317,7 @@ BENCHMARK = Benchmark(
         "some 4 s of a processor. A training that starts sooner bears more of that in its first passes, which on "
         "small sets is most of them: so rates here tell of whole stages and not of a step alone.",
         "Where a step of `dnn` goes, profiled with one thread on an Intel Xeon: matrix products 41 % on MovieLens-100K "
-        "and 55 % on KuaiRand, laying fields side by side 5 and 8 %, look-ups and their gradients 8 and 9 %, and the rest "
+        "and 55 % on KuaiRand, laying fields side by side 5 and 8 %, look-ups and their gradients 8 and 9 %, the rest "
         "some three hundred short operations a step. So even a step of products alone would be 2.4 and 1.8 times as "
         "fast: the goals of 3 and 4 times commit a1d5809 are out of reach in float32 where they are not met.",
         "The roofline is every matrix product that one real step of the ranker calls, forward and backward, one after "
