@@ -15,7 +15,7 @@ from components.judge.export_onnx.config import Config
 from components.judge.export_onnx.graph import export_graph
 from components.judge.export_onnx.half import PRODUCTS, halved, write_halved
 from components.judge.export_onnx.parity import compare, require
-from components.judge.export_onnx.request import RequestRanker, request_fields
+from components.judge.export_onnx.request import request_fields, request_ranker
 from components.platform.errors import BadInputError, ParityError
 from registry.serving.session import open_session
 from tests.unit.components.judge.export.conftest import Exported
@@ -90,7 +90,8 @@ def test_the_same_graph_gives_the_same_bytes(esmm: Exported, tmp_path: Path) -> 
 def test_a_request_is_shortened_too(esmm: Exported, tmp_path: Path) -> None:
     once = request_fields(esmm.schema, ())
     path = tmp_path / "request.onnx"
-    export_graph(RequestRanker(esmm.ranker, esmm.schema, once), esmm.schema, esmm.tasks, path, once)  # type: ignore[arg-type]  # a ranker
+    shared = request_ranker(esmm.ranker, esmm.schema, once)  # type: ignore[arg-type]  # a ranker
+    export_graph(shared, esmm.schema, esmm.tasks, path, once)
     before = ports(path)
     write_halved(path, "esmm")
     assert ports(path) == before
