@@ -146,15 +146,22 @@ class StoredVersions:
         return find_memory(self.settings, self.config.model, pointed.version)
 
 
-def service_of(config: ServingConfig, settings: Settings, token: str | None) -> Any:
-    """Return what one process needs to answer; nothing is opened yet."""
+def service_of(config: ServingConfig, settings: Settings, token: str | None, counts: str | None = None) -> Any:
+    """Return what one process needs to answer; nothing is opened yet.
+
+    Args:
+        config: of the service.
+        settings: where engines and stores are.
+        token: what callers must send; None lets everybody in.
+        counts: folder in which all processes of the service count; None for one process.
+    """
     from registry.serving.server.app import Service
     from registry.serving.server.counters import Counters
     from registry.serving.server.feedback import FeedbackLog
     from registry.serving.server.follow import Follower
     from registry.serving.server.segments import Segments
 
-    counters = Counters.make()
+    counters = Counters.make(counts)
     versions = StoredVersions(settings, config)
     lookup = _lookup(config, settings)
     age = Age(settings.feast, lookup.cache.clear if lookup is not None else lambda: None)
@@ -287,7 +294,8 @@ def worker() -> Starlette:
 
     pa.set_cpu_count(1)
     config = ServingConfig.model_validate_json(os.environ[CONFIG])
-    return make_app(service_of(config, Settings.from_environment(), os.environ.get(TOKEN)))
+    token, counts = os.environ.get(TOKEN), os.environ.get(MULTIPROCESS)
+    return make_app(service_of(config, Settings.from_environment(), token, counts))
 
 
 def serve(config: ServingConfig) -> int:

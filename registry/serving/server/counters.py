@@ -1,12 +1,11 @@
 """What does a service count? Questions, time per step, what was missing, what answers: for Prometheus.
 
-With several processes each writes its counts to files in the folder that ``PROMETHEUS_MULTIPROC_DIR`` names, and any of
-them adds all up when it is asked.
+With several processes each writes its counts to files in the folder that `config.MULTIPROCESS` names, and any of them
+adds all up when it is asked.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,8 +13,6 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
-
-from registry.serving.server.config import MULTIPROCESS
 
 if TYPE_CHECKING:
     from registry.serving.server.live import Live
@@ -31,6 +28,8 @@ class Counters:
     """The counts of one process."""
 
     registry: CollectorRegistry
+    folder: str | None
+    """Where all processes of the service keep their counts; None for one process, which keeps its own."""
     requests: Counter
     seconds: Histogram
     stages: Histogram
@@ -50,11 +49,16 @@ class Counters:
     feedback: Counter
 
     @classmethod
-    def make(cls) -> Counters:
-        """Return counts at zero, in a registry of their own."""
+    def make(cls, folder: str | None = None) -> Counters:
+        """Return counts in a registry of their own.
+
+        Args:
+            folder: what `MULTIPROCESS` named when Prometheus' client was imported; None for one process.
+        """
         own = CollectorRegistry()
         return cls(
             registry=own,
+            folder=folder,
             requests=Counter("rankmill_requests", "Questions by status.", ["code", "role"], registry=own),
             seconds=Histogram(
                 "rankmill_request_seconds", "Seconds from a question's first byte to its answer.",
@@ -101,10 +105,10 @@ class Counters:
 
     def text(self) -> bytes:
         """Return the counts of all processes as Prometheus reads them."""
-        if not os.environ.get(MULTIPROCESS):
+        if self.folder is None:
             return generate_latest(self.registry)
         whole = CollectorRegistry()
-        MultiProcessCollector(whole)
+        MultiProcessCollector(whole, self.folder)
         return generate_latest(whole)
 
     def stage_clock(self) -> Callable[[str], None]:

@@ -16,6 +16,7 @@ from components.platform.settings import ROOT
 from pipelines.cli import main as cli
 from pipelines.language.load import pipeline_names
 from pipelines.language.profile import profile_files
+from pipelines.language.serving import serving_files
 
 GOLDEN = ROOT / "tests" / "golden" / "errors"
 
@@ -41,9 +42,10 @@ def test_validate_passes_all_shipped_pipelines() -> None:
     result = ask("validate")
     assert result.exit_code == 0
     profiles = [f"profile {name}" for name in sorted(profile_files())]
+    services = [f"service {name}" for name in sorted(serving_files())]
     lines = result.output.splitlines()
     told = [line for line in lines if ": warning: " in line]
-    assert [line.split(":")[0] for line in lines if line not in told] == [*pipeline_names(), *profiles]
+    assert [line.split(":")[0] for line in lines if line not in told] == [*pipeline_names(), *profiles, *services]
     assert [line.split(":")[0] for line in told] == ["movielens_continued", "movielens_daily", "movielens_memory"]
 
 
