@@ -114,6 +114,7 @@ def test_schema_is_printed_and_checked(tmp_path: Path, monkeypatch: pytest.Monke
     assert isinstance(ask("schema", "--check").exception, BadInputError)
     monkeypatch.setattr(schema, "SCHEMA_FILE", tmp_path / "new" / "schema.json")
     monkeypatch.setattr(schema, "PROFILE_SCHEMA_FILE", tmp_path / "new" / "profile.json")
+    monkeypatch.setattr(schema, "SERVING_SCHEMA_FILE", tmp_path / "new" / "serving.json")
     assert ask("schema", "--write").exit_code == 0
     assert (tmp_path / "new" / "schema.json").read_text(encoding="utf-8") == schema.schema_texts()[schema.SCHEMA_FILE]
 
