@@ -25,6 +25,7 @@ from registry.serving.served_model import ServedModel
 from registry.serving.server.app import make_app
 from registry.serving.server.config import ServingConfig
 from registry.serving.server.protocol import Question, Reply, Tensor, question_body, read_reply
+from registry.serving.server.segments import Segments
 from tests.homes import ready
 from tests.integration.test_error_memory import MODEL, Place, crown, files_of, publish, refresh, shifted_world
 from tests.known_graphs import KnownGraphs
@@ -104,9 +105,9 @@ def taught(place: Place, shop: TestClient, rows: pa.Table) -> StageResult:
     events = []
     for row in rows.to_pylist():
         name = f"q{row['row_id']}"
+        now = datetime.now(UTC).isoformat()  # before the answer, so that it is in time however busy the machine is
         ask(shop, question(row, name))
         told = [feedback for feedback in ("like", "love") if row[feedback]]
-        now = datetime.now(UTC).isoformat()
         events += [
             {"request_id": name, "item_id": row["item_id"], "feedback": feedback, "at": now} for feedback in told
         ]
@@ -115,8 +116,9 @@ def taught(place: Place, shop: TestClient, rows: pa.Table) -> StageResult:
         assert sent.status_code == 202
         events = [event | {"event_id": "again"} for event in events[:1]]
     closed = datetime.now(UTC) + timedelta(seconds=AFTER)
+    log = Segments(f"{place.settings.artifacts}/served/shop/questions")
+    until(lambda: sum(table.num_rows for table in log.read(began, datetime.now(UTC))) == rows.num_rows)
     until(lambda: datetime.now(UTC) > closed)
-    time.sleep(1.5)  # the log writes a segment each second
     window = Window(start=began, end=datetime.now(UTC))
     request = StageRequest(
         component="ingest_served",

@@ -107,7 +107,8 @@ class Registry:
 
 def service(registry: Registry, shelves: Shelves | None, token: str | None = None, **changes: Any) -> Service:
     """Return a service of the shop."""
-    config = ServingConfig.model_validate({"name": "shop", "model": "shop", **changes})
+    limits = {"timeout": "30s"} | changes.pop("limits", {})  # a busy machine is no reason to refuse
+    config = ServingConfig.model_validate({"name": "shop", "model": "shop", "limits": limits, **changes})
     counters = Counters.make()
     lookup = None
     if shelves is not None:
