@@ -34,8 +34,7 @@ def serve(
     config = config.model_copy(update={"listen": config.listen.model_copy(update=chosen)})
     listen = config.listen
     typer.echo(
-        f"{config.name}: {config.model} @{config.follow.alias} on "
-        f"{'https' if listen.tls else 'http'}://{_bracketed(listen.host)}:{listen.port}, "
+        f"{config.name}: {config.model} @{config.follow.alias} on {listen.address}, "
         f"{listen.workers} {'process' if listen.workers == 1 else 'processes'}; Ctrl-C stops it"
     )
     raise typer.Exit(answer(config))
@@ -93,8 +92,7 @@ def serving() -> None:
     shown = folding("service", "model", "address", "answers", "last here")
     for name, path in sorted(serving_files().items()):
         config = load_serving(path)
-        scheme = "https" if config.listen.tls else "http"
-        address = f"{scheme}://{_bracketed(config.listen.host)}:{config.listen.port}"
+        address = config.listen.address
         try:
             last = Pointed.model_validate_json((serving_folder(settings, config.model) / "live.json").read_bytes())
             before = f"v{last.version}"
@@ -198,7 +196,3 @@ def _show(reply: Any, items: list[str]) -> None:
     if degraded := reply.parameters.get("degraded"):
         said.append(f"degraded: {', '.join(degraded)}")
     typer.echo("; ".join(said))
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

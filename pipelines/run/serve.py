@@ -159,7 +159,7 @@ def service_of(config: ServingConfig, settings: Settings, token: str | None, cou
     from registry.serving.server.counters import Counters
     from registry.serving.server.feedback import FeedbackLog
     from registry.serving.server.follow import Follower
-    from registry.serving.server.segments import Segments
+    from registry.serving.server.segments import segments_of
 
     counters = Counters.make(counts)
     versions = StoredVersions(settings, config)
@@ -172,33 +172,29 @@ def service_of(config: ServingConfig, settings: Settings, token: str | None, cou
         counters=counters,
         token=token,
         log=_log(config, settings, counters),
-        feedback=FeedbackLog(Segments(f"{served_at(config, settings)}/feedback")) if config.log else None,
+        feedback=FeedbackLog(segments_of(settings.artifacts, config.name)[1]) if config.log else None,
         stale=age.stale,
         age=age.seconds,
         version=installed_version("rankmill"),
     )
 
 
-def served_at(config: ServingConfig, settings: Settings) -> str:
-    """Return the URI below which a service keeps what it sees."""
-    return f"{settings.artifacts.rstrip('/')}/served/{config.name}"
-
-
 def _log(config: ServingConfig, settings: Settings, counters: Any) -> Any:
-    from registry.serving.server.segments import Segments
+    from registry.serving.server.segments import segments_of
     from registry.serving.server.served_log import ServedLog
 
-    options, below = config.log, served_at(config, settings)
+    options = config.log
     if options is None:
         return None
+    questions, feedback = segments_of(settings.artifacts, config.name)
     return ServedLog(
-        Segments(f"{below}/questions"),
+        questions,
         seconds=options.segment.total_seconds(),
         share=options.share,
         hidden=options.hidden,
         drop=options.drop,
         keep=options.keep,
-        beside=(Segments(f"{below}/feedback"),),
+        beside=(feedback,),
         dropped=counters.log_dropped.inc,
     )
 

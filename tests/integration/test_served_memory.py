@@ -25,7 +25,7 @@ from registry.serving.served_model import ServedModel
 from registry.serving.server.app import make_app
 from registry.serving.server.config import ServingConfig
 from registry.serving.server.protocol import Question, Reply, Tensor, question_body, read_reply
-from registry.serving.server.segments import Segments
+from registry.serving.server.segments import segments_of
 from tests.homes import ready
 from tests.integration.test_error_memory import MODEL, Place, crown, files_of, publish, refresh, shifted_world
 from tests.known_graphs import KnownGraphs
@@ -116,7 +116,7 @@ def taught(place: Place, shop: TestClient, rows: pa.Table) -> StageResult:
         assert sent.status_code == 202
         events = [event | {"event_id": "again"} for event in events[:1]]
     closed = datetime.now(UTC) + timedelta(seconds=AFTER)
-    log = Segments(f"{place.settings.artifacts}/served/shop/questions")
+    log, _ = segments_of(place.settings.artifacts, "shop")
     until(lambda: sum(table.num_rows for table in log.read(began, datetime.now(UTC))) == rows.num_rows)
     until(lambda: datetime.now(UTC) > closed)
     window = Window(start=began, end=datetime.now(UTC))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 
+from components.platform.store.records import sha256_json
 from features.services.served import Freshness, ServedColumn, ServedFeatures
 from features.services.service import ServiceSnapshot
 
@@ -42,5 +41,4 @@ def served_features(
 
 def digest_of(snapshot: ServiceSnapshot) -> str:
     """Return the sha256 of what a service's definitions say: features, views, keys and TTLs."""
-    said = snapshot.model_dump(mode="json", include={"service", "features", "sources"})
-    return hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return sha256_json(snapshot.model_dump(mode="json", include={"service", "features", "sources"}))

@@ -48,13 +48,14 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     import pyarrow.parquet as pq
 
     from components.ingest.events_table import write_events
-    from registry.serving.server.segments import Segments
+    from registry.serving.server.segments import segments_of
 
-    root, window = f"{context.settings.artifacts.rstrip('/')}/served/{config.serving}", context.window
+    questions, feedback = segments_of(context.settings.artifacts, config.serving)
+    window = context.window
     known = window.known_until or window.end
     context.progress("reading the log")
-    answers = [*Segments(f"{root}/questions").read(window.start - HOUR, window.end + HOUR)]
-    events = [*Segments(f"{root}/feedback").read(window.start - HOUR, known + HOUR)]
+    answers = [*questions.read(window.start - HOUR, window.end + HOUR)]
+    events = [*feedback.read(window.start - HOUR, known + HOUR)]
     table, told = one_table(answers)
     if table is None:
         raise MissingError(

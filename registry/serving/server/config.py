@@ -96,6 +96,12 @@ class Listen(Frozen):
             return self.host == "localhost"
 
     @property
+    def address(self) -> str:
+        """Where it can be called, as a URL."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.tls else 'http'}://{host}:{self.port}"
+
+    @property
     def known_hosts(self) -> tuple[str, ...]:
         """Names that callers may use."""
         unnamed = ("0.0.0.0", "::")  # noqa: S104  # compared, not listened on

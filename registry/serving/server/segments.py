@@ -29,6 +29,12 @@ TOLD = b"rankmill.told"
 SETTING = "RANKMILL_ARTIFACTS"
 
 
+def segments_of(artifacts: str, service: str) -> tuple[Segments, Segments]:
+    """Return where a service keeps what it answered, and the feedback, below the URI of the artifact store."""
+    below = f"{artifacts.rstrip('/')}/served/{service}"
+    return Segments(f"{below}/questions"), Segments(f"{below}/feedback")
+
+
 @dataclass(frozen=True)
 class Segments:
     """A folder of segments, of any file system."""
