@@ -32,6 +32,7 @@ def pytest_configure() -> None:
     rewrite_one_method()
     # Feast's server makes Prometheus keep the counts of a process in files, those of all tests together.
     import prometheus_client.values  # noqa: F401
+
     os.environ.setdefault("MPLBACKEND", "Agg")
     # No test asserts a time: an example that a busy machine delays is not a counterexample.
     from hypothesis import settings
