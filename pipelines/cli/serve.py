@@ -114,9 +114,20 @@ def _state(model: str, address: str) -> str:
                 return f"runs, not ready: {found.json().get('error', found.status_code)}"
             read = found.json()
             memory = ", with its error memory" if read["parameters"]["memory"] else ""
-            return f"v{read['versions'][0]}{memory}"
+            return f"v{read['versions'][0]}{memory}{_beside(read['parameters'])}"
     except (httpx.HTTPError, ValueError, KeyError):
         return "not running"
+
+
+def _beside(parameters: Mapping[str, Any]) -> str:
+    """Return what is said of versions beside the one that answers."""
+    said = ""
+    for name, of in (("shadow", "questions"), ("canary", "users")):
+        if told := parameters.get(name):
+            version = f"v{told['version']}" if told["version"] else f"none at {told['alias']}"
+            stopped = f", given up: {told['stopped']}" if told.get("stopped") else ""
+            said += f"; {name} {version} ({told['share']:.1%} of {of}{stopped})"
+    return said
 
 
 def _client(url: str, token_env: str) -> httpx.Client:

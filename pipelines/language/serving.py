@@ -62,4 +62,18 @@ def _references_are_of_the_token(draft: Draft[ServingConfig]) -> Iterator[Findin
             yield Finding(where, "a reference is not replaced here: only listen.token is fetched, write the value")
 
 
-_RULES = (_named_like_its_file, _references_are_of_the_token)
+def _challengers_are_others(draft: Draft[ServingConfig]) -> Iterator[Finding]:
+    """What is compared with the version that answers is another one, and somewhere its answers are kept."""
+    followed = draft.spec.follow.alias
+    for name in ("shadow", "canary"):
+        part = getattr(draft.spec, name)
+        if part is not None and part.alias == followed:
+            where = (name, "alias") if "alias" in draft.block(name) else (name,)
+            yield Finding(
+                where, f"the {name} is {followed!r}, which answers already: name the alias of another version"
+            )
+    if draft.spec.shadow is not None and draft.at("log") is None:
+        yield Finding(("shadow",), "what a shadow says is kept in the log alone: give the service a log")
+
+
+_RULES = (_named_like_its_file, _references_are_of_the_token, _challengers_are_others)

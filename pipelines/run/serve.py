@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from components.platform.errors import BadInputError
+from components.platform.errors import BadInputError, MissingError
 from components.platform.settings import Settings, quiet_engines
 from features.ground.files import locked, write_durably
 from pipelines.language.profile_spec import REFERENCE
@@ -58,6 +58,13 @@ class StoredVersions:
 
     settings: Settings
     config: ServingConfig
+    beside: str = ""
+    """Alias of a challenger; empty for the version that answers."""
+
+    @property
+    def alias(self) -> str:
+        """Alias that is followed."""
+        return self.beside or self.config.follow.alias
 
     @property
     def registry(self) -> Registry:
@@ -75,12 +82,17 @@ class StoredVersions:
         """Return what the alias points at.
 
         Raises:
-            MissingError: there is no such model, alias or version.
+            MissingError: there is no such model, alias or version, or a challenger is what answers already.
         """
         from registry.versions.memory_pointer import pointer_in
 
         state = self.registry.state(self.config.model)
-        number, digest = state.behind(self.config.model, self.config.follow.alias)
+        number, digest = state.behind(self.config.model, self.alias)
+        if self.beside and state.aliases.get(self.config.follow.alias) == number:
+            raise MissingError(
+                f"{self.alias} of {self.config.model} is v{number}, which answers already: nothing is compared until "
+                "another version is registered"
+            )
         memory = pointer_in(state.tags[number]) if self.config.memory.use else None
         return Pointed(version=number, digest=digest, memory=memory.digest if memory is not None else "")
 
@@ -92,14 +104,16 @@ class StoredVersions:
         """
         directory = self._files(pointed)
         memory = self._memory(pointed)
-        return open_live(self.config.model, self.config.follow.alias, pointed, directory, memory, self.config.provider)
+        return open_live(self.config.model, self.alias, pointed, directory, memory, self.config.provider)
 
     def with_memory(self, live: Live, pointed: Pointed) -> Live:
         """Return a version with the error memory that the registry points at."""
         return live.with_memory(self._memory(pointed), pointed.memory)
 
     def last(self) -> Pointed | None:
-        """Return what answered last on this machine, or None."""
+        """Return what answered last on this machine, or None; a challenger has answered nobody."""
+        if self.beside:
+            return None
         try:
             return Pointed.model_validate_json((self.folder / "live.json").read_bytes())
         except (OSError, ValidationError):
@@ -107,7 +121,7 @@ class StoredVersions:
 
     def remember(self, pointed: Pointed) -> None:
         """Note what answers, for a start without a registry."""
-        if self.last() != pointed:
+        if not self.beside and self.last() != pointed:
             write_durably(self.folder / "live.json", pointed.model_dump_json())
 
     def _files(self, pointed: Pointed) -> Path:
@@ -156,27 +170,44 @@ def service_of(config: ServingConfig, settings: Settings, token: str | None, cou
         counts: folder in which all processes of the service count; None for one process.
     """
     from registry.serving.server.app import Service
+    from registry.serving.server.canary import CanaryRoute
     from registry.serving.server.counters import Counters
     from registry.serving.server.feedback import FeedbackLog
     from registry.serving.server.follow import Follower
     from registry.serving.server.segments import segments_of
+    from registry.serving.server.shadow import ShadowThread
 
     counters = Counters.make(counts)
     versions = StoredVersions(settings, config)
-    lookup = _lookup(config, settings)
-    age = Age(settings.feast, lookup.cache.clear if lookup is not None else lambda: None)
+    lookup, log = _lookup(config, settings), _log(config, settings, counters)
+    beside = {alias: _challenger(config, settings, alias, counters) for alias in config.challengers}
+    lookups = [found for found in (lookup, *(one.lookup for one in beside.values())) if found is not None]
+    age = Age(settings.feast, lambda: [found.cache.clear() for found in lookups])
+    shadow, canary = config.shadow, config.canary
     return Service(
         config=config,
         follower=Follower(versions, config.follow.every.total_seconds(), counters),
         lookup=lookup,
         counters=counters,
         token=token,
-        log=_log(config, settings, counters),
+        log=log,
         feedback=FeedbackLog(segments_of(settings.artifacts, config.name)[1]) if config.log else None,
+        shadow=ShadowThread(beside[shadow.alias], shadow, config, log.take, counters) if shadow and log else None,
+        canary=CanaryRoute(beside[canary.alias], canary, config.name, counters) if canary else None,
         stale=age.stale,
         age=age.seconds,
         version=installed_version("rankmill"),
     )
+
+
+def _challenger(config: ServingConfig, settings: Settings, alias: str, counters: Any) -> Any:
+    """Return what follows another alias; its failures leave the champion alone."""
+    from registry.serving.server.challenger import Beside, Challenger
+    from registry.serving.server.follow import Follower
+
+    versions, every = StoredVersions(settings, config, alias), config.follow.every.total_seconds()
+    follower = Follower(versions, every, Beside(counters), optional=True)
+    return Challenger(follower, _lookup(config, settings))
 
 
 def _log(config: ServingConfig, settings: Settings, counters: Any) -> Any:
@@ -218,7 +249,7 @@ def _lookup(config: ServingConfig, settings: Settings) -> Any:
 class Age:
     """How old the values of the online store are, as the markers of materialisations say."""
 
-    def __init__(self, feast: Path, written: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, feast: Path, written: Callable[[], object] = lambda: None) -> None:
         """Look into `feast` now and then, and call `written` after a materialisation."""
         self._feast, self._written = feast, written
         self._seen: dict[str, OnlineMarker] = {}

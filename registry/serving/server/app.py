@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
@@ -24,14 +25,17 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from registry.serving.server.admission import Admission
+from registry.serving.server.canary import CanaryRoute, Routed
+from registry.serving.server.challenger import Challenger
 from registry.serving.server.config import ServingConfig
 from registry.serving.server.counters import CONTENT_TYPE, Counters
 from registry.serving.server.feedback import FeedbackLog, parse_events
 from registry.serving.server.follow import Follower
-from registry.serving.server.live import Live, reply
+from registry.serving.server.live import Answered, Live, reply
 from registry.serving.server.lookup import Lookup
 from registry.serving.server.protocol import RefusedError, datatype_of, parse, reply_body
 from registry.serving.server.served_log import Entry, ServedLog
+from registry.serving.server.shadow import Copy, ShadowThread
 
 SERVER = "rankmill"
 SLOW_BODY = 5.0
@@ -59,12 +63,21 @@ class Service:
     """What is answered is kept there; None keeps nothing."""
     feedback: FeedbackLog | None = None
     """What people did is kept there; None takes none."""
+    shadow: ShadowThread | None = None
+    """Asks a second version what was answered."""
+    canary: CanaryRoute | None = None
+    """Gives a share of the users to a second version."""
     stale: Callable[[Live], bool] = lambda live: False
     """Whether features are older than those that a model was trained on."""
     age: Callable[[Live], float | None] = lambda live: None
     """Seconds since the moment that the features of a model are of; None where nothing tells."""
     version: str = ""
     """Release of the server."""
+
+    @property
+    def challengers(self) -> tuple[Challenger, ...]:
+        """Versions beside the one that answers, each once."""
+        return tuple(dict.fromkeys(part.challenger for part in (self.shadow, self.canary) if part is not None))
 
 
 def make_app(service: Service) -> Starlette:
@@ -90,10 +103,16 @@ def make_app(service: Service) -> Starlette:
         if service.lookup is not None:
             service.lookup.start()
         service.follower.start()
+        shadow = (service.shadow,) if service.shadow is not None else ()
+        beside: tuple[Challenger | ShadowThread, ...] = (*service.challengers, *shadow)
+        for part in beside:
+            part.start()
         yield
         app.state.stopping = True
         await app.state.admission.drained(DRAIN)
-        for stop in (part.stop for part in (service.follower, service.log, service.feedback) if part is not None):
+        # A shadow gives to the log, which ends after it.
+        parts = (service.follower, *beside, service.log, service.feedback)
+        for stop in (part.stop for part in parts if part is not None):
             await asyncio.get_running_loop().run_in_executor(None, stop)
 
     middleware = [
@@ -241,8 +260,22 @@ def metadata(live: Live, service: Service) -> dict[str, Any]:
             "memory": live.pointed.memory if live.memory is not None else "",
             "features": live.features.service if live.features is not None and service.lookup is not None else "none",
             "freshness": str(fresh) if fresh is not None else "",
+            **_challengers(service),
         },
     }
+
+
+def _challengers(service: Service) -> dict[str, Any]:
+    """Return what is told of versions beside the one that answers."""
+    told: dict[str, Any] = {}
+    for name, part in (("shadow", service.shadow), ("canary", service.canary)):
+        if part is not None:
+            live = part.challenger.live
+            version = str(live.pointed.version) if live is not None else ""
+            told[name] = {"alias": part.options.alias, "version": version, "share": part.options.share}
+    if service.canary is not None:
+        told["canary"] |= {"share": service.canary.share, "stopped": service.canary.stopped}
+    return told
 
 
 async def _infer(request: Request) -> Response:
@@ -254,11 +287,13 @@ async def _infer(request: Request) -> Response:
         live = _live(request)
         body = await _body(request, service.config.limits.body)
         timeout = service.config.limits.timeout.total_seconds()
-        work = _Work(service, live, body, started, timeout)
+        # Who asks for a version by its number gets that one.
+        canary = service.canary if "version" not in request.path_params else None
+        work = _Work(service, live, body, started, timeout, canary)
         admission: Admission = request.app.state.admission
         answer = await admission.run(work, started + timeout)
-        lacks, code = work.lacks, 200
-        return Response(answer, media_type="application/json")
+        lacks, code, role = work.lacks, 200, work.role
+        return Response(answer, media_type="application/json", background=_afterwards(service.shadow, work.copy))
     except RefusedError as error:
         code = error.status
         if code in (413, 503):
@@ -266,6 +301,15 @@ async def _infer(request: Request) -> Response:
         return _sentence(error.status, str(error), error.retry_after)
     finally:
         service.counters.answered(code, role, time.monotonic() - started, lacks)
+
+
+def _afterwards(shadow: ShadowThread | None, copy: Copy | None) -> BackgroundTask | None:
+    """Return what is done once an answer is sent; on the loop, since it does not wait."""
+
+    async def offer(to: ShadowThread, what: Copy) -> None:
+        to.offer(what)
+
+    return BackgroundTask(offer, shadow, copy) if shadow is not None and copy is not None else None
 
 
 async def _feedback(request: Request) -> Response:
@@ -292,10 +336,21 @@ async def _feedback(request: Request) -> Response:
 class _Work:
     """One question, from bytes to bytes, in a thread."""
 
-    def __init__(self, service: Service, live: Live, body: bytes, started: float, timeout: float) -> None:
+    def __init__(
+        self,
+        service: Service,
+        live: Live,
+        body: bytes,
+        started: float,
+        timeout: float,
+        canary: CanaryRoute | None,
+    ) -> None:
         self.service, self.live, self.body = service, live, body
-        self.started, self.timeout = started, timeout
+        self.started, self.timeout, self.canary = started, timeout, canary
         self.lacks: dict[str, bool] = {}
+        self.role = live.alias
+        self.copy: Copy | None = None
+        """What the shadow is asked once the answer is sent."""
 
     def __call__(self) -> bytes:
         service, counters = self.service, self.service.counters
@@ -305,11 +360,20 @@ class _Work:
             raise RefusedError(503, "the question's time was over before its turn came", retry_after=1)
         done("parse")
         now = datetime.now(UTC)
-        found = reply(self.live, question, service.lookup, service.config, now, done)
+
+        def champion() -> Answered:
+            return reply(self.live, question, service.lookup, service.config, now, done)
+
+        if self.canary is not None:
+            routed = self.canary.route(self.live, question, service.config, now, champion, done)
+        else:
+            routed = Routed(champion(), self.live, self.live.alias)
+        found, live, self.role = routed.found, routed.live, routed.role
         self.lacks = {
             "features": found.rows.late,
-            "stale": service.lookup is not None and service.stale(self.live),
+            "stale": service.lookup is not None and service.stale(live),
             "registry": service.follower.without_registry,
+            "canary": routed.fell_back,
         }
         degraded = [reason for reason, is_so in self.lacks.items() if is_so]
         name = found.reply.id or uuid.uuid4().hex
@@ -317,19 +381,21 @@ class _Work:
         done("serialise")
         counters.looked_up(found.rows)
         if service.log is not None:
-            live = self.live
             service.log.take(
                 Entry(
                     name,
                     now,
                     live.pointed,
-                    live.alias,
+                    routed.role,
                     found.rows.table,
                     found.answers,
                     tuple(degraded),
                     live.reads.told,
+                    routed.propensity,
                 )
             )
+        if service.shadow is not None and live is self.live and service.shadow.wants(name):
+            self.copy = Copy(name, now, live, question, found.rows.table, routed.propensity)
         return body
 
 

@@ -176,6 +176,38 @@ class LogOptions(Frozen):
     """Raw columns that are not kept."""
 
 
+class Shadow(Frozen):
+    """A second version that is asked too, once the answer is sent; only the log sees what it says."""
+
+    alias: Name = "challenger"
+    """Alias in the registry that points at it; while it points nowhere, or at what answers, nothing is asked."""
+    share: float = Field(ge=0, le=1)
+    """Share of the questions, by a hash of their id: the log keeps those of the same hash."""
+
+
+class Stop(Frozen):
+    """What a canary may do in 60 seconds before nobody is given to it any more, until the service starts again."""
+
+    errors: float = Field(0.01, ge=0, le=1)
+    """Share of its questions that it may fail to answer; mistakes of callers are none."""
+    p99: Latency = timedelta(milliseconds=250)
+    """Time that 99 of 100 of its answers may take."""
+
+
+class Canary(Frozen):
+    """A second version that answers a share of the users."""
+
+    alias: Name = "challenger"
+    """Alias in the registry that points at it; while it points nowhere, or at what answers, everybody gets the
+    champion."""
+    share: float = Field(ge=0, le=1)
+    """Share of the users, by a hash of their id and the service's name: the same ones in every process, every day."""
+    by: Literal["user"] = "user"
+    """Who stays with one version: a user."""
+    stop: Stop = Stop()
+    """When it is given up."""
+
+
 class ServingConfig(Frozen):
     """A whole file of a service."""
 
@@ -201,3 +233,12 @@ class ServingConfig(Frozen):
     """What is kept of questions and answers; left out, nothing is, and no feedback is taken."""
     fallback: Fallback = Fallback()
     """What happens where something is missing."""
+    shadow: Shadow | None = None
+    """A second version that is asked too, unseen by callers; needs a `log`."""
+    canary: Canary | None = None
+    """A second version that answers a share of the users."""
+
+    @property
+    def challengers(self) -> tuple[str, ...]:
+        """Aliases that are followed beside the one that answers, each once."""
+        return tuple(dict.fromkeys(part.alias for part in (self.shadow, self.canary) if part is not None))

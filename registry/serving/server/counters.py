@@ -47,6 +47,10 @@ class Counters:
     age: Gauge
     log_dropped: Counter
     feedback: Counter
+    shadow: Counter
+    canary: Counter
+    canary_stops: Counter
+    canary_stopped: Gauge
 
     @classmethod
     def make(cls, folder: str | None = None) -> Counters:
@@ -97,6 +101,15 @@ class Counters:
             asked=Counter("rankmill_item_cache_asked", "Items whose features were looked for.", registry=own),
             log_dropped=Counter("rankmill_log_dropped", "Answers that the log has no room for.", registry=own),
             feedback=Counter("rankmill_feedback", "Events of feedback.", ["feedback", "state"], registry=own),
+            shadow=Counter("rankmill_shadow", "Questions that a shadow was to answer too.", ["state"], registry=own),
+            canary=Counter("rankmill_canary", "Questions that a canary was to answer.", ["state"], registry=own),
+            canary_stops=Counter(
+                "rankmill_canary_stops", "Times that a process gave its canary up.", ["reason"], registry=own
+            ),
+            canary_stopped=Gauge(
+                "rankmill_canary_stopped", "Processes that gave their canary up.", registry=own,
+                multiprocess_mode="livesum",
+            ),
             age=Gauge(
                 "rankmill_feature_age_seconds", "Seconds since the end of the last materialisation.", registry=own,
                 multiprocess_mode="livemax",
@@ -135,10 +148,18 @@ class Counters:
 
     def exchanged(self, before: Live | None, now: Live, seconds: float) -> None:
         """Count a version or memory that took another one's place."""
+        self.stands(before, now)
+        self.follow_seconds.observe(seconds)
+
+    def gone(self, before: Live) -> None:
+        """Count a version that is no more."""
+        self.stands(before, None)
+
+    def stands(self, before: Live | None, now: Live | None) -> None:
+        """Say which version stands where another one stood."""
         for live, state in ((before, 0), (now, 1)):
             if live is not None:
                 self.version.labels(live.name, str(live.pointed.version), live.alias).set(state)
-        self.follow_seconds.observe(seconds)
 
     def failed(self, reason: str) -> None:
         """Count a failure to find out or open a version."""

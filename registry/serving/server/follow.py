@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from features.ground.errors import RankmillError
+from features.ground.errors import MissingError, RankmillError
 from registry.serving.server.live import Live, Pointed
 
 MOST_PATIENCE = 60.0
@@ -53,6 +53,10 @@ class Observer(Protocol):
         """A version or its memory took another one's place, `seconds` after the registry was asked."""
         ...
 
+    def gone(self, before: Live) -> None:
+        """A version that may be absent is no more."""
+        ...
+
     def failed(self, reason: str) -> None:
         """It could not be found out or opened; `reason` is a word."""
         ...
@@ -62,7 +66,13 @@ class Follower:
     """Holds what answers, and exchanges it when the registry says so."""
 
     def __init__(
-        self, versions: Versions, every: float, observer: Observer, pause: Callable[[float], float] | None = None
+        self,
+        versions: Versions,
+        every: float,
+        observer: Observer,
+        pause: Callable[[float], float] | None = None,
+        *,
+        optional: bool = False,
     ) -> None:
         """Ask `versions` every so many seconds.
 
@@ -71,13 +81,14 @@ class Follower:
             every: seconds between questions to the registry.
             observer: told about changes and failures.
             pause: seconds to wait instead of those given; for jitter.
+            optional: whether nothing may be there; what the registry no longer points at is then let go.
         """
         self.live: Live | None = None
         self.without_registry = False
         """Whether the registry did not answer last time."""
         self._versions, self._every, self._observer = versions, every, observer
         self._pause = pause or (lambda seconds: seconds * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311
-        self._failures = 0
+        self._optional, self._failures = optional, 0
         self._said: set[str] = set()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="follow", daemon=True)
@@ -99,6 +110,9 @@ class Follower:
             pointed = self._versions.pointed()
             self.without_registry = False
         except Exception as error:
+            if self._optional and isinstance(error, MissingError):
+                self._let_go(error)
+                return
             self.without_registry = True
             self._failed("registry", error)
             last = self._versions.last() if self.live is None else None
@@ -128,6 +142,17 @@ class Follower:
             "%s v%d answers%s", now.name, now.pointed.version, " with its error memory" if now.memory else "",
             extra={"model": now.name, "version": now.pointed.version},
         )  # fmt: skip
+
+    def _let_go(self, error: MissingError) -> None:
+        """Hold nothing, which is no failure."""
+        before, self.live = self.live, None
+        self.without_registry, self._failures = False, 0
+        if before is not None:
+            self._said = set()
+            self._observer.gone(before)
+        if str(error) not in self._said:
+            self._said.add(str(error))
+            log.info("%s", error)
 
     def _well(self) -> None:
         if not self.without_registry:

@@ -134,6 +134,7 @@ def reply(
     config: ServingConfig,
     now: datetime,
     stage: Callable[[str], None] = lambda name: None,
+    known: pa.Table | None = None,
 ) -> Answered:
     """Return what a version answers to a question.
 
@@ -144,13 +145,14 @@ def reply(
         config: limits and fallbacks.
         now: time of the request where the question does not give one, UTC.
         stage: told the name of each step when it is done.
+        known: raw rows of the same candidates, as another version read them.
 
     Raises:
         RefusedError: 400, the question does not fit the model; 503, it would be answered without features, and that is
             not wanted.
     """
     wanted = _wanted(live, question)
-    rows = rows_of(question, live.reads, lookup, now, config.limits.candidates)
+    rows = rows_of(question, live.reads, lookup, now, config.limits.candidates, known)
     if rows.late and config.fallback.features == "refuse":
         raise RefusedError(503, "the online store did not answer in time: ask again", retry_after=1)
     if lookup is not None and not rows.user_known and config.fallback.missing_user == "refuse":

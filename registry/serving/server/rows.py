@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,12 +59,17 @@ class Reads:
             known |= served.by_name
         return cls(declaration, tuple(sorted({*needed, declaration.item})), known)
 
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Columns that a question may give."""
+        roles = {self.declaration.time, *filter(None, [self.declaration.request])}
+        return frozenset({*self.needed, *self.columns, *roles})
+
     @property
     def told(self) -> tuple[str, ...]:
         """Columns that a question tells and no view holds."""
         views = {name for name, column in self.columns.items() if column.view is not None}
-        roles = {self.declaration.time, *filter(None, [self.declaration.request])}
-        return tuple(sorted({*self.needed, *self.columns, *roles} - views))
+        return tuple(sorted(self.names - views))
 
     def dtype(self, name: str) -> str | None:
         """Return the Feast dtype of a column, or None where nothing tells it."""
@@ -90,7 +96,14 @@ class Rows:
     """Whether any view holds something of the user, where one is asked."""
 
 
-def rows_of(question: Question, reads: Reads, lookup: Lookup | None, now: datetime, most: int) -> Rows:
+def rows_of(
+    question: Question,
+    reads: Reads,
+    lookup: Lookup | None,
+    now: datetime,
+    most: int,
+    known: pa.Table | None = None,
+) -> Rows:
     """Return the rows that a question means.
 
     Args:
@@ -99,6 +112,7 @@ def rows_of(question: Question, reads: Reads, lookup: Lookup | None, now: dateti
         lookup: the online store; None takes what the question gives.
         now: time of the request where the question does not give one, UTC.
         most: candidates that one question may have.
+        known: raw rows of the same candidates, as another model read them; what they hold is not looked up.
 
     Raises:
         RefusedError: 400, a tensor fits no column, or there are no candidates or too many.
@@ -114,6 +128,8 @@ def rows_of(question: Question, reads: Reads, lookup: Lookup | None, now: dateti
         name: column(tensor, reads.dtype(name) or _own_dtype(tensor.datatype, len(tensor.shape)), count)
         for name, tensor in question.tensors.items()
     }
+    if known is not None:
+        have |= {name: known[name].combine_chunks() for name in known.column_names if name in reads.names}
     if declaration.time not in have:
         have[declaration.time] = _repeated(pa.array([now], pa.timestamp("us", "UTC")), count)
     if declaration.request is not None and declaration.request not in have:  # one question is one request
@@ -140,10 +156,9 @@ def _candidates(question: Question, item: str, most: int) -> int:
 
 
 def _check_names(question: Question, reads: Reads) -> None:
-    known = {*reads.needed, *reads.columns, reads.declaration.time} | set(filter(None, [reads.declaration.request]))
     for name in question.tensors:
-        if name not in known:
-            hint = did_you_mean(name[:63], known)
+        if name not in reads.names:
+            hint = did_you_mean(name[:63], reads.names)
             raise RefusedError(400, f"the model reads no input {name[:63]!r}{hint}: leave it out")
 
 

@@ -55,6 +55,8 @@ class Entry:
     degraded: tuple[str, ...]
     told: tuple[str, ...] = ()
     """Raw columns that a question tells, and no view holds."""
+    propensity: float = 1.0
+    """Chance with which this version, of those that might have, was to answer."""
 
     def table(self, hidden: bool, drop: Sequence[str]) -> pa.Table:
         """Return the rows of a segment.
@@ -82,6 +84,7 @@ class Entry:
             f"{SERVED}memory": same(self.pointed.memory, text),
             f"{SERVED}role": same(self.role, text),
             f"{SERVED}degraded": same(list(self.degraded), pa.list_(text)),
+            f"{SERVED}propensity": same(self.propensity, pa.float64()),
         }
         added |= {f"{BASE}{task}": pa.array(values) for task, values in self.answers.base.items()}
         added |= {f"{ANSWER}{task}": pa.array(values) for task, values in self.answers.tasks.items()}

@@ -58,6 +58,13 @@ def test_the_least_file_is_enough(tmp_path: Path) -> None:
         ("features: {timeout: 50}\n", "must be a duration such as 50ms, 30s, 5m, 2h or 1d"),
         ("listen: {host: 10.0.0.7}\n", "name a token"),
         ("listen: {token: hunter2}\n", ":3:17: "),
+        ("shadow: {share: 1.5}\nlog: {}\n", ":3:17: "),
+        ("canary: {share: -0.1}\n", ":3:17: "),
+        ("canary: {alias: challenger}\n", "share"),
+        ("shadow: {share: 0.1}\n", ":3:9: what a shadow says is kept in the log alone"),
+        ("shadow: {alias: champion, share: 0.1}\nlog: {}\n", ":3:17: the shadow is 'champion', which answers already"),
+        ("follow: {alias: challenger}\ncanary: {share: 0.1}\n", ":4:9: the canary is 'challenger', which answers"),
+        ("canary: {share: 0.1, stop: {errors: 2}}\n", ":3:37: "),
         ("description: ok\nfollow: {alias: '${env:ALIAS}'}\n", "only listen.token is fetched"),
     ],
 )
@@ -68,6 +75,14 @@ def test_mistakes_are_told_with_their_place(tmp_path: Path, more: str, said: str
 def test_it_is_named_like_its_file_and_everything_is_told_at_once(tmp_path: Path) -> None:
     told = problems(tmp_path, "name: shap\nmodel: a/b\nlimits: {queue: -1}\n")
     assert "named 'shap' in a file named 'shop'" in told and ":2:8: " in told and ":3:17: " in told
+
+
+def test_challengers_are_followed_once_each(tmp_path: Path) -> None:
+    file = tmp_path / "shop.yaml"
+    file.write_text(SOUND + "log: {}\nshadow: {share: 0.5}\ncanary: {share: 0.01, stop: {p99: 2s}}\n")
+    assert load_serving(file).challengers == ("challenger",)
+    file.write_text(SOUND + "log: {}\nshadow: {share: 0.5, alias: next}\ncanary: {share: 0.01}\n")
+    assert load_serving(file).challengers == ("next", "challenger")
 
 
 def test_a_token_may_be_a_reference_and_nothing_else_is_asked_for(tmp_path: Path) -> None:

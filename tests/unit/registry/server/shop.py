@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+from starlette.testclient import TestClient
+
+from features.ground.errors import MissingError
 from features.joins.online_read import Held, Key
 from features.services.served import ServedColumn, ServedFeatures
-from registry.serving.server.app import Service
+from registry.serving.server.app import Service, make_app
+from registry.serving.server.canary import CanaryRoute
+from registry.serving.server.challenger import Beside, Challenger
 from registry.serving.server.config import ServingConfig
 from registry.serving.server.counters import Counters
 from registry.serving.server.follow import Follower
 from registry.serving.server.live import Live, Pointed, open_live
 from registry.serving.server.lookup import ItemCache, Lookup
+from registry.serving.server.protocol import Question, Tensor, question_body
+from registry.serving.server.served_log import ServedLog
+from registry.serving.server.shadow import ShadowThread
 from tests.worlds import DTYPES, SIDES
 
+URL = "/v2/models/shop/infer"
+BASE = "http://127.0.0.1:8500"
 NOW = datetime(2024, 2, 1, 12, tzinfo=UTC)
 LIFE = 10
 """Days that features of users live."""
@@ -83,17 +95,20 @@ class Registry:
     features: ServedFeatures | None
     down: bool = False
     remembered: Pointed | None = None
+    alias: str = "champion"
 
     def pointed(self) -> Pointed:
         if self.down:
             raise OSError("MLflow does not answer")
+        if not self.version:
+            raise MissingError(f"model 'shop' has no alias {self.alias!r}")
         return Pointed(version=self.version, digest=f"digest{self.version}")
 
     def open(self, pointed: Pointed) -> Live:
         folder = self.folders[pointed.version]
         if self.features is not None:
             (folder / "features.json").write_text(self.features.model_dump_json())
-        return open_live("shop", "champion", pointed, folder, None, "cpu")
+        return open_live("shop", self.alias, pointed, folder, None, "cpu")
 
     def with_memory(self, live: Live, pointed: Pointed) -> Live:
         return live.with_memory(None, pointed.memory)
@@ -105,13 +120,79 @@ class Registry:
         self.remembered = pointed
 
 
-def service(registry: Registry, shelves: Shelves | None, token: str | None = None, **changes: Any) -> Service:
-    """Return a service of the shop."""
+def looking(shelves: Shelves | None) -> Lookup | None:
+    """Return how a service asks a store, if there is one."""
+    return Lookup(lambda: shelves, cache=ItemCache(1000, 60), timeout=5) if shelves is not None else None
+
+
+def service(
+    registry: Registry,
+    shelves: Shelves | None,
+    token: str | None = None,
+    *,
+    log: ServedLog | None = None,
+    beside: tuple[Registry, Shelves | None] | None = None,
+    **changes: Any,
+) -> Service:
+    """Return a service of the shop; `beside` says where a challenger comes from and which store it asks."""
     limits = {"timeout": "30s"} | changes.pop("limits", {})  # a busy machine is no reason to refuse
     config = ServingConfig.model_validate({"name": "shop", "model": "shop", "limits": limits, **changes})
     counters = Counters.make()
-    lookup = None
-    if shelves is not None:
-        lookup = Lookup(lambda: shelves, cache=ItemCache(1000, 60), timeout=5)
-    follower = Follower(registry, 0.05, counters)
-    return Service(config=config, follower=follower, lookup=lookup, counters=counters, token=token, version="1")
+    shadow, canary = None, None
+    if beside is not None:
+        follower = Follower(beside[0], 0.05, Beside(counters), optional=True)
+        challenger = Challenger(follower, looking(beside[1]))
+        if config.shadow is not None:
+            assert log is not None
+            shadow = ShadowThread(challenger, config.shadow, config, log.take, counters)
+        if config.canary is not None:
+            canary = CanaryRoute(challenger, config.canary, config.name, counters)
+    return Service(
+        config=config,
+        follower=Follower(registry, 0.05, counters),
+        lookup=looking(shelves),
+        counters=counters,
+        token=token,
+        log=log,
+        shadow=shadow,
+        canary=canary,
+        version="1",
+    )
+
+
+def running(served_by: Service) -> TestClient:
+    return TestClient(make_app(served_by), base_url=BASE, raise_server_exceptions=False)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail("it did not come to pass")
+        time.sleep(0.01)
+
+
+def ready(client: TestClient) -> None:
+    until(lambda: client.get("/v2/health/ready").status_code == 200)
+
+
+def question(user: int = 7, items: tuple[int, ...] = (3, 1, 2), **more: Any) -> Question:
+    return Question(
+        {
+            "user_id": Tensor("user_id", "INT64", (1,), (user,)),
+            "item_id": Tensor("item_id", "INT64", (len(items),), items),
+            "age_band": Tensor("age_band", "BYTES", (1,), ("35_plus",)),
+            "event_timestamp": Tensor("event_timestamp", "BYTES", (1,), ("2024-02-01T12:00:00Z",)),
+        },
+        **more,
+    )
+
+
+def ask(client: TestClient, asked: Question | None = None, **options: Any) -> Any:
+    return client.post(URL, content=question_body(asked or question()), **options)
+
+
+def counts(client: TestClient) -> dict[str, float]:
+    """Return every number of the page by its name; tests that ran in this process before may have counted too."""
+    lines = (line.rpartition(" ") for line in client.get("/metrics").text.splitlines() if not line.startswith("#"))
+    return {name: float(value) for name, _, value in lines}

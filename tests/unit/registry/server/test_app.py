@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,74 +17,33 @@ from starlette.testclient import TestClient
 from registry.serving.answer import answer
 from registry.serving.golden import ANSWER, GOLDEN, write_golden
 from registry.serving.served_model import ServedModel
-from registry.serving.server.app import Service, make_app
+from registry.serving.server.app import make_app
 from registry.serving.server.feedback import FeedbackLog
 from registry.serving.server.protocol import Question, Tensor, parse, question_body, read_reply
 from registry.serving.server.rows import rows_of
 from registry.serving.server.segments import Segments
 from registry.serving.server.served_log import ServedLog
-from tests.unit.registry.server.shop import Registry, Shelves, served, service, stocked
+from tests.unit.registry.server.shop import (
+    URL,
+    Registry,
+    Shelves,
+    ask,
+    counts,
+    question,
+    ready,
+    running,
+    service,
+    stocked,
+    until,
+)
 
-URL = "/v2/models/shop/infer"
 FAILED = 'rankmill_follow_failures_total{reason="version"}'
-BASE = "http://127.0.0.1:8500"
-
-
-@pytest.fixture
-def folders(model_of: Callable[[str], Path], tmp_path: Path) -> dict[int, Path]:
-    """Two versions of a shop's model."""
-    made = {1: tmp_path / "v1", 2: tmp_path / "v2"}
-    shutil.copytree(model_of("lr"), made[1])
-    shutil.copytree(model_of("esmm"), made[2])
-    return made
-
-
-@pytest.fixture
-def registry(folders: dict[int, Path]) -> Registry:
-    return Registry(folders, 1, served())
-
-
-@pytest.fixture
-def shelves() -> Shelves:
-    return stocked()
 
 
 @pytest.fixture
 def shop(registry: Registry, shelves: Shelves) -> Iterator[TestClient]:
     with running(service(registry, shelves)) as client:
         yield client
-
-
-def running(served_by: Service) -> TestClient:
-    return TestClient(make_app(served_by), base_url=BASE, raise_server_exceptions=False)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail("it did not come to pass")
-        time.sleep(0.01)
-
-
-def ready(client: TestClient) -> None:
-    until(lambda: client.get("/v2/health/ready").status_code == 200)
-
-
-def question(user: int = 7, items: tuple[int, ...] = (3, 1, 2), **more: Any) -> Question:
-    return Question(
-        {
-            "user_id": Tensor("user_id", "INT64", (1,), (user,)),
-            "item_id": Tensor("item_id", "INT64", (len(items),), items),
-            "age_band": Tensor("age_band", "BYTES", (1,), ("35_plus",)),
-            "event_timestamp": Tensor("event_timestamp", "BYTES", (1,), ("2024-02-01T12:00:00Z",)),
-        },
-        **more,
-    )
-
-
-def ask(client: TestClient, asked: Question | None = None, **options: Any) -> Any:
-    return client.post(URL, content=question_body(asked or question()), **options)
 
 
 def test_the_answer_is_that_of_the_model_to_the_same_rows(shop: TestClient, registry: Registry) -> None:
@@ -278,12 +235,6 @@ def test_only_who_has_the_token_gets_in(registry: Registry, shelves: Shelves) ->
 def test_a_page_under_another_name_gets_nothing(shop: TestClient, host: str) -> None:
     assert shop.get("/v2", headers={"Host": host}).status_code == 400
     assert shop.get("/v2", headers={"Host": "localhost:8500"}).status_code == 200
-
-
-def counts(client: TestClient) -> dict[str, float]:
-    """Return every number of the page by its name; tests that ran in this process before may have counted too."""
-    lines = (line.rpartition(" ") for line in client.get("/metrics").text.splitlines() if not line.startswith("#"))
-    return {name: float(value) for name, _, value in lines}
 
 
 def test_questions_are_counted_with_their_steps(shop: TestClient) -> None:

@@ -60,6 +60,10 @@ class Shelf:
 class Told:
     changes: list[tuple[int | None, int]] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    left: list[int] = field(default_factory=list)
+
+    def gone(self, before: Live) -> None:
+        self.left.append(before.pointed.version)
 
     def exchanged(self, before: Live | None, now: Live, seconds: float) -> None:
         self.changes.append((before.pointed.version if before else None, now.pointed.version))
@@ -145,6 +149,33 @@ def test_a_start_without_a_registry_takes_what_answered_last_and_waits_without_t
     nothing = Follower(Shelf(MissingError("no registered model 'shop'")), 5, Told())
     nothing.look()
     assert nothing.live is None
+
+
+def test_what_may_be_absent_is_let_go_said_once_and_taken_again(caplog: pytest.LogCaptureFixture) -> None:
+    shelf, told = Shelf(at(2)), Told()
+    follower = Follower(shelf, 5, told, optional=True)
+    follower.look()
+    shelf.points = MissingError("model 'shop' has no alias 'challenger'")
+    with caplog.at_level(logging.INFO, "rankmill.serving"):
+        for _ in range(3):
+            follower.look()
+    assert answering(follower) is None and not follower.without_registry
+    assert (told.failures, told.left) == ([], [2]) and caplog.text.count("no alias 'challenger'") == 1
+    shelf.points = at(3)
+    follower.look()
+    assert answering(follower) == 3
+    shelf.points = OSError("MLflow does not answer")
+    follower.look()
+    assert answering(follower) == 3 and follower.without_registry, "a registry that is silent says nothing of it"
+
+
+def test_a_champion_whose_alias_is_gone_goes_on() -> None:
+    shelf, told = Shelf(at(1)), Told()
+    follower = Follower(shelf, 5, told)
+    follower.look()
+    shelf.points = MissingError("model 'shop' has no alias 'champion'")
+    follower.look()
+    assert answering(follower) == 1 and told.failures == ["registry"]
 
 
 def test_pauses_grow_with_failures_and_shrink_again() -> None:

@@ -1,0 +1,62 @@
+"""Does a process of a service follow what its file says, and keep what it follows apart?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from components.platform.settings import Settings
+from features.ground.errors import MissingError
+from pipelines.run.serve import StoredVersions, service_of
+from registry.serving.server.config import ServingConfig
+from registry.serving.server.live import Pointed
+from registry.versions.client import RegistryState
+
+PLAIN = {"name": "shop", "model": "shop_ranker"}
+
+
+def config(**more: object) -> ServingConfig:
+    return ServingConfig.model_validate({**PLAIN, **more})
+
+
+def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, aliases: dict[str, int], beside: str) -> StoredVersions:
+    tags = {number: {"rankmill.digest": f"d{number}"} for number in (1, 2)}
+    state = SimpleNamespace(state=lambda model: RegistryState(aliases, tags))
+    monkeypatch.setattr(StoredVersions, "registry", state)
+    return StoredVersions(Settings.at(tmp_path), config(), beside)
+
+
+def test_a_challenger_is_another_version_than_the_one_that_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = {"champion": 1, "challenger": 2}
+    assert stored(tmp_path, monkeypatch, both, "").pointed().version == 1
+    assert stored(tmp_path, monkeypatch, both, "challenger").pointed() == Pointed(version=2, digest="d2")
+    same = {"champion": 2, "challenger": 2}
+    assert stored(tmp_path, monkeypatch, same, "").pointed().version == 2
+    with pytest.raises(MissingError, match="is v2, which answers already"):
+        stored(tmp_path, monkeypatch, same, "challenger").pointed()
+    with pytest.raises(MissingError, match="no alias 'challenger'"):
+        stored(tmp_path, monkeypatch, {"champion": 1}, "challenger").pointed()
+
+
+def test_only_the_champion_is_remembered_for_a_start_without_a_registry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champion, challenger = (stored(tmp_path, monkeypatch, {}, beside) for beside in ("", "challenger"))
+    champion.remember(Pointed(version=1, digest="d1"))
+    challenger.remember(Pointed(version=2, digest="d2"))
+    assert champion.last() == Pointed(version=1, digest="d1") and challenger.last() is None
+
+
+def test_shadow_and_canary_share_a_challenger_and_nothing_with_the_champion(tmp_path: Path) -> None:
+    settings = Settings.at(tmp_path)
+    made = service_of(config(log={}, shadow={"share": 0.1}, canary={"share": 0.1}), settings, None)
+    assert made.shadow.challenger is made.canary.challenger and len(made.challengers) == 1
+    assert made.challengers[0].lookup is not made.lookup
+    assert made.challengers[0].lookup.cache is not made.lookup.cache
+    two = service_of(config(log={}, shadow={"share": 0.1, "alias": "next"}, canary={"share": 0.1}), settings, None)
+    assert len(two.challengers) == 2
+    assert service_of(config(), settings, None).challengers == ()
