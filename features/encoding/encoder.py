@@ -7,7 +7,7 @@ follow from 2 in sorted order.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -156,11 +156,17 @@ class Encoder:
             )
         return FieldSpec(name=field.name, kind="categorical", size=size, table=field.table)
 
-    def encode(self, table: pa.Table) -> dict[str, np.ndarray[Any, Any]]:
+    def made_of(self, columns: Collection[str]) -> frozenset[str]:
+        """Return the fields that are made of these columns alone."""
+        own = {f.name for f in self.fitted if {f.name, f.request_time or f.name} <= {*columns}}
+        return frozenset(f.name for f in self.fitted if {f.name, f.timed_by or f.name} <= own)
+
+    def encode(self, table: pa.Table, once: Collection[str] = ()) -> dict[str, np.ndarray[Any, Any]]:
         """Return the model inputs of raw rows.
 
         Args:
             table: raw rows; columns that are not features are ignored.
+            once: fields of which all rows hold the same; they come in one row.
 
         Returns:
             By field: int64 ``[rows]`` for categorical, float32 ``[rows]`` or ``[rows, length]`` for numeric, int64
@@ -170,7 +176,11 @@ class Encoder:
         Raises:
             BadInputError: a column is missing or cannot be read as its dtype, or a vector has another width.
         """
-        made = {field.name: self._encode(field, raw_column(field, table), table) for field in self.fitted}
+        first = table.slice(0, 1) if once else table
+        made = {}
+        for field in self.fitted:
+            rows = first if field.name in once else table
+            made[field.name] = self._encode(field, raw_column(field, rows), rows)
         for field in self.fitted:
             if field.timed_by is not None:  # an event after the request is not there, whoever reads the history
                 made[field.name] = np.where(made[field.timed_by] < 0, PADDING, made[field.name])

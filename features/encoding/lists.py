@@ -22,7 +22,7 @@ def column_of(table: pa.Table, name: str, dtype: str, time: bool = False) -> pa.
     if place < 0 and name not in table.column_names:
         raise BadInputError(f"feature {name!r} is missing from the rows: add the column ({dtype})")
     column = table.column(place if place >= 0 else name)
-    if shares_values(table, name):
+    if is_view(column.type):
         column = listed(pa.table({name: column})).column(0)
     return as_dtype(column, name, dtype, time)
 
@@ -41,7 +41,10 @@ def lists_column(field: FittedField, table: pa.Table) -> pa.Array:
 
 def shares_values(table: pa.Table, name: str) -> bool:
     """Return whether a column is there and holds views of values that its rows share."""
-    return name in table.column_names and is_view(table.schema.field(name).type)
+    place = table.schema.get_field_index(name)  # the names of all columns cost as much as reading one
+    if place < 0 and name not in table.column_names:
+        return False
+    return is_view(table.schema.field(place if place >= 0 else name).type)
 
 
 def referenced(lists: pa.Array, most: int) -> pa.Array:

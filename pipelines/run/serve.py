@@ -231,7 +231,8 @@ def _log(config: ServingConfig, settings: Settings, counters: Any) -> Any:
 
 
 def _lookup(config: ServingConfig, settings: Settings) -> Any:
-    from registry.serving.server.lookup import ItemCache, Lookup, Store
+    from registry.serving.server.kept import ItemCache
+    from registry.serving.server.lookup import Lookup, Store
 
     options = config.features
     if options.store == "none":

@@ -65,6 +65,7 @@ def answer(
     memory: Memory | None = None,
     value: ValueTable | None = None,
     request: RequestGraph | None = None,
+    shared: Collection[str] = (),
     chunk: int = CHUNK,
     as_shown: bool = False,
 ) -> Answers:
@@ -75,7 +76,8 @@ def answer(
 
     `rows` hold a column per feature, the domain where calibration or value differ by it, and what the memory's keys are
     made of; others are ignored. Histories may be Arrow ``list_view``, whose rows share values. `request` is a graph of
-    the same model for rows of one request, which reads once what they share; `chunk` rows at a time bound memory.
+    the same model for rows of one request, which reads once what they share, and what is made of columns that are known
+    to be `shared` is encoded once too; `chunk` rows at a time bound memory.
     Without `value` there is no `expected_value`.
 
     Raises:
@@ -85,7 +87,7 @@ def answer(
     check_columns(rows, columns_of(model, rows.column_names, memory, value), model.called)
     inputs = model.rows(rows, as_shown=as_shown)
     parts = [
-        _answered(model, inputs.slice(start, chunk), rows.slice(start, chunk), memory, value, request)
+        _answered(model, inputs.slice(start, chunk), rows.slice(start, chunk), memory, value, request, shared)
         for start in range(0, rows.num_rows, chunk)
     ]
     return _joined(parts) if parts else _nothing(model, value)
@@ -98,10 +100,12 @@ def _answered(
     memory: Memory | None,
     value: ValueTable | None,
     request: RequestGraph | None,
+    shared: Collection[str],
 ) -> Answers:
     from features.joins.histories import listed
 
-    batch = model.encoder.encode(listed(inputs))
+    once = model.encoder.made_of(shared) & {*request.once} if request and shared else ()
+    batch = model.encoder.encode(listed(inputs), once)
     outputs = (request or model).run(batch)
     graph = {task: outputs[task].astype(np.float64) for task in model.contract.tasks}
     base = model.calibrated(graph, rows)
@@ -111,7 +115,7 @@ def _answered(
         base=base,
         tasks=tasks,
         hidden=outputs[HIDDEN],
-        unknown=count_unknown(model.encoder, batch),
+        unknown=count_unknown(model.encoder, batch, rows.num_rows),
         expected_value=expected_value(tasks, declaration, value.of(rows, declaration.domain)) if value else None,
     )
 

@@ -55,7 +55,8 @@ def check_columns(table: pa.Table, needed: Mapping[str, str], model: str) -> Non
         BadInputError: a column comes twice or is missing.
     """
     check_names(table)
-    absent = {name: use for name, use in needed.items() if name not in table.column_names}
+    present = set(table.column_names)
+    absent = {name: use for name, use in needed.items() if name not in present}
     if absent:
         listed = ", ".join(f"{name!r} ({use})" if use else repr(name) for name, use in absent.items())
         raise BadInputError(
@@ -123,18 +124,18 @@ def domain_codes(column: pa.ChunkedArray, known: Sequence[str]) -> Codes:
     return np.asarray(pc.fill_null(found, ELSEWHERE).to_numpy(), dtype=np.int64)
 
 
-def count_unknown(encoder: Encoder, batch: Mapping[str, np.ndarray[Any, Any]]) -> Counter[str]:
-    """Return by field with a vocabulary how many rows hold a value that training never held.
+def count_unknown(encoder: Encoder, batch: Mapping[str, np.ndarray[Any, Any]], rows: int) -> Counter[str]:
+    """Return by field with a vocabulary how many of `rows` rows hold a value that training never held.
 
-    A history or a bag holds one if any of its values is one. Of a field with `kind: hash` nobody can tell.
+    A history or a bag holds one if any of its values is one. Of a field with `kind: hash` nobody can tell. A field that
+    comes in one row holds it for all.
     """
-    return Counter(
-        {
-            f.name: int((batch[f.name] == UNKNOWN).reshape(len(batch[f.name]), -1).any(axis=1).sum())
-            for f in encoder.fitted
-            if encoder.with_vocabulary(f) and len(batch[f.name])
-        }
-    )
+    found: Counter[str] = Counter()
+    for field in encoder.fitted:
+        if encoder.with_vocabulary(field) and (held := len(batch[field.name])):
+            unknown = (batch[field.name] == UNKNOWN).reshape(held, -1).any(axis=1).sum()
+            found[field.name] = int(unknown) * (rows // held)
+    return found
 
 
 def describe_unknown(unknown: Mapping[str, int], rows: int) -> str:

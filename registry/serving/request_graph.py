@@ -77,7 +77,7 @@ class RequestGraph:
         """Return every output of the graph for the candidates of one request, before calibration.
 
         Args:
-            batch: by field what the encoder gives for one row per candidate, or for the fields in `once` one row.
+            batch: by field what the encoder gives for one row per candidate, or for fields in `once` for one row.
 
         Raises:
             SeveralRequestsError: there is no candidate, or the rows are of several requests.
@@ -86,7 +86,7 @@ class RequestGraph:
         feed = trimmed(batch, self.model.contract)
         for name in self.once:
             values = feed[name]
-            if not len(values) or (values != values[:1]).any():
+            if not len(values) or (len(values) > 1 and (values != values[:1]).any()):
                 raise SeveralRequestsError(
                     f"the {len(values)} candidates have {'several values' if len(values) else 'no value'} of {name!r}, "
                     "which one request has once: score the candidates of each request by themselves"

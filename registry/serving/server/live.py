@@ -6,7 +6,7 @@ warmed up, and takes its place by one assignment.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -159,7 +159,7 @@ def reply(
         raise RefusedError(400, f"nothing is known of the {live.reads.declaration.user} that asks: send its features")
     stage("features")
     try:
-        answers = _answers(live, rows.table)
+        answers = _answers(live, rows.table, shared=rows.shared)
     except (BadInputError, MissingError) as error:
         raise RefusedError(400, str(error)) from None
     stage("answer")
@@ -177,11 +177,11 @@ def reply(
     return Answered(Reply(live.name, str(live.pointed.version), shown, parameters, question.id), rows, answers)
 
 
-def _answers(live: Live, rows: pa.Table, *, memory: bool = True) -> Answers:
+def _answers(live: Live, rows: pa.Table, *, memory: bool = True, shared: Collection[str] = ()) -> Answers:
     used = live.memory if memory else None
     if live.graph is not None:
         try:
-            return answer(live.model, rows, memory=used, value=live.model.value, request=live.graph)
+            return answer(live.model, rows, memory=used, value=live.model.value, request=live.graph, shared=shared)
         except SeveralRequestsError:  # a question may give what a request has once for each candidate
             pass
     return answer(live.model, rows, memory=used, value=live.model.value)

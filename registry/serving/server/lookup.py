@@ -9,19 +9,20 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as LateError
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from features.joins.online_read import Held, Key
+from registry.serving.server.kept import Asked, Found, ItemCache
 
 log = logging.getLogger("rankmill.serving")
 FAILURES, WITHIN, REST = 5, 10.0, 2.0
 """After so many failures within so many seconds the store is left alone for so many seconds."""
-_Asked = tuple[str, tuple[str, ...]]
-"""A view and the features that are wanted of it."""
 
 
 class Store(Protocol):
@@ -43,52 +44,10 @@ class Question:
     kept: bool
     """Whether answers may be kept for a while: those about items, not those about users."""
 
-
-@dataclass
-class Found:
-    """What the store said."""
-
-    held: dict[Key, Held | None] = field(default_factory=dict)
-    late: bool = False
-    """Whether the store did not answer in time; what is known from earlier is there all the same."""
-    kept: int = 0
-    """How many of the keys had been kept from earlier questions."""
-
-
-class ItemCache:
-    """What views hold of items, for a while; when there are too many, the oldest make room."""
-
-    def __init__(self, most: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """Keep at most `most` answers of each view for `seconds` each."""
-        self._most, self._seconds, self._clock = most, seconds, clock
-        self._held: dict[_Asked, dict[Key, tuple[float, Held | None]]] = {}
-        self._lock = threading.Lock()
-
-    def known(self, asked: _Asked, keys: Sequence[Key], *, stale: bool = False) -> dict[Key, Held | None]:
-        """Return what is held of these keys; with `stale` also what was kept for too long."""
-        with self._lock:
-            held = self._held.get(asked)
-            if not held:
-                return {}
-            now = float("-inf") if stale else self._clock()
-            entries = ((key, held.get(key)) for key in keys)
-            return {key: entry[1] for key, entry in entries if entry is not None and now < entry[0]}
-
-    def keep(self, asked: _Asked, found: Mapping[Key, Held | None]) -> None:
-        """Remember answers."""
-        until = self._clock() + self._seconds
-        with self._lock:
-            held = self._held.setdefault(asked, {})
-            for key, value in found.items():
-                held.pop(key, None)  # so that it is the newest
-                held[key] = (until, value)
-            while len(held) > self._most:
-                del held[next(iter(held))]
-
-    def clear(self) -> None:
-        """Forget everything, as after a materialisation."""
-        with self._lock:
-            self._held.clear()
+    @property
+    def asked(self) -> Asked:
+        """What answers are kept under."""
+        return self.view, self.names
 
 
 class Breaker:
@@ -151,18 +110,19 @@ class Lookup:
 
     def ask(self, questions: Sequence[Question]) -> list[Found]:
         """Return what is known of each question's keys; what the store has not told in time is late."""
-        found = [Found() for _ in questions]
-        waiting: list[tuple[Question, Found, tuple[Key, ...]]] = []
+        found = [Found.nothing(len(question.keys), len(question.names)) for question in questions]
+        waiting: list[tuple[Question, Found, list[int]]] = []
         for question, answer in zip(questions, found, strict=True):
-            answer.held = self.cache.known(_asked(question), question.keys) if question.kept else {}
-            answer.kept = len(answer.held)
-            if absent := tuple(key for key in question.keys if key not in answer.held):
+            if question.kept:
+                self.cache.fill(question.asked, question.keys, answer)
+            if absent := np.flatnonzero(~answer.told).tolist():
                 waiting.append((question, answer, absent))
         if not waiting:
             return found
         told: dict[int, list[Held | None]] = {}
         if not self._breaker.open:
-            read = self._threads.submit(self._read, [(question, absent) for question, _, absent in waiting], told)
+            reads = [(question, [question.keys[place] for place in absent]) for question, _, absent in waiting]
+            read = self._threads.submit(self._read, reads, told)
             try:
                 read.result(self._timeout)
             except Exception as error:  # whatever a store raises, the answer is given without it
@@ -172,17 +132,16 @@ class Lookup:
         for place, (question, answer, absent) in enumerate(waiting):
             values = told.get(place)
             if values is not None:
-                fresh = dict(zip(absent, values, strict=True))
-                answer.held |= fresh
+                answer.put(absent, values)
                 if question.kept:
-                    self.cache.keep(_asked(question), fresh)
+                    self.cache.keep(question.asked, [question.keys[at] for at in absent], values)
             else:
                 answer.late = True
                 if question.kept:
-                    answer.held |= self.cache.known(_asked(question), absent, stale=True)
+                    self.cache.fill(question.asked, question.keys, answer, stale=True)
         return found
 
-    def _read(self, questions: Sequence[tuple[Question, tuple[Key, ...]]], told: dict[int, list[Held | None]]) -> None:
+    def _read(self, questions: Sequence[tuple[Question, Sequence[Key]]], told: dict[int, list[Held | None]]) -> None:
         """Ask one view after the other, in one thread: waking one for each costs more than they take."""
         store = self._opened()
         for place, (question, keys) in enumerate(questions):
@@ -200,7 +159,3 @@ class Lookup:
         if sentence not in self._said:  # once, however often it happens; the counts tell how often
             self._said.add(sentence)
             log.warning("%s; questions are answered without it", sentence)
-
-
-def _asked(question: Question) -> _Asked:
-    return question.view, question.names

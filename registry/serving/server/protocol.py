@@ -172,7 +172,7 @@ def _lengths(one: _Input, name: str, shape: tuple[int, ...]) -> tuple[int, ...] 
 
 
 def column(tensor: Tensor, dtype: str, rows: int) -> pa.Array:
-    """Return a tensor as a raw column of `rows` rows.
+    """Return a tensor as a raw column, of as many rows as it has.
 
     Args:
         tensor: of one row, which holds for all, or of `rows` rows.
@@ -207,7 +207,7 @@ def column(tensor: Tensor, dtype: str, rows: int) -> pa.Array:
         kept = np.concatenate([np.arange(s, s + n) for s, n in zip(starts, lengths, strict=True)] or [starts])
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
         values = pa.ListArray.from_arrays(pa.array(offsets), values.take(pa.array(kept.astype(np.int64))))
-    return values if tensor.shape[0] == rows else values.take(pa.array(np.zeros(rows, dtype=np.int64)))
+    return values
 
 
 def _values(tensor: Tensor, element: str, name: str) -> pa.Array:

@@ -17,7 +17,8 @@ import numpy as np
 
 from features.ground.errors import did_you_mean
 from features.services.served import ServedColumn, ServedFeatures
-from registry.serving.server.lookup import Found, Lookup
+from registry.serving.server.kept import Found, Places
+from registry.serving.server.lookup import Lookup
 from registry.serving.server.lookup import Question as Asked
 from registry.serving.server.protocol import Question, RefusedError, column
 
@@ -94,6 +95,8 @@ class Rows:
     """Those of them that were there."""
     user_known: bool = True
     """Whether any view holds something of the user, where one is asked."""
+    shared: frozenset[str] = frozenset()
+    """Columns of which it is known that all rows hold the same: what is made of them is made once."""
 
 
 def rows_of(
@@ -131,17 +134,24 @@ def rows_of(
     if known is not None:
         have |= {name: known[name].combine_chunks() for name in known.column_names if name in reads.names}
     if declaration.time not in have:
-        have[declaration.time] = _repeated(pa.array([now], pa.timestamp("us", "UTC")), count)
+        have[declaration.time] = pa.array([now], pa.timestamp("us", "UTC"))
     if declaration.request is not None and declaration.request not in have:  # one question is one request
-        have[declaration.request] = _repeated(pa.array([0], pa.int64()), count)
+        have[declaration.request] = pa.array([0], pa.int64())
     rows = Rows(pa.table({}))
     moment = have[declaration.time][0].as_py() or now
     if lookup is not None:
         _fetch(reads, lookup, have, rows, moment.timestamp(), count)
     wanted = {*reads.needed, declaration.time} | ({declaration.request} if declaration.request else set())
     for name in sorted(wanted - have.keys()):
-        have[name] = pa.nulls(count, arrow_type(reads.dtype(name) or "string"))
-    rows.table = pa.table({name: have[name] for name in sorted(wanted)})
+        have[name] = pa.nulls(1, arrow_type(reads.dtype(name) or "string"))
+    rows.shared = frozenset(name for name in wanted if len(have[name]) == 1)
+    again = pa.array(np.zeros(count, dtype=np.int64)) if count > 1 else None
+    rows.table = pa.table(
+        {
+            name: have[name].take(again) if again is not None and name in rows.shared else have[name]
+            for name in sorted(wanted)
+        }
+    )
     return rows
 
 
@@ -168,7 +178,10 @@ def _own_dtype(datatype: str, dimensions: int) -> str:
 
 
 def _fetch(reads: Reads, lookup: Lookup, have: dict[str, pa.Array], rows: Rows, moment: float, count: int) -> None:
-    """Add the columns that views hold, those first whose keys are known; they may be the keys of others."""
+    """Add the columns that views hold, those first whose keys are known; they may be the keys of others.
+
+    A column of one row holds for all `count`.
+    """
     wanted: dict[str, list[ServedColumn]] = {}
     keys = {key for name in reads.needed if (one := reads.columns.get(name)) for key in one.keys}
     for name in sorted({*reads.needed, *keys}):
@@ -183,7 +196,7 @@ def _fetch(reads: Reads, lookup: Lookup, have: dict[str, pa.Array], rows: Rows, 
     while ready := [view for view, columns in wanted.items() if {*columns[0].keys} <= have.keys()]:
         asked, places = [], []
         for view in ready:
-            unique, at = _unique([have[key] for key in sorted(wanted[view][0].keys)])
+            unique, at = _unique([have[key] for key in sorted(wanted[view][0].keys)], count)
             names = tuple(one.name for one in wanted[view])
             asked.append(Asked(view, names, tuple(unique), kept=user not in wanted[view][0].keys))
             places.append(at)
@@ -191,60 +204,61 @@ def _fetch(reads: Reads, lookup: Lookup, have: dict[str, pa.Array], rows: Rows, 
             columns = wanted.pop(view)
             if question.kept:
                 rows.looked, rows.kept = rows.looked + len(question.keys), rows.kept + found.kept
-            have |= _columns(columns, question, at, found, rows, moment)
+            have |= _columns(columns, question, at, found, rows, moment, count)
             if columns[0].keys == (user,):
-                known_users.append(any(found.held.get(key) for key in question.keys))
+                known_users.append(bool(found.held.any()))
     for view in wanted:
         rows.missing[view, "unknown"] += count
     if known_users or any(columns[0].keys == (user,) for columns in wanted.values()):
         rows.user_known = any(known_users)
 
 
-def _unique(keys: Sequence[pa.Array]) -> tuple[list[tuple[Any, ...]], np.ndarray[Any, Any]]:
-    """Return each combination of keys once, and for each row its place among them, −1 where a key is missing."""
+def _unique(keys: Sequence[pa.Array], count: int) -> tuple[list[tuple[Any, ...]], Places]:
+    """Return each combination of keys once, and for each row its place among them, −1 where a key is missing.
+
+    There is one row, which holds for all, where each key has one; else there are `count`.
+    """
+    if all(len(values) == 1 for values in keys):
+        only = tuple(values[0].as_py() for values in keys)
+        return ([], np.array([-1])) if None in only else ([only], np.array([0]))
     if len(keys) == 1:
         coded = keys[0].dictionary_encode()
-        places = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-        return [(value,) for value in coded.dictionary.to_pylist()], places
+        places = coded.indices.fill_null(-1) if keys[0].null_count else coded.indices
+        return [(value,) for value in coded.dictionary.to_pylist()], places.to_numpy().astype(np.int64)
     seen: dict[tuple[Any, ...], int] = {}
-    at = np.empty(len(keys[0]), dtype=np.int64)
-    for row, key in enumerate(zip(*(values.to_pylist() for values in keys), strict=True)):
+    at = np.empty(count, dtype=np.int64)
+    lists = [values.to_pylist() * (1 if len(values) == count else count) for values in keys]
+    for row, key in enumerate(zip(*lists, strict=True)):
         at[row] = -1 if None in key else seen.setdefault(key, len(seen))
     return list(seen), at
 
 
 def _columns(
-    columns: Sequence[ServedColumn], asked: Asked, at: np.ndarray[Any, Any], found: Found, rows: Rows, moment: float
+    columns: Sequence[ServedColumn], asked: Asked, at: Places, found: Found, rows: Rows, moment: float, count: int
 ) -> dict[str, pa.Array]:
-    """Return the columns of one view for all rows, and count what is missing."""
+    """Return the columns of one view for the rows of `at`, and count what is missing of `count` rows."""
     import pyarrow as pa
 
     from features.joins.store import arrow_type
 
     life = columns[0].ttl_days * DAY
-    nothing = (None,) * len(columns)
-    fresh, reasons = [], Counter[str]()
-    rows_of_key = np.bincount(at[at >= 0], minlength=len(asked.keys)).tolist()
-    for key, count in zip(asked.keys, rows_of_key, strict=True):
-        held = found.held.get(key)
-        if held is None:
-            reasons["store" if found.late and key not in found.held else "unknown"] += count
-        elif life and held.at is not None and held.at + life < moment:
-            held = None
-            reasons["expired"] += count
-        fresh.append(nothing if held is None else held.values)
-    reasons["unknown"] += int((at < 0).sum())
-    rows.late |= found.late
-    rows.missing.update({(asked.view, reason): count for reason, count in reasons.items() if count})
-    fresh.append(nothing)  # of rows that lack a key
-    indices = pa.array(np.where(at < 0, len(fresh) - 1, at))
-    return {
-        one.name: pa.array(values, arrow_type(one.dtype)).take(indices)
-        for one, values in zip(columns, zip(*fresh, strict=True), strict=True)
+    expired = found.held & (found.at + life < moment) if life else np.zeros(len(found.held), dtype=bool)
+    each = count // len(at)  # rows that a place stands for
+    rows_of_key = np.bincount(at[at >= 0], minlength=len(asked.keys)) * each
+    reasons = {
+        "unknown": int(rows_of_key[found.told & ~found.held].sum()) + int((at < 0).sum()) * each,
+        "store": int(rows_of_key[~found.told].sum()),
+        "expired": int(rows_of_key[expired].sum()),
     }
-
-
-def _repeated(value: pa.Array, count: int) -> pa.Array:
-    import pyarrow as pa
-
-    return value.take(pa.array(np.zeros(count, dtype=np.int64)))
+    rows.late |= found.late
+    rows.missing.update({(asked.view, reason): number for reason, number in reasons.items() if number})
+    if expired.any():
+        for values in found.columns:
+            values[expired] = None
+    in_order = len(at) == len(asked.keys) and bool((at == np.arange(len(at))).all())
+    indices = None if in_order else pa.array(at, mask=at < 0)
+    made = {}
+    for one, values in zip(columns, found.columns, strict=True):
+        array = pa.array(values.tolist(), arrow_type(one.dtype))
+        made[one.name] = array if indices is None else array.take(indices)
+    return made

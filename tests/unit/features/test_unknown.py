@@ -41,8 +41,8 @@ def test_lists_are_counted_by_their_events_and_hashes_not_at_all() -> None:
         {"tags": pa.array([["a", "new"], []]), "recent": pa.array([[9, 1, 2], [8]]), "city": pa.array(["new", "x"])}
     )
     assert unknown_shares(encoder, encoder.encode_slices(later)) == {"recent": 0.5, "tags": 0.5}
-    assert count_unknown(encoder, encoder.encode(later)) == {"recent": 2, "tags": 1}, "rows that hold one"
-    assert not count_unknown(encoder, encoder.encode(later.slice(0, 0)))
+    assert count_unknown(encoder, encoder.encode(later), later.num_rows) == {"recent": 2, "tags": 1}, "rows that hold one"
+    assert not count_unknown(encoder, encoder.encode(later.slice(0, 0)), 0)
 
 
 def test_an_amount_that_became_a_vocabulary_is_named_with_what_to_write(encoder: Encoder) -> None:

@@ -21,8 +21,9 @@ from registry.serving.server.challenger import Beside, Challenger
 from registry.serving.server.config import ServingConfig
 from registry.serving.server.counters import Counters
 from registry.serving.server.follow import Follower
+from registry.serving.server.kept import ItemCache
 from registry.serving.server.live import Live, Pointed, open_live
-from registry.serving.server.lookup import ItemCache, Lookup
+from registry.serving.server.lookup import Lookup
 from registry.serving.server.protocol import Question, Tensor, question_body
 from registry.serving.server.served_log import ServedLog
 from registry.serving.server.shadow import ShadowThread

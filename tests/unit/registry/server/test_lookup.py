@@ -6,8 +6,12 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from features.joins.online_read import Held, Key
-from registry.serving.server.lookup import FAILURES, REST, Breaker, ItemCache, Lookup, Question
+from registry.serving.server.kept import Found, ItemCache
+from registry.serving.server.lookup import FAILURES, REST, Breaker, Lookup, Question
 
 ITEM = ("item_profile", ("price",))
 
@@ -50,7 +54,7 @@ def test_items_are_kept_and_users_are_not() -> None:
     asked = lookup(shelf)
     asked.ask([items(1, 2)])
     (found,) = asked.ask([items(2, 3)])
-    assert {key: held and held.values[0] for key, held in found.held.items()} == {(2,): 20, (3,): 30}
+    assert found.columns[0].tolist() == [20, 30] and found.at.tolist() == [1.0, 1.0] and found.kept == 1
     assert shelf.asked == [("item_profile", ((1,), (2,))), ("item_profile", ((3,),))]
     asked.ask([items(7, kept=False)])
     asked.ask([items(7, kept=False)])
@@ -60,27 +64,58 @@ def test_items_are_kept_and_users_are_not() -> None:
 def test_what_the_store_does_not_know_is_kept_too() -> None:
     shelf = Shelf()
     asked = lookup(shelf)
-    assert [asked.ask([items(0)])[0].held for _ in range(2)] == [{(0,): None}] * 2
+    for _ in range(2):
+        (found,) = asked.ask([items(0)])
+        assert found.told.all() and not found.held.any() and not found.late
     assert len(shelf.asked) == 1
 
 
 def test_what_is_kept_grows_old_and_makes_room() -> None:
     clock = Clock()
     cache = ItemCache(2, 60, clock)
-    cache.keep(ITEM, {(1,): None, (2,): None})
-    cache.keep(ITEM, {(1,): None})
-    cache.keep(ITEM, {(3,): None})
-    assert {*cache.known(ITEM, [(1,), (2,), (3,)])} == {(1,), (3,)}, "the oldest one made room"
+    cache.keep(ITEM, [(1,), (2,)], [Held((1,), None), None])
+    cache.keep(ITEM, [(1,)], [Held((10,), 5.0)])
+    cache.keep(ITEM, [(3,)], [None])
+    assert known(cache, 1, 2, 3) == [10, "unknown", None], "the oldest one made room"
     clock.now += 61
-    assert cache.known(ITEM, [(1,)]) == {} and cache.known(ITEM, [(1,)], stale=True) == {(1,): None}
+    assert known(cache, 1) == ["unknown"] and known(cache, 1, stale=True) == [10]
     cache.clear()
-    assert cache.known(ITEM, [(1,)], stale=True) == {}
+    assert known(cache, 1, stale=True) == ["unknown"]
+
+
+def known(cache: ItemCache, *keys: int, stale: bool = False) -> list[object]:
+    found = Found.nothing(len(keys), 1)
+    cache.fill(ITEM, [(key,) for key in keys], found, stale=stale)
+    return [value if told else "unknown" for value, told in zip(found.columns[0], found.told, strict=True)]
+
+
+@given(st.lists(st.lists(st.integers(0, 12), unique=True, max_size=9), max_size=8), st.integers(0, 9))
+def test_the_newest_are_kept_whatever_comes(calls: list[list[int]], most: int) -> None:
+    cache, newest = ItemCache(most, 60, Clock()), dict[int, int | None]()
+    for number, keys in enumerate(calls):
+        answers = [None if key % 3 == 0 else Held((100 * number + key,), 1.0) for key in keys]
+        cache.keep(ITEM, [(key,) for key in keys], answers)
+        for key, held in zip(keys, answers, strict=True):
+            newest.pop(key, None)
+            newest[key] = held.values[0] if held else None
+    kept = dict([*newest.items()][-most:]) if most else {}
+    assert known(cache, *range(13)) == [kept.get(key, "unknown") for key in range(13)]
+
+
+def test_a_shelf_grows_to_what_it_may_hold() -> None:
+    cache = ItemCache(5000, 60, Clock())
+    for start in range(0, 6000, 500):
+        keys = range(start, start + 500)
+        cache.keep(ITEM, [(key,) for key in keys], [Held((key,), None) for key in keys])
+    assert known(cache, *range(6000)) == ["unknown"] * 1000 + [*range(1000, 6000)]
 
 
 def test_features_of_another_choice_are_asked_for_again() -> None:
     cache = ItemCache(10, 60)
-    cache.keep(("item_profile", ("price",)), {(1,): None})
-    assert cache.known(("item_profile", ("price", "brand")), [(1,)]) == {}
+    cache.keep(ITEM, [(1,)], [None])
+    found = Found.nothing(1, 2)
+    cache.fill(("item_profile", ("price", "brand")), [(1,)], found)
+    assert not found.told.any()
 
 
 def test_a_slow_store_leaves_what_is_known_from_earlier() -> None:
@@ -91,7 +126,7 @@ def test_a_slow_store_leaves_what_is_known_from_earlier() -> None:
     shelf.slow = threading.Event()
     (found,) = asked.ask([items(1, 2)])
     shelf.slow.set()
-    assert found.late and found.held[1,] == Held((10,), 1.0) and (2,) not in found.held
+    assert found.late and found.columns[0].tolist() == [10, None] and found.told.tolist() == [True, False]
 
 
 def test_a_store_that_fails_again_and_again_is_left_alone_for_a_while() -> None:
@@ -99,7 +134,7 @@ def test_a_store_that_fails_again_and_again_is_left_alone_for_a_while() -> None:
     asked = lookup(shelf)
     for _ in range(FAILURES + 3):
         (found,) = asked.ask([items(1)])
-        assert found.late and found.held == {}
+        assert found.late and not found.told.any()
     assert len(shelf.asked) == FAILURES
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from features.declaration import Declaration
 from features.services.served import ServedColumn, ServedFeatures
-from registry.serving.server.lookup import ItemCache, Lookup
+from registry.serving.server.kept import ItemCache
+from registry.serving.server.lookup import Lookup
 from registry.serving.server.protocol import Question, RefusedError, Tensor
 from registry.serving.server.rows import Reads, Rows, rows_of
 from tests.unit.registry.server.shop import LIFE, NOW, Shelves, served, stocked
@@ -41,6 +42,7 @@ def test_the_user_is_read_once_and_items_row_by_row() -> None:
     assert rows.table["age_band"].to_pylist() == [None] * 3
     assert {(view, keys) for view, keys, _ in shelves.reads} == {("shopper", ((7,),)), ("goods", ((3,), (1,)))}
     assert not rows.missing and rows.user_known and not rows.late
+    assert {"user_id", "recent_items", "event_timestamp"} <= rows.shared and not {"item_id", "popularity"} & rows.shared
 
 
 def test_types_are_those_of_training() -> None:

@@ -209,6 +209,25 @@ def test_a_request_is_scored_from_raw_rows_as_the_model_scores_them(served: Path
     by_row, once = answer(model, rows, value=model.value), answer(model, rows, value=model.value, request=graph)
     assert (once.tasks["love"] == found["love"].astype(np.float64)).all()
     np.testing.assert_allclose(once.expected_value, by_row.expected_value, atol=1e-5)
+    shared = {*graph.once, time}
+    told = answer(model, rows, value=model.value, request=graph, shared=shared)
+    assert all((told.tasks[name] == values).all() for name, values in once.tasks.items()), "the same to the bit"
+    assert told.unknown == by_row.unknown
+    divided = model.encoder.encode(rows.select(model.encoder.columns), model.encoder.made_of(shared))
+    assert {name: len(values) for name, values in divided.items()} == {
+        name: 1 if name in graph.once else 12 for name in batch
+    }
+
+
+def test_what_hangs_on_another_column_is_not_made_of_fewer(served: Path) -> None:
+    encoder = ServedModel.open(served, "cpu").encoder
+    timed = {field.name: field for field in encoder.fitted if field.timed_by or field.request_time}
+    assert timed, "a history with times"
+    columns = {*encoder.columns}
+    for field in timed.values():
+        for needed in {field.name, field.timed_by, field.request_time} - {None}:
+            assert field.name not in encoder.made_of(columns - {str(needed)})
+    assert encoder.made_of(columns) == {field.name for field in encoder.fitted}
 
 
 def test_rows_of_two_requests_and_missing_files_are_refused(served: Path, tmp_path: Path, esmm: Exported) -> None:
