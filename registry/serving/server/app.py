@@ -34,7 +34,8 @@ from registry.serving.server.follow import Follower
 from registry.serving.server.live import Answered, Live, reply
 from registry.serving.server.lookup import Lookup
 from registry.serving.server.protocol import RefusedError, datatype_of, parse, reply_body
-from registry.serving.server.served_log import Entry, ServedLog
+from registry.serving.server.served_log import ServedLog
+from registry.serving.server.served_rows import Entry
 from registry.serving.server.shadow import Copy, ShadowThread
 
 SERVER = "rankmill"
@@ -392,6 +393,7 @@ class _Work:
                     tuple(degraded),
                     live.reads.told,
                     routed.propensity,
+                    found.rows.shared,
                 )
             )
         if service.shadow is not None and live is self.live and service.shadow.wants(name):

@@ -7,6 +7,7 @@ dies loses what it has not written yet, never a part of a segment.
 from __future__ import annotations
 
 import io
+import json
 import os
 import socket
 import uuid
@@ -16,6 +17,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from features.ground.remote_files import local_path, open_files
 
 if TYPE_CHECKING:
@@ -24,6 +27,10 @@ if TYPE_CHECKING:
 HOUR = timedelta(hours=1)
 SERVED = "served."
 """Prefix of the columns that tell of the question of a row; names of raw columns have no dots."""
+PLACE = f"{SERVED}place"
+"""Column with the place of a row among the candidates of its question, from 0."""
+ONCE = b"rankmill.once"
+"""Metadata of a segment of answers: which columns only the first candidate of a question holds, for all of them."""
 TOLD = b"rankmill.told"
 """Metadata of a segment of answers: which raw columns a question tells, a list in JSON; others come from views."""
 SETTING = "RANKMILL_ARTIFACTS"
@@ -79,7 +86,7 @@ class Segments:
         while hour < end:
             for name in self._names(files, f"{root}/date={hour:%Y-%m-%d}/hour={hour:%H}"):
                 with files.open(name, "rb") as stream:
-                    yield pq.read_table(stream)
+                    yield _for_all(pq.read_table(stream))
             hour += HOUR
 
     def forget(self, before: datetime) -> int:
@@ -104,6 +111,21 @@ class Segments:
             for name in _listed(files, folder)
             if name.endswith(".parquet") and not name.rpartition("/")[2].startswith(".")
         )
+
+
+def _for_all(table: pa.Table) -> pa.Table:
+    """Return rows of which each holds what the first candidate of its question holds for all."""
+    once = json.loads((table.schema.metadata or {}).get(ONCE, b"[]"))
+    if not once:
+        return table
+    import pyarrow as pa
+
+    place = table[PLACE].to_numpy()
+    first = pa.array(np.arange(len(place)) - place)
+    for name in once:
+        at = table.schema.get_field_index(name)
+        table = table.set_column(at, table.schema.field(at), table[name].take(first))
+    return table
 
 
 def _listed(files: Any, folder: str) -> list[str]:

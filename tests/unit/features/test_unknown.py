@@ -41,7 +41,9 @@ def test_lists_are_counted_by_their_events_and_hashes_not_at_all() -> None:
         {"tags": pa.array([["a", "new"], []]), "recent": pa.array([[9, 1, 2], [8]]), "city": pa.array(["new", "x"])}
     )
     assert unknown_shares(encoder, encoder.encode_slices(later)) == {"recent": 0.5, "tags": 0.5}
-    assert count_unknown(encoder, encoder.encode(later), later.num_rows) == {"recent": 2, "tags": 1}, "rows that hold one"
+    assert count_unknown(encoder, encoder.encode(later), later.num_rows) == {"recent": 2, "tags": 1}, (
+        "rows that hold one"
+    )
     assert not count_unknown(encoder, encoder.encode(later.slice(0, 0)), 0)
 
 

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from registry.serving.answer import Answers
 from registry.serving.server.feedback import Event, FeedbackLog, parse_events
 from registry.serving.server.live import Pointed
 from registry.serving.server.protocol import RefusedError
 from registry.serving.server.segments import Segments
-from registry.serving.server.served_log import Entry, ServedLog, kept
+from registry.serving.server.served_log import ServedLog, kept
+from registry.serving.server.served_rows import Entry
 
 NOW = datetime(2024, 2, 1, 12, 59, 59, tzinfo=UTC)
 
@@ -66,6 +72,31 @@ def test_rows_are_kept_as_they_were_used(logged: Callable[..., ServedLog], tmp_p
     assert found["hidden."].to_pylist() == [[0, 1, 2], [3, 4, 5]]
     assert found["served.degraded"].to_pylist() == [["stale"]] * 2
     assert found["served.at"].to_pylist() == [NOW] * 2
+
+
+@given(st.lists(st.tuples(st.integers(1, 4), st.booleans()), min_size=1, max_size=6))
+def test_what_candidates_share_is_read_as_if_each_had_its_own(questions: list[tuple[int, bool]]) -> None:
+    """Histories of the question and of each candidate, missing ones among them, told to be shared or not."""
+    entries, expected = [], []
+    for number, (items, told) in enumerate(questions):
+        history = [None, [], [number], [number, 5]][number % 4]
+        own = [[place] * place for place in range(items)]
+        lists = pa.list_(pa.int64())
+        rows = pa.table({"recent": pa.array([history] * items, lists), "own": pa.array(own, lists)})
+        made = entry(f"q{number}", items)
+        entries.append(replace(made, rows=rows, shared=frozenset({"recent"} if told else ())))
+        expected += [(f"q{number}:{place}", history, own[place]) for place in range(items)]
+    with tempfile.TemporaryDirectory() as folder:
+        log = ServedLog(Segments(Path(folder).as_uri()), seconds=60)
+        for each in entries:
+            log.take(each)
+        log.stop()
+        found = read(Path(folder)).sort_by("served.row").select(["served.row", "recent", "own"]).to_pylist()
+        names = [*Path(folder).rglob("*.parquet")]
+        assert len(names) == len({told for _, told in questions})
+        held = sum(pq.read_table(name)["recent"].combine_chunks().flatten().__len__() for name in names)
+    assert [tuple(row.values()) for row in found] == sorted(expected)
+    assert held == sum(len(e.rows["recent"][0].as_py() or []) * (1 if e.shared else len(e.rows)) for e in entries)
 
 
 def test_versions_with_other_columns_get_segments_of_their_own(
