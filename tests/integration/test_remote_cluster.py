@@ -231,8 +231,12 @@ def test_a_clusters_workers_meet_where_only_their_user_may_enter(
         [meeting] = folder.iterdir()
         assert meeting.stat().st_size > 0
     finally:
-        stage.terminate()
+        stage.send_signal(signal.SIGINT)
         stage.wait(60)
+    client, deadline = JobSubmissionClient(cluster.address), time.monotonic() + 60
+    while any(not job.status.is_terminal() for job in client.list_jobs()):
+        assert time.monotonic() < deadline, "the job of an interrupted stage goes on"
+        time.sleep(0.5)
 
 
 def test_without_its_token_the_cluster_takes_no_job(
