@@ -42,7 +42,10 @@ def serve(
 
 def ask(
     model: Annotated[str, typer.Argument(help="Name of the model.", metavar="MODEL")],
-    items: Annotated[str, typer.Option(help="Ids of the candidates, with commas between them.")],
+    items: Annotated[str | None, typer.Option(help="Ids of the candidates, with commas between them.")] = None,
+    retrieve: Annotated[
+        int | None, typer.Option(min=1, help="Instead of --items: how many candidates the service should find.")
+    ] = None,
     user: Annotated[str | None, typer.Option(help="Id of the user.")] = None,
     given: Annotated[
         list[str] | None,
@@ -59,11 +62,13 @@ def ask(
     """Ask a running service about one user and some candidates, and show them best first."""
     from registry.serving.server.protocol import Question, question_body, read_reply
 
+    if (items is None) == (retrieve is None):
+        raise typer.BadParameter("name the candidates by --items, or say by --retrieve how many should be found")
     with _client(url, token_env) as client:
         known = _got(client, f"/v2/models/{model}")
         columns = {one["name"]: one for one in known["inputs"]}
         declared = known["parameters"]
-        asked: dict[str, list[str]] = {declared["item"]: items.split(",")}
+        asked: dict[str, list[str]] = {declared["item"]: items.split(",")} if items is not None else {}
         if user is not None:
             asked[declared["user"]] = [user]
         if at is not None:
@@ -76,9 +81,11 @@ def ask(
         columns.setdefault(declared["time"], {"datatype": "BYTES", "shape": [-1]})
         tensors = {name: _tensor(name, values, columns) for name, values in asked.items()}
         outputs = (*(one["name"] for one in known["outputs"] if one["name"] != "rank"), "rank")
-        body = question_body(Question(tensors, outputs=outputs))
+        body = question_body(Question(tensors, outputs=outputs, retrieve=retrieve))
         answer = _answered(client.post(f"/v2/models/{model}/infer", content=body))
-    _show(read_reply(answer.content), asked[declared["item"]])
+    reply = read_reply(answer.content)
+    found = reply.outputs.get(declared["item"])
+    _show(reply, asked[declared["item"]] if found is None else [str(item) for item in found.tolist()])
 
 
 def serving() -> None:
@@ -194,7 +201,7 @@ def _tensor(name: str, values: list[str], columns: Mapping[str, Mapping[str, Any
 def _show(reply: Any, items: list[str]) -> None:
     from pipelines.show.terminal import folding, show
 
-    outputs = [name for name in reply.outputs if name != "rank"]
+    outputs = [name for name, values in reply.outputs.items() if name != "rank" and values.dtype.kind == "f"]
     shown = folding("rank", "item", *outputs)
     places = reply.outputs["rank"]
     for row in sorted(range(len(items)), key=lambda row: int(places[row]))[:SHOWN]:

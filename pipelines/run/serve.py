@@ -30,10 +30,18 @@ from registry.serving.server.config import MULTIPROCESS, ServingConfig
 from registry.serving.server.live import Live, Pointed, open_live
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from starlette.applications import Starlette
 
     from components.data.materialize_features.marker import OnlineMarker
     from registry.memory.error_memory import Memory
+    from registry.serving.server.app import Service
+    from registry.serving.server.challenger import Challenger
+    from registry.serving.server.counters import Counters
+    from registry.serving.server.follow import Follower
+    from registry.serving.server.lookup import Lookup
+    from registry.serving.server.retrieve import Catalogue
+    from registry.serving.server.served_log import ServedLog
     from registry.versions.client import Registry
 
 CONFIG, TOKEN = "RANKMILL_SERVING_CONFIG", "RANKMILL_SERVING_TOKEN_VALUE"
@@ -42,6 +50,8 @@ KEPT = 3
 """Versions of a model whose files stay on this machine."""
 LOOK_AGAIN = 5.0
 """Seconds after which the markers of materialisations are read again."""
+BUILD = 60.0
+"""Seconds that the online store has for some thousand items of a catalogue."""
 HEADER_BYTES = 16 << 10
 IDLE = 5
 """Seconds that a connection may be silent between questions."""
@@ -160,7 +170,7 @@ class StoredVersions:
         return find_memory(self.settings, self.config.model, pointed.version)
 
 
-def service_of(config: ServingConfig, settings: Settings, token: str | None, counts: str | None = None) -> Any:
+def service_of(config: ServingConfig, settings: Settings, token: str | None, counts: str | None = None) -> Service:
     """Return what one process needs to answer; nothing is opened yet.
 
     Args:
@@ -180,13 +190,24 @@ def service_of(config: ServingConfig, settings: Settings, token: str | None, cou
     counters = Counters.make(counts)
     versions = StoredVersions(settings, config)
     lookup, log = _lookup(config, settings), _log(config, settings, counters)
+    follower = Follower(versions, config.follow.every.total_seconds(), counters)
+    catalogue = _catalogue(config, settings, follower)
     beside = {alias: _challenger(config, settings, alias, counters) for alias in config.challengers}
     lookups = [found for found in (lookup, *(one.lookup for one in beside.values())) if found is not None]
-    age = Age(settings.feast, lambda: [found.cache.clear() for found in lookups])
+
+    def written() -> None:
+        """A materialisation has written the online store."""
+        for found in lookups:
+            found.cache.clear()
+        if catalogue is not None:
+            catalogue.renew()
+
+    age = Age(settings.feast, written)
     shadow, canary = config.shadow, config.canary
     return Service(
         config=config,
-        follower=Follower(versions, config.follow.every.total_seconds(), counters),
+        follower=follower,
+        catalogue=catalogue,
         lookup=lookup,
         counters=counters,
         token=token,
@@ -200,7 +221,7 @@ def service_of(config: ServingConfig, settings: Settings, token: str | None, cou
     )
 
 
-def _challenger(config: ServingConfig, settings: Settings, alias: str, counters: Any) -> Any:
+def _challenger(config: ServingConfig, settings: Settings, alias: str, counters: Counters) -> Challenger:
     """Return what follows another alias; its failures leave the champion alone."""
     from registry.serving.server.challenger import Beside, Challenger
     from registry.serving.server.follow import Follower
@@ -210,7 +231,7 @@ def _challenger(config: ServingConfig, settings: Settings, alias: str, counters:
     return Challenger(follower, _lookup(config, settings))
 
 
-def _log(config: ServingConfig, settings: Settings, counters: Any) -> Any:
+def _log(config: ServingConfig, settings: Settings, counters: Counters) -> ServedLog | None:
     from registry.serving.server.segments import segments_of
     from registry.serving.server.served_log import ServedLog
 
@@ -230,7 +251,10 @@ def _log(config: ServingConfig, settings: Settings, counters: Any) -> Any:
     )
 
 
-def _lookup(config: ServingConfig, settings: Settings) -> Any:
+def _lookup(
+    config: ServingConfig, settings: Settings, keep: int | None = None, timeout: float | None = None
+) -> Lookup | None:
+    """Return the online store as a service asks it, or with another cache and patience."""
     from registry.serving.server.kept import ItemCache
     from registry.serving.server.lookup import Lookup, Store
 
@@ -243,8 +267,57 @@ def _lookup(config: ServingConfig, settings: Settings) -> Any:
 
         return OnlineReader.open(settings.feast)
 
-    cache = ItemCache(options.cache_items, options.cache_for.total_seconds())
-    return Lookup(opened, cache=cache, timeout=options.timeout.total_seconds(), threads=4 * config.limits.in_flight)
+    cache = ItemCache(options.cache_items if keep is None else keep, options.cache_for.total_seconds())
+    patience = timeout or options.timeout.total_seconds()
+    return Lookup(opened, cache=cache, timeout=patience, threads=4 * config.limits.in_flight)
+
+
+def _catalogue(config: ServingConfig, settings: Settings, follower: Follower) -> Catalogue | None:
+    from registry.serving.server.retrieve import Catalogue, Index, build_index
+
+    options = config.retrieve
+    if options is None:
+        return None
+    patient = _lookup(config, settings, keep=0, timeout=BUILD)
+
+    def build(live: Live) -> Index:
+        return build_index(live, catalogue_items(live, options.catalogue), patient, datetime.now(UTC))
+
+    return Catalogue(lambda: follower.live, build, options.every.total_seconds())
+
+
+def catalogue_items(live: Live, file: str | None) -> pa.ChunkedArray:
+    """Return the ids of the items that may be retrieved: those of a file, or those that training held.
+
+    Raises:
+        BadInputError: the file cannot be read or has no column of items, or the model knows no ids of items.
+    """
+    import pyarrow as pa
+
+    schema = live.model.contract.schema_
+    item = schema.declaration.item
+    if file is None:
+        table = next((field.table for field in schema.fields if field.name == item), None)
+        known = live.model.encoder.vocabularies.get(str(table))
+        if known is None:
+            raise BadInputError(f"{live.name} has no vocabulary of {item!r}: name a file in retrieve.catalogue")
+        return pa.chunked_array([known.values])
+    import pyarrow.parquet as pq
+    from pyarrow import csv
+
+    from features.ground.remote_files import open_files
+
+    files, path = open_files(file, "retrieve.catalogue")
+    try:
+        with files.open(path, "rb") as stream:
+            table = csv.read_csv(stream) if path.endswith(".csv") else pq.read_table(stream, columns=[item])
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0][:160]
+        raise BadInputError(f"retrieve.catalogue {file} cannot be read ({reason}): correct the file") from None
+    if item not in table.column_names:
+        raise BadInputError(f"retrieve.catalogue {file} has no column {item!r}: name the column of items so")
+    ids = table[item]
+    return ids.cast(pa.string()) if live.reads.dtype(item) == "string" else ids
 
 
 class Age:

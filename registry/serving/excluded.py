@@ -27,6 +27,21 @@ def pairs_seen(schema: RankerSchema, users: pa.Table, items: pa.Table) -> Pairs:
     Raises:
         BadInputError: the model reads no history of items, or the rows lack one.
     """
+    item, histories = schema.declaration.item, histories_of(schema)
+    check_columns(users, dict.fromkeys(histories, "history"), "--exclude seen")
+    found = [NONE]
+    for name in histories:
+        lists = users[name].combine_chunks()
+        found.append(_placed(pc.list_parent_indices(lists), _places(pc.list_flatten(lists), items[item])))
+    return np.unique(np.concatenate(found), axis=0)
+
+
+def histories_of(schema: RankerSchema) -> list[str]:
+    """Return the fields that tell which items a user had.
+
+    Raises:
+        BadInputError: the model reads no history of items.
+    """
     item = schema.declaration.item
     table = next((f.table for f in schema.fields if f.name == item and f.kind == "categorical"), None)
     histories = [
@@ -36,15 +51,10 @@ def pairs_seen(schema: RankerSchema, users: pa.Table, items: pa.Table) -> Pairs:
     ]
     if table is None or not histories:
         raise BadInputError(
-            f"this model reads no history with the values of {item!r}, so nothing says what a user has seen: name a "
-            "file of pairs by --exclude"
+            f"this model reads no history with the values of {item!r}, so nothing says what a user has seen: name the "
+            "items to leave out"
         )
-    check_columns(users, dict.fromkeys(histories, "history"), "--exclude seen")
-    found = [NONE]
-    for name in histories:
-        lists = users[name].combine_chunks()
-        found.append(_placed(pc.list_parent_indices(lists), _places(pc.list_flatten(lists), items[item])))
-    return np.unique(np.concatenate(found), axis=0)
+    return histories
 
 
 def pairs_listed(schema: RankerSchema, listed: pa.Table, users: pa.Table, items: pa.Table, file: str) -> Pairs:

@@ -27,13 +27,14 @@ from starlette.routing import Route
 from registry.serving.server.admission import Admission
 from registry.serving.server.canary import CanaryRoute, Routed
 from registry.serving.server.challenger import Challenger
-from registry.serving.server.config import ServingConfig
+from registry.serving.server.config import RetrieveOptions, ServingConfig
 from registry.serving.server.counters import CONTENT_TYPE, Counters
 from registry.serving.server.feedback import FeedbackLog, parse_events
 from registry.serving.server.follow import Follower
 from registry.serving.server.live import Answered, Live, reply
 from registry.serving.server.lookup import Lookup
-from registry.serving.server.protocol import RefusedError, datatype_of, parse, reply_body
+from registry.serving.server.protocol import Question, RefusedError, datatype_of, parse, reply_body
+from registry.serving.server.retrieve import Catalogue, index_of, item_ids, with_candidates
 from registry.serving.server.served_log import ServedLog
 from registry.serving.server.served_rows import Entry
 from registry.serving.server.shadow import Copy, ShadowThread
@@ -68,6 +69,8 @@ class Service:
     """Asks a second version what was answered."""
     canary: CanaryRoute | None = None
     """Gives a share of the users to a second version."""
+    catalogue: Catalogue | None = None
+    """Where candidates are found for questions that name none; None finds none."""
     stale: Callable[[Live], bool] = lambda live: False
     """Whether features are older than those that a model was trained on."""
     age: Callable[[Live], float | None] = lambda live: None
@@ -104,8 +107,7 @@ def make_app(service: Service) -> Starlette:
         if service.lookup is not None:
             service.lookup.start()
         service.follower.start()
-        shadow = (service.shadow,) if service.shadow is not None else ()
-        beside: tuple[Challenger | ShadowThread, ...] = (*service.challengers, *shadow)
+        beside = [*service.challengers, *(part for part in (service.shadow, service.catalogue) if part is not None)]
         for part in beside:
             part.start()
         yield
@@ -195,7 +197,7 @@ async def _server(request: Request) -> Response:
     said = {
         "name": SERVER,
         "version": _service(request).version,
-        "extensions": ["rankmill_missing", "rankmill_feedback"],
+        "extensions": ["rankmill_missing", "rankmill_feedback", "rankmill_retrieve"],
     }
     return JSONResponse(said)
 
@@ -207,6 +209,7 @@ async def _alive(request: Request) -> Response:
 async def _ready(request: Request) -> Response:
     service = _service(request)
     opened = service.follower.live is not None and (service.lookup is None or service.lookup.tried)
+    opened = opened and (service.catalogue is None or service.catalogue.tried)
     ready = opened and not request.app.state.stopping
     return JSONResponse({"ready": ready}, status_code=200 if ready else 503)
 
@@ -262,6 +265,7 @@ def metadata(live: Live, service: Service) -> dict[str, Any]:
             "features": live.features.service if live.features is not None and service.lookup is not None else "none",
             "freshness": str(fresh) if fresh is not None else "",
             **_challengers(service),
+            "catalogue": len(service.catalogue.index.items) if service.catalogue and service.catalogue.index else 0,
         },
     }
 
@@ -361,6 +365,10 @@ class _Work:
             raise RefusedError(503, "the question's time was over before its turn came", retry_after=1)
         done("parse")
         now = datetime.now(UTC)
+        item = self.live.reads.declaration.item
+        if question.retrieve is not None:
+            question = self._with_candidates(question, item, now)
+            done("retrieve")
 
         def champion() -> Answered:
             return reply(self.live, question, service.lookup, service.config, now, done)
@@ -378,7 +386,11 @@ class _Work:
         }
         degraded = [reason for reason, is_so in self.lacks.items() if is_so]
         name = found.reply.id or uuid.uuid4().hex
-        body = reply_body(replace(found.reply, id=name, parameters={**found.reply.parameters, "degraded": degraded}))
+        outputs = found.reply.outputs
+        if question.retrieve is not None:
+            outputs = {item: item_ids(question, item), **outputs}
+        parameters = {**found.reply.parameters, "degraded": degraded}
+        body = reply_body(replace(found.reply, id=name, parameters=parameters, outputs=outputs))
         done("serialise")
         counters.looked_up(found.rows)
         if service.log is not None:
@@ -399,6 +411,14 @@ class _Work:
         if service.shadow is not None and live is self.live and service.shadow.wants(name):
             self.copy = Copy(name, now, live, question, found.rows.table, routed.propensity)
         return body
+
+    def _with_candidates(self, question: Question, item: str, now: datetime) -> Question:
+        most = (self.service.config.retrieve or RetrieveOptions()).most
+        if question.retrieve is not None and question.retrieve > most:
+            raise RefusedError(400, f"retrieve is {question.retrieve}: this service finds at most {most}")
+        if item in question.tensors:
+            raise RefusedError(400, f"the question names candidates and wants some to be found: leave out {item!r}")
+        return with_candidates(index_of(self.service.catalogue), question, self.service.lookup, now)
 
 
 async def _body(request: Request, most: int) -> bytes:

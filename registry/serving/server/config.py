@@ -154,6 +154,18 @@ class Fallback(Frozen):
     """Nothing is known of the user: `answer` as for a new one, or `refuse`."""
 
 
+class RetrieveOptions(Frozen):
+    """Candidates that the service finds itself, for rankers whose score is an inner product (`gnolr`)."""
+
+    catalogue: str | None = None
+    """Parquet or CSV file with the ids of all items, in the model's item column, as a path or URI; left out, the items
+    that training held."""
+    most: int = Field(1000, ge=1, le=100_000)
+    """Most candidates that one question may want."""
+    every: Duration = timedelta(hours=1)
+    """How often the items' vectors are made anew, besides after a promotion or a materialisation."""
+
+
 class MemoryOptions(Frozen):
     """Whether answers are corrected by the version's error memory."""
 
@@ -227,6 +239,8 @@ class ServingConfig(Frozen):
     """How features are fetched for a question."""
     limits: Limits = Limits()
     """What one process takes before it says no."""
+    retrieve: RetrieveOptions | None = None
+    """Candidates that the service finds itself; left out, every question names its own."""
     memory: MemoryOptions = MemoryOptions()
     """Whether answers are corrected by the version's error memory."""
     log: LogOptions | None = None

@@ -33,6 +33,7 @@ _PLAIN: dict[str, tuple[type, ...]] = {
 MOST_TENSORS = 256
 LONGEST_LIST = 1024
 LONGEST_TEXT = 1024
+MOST_EXCLUDED = 100_000
 
 
 class RefusedError(Exception):
@@ -67,6 +68,12 @@ class Question:
     """Seconds after which the answer is of no use; None leaves it to the server."""
     outputs: tuple[str, ...] = ()
     """Outputs that are wanted; empty for all."""
+    retrieve: int | None = None
+    """How many candidates the service should find, instead of those that a question names."""
+    exclude: tuple[Value, ...] = ()
+    """Items that it should not find."""
+    exclude_seen: bool = False
+    """Whether to leave out what the user's histories hold."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ class Reply:
     model: str
     version: str
     outputs: Mapping[str, np.ndarray[Any, Any]]
-    """By name: ``[N]`` float64 or int32, in the candidates' order."""
+    """By name: ``[N]`` float64, int32, or int64 and texts of ids, in the candidates' order."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     id: str = ""
 
@@ -131,7 +138,23 @@ def parse(body: bytes) -> Question:
         id=read.id,
         timeout=None if timeout is None else timeout / 1000,
         outputs=tuple(output.name for output in read.outputs[:MOST_TENSORS]),
+        **_retrieval(read.parameters),
     )
+
+
+def _retrieval(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a question says of the candidates that it wants to be found."""
+    said = {name: parameters[name] for name in ("retrieve", "exclude", "exclude_seen") if name in parameters}
+    if not said:
+        return {}
+    count, exclude, seen = said.get("retrieve"), said.get("exclude", []), said.get("exclude_seen", False)
+    if type(count) is not int or not 1 <= count < 2**31:
+        raise RefusedError(400, "retrieve must be how many candidates to find, a whole number above 0")
+    if not isinstance(exclude, list) or len(exclude) > MOST_EXCLUDED or {*map(type, exclude)} - {int, str}:
+        raise RefusedError(400, f"exclude must be a list of at most {MOST_EXCLUDED:,} ids of items")
+    if type(seen) is not bool:
+        raise RefusedError(400, "exclude_seen must be true or false")
+    return {"retrieve": count, "exclude": tuple(exclude), "exclude_seen": seen}
 
 
 def _tensor(one: _Input) -> Tensor:
@@ -230,7 +253,13 @@ def _values(tensor: Tensor, element: str, name: str) -> pa.Array:
 
 def question_body(question: Question) -> bytes:
     """Return the body of an ``infer`` call; `parse` gives the question back."""
-    parameters = {} if question.timeout is None else {"timeout_ms": question.timeout * 1000}
+    parameters: dict[str, Any] = {} if question.timeout is None else {"timeout_ms": question.timeout * 1000}
+    if question.retrieve is not None:
+        parameters["retrieve"] = question.retrieve
+    if question.exclude:
+        parameters["exclude"] = question.exclude
+    if question.exclude_seen:
+        parameters["exclude_seen"] = True
     return msgspec.json.encode(
         {
             "id": question.id,
@@ -284,7 +313,7 @@ def datatype_of(dtype: str) -> str:
 
 
 def _datatype(values: np.ndarray[Any, Any]) -> str:
-    return "FP64" if values.dtype.kind == "f" else f"INT{8 * values.dtype.itemsize}"
+    return {"f": "FP64", "U": "BYTES"}.get(values.dtype.kind, f"INT{8 * values.dtype.itemsize}")
 
 
 def _name(name: str) -> str:

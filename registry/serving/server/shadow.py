@@ -18,7 +18,8 @@ from registry.serving.server.config import ServingConfig, Shadow
 from registry.serving.server.counters import Counters
 from registry.serving.server.live import Live
 from registry.serving.server.protocol import Question
-from registry.serving.server.served_log import Entry, kept
+from registry.serving.server.served_log import kept
+from registry.serving.server.served_rows import Entry
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -115,7 +116,7 @@ class ShadowThread:
         self._take(
             Entry(
                 copy.request, copy.at, live.pointed, ROLE, found.rows.table, found.answers, (), live.reads.told,
-                propensity=copy.propensity,
+                propensity=copy.propensity, shared=found.rows.shared,
             )
         )  # fmt: skip
         return True

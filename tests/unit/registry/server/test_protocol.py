@@ -48,11 +48,15 @@ def tensors(draw: st.DrawFn, name: str) -> Tensor:
 @st.composite
 def questions(draw: st.DrawFn) -> Question:
     names = draw(st.lists(st.sampled_from(["user_id", "item_id", "age", "genres"]), unique=True))
+    retrieve = draw(st.none() | st.integers(1, 500))
     return Question(
         {name: draw(tensors(name)) for name in names},
         id=draw(st.text(st.characters(exclude_categories=("Cs",)), max_size=10)),
         timeout=draw(st.none() | st.integers(1, 10_000).map(lambda ms: ms / 1000)),
         outputs=tuple(draw(st.lists(st.sampled_from(["like", "love"]), unique=True))),
+        retrieve=retrieve,
+        exclude=tuple(draw(st.lists(st.integers(0, 9) | st.sampled_from("ab")))) if retrieve else (),
+        exclude_seen=bool(retrieve) and draw(st.booleans()),
     )
 
 
