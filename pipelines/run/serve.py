@@ -212,6 +212,7 @@ def service_of(config: ServingConfig, settings: Settings, token: str | None, cou
         counters=counters,
         token=token,
         log=log,
+        learner=_learner(config, settings, lambda: follower.live, counters),
         feedback=FeedbackLog(segments_of(settings.artifacts, config.name)[1]) if config.log else None,
         shadow=ShadowThread(beside[shadow.alias], shadow, config, log.take, counters) if shadow and log else None,
         canary=CanaryRoute(beside[canary.alias], canary, config.name, counters) if canary else None,
@@ -248,6 +249,25 @@ def _log(config: ServingConfig, settings: Settings, counters: Counters) -> Serve
         keep=options.keep,
         beside=(feedback,),
         dropped=counters.log_dropped.inc,
+    )
+
+
+def _learner(config: ServingConfig, settings: Settings, answering: Callable[[], Live | None], counters: Any) -> Any:
+    from registry.serving.learning.learner import Learner
+    from registry.serving.server.segments import segments_of
+
+    options = config.memory
+    if not options.live or config.log is None:
+        return None
+    questions, feedback = segments_of(settings.artifacts, config.name)
+    return Learner(
+        answering,
+        questions,
+        feedback,
+        after=options.after,
+        refresh=options.refresh,
+        segment=config.log.segment,
+        observer=counters,
     )
 
 

@@ -85,6 +85,16 @@ class Sketch:
             projections=shape.projections(),
         )
 
+    def fresh(self) -> Sketch:
+        """Return a sketch of the same shape and tasks that has seen no row; it shares the projections."""
+        return Sketch(
+            shape=self.shape,
+            count=np.zeros_like(self.count),
+            label={task: np.zeros_like(self.count) for task in self.label},
+            predicted={task: np.zeros_like(self.count) for task in self.predicted},
+            projections=self.projections,
+        )
+
     @property
     def tasks(self) -> tuple[str, ...]:
         """Tasks whose labels and predictions are stored, sorted."""

@@ -14,11 +14,9 @@ from components.platform.contract import RunContext
 from components.platform.errors import MissingError, no_columns
 
 if TYPE_CHECKING:
-    import polars as pl
     import pyarrow as pa
 
 HOUR = timedelta(hours=1)
-_ROW, _REQUEST, _AT = "served.row", "served.request", "served.at"
 
 
 @dataclass(frozen=True)
@@ -113,60 +111,37 @@ def with_labels(
     Raises:
         BadInputError: a column that the config names is not there.
     """
-    import polars as pl
     import pyarrow as pa
 
     from components.platform.errors import BadInputError
+    from registry.serving.learning.attribution import (
+        AT,
+        PLACE,
+        ROW,
+        Law,
+        asked,
+        asked_once,
+        events_of,
+        in_time,
+        labels,
+        named,
+        received_before,
+    )
 
     if absent := [name for name in (config.user, config.item, config.time) if name not in answers.column_names]:
         raise BadInputError(f"the log of {config.serving!r} has {no_columns(absent, answers.column_names)}: name it")
-    after = config.after
-    key = pl.DataFrame(answers.select([_ROW, _REQUEST, _AT, config.time])).with_columns(
-        pl.Series("__item", answers[config.item].cast(pa.string())), pl.int_range(pl.len()).alias("__place")
-    )
-    inside = key.filter((pl.col(_AT) >= start) & (pl.col(_AT) < end))
-    first = inside.sort(_AT, _ROW, "__place").unique(_ROW, keep="first", maintain_order=True)
-    ready = first.filter(pl.col(_AT) + after <= known)
-    came = _events(events, known).join(
-        first.select(request=_REQUEST, item="__item", answered=_AT), on=["request", "item"], how="left"
-    )
-    late = came.filter(pl.col("at") >= pl.col("answered") + after)
-    came_in_time = came.filter(pl.col("at") < pl.col("answered") + after)
-    order = ready.sort(config.time, _ROW)
-    labels = _labels(order, came_in_time, config)
-    table = answers.take(pa.array(order["__place"].to_numpy()))
+    law = Law(config.feedback, config.funnel, config.after)
+    rows = asked(answers, config.item, config.time)
+    inside = rows.filter((rows[AT] >= start) & (rows[AT] < end))
+    first = asked_once(inside)
+    ready = first.filter(first[AT] + config.after <= known)
+    came = named(received_before(events_of(events), known), first)
+    timely = in_time(came, law)
+    order = ready.sort(config.time, ROW)
+    table = answers.take(pa.array(order[PLACE].to_numpy()))
     table = table.append_column("row_id", pa.array(range(table.num_rows), pa.int64()))
-    for name, values in labels.items():
+    for name, values in labels(order, timely, law).items():
         table = table.append_column(name, pa.array(values.to_numpy(), pa.int8()))
     unknown = came["answered"].null_count()
-    return table, Counts(len(inside), len(first) - len(ready), len(inside) - len(first), len(late), unknown)
-
-
-def _events(events: pa.Table | None, known: datetime) -> pl.DataFrame:
-    """Return the events that had been received, each once."""
-    import polars as pl
-
-    moment = pl.Datetime("us", "UTC")
-    if events is None:
-        texts = {name: pl.String() for name in ("request", "item", "feedback", "event")}
-        return pl.DataFrame(schema={**texts, "at": moment})
-    frame = pl.DataFrame(events).filter(pl.col("received") < known)
-    return frame.sort("received", "event").unique("event", keep="first", maintain_order=True).drop("received")
-
-
-def _labels(order: pl.DataFrame, came: pl.DataFrame, config: Config) -> dict[str, pl.Series]:
-    """Return int8 labels in the order of the rows."""
-    import polars as pl
-
-    found: dict[str, pl.Series] = {}
-    deeper = pl.Series("deeper", [0] * len(order), dtype=pl.Int8)
-    for name in reversed(config.feedback):
-        positive = came.filter(pl.col("feedback") == name).select("request", "item").unique()
-        hit = order.join(
-            positive.with_columns(pl.lit(1, pl.Int8).alias("hit")),
-            left_on=[_REQUEST, "__item"], right_on=["request", "item"], how="left", maintain_order="left",
-        )["hit"].fill_null(0)  # fmt: skip
-        if config.funnel:
-            hit = deeper = (hit | deeper).cast(pl.Int8)
-        found[name] = hit
-    return {name: found[name] for name in config.feedback}
+    late = len(came) - unknown - len(timely)
+    return table, Counts(len(inside), len(first) - len(ready), len(inside) - len(first), late, unknown)

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
@@ -50,6 +50,22 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 log = logging.getLogger("rankmill.serving")
 
 
+class Learner(Protocol):
+    """What learns from the log while answers go on; `registry.serving.learning` has the one."""
+
+    def start(self) -> None:
+        """Learn in the background."""
+        ...
+
+    def stop(self) -> None:
+        """Learn no more."""
+        ...
+
+    def applied(self, live: Live) -> Live:
+        """Return a version with what its error memory has learned since its refresh."""
+        ...
+
+
 @dataclass(frozen=True)
 class Service:
     """What one process needs to answer."""
@@ -63,6 +79,8 @@ class Service:
     """What callers must send, resolved."""
     log: ServedLog | None = None
     """What is answered is kept there; None keeps nothing."""
+    learner: Learner | None = None
+    """Learns from the log between refreshes of the error memory; None leaves the memory as it was refreshed."""
     feedback: FeedbackLog | None = None
     """What people did is kept there; None takes none."""
     shadow: ShadowThread | None = None
@@ -110,11 +128,13 @@ def make_app(service: Service) -> Starlette:
         beside = [*service.challengers, *(part for part in (service.shadow, service.catalogue) if part is not None)]
         for part in beside:
             part.start()
+        if service.learner is not None:
+            service.learner.start()
         yield
         app.state.stopping = True
         await app.state.admission.drained(DRAIN)
         # A shadow gives to the log, which ends after it.
-        parts = (service.follower, *beside, service.log, service.feedback)
+        parts = (service.follower, service.learner, *beside, service.log, service.feedback)
         for stop in (part.stop for part in parts if part is not None):
             await asyncio.get_running_loop().run_in_executor(None, stop)
 
@@ -190,7 +210,7 @@ def _live(request: Request) -> Live:
         raise RefusedError(503, f"no version of {service.config.model} is open yet: ask again", retry_after=2)
     if asked.get("version", str(live.pointed.version)) != str(live.pointed.version):
         raise RefusedError(404, f"version {asked['version'][:20]} is not loaded: v{live.pointed.version} answers")
-    return live
+    return live if service.learner is None else service.learner.applied(live)
 
 
 async def _server(request: Request) -> Response:

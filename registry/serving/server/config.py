@@ -171,6 +171,13 @@ class MemoryOptions(Frozen):
 
     use: bool = True
     """A memory that is switched off by its last refresh, gone or damaged is left out either way."""
+    live: bool = False
+    """Whether it goes on learning between refreshes from the service's own `log`, once the time for feedback on an
+    answer is over. A `share` of the log below 1 will do: means are learned, and a sample of questions has the same."""
+    after: Duration = timedelta(minutes=10)
+    """How long after an answer feedback counts: as long as in the pipeline that refreshes the memory."""
+    refresh: Duration = timedelta(seconds=5)
+    """How often each process looks for answers whose time is over."""
 
 
 class LogOptions(Frozen):
@@ -256,3 +263,11 @@ class ServingConfig(Frozen):
     def challengers(self) -> tuple[str, ...]:
         """Aliases that are followed beside the one that answers, each once."""
         return tuple(dict.fromkeys(part.alias for part in (self.shadow, self.canary) if part is not None))
+
+    @model_validator(mode="after")
+    def _can_learn(self) -> Self:
+        if self.memory.live and not self.memory.use:
+            raise ValueError("memory.live corrects answers by what was learned, and memory.use is false: leave one out")
+        if self.memory.live and (self.log is None or not self.log.hidden):
+            raise ValueError("memory.live learns from the log and its representations: give a log with hidden: true")
+        return self

@@ -51,6 +51,7 @@ class Counters:
     canary: Counter
     canary_stops: Counter
     canary_stopped: Gauge
+    memory: Gauge
 
     @classmethod
     def make(cls, folder: str | None = None) -> Counters:
@@ -110,6 +111,10 @@ class Counters:
                 "rankmill_canary_stopped", "Processes that gave their canary up.", registry=own,
                 multiprocess_mode="livesum",
             ),
+            memory=Gauge(
+                "rankmill_memory_enabled", "1 where the live error memory corrects a task.", ["task"], registry=own,
+                multiprocess_mode="livemin",
+            ),
             age=Gauge(
                 "rankmill_feature_age_seconds", "Seconds since the end of the last materialisation.", registry=own,
                 multiprocess_mode="livemax",
@@ -161,8 +166,13 @@ class Counters:
             if live is not None:
                 self.version.labels(live.name, str(live.pointed.version), live.alias).set(state)
 
+    def remembers(self, tasks: Mapping[str, bool]) -> None:
+        """Note by task whether the error memory corrects it."""
+        for task, enabled in tasks.items():
+            self.memory.labels(task).set(int(enabled))
+
     def failed(self, reason: str) -> None:
-        """Count a failure to find out or open a version."""
+        """Count a failure to find out or open a version, or to learn."""
         self.follow_failures.labels(reason).inc()
 
     def answered(self, code: int, role: str, seconds: float, degraded: Mapping[str, bool]) -> None:

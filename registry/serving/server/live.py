@@ -46,7 +46,13 @@ class Pointed(Frozen):
     digest: str
     """Digest of its files: what makes it the same version in an MLflow made anew."""
     memory: str = ""
-    """Digest of its error memory; empty without one."""
+    """Digest of its error memory; empty without one. `+37` behind it: 37 slots that were learned since."""
+
+    @property
+    def short_memory(self) -> str:
+        """The same with twelve characters of the digest."""
+        digest, plus, slots = self.memory.partition("+")
+        return f"{digest[:12]}{plus}{slots}"
 
 
 @dataclass(frozen=True)
@@ -170,7 +176,7 @@ def reply(
         outputs[RANK] = ranks(worth, rows.table[live.reads.declaration.item])
     parameters = {
         "role": live.alias,
-        "memory": live.pointed.memory[:12] if live.memory is not None else "",
+        "memory": live.pointed.short_memory if live.memory is not None else "",
         "missing": _by_view(rows),
     }
     shown = {name: outputs[name] for name in live.outputs if name in wanted}

@@ -11,7 +11,7 @@ import json
 import os
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -79,15 +79,39 @@ class Segments:
             start: first moment, UTC.
             end: first moment after it, UTC.
         """
+        for name in self.names(start, end):
+            yield self.open(name)
+
+    def names(self, start: datetime, end: datetime) -> list[str]:
+        """Return the names of the segments of the hours of ``[start, end)``, in order."""
+        files, root = open_files(self.uri, SETTING)
+        first = start.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+        found = []
+        for day in _folders(files, root, "date"):
+            if not f"date={first:%Y-%m-%d}" <= day <= f"date={end.astimezone(UTC):%Y-%m-%d}":
+                continue
+            for hour in _folders(files, f"{root}/{day}", "hour"):
+                moment = _moment(day, hour)
+                if moment is not None and first <= moment < end:
+                    inside = self._names(files, f"{root}/{day}/{hour}")
+                    found += [f"{day}/{hour}/{name.rpartition('/')[2]}" for name in inside]
+        return found
+
+    def open(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the rows of a segment, all columns or some.
+
+        Raises:
+            FileNotFoundError: it is there no more.
+        """
         import pyarrow.parquet as pq
 
         files, root = open_files(self.uri, SETTING)
-        hour = start.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-        while hour < end:
-            for name in self._names(files, f"{root}/date={hour:%Y-%m-%d}/hour={hour:%H}"):
-                with files.open(name, "rb") as stream:
-                    yield _for_all(pq.read_table(stream))
-            hour += HOUR
+        with files.open(f"{root}/{name}", "rb") as stream:
+            held = pq.ParquetFile(stream)
+            if columns is None:
+                return _for_all(held.read())
+            wanted = {PLACE, *columns}
+            return _for_all(held.read(columns=[one for one in held.schema_arrow.names if one in wanted]))
 
     def forget(self, before: datetime) -> int:
         """Delete the days that ended before a moment and return how many that were."""
@@ -115,7 +139,8 @@ class Segments:
 
 def _for_all(table: pa.Table) -> pa.Table:
     """Return rows of which each holds what the first candidate of its question holds for all."""
-    once = json.loads((table.schema.metadata or {}).get(ONCE, b"[]"))
+    noted = json.loads((table.schema.metadata or {}).get(ONCE, b"[]"))
+    once = [name for name in noted if name in table.column_names]
     if not once:
         return table
     import pyarrow as pa
@@ -126,6 +151,19 @@ def _for_all(table: pa.Table) -> pa.Table:
         at = table.schema.get_field_index(name)
         table = table.set_column(at, table.schema.field(at), table[name].take(first))
     return table
+
+
+def _folders(files: Any, folder: str, kind: str) -> list[str]:
+    """Return the names of the folders ``kind=…`` in a folder, in order."""
+    names = (path.rstrip("/").rpartition("/")[2] for path in _listed(files, folder))
+    return sorted(name for name in names if name.startswith(f"{kind}="))
+
+
+def _moment(day: str, hour: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(f"{day.removeprefix('date=')}T{hour.removeprefix('hour=')}").replace(tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 def _listed(files: Any, folder: str) -> list[str]:

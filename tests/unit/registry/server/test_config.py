@@ -60,3 +60,21 @@ def test_sizes_and_times_are_written_with_units() -> None:
 def test_other_units_are_refused(limits: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         ServingConfig.model_validate({"name": "shop", "model": "m", "limits": limits})
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"memory": {"live": True}}, "give a log with hidden: true"),
+        ({"memory": {"live": True}, "log": {"hidden": False}}, "give a log with hidden: true"),
+        ({"memory": {"live": True, "use": False}, "log": {}}, "memory.use is false"),
+    ],
+)
+def test_a_memory_cannot_learn_from_nothing_or_for_nobody(sections: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        ServingConfig.model_validate({"name": "shop", "model": "shop", **sections})
+
+
+def test_a_share_of_the_log_is_enough_to_learn_from() -> None:
+    options = {"memory": {"live": True}, "log": {"share": 0.1}}
+    assert ServingConfig.model_validate({"name": "shop", "model": "shop", **options}).memory.live
