@@ -76,6 +76,9 @@ def gc(
     keep_days: Annotated[
         int, typer.Option("--keep-days", min=1, help="Keep what a run made or took within this many days.")
     ] = 30,
+    served: Annotated[
+        bool, typer.Option("--served", help="Also delete what services logged for longer than their file's log.keep.")
+    ] = False,
 ) -> None:
     """Delete artifacts that nothing refers to: no registered version, no kept run, no recent use.
 
@@ -91,6 +94,7 @@ def gc(
     from components.platform.store.publish import open_store
     from components.train.unfinished import leftovers, remove_leftover
     from pipelines.record.references import references
+    from pipelines.record.served_logs import forget, overdue
 
     settings = Settings.from_environment()
     store = open_store(settings)
@@ -107,6 +111,8 @@ def gc(
         typer.echo(f"{len(found)} of {len(stages)} stages, {megabytes(size)}, would be deleted{local}; nothing was")
         for one in trainings:
             typer.echo(f"{one.folder}, {megabytes(one.bytes)}, an unfinished training, would be deleted too")
+        for log in overdue(settings, datetime.now(UTC), timedelta(days=keep_days)) if served else ():
+            typer.echo(f"log of service {log.service}: {log.days} folders of days before {log.before:%Y-%m-%d} too")
         return
     for copy in copies:
         shutil.rmtree(copy, ignore_errors=True)
@@ -118,6 +124,8 @@ def gc(
     if ended:
         freed = sum(one.bytes for one in ended)
         typer.echo(f"unfinished trainings deleted: {len(ended)}, {megabytes(freed)}")
+    for log in overdue(settings, datetime.now(UTC), timedelta(days=keep_days)) if served else ():
+        typer.echo(f"log of service {log.service}: {forget(settings, log)} folders of days deleted")
 
 
 def runs_table(found: Sequence[RecordedRun]) -> Table:

@@ -13,6 +13,8 @@ from pipelines.language.profile_spec import REFERENCE
 from pipelines.language.rules.draft import Draft, judge
 from registry.serving.server.config import ServingConfig
 
+SECRETS = (("listen", "token"), ("log", "hash_key"))
+"""Keys whose values are fetched from where they point."""
 FOLDER = "serving"
 """Folder of the files of services in a folder of pipelines."""
 
@@ -55,11 +57,12 @@ def _named_like_its_file(draft: Draft[ServingConfig]) -> Iterator[Finding]:
     return draft.misnamed("service")
 
 
-def _references_are_of_the_token(draft: Draft[ServingConfig]) -> Iterator[Finding]:
-    """Nothing but the token is fetched from elsewhere."""
+def _references_are_of_secrets(draft: Draft[ServingConfig]) -> Iterator[Finding]:
+    """Nothing but secrets is fetched from elsewhere."""
     for where, text in texts(draft.written):
-        if "${" in text and where != ("description",) and not (where[-1:] == ("token",) and REFERENCE.fullmatch(text)):
-            yield Finding(where, "a reference is not replaced here: only listen.token is fetched, write the value")
+        if "${" in text and where != ("description",) and not (where in SECRETS and REFERENCE.fullmatch(text)):
+            fetched = " and ".join(".".join(map(str, place)) for place in SECRETS)
+            yield Finding(where, f"a reference is not replaced here: only {fetched} are fetched, write the value")
 
 
 def _challengers_are_others(draft: Draft[ServingConfig]) -> Iterator[Finding]:
@@ -76,4 +79,4 @@ def _challengers_are_others(draft: Draft[ServingConfig]) -> Iterator[Finding]:
         yield Finding(("shadow",), "what a shadow says is kept in the log alone: give the service a log")
 
 
-_RULES = (_named_like_its_file, _references_are_of_the_token, _challengers_are_others)
+_RULES = (_named_like_its_file, _references_are_of_secrets, _challengers_are_others)

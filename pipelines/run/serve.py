@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from registry.serving.server.lookup import Lookup
     from registry.serving.server.retrieve import Catalogue
     from registry.serving.server.served_log import ServedLog
+    from registry.serving.server.served_rows import Hashes
     from registry.versions.client import Registry
 
 CONFIG, TOKEN = "RANKMILL_SERVING_CONFIG", "RANKMILL_SERVING_TOKEN_VALUE"
@@ -246,6 +247,7 @@ def _log(config: ServingConfig, settings: Settings, counters: Counters) -> Serve
         share=options.share,
         hidden=options.hidden,
         drop=options.drop,
+        hashes=log_hashes(config),
         keep=options.keep,
         beside=(feedback,),
         dropped=counters.log_dropped.inc,
@@ -383,12 +385,20 @@ class Age:
 
 
 def resolved_token(config: ServingConfig) -> str | None:
-    """Return the token that a config refers to.
+    """Return the token that a config refers to; raise BadInputError where nothing is where it points."""
+    return _secret(config, config.listen.token, "token")
 
-    Raises:
-        BadInputError: there is nothing where it points.
-    """
-    reference = config.listen.token
+
+def log_hashes(config: ServingConfig) -> Hashes | None:
+    """Return which columns the log keeps as hashes; raise BadInputError where their secret is not there."""
+    from registry.serving.server.served_rows import Hashes
+
+    if config.log is None or not config.log.hash:
+        return None
+    return Hashes(config.log.hash, (_secret(config, config.log.hash_key, "hash_key") or "").encode())
+
+
+def _secret(config: ServingConfig, reference: str | None, what: str) -> str | None:
     match = REFERENCE.fullmatch(reference) if reference else None
     if match is None:
         return None
@@ -399,7 +409,7 @@ def resolved_token(config: ServingConfig) -> str | None:
 
         value = unquote(urlparse(value).password or "")
     if not value:
-        raise BadInputError(f"service {config.name!r} needs its token in the environment variable {variable}: set it")
+        raise BadInputError(f"service {config.name!r} needs its {what} in the environment variable {variable}: set it")
     return value
 
 
@@ -430,6 +440,7 @@ def serve(config: ServingConfig) -> int:
     """
     listen = config.listen
     token = resolved_token(config)
+    log_hashes(config)  # a secret that is not there is told before a process is started
     _refuse_busy(listen.host, listen.port)
     os.environ[CONFIG] = config.model_dump_json()
     os.environ["OMP_NUM_THREADS"] = "1"

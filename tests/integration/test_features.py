@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 
 from components.data.build_training_set import rows as training_rows
@@ -83,10 +84,13 @@ class Bench:
 
     settings: Settings
 
-    def publish(self, events: pl.DataFrame, key: str = "k" * 32) -> ArtifactRef:
+    def publish(self, events: pl.DataFrame, key: str = "k" * 32, notes: dict[bytes, str] | None = None) -> ArtifactRef:
         staged = self.settings.home / "staged" / key
         (staged / "events").mkdir(parents=True)
-        events.write_parquet(staged / "events" / "events.parquet")
+        path = staged / "events" / "events.parquet"
+        events.write_parquet(path)
+        if notes:
+            pq.write_table(pq.read_table(path).replace_schema_metadata(notes), path)
         record = open_store(self.settings).publish(
             staged,
             {"events": EventsTable(uri="")},
@@ -99,7 +103,7 @@ class Bench:
         config = {"feature_service": "movielens_ranker", "online": False} | config
         return self._run("materialize_features", config, {"table": events}, window)
 
-    def dataset(self, events: ArtifactRef, features: StageResult, **config: Any) -> StageResult:
+    def dataset(self, events: ArtifactRef, features: StageResult, /, **config: Any) -> StageResult:
         inputs = {"events": events, "features": features.outputs["feature_tables"]}
         return self._run("build_training_set", DATASET | config, inputs, WINDOW)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import polars as pl
 import pytest
 
 from components.data.training_set import SPLITS, read_raw, read_schema
+from components.platform.errors import BadInputError
 from components.platform.settings import Settings
 from features.declaration import Window
 from features.encoding.files import read_encoder
@@ -19,6 +21,7 @@ from registry.serving.server.kept import ItemCache
 from registry.serving.server.lookup import Lookup
 from registry.serving.server.protocol import Question, Tensor
 from registry.serving.server.rows import Reads, Rows, rows_of
+from registry.serving.server.segments import HASHED
 from tests.integration.test_features import START, Bench, make_events
 
 pytestmark = pytest.mark.engine
@@ -113,6 +116,51 @@ def test_without_freshness_a_row_sees_what_a_nightly_store_cannot(
     nightly = {row["row_id"]: row for row in rows(folder)}
     differ = sum(streaming[number]["recent_times"] != nightly[number]["recent_times"] for number in nightly)
     assert differ > len(nightly) / 2
+
+
+@pytest.fixture(scope="module")
+def log(folder: Path, events: pl.DataFrame) -> pl.DataFrame:
+    """What a service would have kept of the same rows: what was told, and every value that was read."""
+    raw = pl.concat([pl.DataFrame(read_raw(folder, split)) for split in SPLITS]).sort("row_id")
+    return raw.drop("row_id")
+
+
+def test_rows_as_they_were_served_make_the_training_set_that_a_join_makes(
+    bench: Bench, folder: Path, events: pl.DataFrame, log: pl.DataFrame
+) -> None:
+    features = bench.features(bench.publish(events, key="t" * 32))
+    shuffled = bench.publish(log.sample(fraction=1.0, shuffle=True, seed=1), key="l" * 32)
+    options: dict[str, Any] = {"include": ["recent_times"], "freshness": {"every": "1d"}, "features": "served"}
+    made = bench.folder(bench.dataset(shuffled, features, **options).outputs["training_set"])
+    for split in SPLITS:
+        # The number of a row tells rows of one moment apart, and what else they hold decides their order.
+        mine, joined = (
+            sorted(repr(sorted(row.items())) for row in read_raw(each, split).drop("row_id").to_pylist())
+            for each in (made, folder)
+        )
+        assert mine == joined
+        encoder, other = read_encoder(folder), read_encoder(made)
+        one, same_rows = (each.encode(read_raw(folder, split)) for each in (encoder, other))
+        assert all((one[name] == same_rows[name]).all() for name in one)
+    assert (made / "features.json").read_bytes() == (folder / "features.json").read_bytes()
+    changed = log.with_columns(pl.col("gender").fill_null("X").str.to_uppercase() + "!")
+    told = bench.dataset(bench.publish(changed, key="c" * 32), features, **options)
+    genders = {str(row["gender"]) for row in rows(bench.folder(told.outputs["training_set"]))}
+    assert all(gender.endswith("!") for gender in genders), "the log's values, whatever a join would give"
+
+
+def test_what_was_not_served_or_is_hashed_cannot_be_learned(
+    bench: Bench, events: pl.DataFrame, log: pl.DataFrame
+) -> None:
+    features = bench.features(bench.publish(events, key="u" * 32))
+    lacking = bench.publish(log.drop("gender"), key="m" * 32)
+    with pytest.raises(BadInputError, match=r"no column 'gender' .*, and features: served takes them from there"):
+        bench.dataset(lacking, features, features="served")
+    bench.dataset(lacking, features, features="served", drop=["gender"])
+    secret = log.with_columns(pl.col("user_id").cast(pl.String))
+    hashed = bench.publish(secret, key="h" * 32, notes={HASHED: json.dumps(["user_id"])})
+    with pytest.raises(BadInputError, match="keeps 'user_id' hashed"):
+        bench.dataset(hashed, features, features="served")
 
 
 def same(trained: Any, found: Any) -> bool:

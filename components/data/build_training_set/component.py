@@ -16,10 +16,12 @@ from components.data.build_training_set.config import Config, Inputs, Outputs, S
 from components.data.build_training_set.cut import cut_notes
 from components.data.build_training_set.rows import (
     check_place,
+    check_readable,
     join_features,
     joined_names,
     missing_shares,
     read_impressions,
+    served_names,
 )
 from components.data.build_training_set.served import served_features
 from components.data.build_training_set.split import kept_apart, request_ends, split_rows, trained_until
@@ -50,9 +52,11 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     tables = context.local(inputs.features)
     definitions = definitions_of(config.definitions)
     snapshot = read_snapshot(tables, config.feature_service, definitions)
-    joined = joined_names(config, snapshot)
+    joined = served_names(config, snapshot) if config.features == "served" else joined_names(config, snapshot)
     events = context.local(inputs.events) / "events.parquet"
-    impressions = read_impressions(events, config, joined, snapshot.keys)
+    check_readable(events, config, joined)
+    told = [*snapshot.keys, *joined] if config.features == "served" else snapshot.keys
+    impressions = read_impressions(events, config, joined, told)
     context.progress(f"joining {len(snapshot.features)} features to {len(impressions):,} impressions")
     table = join_features(impressions, config, snapshot, tables, definitions)
     if taken := [name for name in config.within if name in table.column_names]:
@@ -310,7 +314,7 @@ def _report(
     snapshot: ServiceSnapshot,
     unknown: Mapping[SplitName, dict[str, float]],
 ) -> SplitReport:
-    names = {*joined_names(config, snapshot), *config.context}
+    names = {*joined_names(config, snapshot), *config.context} & {*table.column_names}
     return SplitReport(
         rows_in=rows_in,
         rows_out=table.num_rows,

@@ -160,6 +160,9 @@ class Config(ComponentConfig):
     """How rows are divided."""
     encode: dict[Name, FieldEncoding] = Field(default_factory=dict)
     """Encodings that replace the default of a feature's dtype."""
+    features: Literal["joined", "served"] = "joined"
+    """`joined` looks features up as of each impression; `served` takes the values that the answer was made of, from
+    events of `ingest_served` with `features: true`: nothing is joined, so nothing can differ."""
     freshness: Freshness | None = None
     """How old features will be when they are served: `{every: 1d, lag: 2h}` joins what a materialisation at midnight,
     there to be read at 02:00, would have given. Left out, a row sees every event before it, as a streaming store would
@@ -429,7 +432,7 @@ def _joined(config: Config, features: Columns) -> dict[str, Column]:
 
 COMPONENT = ComponentSpec(
     name="build_training_set",
-    version="9",
+    version="10",
     summary="Join features as of just before each impression, split and encode with the training split's encoder.",
     config=Config,
     inputs=Inputs,

@@ -17,10 +17,11 @@ from features.declaration import Declaration
 from features.definitions import Definitions
 from features.ground.library_errors import library_in_words
 from features.joins.asof import ASKED_AT
-from features.joins.store import ENTITY_TIME, ROW_ID, historical, open_offline
+from features.joins.store import ENTITY_TIME, ROW_ID, arrow_type, historical, open_offline
 from features.rules.parse import parse
 from features.services.served import Freshness
 from features.services.service import ServiceSnapshot
+from registry.serving.server.segments import hashed_in
 
 TICK = timedelta(microseconds=1)
 """A row asks for what was known this long before the impression, so that events of the same second stay out."""
@@ -42,6 +43,11 @@ def read_impressions(
     named = _named(config, joined)
     wanted = list(dict.fromkeys([*named, *keys]))
     if absent := [name for name in wanted if name not in found]:
+        if served := [name for name in absent if name in joined]:
+            raise BadInputError(
+                f"the events have {no_columns(served, found.names())}, and features: served takes them from there: "
+                "ingest_served keeps what the model read with features: true; drop what it did not read"
+            )
         raise BadInputError(f"the events have {no_columns(absent, found.names())}: correct the names, or ingest them")
     if found[declaration.time] != pl.Datetime("us", "UTC"):
         raise BadInputError(f"column {declaration.time!r} is {found[declaration.time]}, must be a timestamp in us, UTC")
@@ -154,6 +160,8 @@ def join_features(
         BadInputError: a feature has the name of a role or label, a key column is missing, or the join lost
             or doubled rows.
     """
+    if config.features == "served":
+        return served_rows(impressions, config, snapshot)
     time = config.declaration().time
     names = {feature.name for feature in snapshot.features}
     wanted = joined_names(config, snapshot)
@@ -177,6 +185,49 @@ def join_features(
     for name in joined.column_names[1:]:
         table = table.append_column(name, joined.column(name))
     return table
+
+
+def served_names(config: Config, snapshot: ServiceSnapshot) -> list[str]:
+    """Return the features that rows of the log must hold: those that the ranker sees, and what orders them."""
+    return [name for name in joined_names(config, snapshot) if name not in config.drop]
+
+
+def served_rows(impressions: pl.DataFrame, config: Config, snapshot: ServiceSnapshot) -> pa.Table:
+    """Return raw rows as `join_features` does, with the features as the log holds them.
+
+    Raises:
+        BadInputError: a column holds another type than its feature.
+    """
+    names = served_names(config, snapshot)
+    table = to_arrow(impressions.select(ROW, *_named(config, names), *names))
+    for feature in snapshot.features:
+        if feature.name in names:
+            at, kind = table.schema.get_field_index(feature.name), arrow_type(feature.dtype)
+            try:
+                table = table.set_column(at, feature.name, table.column(at).cast(kind))
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                raise BadInputError(
+                    f"the log holds {feature.name!r} as {table.schema.field(at).type}, and service "
+                    f"{snapshot.service!r} says {feature.dtype} ({error}): train on rows that were served since it did"
+                ) from None
+    return table
+
+
+def check_readable(path: Path, config: Config, wanted: Collection[str]) -> None:
+    """Check that the ranker reads no column of which the log keeps hashes.
+
+    Raises:
+        BadInputError: it does, and no request could be answered by what it learns.
+    """
+    import pyarrow.parquet as pq
+
+    hashed = {*hashed_in(pq.read_schema(path))} - {*config.drop}
+    roles = {config.user, config.item, config.domain, *config.context}
+    if found := sorted(hashed & (roles | {*wanted})):
+        raise BadInputError(
+            f"the log keeps {', '.join(map(repr, found))} hashed, and no request brings a hash: drop it, or "
+            "take it out of log.hash"
+        )
 
 
 def materialised_until(time: pl.Expr, freshness: Freshness) -> pl.Expr:

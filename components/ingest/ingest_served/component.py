@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from components.ingest.ingest_served.config import Config, Inputs, Outputs
 from components.platform.artifacts import LabelledRows
 from components.platform.contract import RunContext
-from components.platform.errors import MissingError, no_columns
+from components.platform.errors import BadInputError, MissingError, no_columns
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,7 +46,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     import pyarrow.parquet as pq
 
     from components.ingest.events_table import write_events
-    from registry.serving.server.segments import segments_of
+    from registry.serving.server.segments import HASHED, hashed_in, segments_of
 
     questions, feedback = segments_of(context.settings.artifacts, config.serving)
     window = context.window
@@ -59,6 +59,12 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         raise MissingError(
             f"service {config.serving!r} has answered nothing in {window}: give it a `log`, ask it, or move the window"
         )
+    hashed = sorted({name for segment in answers for name in hashed_in(segment.schema)} & {*table.column_names})
+    if unread := [name for name in (config.item, config.time) if name in hashed]:
+        raise BadInputError(
+            f"the log of {config.serving!r} keeps {unread[0]!r} hashed, so feedback finds no row: "
+            "take it out of log.hash"
+        )
     labelled, counts = with_labels(table, one_table(events)[0], config, window.start, window.end, known)
     if labelled.num_rows == 0:
         raise MissingError(
@@ -66,15 +72,16 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
             f"run it {config.after} later"
         )
     raw = [name for name in labelled.column_names if "." not in name]
-    rows = labelled.select(raw)
+    notes = {HASHED: json.dumps(hashed)} if hashed else None
+    rows = labelled.select(raw).replace_schema_metadata(notes)
     draft = context.draft("rows")
     (draft / "raw").mkdir()
     pq.write_table(rows, draft / "raw" / "rows.parquet", compression="zstd")
     import polars as pl
 
-    events_of = [name for name in raw if name in told or name in config.feedback]
+    events_of = [name for name in raw if config.features or name in told or name in config.feedback]
     kept = rows.select(events_of)
-    schema = pa.schema([field.with_nullable(True) for field in kept.schema]).remove_metadata()
+    schema = pa.schema([field.with_nullable(True) for field in kept.schema], notes)
     frame = pl.DataFrame(kept).sort(config.time, config.user, config.item, maintain_order=True)
     written = write_events(context.draft("events"), frame, schema, window)
     context.note(
@@ -113,7 +120,6 @@ def with_labels(
     """
     import pyarrow as pa
 
-    from components.platform.errors import BadInputError
     from registry.serving.learning.attribution import (
         AT,
         PLACE,

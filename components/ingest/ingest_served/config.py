@@ -26,6 +26,8 @@ class Config(ComponentConfig):
     after: Duration = timedelta(minutes=10)
     """How long after an answer feedback counts, the same for all of it. Answers whose time is not over when the
     window is read are left out: else clicks, known at once, would make everything look clicked."""
+    features: bool = False
+    """Whether the events keep the features as they were served, for `build_training_set: {features: served}`."""
     user: Name = "user_id"
     """Column of the user id."""
     item: Name = "item_id"
@@ -57,7 +59,7 @@ def _gives(config: Config, inputs: Mapping[str, Columns]) -> Mapping[str, Column
 
 COMPONENT = ComponentSpec(
     name="ingest_served",
-    version="1",
+    version="2",
     summary="Join the log of a service with the feedback that came in time: labelled rows as they were served.",
     config=Config,
     inputs=Inputs,

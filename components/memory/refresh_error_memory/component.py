@@ -46,21 +46,28 @@ def replayed(
     """Return the memory after the whole stream, and how each slot fared before it was written."""
     import numpy as np
 
-    from components.memory.refresh_error_memory.stream import labels, microseconds, read_stream, user_groups
+    from components.memory.refresh_error_memory.stream import (
+        check_readable,
+        labels,
+        microseconds,
+        read_stream,
+        user_groups,
+    )
     from registry.memory.error_memory import Memory, MemoryHeader
     from registry.memory.keys import row_keys
     from registry.memory.prequential import Stream, replay, slot_bounds, span
     from registry.memory.stores import empty_store, fingerprint
-    from registry.serving.answer import answer
+    from registry.serving.answer import answer, columns_of
 
     contract = champion.contract
     declaration = contract.schema_.declaration
     feedback = tuple(name for name in declaration.feedback if name in contract.tasks)
     rows = read_stream(context.local(inputs.dataset), declaration, contract.schema_.trained_until)
     context.progress(f"{rows.num_rows} labelled rows since {contract.schema_.trained_until:%Y-%m-%dT%H:%M:%SZ}")
+    key = config.key_spec(declaration, contract.fields, contract.hidden)
+    check_readable(context.local(inputs.dataset), {*columns_of(champion, rows.column_names), *key.columns})
     answers = answer(champion, rows)
     centre = np.asarray(contract.hidden_mean, dtype=np.float64) if config.centre else np.zeros(contract.hidden)
-    key = config.key_spec(declaration, contract.fields, contract.hidden)
     read_out, chosen = config.read_out(), config.chosen_store()
     stream = Stream(
         times=microseconds(rows, declaration.time),

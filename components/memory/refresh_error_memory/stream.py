@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 from components.data.training_set import read_labelled
 from components.platform.errors import BadInputError, MissingError
 from features.declaration import Declaration
+from registry.serving.server.segments import hashed_in
 
 ROW_ID = "row_id"
 MICROSECONDS = pa.timestamp("us", tz="UTC")
@@ -51,6 +53,23 @@ def read_stream(directory: Path, declaration: Declaration, trained_until: dateti
             f"{held}; move the window's end forward or wait for newer labels"
         )
     return new.sort_by([(declaration.time, "ascending"), (ROW_ID, "ascending")]).combine_chunks()
+
+
+def check_readable(directory: Path, needed: Collection[str]) -> None:
+    """Check that what the champion and its memory read is there by value.
+
+    Raises:
+        BadInputError: the log of a service keeps a hash of it.
+    """
+    import pyarrow.parquet as pq
+
+    whole = directory / "raw" / "rows.parquet"
+    hashed = {*hashed_in(pq.read_schema(whole))} if whole.exists() else set()
+    if found := sorted(hashed & {*needed}):
+        raise BadInputError(
+            f"the log keeps {', '.join(map(repr, found))} hashed, and the champion or its memory reads it by value: "
+            "take it out of log.hash"
+        )
 
 
 def microseconds(table: pa.Table, column: str) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -193,6 +193,19 @@ class LogOptions(Frozen):
     """How long files are kept, by whole days; older ones are deleted."""
     drop: tuple[Name, ...] = ()
     """Raw columns that are not kept."""
+    hash: tuple[Name, ...] = ()
+    """Raw columns of which only a hash with `hash_key` is kept, equal for equal values: enough to count people, too
+    little to find one. What a model reads by value cannot be learned from them."""
+    hash_key: Secret | None = None
+    """The secret of the hash, by reference; another one starts a new counting."""
+
+    @model_validator(mode="after")
+    def _keyed(self) -> Self:
+        if self.hash and self.hash_key is None:
+            raise ValueError("hash without a secret hides nothing, for ids can be tried: name hash_key")
+        if both := sorted({*self.hash} & {*self.drop}):
+            raise ValueError(f"{both[0]!r} is in hash and in drop: name it once")
+        return self
 
 
 class Shadow(Frozen):

@@ -33,6 +33,8 @@ ONCE = b"rankmill.once"
 """Metadata of a segment of answers: which columns only the first candidate of a question holds, for all of them."""
 TOLD = b"rankmill.told"
 """Metadata of a segment of answers: which raw columns a question tells, a list in JSON; others come from views."""
+HASHED = b"rankmill.hashed"
+"""Metadata of rows: which raw columns hold hashes instead of values, a list in JSON."""
 SETTING = "RANKMILL_ARTIFACTS"
 
 
@@ -40,6 +42,12 @@ def segments_of(artifacts: str, service: str) -> tuple[Segments, Segments]:
     """Return where a service keeps what it answered, and the feedback, below the URI of the artifact store."""
     below = f"{artifacts.rstrip('/')}/served/{service}"
     return Segments(f"{below}/questions"), Segments(f"{below}/feedback")
+
+
+def services_in(artifacts: str) -> list[str]:
+    """Return the services that ever kept a log below the URI of an artifact store, by name."""
+    files, root = open_files(f"{artifacts.rstrip('/')}/served", SETTING)
+    return sorted(name for path in _listed(files, root) if (name := path.rstrip("/").rpartition("/")[2]))
 
 
 @dataclass(frozen=True)
@@ -115,8 +123,16 @@ class Segments:
 
     def forget(self, before: datetime) -> int:
         """Delete the days that ended before a moment and return how many that were."""
+        files, _ = open_files(self.uri, SETTING)
+        days = self.days_before(before)
+        for path in days:
+            files.rm(path, recursive=True)
+        return len(days)
+
+    def days_before(self, before: datetime) -> list[str]:
+        """Return the folders of the days that ended before a moment."""
         files, root = open_files(self.uri, SETTING)
-        gone = 0
+        found = []
         for path in _listed(files, root):
             day = str(path).rpartition("date=")[2]
             try:
@@ -124,9 +140,8 @@ class Segments:
             except ValueError:
                 continue
             if ended <= before:
-                files.rm(path, recursive=True)
-                gone += 1
-        return gone
+                found.append(path)
+        return sorted(found)
 
     @staticmethod
     def _names(files: Any, folder: str) -> list[str]:
@@ -135,6 +150,11 @@ class Segments:
             for name in _listed(files, folder)
             if name.endswith(".parquet") and not name.rpartition("/")[2].startswith(".")
         )
+
+
+def hashed_in(schema: pa.Schema) -> tuple[str, ...]:
+    """Return the columns of rows that hold hashes instead of values."""
+    return tuple(json.loads((schema.metadata or {}).get(HASHED, b"[]")))
 
 
 def _for_all(table: pa.Table) -> pa.Table:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from registry.serving.server.segments import Segments
-from registry.serving.server.served_rows import Entry, segment_of
+from registry.serving.server.served_rows import Entry, Hashes, segment_of
 
 WAITING = 1000
 """Questions that may wait for the log's thread."""
@@ -36,6 +36,7 @@ class ServedLog:
         share: float = 1.0,
         hidden: bool = False,
         drop: Sequence[str] = (),
+        hashes: Hashes | None = None,
         keep: timedelta | None = None,
         beside: Sequence[Segments] = (),
         dropped: Callable[[], None] = lambda: None,
@@ -48,12 +49,13 @@ class ServedLog:
             share: share of the questions that are kept, by a hash of their id.
             hidden: keep the representation of each row.
             drop: raw columns to leave out.
+            hashes: raw columns to keep as hashes.
             keep: how long segments stay; None for ever.
             beside: other folders of which as much is kept.
             dropped: told that an entry was left out because the log could not keep up.
         """
         self._segments, self._seconds, self._share = segments, seconds, share
-        self._hidden, self._drop, self._dropped = hidden, tuple(drop), dropped
+        self._hidden, self._drop, self._hashes, self._dropped = hidden, tuple(drop), hashes, dropped
         self._keep, self._folders, self._swept = keep, (segments, *beside), float("-inf")
         self._waiting: queue.Queue[Entry | None] = queue.Queue(WAITING)
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
@@ -110,7 +112,7 @@ class ServedLog:
             by_shape.setdefault(entry.shape, []).append(entry)
         for entries in by_shape.values():
             try:
-                self._segments.write(segment_of(entries, self._hidden, self._drop), entries[0].at)
+                self._segments.write(segment_of(entries, self._hidden, self._drop, self._hashes), entries[0].at)
             except Exception as error:  # what a store raises; a log that cannot be written must not end the service
                 for _ in entries:
                     self._dropped()

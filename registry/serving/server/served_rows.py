@@ -6,16 +6,17 @@ only; `segments` gives it back to the others.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from registry.serving.server.live import Pointed
-from registry.serving.server.segments import ONCE, PLACE, SERVED, TOLD
+from registry.serving.server.segments import HASHED, ONCE, PLACE, SERVED, TOLD
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,13 +69,34 @@ class Entry:
         return tuple(sorted(name for name in self.shared if pa.types.is_list(schema.field(name).type)))
 
 
-def segment_of(entries: Sequence[Entry], hidden: bool, drop: Collection[str]) -> pa.Table:
+@dataclass(frozen=True)
+class Hashes:
+    """Which raw columns are kept as hashes."""
+
+    columns: tuple[str, ...] = ()
+    key: bytes = field(default=b"", repr=False)
+
+    def of(self, column: pa.ChunkedArray) -> pa.ChunkedArray:
+        """Return texts of 32 hexadecimal digits, equal for equal values and null for missing ones."""
+        import pyarrow as pa
+
+        coded = column.combine_chunks().dictionary_encode()
+        texts = coded.dictionary.cast(pa.string()).to_pylist()
+        key = hashlib.blake2b(self.key, digest_size=32).digest()
+        hashes = [hashlib.blake2b(text.encode(), key=key, digest_size=16).hexdigest() for text in texts]
+        return pa.chunked_array([pa.array(hashes, pa.string()).take(coded.indices)])
+
+
+def segment_of(
+    entries: Sequence[Entry], hidden: bool, drop: Collection[str] = (), hashes: Hashes | None = None
+) -> pa.Table:
     """Return the rows of entries of one shape.
 
     Args:
         entries: at least one.
         hidden: keep the representation.
         drop: raw columns to leave out.
+        hashes: raw columns to hash; lists are left out instead.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -85,13 +107,16 @@ def segment_of(entries: Sequence[Entry], hidden: bool, drop: Collection[str]) ->
     indices, firsts = pa.array(entry_of), pa.array(entry_of, mask=place > 0)
     once = set(entries[0]._once())
     columns: dict[str, pa.Array | pa.ChunkedArray] = {}
-    for name in entries[0].rows.column_names:
-        if name in drop:
+    secret = {*hashes.columns} if hashes is not None else set()
+    for name, kind in zip(entries[0].rows.column_names, entries[0].rows.schema.types, strict=True):
+        if name in drop or (name in secret and pa.types.is_nested(kind)):
             continue
         if name in once:
             columns[name] = pa.chunked_array(_first(entry.rows[name]) for entry in entries).take(firsts)
         else:
             columns[name] = pa.chunked_array(chunk for entry in entries for chunk in entry.rows[name].chunks)
+        if hashes is not None and name in secret:
+            columns[name] = hashes.of(columns[name])
     text = pa.string()
 
     def told(values: Sequence[object], kind: pa.DataType) -> pa.Array:
@@ -120,8 +145,8 @@ def segment_of(entries: Sequence[Entry], hidden: bool, drop: Collection[str]) ->
     if hidden:
         flat = np.concatenate([np.ascontiguousarray(each.hidden, dtype=np.float32) for each in answers])
         columns[HIDDEN] = pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), flat.shape[1])
-    notes = {TOLD: sorted(entries[0].told), ONCE: sorted(once & columns.keys())}
-    return pa.table(columns).replace_schema_metadata({key: json.dumps(names) for key, names in notes.items()})
+    notes = {TOLD: entries[0].told, ONCE: once & columns.keys(), HASHED: secret & columns.keys()}
+    return pa.table(columns).replace_schema_metadata({key: json.dumps(sorted(names)) for key, names in notes.items()})
 
 
 def _first(column: pa.ChunkedArray) -> pa.Array:

@@ -65,7 +65,7 @@ def test_the_least_file_is_enough(tmp_path: Path) -> None:
         ("shadow: {alias: champion, share: 0.1}\nlog: {}\n", ":3:17: the shadow is 'champion', which answers already"),
         ("follow: {alias: challenger}\ncanary: {share: 0.1}\n", ":4:9: the canary is 'challenger', which answers"),
         ("canary: {share: 0.1, stop: {errors: 2}}\n", ":3:37: "),
-        ("description: ok\nfollow: {alias: '${env:ALIAS}'}\n", "only listen.token is fetched"),
+        ("description: ok\nfollow: {alias: '${env:ALIAS}'}\n", "only listen.token and log.hash_key are fetched"),
     ],
 )
 def test_mistakes_are_told_with_their_place(tmp_path: Path, more: str, said: str) -> None:

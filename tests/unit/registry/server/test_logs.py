@@ -24,9 +24,9 @@ from registry.serving.answer import Answers
 from registry.serving.server.feedback import Event, FeedbackLog, parse_events
 from registry.serving.server.live import Pointed
 from registry.serving.server.protocol import RefusedError
-from registry.serving.server.segments import Segments
+from registry.serving.server.segments import Segments, hashed_in
 from registry.serving.server.served_log import ServedLog, kept
-from registry.serving.server.served_rows import Entry
+from registry.serving.server.served_rows import Entry, Hashes, segment_of
 
 NOW = datetime(2024, 2, 1, 12, 59, 59, tzinfo=UTC)
 
@@ -97,6 +97,21 @@ def test_what_candidates_share_is_read_as_if_each_had_its_own(questions: list[tu
         held = sum(pq.read_table(name)["recent"].combine_chunks().flatten().__len__() for name in names)
     assert [tuple(row.values()) for row in found] == sorted(expected)
     assert held == sum(len(e.rows["recent"][0].as_py() or []) * (1 if e.shared else len(e.rows)) for e in entries)
+
+
+def test_what_is_hashed_tells_equal_from_different_and_no_more(tmp_path: Path) -> None:
+    people = pa.table({"item_id": [1, 2, 3], "user_id": [7, 7, None], "recent": [[1], [2], []]})
+    made = replace(entry("a", 3), rows=people)
+    first, again, other = (
+        segment_of([made], hidden=False, hashes=Hashes(("user_id", "recent"), key))
+        for key in (b"secret", b"secret", b"another")
+    )
+    ids = first["user_id"].to_pylist()
+    assert ids[0] == ids[1] and ids[2] is None and len(ids[0]) == 32 and ids[0] != "7"
+    assert "recent" not in first.column_names, "a list of ids is left out"
+    assert again.equals(first) and other["user_id"][0].as_py() != ids[0]
+    assert hashed_in(first.schema) == ("user_id",)
+    assert b"secret" not in repr(Hashes(("user_id",), b"secret")).encode()
 
 
 def test_versions_with_other_columns_get_segments_of_their_own(
