@@ -283,4 +283,6 @@ class ServingConfig(Frozen):
             raise ValueError("memory.live corrects answers by what was learned, and memory.use is false: leave one out")
         if self.memory.live and (self.log is None or not self.log.hidden):
             raise ValueError("memory.live learns from the log and its representations: give a log with hidden: true")
+        if self.memory.live and self.log is not None and self.log.hash:
+            raise ValueError("memory.live reads the log by value, which a hash does not give back: leave one out")
         return self

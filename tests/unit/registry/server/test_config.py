@@ -78,3 +78,19 @@ def test_a_memory_cannot_learn_from_nothing_or_for_nobody(sections: dict[str, An
 def test_a_share_of_the_log_is_enough_to_learn_from() -> None:
     options = {"memory": {"live": True}, "log": {"share": 0.1}}
     assert ServingConfig.model_validate({"name": "shop", "model": "shop", **options}).memory.live
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        ({"hash": ["user_id"]}, "name hash_key"),
+        ({"hash": ["user_id"], "hash_key": "plain"}, "String should match pattern"),
+        ({"hash": ["user_id"], "hash_key": "${env:SALT}", "drop": ["user_id"]}, "name it once"),
+    ],
+)
+def test_a_hash_has_a_secret_by_reference(log: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        ServingConfig.model_validate({"name": "shop", "model": "m", "log": log})
+    hashed = {"hash": ["user_id"], "hash_key": "${env:SALT}"}
+    with pytest.raises(ValidationError, match="a hash does not give back"):
+        ServingConfig.model_validate({"name": "shop", "model": "m", "log": hashed, "memory": {"live": True}})
