@@ -96,7 +96,8 @@ class FeatureTables(Artifact):
 class LabelledRows(Artifact):
     """Raw rows with labels, as a model reads them.
 
-    `raw/rows.parquet`: row_id, roles, labels and features; or the splits of a `TrainingSet`.
+    `raw/rows.parquet`: row_id, roles, labels and features; or the splits of a `TrainingSet`. `answers.parquet`, of the
+    log of a service only: what was answered to each row, and by whom (`components.ingest.ingest_served.answers`).
     """
 
     kind: ClassVar[str] = "labelled_rows"
@@ -199,6 +200,17 @@ class Promotion(Artifact):
 
     kind: ClassVar[str] = "promotion"
     page: ClassVar[Page] = Page("verdict.html", "the gate, cell by cell")
+
+
+class ServedComparison(Artifact):
+    """What two versions of one model answered to people's questions, compared; nothing was moved.
+
+    `verdict.json`: `registry.gate.verdict.Verdict`. `verdict.html`: self-contained page. It is no `Promotion`, which
+    pipelines wait for as for a change of champion.
+    """
+
+    kind: ClassVar[str] = "served_comparison"
+    page: ClassVar[Page] = Page("verdict.html", "champion and challenger on people's questions, cell by cell")
 
 
 class ErrorMemory(Artifact):

@@ -20,7 +20,14 @@ FOLDERS: Mapping[str, tuple[str, ...]] = {
     "ingest": ("ingest_household", "ingest_served", "ingest_table", "sample_negatives"),
     "data": ("validate_data", "estimate_propensity", "materialize_features", "build_training_set"),
     "train": ("take_champion", "train_ranker", "continue_ranker", "adapt_ranker"),
-    "judge": ("fit_lightgbm", "export_onnx", "calibrate_ranker", "evaluate_ranker", "simulate_policy"),
+    "judge": (
+        "fit_lightgbm",
+        "export_onnx",
+        "calibrate_ranker",
+        "evaluate_ranker",
+        "simulate_policy",
+        "compare_served",
+    ),
     "release": ("register_model", "promote_model"),
     "memory": ("refresh_error_memory", "study_error_memory"),
 }

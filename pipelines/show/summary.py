@@ -35,7 +35,14 @@ class Made:
     folder: Path
 
 
-_ANSWERS = {"promoted": "green", "refused": "red", "unchanged": "yellow", "older": "yellow", "held": "yellow"}
+_ANSWERS = {
+    "promoted": "green",
+    "passed": "green",
+    "refused": "red",
+    "unchanged": "yellow",
+    "older": "yellow",
+    "held": "yellow",
+}
 
 
 def print_summary(outcome: RunOutcome, settings: Settings, console: Console, report: Path | None = None) -> None:

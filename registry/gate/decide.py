@@ -23,9 +23,9 @@ from registry.metrics import Requests, auc, log_loss, pcoc, stable_paired_bootst
 
 Array = NDArray[Any]
 Outcome = Literal["passed", "refused", "not judged"]
-_STABLE = 0.1
+STABLE = 0.1
 """Share of the margin by which more resamples may still move a bound."""
-_SMALLEST_MARGIN = 0.002
+SMALLEST_MARGIN = 0.002
 """Margin whose tenth counts for smaller ones: no number of resamples is stable to a tenth of nothing."""
 _BLIND = 5.0
 """A cell whose smallest refusable loss is more margins than this does not guard the champion."""
@@ -158,26 +158,41 @@ def decide(
     decided_at: datetime,
 ) -> Verdict:
     """Return the gate's verdict."""
-    judgements = judge(pair, policy)
-    worst = worst_of(judgements)
-    unproven = champion is not None and policy.rule == "non_inferior" and not _compared_cells(judgements)
-    return Verdict(
+    verdict = Verdict(
         model=model,
         challenger=challenger,
         champion=champion,
-        answer="refused" if worst or unproven else "promoted",
-        reason=describe(worst) if worst else _agreed(judgements, policy, champion),
-        judgements=judgements,
+        answer="promoted",
+        reason="",
+        judgements=judge(pair, policy),
         rows=pair.rows,
         dataset_digest=dataset_digest,
         decided_at=decided_at,
-        warnings=_warnings(judgements) if champion is not None else (),
         rule=policy.rule,
         weighted=tuple(pair.weights) if policy.weighted else (),
     )
+    return concluded(verdict)
 
 
-def _agreed(judgements: tuple[Judgement, ...], policy: GatePolicy, champion: int | None) -> str:
+def concluded(verdict: Verdict) -> Verdict:
+    """Return a verdict whose judgements are made with the answer, the reason and the warnings that follow from them.
+
+    One that would agree says in `answer` what it then says. What served answers could not show is not agreed to: such a
+    comparison is asked for because nothing less is enough.
+    """
+    judgements, champion = verdict.judgements, verdict.champion
+    worst = worst_of(judgements)
+    strict = verdict.rule == "non_inferior" or verdict.served is not None
+    unproven = champion is not None and strict and not _compared_cells(judgements)
+    told = {
+        "answer": "refused" if worst or unproven else verdict.answer,
+        "reason": describe(worst) if worst else _agreed(judgements, strict, champion),
+        "warnings": _warnings(judgements, verdict.served) if champion is not None else (),
+    }
+    return verdict.model_copy(update=told)
+
+
+def _agreed(judgements: tuple[Judgement, ...], strict: bool, champion: int | None) -> str:
     """Return why nothing was refused, and no more than the intervals show."""
     judged = [j for j in judgements if j.outcome != "not judged"]
     if champion is None:
@@ -188,7 +203,7 @@ def _agreed(judgements: tuple[Judgement, ...], policy: GatePolicy, champion: int
         )
     compared = _compared_cells(judgements)
     if not compared:
-        so = "not shown to be as good" if policy.rule == "non_inferior" else "unjudged"
+        so = "not shown to be as good" if strict else "unjudged"
         return f"not compared with v{champion}: none of its cells could be judged, so {so}"
     shown = sum(_within(j.difference, j.limit, j.metric == "log_loss") for j in compared)
     if shown == len(compared):
@@ -203,19 +218,20 @@ def _compared_cells(judgements: tuple[Judgement, ...]) -> list[Judgement]:
     return [j for j in judgements if j.outcome != "not judged" and j.difference is not None]
 
 
-def _warnings(judgements: tuple[Judgement, ...]) -> tuple[str, ...]:
+def _warnings(judgements: tuple[Judgement, ...], served: str | None) -> tuple[str, ...]:
     """Return what the rows could not have refused; nothing when one comparison over all rows guards the champion."""
+    rows = "window" if served else "test split"
     whole = [j for j in judgements if j.domain == ALL and j.smallest_loss is not None and j.outcome != "not judged"]
     if not whole:
         unread = any(j.domain == ALL and j.difference is not None for j in judgements)
-        return ("the test split is too small for any comparison: the gate could not refuse anything",) if unread else ()
+        return (f"the {rows} is too small for any comparison: the gate could not refuse anything",) if unread else ()
     blind = [j for j in whole if (j.smallest_loss or 0) > max(_BLIND * abs(j.limit), _LEAST_BLIND)]
     if len(blind) < len(whole):
         return ()
     least = min(blind, key=lambda j: (j.smallest_loss or 0) / max(abs(j.limit), 1e-4))
-    unit = {"log_loss": "relative log-loss", "auc": "AUC"}.get(least.metric, least.metric)
+    unit = {"log_loss": "relative log-loss", "rate": "relative rate", "auc": "AUC"}.get(least.metric, least.metric)
     return (
-        f"the test split is too small to guard the champion: the smallest loss that it can refuse is {unit} "
+        f"the {rows} is too small to guard the champion: the smallest loss that it can refuse is {unit} "
         f"{least.smallest_loss:.3f} ({least.task}), the margin is {abs(least.limit):g}; judge on more rows",
     )
 
@@ -300,7 +316,7 @@ def _compared(cell: _Cell, policy: GatePolicy, metric: Metric, margin: float) ->
     if theirs is not None and cell.label.size:
         difference, drawn = stable_paired_bootstrap(
             cell.label, mine, theirs, cell.user, metric,
-            tolerance=_STABLE * max(margin, _SMALLEST_MARGIN), least=policy.resamples, most=policy.most_resamples,
+            tolerance=STABLE * max(margin, SMALLEST_MARGIN), least=policy.resamples, most=policy.most_resamples,
             seed=policy.seed, confidence=policy.confidence, relative=relative,
             requests=cell.requests, weights=cell.weights,
         )  # fmt: skip
@@ -308,7 +324,7 @@ def _compared(cell: _Cell, policy: GatePolicy, metric: Metric, margin: float) ->
     return Judgement(
         task=cell.task, domain=cell.domain, metric=metric, champion=old, challenger=new,
         difference=difference, limit=limit, outcome=outcome, reason=reason, resamples=drawn,
-        smallest_loss=_smallest_loss(difference, margin, relative),
+        smallest_loss=smallest_loss(difference, margin, relative),
     )  # fmt: skip
 
 
@@ -319,7 +335,7 @@ def _measured(cell: _Cell, metric: Metric, scores: Array) -> float | None:
     return value_of(metric, cell.label, scores, cell.user, cell.requests, cell.weights)
 
 
-def _smallest_loss(difference: Interval | None, margin: float, relative: bool) -> float | None:
+def smallest_loss(difference: Interval | None, margin: float, relative: bool) -> float | None:
     """Return the loss from which on an interval as wide as this one lies wholly beyond the margin."""
     if difference is None or difference.value is None or difference.low is None or difference.high is None:
         return None
@@ -340,17 +356,33 @@ def _outcome(
         return "not judged", "the champion has no such task"
     if cell.domain != ALL and cell.rarer < policy.min_positives:
         return "not judged", f"{cell.rarer} rows of the rarer class, {policy.min_positives} are needed"
+    unit = "relative difference" if relative else "difference"
+    return outcome_of(difference, limit, policy, unit, whole=cell.domain == ALL, less_is_better=relative)
+
+
+def outcome_of(
+    difference: Interval | None, limit: float, policy: GatePolicy, unit: str, *, whole: bool, less_is_better: bool
+) -> tuple[Outcome, str]:
+    """Return what the policy's rule says of a difference, challenger − champion, and why.
+
+    Args:
+        difference: with its interval; None where there is none.
+        limit: what it may be, positive where less is better.
+        policy: its rule.
+        unit: what the difference is called.
+        whole: whether it is of all rows.
+        less_is_better: whether a loss is positive.
+    """
     strict = policy.rule == "non_inferior"
     if difference is None or difference.low is None or difference.high is None:
-        if strict and cell.domain == ALL:
+        if strict and whole:
             return "refused", "no interval, too few users: not shown to be as good"
         return "not judged", "no interval, too few users"
-    lost = difference.low > limit if relative else difference.high < limit
-    unit = "relative difference" if relative else "difference"
+    lost = difference.low > limit if less_is_better else difference.high < limit
     interval = f"{unit} in [{difference.low:+.4f}, {difference.high:+.4f}]"
     if lost:
         return "refused", f"{interval} lies beyond the limit {limit:+.4f}"
-    if strict and not _within(difference, limit, relative):
+    if strict and not _within(difference, limit, less_is_better):
         return "refused", f"{interval} reaches beyond the limit {limit:+.4f}: not shown to be as good"
     return "passed", f"{interval}, limit {limit:+.4f}"
 

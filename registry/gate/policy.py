@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Literal, get_args
 
 from pydantic import Field
 
 from features.declaration import Frozen, Name
+from features.ground.durations import Duration
 from registry.evaluation import Metric, RequestMetric, RowMetric
 
 
@@ -77,3 +79,14 @@ class GatePolicy(Frozen):
     """A domain with fewer positives or negatives than this is shown, not judged."""
     seed: int = 0
     """Seed of the resampling."""
+
+
+class ServedPolicy(Frozen):
+    """Which comparison of `compare_served` a challenger must have passed against the present champion."""
+
+    by: Literal["shadow", "canary", "either"] = "either"
+    """How both answered people's questions."""
+    rows: int = Field(1000, ge=1)
+    """Rows that were compared, at least."""
+    within: Duration = timedelta(days=7)
+    """How old the comparison may be."""

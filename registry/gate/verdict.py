@@ -42,14 +42,14 @@ class Verdict(Frozen):
     """The gate's answer about one version.
 
     ``older`` needs no gate, since its window ends before the champion's; nor does ``held``, since a person took the
-    version back. `warnings` say what the rows could not have shown,
-    `rule` is the policy's.
+    version back. ``passed`` is what a comparison of served answers says instead of ``promoted``: it moves nothing.
+    `warnings` say what the rows could not have shown, `rule` is the policy's.
     """
 
     model: Name
     challenger: int
     champion: int | None
-    answer: Literal["promoted", "refused", "unchanged", "older", "held"]
+    answer: Literal["promoted", "refused", "unchanged", "older", "held", "passed"]
     reason: str
     judgements: tuple[Judgement, ...]
     rows: int
@@ -59,3 +59,5 @@ class Verdict(Frozen):
     rule: Literal["not_shown_worse", "non_inferior"] = "not_shown_worse"
     weighted: tuple[Name, ...] = Field((), exclude_if=lambda feedback: not feedback)
     """Feedback whose tasks counted rows by their weights."""
+    served: Literal["shadow", "canary"] | None = Field(None, exclude_if=lambda way: way is None)
+    """How both versions answered people's questions; None of the rows of a training set."""

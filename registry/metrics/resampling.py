@@ -8,7 +8,8 @@ on the same draws.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -135,16 +136,78 @@ def stable_paired_bootstrap(
     codes, size = group_codes(users, y.size)
     w = None if weights is None else row_weights(weights, y.size)
     pair = [statistics_of((metric,), y, scores, codes, size, requests, weights=w)[0] for scores in (first, second)]
-    values = [of(np.ones((size, 1)))[0] for of in pair]
     rng = np.random.default_rng(seed)
+
+    def draw(count: int) -> Floats:
+        blocks = [np.stack([of(counts) for of in pair]) for counts in _drawn(rng, y.size, size, count)]
+        return np.concatenate(blocks, axis=1)
+
+    values = np.array([of(np.ones((size, 1)))[0] for of in pair])
     bound = max(least, min(most, _MOST_WORK // max(1, y.size)))
+    return _stable(values, draw, tolerance, least if size > 1 else 0, bound, confidence, relative)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A statistic of rows whose users got one of two versions."""
+
+    of: Statistic
+    """Of the weights of `users` groups."""
+    rows: int
+    users: int
+
+
+def arms_bootstrap(
+    first: Arm,
+    second: Arm,
+    tolerance: float,
+    least: int = 200,
+    most: int = 5_000,
+    seed: int = 0,
+    confidence: float = CONFIDENCE,
+    *,
+    relative: bool = False,
+) -> tuple[Interval, int]:
+    """Return the first arm's value − the second's with its interval, and how many resamples that took.
+
+    Users are drawn within each arm, independently of the other: nobody is in both, so that nothing can be paired.
+    Other arguments are those of `stable_paired_bootstrap`.
+    """
+    arms = [(arm, np.random.default_rng([seed, place])) for place, arm in enumerate((first, second))]
+
+    def draw(count: int) -> Floats:
+        return np.stack(
+            [
+                np.concatenate([arm.of(counts) for counts in _drawn(rng, arm.rows, arm.users, count)])
+                for arm, rng in arms
+            ]
+        )
+
+    values = np.array([arm.of(np.ones((arm.users, 1)))[0] for arm, _ in arms])
+    bound = max(least, min(most, _MOST_WORK // max(1, first.rows + second.rows)))
+    enough = min(first.users, second.users) > 1
+    return _stable(values, draw, tolerance, least if enough else 0, bound, confidence, relative)
+
+
+def _stable(
+    values: Floats,
+    draw: Callable[[int], Floats],
+    tolerance: float,
+    least: int,
+    bound: int,
+    confidence: float,
+    relative: bool,
+) -> tuple[Interval, int]:
+    """Return the difference of two values with its interval, drawn until the bounds are stable.
+
+    `draw` returns so many more ``[2, B]`` pairs of both statistics; `least` is 0 where none can be drawn.
+    """
     drawn = np.zeros(0)
     with np.errstate(divide="ignore", invalid="ignore"):
         difference = (values[0] - values[1]) / (values[1] if relative else 1.0)
-        due = least if size > 1 else 0
+        due = least
         while due:
-            blocks = [np.stack([of(counts) for of in pair]) for counts in _drawn(rng, y.size, size, due)]
-            one, other = np.concatenate(blocks, axis=1)
+            one, other = draw(due)
             drawn = np.concatenate([drawn, (one - other) / (other if relative else 1.0)])
             needed = _needed(drawn, tolerance, confidence)
             due = max(0, min(bound, needed, 2 * drawn.size) - drawn.size)

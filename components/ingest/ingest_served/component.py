@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from components.ingest.ingest_served.answers import ANSWERS, ROLE, SHADOW, answers_of, by_role
 from components.ingest.ingest_served.config import Config, Inputs, Outputs
 from components.platform.artifacts import LabelledRows
 from components.platform.contract import RunContext
@@ -65,6 +66,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
             f"the log of {config.serving!r} keeps {unread[0]!r} hashed, so feedback finds no row: "
             "take it out of log.hash"
         )
+    table, shadow = by_role(table)
     labelled, counts = with_labels(table, one_table(events)[0], config, window.start, window.end, known)
     if labelled.num_rows == 0:
         raise MissingError(
@@ -77,6 +79,8 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     draft = context.draft("rows")
     (draft / "raw").mkdir()
     pq.write_table(rows, draft / "raw" / "rows.parquet", compression="zstd")
+    answered = answers_of(labelled, shadow, config.item)
+    pq.write_table(answered, draft / ANSWERS, compression="zstd")
     import polars as pl
 
     events_of = [name for name in raw if config.features or name in told or name in config.feedback]
@@ -89,22 +93,44 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         f"{counts.repeated:,} of questions that were asked twice; events: {counts.late:,} too late, {counts.unknown:,} "
         "of no answer that was read"
     )
+    if said := beside(answered):
+        context.note(said)
     for name in config.feedback:
         context.note(f"{name}: {sum(labelled[name].to_pylist()):,}")
     return Outputs(events=written, rows=LabelledRows(uri=str(draft)))
 
 
+def beside(answers: pa.Table) -> str:
+    """Return what is said of rows that another version than the champion answered; empty without any."""
+    import pyarrow.compute as pc
+
+    said = []
+    if (version := f"{SHADOW}version") in answers.column_names:
+        said.append(f"{answers.num_rows - answers[version].null_count:,} rows answered by a shadow too")
+    if ROLE in answers.column_names and (canary := pc.sum(pc.equal(answers[ROLE], "canary")).as_py()):
+        said.append(f"{canary:,} by a canary")
+    return ", ".join(said)
+
+
 def one_table(segments: Iterable[pa.Table]) -> tuple[pa.Table | None, set[str]]:
-    """Return segments as one table, None of none, and the columns that questions told in all of them."""
+    """Return segments as one table, None of none, and the columns that questions told in all of them.
+
+    A shadow may read others. The representations are left out: versions differ in their width.
+    """
     import pyarrow as pa
 
     from registry.serving.server.segments import TOLD
+    from registry.serving.server.served_log import HIDDEN
 
     tables = [*segments]
     if not tables:
         return None, set()
-    told = [set(json.loads((table.schema.metadata or {}).get(TOLD, b"[]"))) for table in tables]
-    plain = [table.replace_schema_metadata(None) for table in tables]
+    shown = [table for table in tables if by_role(table)[0].num_rows] or tables
+    told = [set(json.loads((table.schema.metadata or {}).get(TOLD, b"[]"))) for table in shown]
+    plain = [
+        table.select([name for name in table.column_names if name != HIDDEN]).replace_schema_metadata(None)
+        for table in tables
+    ]
     return pa.concat_tables(plain, promote_options="permissive"), set.intersection(*told)
 
 

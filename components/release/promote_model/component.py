@@ -5,15 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+from components.pages.verdict import render
 from components.platform.artifacts import Promotion
 from components.platform.contract import RunContext
 from components.platform.errors import BadInputError, GateRefusedError
 from components.release.promote_model.config import Config, Inputs, Outputs
-from components.release.promote_model.page import render
 from components.release.promote_model.rows import CannotScoreError, score_both
 from registry.champion.ledger import Evidence, Ledger
 from registry.champion.promotion import Promotions, Request
 from registry.gate.decide import decide
+from registry.gate.served_verdict import not_shown
 from registry.gate.verdict import Verdict
 from registry.gate.window import older, window_end
 from registry.serving.contract import RegisteredVersion
@@ -132,6 +133,10 @@ def _judge(
         ends = {listed.version.version: window_end(listed.tags) for listed in registry.versions(wanted.model)}
         if reason := older(ends.get(wanted.version), ends.get(champion.version)):
             return verdict.model_copy(update={"answer": "older", "reason": reason})
+    if champion is not None and config.served is not None:
+        tags = next(one.tags for one in registry.versions(wanted.model) if one.version.version == wanted.version)
+        if reason := not_shown(config.served, tags, wanted, champion, datetime.now(UTC)):
+            return verdict.model_copy(update={"answer": "refused", "reason": reason})
     folder = context.scratch / "models"
     try:
         new = registry.download(wanted.model, wanted.version, folder / "challenger")

@@ -10,7 +10,7 @@ from components.platform.columns import Columns, Fault, Flow, absent_weights
 from components.platform.contract import ComponentConfig, ComponentSpec, Ports
 from components.platform.errors import did_you_mean
 from registry.evaluation import RequestMetric
-from registry.gate.policy import GatePolicy
+from registry.gate.policy import GatePolicy, ServedPolicy
 
 
 class Config(ComponentConfig):
@@ -18,6 +18,9 @@ class Config(ComponentConfig):
 
     gate: GatePolicy = GatePolicy()
     """What the challenger must show against the champion."""
+    served: ServedPolicy | None = None
+    """Comparison of `compare_served` that the challenger must have passed against the present champion; left out, none
+    is asked for. A first champion has nothing to be compared with."""
     allow_older: bool = False
     """Whether a ranker of a window that ends before the champion's may replace it; otherwise a run for a past day, such
     as a backfill, ends well and leaves the champion."""
@@ -56,7 +59,7 @@ def _asks(config: Config, inputs: Mapping[str, Columns]) -> Iterator[Fault]:
 
 COMPONENT = ComponentSpec(
     name="promote_model",
-    version="3",
+    version="4",
     summary="Compare challenger and champion on the same rows and move the champion alias when the gate agrees.",
     config=Config,
     inputs=Inputs,

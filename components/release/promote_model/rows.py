@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from components.data.training_set import SplitName, read_raw, read_schema
 from components.platform.errors import BadInputError, RankmillError
-from features.declaration import weight_name
-from registry.evaluation import ALL
-from registry.gate.decide import UNKNOWN_DOMAIN, PairedPredictions
+from registry.gate.decide import PairedPredictions
+from registry.gate.paired import paired
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
 
     from features.declaration import Declaration
@@ -65,8 +63,8 @@ def score_both(
             remarks.append(
                 f"{champion_name} was trained until {seen:%Y-%m-%d}, past the first judged row: it is favoured"
             )
-    pair = replace(_paired(rows, roles, new, old), challenger_shown=new_shown, champion_shown=old_shown)
-    return pair, remarks
+    pair = paired(rows, roles, new, old, f"the {SPLIT} split", "build the training set again")
+    return replace(pair, challenger_shown=new_shown, champion_shown=old_shown), remarks
 
 
 def _answers(model: ServedModel, rows: pa.Table) -> tuple[dict[str, Any], dict[str, Any] | None]:
@@ -81,40 +79,3 @@ def _first(rows: pa.Table, roles: Declaration) -> Any:
     import pyarrow.compute as pc
 
     return pc.min(rows.column(roles.time)).as_py()
-
-
-def _paired(
-    rows: pa.Table, roles: Declaration, challenger: dict[str, Any], champion: dict[str, Any] | None
-) -> PairedPredictions:
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    for name in (*roles.feedback, roles.user, *filter(None, (roles.domain, roles.request))):
-        if name not in rows.column_names:
-            raise BadInputError(f"the {SPLIT} split has no column {name!r}: build the training set again")
-
-    def codes(column: str) -> np.ndarray[Any, Any]:
-        values = rows.column(column).to_numpy()
-        return np.unique(values.astype(str) if values.dtype == object else values, return_inverse=True)[1]
-
-    if roles.domain is None:
-        domain = np.full(rows.num_rows, ALL)
-    else:
-        named = pc.fill_null(pc.cast(rows.column(roles.domain), pa.string()), UNKNOWN_DOMAIN)
-        domain = named.to_numpy().astype(str)
-    return PairedPredictions(
-        feedback=roles.feedback,
-        labels={name: rows.column(name).to_numpy().astype(np.float64) for name in roles.feedback},
-        challenger=challenger,
-        champion=champion,
-        user=codes(roles.user),
-        domain=domain,
-        request=codes(roles.request) if roles.request else None,
-        weights={
-            name: rows.column(column).to_numpy()
-            for name in roles.feedback
-            if (column := weight_name(name)) in rows.column_names
-        },
-        judge_by=roles.judge_by,
-    )

@@ -91,7 +91,7 @@ class Mill:
         return record.outputs[name]
 
     def promote(
-        self, version: ArtifactRef, run_id: str, gate: dict[str, Any] | None = None, **more: bool
+        self, version: ArtifactRef, run_id: str, gate: dict[str, Any] | None = None, **more: Any
     ) -> StageResult:
         config = {"gate": {"resamples": 100} | (gate or {}), "provider": "cpu", **more}
         return self.run("promote_model", config, run_id, version=version, dataset=self.dataset)

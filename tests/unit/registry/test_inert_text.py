@@ -26,11 +26,11 @@ from components.judge.simulate_policy.page import render as simulation_page
 from components.judge.simulate_policy.report import PolicyValue, Simulation
 from components.pages.embed import embedded
 from components.pages.plots import new_figure, save
+from components.pages.verdict import render as verdict_page
 from components.platform.execute import StageResult
 from components.platform.settings import ROOT
 from components.platform.store.publish import Store
 from components.platform.store.records import ArtifactRef
-from components.release.promote_model.page import render as verdict_page
 from features.declaration import Window
 from pipelines.compare.record import Data, Measured, Record, Row, Tried
 from pipelines.compare.section import section
@@ -189,7 +189,7 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Callable[[str], 
     folder = tmp_path_factory.mktemp("pages")
     picture = save(new_figure(1, 1), folder / "picture.png")
     return {
-        "components/release/promote_model/page.py": _verdict,
+        "components/pages/verdict.py": _verdict,
         "components/judge/evaluate_ranker/page.py": _evaluation,
         "components/data/validate_data/page.py": _contract,
         "components/judge/simulate_policy/page.py": lambda text: _simulation(text, picture),

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from components.data.training_set import read_schema
-from components.release.promote_model.page import render
+from components.pages.verdict import render
 from registry.evaluation import ALL, Cell, Evaluation, Interval
 from registry.gate.policy import Floor, GatePolicy
 from registry.serving.calibration import Calibration, Platt, Stage

@@ -46,11 +46,16 @@ def test_a_wide_table_scrolls_in_its_box() -> None:
     assert found.count("<table") == found.count('<div class="scroll"><table')
 
 
-@pytest.mark.parametrize("name", ["validate_data", "evaluate_ranker", "promote_model", "study_error_memory"])
+@pytest.mark.parametrize("name", ["validate_data", "evaluate_ranker", "study_error_memory"])
 def test_a_result_depends_on_the_template_of_its_page_and_on_the_document(name: str) -> None:
     spec = component(name)
     folder = spec.entrypoint.partition(":")[0].rpartition(".")[0].replace(".", "/")
     assert {f"{folder}/page.html.j2", "components/pages/document.html.j2"} <= {*source_files(*modules_of(spec))}
+
+
+@pytest.mark.parametrize("name", ["promote_model", "compare_served"])
+def test_a_verdict_depends_on_the_template_of_its_page(name: str) -> None:
+    assert "components/pages/verdict.html.j2" in source_files(*modules_of(component(name)))
 
 
 def test_a_training_does_not_depend_on_how_pages_look() -> None:

@@ -13,6 +13,7 @@ from registry.gate.verdict import Judgement, Verdict
 _HEADINGS: dict[str, str] = {
     "auc": "AUC, challenger − champion",
     "log_loss": "Log-loss, relative difference",
+    "rate": "Share of rows with the feedback, relative difference",
     "auc floor": "AUC floor",
     "pcoc floor": "Calibration floor (predicted / observed)",
 }

@@ -1,0 +1,1 @@
+"""The `compare_served` component."""
