@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from registry.serving.server.segments import SERVED
-from registry.serving.server.served_log import ANSWER, BASE
+from registry.serving.server.served_rows import ANSWER, BASE
 
 if TYPE_CHECKING:
     import pyarrow as pa

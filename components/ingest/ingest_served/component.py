@@ -120,7 +120,7 @@ def one_table(segments: Iterable[pa.Table]) -> tuple[pa.Table | None, set[str]]:
     import pyarrow as pa
 
     from registry.serving.server.segments import TOLD
-    from registry.serving.server.served_log import HIDDEN
+    from registry.serving.server.served_rows import HIDDEN
 
     tables = [*segments]
     if not tables:

@@ -429,7 +429,7 @@ class _Work:
                 )
             )
         if service.shadow is not None and live is self.live and service.shadow.wants(name):
-            self.copy = Copy(name, now, live, question, found.rows.table, routed.propensity)
+            self.copy = Copy(name, now, live, question, found.rows, routed.propensity)
         return body
 
     def _with_candidates(self, question: Question, item: str, now: datetime) -> Question:

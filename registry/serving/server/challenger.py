@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from registry.serving.server.config import ServingConfig
 from registry.serving.server.counters import Counters
@@ -17,9 +16,7 @@ from registry.serving.server.follow import Follower
 from registry.serving.server.live import Answered, Live, reply
 from registry.serving.server.lookup import Lookup
 from registry.serving.server.protocol import Question
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from registry.serving.server.rows import Rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +51,7 @@ class Challenger:
         config: ServingConfig,
         now: datetime,
         *,
-        known: pa.Table | None = None,
+        known: Rows | None = None,
         stage: Callable[[str], None] = lambda name: None,
     ) -> Answered:
         """Return what the challenger answers to a question that was asked of the champion.

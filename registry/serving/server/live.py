@@ -140,7 +140,7 @@ def reply(
     config: ServingConfig,
     now: datetime,
     stage: Callable[[str], None] = lambda name: None,
-    known: pa.Table | None = None,
+    known: Rows | None = None,
 ) -> Answered:
     """Return what a version answers to a question.
 

@@ -105,7 +105,7 @@ def rows_of(
     lookup: Lookup | None,
     now: datetime,
     most: int,
-    known: pa.Table | None = None,
+    known: Rows | None = None,
 ) -> Rows:
     """Return the rows that a question means.
 
@@ -132,7 +132,12 @@ def rows_of(
         for name, tensor in question.tensors.items()
     }
     if known is not None:
-        have |= {name: known[name].combine_chunks() for name in known.column_names if name in reads.names}
+        table = known.table
+        have |= {
+            name: (table[name].slice(0, 1) if name in known.shared else table[name]).combine_chunks()
+            for name in table.column_names
+            if name in reads.names
+        }
     if declaration.time not in have:
         have[declaration.time] = pa.array([now], pa.timestamp("us", "UTC"))
     if declaration.request is not None and declaration.request not in have:  # one question is one request

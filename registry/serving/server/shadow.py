@@ -11,18 +11,15 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from registry.serving.server.challenger import Challenger
 from registry.serving.server.config import ServingConfig, Shadow
 from registry.serving.server.counters import Counters
 from registry.serving.server.live import Live
 from registry.serving.server.protocol import Question
+from registry.serving.server.rows import Rows
 from registry.serving.server.served_log import kept
 from registry.serving.server.served_rows import Entry
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 ROLE = "shadow"
 """Role of the challenger in the log."""
@@ -41,7 +38,7 @@ class Copy:
     """When it was answered, UTC."""
     champion: Live
     question: Question
-    rows: pa.Table
+    rows: Rows
     """The champion's raw rows, one per candidate."""
     propensity: float
 
