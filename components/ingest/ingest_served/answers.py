@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry.serving.server.segments import SERVED
-from registry.serving.server.served_rows import ANSWER, BASE
+from registry.serving.server.segments import ANSWER, BASE, SERVED
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -119,8 +119,7 @@ def one_table(segments: Iterable[pa.Table]) -> tuple[pa.Table | None, set[str]]:
     """
     import pyarrow as pa
 
-    from registry.serving.server.segments import TOLD
-    from registry.serving.server.served_rows import HIDDEN
+    from registry.serving.server.segments import HIDDEN, TOLD
 
     tables = [*segments]
     if not tables:

@@ -34,8 +34,7 @@ from registry.serving.learning.breaker import Breaker
 from registry.serving.learning.live_memory import MICROSECOND, SLOT, ClosedRows, LiveMemory
 from registry.serving.learning.log_tail import LogTail
 from registry.serving.server.live import Live
-from registry.serving.server.segments import SERVED
-from registry.serving.server.served_rows import ANSWER, BASE, HIDDEN
+from registry.serving.server.segments import ANSWER, BASE, HIDDEN, SERVED
 from registry.serving.server.shadow import ROLE as SHADOW
 
 if TYPE_CHECKING:

@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 HOUR = timedelta(hours=1)
 SERVED = "served."
 """Prefix of the columns that tell of the question of a row; names of raw columns have no dots."""
+BASE, ANSWER = "base.", "answer."
+"""Columns of a segment besides the raw ones, whose names have no dots: the question, `BASE` with each task before the
+error memory, `ANSWER` with each task and ``expected_value`` as served."""
+HIDDEN = "hidden."
+"""The representation that an error memory finds its keys by, float32 lists of one length."""
 PLACE = f"{SERVED}place"
 """Column with the place of a row among the candidates of its question, from 0."""
 ONCE = b"rankmill.once"

@@ -16,18 +16,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from registry.serving.server.live import Pointed
-from registry.serving.server.segments import HASHED, ONCE, PLACE, SERVED, TOLD
+from registry.serving.server.segments import ANSWER, BASE, HASHED, HIDDEN, ONCE, PLACE, SERVED, TOLD
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from registry.serving.answer import Answers
-
-BASE, ANSWER = "base.", "answer."
-"""Columns of a segment besides the raw ones, whose names have no dots: the question, `BASE` with each task before the
-error memory, `ANSWER` with each task and ``expected_value`` as served."""
-HIDDEN = "hidden."
-"""The representation that an error memory finds its keys by, float32 lists of one length."""
 
 
 @dataclass(frozen=True)
