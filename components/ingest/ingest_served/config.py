@@ -59,7 +59,7 @@ def _gives(config: Config, inputs: Mapping[str, Columns]) -> Mapping[str, Column
 
 COMPONENT = ComponentSpec(
     name="ingest_served",
-    version="2",
+    version="3",
     summary="Join the log of a service with the feedback that came in time: labelled rows as they were served.",
     config=Config,
     inputs=Inputs,
