@@ -165,7 +165,8 @@ class EvaluationReport(Artifact):
     """How well the exported model ranks and calibrates on the test split.
 
     `report.json`: `registry.evaluation.Evaluation`. `report.html`: self-contained page.
-    `plots/*.png`. `predictions.parquet`: row_id, user, domain, labels and predicted tasks.
+    `plots/*.png`. `predictions.parquet`: row_id, user, domain, labels and predicted tasks. `baseline.json`:
+    `registry.serving.baseline.Baseline`, what later days are compared with.
     """
 
     kind: ClassVar[str] = "evaluation_report"

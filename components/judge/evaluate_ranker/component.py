@@ -35,6 +35,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     from features.services.served import freshness_of
     from registry.evaluation import ALL
     from registry.serving.answer import answer
+    from registry.serving.baseline import BASELINE, baseline_of
     from registry.serving.served_model import ServedModel
     from registry.versions.database import initialise
     from registry.versions.tracking import run_of_training
@@ -46,7 +47,8 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     schema = model.contract.schema_
     rows = judged(table, schema.declaration)
     context.progress(f"scoring {table.num_rows} rows on {model.provider}")
-    scores = answer(model, table).tasks
+    answers = answer(model, table)
+    scores = answers.tasks
     shown = answer(model, table, as_shown=True).tasks if schema.declaration.position else None
 
     tasks = [task for task in tasks_of(schema.declaration) if task.name in model.contract.tasks]
@@ -68,6 +70,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     )
     draft = context.draft("report")
     report = write_report(draft, scored, config)
+    (draft / BASELINE).write_text(baseline_of(model, table, answers).model_dump_json(indent=1), encoding="utf-8")
     pq.write_table(_predictions(table, schema.declaration, rows, scores), draft / "predictions.parquet")
 
     run_id = context.annotations_of(inputs.model).get(MLFLOW_RUN_ID)

@@ -54,7 +54,7 @@ def _asks(config: Config, inputs: Mapping[str, Columns]) -> Iterator[Fault]:
 
 COMPONENT = ComponentSpec(
     name="evaluate_ranker",
-    version="4",
+    version="5",
     summary="Score the test split through the ONNX file: ranking and calibration per task and domain, with intervals.",
     config=Config,
     inputs=Inputs,

@@ -12,6 +12,7 @@ from components.platform.store.records import MANIFEST
 from components.release.register_model.config import Config, Inputs, Outputs
 from registry.evaluation import Evaluation
 from registry.gate.window import WINDOW_END
+from registry.serving.baseline import BASELINE
 from registry.serving.calibration import read_calibration
 from registry.serving.contract import ModelContract
 from registry.versions.card import Lineage, model_card
@@ -19,7 +20,8 @@ from registry.versions.client import CHALLENGER, Registry
 from registry.versions.database import shown
 from registry.versions.seal import check_parity
 
-REPORT_FILES = ("report.json", EvaluationReport.page.file)
+REPORT_FILES = ("report.json", EvaluationReport.page.file, BASELINE)
+"""What of a report a version carries, if the report has it."""
 _TAG_LIMIT = 250
 """Characters of a tag's value that every MLflow store takes."""
 
@@ -102,7 +104,8 @@ def _folder(model: Path, report: Path, card: str, to: Path) -> Path:
     """Lay out what one version holds: the model's files, the report and the card."""
     shutil.copytree(model, to, ignore=shutil.ignore_patterns(MANIFEST))
     for name in REPORT_FILES:
-        shutil.copy2(report / name, to / name)
+        if (report / name).is_file():
+            shutil.copy2(report / name, to / name)
     (to / "card.md").write_text(card, encoding="utf-8")
     return to
 

@@ -29,7 +29,7 @@ class Outputs(Ports):
 
 COMPONENT = ComponentSpec(
     name="register_model",
-    version="1",
+    version="2",
     summary="Register ONNX, encoder, contract and report as one MLflow version and make it the challenger.",
     config=Config,
     inputs=Inputs,
