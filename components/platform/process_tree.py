@@ -137,6 +137,13 @@ def _prctl(option: int, value: int) -> bool:
     return ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) == 0
 
 
+def end_with_parent() -> None:
+    """Have this process sent SIGTERM when the one that started it ends, however it ends; on Linux only."""
+    parent = os.getppid()
+    if _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM) and os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGTERM)  # it ended in between
+
+
 def _die_with_supervisor() -> None:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 

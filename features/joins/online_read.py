@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from feast import FeatureStore, FeatureView
 
 Key = tuple[Any, ...]
+PATIENCE = 2
+"""Seconds that Redis may take for one answer; its client waits for ever for a machine that fell silent."""
 VIEWS_FOR = 60.0
 """Seconds that a view's definition is used before the registry is asked for it again."""
 
@@ -62,6 +64,7 @@ class OnlineReader:
         if database is not None and not database.is_file():  # SQLite would make an empty one
             raise MissingError(f"there is no online store {database}: run the pipeline that materialises the features")
         config = shared_config(feast)
+        _be_impatient(config.online_store)
         store = FeatureStore(config=config)
         store.repo_path = config.repo_path
         return cls(store)
@@ -120,6 +123,13 @@ class OnlineReader:
         with self._lock:
             self._views[name] = (time.monotonic(), view)
         return view
+
+
+def _be_impatient(online: Any) -> None:
+    """Have Redis' client give up after `PATIENCE`, where its configuration does not say when."""
+    where = getattr(online, "connection_string", "")
+    if online.type == "redis" and "socket_timeout=" not in where:
+        online.connection_string = f"{where},socket_timeout={PATIENCE},socket_connect_timeout={PATIENCE}"
 
 
 def _held(at: Any, values: Mapping[str, Any] | None, names: tuple[str, ...]) -> Held | None:

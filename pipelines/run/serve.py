@@ -9,11 +9,13 @@ import json
 import logging
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version as installed_version
@@ -23,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from components.platform.errors import BadInputError, MissingError
+from components.platform.process_tree import end_with_parent
 from components.platform.settings import Settings, quiet_engines
 from features.ground.files import locked, write_durably
 from pipelines.language.profile_spec import REFERENCE
@@ -414,8 +417,17 @@ def _secret(config: ServingConfig, reference: str | None, what: str) -> str | No
 
 
 def worker() -> Starlette:
-    """Return the app of one process, as the environment describes it; uvicorn calls this."""
+    """Return the app of one process of uvicorn; it calls this."""
+    app = app_of_process()
+    if app.state.service.config.listen.workers > 1:
+        end_with_parent()  # nobody would start it again, and nobody could stop it
+    return app
+
+
+def app_of_process() -> Starlette:
+    """Return the app of one process, as the environment describes it."""
     from registry.serving.server.app import make_app
+    from registry.serving.server.counters import forget_dead
 
     quiet_engines()
     _log_as_json()
@@ -426,6 +438,8 @@ def worker() -> Starlette:
     pa.set_cpu_count(1)
     config = ServingConfig.model_validate_json(os.environ[CONFIG])
     token, counts = os.environ.get(TOKEN), os.environ.get(MULTIPROCESS)
+    if counts is not None:
+        forget_dead(counts)
     return make_app(service_of(config, Settings.from_environment(), token, counts))
 
 
@@ -449,10 +463,22 @@ def serve(config: ServingConfig) -> int:
     with tempfile.TemporaryDirectory(prefix="rankmill-counts-") as counts:
         os.environ[MULTIPROCESS] = counts
         import uvicorn  # whatever imports Prometheus' client must find the folder
+        from uvicorn.supervisors import Multiprocess
 
         from registry.serving.server.app import DRAIN
+        from registry.serving.server.connections import Connection
 
-        uvicorn.run(
+        class Processes(Multiprocess):
+            """Whoever comes while they end is turned away at once, to ask another machine, and not kept waiting."""
+
+            def terminate_all(self) -> None:
+                for bound in self.sockets:
+                    bound.close()
+                super().terminate_all()
+
+        # uvicorn sends itself the signal again when it is done, which would end this process with another status.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        plan = uvicorn.Config(
             "pipelines.run.serve:worker",
             factory=True,
             host=listen.host,
@@ -466,11 +492,18 @@ def serve(config: ServingConfig) -> int:
             timeout_graceful_shutdown=int(DRAIN),
             limit_concurrency=None,
             h11_max_incomplete_event_size=HEADER_BYTES,
-            http="h11",
+            http=Connection,
+            ws="none",
             ssl_certfile=listen.tls.cert if listen.tls else None,
             ssl_keyfile=listen.tls.key if listen.tls else None,
         )
-    return 0
+        if listen.workers > 1:
+            Processes(plan, sockets=[plan.bind_socket()]).run()
+            return 0
+        server = uvicorn.Server(plan)
+        with suppress(KeyboardInterrupt):
+            server.run()
+        return 0 if server.started else 1
 
 
 def _refuse_busy(host: str, port: int) -> None:

@@ -41,7 +41,12 @@ from registry.serving.server.shadow import Copy, ShadowThread
 
 SERVER = "rankmill"
 SLOW_BODY = 5.0
-"""Seconds without a byte of a question after which it is given up."""
+"""Seconds that the body of a question may take to come."""
+SMALL_BODY = 64 << 10
+"""Bytes of a body that are taken whatever else comes in; longer ones share the room of the questions that fit in."""
+FIRST = 60.0
+"""Seconds that a process waits for its first version and its store before it takes questions: of several processes that
+share an address, the one that was started last would answer that it has nothing to answer with."""
 DRAIN = 10.0
 """Seconds that questions in flight have to end when the service is stopped."""
 Scope = MutableMapping[str, Any]
@@ -120,7 +125,9 @@ def make_app(service: Service) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        app.state.admission = Admission(service.config.limits.in_flight, service.config.limits.queue)
+        limits = service.config.limits
+        app.state.admission = Admission(limits.in_flight, limits.queue)
+        app.state.room = _Room((limits.in_flight + limits.queue) * limits.body)
         app.state.stopping = False
         if service.lookup is not None:
             service.lookup.start()
@@ -130,6 +137,10 @@ def make_app(service: Service) -> Starlette:
             part.start()
         if service.learner is not None:
             service.learner.start()
+        awaited: tuple[Follower | Lookup | None, ...] = (service.follower, service.lookup)
+        for first in awaited:
+            if first is not None:
+                await asyncio.get_running_loop().run_in_executor(None, first.looked.wait, FIRST)
         yield
         app.state.stopping = True
         await app.state.admission.drained(DRAIN)
@@ -171,7 +182,9 @@ class _Token:
 
 
 def _sentence(status: int, sentence: str, retry_after: float | None = None) -> JSONResponse:
-    headers = {"Retry-After": f"{retry_after:.0f}"} if retry_after is not None else None
+    headers = {"Retry-After": f"{retry_after:.0f}"} if retry_after is not None else {}
+    if status in (408, 413):  # what is left of the question is not read
+        headers["Connection"] = "close"
     return JSONResponse({"error": sentence}, status_code=status, headers=headers)
 
 
@@ -228,7 +241,7 @@ async def _alive(request: Request) -> Response:
 
 async def _ready(request: Request) -> Response:
     service = _service(request)
-    opened = service.follower.live is not None and (service.lookup is None or service.lookup.tried)
+    opened = service.follower.live is not None and (service.lookup is None or service.lookup.looked.is_set())
     opened = opened and (service.catalogue is None or service.catalogue.tried)
     ready = opened and not request.app.state.stopping
     return JSONResponse({"ready": ready}, status_code=200 if ready else 503)
@@ -310,7 +323,7 @@ async def _infer(request: Request) -> Response:
         if request.app.state.stopping:
             raise RefusedError(503, "the service is stopping: ask another one", retry_after=1)
         live = _live(request)
-        body = await _body(request, service.config.limits.body)
+        body = await _body(request)
         timeout = service.config.limits.timeout.total_seconds()
         # Who asks for a version by its number gets that one.
         canary = service.canary if "version" not in request.path_params else None
@@ -343,7 +356,7 @@ async def _feedback(request: Request) -> Response:
         live = _live(request)
         if service.feedback is None:
             raise RefusedError(400, f"service {service.config.name!r} keeps no log, so no feedback: give it a log")
-        body = await _body(request, service.config.limits.body)
+        body = await _body(request)
         events = parse_events(body, live.model.contract.schema_.declaration.feedback, datetime.now(UTC))
         try:
             taken = await asyncio.wrap_future(service.feedback.take(events))
@@ -441,24 +454,40 @@ class _Work:
         return with_candidates(index_of(self.service.catalogue), question, self.service.lookup, now)
 
 
-async def _body(request: Request, most: int) -> bytes:
-    """Return the body of a question, counted while it comes: what a header says of its length is not trusted.
+@dataclass
+class _Room:
+    """Bytes of bodies that may come in at the same time."""
+
+    left: int
+
+
+async def _body(request: Request) -> bytes:
+    """Return the body of a question, counted while it comes: what a header says of its length is believed if too long.
 
     Raises:
-        RefusedError: 413, it is too long; 408, it comes too slowly; 400, the caller went away.
+        RefusedError: 413, it is too long; 408, it comes too slowly; 503, too many come; 400, the caller went away.
     """
-    parts, size = [], 0
-    stream = request.stream().__aiter__()
+    most, room = _service(request).config.limits.body, request.app.state.room
+    too_long = RefusedError(413, f"the question is longer than {most:,} bytes: send fewer candidates")
+    told = request.headers.get("content-length", "")
+    if told.isdecimal() and int(told[:20]) > most:
+        raise too_long
+    parts, size, taken = [], 0, 0
     try:
-        while True:
-            part = await asyncio.wait_for(stream.__anext__(), SLOW_BODY)
-            size += len(part)
-            if size > most:
-                raise RefusedError(413, f"the question is longer than {most:,} bytes: send fewer candidates")
-            parts.append(part)
-    except StopAsyncIteration:
+        async with asyncio.timeout(SLOW_BODY):
+            async for part in request.stream():
+                size += len(part)
+                if size > most:
+                    raise too_long
+                more = max(size - SMALL_BODY - taken, 0)
+                if more > room.left:
+                    raise RefusedError(503, "too many long questions come in: ask again", retry_after=1)
+                room.left, taken = room.left - more, taken + more
+                parts.append(part)
         return b"".join(parts)
     except TimeoutError:
-        raise RefusedError(408, f"nothing came for {SLOW_BODY:.0f} s: send the question at once") from None
+        raise RefusedError(408, f"the question took longer than {SLOW_BODY:.0f} s: send it at once") from None
     except ClientDisconnect:
         raise RefusedError(400, "the caller went away") from None
+    finally:
+        room.left += taken

@@ -6,13 +6,16 @@ adds all up when it is asked.
 
 from __future__ import annotations
 
+import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 if TYPE_CHECKING:
     from registry.serving.server.live import Live
@@ -21,6 +24,27 @@ if TYPE_CHECKING:
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1.0, 2.0)
 _CANDIDATES = (1, 3, 10, 30, 100, 300, 1000, 3000, 10_000)
+
+
+def forget_dead(folder: str) -> None:
+    """Drop what processes that are gone said of themselves, such as how many questions wait; what they counted stays.
+
+    Args:
+        folder: where the processes of the service keep their counts.
+    """
+    for path in Path(folder).glob("gauge_live*.db"):
+        if (named := re.search(r"_(\d+)\.db$", path.name)) and not _lives(int(named[1])):
+            mark_process_dead(int(named[1]), folder)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of another user
+        pass
+    return True
 
 
 @dataclass(frozen=True)

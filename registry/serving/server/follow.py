@@ -86,6 +86,8 @@ class Follower:
         self.live: Live | None = None
         self.without_registry = False
         """Whether the registry did not answer last time."""
+        self.looked = threading.Event()
+        """Set when the registry was asked once, whatever came of it."""
         self._versions, self._every, self._observer = versions, every, observer
         self._pause = pause or (lambda seconds: seconds * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311
         self._optional, self._failures = optional, 0
@@ -105,6 +107,12 @@ class Follower:
 
     def look(self) -> None:
         """Ask once, and exchange what has changed."""
+        try:
+            self._look()
+        finally:
+            self.looked.set()
+
+    def _look(self) -> None:
         started = time.monotonic()
         try:
             pointed = self._versions.pointed()

@@ -94,8 +94,8 @@ class Lookup:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="features")
         self._opening = threading.Lock()
         self._said: set[str] = set()
-        self.tried = False
-        """Whether the store was opened, or was found not to open: a service is not ready before."""
+        self.looked = threading.Event()
+        """Set when the store was opened, or was found not to open: a service is not ready before."""
 
     def start(self) -> None:
         """Open the store in a thread: its libraries take seconds, which no question has."""
@@ -106,7 +106,7 @@ class Lookup:
             self._opened()
         except Exception as error:  # whatever a store raises: questions are answered without it
             self._say(error)
-        self.tried = True
+        self.looked.set()
 
     def ask(self, questions: Sequence[Question]) -> list[Found]:
         """Return what is known of each question's keys; what the store has not told in time is late."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -60,9 +61,13 @@ class Shelves:
     views: dict[str, dict[Key, tuple[dict[str, Any], float]]] = field(default_factory=dict)
     reads: list[tuple[str, tuple[Key, ...], tuple[str, ...]]] = field(default_factory=list)
     broken: bool = False
+    gate: threading.Event | None = None
+    """What reads wait for."""
 
     def read(self, view: str, keys: Sequence[Key], names: Sequence[str]) -> list[Held | None]:
         self.reads.append((view, tuple(keys), tuple(names)))
+        if self.gate is not None:
+            self.gate.wait(30)
         if self.broken:
             raise OSError("the store is gone")
         found = []
@@ -123,7 +128,7 @@ class Registry:
 
 def looking(shelves: Shelves | None) -> Lookup | None:
     """Return how a service asks a store, if there is one."""
-    return Lookup(lambda: shelves, cache=ItemCache(1000, 60), timeout=5) if shelves is not None else None
+    return Lookup(lambda: shelves, cache=ItemCache(1000, 60), timeout=30) if shelves is not None else None
 
 
 def service(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -212,6 +214,22 @@ def test_a_question_may_ask_for_haste(shop: TestClient) -> None:
     ready(shop)
     hasty = ask(shop, question(timeout=1e-6))
     assert hasty.status_code == 503 and "time was over" in hasty.json()["error"]
+
+
+def test_a_full_queue_says_no_at_once_and_those_inside_are_answered(registry: Registry, shelves: Shelves) -> None:
+    with running(service(registry, shelves, limits={"in_flight": 1, "queue": 1})) as shop:
+        ready(shop)
+        shelves.gate = threading.Event()
+        with ThreadPoolExecutor(2) as callers:
+            inside = [callers.submit(ask, shop) for _ in range(2)]
+            until(lambda: counts(shop)["rankmill_queue_depth"] == 2)
+            refused = ask(shop)
+            assert refused.status_code == 503 and refused.headers["retry-after"]
+            assert not any(one.done() for one in inside)
+            shelves.gate.set()
+            assert [one.result(timeout=60).status_code for one in inside] == [200, 200]
+        assert ask(shop).status_code == 200
+        assert counts(shop)['rankmill_rejected_total{reason="busy"}'] >= 1
 
 
 def test_only_who_has_the_token_gets_in(registry: Registry, shelves: Shelves) -> None:

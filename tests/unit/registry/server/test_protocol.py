@@ -24,6 +24,7 @@ from registry.serving.server.protocol import (
     read_reply,
     reply_body,
 )
+from tests.unit.registry.server.spoilt import spoilt
 
 INT64 = st.none() | st.integers(-(2**63), 2**63 - 1)
 VALUES = {
@@ -131,20 +132,8 @@ def test_ten_thousand_spoilt_bodies_are_questions_or_refused() -> None:
     )  # fmt: skip
     read = 0
     for _ in range(10_000):
-        spoilt = bytearray(good)
-        for _ in range(rng.randint(1, 4)):
-            at = rng.randrange(len(spoilt))
-            choice = rng.random()
-            if choice < 0.4:
-                spoilt[at] = rng.randrange(256)
-            elif choice < 0.7:
-                del spoilt[at : at + rng.randint(1, 8)]
-            else:
-                spoilt[at:at] = rng.choice(
-                    [b"[", b"]", b"{", b"null", b"-", b"9" * 30, b"1e999", b'"', b"\xff", b"\\u0000"]
-                )
         try:
-            question = parse(bytes(spoilt))
+            question = parse(spoilt(good, rng))
             for name, tensor in question.tensors.items():
                 column(tensor, {"user_id": "int64", "item_id": "int64"}.get(name, "array<string>"), 3)
             read += 1
