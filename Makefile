@@ -50,7 +50,14 @@ results: data  ## run comparisons and write docs/RESULTS.md (COMPARISONS=names, 
 	.bench-venv/bin/python -m pip install --quiet --no-deps --requirement tests/benchmarks/peers.txt
 	@touch $@
 
-bench: data .bench-venv/.installed  ## measure against peers and write docs/BENCHMARKS.md (BENCHMARKS=names, all when empty)
+.bench-venv-%/.installed: tests/benchmarks/peers_%.txt $(VENV)/.installed
+	$(PYTHON) -m venv .bench-venv-$*
+	@echo "$(CURDIR)/$$(echo $(VENV)/lib/python3.11/site-packages)" > .bench-venv-$*/lib/python3.11/site-packages/project.pth
+	@# pip warns of the project's own pins, which this environment hides from its server alone.
+	.bench-venv-$*/bin/python -m pip install --quiet --quiet --requirement $<
+	@touch $@
+
+bench: data .bench-venv/.installed .bench-venv-bentoml/.installed .bench-venv-mlserver/.installed  ## measure against peers and write docs/BENCHMARKS.md (BENCHMARKS=names, all when empty)
 	@$(BIN)/python -m tests.benchmarks $(BENCHMARKS)
 
 test: data  ## run the tests, three at a time (many wait), but for the long ones

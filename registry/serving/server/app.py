@@ -230,7 +230,7 @@ async def _server(request: Request) -> Response:
     said = {
         "name": SERVER,
         "version": _service(request).version,
-        "extensions": ["rankmill_missing", "rankmill_feedback", "rankmill_retrieve"],
+        "extensions": ["rankmill_missing", "rankmill_feedback", "rankmill_retrieve", "rankmill_reasons"],
     }
     return JSONResponse(said)
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from registry.memory.error_memory import Memory
 
+EXPLAINED = 20
+"""Most candidates of a question that wants reasons: each group of inputs costs a pass of the graph."""
 VALUE = "expected_value"
 RANK = "rank"
 WARM = (1, 100, 1000)
@@ -180,6 +182,9 @@ def reply(
         "missing": _by_view(rows),
     }
     shown = {name: outputs[name] for name in live.outputs if name in wanted}
+    if question.reasons:
+        shown |= _reasons(live, rows.table, question.reasons)
+        stage("reasons")
     return Answered(Reply(live.name, str(live.pointed.version), shown, parameters, question.id), rows, answers)
 
 
@@ -191,6 +196,27 @@ def _answers(live: Live, rows: pa.Table, *, memory: bool = True, shared: Collect
         except SeveralRequestsError:  # a question may give what a request has once for each candidate
             pass
     return answer(live.model, rows, memory=used, value=live.model.value)
+
+
+def _reasons(live: Live, rows: pa.Table, top: int) -> dict[str, np.ndarray[Any, Any]]:
+    """Return ``reason_1``, ``effect_1``, …: what moved the deepest feedback's logit most; empty and 0 where nothing.
+
+    Raises:
+        RefusedError: 400, there are more candidates than may be explained.
+    """
+    from registry.serving.reasons import effects_of, groups_of, top_reasons
+    from registry.serving.value import deepest
+
+    if rows.num_rows > EXPLAINED:
+        raise RefusedError(400, f"reasons are given for at most {EXPLAINED} candidates: ask again about the best")
+    schema = live.model.contract.schema_
+    task = deepest(schema.declaration, live.model.contract.tasks)
+    found = top_reasons(effects_of(live.model, rows, task, groups_of(schema)), top)
+    blank = {True: "", False: 0.0}
+    return {
+        name: np.array([blank[name.startswith("reason")] if value is None else value for value in column.to_pylist()])
+        for name, column in zip(found.column_names, found.columns, strict=True)
+    }
 
 
 def _wanted(live: Live, question: Question) -> tuple[str, ...]:

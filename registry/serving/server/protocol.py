@@ -34,6 +34,7 @@ MOST_TENSORS = 256
 LONGEST_LIST = 1024
 LONGEST_TEXT = 1024
 MOST_EXCLUDED = 100_000
+MOST_REASONS = 20
 
 
 class RefusedError(Exception):
@@ -74,6 +75,8 @@ class Question:
     """Items that it should not find."""
     exclude_seen: bool = False
     """Whether to leave out what the user's histories hold."""
+    reasons: int = 0
+    """How many reasons each answer should come with."""
 
 
 @dataclass(frozen=True)
@@ -138,8 +141,15 @@ def parse(body: bytes) -> Question:
         id=read.id,
         timeout=None if timeout is None else timeout / 1000,
         outputs=tuple(output.name for output in read.outputs[:MOST_TENSORS]),
+        reasons=_reasons(read.parameters.get("reasons", 0)),
         **_retrieval(read.parameters),
     )
+
+
+def _reasons(count: Any) -> int:
+    if type(count) is not int or not 0 <= count <= MOST_REASONS:
+        raise RefusedError(400, f"reasons must be a whole number from 0 to {MOST_REASONS}")
+    return int(count)
 
 
 def _retrieval(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -260,6 +270,8 @@ def question_body(question: Question) -> bytes:
         parameters["exclude"] = question.exclude
     if question.exclude_seen:
         parameters["exclude_seen"] = True
+    if question.reasons:
+        parameters["reasons"] = question.reasons
     return msgspec.json.encode(
         {
             "id": question.id,
@@ -313,7 +325,7 @@ def datatype_of(dtype: str) -> str:
 
 
 def _datatype(values: np.ndarray[Any, Any]) -> str:
-    return {"f": "FP64", "U": "BYTES"}.get(values.dtype.kind, f"INT{8 * values.dtype.itemsize}")
+    return {"f": "FP64", "U": "BYTES", "O": "BYTES"}.get(values.dtype.kind, f"INT{8 * values.dtype.itemsize}")
 
 
 def _name(name: str) -> str:

@@ -301,3 +301,18 @@ def test_without_a_log_no_feedback_is_taken(shop: TestClient) -> None:
     ready(shop)
     refused = shop.post("/v2/models/shop/feedback", json={"events": []})
     assert refused.status_code == 400 and "keeps no log" in refused.json()["error"]
+
+
+def test_reasons_come_with_few_candidates_and_are_those_of_explain(shop: TestClient) -> None:
+    from registry.serving.reasons import effects_of, groups_of, top_reasons
+
+    ready(shop)
+    found = read_reply(ask(shop, question(reasons=2)).content).outputs
+    live = shop.app.state.service.follower.live  # type: ignore[attr-defined]
+    rows = rows_of(question(), live.reads, shop.app.state.service.lookup, None, 10).table  # type: ignore
+    expected = top_reasons(effects_of(live.model, rows, "love", groups_of(live.model.contract.schema_)), 2)
+    for name in expected.column_names:
+        assert found[name].tolist() == expected[name].to_pylist(), name
+    assert {*found["reason_1"].tolist()} - {""}
+    refused = ask(shop, question(items=tuple(range(1, 22)), reasons=1))
+    assert refused.status_code == 400 and "at most 20 candidates" in refused.json()["error"]

@@ -58,6 +58,7 @@ def questions(draw: st.DrawFn) -> Question:
         retrieve=retrieve,
         exclude=tuple(draw(st.lists(st.integers(0, 9) | st.sampled_from("ab")))) if retrieve else (),
         exclude_seen=bool(retrieve) and draw(st.booleans()),
+        reasons=draw(st.integers(0, 20)),
     )
 
 
