@@ -42,7 +42,8 @@ class Admission:
             raise RefusedError(503, f"{self._room} questions are being answered: ask again", retry_after=1)
         self._inside += 1
         try:
-            await asyncio.wait_for(self._free.acquire(), max(deadline - time.monotonic(), 0))
+            async with asyncio.timeout(max(deadline - time.monotonic(), 0)):
+                await self._free.acquire()
         except BaseException as error:
             self._inside -= 1
             if isinstance(error, TimeoutError):
