@@ -1,4 +1,4 @@
-"""How does a new pipeline, component, ranker or feature view begin? As a small example that works, with its test."""
+"""How does a new pipeline, component, ranker, feature view or service begin? As a small example that works."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from components.platform.errors import BadInputError
+from registry.serving.server.config import MODEL
 
-Kind = Literal["pipeline", "component", "ranker", "feature-view"]
+Kind = Literal["pipeline", "component", "ranker", "feature-view", "serving"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 TEMPLATES = Path(__file__).with_name("templates")
 """A folder per kind; `NAME` in a path stands for the name, `<<name>>` and the like in a text."""
@@ -32,21 +33,32 @@ NEXT: Mapping[Kind, tuple[str, ...]] = {
         "python -m pip install --no-deps --editable {name}",
     ),
     "feature-view": ("python -m pytest test_{name}.py",),
+    "serving": (
+        "rankmill serve {name}.yaml",
+        "rankmill ask {model} --user ID --items ID,ID",
+    ),
 }
 """Commands to go on with, run in the folder that was written into."""
 
 
-def write_example(kind: Kind, name: str, folder: Path) -> list[Path]:
+def write_example(kind: Kind, name: str, folder: Path, model: str = "") -> list[Path]:
     """Write the files of an example.
+
+    Args:
+        kind: of what.
+        name: what it will be called.
+        folder: to write into.
+        model: registered model that a service answers with; of nothing else.
 
     Returns:
         The files, in the order of their names.
 
     Raises:
-        BadInputError: the name is taken or none, or a file exists already; nothing was written.
+        BadInputError: the name is taken or none, or the model's, or a file exists already; nothing was written.
     """
     _require_free(kind, name)
-    files = {folder / path: text for path, text in rendered(kind, name).items()}
+    _require_model(kind, model)
+    files = {folder / path: text for path, text in rendered(kind, name, model).items()}
     if existing := [path for path in files if path.exists()]:
         raise BadInputError(f"{existing[0]} exists already: choose another name or another folder with --into")
     try:
@@ -59,7 +71,7 @@ def write_example(kind: Kind, name: str, folder: Path) -> list[Path]:
     return list(files)
 
 
-def rendered(kind: Kind, name: str) -> dict[Path, str]:
+def rendered(kind: Kind, name: str, model: str = "") -> dict[Path, str]:
     """Return the text of each file of an example, by its path below the folder, sorted."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -73,6 +85,7 @@ def rendered(kind: Kind, name: str) -> dict[Path, str]:
     )
     words = {
         "name": name,
+        "model": model,
         "title": "".join(part.capitalize() for part in name.split("_")),
         "dashed": name.replace("_", "-"),
         "stage": name.partition("_")[0],
@@ -91,6 +104,22 @@ def _require_free(kind: Kind, name: str) -> None:
         raise BadInputError(f"{name!r} is no name: use up to 60 lower-case letters, digits and _, such as `shop_daily`")
     if reason := _TAKEN[kind](name):
         raise BadInputError(f"{kind} {name!r}: {reason}: choose another name")
+
+
+def _require_model(kind: Kind, model: str) -> None:
+    """Refuse a service without a model that may be served, and a model of anything else."""
+    if kind == "serving" and not re.fullmatch(MODEL, model):
+        said = f"{model!r} is no name of a model that can be served" if model else "a service answers with a model"
+        raise BadInputError(f"{said}: name a registered one, --model shop_ranker")
+    if kind != "serving" and model:
+        raise BadInputError(f"a {kind} has no --model: leave it out")
+
+
+def _serving(name: str) -> str | None:
+    from pipelines.language.serving import serving_files
+
+    files = serving_files()
+    return f"{files[name]} is a service of that name" if name in files else None
 
 
 def _pipeline(name: str) -> str | None:
@@ -129,5 +158,11 @@ def _definition(name: str) -> str | None:
     return f"features/definitions/ has {taken!r}, and names there are taken" if taken else None
 
 
-_TAKEN = {"pipeline": _pipeline, "component": _component, "ranker": _ranker, "feature-view": _definition}
+_TAKEN = {
+    "pipeline": _pipeline,
+    "component": _component,
+    "ranker": _ranker,
+    "feature-view": _definition,
+    "serving": _serving,
+}
 """Per kind, what says in a clause why a name cannot be had, or None."""

@@ -14,7 +14,9 @@ from typer.testing import CliRunner
 
 from components.platform.errors import BadInputError
 from pipelines.cli.main import app
+from pipelines.language.serving import load_serving
 from pipelines.scaffold.write import KINDS, NEXT, Kind, rendered, write_example
+from registry.serving.server.config import LogOptions, ServingConfig
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -56,9 +58,11 @@ def test_a_new_pipeline_and_a_new_feature_view_pass_their_tests_in_one_folder(tm
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_brings_a_test_and_says_how_to_go_on(kind: Kind) -> None:
-    files = rendered(kind, "count_rows")
-    assert any(path.name == "test_count_rows.py" for path in files)
-    assert any("pytest" in command for command in NEXT[kind])
+    files = rendered(kind, "count_rows", "shop_ranker")
+    tested = kind != "serving"  # which is a file that is checked when it is written
+    assert any(path.name == "test_count_rows.py" for path in files) == tested
+    assert any("pytest" in command for command in NEXT[kind]) == tested
+    assert NEXT[kind]
     assert not [path for path, text in files.items() if "NAME" in path.as_posix() or "<<" in text or ">>" in text]
 
 
@@ -87,6 +91,8 @@ def test_whatever_the_name_the_python_is_python(name: str) -> None:
         ("component", "typing_extensions", "there is a Python module of that name"),
         ("ranker", "esmm", "there is a ranker of that name"),
         ("ranker", "torch", "there is a Python module of that name"),
+        ("serving", "movielens", "is a service of that name"),
+        ("serving", "corner_shop", "a service answers with a model: name a registered one"),
     ],
 )
 def test_a_name_that_cannot_be_had_is_a_sentence_and_writes_nothing(
@@ -118,6 +124,29 @@ def test_the_command_writes_and_says_what_and_where(tmp_path: Path) -> None:
     assert f"wrote {tmp_path / 'deep' / 'tally_rows' / 'pyproject.toml'}" in done.stdout
     assert "rankmill components tally_rows" in done.stdout
     assert CliRunner().invoke(app, ["new", "compnent", "tally_rows"]).exit_code == 2
+
+
+def test_a_new_service_is_right_and_says_what_its_keys_are(tmp_path: Path) -> None:
+    words = ["new", "serving", "corner_shop", "--model", "shop_ranker", "--into", str(tmp_path)]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert "service corner_shop: no problems" in done.stdout and "rankmill serve corner_shop.yaml" in done.stdout
+    config = load_serving(tmp_path / "corner_shop.yaml")
+    assert (config.name, config.model) == ("corner_shop", "shop_ranker")
+    plain = ServingConfig(name="corner_shop", model="shop_ranker", log=LogOptions())
+    assert config == plain, "what it writes out is what holds without it"
+
+
+@pytest.mark.parametrize("model", ["../shop", "shop ranker", "a: b", "x" * 129, "shop\n"])
+def test_a_model_that_cannot_be_served_is_a_sentence(model: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="no name of a model"):
+        write_example("serving", "corner_shop", tmp_path / "new", model)
+    assert not (tmp_path / "new").exists()
+
+
+def test_only_a_service_has_a_model(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="a component has no --model"):
+        write_example("component", "tally_rows", tmp_path / "new", "shop_ranker")
 
 
 def test_the_tutorial_shows_what_is_written() -> None:
