@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from components.platform.settings import Settings, quiet_engines
+from registry.serving.server.config import Engine
 
 if TYPE_CHECKING:
     import httpx
 
     from registry.serving.server.protocol import Tensor
+
 
 SHOWN = 20
 """Candidates that `ask` shows, the best first."""
@@ -23,6 +25,9 @@ def serve(
     service: Annotated[str, typer.Argument(help="Name or file of a service.", metavar="SERVICE")],
     port: Annotated[int | None, typer.Option(help="Port to listen on, instead of the file's.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that answer, instead of the file's.")] = None,
+    on: Annotated[
+        Engine | None, typer.Option(help="What runs them; left out, Ray where the profile names a cluster.")
+    ] = None,
 ) -> None:
     """Answer questions about a model over HTTP (Open Inference Protocol V2) until Ctrl-C, and follow its champion."""
     from pipelines.language.serving import load_serving, serving_file
@@ -37,7 +42,7 @@ def serve(
         f"{config.name}: {config.model} @{config.follow.alias} on {listen.address}, "
         f"{listen.workers} {'process' if listen.workers == 1 else 'processes'}; Ctrl-C stops it"
     )
-    raise typer.Exit(answer(config))
+    raise typer.Exit(answer(config, on))
 
 
 def ask(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import sys
@@ -29,7 +30,7 @@ from components.platform.process_tree import end_with_parent
 from components.platform.settings import Settings, quiet_engines
 from features.ground.files import locked, write_durably
 from pipelines.language.profile_spec import REFERENCE
-from registry.serving.server.config import MULTIPROCESS, ServingConfig
+from registry.serving.server.config import MULTIPROCESS, Engine, ServingConfig
 from registry.serving.server.live import Live, Pointed, open_live
 
 if TYPE_CHECKING:
@@ -405,7 +406,7 @@ def _secret(config: ServingConfig, reference: str | None, what: str) -> str | No
     match = REFERENCE.fullmatch(reference) if reference else None
     if match is None:
         return None
-    variable = match["name"] if match["kind"] == "env" else f"AIRFLOW_CONN_{match['name'].upper()}"
+    variable = _variable(match)
     value = os.environ.get(variable, "")
     if match["kind"] == "connection" and value:
         from urllib.parse import unquote, urlparse
@@ -414,6 +415,16 @@ def _secret(config: ServingConfig, reference: str | None, what: str) -> str | No
     if not value:
         raise BadInputError(f"service {config.name!r} needs its {what} in the environment variable {variable}: set it")
     return value
+
+
+def _variable(match: re.Match[str]) -> str:
+    return match["name"] if match["kind"] == "env" else f"AIRFLOW_CONN_{match['name'].upper()}"
+
+
+def secret_variables(config: ServingConfig) -> tuple[str, ...]:
+    """Return the environment variables that a config's references name."""
+    references = (config.listen.token, config.log.hash_key if config.log is not None else None)
+    return tuple(_variable(match) for text in references if text and (match := REFERENCE.fullmatch(text)))
 
 
 def worker() -> Starlette:
@@ -443,23 +454,35 @@ def app_of_process() -> Starlette:
     return make_app(service_of(config, Settings.from_environment(), token, counts))
 
 
-def serve(config: ServingConfig) -> int:
+def serve(config: ServingConfig, engine: Engine | None = None) -> int:
     """Answer until Ctrl-C or SIGTERM, in as many processes as the config says; one that ends is started again.
+
+    Args:
+        config: of the service.
+        engine: what runs the processes; None takes Ray where the settings name a cluster.
 
     Returns:
         Exit status.
 
     Raises:
-        BadInputError: the port is in use, or the token is not there.
+        BadInputError: the port is in use, or the token is not there, or no cluster is.
+        RetryableError: the cluster does not answer.
     """
-    listen = config.listen
-    token = resolved_token(config)
+    settings, token = Settings.from_environment(), resolved_token(config)
     log_hashes(config)  # a secret that is not there is told before a process is started
+    told = {CONFIG: config.model_dump_json()} | ({TOKEN: token} if token is not None else {})
+    if engine == "ray" or (engine is None and settings.ray_address):
+        from pipelines.run.serve_on_ray import serve_on_ray
+
+        return serve_on_ray(config, settings, told)
+    return _serve_here(config, told)
+
+
+def _serve_here(config: ServingConfig, told: dict[str, str]) -> int:
+    """Run uvicorn's processes on this machine; `told` are the variables that hand them the config and the token."""
+    listen = config.listen
     _refuse_busy(listen.host, listen.port)
-    os.environ[CONFIG] = config.model_dump_json()
-    os.environ["OMP_NUM_THREADS"] = "1"
-    if token is not None:
-        os.environ[TOKEN] = token
+    os.environ |= told | {"OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory(prefix="rankmill-counts-") as counts:
         os.environ[MULTIPROCESS] = counts
         import uvicorn  # whatever imports Prometheus' client must find the folder

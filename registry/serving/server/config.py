@@ -49,6 +49,8 @@ Host = Annotated[str, AfterValidator(_host)]
 Model = Annotated[str, StringConstraints(pattern=MODEL)]
 Secret = Annotated[str, StringConstraints(pattern=r"^\$\{(env|connection):[A-Za-z_][A-Za-z0-9_.-]*\}$")]
 """`${env:NAME}` or `${connection:ID}`: no file holds a secret."""
+Engine = Literal["uvicorn", "ray"]
+"""What runs the processes of a service: uvicorn on this machine, or Ray Serve on a cluster."""
 OrRefuse = Literal["answer", "refuse"]
 
 
