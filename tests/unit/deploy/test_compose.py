@@ -15,6 +15,8 @@ import yaml
 
 from pipelines.language.profile import load_profile
 from pipelines.language.profile_spec import REFERENCE
+from pipelines.language.serving import load_serving
+from registry.serving.server.app import DRAIN
 
 ROOT = Path(__file__).resolve().parents[3]
 DEPLOY = ROOT / "docs" / "deploy"
@@ -48,7 +50,8 @@ def test_it_is_a_compose_file() -> None:
 
 
 def test_the_whole_set_is_there() -> None:
-    assert {"postgres", "redis", "s3", "mlflow", "ray", "api-server", "scheduler", "dag-processor"} <= {*SERVICES}
+    whole = {"postgres", "redis", "s3", "mlflow", "ray", "api-server", "scheduler", "dag-processor", "serve"}
+    assert whole <= {*SERVICES}
     wanted = {name for service in SERVICES.values() for name in service.get("depends_on", ())}
     assert wanted <= {*SERVICES}
     waited_for = {
@@ -70,8 +73,8 @@ def test_the_base_image_is_pinned_and_has_the_python_of_the_project() -> None:
     assert PINNED.fullmatch(base) and ":3.11." in base
 
 
-@pytest.mark.parametrize("name", ["scheduler", "dag-processor", "api-server"])
-def test_airflow_has_every_variable_that_the_profile_refers_to(name: str) -> None:
+@pytest.mark.parametrize("name", ["scheduler", "dag-processor", "api-server", "serve"])
+def test_a_process_has_every_variable_that_the_profile_refers_to(name: str) -> None:
     profile = load_profile(ROOT / "pipelines" / "profiles" / "prod.yaml")
     found = [match for _, text in profile.variables.values() if (match := REFERENCE.fullmatch(text))]
     wanted = {match["name"] if match["kind"] == "env" else f"AIRFLOW_CONN_{match['name'].upper()}" for match in found}
@@ -86,6 +89,21 @@ def test_feasts_configuration_reads_variables_that_the_profile_sets() -> None:
     assert {*re.findall(r"\$\{(\w+)\}", text)} == {"RANKMILL_FEAST_REDIS", "RANKMILL_FEAST_REGISTRY"}
     assert {*re.findall(r"\$\{(\w+)\}", text)} <= {*profile.variables}
     assert f"docs/deploy/feature_store.yaml {profile.spec.feast.config}\n" in CONTAINERFILE
+
+
+def test_the_service_answers_whom_it_should() -> None:
+    serve = SERVICES["serve"]
+    file = Path(serve["command"][serve["command"].index("serve") + 1])
+    assert f"docs/deploy/{file.name} {file}\n" in CONTAINERFILE
+    config = load_serving(DEPLOY / file.name)
+    token = REFERENCE.fullmatch(config.listen.token or "")
+    assert token is not None and token["name"] in serve["environment"]
+    assert not config.listen.loopback and "serve" in config.listen.known_hosts
+    assert serve["ports"] == [f"127.0.0.1:{config.listen.port}:{config.listen.port}"]
+    assert f":{config.listen.port}/v2/health/live" in serve["healthcheck"]["test"][-1], "what needs no token"
+    assert int(serve["stop_grace_period"].removesuffix("s")) > DRAIN, "a stop is not cut short"
+    shipped = load_serving(ROOT / "pipelines" / "serving" / "movielens.yaml")
+    assert (config.model, config.features, config.limits) == (shipped.model, shipped.features, shipped.limits)
 
 
 def test_ports_are_published_on_loopback_only() -> None:
