@@ -115,7 +115,7 @@ def beside(answers: pa.Table) -> str:
 def one_table(segments: Iterable[pa.Table]) -> tuple[pa.Table | None, set[str]]:
     """Return segments as one table, None of none, and the columns that questions told in all of them.
 
-    A shadow may read others. The representations are left out: versions differ in their width.
+    A shadow may read others. The representations, the widest columns, are left out: nothing here asks for them.
     """
     import pyarrow as pa
 

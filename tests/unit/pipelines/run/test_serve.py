@@ -9,6 +9,7 @@ import pytest
 
 from components.platform.settings import Settings
 from features.ground.errors import MissingError
+from pipelines.cli.serve import _beside
 from pipelines.run.serve import StoredVersions, service_of
 from registry.serving.server.config import ServingConfig
 from registry.serving.server.live import Pointed
@@ -60,3 +61,14 @@ def test_shadow_and_canary_share_a_challenger_and_nothing_with_the_champion(tmp_
     two = service_of(config(log={}, shadow={"share": 0.1, "alias": "next"}, canary={"share": 0.1}), settings, None)
     assert len(two.challengers) == 2
     assert service_of(config(), settings, None).challengers == ()
+
+
+def test_the_list_of_services_tells_of_challengers() -> None:
+    told = {
+        "shadow": {"alias": "challenger", "version": "2", "share": 0.1},
+        "canary": {"alias": "next", "version": "", "share": 0.05, "stopped": ""},
+    }
+    assert _beside(told) == "; shadow v2 (10.0% of questions); canary none at next (5.0% of users)"
+    stopped = {"canary": {"alias": "challenger", "version": "2", "share": 0.0, "stopped": "p99"}}
+    assert _beside(stopped) == "; canary v2 (0.0% of users, given up: p99)"
+    assert _beside({"role": "champion"}) == ""

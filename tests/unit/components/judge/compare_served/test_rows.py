@@ -69,13 +69,13 @@ def test_the_latest_pair_of_champion_and_shadow_is_compared() -> None:
             row(1, shadow=3),
             row(2),  # not asked again
             row(3, 3, "canary", 0.1, shadow=3),  # its own answer
-            row(4, 3, shadow=3),  # the shadow just became champion here
             row(5, 0, shadow=3),  # another champion
             row(6, shadow=3),
+            row(7, 3, shadow=3),  # the shadow just became champion here
         )
     )
     assert (compared.champion, compared.challenger) == (Side(1, "d1"), Side(3, "d3"))
-    assert ids(compared) == [1, 6] and compared.others == 5
+    assert ids(compared) == [1, 5] and compared.others == 5
     pair = pair_of(compared, ROLES, ("like",), "base")
     assert pair.champion is not None
     assert pair.challenger["like"].tolist() == [0.3, 0.3] and pair.champion["like"].tolist() == [0.1, 0.1]
