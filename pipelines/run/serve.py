@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from components.data.materialize_features.marker import OnlineMarker
+    from registry.champion.trials import Trials
     from registry.memory.error_memory import Memory
     from registry.serving.server.app import Service
     from registry.serving.server.challenger import Challenger
@@ -75,6 +76,8 @@ class StoredVersions:
     config: ServingConfig
     beside: str = ""
     """Alias of a challenger; empty for the version that answers."""
+    trials: Trials | None = None
+    """Which versions may be a challenger; None takes any."""
 
     @property
     def alias(self) -> str:
@@ -97,17 +100,22 @@ class StoredVersions:
         """Return what the alias points at.
 
         Raises:
-            MissingError: there is no such model, alias or version, or a challenger is what answers already.
+            MissingError: there is no such model, alias or version; or a challenger is what answers already, or was
+                taken back by a person.
         """
         from registry.versions.memory_pointer import pointer_in
 
         state = self.registry.state(self.config.model)
         number, digest = state.behind(self.config.model, self.alias)
         if self.beside and state.aliases.get(self.config.follow.alias) == number:
+            if self.trials is not None:
+                self.trials.forget()  # it may be taken back before it is seen again
             raise MissingError(
                 f"{self.alias} of {self.config.model} is v{number}, which answers already: nothing is compared until "
                 "another version is registered"
             )
+        if self.trials is not None:
+            self.trials.check(number, digest)
         memory = pointer_in(state.tags[number]) if self.config.memory.use else None
         return Pointed(version=number, digest=digest, memory=memory.digest if memory is not None else "")
 
@@ -229,11 +237,13 @@ def service_of(config: ServingConfig, settings: Settings, token: str | None, cou
 
 def _challenger(config: ServingConfig, settings: Settings, alias: str, counters: Counters) -> Challenger:
     """Return what follows another alias; its failures leave the champion alone."""
+    from registry.champion.ledger import Ledger
+    from registry.champion.trials import Trials
     from registry.serving.server.challenger import Beside, Challenger
     from registry.serving.server.follow import Follower
 
-    versions, every = StoredVersions(settings, config, alias), config.follow.every.total_seconds()
-    follower = Follower(versions, every, Beside(counters), optional=True)
+    versions = StoredVersions(settings, config, alias, Trials(Ledger(settings.ledger), config.model))
+    follower = Follower(versions, config.follow.every.total_seconds(), Beside(counters), optional=True)
     return Challenger(follower, _lookup(config, settings))
 
 

@@ -214,7 +214,8 @@ class Shadow(Frozen):
     """A second version that is asked too, once the answer is sent; only the log sees what it says."""
 
     alias: Name = "challenger"
-    """Alias in the registry that points at it; while it points nowhere, or at what answers, nothing is asked."""
+    """Alias in the registry that points at it; while it points nowhere, at what answers, or at what a person took back,
+    nothing is asked."""
     share: float = Field(ge=0, le=1)
     """Share of the questions, by a hash of their id: the log keeps those of the same hash."""
 
@@ -232,8 +233,8 @@ class Canary(Frozen):
     """A second version that answers a share of the users."""
 
     alias: Name = "challenger"
-    """Alias in the registry that points at it; while it points nowhere, or at what answers, everybody gets the
-    champion."""
+    """Alias in the registry that points at it; while it points nowhere, at what answers, or at what a person took back,
+    everybody gets the champion."""
     share: float = Field(ge=0, le=1)
     """Share of the users, by a hash of their id and the service's name: the same ones in every process, every day."""
     by: Literal["user"] = "user"

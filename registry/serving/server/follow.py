@@ -146,8 +146,9 @@ class Follower:
         if not self.without_registry:
             self._versions.remember(now.pointed)
         self._observer.exchanged(before, now, time.monotonic() - started)
+        does = f"is open as {now.alias}" if self._optional else "answers"
         log.info(
-            "%s v%d answers%s", now.name, now.pointed.version, " with its error memory" if now.memory else "",
+            "%s v%d %s%s", now.name, now.pointed.version, does, " with its error memory" if now.memory else "",
             extra={"model": now.name, "version": now.pointed.version},
         )  # fmt: skip
 

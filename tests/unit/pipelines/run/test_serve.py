@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,8 @@ from components.platform.settings import Settings
 from features.ground.errors import MissingError
 from pipelines.cli.serve import _beside
 from pipelines.run.serve import StoredVersions, service_of
+from registry.champion.ledger import Action, Ledger, Note
+from registry.champion.trials import AGAIN, Trials
 from registry.serving.server.config import ServingConfig
 from registry.serving.server.live import Pointed
 from registry.versions.client import RegistryState
@@ -41,6 +45,50 @@ def test_a_challenger_is_another_version_than_the_one_that_answers(
         stored(tmp_path, monkeypatch, same, "challenger").pointed()
     with pytest.raises(MissingError, match="no alias 'challenger'"):
         stored(tmp_path, monkeypatch, {"champion": 1}, "challenger").pointed()
+
+
+def test_what_a_person_took_back_is_tried_on_nobody_until_that_is_lifted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The alias `challenger` stays where it was when its version, made champion, is rolled back."""
+    ledger = Ledger((tmp_path / "ledger").as_uri())
+    aliases = {"champion": 1, "challenger": 2}
+    versions = stored(tmp_path, monkeypatch, aliases, "challenger")
+    versions = replace(versions, trials=Trials(ledger, "shop_ranker"))
+
+    def note(action: Action, version: int, **more: Any) -> None:
+        ledger.append(
+            Note(action=action, model="shop_ranker", version=version, digest=f"d{version}", actor="ada", **more)
+        )
+
+    note("promoted", 1)
+    assert versions.pointed().version == 2
+    aliases["champion"] = 2
+    note("promoted", 2, previous=1, previous_digest="d1")
+    with pytest.raises(MissingError, match="answers already"):
+        versions.pointed()
+    note("rolling back", 1, previous=2, previous_digest="d2")
+    aliases["champion"] = 1
+    with pytest.raises(MissingError, match="is being moved"):
+        versions.pointed()
+    note("rolled back", 1, previous=2, previous_digest="d2", settles=3)
+    with pytest.raises(MissingError, match=r"v2 was rolled back on .* by ada: nobody is asked to try it until `rank"):
+        versions.pointed()
+    note("lifted", 2)
+    assert versions.pointed().version == 2
+
+
+def test_the_ledger_is_read_again_after_a_while(tmp_path: Path) -> None:
+    ledger, now = Ledger((tmp_path / "ledger").as_uri()), [0.0]
+    trials = Trials(ledger, "shop_ranker", lambda: now[0])
+    trials.check(2, "d2")
+    for version in (2, 1):  # somebody moves the alias in MLflow, and the ledger learns of it later
+        ledger.append(Note(action="moved outside", model="shop_ranker", version=1, digest="d1"))
+        ledger.append(Note(action="moved outside", model="shop_ranker", version=version, digest=f"d{version}"))
+    trials.check(2, "d2")
+    now[0] = AGAIN
+    with pytest.raises(MissingError, match="v2 was taken back in MLflow"):
+        trials.check(2, "d2")
 
 
 def test_only_the_champion_is_remembered_for_a_start_without_a_registry(

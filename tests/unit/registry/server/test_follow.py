@@ -18,6 +18,7 @@ class Version:
     """What a follower looks at of a version."""
 
     pointed: Pointed
+    alias: str = "champion"
     name: str = "shop"
     memory: Any = None
 
