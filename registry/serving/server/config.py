@@ -217,7 +217,7 @@ class Shadow(Frozen):
     """Alias in the registry that points at it; while it points nowhere, at what answers, or at what a person took back,
     nothing is asked."""
     share: float = Field(ge=0, le=1)
-    """Share of the questions, by a hash of their id: the log keeps those of the same hash."""
+    """Share of the questions, by a hash of their id; at most the share that the log keeps, by the same hash."""
 
 
 class Stop(Frozen):

@@ -65,6 +65,8 @@ class ShadowThread:
         """
         self.challenger, self.options = challenger, options
         self._config, self._take, self._states = config, take, counters.shadow
+        # What the log would not keep is asked for nothing; both go by the same hash.
+        self._share = min(options.share, config.log.share if config.log is not None else 1.0)
         self._waiting: queue.Queue[Copy | None] = queue.Queue(WAITING)
         self._said: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="shadow", daemon=True)
@@ -81,7 +83,7 @@ class ShadowThread:
 
     def wants(self, request: str) -> bool:
         """Return whether a question is in the share that the challenger is asked again."""
-        return kept(request, self.options.share)
+        return kept(request, self._share)
 
     def offer(self, copy: Copy) -> None:
         """Take a copy if there is room; never waits."""

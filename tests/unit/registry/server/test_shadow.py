@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,11 +15,13 @@ from starlette.testclient import TestClient
 
 from registry.serving.answer import answer
 from registry.serving.served_model import ServedModel
+from registry.serving.server.config import ServingConfig, Shadow
+from registry.serving.server.counters import Counters
 from registry.serving.server.live import reply
 from registry.serving.server.protocol import read_reply
 from registry.serving.server.segments import Segments
 from registry.serving.server.served_log import ServedLog, kept
-from registry.serving.server.shadow import WAITING
+from registry.serving.server.shadow import WAITING, ShadowThread
 from tests.unit.registry.server.shop import (
     Registry,
     Shelves,
@@ -190,3 +193,12 @@ def test_what_the_canary_answered_is_not_asked_of_the_same_version_again(
         both_open(client)
         assert read_reply(ask(client, question(id="a")).content).version == "2"
     assert rows_of_log(segments)["served.role"].to_pylist() == ["canary"] * 3
+
+
+@pytest.mark.parametrize(("share", "logged", "asked_again"), [(0.2, 0.6, 0.2), (0.6, 0.2, 0.2), (0.6, 1.0, 0.6)])
+def test_what_the_log_would_not_keep_is_not_asked_again(share: float, logged: float, asked_again: float) -> None:
+    config = ServingConfig.model_validate({"name": "shop", "model": "shop", "log": {"share": logged}})
+    nobody: Any = None
+    thread = ShadowThread(nobody, Shadow(share=share), config, lambda entry: None, Counters.make())
+    names = [f"q{number}" for number in range(200)]
+    assert [thread.wants(name) for name in names] == [kept(name, asked_again) for name in names]
