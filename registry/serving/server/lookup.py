@@ -10,9 +10,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as LateError
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Protocol
 
 import numpy as np
@@ -75,6 +76,36 @@ class Breaker:
                 self._failed.clear()
 
 
+class Readers:
+    """Threads that ask the store; a process ends without them, because a store may never answer."""
+
+    def __init__(self, most: int) -> None:
+        """Start at most so many, one with each question until there are."""
+        self._missing = most
+        self._waiting: SimpleQueue[tuple[Future[None], Callable[[], None]]] = SimpleQueue()
+
+    def submit(self, work: Callable[[], None]) -> Future[None]:
+        """Return what tells the end of a piece of work; it may be cancelled until it begins."""
+        done: Future[None] = Future()
+        self._waiting.put((done, work))
+        if self._missing > 0:
+            self._missing -= 1
+            threading.Thread(target=self._run, name="features", daemon=True).start()
+        return done
+
+    def _run(self) -> None:
+        while True:
+            done, work = self._waiting.get()
+            if not done.set_running_or_notify_cancel():
+                continue
+            try:
+                work()
+            except BaseException as error:
+                done.set_exception(error)
+            else:
+                done.set_result(None)
+
+
 class Lookup:
     """The online store as a service asks it."""
 
@@ -91,7 +122,7 @@ class Lookup:
         self._store: Store | None = None
         self.cache, self._timeout = cache, timeout
         self._breaker = Breaker()
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="features")
+        self._threads = Readers(threads)
         self._opening = threading.Lock()
         self._said: set[str] = set()
         self.looked = threading.Event()
@@ -122,7 +153,7 @@ class Lookup:
         told: dict[int, list[Held | None]] = {}
         if not self._breaker.open:
             reads = [(question, [question.keys[place] for place in absent]) for question, _, absent in waiting]
-            read = self._threads.submit(self._read, reads, told)
+            read = self._threads.submit(lambda: self._read(reads, told))
             try:
                 read.result(self._timeout)
             except Exception as error:  # whatever a store raises, the answer is given without it

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +16,7 @@ from features.joins.online_read import Held, Key
 from registry.serving.server.kept import Found, ItemCache
 from registry.serving.server.lookup import FAILURES, REST, Breaker, Lookup, Question
 
+ROOT = Path(__file__).resolve().parents[4]
 ITEM = ("item_profile", ("price",))
 
 
@@ -171,3 +175,22 @@ def test_a_store_that_cannot_be_opened_is_opened_later() -> None:
     assert asked.ask([items(1)])[0].late
     assert not asked.ask([items(1)])[0].late
     assert len(tries) == 2
+
+
+NEVER = """
+import threading
+from registry.serving.server.lookup import ItemCache, Lookup, Question
+
+class Store:
+    def read(self, *_):
+        threading.Event().wait()
+
+lookup = Lookup(Store, cache=ItemCache(10, 60), timeout=0.1)
+(found,) = lookup.ask([Question("item_profile", ("price",), ((1,),), False)])
+print(found.late)
+"""
+
+
+def test_a_process_ends_though_its_store_never_answers() -> None:
+    ended = subprocess.run([sys.executable, "-c", NEVER], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stdout.strip()) == (0, "True"), ended.stderr
