@@ -70,7 +70,7 @@ test-editor: install  ## check pipelines with a YAML language server, as an edit
 	npm ci --prefix tests/editor --no-audit --no-fund
 	$(BIN)/python -m pytest -m editor tests/editor
 
-test-services: data  ## run a pipeline on PostgreSQL, Redis, an S3 store, an MLflow server and a Ray head, and break them
+test-services: data  ## run a pipeline and a service on PostgreSQL, Redis, an S3 store, MLflow and a Ray head, and break them
 	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,prod,services,serve-ray]'
 	@$(BIN)/python -m tests.services.packages
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m services tests/services
