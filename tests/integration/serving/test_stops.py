@@ -88,6 +88,8 @@ def test_a_killed_worker_costs_what_it_held_and_another_takes_its_place(shop: Se
         os.kill(served.process.pid, signal.SIGKILL)
         served.process.wait(30)
         _, alive = psutil.wait_procs(workers, timeout=60)
+        for worker in alive:
+            worker.kill()
         assert alive == [], "no worker outlives the service"
     answered = {name for name, status in seen if status == 200}
     assert len(logged(shop) & answered) > len(answered) / 3, "it lost what it had not written yet, and nothing else"
