@@ -530,6 +530,7 @@ def _serve_here(config: ServingConfig, told: dict[str, str]) -> int:
             ssl_certfile=listen.tls.cert if listen.tls else None,
             ssl_keyfile=listen.tls.key if listen.tls else None,
         )
+        _log_as_json()
         if listen.workers > 1:
             Processes(plan, sockets=[plan.bind_socket()]).run()
             return 0

@@ -162,7 +162,9 @@ def _as_job(order: Order, settings: Settings) -> int:
             client = JobSubmissionClient(address)
             known = {info.submission_id: info for info in client.list_jobs()}
             if name in known and not known[name].status.is_terminal():
-                raise BadInputError(f"service {order.config.name!r} runs on {address} already, as job {name}: stop it")
+                raise BadInputError(
+                    f"service {order.config.name!r} runs on {address} already: `ray job stop {name}` stops it"
+                )
             if name in known:
                 client.delete_job(name)
             command = [sys.executable, "-m", "pipelines.run.serve_on_ray", str(file)]

@@ -45,7 +45,10 @@ def test_a_store_that_hangs_costs_its_values_and_comes_back(shop: Settings, tmp_
         served.until(lambda: degraded(served) == [])
         assert love(served) == before
         assert served.stop() == 0
-    assert "Traceback" not in served.said()
+    address, *lines = served.said().splitlines()
+    assert served.url in address and "Traceback" not in served.said()
+    assert len(served.messages()) == len(lines), "one line of JSON for each message"
+    assert [said["model"] for said in served.messages() if said["said"].endswith("v1 answers")] == ["shop"]
 
 
 def test_a_store_that_comes_after_the_service_is_found(shop: Settings, tmp_path: Path) -> None:
