@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -69,12 +70,15 @@ def test_only_the_newest_rows_are_judged_and_what_is_off_stays_off(opened: Live)
 
 
 def test_no_order_of_reading_is_seen(opened: Live) -> None:
-    """Rows that are just good or just bad enough: a sum in another order would tell."""
-    rng = np.random.default_rng(3)
-    whole = [rows(700, float(rng.uniform(0.19, 0.21)), slot=slot, seed=slot) for slot in range(9)]
-    parts = [some.where(np.arange(700) % 3 == part) for some in whole for part in range(3)]
-    found = {judged(opened, *(parts[at] for at in rng.permutation(len(parts)))) for _ in range(5)}
-    assert found == {judged(opened, *whole)}
+    """Of one slot the oldest rows are bad and the newest, as many as are judged, are good."""
+    whole = rows(JUDGED + 2000, 0.2)
+    said = np.where(np.arange(len(whole)) < 2000, 0.9, 0.2)
+    whole = replace(whole, answered={**whole.answered, "like": said})
+    parts = [whole.where(np.arange(len(whole)) // 500 == part) for part in range(len(whole) // 500)]
+    assert judged(opened, *parts) == judged(opened, *reversed(parts)) == set()
+    worse = replace(whole, answered={**whole.answered, "like": said[::-1]})
+    parts = [worse.where(np.arange(len(worse)) // 500 == part) for part in range(len(worse) // 500)]
+    assert judged(opened, *parts) == judged(opened, *reversed(parts)) == {"like"}
 
 
 def learned(opened: Live, folder: Path, said: float) -> tuple[Live, Counters]:

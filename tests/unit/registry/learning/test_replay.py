@@ -149,13 +149,17 @@ def logs(draw: Any) -> tuple[list[Row], list[Told], list[Any]]:
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
-@given(logs())
-def test_whatever_the_order_it_is_the_replay(opened: Live, drawn: tuple[list[Row], list[Told], list[Any]]) -> None:
+@given(logs(), st.sampled_from([256 << 20, 1]))
+def test_whatever_the_order_it_is_the_replay(
+    opened: Live, drawn: tuple[list[Row], list[Told], list[Any]], room: int
+) -> None:
+    """With room for all slots, and for one, the older ones added up."""
     rows, told, pieces = drawn
     memory = opened.memory
     assert memory is not None
     labelled = labels_of(rows, told, LATER)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patched:
+        patched.setattr("registry.serving.learning.live_memory.ROOM", room)
         log = Log.below(Path(folder), memory.header.key.hidden)
         learner, latest = learner_of(opened, log), 0.0
         for piece in pieces:
