@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -15,7 +16,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -206,7 +209,7 @@ def test_9_the_champion_answers_and_is_followed_without_a_failed_question(
     shipped = (ROOT / "pipelines" / "serving" / "movielens.yaml").read_text(encoding="utf-8")
     patient = shipped.replace("timeout: 50ms", "timeout: 20s").replace("timeout: 300ms", "timeout: 30s")
     assert patient.count("0s") > shipped.count("0s")
-    (tmp_path / "movielens.yaml").write_text(patient, encoding="utf-8")
+    (tmp_path / "movielens.yaml").write_text(f"{patient}log: {{segment: 1s}}\n", encoding="utf-8")
     command = [RANKMILL, "serve", str(tmp_path / "movielens.yaml"), "--port", str(port), "--workers", "2"]
     log = tmp_path / "serve.log"
     with log.open("wb") as written:
@@ -219,6 +222,18 @@ def test_9_the_champion_answers_and_is_followed_without_a_failed_question(
             assert "movielens_ranker v1 (champion)" in said and "269" in said
             found = client.post("/v2/models/movielens_ranker/infer", json=QUESTION).json()
             assert found["parameters"]["missing"] == {} and found["parameters"]["degraded"] == []
+            teach(client)
+            told = (ROOT / "pipelines" / "movielens_served.yaml").read_text(encoding="utf-8")
+            (tmp_path / "movielens_served.yaml").write_text(told.replace("after: 10m", "after: 1s"), encoding="utf-8")
+            until_day = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
+            time.sleep(3)  # until the log's segment is written and the time for feedback is over
+            said = rankmill(
+                environment, "run", str(tmp_path / "movielens_served.yaml"), "--param", f"until={until_day}"
+            )
+            assert "switched off" not in said
+            until(lambda: ask_one(client)["parameters"]["memory"] not in ("", found["parameters"]["memory"]), log)
+            taught = ask_one(client)
+            assert taught["model_version"] == "1" and taught["outputs"] != found["outputs"], "answers have changed"
             with asking(url) as seen:
                 until(lambda: len(seen) > 20, log)
                 rankmill(environment, "promote", "movielens_ranker", "2", "--yes")
@@ -234,7 +249,33 @@ def test_9_the_champion_answers_and_is_followed_without_a_failed_question(
     assert "Traceback" not in log.read_text()
 
 
-QUESTION = {
+def ask_one(client: httpx.Client) -> dict[str, Any]:
+    answer: dict[str, Any] = client.post("/v2/models/movielens_ranker/infer", json=QUESTION).json()
+    return answer
+
+
+def teach(client: httpx.Client) -> None:
+    """Ask for eighty users about twenty items each, and tell that everybody loves items with odd ids, and no others."""
+    drawn, events = random.Random(0), []
+    for user in range(1, 81):
+        items = drawn.sample(range(1, 1600), 20)
+        told = {"user_id": [user], "item_id": items}
+        inputs = [one | {"data": told.get(one["name"], one["data"])} for one in QUESTION["inputs"]]
+        inputs = [one | {"shape": [len(one["data"])]} for one in inputs]
+        answer = client.post("/v2/models/movielens_ranker/infer", json={"id": f"u{user}", "inputs": inputs})
+        assert answer.status_code == 200, answer.text
+        events += [
+            {"request_id": f"u{user}", "item_id": item, "feedback": feedback}
+            for item in items
+            if item % 2
+            for feedback in ("like", "love")
+        ]
+    assert client.post("/v2/models/movielens_ranker/feedback", json={"events": events}).json() == {
+        "accepted": len(events)
+    }
+
+
+QUESTION: dict[str, list[dict[str, Any]]] = {
     "inputs": [
         {"name": "user_id", "shape": [1], "datatype": "INT64", "data": [90]},
         {"name": "item_id", "shape": [3], "datatype": "INT64", "data": [900, 269, 12]},

@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 from components.data.training_set import read_raw
 from components.memory.refresh_error_memory.pointer import find_memory
 from components.platform.artifacts import TrainingSet
+from components.platform.errors import MissingError
 from components.platform.execute import StageRequest, StageResult, execute
 from components.platform.store.publish import open_store
 from features.declaration import Window
@@ -129,6 +130,16 @@ def taught(place: Place, shop: TestClient, rows: pa.Table) -> StageResult:
     served = execute(request, place.settings)
     assert f"{rows.num_rows:,} of {rows.num_rows:,} answered rows labelled" in " ".join(served.notes)
     return refresh(place, served.outputs["rows"])
+
+
+def test_an_answer_of_a_moment_ago_is_no_negative_yet(place: Place, taught: StageResult) -> None:
+    """The window of a day that is not over holds answers whose feedback may still come."""
+    now = datetime.now(UTC)
+    window = Window(start=now - timedelta(hours=1), end=now + timedelta(days=1))
+    config = {"serving": "shop", "feedback": ["like", "love"], "after": "1h"}
+    request = StageRequest(component="ingest_served", config=config, inputs={}, window=window)
+    with pytest.raises(MissingError, match="is old enough to be labelled"):
+        execute(request, place.settings)
 
 
 def test_served_rows_teach_what_a_replay_teaches_to_the_bit(place: Place, taught: StageResult) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from components.ingest.ingest_served.answers import ANSWERS, ROLE, SHADOW, answers_of, by_role
@@ -51,7 +51,8 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
 
     questions, feedback = segments_of(context.settings.artifacts, config.serving)
     window = context.window
-    known = window.known_until or window.end
+    # A window may end later today: what is not old enough by now is not a negative yet.
+    known = min(window.known_until or window.end, datetime.now(UTC))
     context.progress("reading the log")
     answers = [*questions.read(window.start - HOUR, window.end + HOUR)]
     events = [*feedback.read(window.start - HOUR, known + HOUR)]
