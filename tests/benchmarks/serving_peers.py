@@ -112,12 +112,12 @@ def fastapi_app() -> Any:
     app = FastAPI()
     live()
 
-    @app.post(ADDRESSES[FASTAPI])
     async def infer(request: Request) -> JSONResponse:
         body = await request.json()
         return JSONResponse({"outputs": await run_in_threadpool(answered, body["inputs"])})
 
-    infer.__annotations__["request"] = Request
+    infer.__annotations__["request"] = Request  # FastAPI looks it up in this module, which has none
+    app.post(ADDRESSES[FASTAPI], response_model=None)(infer)
     return app
 
 
@@ -142,7 +142,7 @@ def serve_mlserver(port: int, folder: Path) -> None:
     (folder / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
     (folder / "model-settings.json").write_text(json.dumps(model), encoding="utf-8")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
-    os.execv(sys.executable, [sys.executable, "-m", "mlserver", "start", str(folder)])
+    os.execv(sys.executable, [sys.executable, "-c", "from mlserver.cli import main; main()", "start", str(folder)])
 
 
 def main() -> None:
