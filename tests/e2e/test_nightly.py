@@ -259,7 +259,8 @@ def teach(client: httpx.Client) -> None:
     drawn, events = random.Random(0), []
     for user in range(1, 81):
         items = drawn.sample(range(1, 1600), 20)
-        told = {"user_id": [user], "item_id": items}
+        moment = f"1998-04-24T{user // 60:02}:{user % 60:02}:00Z"  # a memory is judged from one time to the next
+        told = {"user_id": [user], "item_id": items, "event_timestamp": [moment]}
         inputs = [one | {"data": told.get(one["name"], one["data"])} for one in QUESTION["inputs"]]
         inputs = [one | {"shape": [len(one["data"])]} for one in inputs]
         answer = client.post("/v2/models/movielens_ranker/infer", json={"id": f"u{user}", "inputs": inputs})
