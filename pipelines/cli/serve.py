@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from components.platform.settings import Settings, quiet_engines
-from registry.serving.server.config import Engine
+from registry.serving.wire.config import Engine
 
 if TYPE_CHECKING:
     import httpx
 
-    from registry.serving.server.protocol import Tensor
+    from registry.serving.wire.protocol import Tensor
 
 
 SHOWN = 20
@@ -65,7 +65,7 @@ def ask(
     ] = "RANKMILL_SERVING_TOKEN",  # noqa: S107  # the name of a variable
 ) -> None:
     """Ask a running service about one user and some candidates, and show them best first."""
-    from registry.serving.server.protocol import Question, question_body, read_reply
+    from registry.serving.wire.protocol import Question, question_body, read_reply
 
     if (items is None) == (retrieve is None):
         raise typer.BadParameter("name the candidates by --items, or say by --retrieve how many should be found")
@@ -98,7 +98,7 @@ def serving() -> None:
     from pipelines.language.serving import load_serving, serving_files
     from pipelines.run.serve import serving_folder
     from pipelines.show.terminal import folding, show
-    from registry.serving.server.live import Pointed
+    from registry.serving.wire.pointed import Pointed
 
     settings = Settings.from_environment()
     shown = folding("service", "model", "address", "answers", "last here")
@@ -181,7 +181,7 @@ def _answered(answer: httpx.Response) -> httpx.Response:
 def _tensor(name: str, values: list[str], columns: Mapping[str, Mapping[str, Any]]) -> Tensor:
     """Return what was written on the command line as a tensor of the column's datatype."""
     from features.ground.errors import BadInputError, did_you_mean
-    from registry.serving.server.protocol import FRACTIONS, INTEGERS, Tensor
+    from registry.serving.wire.protocol import FRACTIONS, INTEGERS, Tensor
 
     if name not in columns:
         raise BadInputError(f"the model reads no {name!r}{did_you_mean(name, columns)}")

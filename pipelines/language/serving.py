@@ -11,7 +11,7 @@ from pipelines.language.params import texts
 from pipelines.language.problems import Finding, PipelineError
 from pipelines.language.profile_spec import REFERENCE
 from pipelines.language.rules.draft import Draft, judge
-from registry.serving.server.config import ServingConfig
+from registry.serving.wire.config import ServingConfig
 
 SECRETS = (("listen", "token"), ("log", "hash_key"))
 """Keys whose values are fetched from where they point."""

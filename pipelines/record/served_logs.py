@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from components.platform.settings import Settings
 from pipelines.language.serving import load_serving, serving_files
-from registry.serving.server.segments import segments_of, services_in
+from registry.serving.log.segments import segments_of, services_in
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,9 @@ from components.platform.process_tree import end_with_parent
 from components.platform.settings import Settings, quiet_engines
 from features.ground.files import locked, write_durably
 from pipelines.language.profile_spec import REFERENCE
-from registry.serving.server.config import MULTIPROCESS, Engine, ServingConfig
-from registry.serving.server.live import Live, Pointed, open_live
+from registry.serving.live.version import Live, open_live
+from registry.serving.wire.config import MULTIPROCESS, Engine, ServingConfig
+from registry.serving.wire.pointed import Pointed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,14 +41,14 @@ if TYPE_CHECKING:
     from components.data.materialize_features.marker import OnlineMarker
     from registry.champion.trials import Trials
     from registry.memory.error_memory import Memory
+    from registry.serving.live.counters import Counters
+    from registry.serving.live.follow import Follower
+    from registry.serving.live.lookup import Lookup
+    from registry.serving.live.retrieve import Catalogue
+    from registry.serving.log.served_log import ServedLog
+    from registry.serving.log.served_rows import Hashes
     from registry.serving.server.app import Service
-    from registry.serving.server.challenger import Challenger
-    from registry.serving.server.counters import Counters
-    from registry.serving.server.follow import Follower
-    from registry.serving.server.lookup import Lookup
-    from registry.serving.server.retrieve import Catalogue
-    from registry.serving.server.served_log import ServedLog
-    from registry.serving.server.served_rows import Hashes
+    from registry.serving.trial.challenger import Challenger
     from registry.versions.client import Registry
 
 CONFIG, TOKEN = "RANKMILL_SERVING_CONFIG", "RANKMILL_SERVING_TOKEN_VALUE"
@@ -192,13 +193,13 @@ def service_of(config: ServingConfig, settings: Settings, token: str | None, cou
         token: what callers must send; None lets everybody in.
         counts: folder in which all processes of the service count; None for one process.
     """
+    from registry.serving.live.counters import Counters
+    from registry.serving.live.follow import Follower
+    from registry.serving.log.feedback import FeedbackLog
+    from registry.serving.log.segments import segments_of
     from registry.serving.server.app import Service
-    from registry.serving.server.canary import CanaryRoute
-    from registry.serving.server.counters import Counters
-    from registry.serving.server.feedback import FeedbackLog
-    from registry.serving.server.follow import Follower
-    from registry.serving.server.segments import segments_of
-    from registry.serving.server.shadow import ShadowThread
+    from registry.serving.trial.canary import CanaryRoute
+    from registry.serving.trial.shadow import ShadowThread
 
     counters = Counters.make(counts)
     versions = StoredVersions(settings, config)
@@ -239,8 +240,8 @@ def _challenger(config: ServingConfig, settings: Settings, alias: str, counters:
     """Return what follows another alias; its failures leave the champion alone."""
     from registry.champion.ledger import Ledger
     from registry.champion.trials import Trials
-    from registry.serving.server.challenger import Beside, Challenger
-    from registry.serving.server.follow import Follower
+    from registry.serving.live.follow import Follower
+    from registry.serving.trial.challenger import Beside, Challenger
 
     versions = StoredVersions(settings, config, alias, Trials(Ledger(settings.ledger), config.model))
     follower = Follower(versions, config.follow.every.total_seconds(), Beside(counters), optional=True)
@@ -248,8 +249,8 @@ def _challenger(config: ServingConfig, settings: Settings, alias: str, counters:
 
 
 def _log(config: ServingConfig, settings: Settings, counters: Counters) -> ServedLog | None:
-    from registry.serving.server.segments import segments_of
-    from registry.serving.server.served_log import ServedLog
+    from registry.serving.log.segments import segments_of
+    from registry.serving.log.served_log import ServedLog
 
     options = config.log
     if options is None:
@@ -270,7 +271,7 @@ def _log(config: ServingConfig, settings: Settings, counters: Counters) -> Serve
 
 def _learner(config: ServingConfig, settings: Settings, answering: Callable[[], Live | None], counters: Any) -> Any:
     from registry.serving.learning.learner import Learner
-    from registry.serving.server.segments import segments_of
+    from registry.serving.log.segments import segments_of
 
     options = config.memory
     if not options.live or config.log is None:
@@ -291,8 +292,8 @@ def _lookup(
     config: ServingConfig, settings: Settings, keep: int | None = None, timeout: float | None = None
 ) -> Lookup | None:
     """Return the online store as a service asks it, or with another cache and patience."""
-    from registry.serving.server.kept import ItemCache
-    from registry.serving.server.lookup import Lookup, Store
+    from registry.serving.live.kept import ItemCache
+    from registry.serving.live.lookup import Lookup, Store
 
     options = config.features
     if options.store == "none":
@@ -309,7 +310,7 @@ def _lookup(
 
 
 def _catalogue(config: ServingConfig, settings: Settings, follower: Follower) -> Catalogue | None:
-    from registry.serving.server.retrieve import Catalogue, Index, build_index
+    from registry.serving.live.retrieve import Catalogue, Index, build_index
 
     options = config.retrieve
     if options is None:
@@ -405,7 +406,7 @@ def resolved_token(config: ServingConfig) -> str | None:
 
 def log_hashes(config: ServingConfig) -> Hashes | None:
     """Return which columns the log keeps as hashes; raise BadInputError where their secret is not there."""
-    from registry.serving.server.served_rows import Hashes
+    from registry.serving.log.served_rows import Hashes
 
     if config.log is None or not config.log.hash:
         return None
@@ -447,8 +448,8 @@ def worker() -> Starlette:
 
 def app_of_process() -> Starlette:
     """Return the app of one process, as the environment describes it."""
+    from registry.serving.live.counters import forget_dead
     from registry.serving.server.app import make_app
-    from registry.serving.server.counters import forget_dead
 
     quiet_engines()
     _log_as_json()

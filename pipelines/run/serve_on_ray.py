@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from components.platform.errors import BadInputError, RetryableError
 from components.platform.settings import Settings, python_path, quiet_engines
 from features.declaration import Frozen
-from registry.serving.server.config import MULTIPROCESS, ServingConfig
+from registry.serving.wire.config import MULTIPROCESS, ServingConfig
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from components.platform.errors import BadInputError
-from registry.serving.server.config import MODEL
+from registry.serving.wire.config import MODEL
 
 Kind = Literal["pipeline", "component", "ranker", "feature-view", "serving"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -72,7 +72,8 @@ def live() -> Any:
     """Return the model, opened as the service opens it."""
     import pyarrow as pa
 
-    from registry.serving.server.live import Pointed, open_live
+    from registry.serving.live.version import open_live
+    from registry.serving.wire.pointed import Pointed
 
     pa.set_cpu_count(1)
     directory = Path(os.environ[MODEL])
@@ -81,15 +82,15 @@ def live() -> Any:
 
 @cache
 def config() -> Any:
-    from registry.serving.server.config import ServingConfig
+    from registry.serving.wire.config import ServingConfig
 
     return ServingConfig.model_validate({"name": "bench", "model": "movielens_ranker"})
 
 
 def answered(inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the outputs of a V2 answer to the inputs of a V2 question."""
-    from registry.serving.server.live import reply
-    from registry.serving.server.protocol import Question, Tensor
+    from registry.serving.live.version import reply
+    from registry.serving.wire.protocol import Question, Tensor
 
     tensors = {}
     for one in inputs:

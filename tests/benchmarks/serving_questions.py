@@ -17,9 +17,9 @@ def write(folder: str, count: int, number: int) -> None:
     """Write ``ids-…``, ``whole-…`` and ``bento-…`` files of `number` questions about `count` candidates each."""
     from components.platform.settings import Settings
     from pipelines.run.serve import StoredVersions, _lookup
-    from registry.serving.server.config import ServingConfig
-    from registry.serving.server.protocol import Question, Tensor, datatype_of, question_body
-    from registry.serving.server.rows import rows_of
+    from registry.serving.live.rows import rows_of
+    from registry.serving.wire.config import ServingConfig
+    from registry.serving.wire.protocol import Question, Tensor, datatype_of, question_body
 
     to = Path(folder)
     to.mkdir(parents=True, exist_ok=True)

@@ -25,9 +25,9 @@ from registry.memory.prequential import Stream, replay, slot_bounds
 from registry.memory.sketch import Sketch
 from registry.serving.answer import answer
 from registry.serving.learning.learner import Learner
+from registry.serving.log.segments import segments_of
 from registry.serving.served_model import ServedModel
 from registry.serving.server.app import Service, make_app
-from registry.serving.server.segments import segments_of
 from tests.homes import ready
 from tests.integration.test_error_memory import MODEL, Place, crown, publish, refresh, shifted_world, variant
 from tests.integration.test_served_memory import CONFIG, ask, question, until

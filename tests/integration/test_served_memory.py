@@ -22,11 +22,11 @@ from components.platform.store.publish import open_store
 from features.declaration import Window
 from pipelines.run.serve import service_of
 from registry.serving.answer import answer
+from registry.serving.log.segments import segments_of
 from registry.serving.served_model import ServedModel
 from registry.serving.server.app import make_app
-from registry.serving.server.config import ServingConfig
-from registry.serving.server.protocol import Question, Reply, Tensor, question_body, read_reply
-from registry.serving.server.segments import segments_of
+from registry.serving.wire.config import ServingConfig
+from registry.serving.wire.protocol import Question, Reply, Tensor, question_body, read_reply
 from tests.homes import ready
 from tests.integration.test_error_memory import MODEL, Place, crown, files_of, publish, refresh, shifted_world
 from tests.known_graphs import KnownGraphs

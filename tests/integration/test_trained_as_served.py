@@ -17,11 +17,11 @@ from features.declaration import Window
 from features.encoding.files import read_encoder
 from features.joins.online_read import OnlineReader
 from features.services.served import ServedFeatures, read_served
-from registry.serving.server.kept import ItemCache
-from registry.serving.server.lookup import Lookup
-from registry.serving.server.protocol import Question, Tensor
-from registry.serving.server.rows import Reads, Rows, rows_of
-from registry.serving.server.segments import HASHED
+from registry.serving.live.kept import ItemCache
+from registry.serving.live.lookup import Lookup
+from registry.serving.live.rows import Reads, Rows, rows_of
+from registry.serving.log.segments import HASHED
+from registry.serving.wire.protocol import Question, Tensor
 from tests.integration.test_features import START, Bench, make_events
 
 pytestmark = pytest.mark.engine

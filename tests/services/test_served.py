@@ -13,7 +13,7 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from registry.serving.server.segments import segments_of
+from registry.serving.log.segments import segments_of
 from tests.served_shop import Served, question, serving
 from tests.services.relay import Relay
 from tests.services.served import ProductionShop, degraded, outputs, production_shop

@@ -21,7 +21,7 @@ from features.joins.store import ENTITY_TIME, ROW_ID, arrow_type, historical, op
 from features.rules.parse import parse
 from features.services.served import Freshness
 from features.services.service import ServiceSnapshot
-from registry.serving.server.segments import hashed_in
+from registry.serving.log.segments import hashed_in
 
 TICK = timedelta(microseconds=1)
 """A row asks for what was known this long before the impression, so that events of the same second stay out."""

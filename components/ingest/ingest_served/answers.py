@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry.serving.server.segments import ANSWER, BASE, SERVED
+from registry.serving.log.segments import ANSWER, BASE, SERVED
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -47,7 +47,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     import pyarrow.parquet as pq
 
     from components.ingest.events_table import write_events
-    from registry.serving.server.segments import HASHED, hashed_in, segments_of
+    from registry.serving.log.segments import HASHED, hashed_in, segments_of
 
     questions, feedback = segments_of(context.settings.artifacts, config.serving)
     window = context.window
@@ -120,7 +120,7 @@ def one_table(segments: Iterable[pa.Table]) -> tuple[pa.Table | None, set[str]]:
     """
     import pyarrow as pa
 
-    from registry.serving.server.segments import HIDDEN, TOLD
+    from registry.serving.log.segments import HIDDEN, TOLD
 
     tables = [*segments]
     if not tables:

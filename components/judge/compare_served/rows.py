@@ -13,7 +13,7 @@ from components.platform.errors import BadInputError, MissingError
 from registry.gate.arms import Served
 from registry.gate.decide import PairedPredictions
 from registry.gate.paired import codes_of, domains_of, paired
-from registry.serving.server.segments import ANSWER, BASE, SERVED
+from registry.serving.log.segments import ANSWER, BASE, SERVED
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from components.data.training_set import read_labelled
 from components.platform.errors import BadInputError, MissingError
 from features.declaration import Declaration
-from registry.serving.server.segments import hashed_in
+from registry.serving.log.segments import hashed_in
 
 ROW_ID = "row_id"
 MICROSECONDS = pa.timestamp("us", tz="UTC")

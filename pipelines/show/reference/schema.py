@@ -21,7 +21,7 @@ from components.platform.settings import ROOT
 from components.rankers.config import PARAMETER
 from pipelines.language.profile_spec import ProfileSpec
 from pipelines.language.spec import Defaults, PipelineSpec
-from registry.serving.server.config import ServingConfig
+from registry.serving.wire.config import ServingConfig
 
 SCHEMA_FILE = ROOT / "pipelines" / "schema" / "pipeline.schema.json"
 """Where editors find the schema; `# yaml-language-server: $schema=schema/pipeline.schema.json` names it."""

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from features.declaration import Name
-from registry.serving.server.segments import SERVED
+from registry.serving.log.segments import SERVED
 
 if TYPE_CHECKING:
     import polars as pl

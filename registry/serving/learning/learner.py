@@ -16,8 +16,8 @@ from features.ground.errors import RankmillError
 from registry.memory.sketch import Sketch
 from registry.serving.learning.lessons import Lessons
 from registry.serving.learning.log_tail import LogTail
-from registry.serving.server.live import Live
-from registry.serving.server.segments import Segments
+from registry.serving.live.version import Live
+from registry.serving.log.segments import Segments
 
 log = logging.getLogger("rankmill.serving")
 

@@ -33,9 +33,8 @@ from registry.serving.learning.attribution import (
 from registry.serving.learning.breaker import Breaker
 from registry.serving.learning.live_memory import MICROSECOND, SLOT, ClosedRows, LiveMemory
 from registry.serving.learning.log_tail import LogTail
-from registry.serving.server.live import Live
-from registry.serving.server.segments import ANSWER, BASE, HIDDEN, SERVED
-from registry.serving.server.shadow import ROLE as SHADOW
+from registry.serving.live.version import Live
+from registry.serving.log.segments import ANSWER, BASE, HIDDEN, SERVED, SHADOW
 
 if TYPE_CHECKING:
     import polars as pl

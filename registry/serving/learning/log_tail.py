@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from registry.memory.prequential import EPOCH
 from registry.serving.learning.attribution import AT
-from registry.serving.server.segments import Segments
+from registry.serving.log.segments import Segments
 
 if TYPE_CHECKING:
     import pyarrow as pa

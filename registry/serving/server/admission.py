@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from registry.serving.server.protocol import RefusedError
+from registry.serving.wire.protocol import RefusedError
 
 Answer = TypeVar("Answer")
 

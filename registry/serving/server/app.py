@@ -24,20 +24,20 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from registry.serving.live.counters import CONTENT_TYPE, Counters
+from registry.serving.live.follow import Follower
+from registry.serving.live.lookup import Lookup
+from registry.serving.live.retrieve import Catalogue, index_of, item_ids, with_candidates
+from registry.serving.live.version import Answered, Live, reply
+from registry.serving.log.feedback import FeedbackLog, parse_events
+from registry.serving.log.served_log import ServedLog
+from registry.serving.log.served_rows import Entry
 from registry.serving.server.admission import Admission
-from registry.serving.server.canary import CanaryRoute, Routed
-from registry.serving.server.challenger import Challenger
-from registry.serving.server.config import RetrieveOptions, ServingConfig
-from registry.serving.server.counters import CONTENT_TYPE, Counters
-from registry.serving.server.feedback import FeedbackLog, parse_events
-from registry.serving.server.follow import Follower
-from registry.serving.server.live import Answered, Live, reply
-from registry.serving.server.lookup import Lookup
-from registry.serving.server.protocol import Question, RefusedError, datatype_of, parse, reply_body
-from registry.serving.server.retrieve import Catalogue, index_of, item_ids, with_candidates
-from registry.serving.server.served_log import ServedLog
-from registry.serving.server.served_rows import Entry
-from registry.serving.server.shadow import Copy, ShadowThread
+from registry.serving.trial.canary import CanaryRoute, Routed
+from registry.serving.trial.challenger import Challenger
+from registry.serving.trial.shadow import Copy, ShadowThread
+from registry.serving.wire.config import RetrieveOptions, ServingConfig
+from registry.serving.wire.protocol import Question, RefusedError, datatype_of, parse, reply_body
 
 SERVER = "rankmill"
 SLOW_BODY = 5.0

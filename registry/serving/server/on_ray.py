@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from registry.serving.server.config import MULTIPROCESS, ServingConfig
+from registry.serving.wire.config import MULTIPROCESS, ServingConfig
 
 HEALTH = 5.0
 """Seconds between looks whether a replica lives; one that does not is started again."""

@@ -22,8 +22,8 @@ from pipelines.run.serve import service_of
 from registry.gate.served_verdict import served_verdicts
 from registry.gate.verdict import Verdict
 from registry.serving.server.app import make_app
-from registry.serving.server.config import ServingConfig
-from registry.serving.server.protocol import Question, Tensor, question_body, read_reply
+from registry.serving.wire.config import ServingConfig
+from registry.serving.wire.protocol import Question, Tensor, question_body, read_reply
 from registry.versions.client import CHALLENGER, CHAMPION, Registry
 from tests.integration.registry.mill import Mill
 from tests.worlds import DTYPES

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pytest
 
 from components.platform.settings import Settings
-from registry.serving.server.segments import segments_of
+from registry.serving.log.segments import segments_of
 from tests.local_servers import HOST
 from tests.served_shop import Served, question, serving
 

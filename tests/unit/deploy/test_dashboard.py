@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from registry.serving.server.counters import Counters
+from registry.serving.live.counters import Counters
 
 DASHBOARD = json.loads((Path(__file__).resolve().parents[3] / "docs" / "deploy" / "grafana.json").read_text())
 PANELS: list[dict[str, Any]] = DASHBOARD["panels"]

@@ -16,7 +16,7 @@ from components.platform.errors import BadInputError
 from pipelines.cli.main import app
 from pipelines.language.serving import load_serving
 from pipelines.scaffold.write import KINDS, NEXT, Kind, rendered, write_example
-from registry.serving.server.config import LogOptions, ServingConfig
+from registry.serving.wire.config import LogOptions, ServingConfig
 
 ROOT = Path(__file__).resolve().parents[4]
 

@@ -11,7 +11,7 @@ import pytest
 from components.platform.settings import Settings
 from pipelines.record import served_logs
 from pipelines.record.served_logs import forget, overdue
-from registry.serving.server.segments import segments_of
+from registry.serving.log.segments import segments_of
 
 NOW = datetime(2024, 3, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)

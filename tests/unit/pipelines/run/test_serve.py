@@ -15,8 +15,8 @@ from pipelines.cli.serve import _beside
 from pipelines.run.serve import StoredVersions, service_of
 from registry.champion.ledger import Action, Ledger, Note
 from registry.champion.trials import AGAIN, Trials
-from registry.serving.server.config import ServingConfig
-from registry.serving.server.live import Pointed
+from registry.serving.wire.config import ServingConfig
+from registry.serving.wire.pointed import Pointed
 from registry.versions.client import RegistryState
 
 PLAIN = {"name": "shop", "model": "shop_ranker"}

@@ -12,7 +12,7 @@ from components.platform.errors import BadInputError, RetryableError
 from components.platform.settings import Settings
 from pipelines.run.serve import secret_variables, serve
 from pipelines.run.serve_on_ray import _places
-from registry.serving.server.config import ServingConfig
+from registry.serving.wire.config import ServingConfig
 from tests.local_servers import HOST, free_port
 
 

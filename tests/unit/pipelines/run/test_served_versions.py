@@ -14,8 +14,8 @@ import pytest
 from components.platform.errors import RetryableError
 from components.platform.settings import Settings
 from pipelines.run.serve import StoredVersions
-from registry.serving.server.config import ServingConfig
-from registry.serving.server.live import Pointed
+from registry.serving.wire.config import ServingConfig
+from registry.serving.wire.pointed import Pointed
 from registry.versions.seal import REQUIRED, SEAL, Seal
 
 POINTED = Pointed(version=3, digest="d" * 64)

@@ -16,8 +16,9 @@ from registry.memory.error_memory import Memory, MemoryHeader, TaskCompensation
 from registry.memory.keys import row_keys
 from registry.memory.spec import ExactStore, KeySpec, ReadOut, SketchStore
 from registry.memory.stores import empty_store, fingerprint
-from registry.serving.server.live import Live, Pointed, open_live
-from registry.serving.server.segments import Segments
+from registry.serving.live.version import Live, open_live
+from registry.serving.log.segments import Segments
+from registry.serving.wire.pointed import Pointed
 
 Array = np.ndarray[Any, Any]
 START = datetime(2024, 2, 1, 12, tzinfo=UTC)

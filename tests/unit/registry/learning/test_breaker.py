@@ -13,8 +13,8 @@ import pytest
 from registry.serving.learning.breaker import JUDGED, Breaker
 from registry.serving.learning.learner import Learner
 from registry.serving.learning.live_memory import SLOT, ClosedRows
-from registry.serving.server.counters import Counters
-from registry.serving.server.live import Live
+from registry.serving.live.counters import Counters
+from registry.serving.live.version import Live
 from tests.unit.registry.learning.log_world import AFTER, BASE, START, Log, Row, memory_of, version, with_base
 
 LONG = timedelta(hours=1)

@@ -20,8 +20,8 @@ from registry.memory.sketch import Sketch
 from registry.memory.spec import SketchStore
 from registry.metrics import pcoc
 from registry.serving.learning.learner import Learner
-from registry.serving.server.counters import Counters
-from registry.serving.server.live import Live
+from registry.serving.live.counters import Counters
+from registry.serving.live.version import Live
 from tests.unit.registry.learning.log_world import (
     AFTER,
     START,

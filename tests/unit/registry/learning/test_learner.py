@@ -13,8 +13,8 @@ import pytest
 
 from registry.memory.spec import ExactStore
 from registry.serving.learning.learner import Learner
-from registry.serving.server.live import Live
-from registry.serving.server.segments import Segments
+from registry.serving.live.version import Live
+from registry.serving.log.segments import Segments
 from tests.unit.registry.learning.log_world import AFTER, BASE, START, Log, Row, memory_of, version, with_base
 
 LATER = START + timedelta(minutes=30)

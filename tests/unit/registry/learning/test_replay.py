@@ -19,7 +19,7 @@ from registry.memory.prequential import EPOCH, Stream, replay, slot_bounds
 from registry.memory.sketch import Sketch
 from registry.memory.spec import SketchStore
 from registry.serving.learning.learner import Learner
-from registry.serving.server.live import Live
+from registry.serving.live.version import Live
 from tests.unit.registry.learning.log_world import (
     AFTER,
     BASE,

@@ -16,18 +16,19 @@ from starlette.testclient import TestClient
 from features.ground.errors import MissingError
 from features.joins.online_read import Held, Key
 from features.services.served import ServedColumn, ServedFeatures
+from registry.serving.live.counters import Counters
+from registry.serving.live.follow import Follower
+from registry.serving.live.kept import ItemCache
+from registry.serving.live.lookup import Lookup
+from registry.serving.live.version import Live, open_live
+from registry.serving.log.served_log import ServedLog
 from registry.serving.server.app import Service, make_app
-from registry.serving.server.canary import CanaryRoute
-from registry.serving.server.challenger import Beside, Challenger
-from registry.serving.server.config import ServingConfig
-from registry.serving.server.counters import Counters
-from registry.serving.server.follow import Follower
-from registry.serving.server.kept import ItemCache
-from registry.serving.server.live import Live, Pointed, open_live
-from registry.serving.server.lookup import Lookup
-from registry.serving.server.protocol import Question, Tensor, question_body
-from registry.serving.server.served_log import ServedLog
-from registry.serving.server.shadow import ShadowThread
+from registry.serving.trial.canary import CanaryRoute
+from registry.serving.trial.challenger import Beside, Challenger
+from registry.serving.trial.shadow import ShadowThread
+from registry.serving.wire.config import ServingConfig
+from registry.serving.wire.pointed import Pointed
+from registry.serving.wire.protocol import Question, Tensor, question_body
 from tests.worlds import DTYPES, SIDES
 
 URL = "/v2/models/shop/infer"

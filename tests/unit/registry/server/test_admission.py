@@ -9,7 +9,7 @@ import time
 import pytest
 
 from registry.serving.server.admission import Admission
-from registry.serving.server.protocol import RefusedError
+from registry.serving.wire.protocol import RefusedError
 
 
 def test_more_than_fit_are_refused_at_once_and_those_inside_finish() -> None:

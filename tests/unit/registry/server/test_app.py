@@ -18,13 +18,13 @@ from starlette.testclient import TestClient
 
 from registry.serving.answer import answer
 from registry.serving.golden import ANSWER, GOLDEN, write_golden
+from registry.serving.live.rows import rows_of
+from registry.serving.log.feedback import FeedbackLog
+from registry.serving.log.segments import Segments
+from registry.serving.log.served_log import ServedLog
 from registry.serving.served_model import ServedModel
 from registry.serving.server.app import make_app
-from registry.serving.server.feedback import FeedbackLog
-from registry.serving.server.protocol import Question, Tensor, parse, question_body, read_reply
-from registry.serving.server.rows import rows_of
-from registry.serving.server.segments import Segments
-from registry.serving.server.served_log import ServedLog
+from registry.serving.wire.protocol import Question, Tensor, parse, question_body, read_reply
 from tests.unit.registry.server.shop import (
     URL,
     Registry,

@@ -16,12 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from registry.serving.server.canary import FEW, WINDOW, StopRule, in_share
-from registry.serving.server.config import Stop
-from registry.serving.server.live import reply
-from registry.serving.server.protocol import Question, RefusedError, Reply, Tensor, read_reply
-from registry.serving.server.segments import Segments
-from registry.serving.server.served_log import ServedLog
+from registry.serving.live.version import reply
+from registry.serving.log.segments import Segments
+from registry.serving.log.served_log import ServedLog
+from registry.serving.trial.canary import FEW, WINDOW, StopRule, in_share
+from registry.serving.wire.config import Stop
+from registry.serving.wire.protocol import Question, RefusedError, Reply, Tensor, read_reply
 from tests.unit.registry.server.shop import (
     Registry,
     Shelves,
@@ -184,7 +184,7 @@ def test_the_log_says_the_chance_of_each_arm(
 
 
 def test_who_asks_for_a_version_gets_it(shop: TestClient) -> None:
-    from registry.serving.server.protocol import question_body
+    from registry.serving.wire.protocol import question_body
 
     body = question_body(question(user=of_share(1)[0]))
     assert read_reply(shop.post("/v2/models/shop/versions/1/infer", content=body).content).version == "1"
@@ -243,7 +243,7 @@ class Fault:
 @pytest.fixture
 def fault(monkeypatch: pytest.MonkeyPatch) -> Fault:
     made = Fault()
-    monkeypatch.setattr("registry.serving.server.challenger.reply", made)
+    monkeypatch.setattr("registry.serving.trial.challenger.reply", made)
     return made
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from registry.serving.server.config import Listen, ServingConfig
+from registry.serving.wire.config import Listen, ServingConfig
 
 
 def test_the_least_file_listens_to_this_machine_alone() -> None:

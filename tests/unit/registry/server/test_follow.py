@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from features.ground.errors import BadInputError, MissingError
-from registry.serving.server.follow import Follower, patience
-from registry.serving.server.live import Live, Pointed
+from registry.serving.live.follow import Follower, patience
+from registry.serving.live.version import Live
+from registry.serving.wire.pointed import Pointed
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry.serving.answer import Answers
-from registry.serving.server.feedback import Event, FeedbackLog, parse_events
-from registry.serving.server.live import Pointed
-from registry.serving.server.protocol import RefusedError
-from registry.serving.server.segments import Segments, hashed_in
-from registry.serving.server.served_log import ServedLog, kept
-from registry.serving.server.served_rows import Entry, Hashes, segment_of
+from registry.serving.log.feedback import Event, FeedbackLog, parse_events
+from registry.serving.log.segments import Segments, hashed_in
+from registry.serving.log.served_log import ServedLog, kept
+from registry.serving.log.served_rows import Entry, Hashes, segment_of
+from registry.serving.wire.pointed import Pointed
+from registry.serving.wire.protocol import RefusedError
 
 NOW = datetime(2024, 2, 1, 12, 59, 59, tzinfo=UTC)
 

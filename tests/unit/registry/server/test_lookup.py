@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.joins.online_read import Held, Key
-from registry.serving.server.kept import Found, ItemCache
-from registry.serving.server.lookup import FAILURES, REST, Breaker, Lookup, Question
+from registry.serving.live.kept import Found, ItemCache
+from registry.serving.live.lookup import FAILURES, REST, Breaker, Lookup, Question
 
 ROOT = Path(__file__).resolve().parents[4]
 ITEM = ("item_profile", ("price",))
@@ -179,7 +179,7 @@ def test_a_store_that_cannot_be_opened_is_opened_later() -> None:
 
 NEVER = """
 import threading
-from registry.serving.server.lookup import ItemCache, Lookup, Question
+from registry.serving.live.lookup import ItemCache, Lookup, Question
 
 class Store:
     def read(self, *_):

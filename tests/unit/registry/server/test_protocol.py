@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.serving.server.protocol import (
+from registry.serving.wire.protocol import (
     LONGEST_TEXT,
     Question,
     RefusedError,

@@ -15,12 +15,12 @@ from starlette.testclient import TestClient
 
 from features.ground.errors import BadInputError
 from pipelines.run.serve import catalogue_items
+from registry.serving.live.lookup import Lookup
+from registry.serving.live.retrieve import Catalogue, Index, build_index
+from registry.serving.live.version import Live
 from registry.serving.server.app import make_app
-from registry.serving.server.config import RetrieveOptions
-from registry.serving.server.live import Live
-from registry.serving.server.lookup import Lookup
-from registry.serving.server.protocol import Question, Tensor, question_body, read_reply
-from registry.serving.server.retrieve import Catalogue, Index, build_index
+from registry.serving.wire.config import RetrieveOptions
+from registry.serving.wire.protocol import Question, Tensor, question_body, read_reply
 from tests.unit.registry.server.shop import NOW, Registry, Shelves, served, service, stocked
 
 URL = "/v2/models/shop/infer"

@@ -10,10 +10,10 @@ import pytest
 
 from features.declaration import Declaration
 from features.services.served import ServedColumn, ServedFeatures
-from registry.serving.server.kept import ItemCache
-from registry.serving.server.lookup import Lookup
-from registry.serving.server.protocol import Question, RefusedError, Tensor
-from registry.serving.server.rows import Reads, Rows, rows_of
+from registry.serving.live.kept import ItemCache
+from registry.serving.live.lookup import Lookup
+from registry.serving.live.rows import Reads, Rows, rows_of
+from registry.serving.wire.protocol import Question, RefusedError, Tensor
 from tests.unit.registry.server.shop import LIFE, NOW, Shelves, served, stocked
 from tests.worlds import DTYPES
 

@@ -14,14 +14,14 @@ import pytest
 from starlette.testclient import TestClient
 
 from registry.serving.answer import answer
+from registry.serving.live.counters import Counters
+from registry.serving.live.version import reply
+from registry.serving.log.segments import Segments
+from registry.serving.log.served_log import ServedLog, kept
 from registry.serving.served_model import ServedModel
-from registry.serving.server.config import ServingConfig, Shadow
-from registry.serving.server.counters import Counters
-from registry.serving.server.live import reply
-from registry.serving.server.protocol import read_reply
-from registry.serving.server.segments import Segments
-from registry.serving.server.served_log import ServedLog, kept
-from registry.serving.server.shadow import WAITING, ShadowThread
+from registry.serving.trial.shadow import WAITING, ShadowThread
+from registry.serving.wire.config import ServingConfig, Shadow
+from registry.serving.wire.protocol import read_reply
 from tests.unit.registry.server.shop import (
     Registry,
     Shelves,
@@ -130,7 +130,7 @@ def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
         assert event.wait(60)
         return reply(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("registry.serving.server.challenger.reply", waiting)
+    monkeypatch.setattr("registry.serving.trial.challenger.reply", waiting)
     yield event
     event.set()
 
@@ -159,7 +159,7 @@ def test_a_challenger_that_fails_is_nobody_s_business(
     def broken(*_: object) -> None:
         raise RuntimeError("the graph is broken")
 
-    monkeypatch.setattr("registry.serving.server.challenger.reply", broken)
+    monkeypatch.setattr("registry.serving.trial.challenger.reply", broken)
     log = ServedLog(segments, seconds=60)
     beside = (challenger, Shelves(broken=True))
     with running(service(registry, stocked(), log=log, beside=beside, **WHOLE)) as client:

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from starlette.applications import Starlette
 
+from registry.serving.log.feedback import FeedbackLog
+from registry.serving.log.segments import Segments
 from registry.serving.server.app import make_app
-from registry.serving.server.feedback import FeedbackLog
-from registry.serving.server.protocol import Question, Tensor, question_body
-from registry.serving.server.segments import Segments
+from registry.serving.wire.protocol import Question, Tensor, question_body
 from tests.unit.registry.server.shop import Registry, served, service, stocked
 from tests.unit.registry.server.spoilt import spoilt
 
@@ -85,7 +85,7 @@ def test_spoilt_bodies_are_answered_or_refused_with_a_sentence(
     monkeypatch: pytest.MonkeyPatch,
     count: int,
 ) -> None:
-    monkeypatch.setattr("registry.serving.server.feedback.TOGETHER", 0.0)  # nobody else sends anything
+    monkeypatch.setattr("registry.serving.log.feedback.TOGETHER", 0.0)  # nobody else sends anything
     shutil.copytree(model_of("lr"), tmp_path / "v1")
     kept = replace(
         service(Registry({1: tmp_path / "v1"}, 1, served()), stocked()),

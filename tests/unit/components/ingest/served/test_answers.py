@@ -15,8 +15,8 @@ from components.platform.execute import StageRequest, StageResult, execute
 from components.platform.settings import Settings
 from components.platform.store.publish import open_store
 from features.declaration import Window
-from registry.serving.server.feedback import Event, FeedbackLog
-from registry.serving.server.segments import TOLD, segments_of
+from registry.serving.log.feedback import Event, FeedbackLog
+from registry.serving.log.segments import TOLD, segments_of
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 HOUR = timedelta(hours=1)
+SHADOW = "shadow"
+"""Role of a version whose answers only the log hears."""
 SERVED = "served."
 """Prefix of the columns that tell of the question of a row; names of raw columns have no dots."""
 BASE, ANSWER = "base.", "answer."

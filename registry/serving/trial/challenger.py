@@ -10,13 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from registry.serving.server.config import ServingConfig
-from registry.serving.server.counters import Counters
-from registry.serving.server.follow import Follower
-from registry.serving.server.live import Answered, Live, reply
-from registry.serving.server.lookup import Lookup
-from registry.serving.server.protocol import Question
-from registry.serving.server.rows import Rows
+from registry.serving.live.counters import Counters
+from registry.serving.live.follow import Follower
+from registry.serving.live.lookup import Lookup
+from registry.serving.live.rows import Rows
+from registry.serving.live.version import Answered, Live, reply
+from registry.serving.wire.config import ServingConfig
+from registry.serving.wire.protocol import Question
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,11 +18,11 @@ import numpy as np
 
 from features.ground.errors import BadInputError, RankmillError, RetryableError
 from registry.serving.excluded import histories_of
+from registry.serving.live.lookup import Lookup
+from registry.serving.live.rows import rows_of
+from registry.serving.live.version import Live
 from registry.serving.retrieval import retrieve, side_vectors
-from registry.serving.server.live import Live
-from registry.serving.server.lookup import Lookup
-from registry.serving.server.protocol import Question, RefusedError, Tensor, Value, datatype_of
-from registry.serving.server.rows import rows_of
+from registry.serving.wire.protocol import Question, RefusedError, Tensor, Value, datatype_of
 
 if TYPE_CHECKING:
     import pyarrow as pa

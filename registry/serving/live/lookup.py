@@ -19,7 +19,7 @@ from typing import Protocol
 import numpy as np
 
 from features.joins.online_read import Held, Key
-from registry.serving.server.kept import Asked, Found, ItemCache
+from registry.serving.live.kept import Asked, Found, ItemCache
 
 log = logging.getLogger("rankmill.serving")
 FAILURES, WITHIN, REST = 5, 10.0, 2.0

@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from features.declaration import Frozen
 from features.ground.errors import BadInputError, MissingError, did_you_mean
 from features.services.served import ServedFeatures, read_served
 from registry.serving.answer import Answers, answer, columns_of
 from registry.serving.golden import ANSWER, GOLDEN, check_golden
+from registry.serving.live.lookup import Lookup
+from registry.serving.live.rows import Reads, Rows, rows_of
 from registry.serving.request_graph import REQUEST, RequestGraph, SeveralRequestsError
 from registry.serving.served_model import ServedModel
-from registry.serving.server.config import ServingConfig
-from registry.serving.server.lookup import Lookup
-from registry.serving.server.protocol import Question, RefusedError, Reply
-from registry.serving.server.rows import Reads, Rows, rows_of
 from registry.serving.session import Provider
+from registry.serving.wire.config import ServingConfig
+from registry.serving.wire.pointed import Pointed
+from registry.serving.wire.protocol import Question, RefusedError, Reply
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,23 +38,6 @@ VALUE = "expected_value"
 RANK = "rank"
 WARM = (1, 100, 1000)
 """Candidates of the questions that a model answers before it is live, three times each."""
-
-
-class Pointed(Frozen):
-    """What the registry points at."""
-
-    version: int
-    """Number of the version."""
-    digest: str
-    """Digest of its files: what makes it the same version in an MLflow made anew."""
-    memory: str = ""
-    """Digest of its error memory; empty without one. `+37` behind it: 37 slots that were learned since."""
-
-    @property
-    def short_memory(self) -> str:
-        """The same with twelve characters of the digest."""
-        digest, plus, slots = self.memory.partition("+")
-        return f"{digest[:12]}{plus}{slots}"
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
-from registry.serving.server.challenger import Challenger
-from registry.serving.server.config import Canary, ServingConfig, Stop
-from registry.serving.server.counters import Counters
-from registry.serving.server.live import Answered, Live
-from registry.serving.server.protocol import Question, RefusedError
+from registry.serving.live.counters import Counters
+from registry.serving.live.version import Answered, Live
+from registry.serving.trial.challenger import Challenger
+from registry.serving.wire.config import Canary, ServingConfig, Stop
+from registry.serving.wire.protocol import Question, RefusedError
 
 ROLE = "canary"
 """Role of the challenger in answers, counts and the log."""

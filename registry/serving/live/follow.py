@@ -13,7 +13,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from features.ground.errors import MissingError, RankmillError
-from registry.serving.server.live import Live, Pointed
+from registry.serving.live.version import Live
+from registry.serving.wire.pointed import Pointed
 
 MOST_PATIENCE = 60.0
 """Longest pause in seconds after failures in a row."""

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from registry.serving.server.live import Pointed
-from registry.serving.server.segments import ANSWER, BASE, HASHED, HIDDEN, ONCE, PLACE, SERVED, TOLD
+from registry.serving.log.segments import ANSWER, BASE, HASHED, HIDDEN, ONCE, PLACE, SERVED, TOLD
+from registry.serving.wire.pointed import Pointed
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -17,10 +17,10 @@ import numpy as np
 
 from features.ground.errors import did_you_mean
 from features.services.served import ServedColumn, ServedFeatures
-from registry.serving.server.kept import Found, Places
-from registry.serving.server.lookup import Lookup
-from registry.serving.server.lookup import Question as Asked
-from registry.serving.server.protocol import Question, RefusedError, column
+from registry.serving.live.kept import Found, Places
+from registry.serving.live.lookup import Lookup
+from registry.serving.live.lookup import Question as Asked
+from registry.serving.wire.protocol import Question, RefusedError, column
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from features.ground.errors import did_you_mean
-from registry.serving.server.protocol import LONGEST_TEXT, RefusedError
-from registry.serving.server.segments import Segments
+from registry.serving.log.segments import Segments
+from registry.serving.wire.protocol import LONGEST_TEXT, RefusedError
 
 if TYPE_CHECKING:
     import pyarrow as pa

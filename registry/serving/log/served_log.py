@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
-from registry.serving.server.segments import Segments
-from registry.serving.server.served_rows import Entry, Hashes, segment_of
+from registry.serving.log.segments import Segments
+from registry.serving.log.served_rows import Entry, Hashes, segment_of
 
 WAITING = 1000
 """Questions that may wait for the log's thread."""

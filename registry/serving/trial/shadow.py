@@ -12,17 +12,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from registry.serving.server.challenger import Challenger
-from registry.serving.server.config import ServingConfig, Shadow
-from registry.serving.server.counters import Counters
-from registry.serving.server.live import Live
-from registry.serving.server.protocol import Question
-from registry.serving.server.rows import Rows
-from registry.serving.server.served_log import kept
-from registry.serving.server.served_rows import Entry
+from registry.serving.live.counters import Counters
+from registry.serving.live.rows import Rows
+from registry.serving.live.version import Live
+from registry.serving.log.segments import SHADOW
+from registry.serving.log.served_log import kept
+from registry.serving.log.served_rows import Entry
+from registry.serving.trial.challenger import Challenger
+from registry.serving.wire.config import ServingConfig, Shadow
+from registry.serving.wire.protocol import Question
 
-ROLE = "shadow"
-"""Role of the challenger in the log."""
 WAITING = 4
 """Questions that may wait for the thread."""
 log = logging.getLogger("rankmill.serving")
@@ -114,7 +113,7 @@ class ShadowThread:
         found = self.challenger.answer(live, copy.champion, whole, self._config, copy.at, known=copy.rows)
         self._take(
             Entry(
-                copy.request, copy.at, live.pointed, ROLE, found.rows.table, found.answers, (), live.reads.told,
+                copy.request, copy.at, live.pointed, SHADOW, found.rows.table, found.answers, (), live.reads.told,
                 propensity=copy.propensity, shared=found.rows.shared,
             )
         )  # fmt: skip

@@ -1,0 +1,1 @@
+"""What does a service keep of what it saw? Segments of answered rows and of feedback."""
