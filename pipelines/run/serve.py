@@ -1,6 +1,6 @@
 """How does a service start on this machine? Processes of uvicorn around one app, and what they follow.
 
-What answers is decided in `registry.serving.server`; here is where versions, memories, features and secrets come from.
+What answers is decided in `registry.serving`; here is where versions, memories, features and secrets come from.
 """
 
 from __future__ import annotations
