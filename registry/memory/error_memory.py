@@ -119,7 +119,8 @@ class Memory:
         compensated = {name: np.asarray(values, dtype=np.float64) for name, values in tasks.items()}
         if not self.header.enabled:
             return compensated
-        errors = errors_of(self.store.read(self.keys(hidden, rows)), tasks, self.header.read_out)
+        enabled = [name for name, task in self.header.tasks.items() if task.enabled]
+        errors = errors_of(self.store.read(self.keys(hidden, rows), enabled), tasks, self.header.read_out)
         for name, task in self.header.tasks.items():
             if task.enabled:
                 compensated[name] = apply(tasks[name], errors[name], task.weight)

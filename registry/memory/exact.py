@@ -7,7 +7,7 @@ with the smallest hashes of their own content, so it does not depend on the orde
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,17 +96,18 @@ class Exact:
             )
         )
 
-    def read(self, keys: Array) -> Neighbours:
-        """Return the most similar rows, at most K of them, found by inner products of keys of norm 1.
+    def read(self, keys: Array, tasks: Collection[str] | None = None) -> Neighbours:
+        """Return the most similar rows, at most K, of all tasks or some, found by inner products of keys of norm 1.
 
         The similarity of a row is its cosine, and the support of an answer the sum of its rows' age weights.
         """
         import faiss
 
         check_keys(keys, self.width)
+        wanted = [task for task in self.tasks if tasks is None or task in tasks]
         if not self.rows or not len(keys):
             nothing = np.zeros((len(keys), 1))
-            means = {task: nothing for task in self.tasks}
+            means = {task: nothing for task in wanted}
             return Neighbours(nothing, nothing, np.zeros(len(keys)), means, means)
         if self._index is None:
             self._index = faiss.IndexFlatIP(self.width)
@@ -117,8 +118,8 @@ class Exact:
             count=count,
             similarity=similarity.astype(np.float64),
             support=count.sum(axis=1),
-            label={task: values[at] for task, values in self.label.items()},
-            predicted={task: values[at] for task, values in self.predicted.items()},
+            label={task: self.label[task][at] for task in wanted},
+            predicted={task: self.predicted[task][at] for task in wanted},
         )
 
     def forget(self, kept: float) -> None:

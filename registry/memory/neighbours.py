@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -44,8 +44,8 @@ class Store(Protocol):
     def write(self, keys: Array, label: Mapping[str, Array], predicted: Mapping[str, Array]) -> None:
         """Add labelled rows."""
 
-    def read(self, keys: Array) -> Neighbours:
-        """Return the neighbours of these keys."""
+    def read(self, keys: Array, tasks: Collection[str] | None = None) -> Neighbours:
+        """Return the neighbours of these keys, with what is held of some tasks at least, of all when left out."""
 
     def forget(self, kept: float) -> None:
         """Let everything held count `kept` times what it did."""

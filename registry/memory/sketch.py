@@ -9,7 +9,7 @@ row, however many rows the sketch has seen.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,11 +149,12 @@ class Sketch:
                 rounded = np.round(np.asarray(values[task], dtype=np.float64) * GRID) / GRID
                 np.add.at(store[task].reshape(-1), at, np.repeat(rounded, self.shape.arrays))
 
-    def read(self, keys: Array) -> Neighbours:
-        """Return what the buckets of these keys hold; arrays play the part of neighbours.
+    def read(self, keys: Array, tasks: Collection[str] | None = None) -> Neighbours:
+        """Return what the buckets of these keys hold, of all tasks or some; arrays play the part of neighbours.
 
         The similarity of an array is log1p of its count, and the support of an answer the mean count.
         """
+        wanted = [task for task in self.tasks if tasks is None or task in tasks]
         at = self.buckets(keys)
         count = self.count.reshape(-1)[at]
         divisor = np.where(count > 0, count, 1.0)
@@ -161,8 +162,8 @@ class Sketch:
             count=count,
             similarity=np.log1p(count),
             support=count.mean(axis=1),
-            label={task: sums.reshape(-1)[at] / divisor for task, sums in self.label.items()},
-            predicted={task: sums.reshape(-1)[at] / divisor for task, sums in self.predicted.items()},
+            label={task: self.label[task].reshape(-1)[at] / divisor for task in wanted},
+            predicted={task: self.predicted[task].reshape(-1)[at] / divisor for task in wanted},
         )
 
     def forget(self, kept: float) -> None:

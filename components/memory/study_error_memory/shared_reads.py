@@ -5,7 +5,7 @@ What a store holds and finds does not depend on τ, and the K nearest rows begin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,7 +46,7 @@ class Recorder:
         """Add labelled rows."""
         self.store.write(keys, label, predicted)
 
-    def read(self, keys: Array) -> Neighbours:
+    def read(self, keys: Array, tasks: Collection[str] | None = None) -> Neighbours:
         """Return and note the neighbours of these keys."""
         self.reads.append(Read(rows=self.store.rows, neighbours=self.store.read(keys)))
         return self.reads[-1].neighbours
@@ -81,7 +81,7 @@ class Player:
     def write(self, keys: Array, label: Mapping[str, Array], predicted: Mapping[str, Array]) -> None:
         """Do nothing: the other store was written."""
 
-    def read(self, keys: Array) -> Neighbours:
+    def read(self, keys: Array, tasks: Collection[str] | None = None) -> Neighbours:
         """Return the neighbours of the next slot."""
         read = next(self._next)
         self.rows = read.rows
