@@ -30,6 +30,7 @@ def serve(
     ] = None,
 ) -> None:
     """Answer questions about a model over HTTP (Open Inference Protocol V2) until Ctrl-C, and follow its champion."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # numpy looks when it is imported: more threads of small products cost more
     from pipelines.language.serving import load_serving, serving_file
     from pipelines.run.serve import serve as answer
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -120,3 +123,26 @@ def test_the_list_of_services_tells_of_challengers() -> None:
     stopped = {"canary": {"alias": "challenger", "version": "2", "share": 0.0, "stopped": "p99"}}
     assert _beside(stopped) == "; canary v2 (0.0% of users, given up: p99)"
     assert _beside({"role": "champion"}) == ""
+
+
+ONE_THREAD = """
+import sys, types
+from pipelines.cli import serve as command
+
+def answer(config, on):
+    import numpy
+    from threadpoolctl import threadpool_info
+    print([pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"])
+    return 0
+
+assert "numpy" not in sys.modules, "numpy has looked how many threads it may take"
+sys.modules["pipelines.run.serve"] = types.SimpleNamespace(serve=answer)
+command.serve("movielens", None, None, None)
+"""
+
+
+def test_a_process_that_answers_multiplies_in_one_thread() -> None:
+    """More threads would take all cores for products that are over before they are shared out."""
+    free = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    done = subprocess.run([sys.executable, "-c", ONE_THREAD], env=free, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1:] == ["[1]"], done.stdout + done.stderr
