@@ -39,6 +39,13 @@ class _Body(HTMLParser):
     def html(self) -> str:
         return "".join([*self._parts, *(f"</{tag}>" for tag in reversed(self._open))])
 
+    def parse_marked_section(self, i: int, report: bool = True) -> int:
+        """Return where a section such as ``<![CDATA[`` ends; Python raises where it has no name."""
+        try:
+            return super().parse_marked_section(i, report)
+        except AssertionError:
+            return self.parse_bogus_comment(i, report=False)
+
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag in _SILENT:
             self._silent.append(tag)

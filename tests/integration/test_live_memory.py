@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -175,8 +176,22 @@ def test_another_process_and_one_that_starts_again_know_the_same(
             np.testing.assert_array_equal(sums, expected[name], err_msg=name)
 
 
+class Later(datetime):
+    """A clock that is past the time for feedback."""
+
+    @classmethod
+    def now(cls, tz: Any = None) -> Any:
+        return datetime.now(tz) + 2 * AFTER
+
+
 def test_a_refresh_takes_the_place_of_what_was_learned_and_has_learned_the_same(
-    place: Place, service: Service, shop: TestClient, base: Memory, told: pa.Table, rows: pa.Table
+    place: Place,
+    service: Service,
+    shop: TestClient,
+    base: Memory,
+    told: pa.Table,
+    rows: pa.Table,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Last: it gives the version a new base. Its pipeline scores the rows again, many at once, so that a last bit of a
     hidden vector may differ, and with it the bucket of a row in an array."""
@@ -190,6 +205,7 @@ def test_a_refresh_takes_the_place_of_what_was_learned_and_has_learned_the_same(
         inputs={},
         window=window,
     )
+    monkeypatch.setattr("components.ingest.ingest_served.component.datetime", Later)
     refreshed = refresh(place, execute(request, place.settings).outputs["rows"])
     memory = find_memory(place.settings, MODEL, place.version.version)
     assert memory is not None and memory.header.rows == told.num_rows

@@ -200,8 +200,11 @@ class Store(StoreReader):
         return max((moment for moment in known if moment is not None), default=None)
 
     def size(self, component: str, key: str) -> int:
-        """Return the bytes that a stage takes."""
-        return int(self._fs.du(self._stage_path(component, key)))
+        """Return the bytes that a stage takes, 0 where it goes while they are counted."""
+        try:
+            return int(self._fs.du(self._stage_path(component, key)))
+        except FileNotFoundError:
+            return 0
 
     def remove_unused(self, component: str, key: str, since: datetime) -> bool:
         """Delete a stage unless a run has made or used it since; return whether it was deleted."""

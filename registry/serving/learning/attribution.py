@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ROW, REQUEST, AT = f"{SERVED}row", f"{SERVED}request", f"{SERVED}at"
+EARLY = timedelta(seconds=10)
+"""By how much the clocks of two processes that answer and take feedback may differ."""
 PLACE, ITEM = "__place", "__item"
 """Columns of `asked` beside those of the log: the row's number in the table, and its item as a text."""
 
@@ -66,11 +68,15 @@ def events_of(events: pa.Table | None) -> pl.DataFrame:
 
 
 def named(events: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-    """Return each event with ``answered``, the moment of the row that it names; null where it names none."""
+    """Return each event with ``answered``, the moment of the row that it names; null where it names none.
+
+    What was received before a row was answered is of an earlier answer to a question of the same id.
+    """
     import polars as pl
 
     answered = rows.select(pl.col(REQUEST).alias("request"), pl.col(ITEM).alias("item"), pl.col(AT).alias("answered"))
-    return events.join(answered, on=["request", "item"], how="left")
+    found = events.join(answered, on=["request", "item"], how="left")
+    return found.with_columns(pl.when(pl.col("received") >= pl.col("answered") - EARLY).then(pl.col("answered")))
 
 
 def in_time(events: pl.DataFrame, law: Law) -> pl.DataFrame:

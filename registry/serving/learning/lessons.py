@@ -19,6 +19,7 @@ from registry.memory.error_memory import Memory
 from registry.memory.prequential import EPOCH
 from registry.serving.learning.attribution import (
     AT,
+    EARLY,
     PLACE,
     REQUEST,
     ROW,
@@ -235,7 +236,8 @@ class Lessons:
 
     def _labels(self, frame: pl.DataFrame) -> dict[str, pl.Series]:
         moments = frame["moment"].to_numpy()
-        events = events_of(self._tail.events(int(moments.min()), int(moments.max()) + self._after // MICROSECOND))
+        begin, end = int(moments.min()) - EARLY // MICROSECOND, int(moments.max()) + self._after // MICROSECOND
+        events = events_of(self._tail.events(begin, end))
         return labels(frame, in_time(named(events, frame), self._law), self._law)
 
     def _own(self, table: pa.Table) -> pa.Table | None:

@@ -16,6 +16,7 @@ from registry.memory.error_memory import Memory, MemoryHeader, TaskCompensation
 from registry.memory.keys import row_keys
 from registry.memory.spec import ExactStore, KeySpec, ReadOut, SketchStore
 from registry.memory.stores import empty_store, fingerprint
+from registry.serving.learning.attribution import EARLY
 from registry.serving.live.version import Live, open_live
 from registry.serving.log.segments import Segments
 from registry.serving.wire.pointed import Pointed
@@ -204,7 +205,9 @@ def labels_of(
         came = {
             one.feedback
             for one in told
-            if (one.request, one.item) == (row.request, row.item) and one.at < end and one.received < end
+            if (one.request, one.item) == (row.request, row.item)
+            and one.at < end
+            and row.at - EARLY <= one.received < end
         }
         found.append((row, int(bool(came & {"like", "love"})), int("love" in came)))
     return found

@@ -102,6 +102,13 @@ def test_a_question_that_comes_again_is_read_once_and_foreign_events_are_counted
     assert found == {("a", 1): (1, 0)} and (counts.repeated, counts.unknown) == (1, 1)
 
 
+def test_what_came_before_an_answer_is_not_about_it() -> None:
+    found, counts = labelled(answers(("a", 1, 5)), events(("a", 1, "like", 3)))
+    assert found == {("a", 1): (0, 0)} and (counts.unknown, counts.late) == (1, 0)
+    found, _ = labelled(answers(("a", 1, 5)), events(("a", 1, "like", 4.9)))
+    assert found == {("a", 1): (1, 0)}, "clocks of two machines differ a little"
+
+
 def test_the_window_is_half_open() -> None:
     found, counts = labelled(answers(("a", 1, -0.1), ("b", 1, 0), ("c", 1, 60)), None, known=100)
     assert {*found} == {("b", 1)} and counts.rows == 1
