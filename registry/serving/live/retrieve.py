@@ -50,11 +50,6 @@ class Index:
     places: Mapping[Value, int]
     """Row of each id."""
 
-    @property
-    def of(self) -> tuple[int, str]:
-        """Number and digest of the version."""
-        return self.live.pointed.version, self.live.pointed.digest
-
 
 def build_index(live: Live, items: pa.Array, lookup: Lookup | None, now: datetime) -> Index:
     """Return where a version places a catalogue.
@@ -146,6 +141,8 @@ class Catalogue:
         self.why = "the vectors of the items are being made: ask again"
         """Why there is no index."""
         self._live, self._build, self._every = live, build, every
+        self._of: tuple[int, str] | None = None
+        """Number and digest of the version that an index was last made of, or could not be."""
         self._due = float("-inf")
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="catalogue", daemon=True)
@@ -166,14 +163,13 @@ class Catalogue:
 
     def look(self) -> None:
         """Make the index if it is due or of another version."""
-        live, index = self._live(), self.index
+        live, started = self._live(), time.monotonic()
         if live is None:
             return
-        other = index is None or index.of != (live.pointed.version, live.pointed.digest)
-        if time.monotonic() < self._due and not (other and index is not None):
+        of = live.pointed.version, live.pointed.digest
+        if of == self._of and started < self._due:
             return
-        self._due = time.monotonic() + self._every
-        started = time.monotonic()
+        self._of, self._due = of, started + self._every
         try:
             self.index = made = self._build(live)
             seconds = time.monotonic() - started

@@ -170,6 +170,23 @@ def test_another_version_and_a_materialisation_make_it_anew(registry: Registry, 
     assert catalogue.index is second and "scores pairs" in catalogue.why, "the last one goes on"
 
 
+def test_what_fails_is_tried_once_for_a_version_and_then_only_when_it_is_due(
+    registry: Registry, shelves: Shelves
+) -> None:
+    served_by, catalogue = catalogue_of(registry, shelves)
+    tried, build = [], catalogue._build
+    catalogue._build = lambda live: (tried.append(live.pointed.version), build(live))[1]
+    for version in (1, 2):  # the second one places no items
+        registry.version = version
+        served_by.follower.look()
+        for _ in range(3):
+            catalogue.look()
+    assert tried == [1, 2] and catalogue.index is not None
+    catalogue.renew()
+    catalogue.look()
+    assert tried == [1, 2, 2]
+
+
 def test_a_store_that_is_gone_is_asked_again(registry: Registry, shelves: Shelves) -> None:
     shelves.broken = True
     served_by, catalogue = catalogue_of(registry, shelves)
