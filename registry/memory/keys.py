@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from features.ground.errors import BadInputError
 from registry.memory.spec import CODE, FIELD_CODE, KeySpec
@@ -38,14 +37,12 @@ def value_codes(values: pa.Array, seed: int, width: int = CODE) -> Array:
 
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
-    text = values.cast(pa.string())
-    missing = pc.is_null(text).to_numpy(zero_copy_only=False)
-    plain = np.asarray(text.fill_null("").to_numpy(zero_copy_only=False), dtype=object)
-    hashed = np.asarray(hash_array(plain, hash_key=f"{seed % 2**64:016x}", categorize=True), dtype="<u8")
-    bits = np.unpackbits(hashed.view(np.uint8).reshape(len(plain), 8), axis=1, bitorder="little")[:, :width]
-    codes = (bits * 2.0 - 1.0) / np.sqrt(width)
-    codes[missing] = 0.0
-    return codes
+    coded = values.cast(pa.string()).dictionary_encode()  # the rows of one question are of one user
+    texts = np.asarray(coded.dictionary.to_pylist(), dtype=object)
+    hashed = np.asarray(hash_array(texts, hash_key=f"{seed % 2**64:016x}", categorize=False), dtype="<u8")
+    bits = np.unpackbits(hashed.view(np.uint8).reshape(len(texts), 8), axis=1, bitorder="little")[:, :width]
+    codes = np.concatenate([(bits * 2.0 - 1.0) / np.sqrt(width), np.zeros((1, bits.shape[1]))])
+    return np.asarray(codes[coded.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False)])
 
 
 def row_keys(spec: KeySpec, hidden: Array, centre: Array, rows: pa.Table) -> Array:
@@ -78,15 +75,17 @@ def row_keys(spec: KeySpec, hidden: Array, centre: Array, rows: pa.Table) -> Arr
             f"hidden vectors of shape {list(hidden.shape)} do not fit an error memory over width {spec.hidden}: "
             "rebuild the memory with this model"
         )
+    keys = np.empty((len(hidden), spec.width))
+    first = keys if spec.kind == "hidden" else keys[:, :-CODE]
     if spec.kind == "embedding":
-        first = _field_codes(spec, rows)
+        first[:] = _field_codes(spec, rows)
     else:
-        first = np.asarray(hidden, dtype=np.float64) - centre
+        np.subtract(hidden, centre, out=first)
         norm = np.linalg.norm(first, axis=1, keepdims=True)
-        first = first / np.where(norm > 0, norm, 1.0)
-    if spec.kind == "hidden":
-        return first
-    return np.concatenate([first, spec.user_weight * value_codes(_column(rows, spec.user), spec.seed)], axis=1)
+        first /= np.where(norm > 0, norm, 1.0)
+    if spec.kind != "hidden":
+        np.multiply(spec.user_weight, value_codes(_column(rows, spec.user), spec.seed), out=keys[:, -CODE:])
+    return keys
 
 
 def _field_codes(spec: KeySpec, rows: pa.Table) -> Array:

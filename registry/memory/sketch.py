@@ -19,10 +19,11 @@ from pydantic import Field
 from features.declaration import Frozen, Name
 from features.ground.errors import BadInputError
 from registry.memory.neighbours import Neighbours, check_keys, check_rows, check_share
+from registry.memory.planes import Planes
 
 Array = np.ndarray[Any, Any]
-CHUNK = 1024
-"""Rows projected at once: their ``[m·L, rows]`` product stays in the cache of a core."""
+CHUNK = 256
+"""Rows projected at once: their ``[m·L, rows]`` product stays in the cache of a core, in memory that is used again."""
 GRID = 2.0**30
 """Predictions are stored as multiples of 1/GRID, so that sums below 2^23 rows per bucket are exact:
 the order of writes and the way a sketch was merged leave no trace in its bytes."""
@@ -70,8 +71,8 @@ class Sketch:
     """By task: float64 ``[m, 2^L]``, Σ y."""
     predicted: dict[str, Array]
     """By task: float64 ``[m, 2^L]``, Σ ŷ_base."""
-    projections: Array
-    """float64 ``[width, L·m]``, see `SketchShape.projections`."""
+    planes: Planes
+    """L·m of them, whose normals are `SketchShape.projections`."""
 
     @classmethod
     def empty(cls, shape: SketchShape, tasks: tuple[Name, ...]) -> Sketch:
@@ -82,17 +83,17 @@ class Sketch:
             count=np.zeros(size),
             label={task: np.zeros(size) for task in sorted(tasks)},
             predicted={task: np.zeros(size) for task in sorted(tasks)},
-            projections=shape.projections(),
+            planes=Planes.of(shape.projections()),
         )
 
     def fresh(self) -> Sketch:
-        """Return a sketch of the same shape and tasks that has seen no row; it shares the projections."""
+        """Return a sketch of the same shape and tasks that has seen no row; it shares the planes."""
         return Sketch(
             shape=self.shape,
             count=np.zeros_like(self.count),
             label={task: np.zeros_like(self.count) for task in self.label},
             predicted={task: np.zeros_like(self.count) for task in self.predicted},
-            projections=self.projections,
+            planes=self.planes,
         )
 
     @property
@@ -121,9 +122,9 @@ class Sketch:
         found = np.empty((keys.shape[0], self.shape.arrays), dtype=np.int64)
         offsets = np.arange(self.shape.arrays, dtype=np.int64) * self.shape.buckets
         for start in range(0, keys.shape[0], CHUNK):
-            chunk = np.asarray(keys[start : start + CHUNK], dtype=np.float64)
+            above = self.planes.above(keys[start : start + CHUNK])
             # One bit of all arrays and rows lies in one piece, so that packing goes over memory in order.
-            positive = (self.projections.T @ chunk.T > 0).reshape(self.shape.bits, self.shape.arrays, len(chunk))
+            positive = above.reshape(self.shape.bits, self.shape.arrays, above.shape[1])
             index = np.zeros(positive.shape[1:], dtype=np.int32)
             for bit in range(self.shape.bits):
                 index |= positive[bit].astype(np.int32) << np.int32(bit)
@@ -196,5 +197,5 @@ class Sketch:
             count=self.count + other.count,
             label={task: sums + other.label[task] for task, sums in self.label.items()},
             predicted={task: sums + other.predicted[task] for task, sums in self.predicted.items()},
-            projections=self.projections,
+            planes=self.planes,
         )

@@ -10,6 +10,7 @@ import numpy as np
 from features.declaration import Name
 from registry.memory.exact import Exact
 from registry.memory.neighbours import Store
+from registry.memory.planes import Planes
 from registry.memory.sketch import Sketch, SketchShape
 from registry.memory.spec import ExactStore, SketchStore
 
@@ -53,5 +54,5 @@ def restored(
     label, predicted = ({task: tensors[f"{kind}/{task}"] for task in sorted(tasks)} for kind in ("label", "predicted"))
     if isinstance(choice, SketchStore):
         shape = sketch_shape(choice, width, seed)
-        return Sketch(shape, tensors["count"], label, predicted, shape.projections())
+        return Sketch(shape, tensors["count"], label, predicted, Planes.of(shape.projections()))
     return Exact(choice, width, seed, tensors["keys"], tensors["weight"], tensors["priority"], label, predicted)

@@ -33,7 +33,8 @@ BASE, ANSWER = "base.", "answer."
 """Columns of a segment besides the raw ones, whose names have no dots: the question, `BASE` with each task before the
 error memory, `ANSWER` with each task and ``expected_value`` as served."""
 HIDDEN = "hidden."
-"""The representation that an error memory finds its keys by, float32 lists of one length."""
+"""The representation that an error memory finds its keys by: float32 lists of one length, which a segment holds as the
+bytes of their numbers, low byte first."""
 PLACE = f"{SERVED}place"
 """Column with the place of a row among the candidates of its question, from 0."""
 ONCE = b"rankmill.once"
@@ -77,9 +78,9 @@ class Segments:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        # Random numbers do not become smaller: to try costs more than all other columns.
+        table = _with_bytes(table)
         leaves = [f"{f.name}.list.element" if pa.types.is_nested(f.type) else f.name for f in table.schema]
-        packed = [leaf for leaf in leaves if not leaf.startswith(HIDDEN)]
+        packed = [leaf for leaf in leaves if leaf != HIDDEN]
         codecs = {leaf: "zstd" if leaf in packed else "none" for leaf in leaves}
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression=codecs, use_dictionary=packed, write_statistics=packed)
@@ -129,9 +130,10 @@ class Segments:
         with files.open(f"{root}/{name}", "rb") as stream:
             held = pq.ParquetFile(stream)
             if columns is None:
-                return _for_all(held.read())
+                return _for_all(_with_numbers(held.read()))
             wanted = {PLACE, *columns}
-            return _for_all(held.read(columns=[one for one in held.schema_arrow.names if one in wanted]))
+            read = held.read(columns=[one for one in held.schema_arrow.names if one in wanted])
+            return _for_all(_with_numbers(read))
 
     def forget(self, before: datetime) -> int:
         """Delete the days that ended before a moment and return how many that were."""
@@ -167,6 +169,39 @@ class Segments:
 def hashed_in(schema: pa.Schema) -> tuple[str, ...]:
     """Return the columns of rows that hold hashes instead of values."""
     return tuple(json.loads((schema.metadata or {}).get(HASHED, b"[]")))
+
+
+def _with_bytes(table: pa.Table) -> pa.Table:
+    """Return rows whose representation is bytes: random numbers do not become smaller, and lists cost five times that.
+
+    To write lists or to try to compress them costs more than all other columns.
+    """
+    import pyarrow as pa
+
+    at = table.schema.get_field_index(HIDDEN)
+    if at < 0 or not pa.types.is_fixed_size_list(kind := table.schema.types[at]) or kind.list_size == 0:
+        return table
+    chunks = []
+    for chunk in table.column(at).chunks:
+        values = np.ascontiguousarray(chunk.flatten().to_numpy(), dtype="<f4")
+        buffers = [None, pa.py_buffer(values)]
+        chunks.append(pa.Array.from_buffers(pa.binary(4 * kind.list_size), len(chunk), buffers))
+    return table.set_column(at, HIDDEN, pa.chunked_array(chunks, pa.binary(4 * kind.list_size)))
+
+
+def _with_numbers(table: pa.Table) -> pa.Table:
+    """Return rows whose representation is float32 lists again; segments of an earlier release hold them as such."""
+    import pyarrow as pa
+
+    at = table.schema.get_field_index(HIDDEN)
+    if at < 0 or not pa.types.is_fixed_size_binary(kind := table.schema.types[at]):
+        return table
+    width = kind.byte_width // 4
+    held = pa.concat_arrays(table.column(at).chunks) if table.num_rows else pa.array([], kind)
+    values = np.frombuffer(
+        held.buffers()[1] or b"", dtype="<f4", count=width * len(held), offset=4 * width * held.offset
+    )
+    return table.set_column(at, HIDDEN, pa.FixedSizeListArray.from_arrays(pa.array(values), width))
 
 
 def _for_all(table: pa.Table) -> pa.Table:

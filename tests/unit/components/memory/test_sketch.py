@@ -54,7 +54,7 @@ def test_a_bucket_is_the_number_that_its_signs_spell() -> None:
     """Bit l of array k is the sign of column l·m + k; more keys than are projected at once."""
     keys, _, _ = rows(CHUNK + 3)
     sketch = Sketch.empty(SMALL, TASKS)
-    signs = np.einsum("bw,wc->bc", keys, sketch.projections) > 0
+    signs = np.einsum("bw,wc->bc", keys, sketch.shape.projections()) > 0
     for array in range(SMALL.arrays):
         bits = [signs[:, bit * SMALL.arrays + array] * 2**bit for bit in range(SMALL.bits)]
         expected = array * SMALL.buckets + np.sum(bits, axis=0)

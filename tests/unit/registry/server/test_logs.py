@@ -74,6 +74,24 @@ def test_rows_are_kept_as_they_were_used(logged: Callable[..., ServedLog], tmp_p
     assert found["served.at"].to_pylist() == [NOW] * 2
 
 
+def test_representations_are_read_as_they_were_written(tmp_path: Path) -> None:
+    """Of several pieces, some that begin inside others; bytes on the disk, lists in segments of an earlier release."""
+    numbers = np.arange(24, dtype=np.float32)
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(numbers), 4)
+    hidden = pa.chunked_array([lists.slice(1, 2), lists.slice(4), lists.slice(0, 0)])
+    table = pa.table({"served.place": pa.array([0, 0, 0, 0], pa.int32()), "hidden.": hidden})
+    segments = Segments(tmp_path.as_uri())
+    written = segments.write(table, NOW)
+    assert pq.read_schema(tmp_path / written).field("hidden.").type == pa.binary(16)
+    earlier = f"{written.removesuffix('.parquet')}-earlier.parquet"
+    pq.write_table(table, tmp_path / earlier)
+    for name in (written, earlier):
+        for found in (segments.open(name), segments.open(name, ["hidden."])):
+            assert found["hidden."].to_pylist() == numbers.reshape(6, 4)[[1, 2, 4, 5]].tolist()
+    nothing = segments.open(segments.write(table.slice(0, 0), NOW))
+    assert nothing.num_rows == 0 and nothing.schema.field("hidden.").type == lists.type
+
+
 @given(st.lists(st.tuples(st.integers(1, 4), st.booleans()), min_size=1, max_size=6))
 def test_what_candidates_share_is_read_as_if_each_had_its_own(questions: list[tuple[int, bool]]) -> None:
     """Histories of the question and of each candidate, missing ones among them, told to be shared or not."""
