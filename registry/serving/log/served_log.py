@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -20,6 +20,9 @@ from registry.serving.log.served_rows import Entry, Hashes, segment_of
 WAITING = 1000
 """Questions that may wait for the log's thread."""
 SEGMENT_BYTES = 16 << 20
+LOOK = 0.2
+"""Seconds between looks for what waits: to wake the thread for each question would cost it and the question more than
+all that the thread does."""
 SWEEP_AGAIN = 3600.0
 """Seconds between looks for what is too old."""
 log = logging.getLogger("rankmill.serving")
@@ -57,7 +60,8 @@ class ServedLog:
         self._segments, self._seconds, self._share = segments, seconds, share
         self._hidden, self._drop, self._hashes, self._dropped = hidden, tuple(drop), hashes, dropped
         self._keep, self._folders, self._swept = keep, (segments, *beside), float("-inf")
-        self._waiting: queue.Queue[Entry | None] = queue.Queue(WAITING)
+        self._waiting: deque[Entry] = deque()
+        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
@@ -65,34 +69,31 @@ class ServedLog:
         """Keep an entry, unless its question is not in the share or there is no room; never waits."""
         if not kept(entry.request, self._share):
             return
-        try:
-            self._waiting.put_nowait(entry)
-        except queue.Full:
+        if len(self._waiting) < WAITING:
+            self._waiting.append(entry)
+        else:
             self._dropped()
 
     def stop(self) -> None:
         """Write what waits, and end."""
-        self._waiting.put(None)
+        self._stopping.set()
         self._thread.join(timeout=30)
 
     def _run(self) -> None:
         held: list[Entry] = []
         size, due = 0, time.monotonic() + self._seconds
-        while True:
-            try:
-                entry = self._waiting.get(timeout=max(due - time.monotonic(), 0))
-                stop = entry is None
-                if entry is not None:
-                    held.append(entry)
-                    size += entry.size
-            except queue.Empty:
-                stop = False
+        stop = False
+        while not stop:
+            pause = 0 if self._waiting else min(LOOK, max(due - time.monotonic(), 0))  # much may have come meanwhile
+            stop = self._stopping.wait(pause)
+            while self._waiting and size <= SEGMENT_BYTES:
+                held.append(self._waiting.popleft())
+                size += held[-1].size
             if stop or time.monotonic() >= due or size > SEGMENT_BYTES:
                 self._flush(held)
                 held, size, due = [], 0, time.monotonic() + self._seconds
                 self._sweep()
-            if stop:
-                return
+            stop = stop and not self._waiting
 
     def _sweep(self) -> None:
         """Delete what is older than it may be, now and then."""
