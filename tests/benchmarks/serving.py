@@ -20,7 +20,9 @@ from tests.benchmarks.lab import ROOT, Lab
 from tests.benchmarks.serving_peers import ADDRESSES, BENTOML, FASTAPI, MLSERVER
 
 MODEL = "movielens_ranker"
-OURS, BARE = "rankmill", "FastAPI + onnxruntime"
+OURS, SHADOWED, BARE = "rankmill", "rankmill, half of it asked of a shadow too", "FastAPI + onnxruntime"
+SHARE = 0.5
+"""Share of the questions that a second version is asked too."""
 WHO = {BARE: FASTAPI, "BentoML": BENTOML, "MLServer": MLSERVER}
 COUNTS = (1, 100, 1_000)
 GOALS = {1: 4.0, 100: 6.0, 1_000: 20.0}
@@ -28,13 +30,13 @@ GOALS = {1: 4.0, 100: 6.0, 1_000: 20.0}
 WARM_UP = 15
 RANKMILL = (sys.executable, "-c", "from pipelines.cli.main import main; main()")
 PATIENCE = 180.0
-SERVING = """name: bench
+SERVING = """name: {name}
 model: {model}
 listen: {{host: 127.0.0.1, port: {port}, workers: 1}}
 limits: {{timeout: 30s}}
 features: {{timeout: 10s}}
 log: {{share: 1.0, hidden: true, segment: 60s}}
-"""
+{more}"""
 
 
 @dataclass(frozen=True)
@@ -66,11 +68,13 @@ def run(lab: Lab) -> Report:
         _rankmill(home, "run", pipeline)
     model = _files_of(home)
     asked = {count: _questions(home, count, 3 if lab.quick else 200 if count < 1_000 else 60) for count in COUNTS}
-    found: dict[str, dict[str, list[float]]] = {who: {} for who in (OURS, *WHO)}
+    found: dict[str, dict[str, list[float]]] = {who: {} for who in (OURS, SHADOWED, *WHO)}
     absent: dict[str, str] = {}
     cases = [f"{count:,}" for count in COUNTS]
     with contextlib.ExitStack() as stack:
         servers = {OURS: stack.enter_context(_ours(lab, home))}
+        shadow = f"shadow: {{alias: challenger, share: {SHARE}}}\n"
+        servers[SHADOWED] = stack.enter_context(_ours(lab, home, "shadowed", shadow))
         for who, server in WHO.items():
             python = _python(server)
             if python is None:
@@ -82,7 +86,7 @@ def run(lab: Lab) -> Report:
             for count, case in zip(COUNTS, cases, strict=True):
                 for who in list(servers)[:: 1 if number % 2 == 0 else -1]:
                     lab.say(f"round {number + 1}, {case} candidates: {who}")
-                    bodies = asked[count][0 if who == OURS else 2 if WHO[who] == BENTOML else 1]
+                    bodies = asked[count][0 if who in (OURS, SHADOWED) else 2 if WHO[who] == BENTOML else 1]
                     cost = _cost(client, servers[who], bodies)
                     found[who].setdefault(case, []).append(cost)
     series = Series(
@@ -104,6 +108,15 @@ def _goals(series: Series) -> Iterator[Goal]:
             text = f"no more than {who}, which has none of them"
             said = " / ".join(f"{ratio:.2f} ×" for ratio in known)
             yield Goal(text=text, measured=f"{said} at {' / '.join(series.cases)}", met=max(known) <= 1)
+    yield from _shadow_goal(series)
+
+
+def _shadow_goal(series: Series) -> Iterator[Goal]:
+    most = 1 + 1.3 * SHARE
+    ratios = [ratio for case in series.cases if (ratio := series.ratio(SHADOWED, OURS, case)) is not None]
+    text = f"a shadow of {SHARE:.0%} of the questions: at most {most:.2f} × the cost without it"
+    said = " / ".join(f"{ratio:.2f} ×" for ratio in ratios)
+    yield Goal(text=text, measured=f"{said} at {' / '.join(series.cases)}", met=max(ratios) <= most)
 
 
 def _cost(client: Any, server: Server, bodies: Sequence[bytes]) -> float:
@@ -136,12 +149,12 @@ def _questions(home: Path, count: int, number: int) -> tuple[list[bytes], list[b
 
 
 @contextlib.contextmanager
-def _ours(lab: Lab, home: Path) -> Iterator[Server]:
+def _ours(lab: Lab, home: Path, name: str = "bench", more: str = "") -> Iterator[Server]:
     port = _free_port()
     folder = lab.work / "serving"
-    folder.mkdir()
-    file = folder / "bench.yaml"
-    file.write_text(SERVING.format(model=MODEL, port=port), encoding="utf-8")
+    folder.mkdir(exist_ok=True)
+    file = folder / f"{name}.yaml"
+    file.write_text(SERVING.format(name=name, model=MODEL, port=port, more=more), encoding="utf-8")
     base = f"http://127.0.0.1:{port}"
     with _started([*RANKMILL, "serve", str(file)], _environment(home)) as process:
         _until(f"{base}/v2/health/ready", process)
@@ -195,12 +208,15 @@ def _until(address: str, process: subprocess.Popen[bytes]) -> None:
 
 
 def _files_of(home: Path) -> Path:
-    """Return the files of the champion."""
+    """Return the files of the champion, and register them once more: what a shadow is asked."""
     script = (
         "from pathlib import Path; from components.platform.settings import Settings; "
         "from registry.versions.client import Registry; s = Settings.from_environment(); "
         "r = Registry(s.tracking_uri, s.mlflow_artifacts); "
-        f"r.download({MODEL!r}, r.alias({MODEL!r}, 'champion').version, Path({str(home / 'model')!r}))"
+        f"f = r.download({MODEL!r}, r.alias({MODEL!r}, 'champion').version, Path({str(home / 'model')!r})); "
+        "(f / 'MLmodel').unlink(); "  # MLflow's description, which it writes anew
+        f"again = r.register(f, {MODEL!r}, digest='0' * 64, ranker_digest='0' * 64, report_digest='0' * 64); "
+        f"r.set_alias({MODEL!r}, 'challenger', again.version)"
     )
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=_environment(home), check=True)
     return home / "model"
@@ -249,6 +265,7 @@ BENCHMARK = Benchmark(
         "Rankmill is asked by ids: it fetches the user's features and keeps those of items, corrects by the error "
         "memory and logs every row. The others get every raw value in the question and run the same function from "
         "raw values to probabilities; they fetch nothing, remember nothing and log nothing.",
+        "The shadow has the champion's content under another number: what a second version of its size costs.",
         "BentoML and MLServer do not resolve beside the project's pins and run in environments of their own.",
     ),
 )
