@@ -26,10 +26,10 @@ COUNTED = "counted"
 def pytest_configure() -> None:
     """Keep every engine away from the user's home and silent, before any of them is imported."""
     from components.platform.settings import quiet_engines
-    from features.ground.checked_types import rewrite_one_method
+    from features.ground.quick_feast import quicken_feast
 
     quiet_engines()
-    rewrite_one_method()
+    quicken_feast()
     # Feast's server makes Prometheus keep the counts of a process in files, those of all tests together.
     import prometheus_client.values  # noqa: F401
 

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 from features.definitions.recipe import Recipe
-from features.ground.checked_types import rewrite_one_method
+from features.ground.quick_feast import quicken_feast
 from features.ground.errors import BadInputError, MissingError, did_you_mean
 from features.readable import other_keys, require_readable
 
@@ -57,7 +57,7 @@ def load_definitions() -> Definitions:
     Raises:
         BadInputError: two modules define different objects under one name, or a source has no recipe.
     """
-    rewrite_one_method()
+    quicken_feast()
     found: list[Definitions] = []
     for info in sorted(pkgutil.iter_modules(__path__), key=lambda info: info.name):
         module = importlib.import_module(f"{__name__}.{info.name}")

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 from features.definitions import Definitions, load_definitions, require_whole
-from features.ground.checked_types import rewrite_one_method
+from features.ground.quick_feast import quicken_feast
 from features.ground.errors import BadInputError, MissingError
 
 
@@ -62,7 +62,7 @@ def _module(path: Path, digest: str) -> ModuleType:
         raise BadInputError(f"{path} is no Python file: name one that ends with .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module.__name__] = module
-    rewrite_one_method()
+    quicken_feast()
     written, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # the folder is the user's
     try:
         spec.loader.exec_module(module)

@@ -1,7 +1,9 @@
-"""Do Feast's classes get the checks that typeguard would give them, with one method rewritten at a time?"""
+"""Do Feast's classes get the checks that typeguard would give them, with each method rewritten when it is called?"""
 
 from __future__ import annotations
 
+import inspect
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib.util import module_from_spec, spec_from_file_location
@@ -15,8 +17,11 @@ import pytest
 from typeguard import TypeCheckError, _decorators
 from typeguard._transformer import TypeguardTransformer
 
-from features.ground.checked_types import rewrite_one_method
+from features.ground.quick_feast import at_first_call, quicken_feast
 
+quicken_feast()
+INSTRUMENT: Callable[..., Any] = _decorators.instrument.args[0]  # type: ignore[attr-defined]
+"""Typeguard's own."""
 PLAIN = """
 from typing import TYPE_CHECKING, overload
 from typeguard import typechecked
@@ -82,18 +87,18 @@ def parts(code: CodeType) -> list[Any]:
 
 def rewritten(function: Callable[..., Any], by: type[TypeguardTransformer], patch: pytest.MonkeyPatch) -> Any:
     patch.setattr(_decorators, "TypeguardTransformer", by)
-    found: Any = _decorators.instrument(function)  # type: ignore[type-var]
+    found: Any = INSTRUMENT(function)
     return found if isinstance(found, str) else parts(found.__code__)
 
 
 def test_a_method_is_rewritten_as_typeguard_rewrites_it(shelves: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    rewrite_one_method()
     ours = _decorators.TypeguardTransformer
     assert ours is not TypeguardTransformer
     shelf, first = shelves.Shelf, shelves.Shelf.__dict__["first"]
     functions = [shelf.__init__, first.fget, first.fset, shelf.__dict__["of"].__func__, shelf.add, shelf.later]
     functions += [shelf.Inner.size, shelves.alone]
-    functions += [one for one in vars(feast.Entity).values() if isfunction(one) and not hasattr(one, "__wrapped__")]
+    functions += [inspect.unwrap(one) for one in vars(feast.Entity).values() if isfunction(one)]
+    functions = [inspect.unwrap(one) for one in functions]
     assert len(functions) > 14
     for function in functions:
         assert rewritten(function, ours, monkeypatch) == rewritten(function, TypeguardTransformer, monkeypatch)
@@ -112,6 +117,61 @@ def test_other_methods_are_not_rewritten(shelves: ModuleType, monkeypatch: pytes
     monkeypatch.setattr(
         TypeguardTransformer, "visit_FunctionDef", lambda self, node: (seen.append(node.name), visit(self, node))[1]
     )
-    rewrite_one_method()
-    _decorators.instrument(shelves.Shelf.__init__)
+    INSTRUMENT(inspect.unwrap(shelves.Shelf.__init__))
     assert seen == ["__init__", "inner"]
+
+
+def test_a_method_is_rewritten_once_when_it_is_called() -> None:
+    asked: list[str] = []
+
+    def instrument(function: Any) -> Any:
+        asked.append(function.__name__)
+        return INSTRUMENT(function)
+
+    checked: Any = at_first_call(instrument, inspect.unwrap(feast.Entity.__init__))
+    assert not asked and inspect.signature(checked) == inspect.signature(feast.Entity.__init__)
+    for _ in range(2):
+        with pytest.raises(TypeCheckError, match='"name"'):
+            checked(object.__new__(feast.Entity), name=7)
+    assert asked == ["__init__"]
+
+
+async def waits(number: int) -> int:
+    return number
+
+
+def counts(number: int) -> Iterator[int]:
+    yield number
+
+
+def test_what_must_be_known_at_once_is_rewritten_at_once() -> None:
+    """Python tells coroutines and generators by the function itself; annotations may name what is around it."""
+
+    def inside(number: int) -> int:
+        return number
+
+    for function in (waits, counts, inside):
+        assert at_first_call(lambda asked: f"asked of {asked.__name__}", function) == f"asked of {function.__name__}"
+
+
+def test_what_cannot_be_rewritten_is_called_as_it_is() -> None:
+    plain = at_first_call(lambda function: "no source", inspect.unwrap(feast.Entity.__hash__))
+    assert plain(feast.Entity(name="who")) == hash(feast.Entity(name="who"))  # type: ignore[operator]
+
+
+def test_importing_feast_rewrites_nothing_and_leaves_torch_alone() -> None:
+    code = """
+import sys
+from typeguard import _decorators
+asked, instrument = [], _decorators.instrument
+_decorators.instrument = lambda function: (asked.append(function), instrument(function))[1]
+from features.ground.quick_feast import quicken_feast
+quicken_feast()
+import feast
+print(len(asked), "torch" in sys.modules)
+from feast.torch_wrapper import get_torch
+print(get_torch().__name__)
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    rewritten, torch, name = done.stdout.split()
+    assert int(rewritten) < 10 and (torch, name) == ("False", "torch")
