@@ -15,7 +15,6 @@ import pytest
 import torch
 from onnx import numpy_helper
 from torch import nn
-from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from components.judge.export_onnx import graph
 from components.judge.export_onnx.parity import compare
@@ -23,8 +22,6 @@ from features.declaration import RankerSchema
 from registry.serving.contract import axes_of
 from registry.serving.session import open_session
 
-# The exporter reads the source of its 500 translations anew for every graph; they are the same each time.
-ONNXRegistry.from_torchlib = staticmethod(cache(ONNXRegistry.from_torchlib))  # type: ignore[method-assign, assignment]
 _export = graph.export_graph
 """The exporter itself, whatever a test puts in its place."""
 

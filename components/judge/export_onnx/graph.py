@@ -8,7 +8,7 @@ import logging
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,8 @@ LARGEST = 2_000_000_000
 """Bytes of weights that one ONNX file can hold: protobuf ends at 2 GiB."""
 _SMALLEST = 3
 """Size of an axis in the sample; 0 and 1 would be taken for constants."""
+_operators: dict[int, Any] = {}
+"""By opset, the exporter's table of what each operator becomes."""
 
 
 class NamedGraph(nn.Module):
@@ -65,7 +67,7 @@ def export_graph(
     axes = axes_of(schema.fields, once)
     wrapper = NamedGraph(ranker, names, tasks).eval()
     try:
-        with _quiet(), torch.no_grad():
+        with _quiet(), _operators_kept(), torch.no_grad():
             program = torch.onnx.export(
                 wrapper,
                 tuple(_samples(schema.fields, axes)),
@@ -122,6 +124,32 @@ def _samples(fields: Sequence[FieldSpec], axes: dict[str, tuple[str | int, ...]]
             for axis in axes[field.name]
         ]
         yield torch.zeros(shape, dtype=torch.int64 if field.embedded else torch.float32)
+
+
+@contextlib.contextmanager
+def _operators_kept() -> Iterator[None]:
+    """Let the exporter make its table of operators once in a process; for each graph anew, that is half of the work.
+
+    Only here: others may add operators of their own to the table that they get.
+    """
+    try:
+        from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+        made = ONNXRegistry.__dict__["from_torchlib"]
+    except (ImportError, KeyError):  # another version, which takes the time it takes
+        yield
+        return
+
+    def kept(opset_version: int = OPSET) -> Any:
+        if opset_version not in _operators:
+            _operators[opset_version] = made.__get__(None, ONNXRegistry)(opset_version=opset_version)
+        return _operators[opset_version]
+
+    ONNXRegistry.from_torchlib = staticmethod(kept)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        ONNXRegistry.from_torchlib = made  # type: ignore[method-assign]
 
 
 @contextlib.contextmanager

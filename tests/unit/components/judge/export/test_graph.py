@@ -74,6 +74,22 @@ class _Reads(nn.Module):
         return {"like": p, "love_logit": p, "hidden": torch.stack([p, p], dim=1)}
 
 
+def test_operators_are_looked_up_once_and_others_get_a_table_of_their_own(
+    esmm: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody who exports beside us may add an operator to the table that they get."""
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    own, asked = ONNXRegistry.from_torchlib, []
+    monkeypatch.setattr(module, "_operators", {})
+    counted = classmethod(lambda cls, opset_version: (asked.append(opset_version), own(opset_version))[1])
+    monkeypatch.setattr(ONNXRegistry, "from_torchlib", counted)
+    for name in ("one", "two"):
+        export_graph(esmm.ranker, esmm.schema, esmm.tasks, tmp_path / name)
+    assert asked == [OPSET] and (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    assert ONNXRegistry.__dict__["from_torchlib"] is counted
+
+
 def test_an_input_that_the_ranker_ignores_stays_an_input(esmm: Exported, tmp_path: Path) -> None:
     fields = (FieldSpec(name="a", kind="numeric"), FieldSpec(name="b", kind="categorical", size=9, table="b"))
     export_graph(_Reads(), _schema(esmm, *fields), ["like"], tmp_path / "m.onnx")
