@@ -74,17 +74,29 @@ def runs(
 def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be deleted.")] = False,
     keep_days: Annotated[
-        int, typer.Option("--keep-days", min=1, help="Keep what a run made or took within this many days.")
-    ] = 30,
+        int | None,
+        typer.Option("--keep-days", min=1, help="Keep what was made or used within so many days; 30 when left out."),
+    ] = None,
+    keep_versions: Annotated[
+        int | None,
+        typer.Option("--keep-versions", min=1, help="Keep so many versions of each model, the newest; all by default."),
+    ] = None,
+    keep_champions: Annotated[
+        int | None,
+        typer.Option("--keep-champions", min=0, help="Keep so many former champions to roll back to; all by default."),
+    ] = None,
+    records: Annotated[
+        bool, typer.Option("--records", help="Also delete what MLflow, Airflow and the folder of runs recorded of it.")
+    ] = False,
     served: Annotated[
         bool, typer.Option("--served", help="Also delete what services logged for longer than their file's log.keep.")
     ] = False,
 ) -> None:
-    """Delete artifacts that nothing refers to: no registered version, no kept run, no recent use.
+    """Delete artifacts that nothing refers to: no kept version, no kept run, no recent use.
 
-    Checkpoints of trainings that failed and that nobody went on from in that time go too. Kept whatever
-    their age: models and error memories of registered versions, all that a version behind an alias was
-    made from, and what pinned, running and each pipeline's last successful run made.
+    What is left out is taken from the profile's `keep`. Checkpoints of trainings that failed and that nobody went on
+    from in that time go too. Kept whatever their age: models and error memories of kept versions, all that a version
+    behind an alias was made from, and what pinned, running and each pipeline's last successful run made.
     """
     import shutil
     from datetime import UTC, datetime, timedelta
@@ -93,25 +105,34 @@ def gc(
     from components.platform.store.collect import inventory, stale_copies, unused
     from components.platform.store.publish import open_store
     from components.train.unfinished import leftovers, remove_leftover
+    from pipelines.record.old_records import delete_records, find_records
     from pipelines.record.references import references
+    from pipelines.record.retention import Retention, judged, recent
     from pipelines.record.served_logs import forget, overdue
+    from pipelines.run.airflow_home import delete_before
 
     settings = Settings.from_environment()
-    store = open_store(settings)
-    since = datetime.now(UTC) - timedelta(days=keep_days)
+    keep = Retention.of(days=keep_days, versions=keep_versions, champions=keep_champions)
+    store, now = open_store(settings), datetime.now(UTC)
+    since = now - timedelta(days=keep.days)
     stages = inventory(store)
-    found = unused(store, stages, references(settings), since)
+    versions = judged(settings, keep, since, recent(stages, since))
+    found = unused(store, stages, references(settings, versions.stay), since)
     if found:
         show(unused_table(found))
     size = sum(stage.bytes for stage in found)
     copies = stale_copies(store.cache, since)
     trainings = leftovers(settings, since)
+    old = find_records(settings, versions, since) if records else None
     local = f"; {len(copies)} local copies of artifacts too" if copies else ""
     if dry_run:
+        typer.echo(f"kept: {keep}")
         typer.echo(f"{len(found)} of {len(stages)} stages, {megabytes(size)}, would be deleted{local}; nothing was")
         for one in trainings:
             typer.echo(f"{one.folder}, {megabytes(one.bytes)}, an unfinished training, would be deleted too")
-        for log in overdue(settings, datetime.now(UTC), timedelta(days=keep_days)) if served else ():
+        if old is not None:
+            typer.echo(f"{old} would be deleted too, and what Airflow recorded before {since:%Y-%m-%d}")
+        for log in overdue(settings, now, timedelta(days=keep.days)) if served else ():
             typer.echo(f"log of service {log.service}: {log.days} folders of days before {log.before:%Y-%m-%d} too")
         return
     for copy in copies:
@@ -124,7 +145,12 @@ def gc(
     if ended:
         freed = sum(one.bytes for one in ended)
         typer.echo(f"unfinished trainings deleted: {len(ended)}, {megabytes(freed)}")
-    for log in overdue(settings, datetime.now(UTC), timedelta(days=keep_days)) if served else ():
+    if old is not None:
+        for line in delete_records(settings, old):
+            typer.echo(line)
+        if delete_before(settings, since):
+            typer.echo(f"Airflow's records before {since:%Y-%m-%d} deleted")
+    for log in overdue(settings, now, timedelta(days=keep.days)) if served else ():
         typer.echo(f"log of service {log.service}: {forget(settings, log)} folders of days deleted")
 
 

@@ -66,6 +66,18 @@ class Resources(SpecModel):
     """Threads of one process of an engine, `OMP_NUM_THREADS`."""
 
 
+class Keep(SpecModel):
+    """What `rankmill gc` leaves, besides what answers, is pinned, or ran last."""
+
+    days: int | None = Field(None, ge=1, le=36_500)
+    """What was made or used within so many days, `RANKMILL_KEEP_DAYS`; 30 when left out."""
+    versions: int | None = Field(None, ge=1)
+    """So many versions of each model, the newest, `RANKMILL_KEEP_VERSIONS`; all when left out."""
+    champions: int | None = Field(None, ge=0)
+    """Of the former champions that one may roll back to, so many, the nearest, `RANKMILL_KEEP_CHAMPIONS`; all when left
+    out. It counts only where `versions` is set."""
+
+
 class ProfileSpec(SpecModel):
     """A whole profile file."""
 
@@ -97,6 +109,8 @@ class ProfileSpec(SpecModel):
     """`provider:` of stages that have the key and do not set it."""
     resources: Resources = Resources()
     """What a stage may ask for."""
+    keep: Keep = Keep()
+    """What `rankmill gc` leaves."""
     environment: dict[Variable, Text] = Field(default_factory=dict)
     """More variables for the engines, such as the keys of an object store."""
 
@@ -112,6 +126,9 @@ VARIABLES: dict[KeyPath, str] = {
     ("airflow", "home"): settings.VARIABLES["airflow_home"],
     ("airflow", "database"): "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
     ("resources", "threads"): "OMP_NUM_THREADS",
+    ("keep", "days"): "RANKMILL_KEEP_DAYS",
+    ("keep", "versions"): "RANKMILL_KEEP_VERSIONS",
+    ("keep", "champions"): "RANKMILL_KEEP_CHAMPIONS",
 }
 """Which environment variable each key of a profile sets."""
 SECRETS: tuple[KeyPath, ...] = (("ray", "token"),)

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -235,6 +236,30 @@ def _migrate(settings: Settings, database: str) -> str:
     said = (done.stderr or done.stdout).strip().splitlines() or ["no output"]
     # Of a driver's error the first line says what it is; what follows is SQLAlchemy's advice.
     return without_passwords(next((line for line in reversed(said) if "Error) " in line), said[-1]).strip())
+
+
+def delete_before(settings: Settings, moment: datetime) -> bool:
+    """Delete what Airflow recorded before a moment, and the logs of its tasks; return whether it has a database.
+
+    Of each DAG the last scheduled run stays, as a scheduler needs it. Nothing is put into tables beside.
+
+    Raises:
+        StorageError: Airflow could not delete it.
+    """
+    env = environment(settings)
+    if not (settings.airflow_home / "airflow.db").exists() and _DATABASE not in os.environ:
+        return False
+    before = ["--clean-before-timestamp", moment.isoformat(), "--skip-archive", "--yes", "--error-on-cleanup-failure"]
+    command = [sys.executable, "-m", "airflow", "db", "clean", *before]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().splitlines() or ["no output"]
+        raise StorageError(f"Airflow cannot delete its old records: {without_passwords(said[-1])}; run it again")
+    logs = settings.airflow_home / "logs"
+    for log in sorted(logs.rglob("*.log")) if logs.is_dir() else ():
+        if log.stat().st_mtime < moment.timestamp():
+            log.unlink(missing_ok=True)
+    return True
 
 
 def _migrate_file(settings: Settings, database: Path) -> None:

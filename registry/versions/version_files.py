@@ -37,7 +37,7 @@ def location(client: MlflowClient, version: ModelVersion, tracking_uri: str, art
         if following is None:
             break
         uri = following
-    roots = _roots(tracking_uri, artifact_root)
+    roots = roots_of(tracking_uri, artifact_root)
     served = tracking_uri.startswith(("http:", "https:")) and _is_served(uri)
     if served or any(name_below(root, uri) is not None for root in roots):
         return uri
@@ -70,7 +70,7 @@ def _is_served(uri: str) -> bool:
     return uri.startswith(_SERVED) and is_plain(unquote(uri.removeprefix(_SERVED)))
 
 
-def _roots(tracking_uri: str, artifact_root: str | None) -> list[str]:
+def roots_of(tracking_uri: str, artifact_root: str | None) -> list[str]:
     """Return the configured folder, and the one beside an SQLite file, which holds files of runs of no experiment."""
     file = sqlite_file(tracking_uri)
     beside = [(file.parent / "artifacts").as_uri()] if file is not None else []

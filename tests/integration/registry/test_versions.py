@@ -142,7 +142,7 @@ def test_models_of_others_break_no_list_and_are_not_ours(
     client.set_registered_model_alias(name, "Champion", "1")
     [theirs] = registry.versions(name)
     assert (theirs.version.model, theirs.version.digest, theirs.aliases) == (name, "", ("Champion",))
-    references(home)
+    references(home, registry.versions(name))
     monkeypatch.setenv("RANKMILL_HOME", str(home.home))
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
