@@ -32,7 +32,7 @@ def serve(
     """Answer questions about a model over HTTP (Open Inference Protocol V2) until Ctrl-C, and follow its champion."""
     os.environ["OMP_NUM_THREADS"] = "1"  # numpy looks when it is imported: more threads of small products cost more
     from pipelines.language.serving import load_serving, serving_file
-    from pipelines.run.serve import serve as answer
+    from pipelines.run.service.processes import serve as answer
 
     quiet_engines()
     config = load_serving(serving_file(service))
@@ -97,7 +97,7 @@ def ask(
 def serving() -> None:
     """Show what every service of the files answers with, and what answered last on this machine."""
     from pipelines.language.serving import load_serving, serving_files
-    from pipelines.run.serve import serving_folder
+    from pipelines.run.service.versions import serving_folder
     from pipelines.show.terminal import folding, show
     from registry.serving.wire.pointed import Pointed
 

@@ -16,7 +16,8 @@ AT = "1998-04-24T00:00:00Z"
 def write(folder: str, count: int, number: int) -> None:
     """Write ``ids-…``, ``whole-…`` and ``bento-…`` files of `number` questions about `count` candidates each."""
     from components.platform.settings import Settings
-    from pipelines.run.serve import StoredVersions, _lookup
+    from pipelines.run.service.parts import lookup_of
+    from pipelines.run.service.versions import StoredVersions
     from registry.serving.live.rows import rows_of
     from registry.serving.wire.config import ServingConfig
     from registry.serving.wire.protocol import Question, Tensor, datatype_of, question_body
@@ -27,7 +28,7 @@ def write(folder: str, count: int, number: int) -> None:
     config = ServingConfig.model_validate({"name": "bench", "model": MODEL})
     versions = StoredVersions(settings, config)
     live = versions.open(versions.pointed())
-    lookup = _lookup(config, settings, timeout=60)
+    lookup = lookup_of(config, settings, timeout=60)
     drawn = random.Random(count)
     for at in range(number):
         tensors = {

@@ -20,7 +20,7 @@ from components.platform.artifacts import TrainingSet
 from components.platform.execute import StageRequest, execute
 from components.platform.store.publish import open_store
 from features.declaration import Window
-from pipelines.run.serve import service_of
+from pipelines.run.service.parts import service_of
 from registry.memory.error_memory import Memory
 from registry.memory.prequential import Stream, replay, slot_bounds
 from registry.memory.sketch import Sketch

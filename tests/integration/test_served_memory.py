@@ -20,7 +20,7 @@ from components.platform.errors import MissingError
 from components.platform.execute import StageRequest, StageResult, execute
 from components.platform.store.publish import open_store
 from features.declaration import Window
-from pipelines.run.serve import service_of
+from pipelines.run.service.parts import service_of
 from registry.serving.answer import answer
 from registry.serving.log.segments import segments_of
 from registry.serving.served_model import ServedModel

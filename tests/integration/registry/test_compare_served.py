@@ -18,7 +18,7 @@ from components.platform.execute import StageRequest, StageResult, execute
 from components.platform.settings import Settings
 from components.platform.store.records import ArtifactRef
 from features.declaration import Window
-from pipelines.run.serve import service_of
+from pipelines.run.service.parts import service_of
 from registry.gate.served_verdict import served_verdicts
 from registry.gate.verdict import Verdict
 from registry.serving.server.app import make_app

@@ -15,7 +15,8 @@ import pytest
 from components.platform.settings import Settings
 from features.ground.errors import MissingError
 from pipelines.cli.serve import _beside
-from pipelines.run.serve import StoredVersions, service_of
+from pipelines.run.service.parts import service_of
+from pipelines.run.service.versions import StoredVersions
 from registry.champion.ledger import Action, Ledger, Note
 from registry.champion.trials import AGAIN, Trials
 from registry.serving.wire.config import ServingConfig
@@ -136,7 +137,7 @@ def answer(config, on):
     return 0
 
 assert "numpy" not in sys.modules, "numpy has looked how many threads it may take"
-sys.modules["pipelines.run.serve"] = types.SimpleNamespace(serve=answer)
+sys.modules["pipelines.run.service.processes"] = types.SimpleNamespace(serve=answer)
 command.serve("movielens", None, None, None)
 """
 

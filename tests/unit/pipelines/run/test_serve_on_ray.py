@@ -10,8 +10,9 @@ import pytest
 
 from components.platform.errors import BadInputError, RetryableError
 from components.platform.settings import Settings
-from pipelines.run.serve import secret_variables, serve
-from pipelines.run.serve_on_ray import _places
+from pipelines.run.service.on_ray import _places
+from pipelines.run.service.processes import serve
+from pipelines.run.service.secrets import secret_variables
 from registry.serving.wire.config import ServingConfig
 from tests.local_servers import HOST, free_port
 

@@ -13,7 +13,7 @@ import pytest
 
 from components.platform.errors import RetryableError
 from components.platform.settings import Settings
-from pipelines.run.serve import StoredVersions
+from pipelines.run.service.versions import StoredVersions
 from registry.serving.wire.config import ServingConfig
 from registry.serving.wire.pointed import Pointed
 from registry.versions.seal import REQUIRED, SEAL, Seal

@@ -14,7 +14,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from features.ground.errors import BadInputError
-from pipelines.run.serve import catalogue_items
+from pipelines.run.service.parts import catalogue_items
 from registry.serving.live.lookup import Lookup
 from registry.serving.live.retrieve import Catalogue, Index, build_index
 from registry.serving.live.version import Live

@@ -58,7 +58,7 @@ def serve_on_ray(config: ServingConfig, settings: Settings, environment: Mapping
     """
     from components.train.train_ranker.ray_access import show_token
     from components.train.train_ranker.remote import takes_jobs
-    from pipelines.run.serve import secret_variables
+    from pipelines.run.service.secrets import secret_variables
 
     if settings.ray_address is None:
         raise BadInputError(
@@ -94,7 +94,7 @@ def _places(settings: Settings, more: Iterable[str]) -> dict[str, str]:
 
 def replica() -> Starlette:
     """Return the app of one replica; Ray Serve calls this in it."""
-    from pipelines.run.serve import app_of_process
+    from pipelines.run.service.processes import app_of_process
 
     return app_of_process()
 
@@ -167,7 +167,7 @@ def _as_job(order: Order, settings: Settings) -> int:
                 )
             if name in known:
                 client.delete_job(name)
-            command = [sys.executable, "-m", "pipelines.run.serve_on_ray", str(file)]
+            command = [sys.executable, "-m", "pipelines.run.service.on_ray", str(file)]
             client.submit_job(
                 entrypoint=shlex.join(command),
                 submission_id=name,
