@@ -29,9 +29,10 @@ from registry.serving.learning.learner import Learner
 from registry.serving.log.segments import segments_of
 from registry.serving.served_model import ServedModel
 from registry.serving.server.app import Service, make_app
+from tests.asking import ask, question, until
 from tests.homes import ready
 from tests.integration.test_error_memory import MODEL, Place, crown, publish, refresh, shifted_world, variant
-from tests.integration.test_served_memory import CONFIG, ask, question, until
+from tests.integration.test_served_memory import CONFIG
 from tests.known_graphs import KnownGraphs
 from tests.worlds import write_training_set
 
@@ -103,7 +104,7 @@ def told(place: Place, shop: TestClient, rows: pa.Table) -> pa.Table:
     late = rows.slice(200)
     for row in late.to_pylist():
         name = f"q{row['row_id']}"
-        ask(shop, question(row, name))
+        ask(shop, MODEL, question(row, name))
         now = datetime.now(UTC).isoformat()
         happened = [feedback for feedback in TASKS if row[feedback]]
         events += [{"request_id": name, "item_id": row["item_id"], "feedback": one, "at": now} for one in happened]
@@ -143,10 +144,10 @@ def test_answers_change_without_a_pipeline_as_the_replay_of_the_same_rows_says(
     place: Place, service: Service, shop: TestClient, base: Memory, told: pa.Table, rows: pa.Table
 ) -> None:
     some = rows.slice(0, 40)
-    before = [ask(shop, question(row)) for row in some.to_pylist()]
+    before = [ask(shop, MODEL, question(row)) for row in some.to_pylist()]
     assert "+" not in before[0].parameters["memory"], "nothing is learned before its time is over"
     look(service)
-    after = [ask(shop, question(row)) for row in some.to_pylist()]
+    after = [ask(shop, MODEL, question(row)) for row in some.to_pylist()]
     digest, _, slots = after[0].parameters["memory"].partition("+")
     assert digest == before[0].parameters["memory"] and int(slots) >= 1
     expected = replayed(base, told, rows)
@@ -215,6 +216,6 @@ def test_a_refresh_takes_the_place_of_what_was_learned_and_has_learned_the_same(
         assert np.abs(sums - learned).sum() <= 1e-3 * np.abs(learned).sum(), name
     digest = refreshed.outputs["error_memory"].digest
     row = rows.slice(0, 1).to_pylist()[0]
-    until(lambda: ask(shop, question(row)).parameters["memory"] == digest[:12])
+    until(lambda: ask(shop, MODEL, question(row)).parameters["memory"] == digest[:12])
     look(service)
-    assert ask(shop, question(row)).parameters["memory"] == digest[:12], "it covers all that was learned"
+    assert ask(shop, MODEL, question(row)).parameters["memory"] == digest[:12], "it covers all that was learned"

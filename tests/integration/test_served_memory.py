@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,11 +24,11 @@ from registry.serving.log.segments import segments_of
 from registry.serving.served_model import ServedModel
 from registry.serving.server.app import make_app
 from registry.serving.wire.config import ServingConfig
-from registry.serving.wire.protocol import Question, Reply, Tensor, question_body, read_reply
+from tests.asking import ask, question, until
 from tests.homes import ready
 from tests.integration.test_error_memory import MODEL, Place, crown, files_of, publish, refresh, shifted_world
 from tests.known_graphs import KnownGraphs
-from tests.worlds import DTYPES, write_training_set
+from tests.worlds import write_training_set
 
 pytestmark = pytest.mark.engine
 AFTER = 2
@@ -69,36 +67,6 @@ def shop(place: Place) -> Iterator[TestClient]:
         yield client
 
 
-def until(condition: Any) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail("it did not come to pass")
-        time.sleep(0.05)
-
-
-KINDS = {"int64": "INT64", "float64": "FP64", "float32": "FP32", "string": "BYTES"}
-
-
-def question(row: dict[str, Any], name: str = "") -> Question:
-    """Return the question about one row, with all its columns."""
-    tensors = {}
-    for column, dtype in DTYPES.items():
-        listed = dtype.startswith("array<")
-        value = row[column] if listed else [row[column]]
-        shape = (1, len(value)) if listed else (1,)
-        tensors[column] = Tensor(column, KINDS[dtype.removeprefix("array<").removesuffix(">")], shape, tuple(value))
-    moment = int(row["event_timestamp"].timestamp() * 1_000_000)
-    tensors["event_timestamp"] = Tensor("event_timestamp", "INT64", (1,), (moment,))
-    return Question(tensors, id=name)
-
-
-def ask(shop: TestClient, asked: Question) -> Reply:
-    answered = shop.post(f"/v2/models/{MODEL}/infer", content=question_body(asked))
-    assert answered.status_code == 200, answered.text
-    return read_reply(answered.content)
-
-
 @pytest.fixture(scope="module")
 def taught(place: Place, shop: TestClient, rows: pa.Table) -> StageResult:
     """The champion's memory, after every row was asked about and its feedback told."""
@@ -107,7 +75,7 @@ def taught(place: Place, shop: TestClient, rows: pa.Table) -> StageResult:
     for row in rows.to_pylist():
         name = f"q{row['row_id']}"
         now = datetime.now(UTC).isoformat()  # before the answer, so that it is in time however busy the machine is
-        ask(shop, question(row, name))
+        ask(shop, MODEL, question(row, name))
         told = [feedback for feedback in ("like", "love") if row[feedback]]
         events += [
             {"request_id": name, "item_id": row["item_id"], "feedback": feedback, "at": now} for feedback in told
@@ -152,8 +120,8 @@ def test_the_service_takes_its_new_memory_and_answers_as_score_does(
     place: Place, taught: StageResult, shop: TestClient, rows: pa.Table
 ) -> None:
     some = rows.slice(0, 40)
-    until(lambda: ask(shop, question(some.to_pylist()[0])).parameters["memory"])
-    found = [ask(shop, question(row)).outputs for row in some.to_pylist()]
+    until(lambda: ask(shop, MODEL, question(some.to_pylist()[0])).parameters["memory"])
+    found = [ask(shop, MODEL, question(row)).outputs for row in some.to_pylist()]
     memory = find_memory(place.settings, MODEL, place.version.version)
     assert memory is not None and memory.header.enabled
     folder = place.settings.home / "model"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,36 +21,13 @@ from registry.gate.served_verdict import served_verdicts
 from registry.gate.verdict import Verdict
 from registry.serving.server.app import make_app
 from registry.serving.wire.config import ServingConfig
-from registry.serving.wire.protocol import Question, Tensor, question_body, read_reply
 from registry.versions.client import CHALLENGER, CHAMPION, Registry
+from tests.asking import ask, question, until
 from tests.integration.registry.mill import Mill
-from tests.worlds import DTYPES
 
 pytestmark = pytest.mark.engine
 MODEL, AFTER = "tiny_ranker", 1
-KINDS = {"int64": "INT64", "float64": "FP64", "float32": "FP32", "string": "BYTES"}
 BY = {"shadow": {"share": 1.0}, "canary": {"share": 0.5, "stop": {"p99": "1m"}}}
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail("it did not come to pass")
-        time.sleep(0.05)
-
-
-def question(row: dict[str, Any]) -> Question:
-    """Return the question about one row, with all its columns."""
-    tensors = {}
-    for column, dtype in DTYPES.items():
-        listed = dtype.startswith("array<")
-        value = row[column] if listed else [row[column]]
-        shape = (1, len(value)) if listed else (1,)
-        tensors[column] = Tensor(column, KINDS[dtype.removeprefix("array<").removesuffix(">")], shape, tuple(value))
-    moment = int(row["event_timestamp"].timestamp() * 1_000_000)
-    tensors["event_timestamp"] = Tensor("event_timestamp", "INT64", (1,), (moment,))
-    return Question(tensors, id=f"q{row['row_id']}")
 
 
 def served_to(settings: Settings, rows: pa.Table, way: str) -> ArtifactRef:
@@ -70,8 +45,7 @@ def served_to(settings: Settings, rows: pa.Table, way: str) -> ArtifactRef:
         until(lambda: all(one.live is not None for one in service.challengers))
         for done, row in enumerate(rows.to_pylist(), start=1):
             now = datetime.now(UTC).isoformat()
-            answered = client.post(f"/v2/models/{MODEL}/infer", content=question_body(question(row)))
-            assert read_reply(answered.content).parameters["degraded"] == [], answered.text
+            assert ask(client, MODEL, question(row, f"q{row['row_id']}")).parameters["degraded"] == []
             told = [name for name in ("like", "love") if row[name]]
             events += [
                 {"request_id": f"q{row['row_id']}", "item_id": row["item_id"], "feedback": name, "at": now}

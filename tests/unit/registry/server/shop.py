@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import pytest
 from starlette.testclient import TestClient
 
 from features.ground.errors import MissingError
@@ -29,6 +27,7 @@ from registry.serving.trial.shadow import ShadowThread
 from registry.serving.wire.config import ServingConfig
 from registry.serving.wire.pointed import Pointed
 from registry.serving.wire.protocol import Question, Tensor, question_body
+from tests.asking import until
 from tests.worlds import DTYPES, SIDES
 
 URL = "/v2/models/shop/infer"
@@ -169,14 +168,6 @@ def service(
 
 def running(served_by: Service) -> TestClient:
     return TestClient(make_app(served_by), base_url=BASE, raise_server_exceptions=False)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail("it did not come to pass")
-        time.sleep(0.01)
 
 
 def ready(client: TestClient) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from registry.serving.live.version import Live
 from registry.serving.server.app import make_app
 from registry.serving.wire.config import RetrieveOptions
 from registry.serving.wire.protocol import Question, Tensor, question_body, read_reply
+from tests.asking import until
 from tests.unit.registry.server.shop import NOW, Registry, Shelves, served, service, stocked
 
 URL = "/v2/models/shop/infer"
@@ -83,14 +83,6 @@ def shop(registry: Registry, shelves: Shelves) -> Iterator[TestClient]:
     with TestClient(make_app(served_by), base_url="http://127.0.0.1:8500") as client:
         until(lambda: client.get("/v2/health/ready").status_code == 200)
         yield client
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail("it did not come to pass")
-        time.sleep(0.01)
 
 
 def test_the_best_are_those_that_the_model_puts_first(shop: TestClient) -> None:
