@@ -13,8 +13,8 @@ from functools import cache
 from typing import Any
 
 from features.definitions.recipe import Recipe
-from features.ground.quick_feast import quicken_feast
 from features.ground.errors import BadInputError, MissingError, did_you_mean
+from features.ground.quick_feast import quicken_feast
 from features.readable import other_keys, require_readable
 
 

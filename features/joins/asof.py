@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import reduce
+from operator import xor
 
+import numpy as np
 import polars as pl
 
 EVENT, CREATED, MOMENT = "__event", "__created", "__moment"
@@ -12,6 +15,8 @@ ASKED_AT = "__asked_at"
 """When the answer is used, where that is later than the moment which it tells of: values age until then."""
 _ROW, _KNOWN, _RANK = "__row", "__known", "__rank"
 TIME = pl.Datetime("us", "UTC")
+AT_ONCE = 1_000_000
+"""Moments and rows of a table that are sorted and merged at once; of more, some of the keys after the others."""
 
 
 def known_rows(
@@ -39,6 +44,26 @@ def known_rows(
     Returns:
         uint32, positions in `table`, null where nothing was known.
     """
+    table = table.with_row_index(_ROW)
+    parts = -(-max(len(moments), len(table)) // AT_ONCE)
+    if parts <= 1:
+        return _known_rows(moments, table, keys, ttl, honour_created)
+    # What is known of a key depends on its own rows alone.
+    hashed = reduce(xor, (pl.col(key).hash(seed=place) for place, key in enumerate(keys)))
+    mine, theirs = (frame.select((hashed % parts).cast(pl.UInt16)).to_series() for frame in (moments, table))
+    found = np.zeros(len(moments), dtype=np.uint32)
+    known = np.zeros(len(moments), dtype=bool)
+    for part in range(parts):
+        at = mine == part
+        rows = _known_rows(moments.filter(at), table.filter(theirs == part), keys, ttl, honour_created)
+        places = np.flatnonzero(at.to_numpy())
+        found[places], known[places] = rows.fill_null(0).to_numpy(), rows.is_not_null().to_numpy()
+    return pl.select(pl.when(pl.Series(known)).then(pl.Series(_ROW, found))).to_series().rename(_ROW)
+
+
+def _known_rows(
+    moments: pl.DataFrame, table: pl.DataFrame, keys: Sequence[str], ttl: timedelta, honour_created: bool
+) -> pl.Series:
     known = _by_time_known(table, list(keys), honour_created)
     used = ASKED_AT if ASKED_AT in moments.columns else MOMENT
     asked = moments.select(*keys, *dict.fromkeys((MOMENT, used)))
@@ -56,17 +81,15 @@ def known_rows(
 
 
 def _by_time_known(table: pl.DataFrame, keys: list[str], honour_created: bool) -> pl.DataFrame:
-    """Return the keys, `EVENT`, row number and time known of the rows that were news, in order per key.
+    """Return the keys, `EVENT`, row number and time known of the numbered rows that were news, in order per key.
 
     Most tables lie in that order already, and are recognised in one pass.
     """
     if CREATED not in table.columns:
         table = table.with_columns(pl.col(EVENT).alias(CREATED))
     needed = [*keys, EVENT, *([CREATED] if honour_created else [])]
-    rows = (
-        table.with_row_index(_ROW)
-        .filter(pl.all_horizontal(pl.col(needed).is_not_null()))
-        .with_columns(pl.max_horizontal(EVENT, CREATED if honour_created else EVENT).alias(_KNOWN))
+    rows = table.filter(pl.all_horizontal(pl.col(needed).is_not_null())).with_columns(
+        pl.max_horizontal(EVENT, CREATED if honour_created else EVENT).alias(_KNOWN)
     )
     if not _in_order(rows, keys):
         # A rank instead of a pair of times, so that a running maximum can compare it; nulls come first.

@@ -276,4 +276,5 @@ def _gathered(path: Path, group: list[str], rows: pl.Series) -> dict[str, pa.Chu
     # Arrow takes from one column on one processor.
     with ThreadPoolExecutor(pl.thread_pool_size()) as threads:
         pieces = list(threads.map(piece, range(0, max(len(rows), 1), GATHER_ROWS)))
-    return {name: pa.chunked_array([each[name] for each in pieces]) for name in group}
+    # In one piece, so that a span of the rows is one too; a piece at a time is let go.
+    return {name: pa.chunked_array([pa.concat_arrays([each.pop(name) for each in pieces])]) for name in group}

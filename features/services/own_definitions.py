@@ -17,8 +17,8 @@ from pathlib import Path
 from types import ModuleType
 
 from features.definitions import Definitions, load_definitions, require_whole
-from features.ground.quick_feast import quicken_feast
 from features.ground.errors import BadInputError, MissingError
+from features.ground.quick_feast import quicken_feast
 
 
 def definitions_of(file: str | Path | None) -> Definitions:

@@ -35,6 +35,7 @@ from features.declaration import FieldEncoding, RankerSchema, Window, weight_nam
 from features.definitions import Definitions
 from features.encoding.encoder import Encoder
 from features.encoding.files import write_encoder
+from features.joins.histories import is_view
 from features.services.own_definitions import definitions_of
 from features.services.served import FEATURES
 from features.services.service import ServiceSnapshot, describe, shortened
@@ -68,7 +69,9 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     parts = kept_apart(parts, impressions, config.split, config.request)
     check_place(impressions, config, parts["train"])
     weights = row_weights(impressions, config, parts)
-    splits = {name: with_weights(table.take(pa.array(rows)), weights, rows) for name, rows in parts.items()}
+    rows_in, trained_from = len(impressions), times[int(parts["train"][0])]
+    del impressions, times
+    splits = {name: with_weights(_taken(table, rows), weights, rows) for name, rows in parts.items()}
     rates = base_rates(splits["train"], config.feedback)
     dtypes = ranker_features(table, config, snapshot)
     time = config.declaration().time
@@ -84,12 +87,12 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         pairs=pairs(config, snapshot, dtypes),
         weighted=tuple(name for name in config.feedback if name in weights),
         rows=splits["train"].num_rows,
-        trained_from=times[int(parts["train"][0])],
+        trained_from=trained_from,
         trained_until=trained_until(ends, parts, config.split),
     )
     draft = context.draft("training_set")
     unknown = _write(draft, splits, encoder, schema, table)
-    report = _report(len(impressions), table, splits, config, snapshot, unknown)
+    report = _report(rows_in, table, splits, config, snapshot, unknown)
     (draft / "schema.json").write_text(schema.model_dump_json(indent=2), encoding="utf-8")
     served = served_features(
         snapshot, joined_dtypes(config, snapshot), given_dtypes(table, config, snapshot), config.freshness
@@ -102,11 +105,26 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     chosen = {*ids, *(key for source in snapshot.sources for key in source.keys)}
     chosen |= {name for name, option in options.items() if option.kind}
     odd = [*weight_notes(weights, parts), *odd, *order_notes(encoder, schema.rows, chosen), *cut_notes(encoder, table)]
-    if left := len(impressions) - sum(map(len, parts.values())):
+    if left := rows_in - sum(map(len, parts.values())):
         odd.append(f"test_where {config.split.test_where!r} leaves {left:,} rows out of all splits")
     for line in [*_notes(report, splits, config, schema), *odd]:
         context.note(line)
     return Outputs(training_set=TrainingSet(uri=str(draft)))
+
+
+def _taken(table: pa.Table, rows: np.ndarray[Any, np.dtype[np.int64]]) -> pa.Table:
+    """Return some rows, without a copy where they lie together, as those of a span of time do.
+
+    Histories are copied, which are two numbers a row: Arrow makes no list view anew from a part of one.
+    """
+    indices = pa.array(rows)
+    if not len(rows) or rows[-1] - rows[0] != len(rows) - 1 or bool((np.diff(rows) != 1).any()):
+        return table.take(indices)
+    columns = [
+        column.take(indices) if is_view(column.type) else column.slice(int(rows[0]), len(rows))
+        for column in table.columns
+    ]
+    return pa.table(columns, names=table.column_names)
 
 
 def read_snapshot(tables: Path, service: str, definitions: Definitions | None = None) -> ServiceSnapshot:

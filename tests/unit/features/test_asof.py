@@ -23,6 +23,7 @@ START = datetime(2024, 1, 1, tzinfo=UTC)
 hours = st.integers(0, 12).map(lambda number: START + timedelta(hours=number))
 rows = st.lists(st.tuples(st.sampled_from([1, 2, None]), st.none() | hours, st.none() | hours), max_size=25)
 questions = st.lists(st.tuples(st.sampled_from([1, 2, 3]), hours), min_size=1, max_size=12)
+AT_ONCE = st.sampled_from([2, 7, 1_000_000])
 Row = tuple[int | None, datetime | None, datetime | None]
 Question = tuple[int, datetime]
 
@@ -50,17 +51,19 @@ def by_loop(table: list[Row], asked: list[Question], ttl: timedelta, honour: boo
 
 
 @settings(max_examples=300, deadline=None)
-@given(rows, questions, st.sampled_from([0, 1, 5]), st.booleans(), st.booleans(), st.booleans())
+@given(rows, questions, st.sampled_from([0, 1, 5]), st.booleans(), st.booleans(), st.booleans(), AT_ONCE)
 def test_the_chosen_row_is_the_plain_loop_s(
-    table: list[Row], asked: list[Question], life: int, honour: bool, created: bool, tidy: bool
+    table: list[Row], asked: list[Question], life: int, honour: bool, created: bool, tidy: bool, at_once: int
 ) -> None:
-    """Null keys, null times, ties, late rows, stale rows, any order; and tables that lie in order."""
+    """Null keys, null times, ties, late rows, stale rows, any order; tables that lie in order; some keys at a time."""
     if tidy:
         lowest = datetime.min.replace(tzinfo=UTC)
         table = sorted(table, key=lambda row: (row[0] or 0, row[1] or lowest, row[2] or lowest))
     ttl = timedelta(hours=life)
     moments, frame = frames(table, asked, created=created)
-    found = known_rows(moments, frame, ["key"], ttl, honour_created=honour)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asof, "AT_ONCE", at_once)
+        found = known_rows(moments, frame, ["key"], ttl, honour_created=honour)
     assert found.dtype == pl.UInt32
     assert found.to_list() == by_loop(table, asked, ttl, honour, created)
 
@@ -88,16 +91,21 @@ def test_the_loop_sees_it_when_a_part_is_missing(part: str, monkeypatch: pytest.
 @given(
     st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 2), hours), max_size=20),
     st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 3), hours), min_size=1, max_size=8),
+    AT_ONCE,
 )
-def test_two_keys_are_one_key(table: list[tuple[str, int, datetime]], asked: list[tuple[str, int, datetime]]) -> None:
+def test_two_keys_are_one_key(
+    table: list[tuple[str, int, datetime]], asked: list[tuple[str, int, datetime]], at_once: int
+) -> None:
     keys = {"left": pl.String, "right": pl.Int64}
-    found = known_rows(
-        pl.DataFrame(asked, schema=keys | {MOMENT: TIME}, orient="row"),
-        pl.DataFrame(table, schema=keys | {EVENT: TIME}, orient="row"),
-        list(keys),
-        timedelta(0),
-        honour_created=True,
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asof, "AT_ONCE", at_once)
+        found = known_rows(
+            pl.DataFrame(asked, schema=keys | {MOMENT: TIME}, orient="row"),
+            pl.DataFrame(table, schema=keys | {EVENT: TIME}, orient="row"),
+            list(keys),
+            timedelta(0),
+            honour_created=True,
+        )
     expected = []
     for left, right, moment in asked:
         past = [(row[2], place) for place, row in enumerate(table) if row[:2] == (left, right) and row[2] <= moment]
