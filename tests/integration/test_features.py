@@ -34,6 +34,7 @@ from features.declaration import UNKNOWN, Window
 from features.definitions import load_definitions
 from features.encoding.files import read_encoder
 from features.ground.files import locked
+from features.joins import asof, asof_store
 from features.joins.online import asked_at
 from features.joins.store import ENTITY_TIME, ROW_ID, historical, open_offline, open_shared
 from features.within import with_within
@@ -127,6 +128,19 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[pl.DataFrame, Path,
     ref = bench.publish(events.sample(fraction=1.0, shuffle=True, seed=3))
     result = bench.dataset(ref, bench.features(ref))
     return events, bench.folder(result.outputs["training_set"]), result
+
+
+def test_some_keys_and_rows_at_a_time_make_the_same_bytes(
+    built: tuple[pl.DataFrame, Path, StageResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a large log is cut into leaves no trace in what is published."""
+    monkeypatch.setattr(asof, "AT_ONCE", 60)
+    monkeypatch.setattr(asof_store, "GATHER_ROWS", 37)
+    events, _, whole = built
+    bench = Bench(Settings.at(tmp_path))
+    ref = bench.publish(events)
+    cut = bench.dataset(ref, bench.features(ref))
+    assert cut.outputs["training_set"].digest == whole.outputs["training_set"].digest
 
 
 def all_rows(folder: Path) -> pl.DataFrame:
