@@ -174,7 +174,10 @@ def _activity(recipe: Activity, events: pl.LazyFrame, end: datetime) -> FeatureT
         __position=pl.int_range(pl.len(), dtype=pl.Int64),
     )
     gap = pl.when(pl.col(KEY) == pl.col(KEY).shift(1)).then(pl.col(EVENT_TIME).diff().dt.total_microseconds() / 1e6)
-    states = running.unique([KEY, EVENT_TIME], keep="last", maintain_order=True).with_columns(gap.alias(recipe.gap))
+    # Rows of one key and time lie together; to look for them everywhere takes several times the memory.
+    last = pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift(-1)) for name in (KEY, EVENT_TIME))
+    states = running.filter(last).with_columns(gap.alias(recipe.gap))
+    del running
     if lasting:
         states = _at_moments(recipe, lasting, ordered, states, group, end)
     result = states.select(*keys, EVENT_TIME, CREATED, recipe.count, *map(recipe.name, recipe.parts), recipe.gap)
