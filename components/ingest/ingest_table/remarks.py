@@ -18,6 +18,7 @@ from components.platform.errors import BadInputError
 
 NULL_WORDS = ("NULL", "null", "\\N", "nan", "NaN", "None", "N/A", "#N/A", "<NA>", "NaT")
 """What databases and data frames write for a missing value; `NA` is Namibia as well."""
+_ROW = "__row"
 _IDS = 100_000
 """Ids of a side among which one is sought that the other side writes in another way."""
 
@@ -43,7 +44,7 @@ def without_duplicates(
         ordered = rows.sort([*same, CREATED, *(name for name in rows.columns if name not in (*same, CREATED))])
         once = ordered.unique(same, keep="last", maintain_order=True)
     else:
-        once = rows.unique(keep="first", maintain_order=True)
+        once = _firsts(rows)
     repeated = len(rows) - len(once)
     if repeated and table.duplicates == "refuse":
         *found, time = rows.filter(rows.is_duplicated()).select(*ids.values(), EVENT).row(0)
@@ -53,6 +54,27 @@ def without_duplicates(
             "remove them, or set duplicates to drop"
         )
     return once, {f"repeated rows {'replaced by the latest' if table.duplicates == 'latest' else 'dropped'}": repeated}
+
+
+def _firsts(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return each row once, the first of equal ones, in their order."""
+    perhaps = _perhaps_equal(rows)
+    doubtful = rows.with_row_index(_ROW).filter(perhaps)
+    first = doubtful.unique(rows.columns, keep="first", maintain_order=True)[_ROW]
+    stays = ~perhaps.to_numpy()
+    stays[first.to_numpy()] = True
+    return rows if stays.all() else rows.filter(stays)
+
+
+def _perhaps_equal(rows: pl.DataFrame) -> pl.Series:
+    """Return which rows have the hash of another one: all that are equal to one, and hardly any beside.
+
+    To compare all rows in all columns takes several times the memory of the rows.
+    """
+    if any(dtype.is_nested() for dtype in rows.dtypes):
+        return pl.repeat(True, len(rows), eager=True)
+    # Equal numbers of other bits: 0 and -0, and whatever is no number.
+    return rows.with_columns((cs.float() + 0.0).fill_nan(float("nan"))).hash_rows(seed=0).is_duplicated()
 
 
 def mended(rows: pl.DataFrame, config: Config) -> tuple[pl.DataFrame, dict[str, int]]:
@@ -114,8 +136,9 @@ def contradictions(rows: pl.DataFrame, config: Config) -> dict[str, int]:
         if config.request
         else ([config.user_name, config.item_name, EVENT], "user, item and time")
     )
-    distinct = rows.unique() if config.duplicates == "keep" else rows
-    return {f"rows differ from another one of the same {said}": len(distinct) - distinct.select(same).unique().height}
+    distinct = _firsts(rows) if config.duplicates == "keep" else rows
+    doubtful = distinct.select(same).filter(_perhaps_equal(distinct.select(same)))
+    return {f"rows differ from another one of the same {said}": len(doubtful) - doubtful.unique().height}
 
 
 def tell_unmatched(unmatched: pl.Series, total: int, entities: pl.DataFrame, table: Entities, role: str) -> str | None:
