@@ -167,16 +167,22 @@ class _AsOfJob(RetrievalJob):
     def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
         # A missing key may have turned whole numbers into floats; as an object column it could not be told.
         entities = pl.from_pandas(self._entities, nan_to_null=True)
-        columns: dict[str, Any] = {
-            name: pa.chunked_array([entities[name].to_arrow(compat_level=pl.CompatLevel.oldest())])
-            for name in entities.columns
-        }
+        columns: dict[str, Any] = {name: pa.chunked_array([self._given(name, entities)]) for name in entities.columns}
         moments = entities.with_columns(pl.col(self._time).cast(TIME).alias(MOMENT))
         for view in self._views:
             prefix = f"{view.projection.name_alias or view.name}__" if self._full_names else ""
             features = self._wanted[view.projection.name_to_use()]
             columns |= _join(moments, view, features, prefix, self._honour_created)
         return pa.table(columns)
+
+    def _given(self, name: str, entities: pl.DataFrame) -> pa.Array:
+        """Return a column of the question as it came, or as it was read where it holds Python's objects."""
+        import pandas as pd
+
+        given = self._entities[name]
+        if isinstance(given.dtype, pd.ArrowDtype):
+            return pa.array(given.array)
+        return entities[name].to_arrow(compat_level=pl.CompatLevel.oldest())
 
     def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
         return self._to_arrow_internal(timeout).to_pandas()
