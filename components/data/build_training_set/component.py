@@ -35,7 +35,6 @@ from features.declaration import FieldEncoding, RankerSchema, Window, weight_nam
 from features.definitions import Definitions
 from features.encoding.encoder import Encoder
 from features.encoding.files import write_encoder
-from features.joins.histories import is_view
 from features.services.own_definitions import definitions_of
 from features.services.served import FEATURES
 from features.services.service import ServiceSnapshot, describe, shortened
@@ -117,6 +116,8 @@ def _taken(table: pa.Table, rows: np.ndarray[Any, np.dtype[np.int64]]) -> pa.Tab
 
     Histories are copied, which are two numbers a row: Arrow makes no list view anew from a part of one.
     """
+    from features.joins.histories import is_view
+
     indices = pa.array(rows)
     if not len(rows) or rows[-1] - rows[0] != len(rows) - 1 or bool((np.diff(rows) != 1).any()):
         return table.take(indices)
