@@ -14,6 +14,9 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import spec_from_loader
 from types import ModuleType
 from typing import Any
 
@@ -24,7 +27,7 @@ Rewritten = Callable[..., Any] | str
 @functools.cache
 def quicken_feast() -> None:
     """Let Feast's classes be made quickly; call it before `feast` is imported."""
-    _torch_when_wanted()
+    sys.meta_path.insert(0, _LateTorch())
     try:
         from typeguard import _decorators
         from typeguard._transformer import TypeguardTransformer
@@ -74,17 +77,17 @@ def _is_lazy(function: Any) -> bool:
     return any(is_kind(function) for is_kind in kinds)
 
 
-def _torch_when_wanted() -> None:
-    """Give Feast a `torch_wrapper` that imports torch when it is asked for it, as its own does when imported."""
-    name = "feast.torch_wrapper"
-    if name in sys.modules:
-        return
+class _LateTorch(MetaPathFinder, Loader):
+    """Finds a `torch_wrapper` for Feast that imports torch when it is asked for it, not when it is imported."""
 
-    def get_torch() -> ModuleType:
-        import torch
+    def find_spec(self, fullname: str, path: object, target: object = None) -> ModuleSpec | None:
+        return spec_from_loader(fullname, self) if fullname == "feast.torch_wrapper" else None
 
-        return torch
+    def exec_module(self, module: ModuleType) -> None:
+        module.get_torch = _torch  # type: ignore[attr-defined]
 
-    wrapper = ModuleType(name, "Gives torch to methods that return tensors.")
-    wrapper.get_torch = get_torch  # type: ignore[attr-defined]
-    sys.modules[name] = wrapper
+
+def _torch() -> ModuleType:
+    import torch
+
+    return torch
