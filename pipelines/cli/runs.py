@@ -123,7 +123,9 @@ def gc(
     size = sum(stage.bytes for stage in found)
     copies = stale_copies(store.cache, since)
     trainings = leftovers(settings, since)
-    old = find_records(settings, versions, since) if records else None
+    places = {stage.place for stage in found}
+    stay = [stage for stage in stages if stage.place not in places]
+    old = find_records(settings, versions, stay, since) if records else None
     local = f"; {len(copies)} local copies of artifacts too" if copies else ""
     if dry_run:
         typer.echo(f"kept: {keep}")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from components.platform.contract import MLFLOW_RUN_ID
 from components.platform.errors import MissingError
 from components.platform.settings import Settings
+from components.platform.store.collect import Stored
 from pipelines.record.references import kept_runs
 from pipelines.record.runs import recorded_runs
 
@@ -26,7 +28,7 @@ class OldRecords:
     versions: tuple[ListedVersion, ...]
     """Registered versions."""
     runs: tuple[str, ...]
-    """Ids of MLflow's runs that no kept version came from."""
+    """Ids of MLflow's runs that no kept version came from, and no stage in the store tells of."""
     folders: tuple[Path, ...]
     """Folders of runs of pipelines."""
 
@@ -37,18 +39,26 @@ class OldRecords:
         )
 
 
-def find_records(settings: Settings, versions: Versions, since: datetime) -> OldRecords:
+def find_records(settings: Settings, versions: Versions, stay: Iterable[Stored], since: datetime) -> OldRecords:
     """Return what is recorded of versions that go, and of runs before a moment that nothing needs.
+
+    Args:
+        settings: where MLflow and the records are.
+        versions: registered versions; those that stay keep the run that they came from.
+        stay: stages that stay in the store; they keep the runs that they tell of.
+        since: the moment, UTC.
 
     Raises:
         RankmillError: MLflow cannot be read; then nothing may be deleted.
     """
     from registry.versions.forget import old_runs
 
+    records = [stage.record for stage in stay if stage.record is not None]
+    told = {record.annotations[MLFLOW_RUN_ID] for record in records if MLFLOW_RUN_ID in record.annotations}
     kept = {run.folder for run in kept_runs(settings)}
     folders = [run.folder for run in recorded_runs(settings) if run.folder not in kept and run.start.started_at < since]
     try:
-        runs = old_runs(settings.tracking_uri, since, {one.run_id for one in versions.stay})
+        runs = old_runs(settings.tracking_uri, since, {one.run_id for one in versions.stay} | told)
     except MissingError:  # MLflow was never used
         runs = ()
     return OldRecords(versions.go, runs, tuple(folders))

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from components.platform.artifacts import TrainingSet
+from components.platform.contract import MLFLOW_RUN_ID
 from components.platform.settings import Settings
 from features.ground.remote_files import local_path
 from registry.champion.ledger import Ledger
@@ -22,7 +24,7 @@ from registry.versions.forget import forget, old_runs
 from registry.versions.tracking import tracked
 from tests import commands
 from tests.commands import ROOT
-from tests.integration.registry.mill import put
+from tests.integration.registry.mill import Mill, put
 from tests.integration.registry.test_commands import rankmill  # noqa: F401  # a fixture
 
 pytestmark = pytest.mark.engine
@@ -190,3 +192,21 @@ def test_the_dag_of_the_docs_is_one(tmp_path: Path) -> None:
     )
     said = done.wait()
     assert said.stdout.startswith("clean_up ['RANKMILL_PROFILE=prod rankmill gc --records']"), said
+
+
+def test_a_run_that_the_store_tells_of_stays(
+    rankmill: Callable[..., str],  # noqa: F811
+    registry: Registry,
+    home: Settings,
+    training_set_dir: Path,
+) -> None:
+    """What trained a model that a run takes from the store may be long ago."""
+    told, untold = run_of(home, "told"), run_of(home, "untold")
+    age(registry)
+    Mill(home, training_set_dir).publish(TrainingSet, training_set_dir, "set", **{MLFLOW_RUN_ID: told})
+    assert "1 runs of MLflow" in rankmill("gc", "--records", "--dry-run")
+    assert "0 registered versions and 1 runs of MLflow deleted" in rankmill("gc", "--records")
+    with asking(home.tracking_uri) as client:
+        assert client.get_run(told).info.lifecycle_stage == "active"
+        with pytest.raises(Exception, match=untold):
+            client.get_run(untold)
