@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC
 from pathlib import Path
@@ -67,7 +68,20 @@ class OnlineReader:
         _be_impatient(config.online_store)
         store = FeatureStore(config=config)
         store.repo_path = config.repo_path
-        return cls(store)
+        reader = cls(store)
+        with suppress(Exception):  # whatever a store raises, its first question will tell
+            reader._ask_for_nothing()
+        return reader
+
+    def _ask_for_nothing(self) -> None:
+        """Read a key that nobody has: what libraries do at their first call takes longer than a question may."""
+        from feast.protos.feast.types.Value_pb2 import Value
+
+        from features.joins.online import PLAIN
+
+        for view in self.store.list_feature_views(allow_cache=True)[:1]:
+            kinds = [kind for _, kind in _columns(view)]
+            self.read(view.name, [tuple(getattr(Value(), PLAIN[kind]) for kind in kinds)], [view.features[0].name])
 
     def read(self, view: str, keys: Sequence[Key], names: Sequence[str]) -> list[Held | None]:
         """Return what a view holds of each key, None where it knows nothing of it.
@@ -89,7 +103,7 @@ class OnlineReader:
         if not keys:
             return []
         found = self._view(view)
-        columns = sorted((column.name, column.dtype.to_value_type()) for column in found.entity_columns)
+        columns = _columns(found)
         joined = [name for name, _ in columns]
         try:
             asked = [
@@ -123,6 +137,11 @@ class OnlineReader:
         with self._lock:
             self._views[name] = (time.monotonic(), view)
         return view
+
+
+def _columns(view: FeatureView) -> list[tuple[str, Any]]:
+    """Return the key columns of a view with Feast's value types, in the order of their names."""
+    return sorted((column.name, column.dtype.to_value_type()) for column in view.entity_columns)
 
 
 def _be_impatient(online: Any) -> None:
