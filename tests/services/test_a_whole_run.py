@@ -140,14 +140,18 @@ def test_redis_serves_what_the_feature_tables_hold(
     world: World, second: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from features.definitions.movielens import ACTIVITY_LIFE
+    from features.joins.histories import listed, read_table
     from features.joins.online import asked_at
     from features.joins.store import open_shared
 
     servers = world.servers
     tables = servers.objects("rankmill/artifacts/materialize_features/")
-    [body] = [body for key, body in tables.items() if key.endswith("/user_activity.parquet")]
-    (tmp_path / "user_activity.parquet").write_bytes(body)
-    frame = pl.read_parquet(tmp_path / "user_activity.parquet").sort("event_timestamp")
+    for key, body in tables.items():
+        if "/user_activity." in key:  # the table, and the events that its histories refer to
+            file = tmp_path / key.partition("/feature_tables/")[2]
+            file.parent.mkdir(exist_ok=True)
+            file.write_bytes(body)
+    frame = pl.DataFrame(listed(read_table(tmp_path / "user_activity.parquet"))).sort("event_timestamp")
     names = [n for n in frame.columns if n not in ("user_id", "event_timestamp", "created_timestamp")]
     newest = frame.unique("user_id", keep="last", maintain_order=True).sort("user_id").head(50)
 
