@@ -41,6 +41,16 @@ def run_pipeline(file: Path, settings: Settings, window: Window) -> dict[str, St
     return done
 
 
+def run_before(plan: Plan, stage: str, settings: Settings, window: Window) -> dict[str, StageResult]:
+    """Run the stages of a plan that come before one, in this process, and return their results by stage."""
+    done: dict[str, StageResult] = {}
+    for one in plan.stages:
+        if one.name == stage:
+            break
+        done[one.name] = run_planned(plan, one.name, done, settings, window)
+    return done
+
+
 def run_planned(
     plan: Plan, name: str, done: Mapping[str, StageResult], settings: Settings, window: Window
 ) -> StageResult:

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from components.platform.errors import BadInputError, MissingError
 from components.platform.settings import Settings
 from components.platform.store.collect import Stored
+from pipelines.language.profile_spec import VARIABLES
 
 if TYPE_CHECKING:
     from registry.versions.client import ListedVersion
 
 DAYS = 30
 """Days that artifacts and records stay where nobody says otherwise."""
-VARIABLES = {"days": "RANKMILL_KEEP_DAYS", "versions": "RANKMILL_KEEP_VERSIONS", "champions": "RANKMILL_KEEP_CHAMPIONS"}
-"""Which environment variable sets each part; a profile's `keep` sets them."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +37,15 @@ class Retention:
 
     @classmethod
     def of(cls, environ: Mapping[str, str] | None = None, **given: int | None) -> Retention:
-        """Return what the environment says, but for what is given here.
+        """Return what the variables of a profile's `keep` say, but for what is given here.
 
         Raises:
             BadInputError: a variable holds no number that fits.
         """
         env = os.environ if environ is None else environ
+        variables = {field.name: VARIABLES["keep", field.name] for field in fields(cls)}
         said = {
-            name: _count(variable, env[variable], name) for name, variable in VARIABLES.items() if env.get(variable)
+            name: _count(variable, env[variable], name) for name, variable in variables.items() if env.get(variable)
         }
         return cls(**{**said, **{name: value for name, value in given.items() if value is not None}})
 

@@ -94,22 +94,19 @@ def staged(folder: str, length: int, stage: str) -> Iterator[None]:
     import json
 
     from components.data.training_set import read_encoded, read_schema
-    from components.platform.execute import StageResult
     from components.platform.settings import Settings
     from components.platform.store.publish import open_store
     from features.declaration import Window
     from pipelines.language.check import load_plan
     from tests.benchmarks.real_rows import present
-    from tests.stages import run_planned
+    from tests.stages import run_before, run_planned
 
     plan = load_plan(Path(folder) / f"long_histories_{length}.yaml")
     settings, window = (
         Settings.at(Path(folder) / f"home{length}"),
         Window(start=START, end=START + timedelta(days=DAYS)),
     )
-    done: dict[str, StageResult] = {}
-    for name in STAGES[: STAGES.index(stage)]:
-        done[name] = run_planned(plan, name, done, settings, window)
+    done = run_before(plan, stage, settings, window)
     yield
     done[stage] = run_planned(plan, stage, done, settings, window)
     yield

@@ -114,18 +114,15 @@ def write_log(folder: Path, rows: int) -> None:
 
 def staged(folder: str, stage: str) -> Iterator[None]:
     """Run one stage of the YAML; those before it come from the cache. Returns the highest memory of the process."""
-    from components.platform.execute import StageResult
     from components.platform.settings import Settings
     from features.declaration import Window
     from pipelines.language.check import load_plan
     from tests.benchmarks.child import memory
-    from tests.stages import run_planned
+    from tests.stages import run_before, run_planned
 
     plan = load_plan(Path(folder) / "stage_memory.yaml")
     settings, window = Settings.at(Path(folder) / "home"), Window(start=START, end=START + timedelta(days=DAYS))
-    done: dict[str, StageResult] = {}
-    for name in STAGES[: STAGES.index(stage)]:
-        done[name] = run_planned(plan, name, done, settings, window)
+    done = run_before(plan, stage, settings, window)
     yield
     done[stage] = run_planned(plan, stage, done, settings, window)
     yield

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from components.platform.settings import Settings
 from registry.versions.client import Registry
@@ -41,3 +43,21 @@ def models(training_set_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture
 def mill(home: Settings, training_set_dir: Path) -> Mill:
     return Mill(home, training_set_dir)
+
+
+@pytest.fixture
+def rankmill(home: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
+    """Run one command in a home of its own and return what it printed; errors of Rankmill pass through."""
+    from pipelines.cli.main import app
+
+    monkeypatch.setenv("RANKMILL_HOME", str(home.home))
+    monkeypatch.setenv("COLUMNS", "220")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+    def run(*words: str, answer: str = "") -> str:
+        result = CliRunner().invoke(app, list(words), input=answer)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result.output
+
+    yield run

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from components.platform.errors import BadInputError, MissingError
 from components.platform.settings import Settings
@@ -18,24 +17,6 @@ from tests import commands
 from tests.integration.registry.mill import put
 
 pytestmark = pytest.mark.engine
-
-
-@pytest.fixture
-def rankmill(home: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
-    """Run one command in a home of its own and return what it printed; errors of Rankmill pass through."""
-    from pipelines.cli.main import app
-
-    monkeypatch.setenv("RANKMILL_HOME", str(home.home))
-    monkeypatch.setenv("COLUMNS", "220")
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-
-    def run(*words: str, answer: str = "") -> str:
-        result = CliRunner().invoke(app, list(words), input=answer)
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result.output
-
-    yield run
 
 
 def test_the_commands_tell_one_story(rankmill: Callable[..., str], registry: Registry, models: dict[str, Path]) -> None:

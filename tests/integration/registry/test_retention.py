@@ -25,7 +25,6 @@ from registry.versions.tracking import tracked
 from tests import commands
 from tests.commands import ROOT
 from tests.integration.registry.mill import Mill, put
-from tests.integration.registry.test_commands import rankmill  # noqa: F401  # a fixture
 
 pytestmark = pytest.mark.engine
 MODEL = "tiny_ranker"
@@ -70,7 +69,7 @@ def numbers(registry: Registry) -> list[int]:
     ],
 )
 def test_versions_stay_as_somebody_says(
-    rankmill: Callable[..., str],  # noqa: F811
+    rankmill: Callable[..., str],
     registry: Registry,
     old: None,
     asked: tuple[str, ...],
@@ -85,7 +84,7 @@ def test_versions_stay_as_somebody_says(
 
 
 def test_a_profile_says_it_too_and_a_rollback_finds_what_is_left(
-    rankmill: Callable[..., str],  # noqa: F811
+    rankmill: Callable[..., str],
     registry: Registry,
     old: None,
     monkeypatch: pytest.MonkeyPatch,
@@ -195,7 +194,7 @@ def test_the_dag_of_the_docs_is_one(tmp_path: Path) -> None:
 
 
 def test_a_run_that_the_store_tells_of_stays(
-    rankmill: Callable[..., str],  # noqa: F811
+    rankmill: Callable[..., str],
     registry: Registry,
     home: Settings,
     training_set_dir: Path,
