@@ -92,7 +92,7 @@ def looks_back(spec: ComponentSpec, mode: CacheMode, start: Start) -> bool:
 def earlier_result(
     store: Store, spec: ComponentSpec, parts: Mapping[str, str], mode: CacheMode, start: Start
 ) -> StageRecord | None:
-    """Return the newest earlier result that a stage may take, or None.
+    """Return the newest earlier result that a stage may take, whole, or None.
 
     Args:
         store: the artifact store.
@@ -104,6 +104,8 @@ def earlier_result(
     if not looks_back(spec, mode, start):
         return None
     exact = store.find(spec.name, cache_key(parts)) if spec.cacheable and mode != "off" else None
+    if exact is not None and exact.freed:
+        exact = None
     if exact is not None or (mode == "all" and spec.cacheable):
         return exact
     ignored = (SOURCE,) if mode == "inputs" else ()
@@ -112,7 +114,7 @@ def earlier_result(
         made = without(record.explanation, *ignored)
         if start == "taken":
             made.pop(RUN, None)
-        if made == wanted:
+        if made == wanted and not record.freed:
             return record
     return None
 

@@ -94,15 +94,18 @@ def gc(
 ) -> None:
     """Delete artifacts that nothing refers to: no kept version, no kept run, no recent use.
 
+    Of a stage that stays for its model alone the rows go.
+
     What is left out is taken from the profile's `keep`. Checkpoints of trainings that failed and that nobody went on
     from in that time go too. Kept whatever their age: models and error memories of kept versions, all that a version
-    behind an alias was made from, and what pinned, running and each pipeline's last successful run made.
+    behind an alias was made from, and what pinned, running and each pipeline's last successful run made. A file that
+    several artifacts hold is stored once and goes with the last of them.
     """
     import shutil
     from datetime import UTC, datetime, timedelta
 
     from components.platform.settings import Settings
-    from components.platform.store.collect import inventory, stale_copies, unused
+    from components.platform.store.collect import inventory, remove, stale_copies, unused
     from components.platform.store.publish import open_store
     from components.train.unfinished import leftovers, remove_leftover
     from pipelines.record.old_records import delete_records, find_records
@@ -123,13 +126,17 @@ def gc(
     size = sum(stage.bytes for stage in found)
     copies = stale_copies(store.cache, since)
     trainings = leftovers(settings, since)
-    places = {stage.place for stage in found}
+    places = {stage.place for stage in found if not stage.outputs}
+    some = len(found) - len(places)
+    parts = f" and parts of {some} more" if some else ""
     stay = [stage for stage in stages if stage.place not in places]
     old = find_records(settings, versions, stay, since) if records else None
     local = f"; {len(copies)} local copies of artifacts too" if copies else ""
     if dry_run:
         typer.echo(f"kept: {keep}")
-        typer.echo(f"{len(found)} of {len(stages)} stages, {megabytes(size)}, would be deleted{local}; nothing was")
+        typer.echo(
+            f"{len(places)} of {len(stages)} stages{parts}, {megabytes(size)}, would be deleted{local}; nothing was"
+        )
         for one in trainings:
             typer.echo(f"{one.folder}, {megabytes(one.bytes)}, an unfinished training, would be deleted too")
         if old is not None:
@@ -139,10 +146,12 @@ def gc(
         return
     for copy in copies:
         shutil.rmtree(copy, ignore_errors=True)
-    gone = [stage for stage in found if store.remove_unused(*stage.place, since=since)]
+    gone = [stage for stage in found if remove(store, stage, since)]
+    store.remove_unused_contents()
     freed = sum(stage.bytes for stage in gone)
     taken = f"; {len(found) - len(gone)} were taken by a run meanwhile and stay" if len(gone) < len(found) else ""
-    typer.echo(f"{len(gone)} of {len(stages)} stages deleted, {megabytes(freed)}{taken}{local}")
+    went = sum(not stage.outputs for stage in gone)
+    typer.echo(f"{went} of {len(stages)} stages deleted{parts}, {megabytes(freed)}{taken}{local}")
     ended = [one for one in trainings if remove_leftover(one.folder, since)]
     if ended:
         freed = sum(one.bytes for one in ended)

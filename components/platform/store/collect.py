@@ -1,4 +1,8 @@
-"""Which stages in the store does nothing refer to any more, and how are they deleted?"""
+"""Which stages in the store does nothing refer to any more, and how are they deleted?
+
+A stage goes whole, or what nobody needs of it goes: that a version's ranker stays is no reason to keep the rows which
+the same stage made.
+"""
 
 from __future__ import annotations
 
@@ -44,14 +48,19 @@ class References:
 
 @dataclass(frozen=True)
 class Unused:
-    """A stage that may go."""
+    """A stage that may go, or a part of it."""
 
     place: Place
     kinds: tuple[str, ...]
-    """What it made; empty when it was never completed."""
+    """What it made, or what of it may go; empty when it was never completed."""
     used: datetime | None
     """When it was made or last taken from the store."""
     bytes: int
+    """What its going frees: what stays elsewhere, or goes with one before, is not counted."""
+    outputs: tuple[str, ...] = ()
+    """Names of the outputs that may go alone; empty where the whole stage may."""
+    leading: tuple[Place, ...] = ()
+    """Other places that lead to it."""
 
 
 def inventory(store: Store) -> tuple[Stored, ...]:
@@ -66,18 +75,41 @@ def inventory(store: Store) -> tuple[Stored, ...]:
 
 
 def unused(store: Store, stages: Sequence[Stored], keep: References, since: datetime) -> tuple[Unused, ...]:
-    """Return the stages that nothing refers to and that no run has made or taken since an aware moment."""
-    kept = _kept(stages, keep, since)
-    return tuple(
-        Unused(
-            stage.place,
-            tuple(sorted(ref.kind for ref in stage.record.outputs.values())) if stage.record else (),
-            stage.used,
-            store.size(*stage.place),
-        )
-        for stage in stages
-        if stage.used is not None and stage.place not in kept
-    )
+    """Return the stages, and parts of stages, that nothing refers to and no run made or took since an aware moment."""
+    kept, parts = _kept(stages, keep, since)
+    due: list[tuple[Stored, tuple[str, ...] | None]] = []
+    for stage in stages:
+        if stage.place not in kept and stage.used is not None:
+            due.append((stage, None))
+        elif outputs := parts.get(stage.place):
+            due.append((stage, outputs))
+    if not due:
+        return ()
+    going = {stage.place: outputs for stage, outputs in due}
+    seen: set[str] = set()
+    for stage in stages:
+        outputs = going.get(stage.place, ())
+        if stage.place not in going:
+            seen |= {*store.held(*stage.place).contents}
+        elif outputs is not None and stage.record is not None:
+            seen |= {*store.held(*stage.place, {*stage.record.outputs} - {*outputs}).contents}
+    found = []
+    for stage, outputs in due:
+        held = store.held(*stage.place, outputs)
+        freed = held.own + sum(size for sha256, size in held.contents.items() if sha256 not in seen)
+        seen |= {*held.contents}
+        made = stage.record.outputs if stage.record else {}
+        kinds = tuple(sorted(ref.kind for name, ref in made.items() if outputs is None or name in outputs))
+        leading = tuple(one.place for one in stages if one.target == stage.place != one.place) if outputs else ()
+        found.append(Unused(stage.place, kinds, stage.used, freed, outputs or (), leading))
+    return tuple(found)
+
+
+def remove(store: Store, stage: Unused, since: datetime) -> bool:
+    """Delete an unused stage, or the part of it, unless a run has made or used it since; return whether it went."""
+    if stage.outputs:
+        return store.free_outputs((stage.place, *stage.leading), stage.outputs, since)
+    return store.remove_unused(*stage.place, since=since)
 
 
 def stale_copies(folder: Path, since: datetime) -> tuple[Path, ...]:
@@ -87,19 +119,37 @@ def stale_copies(folder: Path, since: datetime) -> tuple[Path, ...]:
     return tuple(sorted(path for path in folder.iterdir() if path.stat().st_mtime < since.timestamp()))
 
 
-def _kept(stages: Sequence[Stored], keep: References, since: datetime) -> set[Place]:
+def _kept(
+    stages: Sequence[Stored], keep: References, since: datetime
+) -> tuple[set[Place], dict[Place, tuple[str, ...]]]:
+    """Return the places that stay, and by place the names of the outputs that need not stay with the rest."""
     makers: dict[str, list[Stored]] = {}
     for stage in stages:
         for ref in stage.record.outputs.values() if stage.record else ():
             makers.setdefault(ref.digest, []).append(stage)
-    digests = keep.digests | _lineage(makers, keep.roots)
-    named = {_place(uri) for uri in keep.uris}
-    kept = {stage.place for stage in stages if stage.used is not None and stage.used >= since}
-    kept |= {stage.place for digest in digests for stage in makers.get(digest, ())}
-    kept |= named
+    whole = {stage.place for stage in stages if stage.used is not None and stage.used >= since}
+    whole |= {stage.place for digest in _lineage(makers, keep.roots) for stage in makers.get(digest, ())}
+    whole = _with_leading(stages, whole | {_place(uri) for uri in keep.uris})
+    named = {stage.place for digest in keep.digests for stage in makers.get(digest, ())}
+    kept = _with_leading(stages, whole | named)
+    parts = {}
+    for stage in stages:
+        if stage.record is None or stage.place != stage.target or stage.place not in kept - whole:
+            continue
+        outputs = stage.record.outputs.items()
+        spare = tuple(n for n, ref in outputs if ref.digest not in keep.digests and n not in stage.record.freed)
+        if spare:
+            parts[stage.place] = spare
+    return kept, parts
+
+
+def _with_leading(stages: Sequence[Stored], kept: Set[Place]) -> set[Place]:
+    """Return places with those that they lead to and those that lead there.
+
+    A key whose result was made anew elsewhere stays as long as that result does, and the other way round.
+    """
     targets = {stage.target for stage in stages if stage.place in kept}
-    # A key whose result was made anew elsewhere stays as long as that result does, and the other way round.
-    return kept | targets | {stage.place for stage in stages if stage.target in kept | targets}
+    return {*kept} | targets | {stage.place for stage in stages if stage.target in kept | targets}
 
 
 def _lineage(makers: Mapping[str, Sequence[Stored]], roots: Set[str]) -> set[str]:

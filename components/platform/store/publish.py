@@ -12,19 +12,31 @@ that names the process which works on it.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 import socket
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from components.platform.artifacts import Artifact
-from components.platform.errors import BadInputError, StorageError
+from components.platform.errors import BadInputError, MissingError, StorageError
 from components.platform.settings import Settings
+from components.platform.store.contents import (
+    CONTENTS,
+    LEAST,
+    content_path,
+    delete_unused,
+    link,
+    put,
+    unlink_unused,
+    written_at,
+)
 from components.platform.store.reader import STAGE, StoreReader
 from components.platform.store.records import MANIFEST, ArtifactRef, Manifest, StageRecord, content_digest, file_digests
 from features.ground.files import is_gone, locked, write_durably
@@ -35,6 +47,16 @@ USE_COUNTS_FOR = timedelta(hours=1)
 INCOMING = ".incoming"
 DISCARDED = ".discarded"
 """Prefixes of folders that are not there yet and not there any more."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a stage takes in the store."""
+
+    own: int
+    """Bytes of files that no other stage can have."""
+    contents: Mapping[str, int]
+    """Bytes of each file that others may refer to as well, by its sha256."""
 
 
 class Store(StoreReader):
@@ -72,12 +94,14 @@ class Store(StoreReader):
             for name, artifact in sorted(outputs.items()):
                 directory = staged / name
                 hashes = file_digests(directory)
+                sizes = {file: (directory / file).stat().st_size for file in hashes}
                 manifest = Manifest(
                     kind=artifact.kind,
                     schema_version=artifact.schema_version,
                     digest=content_digest(artifact.kind, artifact.schema_version, hashes),
                     files=hashes,
-                    sizes={file: (directory / file).stat().st_size for file in hashes},
+                    sizes=sizes,
+                    shared=() if self._local else tuple(file for file in hashes if sizes[file] >= LEAST),
                     component=component,
                     component_version=component_version,
                     config_digest=config_digest,
@@ -125,6 +149,7 @@ class Store(StoreReader):
                 if error.errno != errno.EXDEV:
                     raise
                 shutil.copytree(staged, incoming)
+            self._share(incoming, record)
             for file in incoming.rglob("*"):
                 _fsync(file)
             # First whether it is there, then whether it counts: a whole stage appears at once, so that what
@@ -145,14 +170,30 @@ class Store(StoreReader):
             shutil.rmtree(incoming, ignore_errors=True)
         return record
 
+    def _share(self, stage: Path, record: StageRecord) -> None:
+        """Let the files of a stage that is not published yet be those that the store has already."""
+        for name in record.outputs:
+            manifest = Manifest.model_validate_json((stage / name / MANIFEST).read_bytes())
+            for file, sha256 in manifest.files.items():
+                if manifest.sizes[file] >= LEAST:
+                    spare = Path(self._base) / CONTENTS / half_done(INCOMING, sha256)
+                    link(Path(content_path(self._base, sha256)), stage / name / file, sha256, spare)
+
     def _publish_remote(self, staged: Path, record: StageRecord) -> StageRecord:
         first = self.find(record.component, record.key)
         if first is not None:
             return first
         target = self._stage_path(record.component, record.key)
+        shared: dict[Path, str] = {}
+        for name in record.outputs:
+            manifest = Manifest.model_validate_json((staged / name / MANIFEST).read_bytes())
+            shared |= {staged / name / file: content_path(self._base, manifest.files[file]) for file in manifest.shared}
         last = [p for p in staged.rglob(MANIFEST)] + [staged / STAGE]
         for path in sorted(p for p in staged.rglob("*") if p.is_file() and p not in last) + last:
-            self._fs.put_file(str(path), f"{target}/{path.relative_to(staged).as_posix()}")
+            if path in shared:
+                put(self._fs, shared[path], path)
+            else:
+                self._fs.put_file(str(path), f"{target}/{path.relative_to(staged).as_posix()}")
         return record
 
     def supersede(self, component: str, key: str, record: StageRecord) -> None:
@@ -195,16 +236,23 @@ class Store(StoreReader):
     def changed(self, component: str, key: str) -> datetime | None:
         """Return when a file of a stage was last written, complete or not; None where the store cannot tell."""
         found = self._fs.find(self._stage_path(component, key), detail=True).values()
-        times = [info.get("mtime") or info.get("LastModified") or info.get("created") for info in found]
-        known = [datetime.fromtimestamp(t, UTC) if isinstance(t, int | float) else t for t in times]
-        return max((moment for moment in known if moment is not None), default=None)
+        return max((moment for info in found if (moment := written_at(info)) is not None), default=None)
 
-    def size(self, component: str, key: str) -> int:
-        """Return the bytes that a stage takes, 0 where it goes while they are counted."""
-        try:
-            return int(self._fs.du(self._stage_path(component, key)))
-        except FileNotFoundError:
-            return 0
+    def held(self, component: str, key: str, outputs: Collection[str] | None = None) -> Held:
+        """Return the bytes that a stage takes, or some of its outputs; none where it goes while they are counted."""
+        path = self._stage_path(component, key)
+        own, contents = 0, dict[str, int]()
+        for name in outputs if outputs is not None else self._names(path):
+            with suppress(FileNotFoundError):
+                own += int(self._fs.du(f"{path}/{name}"))
+            with suppress(FileNotFoundError, NotADirectoryError, ValueError):
+                manifest = Manifest.model_validate_json(self._fs.cat_file(f"{path}/{name}/{MANIFEST}"))
+                large = {
+                    file: size for file, size in manifest.sizes.items() if size >= LEAST and file in manifest.files
+                }
+                own -= sum(size for file, size in large.items() if file not in manifest.shared)
+                contents |= {manifest.files[file]: size for file, size in large.items()}
+        return Held(max(own, 0), contents)
 
     def remove_unused(self, component: str, key: str, since: datetime) -> bool:
         """Delete a stage unless a run has made or used it since; return whether it was deleted."""
@@ -218,14 +266,82 @@ class Store(StoreReader):
         self._delete(gone)
         return True
 
+    def free_outputs(self, places: Collection[tuple[str, str]], outputs: Collection[str], since: datetime) -> bool:
+        """Delete some outputs of a stage unless a run has made or used it since; return whether they were deleted.
+
+        Args:
+            places: component and key of the stage, then those that lead to it.
+            outputs: names of those that go; the others stay as they are.
+            since: aware moment.
+        """
+        (component, key), *leading = places
+        with self._removing():
+            record = self.find(component, key)
+            if record is None:
+                return False
+            used = (self.last_used(*place) for place in places)
+            if max([record.created_at, *(moment for moment in used if moment is not None)]) >= since:
+                return False
+            # What says that they are gone is written first: whoever looks a moment later asks for nothing that is not.
+            record = record.model_copy(update={"freed": tuple(sorted({*record.freed, *outputs}))})
+            for place in ((component, key), *leading):
+                self.supersede(*place, record)
+            gone = [self._put_output_aside(component, key, name) for name in outputs]
+        for path in gone:
+            self._delete(path)
+        return True
+
+    def _put_output_aside(self, component: str, key: str, name: str) -> str:
+        """Make one output of a stage cease to exist at once, and return what is left to be deleted."""
+        path = f"{self._stage_path(component, key)}/{name}"
+        if self._local:
+            aside = Path(self._stage_path(component, half_done(DISCARDED, key)))
+            if Path(path).exists():
+                Path(path).rename(aside)
+            return str(aside)
+        if self._fs.exists(f"{path}/{MANIFEST}"):
+            self._fs.rm_file(f"{path}/{MANIFEST}")
+        return path
+
+    def remove_unused_contents(self) -> int:
+        """Delete the contents that no artifact refers to any more, and return their bytes."""
+        folder, now = f"{self._base.rstrip('/')}/{CONTENTS}", datetime.now(UTC)
+        if self._local:
+            return unlink_unused(Path(folder))
+        if not self._fs.exists(folder):
+            return 0
+        used: set[str] = set()
+        for path in self._fs.find(self._base):
+            if path.rpartition("/")[2] == MANIFEST:
+                try:
+                    manifest = Manifest.model_validate_json(self._fs.cat_file(path))
+                except FileNotFoundError:
+                    continue
+                except ValueError:
+                    return 0  # whatever it refers to must stay
+                used |= {manifest.files[file] for file in manifest.shared if file in manifest.files}
+        return delete_unused(self._fs, folder, used, now)
+
     def discard(self, record: StageRecord) -> None:
         """Delete a published stage that turned out to be damaged, unless it has been published anew meanwhile."""
         with self._removing():
             now = self.find(record.component, record.key)
             if now is not None and now != record:
                 return
+            self._discard_damaged_contents(record)
             gone = self._put_aside(record.component, record.key)
         self._delete(gone)
+
+    def _discard_damaged_contents(self, record: StageRecord) -> None:
+        """Delete what a stage refers to in an object store and is not what it says, so that it is written again."""
+        for ref in record.outputs.values():
+            with suppress(MissingError, StorageError):
+                manifest = self.manifest(ref)
+                for sha256 in {manifest.files[file] for file in manifest.shared}:
+                    path = content_path(self._base, sha256)
+                    with suppress(FileNotFoundError), self._fs.open(path, "rb") as stream:
+                        if hashlib.file_digest(stream, "sha256").hexdigest() != sha256:
+                            self._fs.rm_file(path)
 
     def _delete(self, path: str) -> None:
         if self._fs.exists(path):
@@ -274,6 +390,8 @@ def sweep(root: Path) -> None:
         kind, _, rest = left.name.partition("-")
         owner = rest.split("-")[1:2]
         if kind in (INCOMING, DISCARDED) and owner and _has_ended(owner[0]):
+            if left.is_file():  # a spare name of a content
+                left.unlink(missing_ok=True)
             shutil.rmtree(left, ignore_errors=True)
 
 

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from components.platform.artifacts import Artifact
 from components.platform.errors import MissingError, StorageError
+from components.platform.store.contents import content_path
 from components.platform.store.records import MANIFEST, ArtifactRef, Manifest, StageRecord, content_digest, files_below
 from features.ground.files import sha256_file
 from features.ground.plain_names import is_plain
@@ -82,7 +83,7 @@ class StoreReader:
             return []
         return [name for name in names if not name.startswith(".")]
 
-    def manifest(self, artifact: Artifact) -> Manifest:
+    def manifest(self, artifact: Artifact | ArtifactRef) -> Manifest:
         """Return the manifest of a published artifact.
 
         Raises:
@@ -121,16 +122,18 @@ class StoreReader:
         """
         manifest = self.manifest(artifact)
         remote = self._path(artifact.uri)
-        directory = Path(remote) if self._local else self.cache / manifest.digest
+        # A folder that was an object store's before has its files elsewhere too.
+        in_place = self._local and not manifest.shared
+        directory = Path(remote) if in_place else self.cache / manifest.digest
         fault = _fault(directory, manifest)
-        if fault and not self._local:
+        if fault and not in_place:
             fault = self._copy(remote, directory, manifest)
         if fault:
             raise StorageError(
                 f"{fault[0]} of {artifact.kind} at {artifact.uri} is {fault[1]}; "
                 f"delete {self._parent(artifact.uri)} and run again to rebuild it"
             )
-        if not self._local:
+        if not in_place:
             os.utime(directory)
         return directory
 
@@ -141,7 +144,7 @@ class StoreReader:
             for name in manifest.files:
                 (incoming / name).parent.mkdir(parents=True, exist_ok=True)
                 with suppress(FileNotFoundError):  # a fault, which is told with the others
-                    self._fs.get_file(f"{remote}/{name}", str(incoming / name))
+                    self._fs.get_file(self._place_of(name, remote, manifest), str(incoming / name))
             if fault := _fault(incoming, manifest):
                 return fault
             (incoming / MANIFEST).write_text(manifest.model_dump_json())
@@ -162,7 +165,16 @@ class StoreReader:
         """
         if not is_plain(name):
             raise MissingError(f"{name!r} names no file of {artifact.uri}: give a plain relative name")
-        return self._fs.open(f"{self._path(artifact.uri)}/{name}", "rb")
+        path = self._path(artifact.uri)
+        if not self._fs.exists(f"{path}/{name}"):
+            return self._fs.open(self._place_of(name, path, self.manifest(artifact)), "rb")
+        return self._fs.open(f"{path}/{name}", "rb")
+
+    def _place_of(self, name: str, path: str, manifest: Manifest) -> str:
+        """Return where a file of the artifact at `path` lies: there, or among the contents."""
+        if name in manifest.shared and name in manifest.files:
+            return content_path(self._base, manifest.files[name])
+        return f"{path}/{name}"
 
     def _path(self, uri: str) -> str:
         """Return the path of an artifact in this store's file system.

@@ -50,7 +50,8 @@ class Manifest(Frozen):
     """The last file of an artifact.
 
     `files` maps relative names to sha256; `digest` covers kind, schema version and `files` only, so
-    that the same bytes have the same digest whoever made them.
+    that the same bytes have the same digest whoever made them. `shared` are the files that lie among the store's
+    contents (`components.platform.store.contents`) instead of in the artifact.
     """
 
     kind: str
@@ -58,6 +59,7 @@ class Manifest(Frozen):
     digest: str
     files: dict[FileName, str]
     sizes: dict[str, int]
+    shared: tuple[FileName, ...] = ()
     component: str
     component_version: str
     config_digest: str
@@ -85,6 +87,7 @@ class StageRecord(Frozen):
     config: dict[str, Any] = Field(default_factory=dict)
     sources: dict[str, str] = Field(default_factory=dict)
     made_by: str = ""
+    freed: tuple[str, ...] = ()
     created_at: datetime
 
 

@@ -136,6 +136,17 @@ def test_a_result_made_anew_stays_with_the_key_that_leads_to_it(settings: Settin
     assert {anew.key, made.key} & gone == set()
 
 
+def test_a_stage_of_which_a_part_went_runs_again_where_it_is_needed(settings: Settings) -> None:
+    store = open_store(settings)
+    made, _ = run(settings, 3)
+    age(store)
+    assert store.free_outputs([("count_numbers", made.key)], ["numbers"], SINCE)
+    again = run(settings, 3)
+    assert [result.cached for result in again] == [False, True] and again[0].key != made.key
+    assert [result.cached for result in run(settings, 3)] == [True, True]
+    assert again[0].outputs["numbers"].digest == made.outputs["numbers"].digest
+
+
 @pytest.mark.parametrize("settings", ["file"], indirect=True)  # an object store has no locks
 def test_runs_and_cleaning_at_once_do_not_hurt_each_other(settings: Settings) -> None:
     """Eight runs take and rebuild stages while another thread deletes all it can."""
