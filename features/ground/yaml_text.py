@@ -73,7 +73,7 @@ class Words:
     """The likely cause of broken syntax, from its line; None where the line does not tell."""
 
 
-@dataclass
+@dataclass(eq=False)
 class YamlText:
     """A parsed file."""
 

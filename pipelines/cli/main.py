@@ -45,7 +45,7 @@ app = typer.Typer(
 )
 component_app = typer.Typer(help="Run one component by itself.", no_args_is_help=True)
 app.add_typer(component_app, name="component")
-_FILES_ONLY = {"validate", "graph", "components", "schema", "stubs", "profiles", "new"}
+_FILES_ONLY = {"validate", "graph", "show", "components", "schema", "stubs", "profiles", "new"}
 """Commands that look at files only: they need no value that a profile fetches."""
 
 
@@ -216,7 +216,7 @@ def _describe(spec: ComponentSpec) -> None:
 
 
 for _command in (
-    new.new, plan.plan, plan.graph, plan.run, operate.ui, operate.doctor, operate.stubs, runs.runs, runs.gc,
+    new.new, plan.show, plan.plan, plan.graph, plan.run, operate.ui, operate.doctor, operate.stubs, runs.runs, runs.gc,
     profile.profiles, compare.compare, models.models, models.promote, models.rollback, models.history, score.score,
     explain.explain, retrieve.retrieve, serving.serve, serving.ask, serving.serving, reference.reference,
 ):  # fmt: skip

@@ -1,4 +1,4 @@
-"""What would a run do, how does it hang together, and what does it do then? `plan`, `graph`, `run`."""
+"""What does a pipeline say, what would a run do, how does it hang together? `show`, `plan`, `graph`, `run`."""
 
 from __future__ import annotations
 
@@ -30,6 +30,28 @@ At = Annotated[
 ]
 
 
+def show(
+    pipeline: Pipeline,
+    resolved: Annotated[
+        bool,
+        typer.Option("--resolved", help="Put in what it takes from other files, with where each value comes from."),
+    ] = False,
+) -> None:
+    """Print the file of a pipeline, also of one that is wrong."""
+    from pipelines.language.load import pipeline_file, read
+    from pipelines.language.problems import PipelineError
+
+    document = read(pipeline_file(pipeline))
+    if not resolved:
+        typer.echo("\n".join(document.lines), nl=False)
+        return
+    if document.broken or not isinstance(document.value, dict):
+        raise PipelineError(document.problems())
+    from pipelines.show.resolved import resolved as text
+
+    typer.echo(text(document), nl=False)
+
+
 def plan(
     pipeline: Pipeline,
     param: Params = None,
@@ -43,14 +65,14 @@ def plan(
     import json
 
     from pipelines.show import render
-    from pipelines.show.terminal import show
+    from pipelines.show.terminal import show as shown
 
     use(profile)
     found = _predicted(pipeline, param, from_, only, at)
     if as_json:
         typer.echo(json.dumps(render.as_json(found), indent=2, ensure_ascii=False))
         return
-    show(render.table(found))
+    shown(render.table(found))
     typer.echo(render.summary(found))
 
 

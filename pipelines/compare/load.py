@@ -54,7 +54,7 @@ def load_comparison(path: Path) -> Comparison:
         MissingError: there is no such file.
         PipelineError: it is wrong, or its pipeline is; the error holds every problem.
     """
-    document = read(path)
+    document = read(path, alone=True)
     draft, findings = judge(document, ComparisonSpec, _STAND_INS, ComparisonDraft, RULES)
     problems = document.problems(findings)
     if problems or draft is None or draft.plan is None or draft.dataset is None:

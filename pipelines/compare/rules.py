@@ -14,7 +14,8 @@ from components.rankers.tasks import tasks_of
 from features.ground.yaml_text import KeyPath, quoted
 from pipelines.compare.spec import Candidate, ComparisonSpec, candidates, component_of
 from pipelines.language.check import load_plan
-from pipelines.language.load import pipeline_files, shown
+from pipelines.language.document import shown
+from pipelines.language.load import pipeline_files, pipelines_in
 from pipelines.language.params import misfit, references, substitute
 from pipelines.language.plan import Plan, PlannedStage
 from pipelines.language.problems import Finding, PipelineError
@@ -34,7 +35,7 @@ class ComparisonDraft(Draft[ComparisonSpec]):
     def pipeline(self) -> Plan | str:
         """The pipeline that builds the training set, or why there is none."""
         folder, name = self.path.absolute().parent.parent, self.spec.pipeline
-        files = pipeline_files() | {path.stem: path for path in folder.glob("*.yaml")}
+        files = pipeline_files() | pipelines_in(folder)
         if name not in files:
             return f"no pipeline {quoted(name)}{did_you_mean(name, files)}"
         try:

@@ -10,8 +10,9 @@ from typing import Any
 
 from components.platform.catalog import catalog
 from components.platform.paths import rooted
-from pipelines.language.load import Document, read
-from pipelines.language.plan import Plan, PlannedStage, Wire
+from pipelines.language.document import Document
+from pipelines.language.load import read
+from pipelines.language.plan import Place, Plan, PlannedStage, Wire
 from pipelines.language.problems import PipelineError, Problem
 from pipelines.language.profile import Profile
 from pipelines.language.rules import RULES
@@ -54,7 +55,9 @@ _STAND_INS = {"name": "unnamed", "window": {"days": 1}, "stages": {"unnamed": {"
 
 def _plan(document: Document, spec: PipelineSpec, given: Mapping[str, Any]) -> Plan:
     stages = {name: _planned(document, spec, name, stage, given) for name, stage in spec.stages.items()}
-    return Plan(spec=spec, path=document.path, stages=tuple(stages[name] for name in _ordered(stages)))
+    return Plan(
+        spec=spec, path=document.path, files=document.files, stages=tuple(stages[name] for name in _ordered(stages))
+    )
 
 
 def _planned(
@@ -75,7 +78,7 @@ def _planned(
         retry_delay=common.retry_delay if stage.retry_delay is None else stage.retry_delay,
         timeout=common.timeout if stage.timeout is None else stage.timeout,
         cache=common.cache if stage.cache is None else stage.cache,
-        line=document.span(("stages", name), key=True).line,
+        places=tuple(Place(*place) for place in document.places(("stages", name))),
     )
 
 

@@ -105,8 +105,8 @@ def resolve_window(spec: PipelineSpec, params: Mapping[str, Any], now: datetime)
         raise BadInputError(
             f"a window of {spec.window.days} days before {midnight:%Y-%m-%d} starts before the year 1: take fewer days"
         ) from None
-    cron, _ = schedule_parts(spec)
-    known_until = first_run(cron, midnight) if cron and end is None else None
+    parts = schedule_parts(spec)
+    known_until = first_run(parts.cron, midnight, parts.timezone) if parts.cron and end is None else None
     return Window(start=start, end=midnight, known_until=known_until)
 
 

@@ -29,6 +29,14 @@ class Wire:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a stage is written."""
+
+    path: Path
+    line: int
+
+
+@dataclass(frozen=True)
 class PlannedStage:
     """One stage, checked: its component exists, its wires fit, its config is valid with default params."""
 
@@ -48,8 +56,8 @@ class PlannedStage:
     """Wait between tries."""
     timeout: timedelta | None
     cache: CacheMode
-    line: int
-    """Line of the stage in the YAML file."""
+    places: tuple[Place, ...] = ()
+    """Where the stage is written: in the pipeline's file and in those it extends, the nearest first."""
     start: Start = "cache"
     """How the stage comes to its result; `select` decides it for a run of a part."""
 
@@ -80,6 +88,8 @@ class Plan:
     path: Path
     stages: tuple[PlannedStage, ...]
     """In topological order; ties by position in the file."""
+    files: tuple[Path, ...] = ()
+    """Every file that says something of it: its own first, those it extends, its folder's defaults, those of stages."""
     window: Window | None = None
     """Interval of events that the run would read; None before `pipelines.run.predict`."""
     predictions: tuple[Prediction, ...] = ()

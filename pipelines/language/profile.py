@@ -17,8 +17,9 @@ from typing import Any
 
 from components.platform.errors import BadInputError, MissingError, did_you_mean
 from features.ground.yaml_text import KeyPath
+from pipelines.language.document import Document, shown
 from pipelines.language.hiding import PASSWORD, remember, without_passwords
-from pipelines.language.load import Document, names_file, pipeline_files, read, shown
+from pipelines.language.load import names_file, pipeline_files, read
 from pipelines.language.problems import Finding, PipelineError, Problem
 from pipelines.language.profile_spec import PATHS, PLACES, REFERENCE, SECRETS, VARIABLES, ProfileSpec
 from pipelines.language.rules.draft import Draft, judge
@@ -76,7 +77,7 @@ def load_profile(path: Path) -> Profile:
         MissingError: there is no such file.
         PipelineError: it is wrong; the error holds every problem, and no secret that stands in the file.
     """
-    document = read(path)
+    document = read(path, alone=True)
     profile, findings = judge(
         document, ProfileSpec, {"name": "unnamed"}, partial(Profile, document=document), PROFILE_RULES
     )

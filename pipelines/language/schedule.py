@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
+from zoneinfo import ZoneInfo
 
 from components.platform.errors import BadInputError, did_you_mean
-from features.ground.yaml_text import quoted
-from pipelines.language.spec import PipelineSpec, Schedule
+from features.ground.yaml_text import KeyPath, quoted
+from pipelines.language.spec import JoinedAssets, PipelineSpec, Schedule
 
 PRESETS = {
     "@hourly": "0 * * * *",
@@ -33,23 +35,56 @@ class ScheduledRun(Protocol):
     partition_date: datetime | None
 
 
-def schedule_parts(spec: PipelineSpec) -> tuple[str | None, tuple[str, ...]]:
-    """Return the cron expression or preset, if any, and the assets of a pipeline's schedule."""
-    if isinstance(spec.schedule, Schedule):
-        return spec.schedule.cron, spec.schedule.assets
-    return spec.schedule, ()
+@dataclass(frozen=True)
+class ScheduleParts:
+    """What starts runs of a pipeline."""
+
+    cron: str | None = None
+    """Expression or preset."""
+    timezone: str = "UTC"
+    """Where the expression's clock hangs."""
+    assets: tuple[tuple[KeyPath, str], ...] = ()
+    """`pipeline.stage.output`, each with its place in the file."""
+    together: bool = False
+    """Whether all assets must be new, rather than any."""
 
 
-def first_run(cron: str, moment: datetime) -> datetime:
-    """Return the first time at or after `moment` at which a cron expression or preset starts a run, UTC."""
+def schedule_parts(spec: PipelineSpec) -> ScheduleParts:
+    """Return what starts runs of a pipeline, in whichever form its file says so."""
+    schedule = spec.schedule
+    if not isinstance(schedule, Schedule):
+        return ScheduleParts(schedule)
+    where: KeyPath = ("schedule", "assets")
+    names: tuple[str, ...]
+    if isinstance(schedule.assets, JoinedAssets):
+        together = bool(schedule.assets.all)
+        where, names = (*where, "all" if together else "any"), schedule.assets.all or schedule.assets.any
+    else:
+        together, names = False, schedule.assets
+    assets = tuple(((*where, index), name) for index, name in enumerate(names))
+    return ScheduleParts(schedule.cron, schedule.timezone or "UTC", assets, together)
+
+
+def first_run(cron: str, moment: datetime, timezone: str = "UTC") -> datetime:
+    """Return the first time at or after `moment` at which a cron expression or preset starts a run, UTC.
+
+    As Airflow has it: a time that the clock skips in spring is an hour later, one that it shows twice in autumn is the
+    second one, but an expression for every hour runs in both.
+    """
     from croniter import croniter  # type: ignore[import-untyped]  # it ships no types
 
     # The next tick lies after the moment that is given, and runs start at whole seconds.
     whole = moment.astimezone(UTC).replace(microsecond=0)
     before = whole if moment.microsecond else whole - timedelta(seconds=1)
-    ticks = croniter(PRESETS.get(cron, " ".join(cron.split())), before)
+    zone = ZoneInfo(timezone)
+    clock = before.astimezone(zone).replace(tzinfo=None)
+    ticks = croniter(PRESETS.get(cron, " ".join(cron.split())), clock)
     following: datetime = ticks.get_next(datetime)
-    return following
+    if ticks.expanded[1] == ["*"]:
+        return before + (following - clock)
+    second = following.replace(tzinfo=zone, fold=1)
+    skipped = second.astimezone(UTC).astimezone(zone).replace(tzinfo=None) != following
+    return (second.replace(fold=0) if skipped else second).astimezone(UTC)
 
 
 def without_news(spec: PipelineSpec) -> str | None:
@@ -59,7 +94,8 @@ def without_news(spec: PipelineSpec) -> str | None:
     """
     from croniter import croniter
 
-    cron, assets = schedule_parts(spec)
+    parts = schedule_parts(spec)
+    cron = parts.cron
     if cron is None or "${" in cron:
         return None
     if spec.window.end is not None:
@@ -69,7 +105,7 @@ def without_news(spec: PipelineSpec) -> str | None:
         )
     ticks = croniter(PRESETS.get(cron, " ".join(cron.split())), datetime(2024, 1, 1, tzinfo=UTC) - timedelta(seconds=1))
     first, second = ticks.get_next(datetime), ticks.get_next(datetime)
-    if assets or first.date() != second.date():
+    if parts.assets or first.date() != second.date():
         return None
     return (
         f"schedule {quoted(cron)} starts several runs a day, and a window is whole days: all of a day read the same "

@@ -43,7 +43,7 @@ def load_serving(path: Path) -> ServingConfig:
         MissingError: there is no such file.
         PipelineError: it is wrong; the error holds every problem.
     """
-    document = read(path)
+    document = read(path, alone=True)
     stand_ins = {"name": "unnamed", "model": "unnamed"}
     draft, findings = judge(document, ServingConfig, stand_ins, Draft[ServingConfig], _RULES)
     problems = document.problems(findings)

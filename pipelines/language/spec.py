@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from components.platform.cache import CacheMode
+from components.platform.errors import did_you_mean
 from features.declaration import Frozen, Name
 from features.ground.durations import Duration
 
@@ -29,17 +31,47 @@ Tag = Annotated[str, StringConstraints(min_length=1, max_length=100), AfterValid
 """A word on a DAG; Airflow's database holds no more of it."""
 
 
+def _time_zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (ValueError, OSError, KeyError):
+        near = did_you_mean(value, available_timezones()) if value else ""
+        raise ValueError(f"must be a time zone such as Europe/Berlin{near if len(near) < 60 else ''}") from None
+    return value
+
+
+TimeZone = Annotated[str, AfterValidator(_time_zone)]
+"""Name of a time zone as the IANA database has it, such as `Europe/Berlin`."""
+
+
 class SpecModel(Frozen):
     """Base of the file's blocks; field docstrings become the JSON Schema's descriptions."""
+
+
+class JoinedAssets(SpecModel):
+    """Artifacts of other pipelines, and how many of them start a run."""
+
+    all: tuple[AssetReference, ...] = ()
+    """A run starts once each of them is new since the run before."""
+    any: tuple[AssetReference, ...] = ()
+    """A run starts when one of them is new, as with a list."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if bool(self.all) == bool(self.any):
+            raise ValueError("name the artifacts in one of all and any")
+        return self
 
 
 class Schedule(SpecModel):
     """When the DAG runs: by time, by assets, or when either comes."""
 
     cron: str | None = None
-    """Cron expression or preset (`@daily`), UTC."""
-    assets: tuple[AssetReference, ...] = ()
-    """Artifacts of other pipelines, `pipeline.stage.output`; a new one starts a run."""
+    """Cron expression or preset (`@daily`)."""
+    timezone: TimeZone | None = None
+    """Time zone of the cron expression, such as `Europe/Berlin`, with its summer time; UTC when left out."""
+    assets: tuple[AssetReference, ...] | JoinedAssets = ()
+    """Artifacts of other pipelines, `pipeline.stage.output`; a new one starts a run, or a block with `all` or `any`."""
     partitioned: bool = False
     """Whether a run carries the time it is for as Airflow's partition key, so that a backfill of one pipeline starts
     those that wait for its artifacts for the same day; all pipelines of a chain must be partitioned."""
@@ -50,6 +82,8 @@ class Schedule(SpecModel):
             raise ValueError("name a cron expression, assets, or both")
         if self.partitioned and self.cron is not None and self.assets:
             raise ValueError("a partitioned schedule has a cron expression or assets, not both: leave one out")
+        if self.timezone is not None and self.cron is None:
+            raise ValueError("a time zone is that of a cron expression: name one, or leave timezone out")
         return self
 
 
@@ -103,6 +137,8 @@ class StageSpec(SpecModel):
     """Input name → `stage.output`."""
     from_: str | None = Field(None, alias="from")
     """YAML file beside the pipeline or below it with keys of `with` that several stages share; those of `with` win."""
+    without: tuple[str, ...] = ()
+    """Keys of `with`, such as `shape` or `ranker.towers`, that the stage does not take from `from` or a parent."""
     with_: dict[str, Any] = Field(default_factory=dict, alias="with")
     """Config of the component."""
     after: tuple[Name, ...] = ()
@@ -124,6 +160,9 @@ class PipelineSpec(SpecModel):
 
     name: Name
     """Name of the pipeline, its file and its DAG."""
+    extends: str | None = None
+    """YAML file beside the pipeline or below it, from which it takes every key that it does not say itself; blocks are
+    merged, lists replaced, and `null` removes a stage or a key."""
     description: str = ""
     """One or two sentences for the DAG list."""
     owner: str = Field("rankmill", pattern=r"^[A-Za-z0-9_.@ -]{1,100}$")
@@ -140,3 +179,23 @@ class PipelineSpec(SpecModel):
     """What every stage does unless it says otherwise."""
     stages: dict[Name, StageSpec] = Field(min_length=1)
     """The nodes, by name."""
+
+
+class FolderSchedule(SpecModel):
+    """What the schedules of a folder have in common."""
+
+    timezone: TimeZone
+    """Time zone of every cron expression that names none."""
+
+
+class FolderSpec(SpecModel):
+    """The file `defaults.yaml` of a folder: what each of its pipelines takes unless it, or one it extends, says so."""
+
+    owner: str = Field("rankmill", pattern=r"^[A-Za-z0-9_.@ -]{1,100}$")
+    """Who answers for them."""
+    tags: tuple[Tag, ...] = ()
+    """Words to filter DAGs by, at most 100 characters each."""
+    schedule: FolderSchedule | None = None
+    """Time zone of cron expressions."""
+    defaults: Defaults = Defaults()
+    """What every stage does unless it says otherwise."""

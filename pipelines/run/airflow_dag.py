@@ -10,6 +10,7 @@ from typing import Any
 from airflow.sdk import (
     DAG,
     Asset,
+    AssetAll,
     AssetAny,
     AssetOrTimeSchedule,
     BaseOperator,
@@ -38,8 +39,8 @@ from pipelines.language.hiding import secrets
 from pipelines.language.load import pipeline_path
 from pipelines.language.plan import ALL, Plan, PlannedStage, Selection, select
 from pipelines.language.profile import active_profile, use_profile
-from pipelines.language.schedule import moment_of
-from pipelines.language.spec import ParamSpec, Schedule
+from pipelines.language.schedule import moment_of, schedule_parts
+from pipelines.language.spec import ParamSpec, PipelineSpec, Schedule
 from pipelines.run.doctor import rooms_problem
 from pipelines.run.task import Attempt, InterruptedRunError, end_children, may_pass, process, run_stage, sentence
 from pipelines.show.dag_doc import dag_doc, stage_doc
@@ -78,7 +79,7 @@ def build_dag(name_or_path: str | Path, selection: Selection = ALL) -> DAG:
     dag = DAG(
         dag_id=spec.name,
         description=spec.description or None,
-        schedule=schedule_of(spec.schedule),
+        schedule=schedule_of(spec),
         start_date=START,
         catchup=False,
         max_active_runs=1,
@@ -102,7 +103,7 @@ def build_dag(name_or_path: str | Path, selection: Selection = ALL) -> DAG:
             retry_delay=stage.retry_delay,
             execution_timeout=stage.timeout,
             outlets=[asset(f"{plan.name}.{stage.name}.{output}") for output in sorted(stage.component.output_types)],
-            doc_md=stage_doc(plan, stage),
+            doc_md=stage_doc(stage),
         )
         for name in stage.upstream:
             tasks[name] >> tasks[stage.name]
@@ -114,16 +115,21 @@ def asset(reference: str) -> Asset:
     return Asset(name=reference, uri=f"rankmill://{reference.replace('.', '/')}")
 
 
-def schedule_of(schedule: str | Schedule | None) -> Any:
-    """Return Airflow's form of a schedule; several assets start a run when any of them is new."""
-    if schedule is None or isinstance(schedule, str):
-        return schedule
-    if not schedule.assets:
-        return CronPartitionTimetable(schedule.cron, timezone="UTC") if schedule.partitioned else schedule.cron
-    assets = AssetAny(*(asset(reference) for reference in schedule.assets))
-    if schedule.cron is None:
-        return PartitionedAssetTimetable(assets=assets) if schedule.partitioned else assets
-    return AssetOrTimeSchedule(timetable=CronTriggerTimetable(schedule.cron, timezone="UTC"), assets=assets)
+def schedule_of(spec: PipelineSpec) -> Any:
+    """Return Airflow's form of a schedule; of several assets any starts a run, unless the file says `all`."""
+    parts = schedule_parts(spec)
+    partitioned = isinstance(spec.schedule, Schedule) and spec.schedule.partitioned
+    if not parts.assets:
+        if partitioned:
+            return CronPartitionTimetable(parts.cron, timezone=parts.timezone)
+        # Of a bare expression Airflow's own settings say whether a run is for the time before it.
+        by_clock = parts.cron is None or parts.timezone == "UTC"
+        return parts.cron if by_clock else CronTriggerTimetable(parts.cron, timezone=parts.timezone)
+    join = AssetAll if parts.together else AssetAny
+    assets = join(*(asset(reference) for _, reference in parts.assets))
+    if parts.cron is None:
+        return PartitionedAssetTimetable(assets=assets) if partitioned else assets
+    return AssetOrTimeSchedule(timetable=CronTriggerTimetable(parts.cron, timezone=parts.timezone), assets=assets)
 
 
 def speak_newest_version() -> None:

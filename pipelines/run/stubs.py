@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from components.platform.settings import ROOT
-from pipelines.language.load import PIPELINES, hidden_files, own_folder
+from pipelines.language.load import PIPELINES, hidden_files, own_folder, pipelines_in
 
 DAGS = ROOT / "dags"
 """What Airflow sees."""
@@ -48,10 +48,10 @@ def write_every_stub() -> list[str]:
 
 def _folders() -> list[tuple[Path, list[str], str]]:
     """Return each folder of stubs, the names of its pipelines and the text of a stub."""
-    found = [(DAGS, sorted(path.stem for path in PIPELINES.glob("*.yaml")), _STUB)]
+    found = [(DAGS, [*pipelines_in(PIPELINES)], _STUB)]
     if (own := own_folder()) is not None:
         hidden = hidden_files()
-        names = sorted(path.stem for path in own.glob("*.yaml") if path not in hidden)
+        names = [name for name, path in pipelines_in(own).items() if path not in hidden]
         found.append((own / "dags", names, _OWN_STUB))
     return found
 

@@ -123,8 +123,11 @@ def _serving(name: str) -> str | None:
 
 
 def _pipeline(name: str) -> str | None:
+    from pipelines.language.extend import DEFAULTS
     from pipelines.language.load import pipeline_files
 
+    if f"{name}.yaml" == DEFAULTS:
+        return f"{DEFAULTS} is what the pipelines of a folder share"
     if name in (files := pipeline_files()):
         return f"{files[name]} is a pipeline of that name"
     return _definition(name)

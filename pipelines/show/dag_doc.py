@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from features.ground.markdown import code, fenced, prose, table, text
-from pipelines.language.plan import Plan, PlannedStage
+from pipelines.language.plan import Place, Plan, PlannedStage
 
 
 def dag_doc(plan: Plan) -> str:
@@ -16,27 +16,31 @@ def dag_doc(plan: Plan) -> str:
         [
             prose(plan.spec.description),
             "",
-            f"Compiled from {code(_place(plan.path))}. A run reads {window.days} days of events"
-            f" up to {text(str(window.end or 'the day it is for'))}, exclusive, UTC.",
+            f"Compiled from {' and '.join(code(_place(path)) for path in plan.files)}. A run reads {window.days}"
+            f" days of events up to {text(str(window.end or 'the day it is for'))}, exclusive, UTC.",
             "",
             table(["stage", "component", "what it does"], rows),
         ]
     )
 
 
-def stage_doc(plan: Plan, stage: PlannedStage) -> str:
-    """Return what a task is about: its component, where the stage is written, and its lines there."""
-    lines = plan.path.read_text(encoding="utf-8").splitlines()[stage.line - 1 :]
+def stage_doc(stage: PlannedStage) -> str:
+    """Return what a task is about: its component, and its lines in each file that says something of it."""
+    version = code(f"{stage.component.name}@{stage.component.version}")
+    written = [f"{code(f'{_place(at.path)}:{at.line}')}\n\n{fenced(_block(at), 'yaml')}" for at in stage.places]
+    return f"{prose(stage.component.summary)}\n\n{version} · " + "\n\n".join(written)
+
+
+def _block(place: Place) -> str:
+    """Return the lines of a stage in one file."""
+    lines = place.path.read_text(encoding="utf-8").splitlines()[place.line - 1 :]
     indent = len(lines[0]) - len(lines[0].lstrip())
     block = [lines[0]]
     for line in lines[1:]:
         if line.strip() and len(line) - len(line.lstrip()) <= indent:
             break
         block.append(line)
-    yaml = "\n".join(line[indent:] for line in block).rstrip()
-    version = code(f"{stage.component.name}@{stage.component.version}")
-    where = code(f"{_place(plan.path)}:{stage.line}")
-    return f"{prose(stage.component.summary)}\n\n{version} · {where}\n\n{fenced(yaml, 'yaml')}"
+    return "\n".join(line[indent:] for line in block).rstrip()
 
 
 def _place(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pipelines.language.document import shown
 from pipelines.language.plan import Plan, Prediction
 from pipelines.language.schedule import schedule_parts
 from pipelines.show.terminal import folding
@@ -16,9 +17,10 @@ _COLOURS = {"hit": "green", "miss": "yellow", "runs": "cyan", "missing": "red"}
 
 def schedule_text(plan: Plan) -> str:
     """Return when the pipeline runs, in words."""
-    cron, assets = schedule_parts(plan.spec)
-    parts = [f"{cron} UTC"] if cron else []
-    parts += [f"on {asset}" for asset in assets]
+    found = schedule_parts(plan.spec)
+    parts = [f"{found.cron} {found.timezone}"] if found.cron else []
+    assets = [asset for _, asset in found.assets]
+    parts += [f"on {' and '.join(assets)}"] if found.together else [f"on {asset}" for asset in assets]
     return " or ".join(parts) or "by hand only"
 
 
@@ -28,18 +30,18 @@ def table(plan: Plan) -> Table:
 
     title = f"{plan.name}: {schedule_text(plan)}" + (f", window {plan.window}" if plan.window else "")
     headings = ("stage", "uses", "cache", "why") if plan.predictions else ("stage", "uses", "reads", "makes")
-    shown = folding(*headings, title=escape(title))
+    rows = folding(*headings, title=escape(title))
     if plan.predictions:
-        shown.add_column("last took", justify="right")
+        rows.add_column("last took", justify="right")
     for stage in plan.stages:
         what = plan.prediction(stage.name)
         if what is None:
             reads = ", ".join(f"{wire.stage}.{wire.output}" for wire in stage.wires)
-            shown.add_row(stage.name, stage.component.name, reads, ", ".join(stage.component.output_types))
+            rows.add_row(stage.name, stage.component.name, reads, ", ".join(stage.component.output_types))
             continue
         state = f"[{_COLOURS[what.state]}]{what.state}[/]"
-        shown.add_row(stage.name, stage.component.name, state, escape(what.why), _took(what))
-    return shown
+        rows.add_row(stage.name, stage.component.name, state, escape(what.why), _took(what))
+    return rows
 
 
 def _took(what: Prediction) -> str:
@@ -129,7 +131,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
             "timeout": stage.timeout.total_seconds() if stage.timeout else None,
             "cache": stage.cache,
             "start": stage.start,
-            "line": stage.line,
+            "written": [f"{shown(place.path)}:{place.line}" for place in stage.places],
         }
         if (what := plan.prediction(stage.name)) is not None:
             entry["prediction"] = {

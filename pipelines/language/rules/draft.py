@@ -24,7 +24,7 @@ from components.platform.errors import nearest
 from components.platform.paths import rooted
 from features.ground.yaml_text import KeyPath, quoted
 from pipelines.language import shape
-from pipelines.language.load import Document
+from pipelines.language.document import Document
 from pipelines.language.params import misfit, substitute
 from pipelines.language.problems import Finding
 from pipelines.language.profile_spec import ProfileSpec

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from features.ground.yaml_text import KeyPath, quoted
+from pipelines.language.document import shown
 from pipelines.language.hiding import PASSWORD
-from pipelines.language.load import shown
 from pipelines.language.params import references, texts
 from pipelines.language.problems import Finding
 from pipelines.language.profile_spec import PATHS, REFERENCE, SECRETS, VARIABLES, ProfileSpec

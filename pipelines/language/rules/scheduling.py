@@ -9,7 +9,7 @@ from typing import Any
 from components.platform.catalog import catalog
 from components.platform.errors import BadInputError, MissingError, did_you_mean
 from features.ground.yaml_text import KeyPath, quoted
-from pipelines.language.load import read
+from pipelines.language.load import pipelines_in, read
 from pipelines.language.problems import Finding
 from pipelines.language.rules.draft import PipelineDraft, Rule
 from pipelines.language.schedule import cron_fault, schedule_parts
@@ -17,7 +17,7 @@ from pipelines.language.schedule import cron_fault, schedule_parts
 
 def cron_is_valid(draft: PipelineDraft) -> Iterator[Finding]:
     """A cron expression has five fields that Airflow understands."""
-    cron, _ = schedule_parts(draft.spec)
+    cron = schedule_parts(draft.spec).cron
     if cron is not None and "${" not in cron and (fault := cron_fault(cron)):
         where: KeyPath = ("schedule",) if isinstance(draft.spec.schedule, str) else ("schedule", "cron")
         yield Finding(where, fault)
@@ -26,10 +26,9 @@ def cron_is_valid(draft: PipelineDraft) -> Iterator[Finding]:
 def assets_exist(draft: PipelineDraft) -> Iterator[Finding]:
     """`schedule.assets` names outputs of stages of other pipelines in the same folder."""
     folder = draft.path.parent
-    for index, asset in enumerate(schedule_parts(draft.spec)[1]):
-        where: KeyPath = ("schedule", "assets", index)
+    for where, asset in schedule_parts(draft.spec).assets:
         name, stage, output = asset.split(".")
-        pipelines = {path.stem for path in folder.glob("*.yaml")} - {draft.path.stem}
+        pipelines = {*pipelines_in(folder)} - {draft.path.stem}
         if name == draft.path.stem:
             yield Finding(where, f"{asset} is made by this pipeline, which would start itself for ever: remove it")
         elif name not in pipelines:
@@ -60,7 +59,7 @@ def _asset_exists(where: KeyPath, asset: str, other: Any, stage: str, output: st
 def assets_form_no_circle(draft: PipelineDraft) -> Iterator[Finding]:
     """No pipeline waits, through others, for what is made from its own outputs."""
     own, folder = draft.path.stem, draft.path.parent
-    for index, asset in enumerate(schedule_parts(draft.spec)[1]):
+    for where, asset in schedule_parts(draft.spec).assets:
         chains: list[tuple[str, ...]] = [(asset.partition(".")[0],)]
         seen: set[str] = {own}  # a circle among others is theirs, and a pipeline's own outputs have a rule of their own
         while chains:
@@ -72,7 +71,7 @@ def assets_form_no_circle(draft: PipelineDraft) -> Iterator[Finding]:
             if own in following:
                 path = " waits for ".join([own, *chain, own])
                 message = f"pipelines wait for each other in a circle ({path}): schedule one of them otherwise"
-                yield Finding(("schedule", "assets", index), message)
+                yield Finding(where, message)
                 break
             chains += [(*chain, name) for name in following]
 
@@ -85,6 +84,8 @@ def _waits_for(file: Path) -> list[str]:
         return []
     schedule = value.get("schedule") if isinstance(value, dict) else None
     assets = schedule.get("assets") if isinstance(schedule, dict) else None
+    if isinstance(assets, dict):
+        assets = assets.get("all") or assets.get("any")
     names = [asset.partition(".")[0] for asset in assets if isinstance(asset, str)] if isinstance(assets, list) else []
     return list(dict.fromkeys(names))
 

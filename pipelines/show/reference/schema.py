@@ -1,7 +1,8 @@
 """What may an editor complete in a pipeline or profile file? JSON Schemas, generated from the models that check it.
 
-`stages.*` is completed by its `uses:`: the keys of `with:` are those of the component's config, the
-keys of `in:` its inputs. A value inside `with:` may also be `${params.NAME}`.
+What a file must say is asked only of one that extends no other, for a parent may say it. `stages.*` is completed by its
+`uses:`: the keys of `with:` are those of the component's config, the keys of `in:` its inputs. A value inside `with:`
+may also be `${params.NAME}`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from components.platform.contract import ComponentSpec
 from components.platform.settings import ROOT
 from components.rankers.config import PARAMETER
 from pipelines.language.profile_spec import ProfileSpec
-from pipelines.language.spec import Defaults, PipelineSpec
+from pipelines.language.spec import Defaults, FolderSpec, PipelineSpec
 from registry.serving.wire.config import ServingConfig
 
 SCHEMA_FILE = ROOT / "pipelines" / "schema" / "pipeline.schema.json"
@@ -30,6 +31,8 @@ PROFILE_SCHEMA_FILE = SCHEMA_FILE.with_name("profile.schema.json")
 """The same for profiles: `# yaml-language-server: $schema=../schema/profile.schema.json`."""
 SERVING_SCHEMA_FILE = SCHEMA_FILE.with_name("serving.schema.json")
 """The same for services: `# yaml-language-server: $schema=../schema/serving.schema.json`."""
+FOLDER_SCHEMA_FILE = SCHEMA_FILE.with_name("defaults.schema.json")
+"""The same for a folder's `defaults.yaml`: `# yaml-language-server: $schema=schema/defaults.schema.json`."""
 DRAFT = "http://json-schema.org/draft-07/schema#"
 
 Node = dict[str, Any]
@@ -104,13 +107,13 @@ class _WithReferences(_Schema):
 
 def pipeline_schema() -> Node:
     """Return the JSON Schema of a pipeline file."""
-    root = model_schema(PipelineSpec)
+    root = _readable(model_schema(PipelineSpec))
     definitions: Node = root.pop("$defs")
-    # Pydantic writes durations of defaults in ISO 8601, which the language does not read.
-    usual = Defaults().model_dump(mode="json")
-    root["properties"]["defaults"]["default"] = usual
-    definitions["Defaults"]["properties"]["retry_delay"]["default"] = usual["retry_delay"]
     stage = definitions["StageSpec"]
+    whole: Node = {"type": "object", "required": stage.pop("required"), "allOf": []}
+    param = {"type": "object", "required": definitions["ParamSpec"].pop("required")}
+    for block in (stage, definitions["ParamSpec"]):
+        block["type"] = ["object", "null"]  # null removes what a parent has
     stage["properties"]["uses"] |= {
         "enum": list(catalog()),
         "markdownEnumDescriptions": [spec.summary for spec in catalog().values()],
@@ -123,8 +126,28 @@ def pipeline_schema() -> Node:
         definitions |= {f"{spec.name}.{name}": node for name, node in config.pop("$defs", {}).items()}
         required = config.pop("required", [])  # a file that the stage takes keys `from` may hold them
         definitions[spec.name] = config
-        stage["allOf"].append(_stage_of(spec, required))
-    return {"$schema": DRAFT, **root, "$defs": definitions}
+        stage["allOf"].append(_stage_of(spec))
+        whole["allOf"].append(_asked(spec, required))
+    definitions |= {"WholeStage": whole, "WholeParam": param}
+    own = root.pop("required")
+    definitions["Parent"] = {**root, "description": "What pipelines that extend this file have in common."}
+    needed: Node = {
+        "required": [key for key in own if key != "name"],
+        "properties": {
+            key: {"additionalProperties": {"$ref": f"#/$defs/{kind}"}}
+            for key, kind in (("stages", "WholeStage"), ("params", "WholeParam"))
+        },
+    }
+    alone = {"if": {"not": {"required": ["extends"]}}, "then": needed}
+    return {"$schema": DRAFT, **root, "required": ["name"], **alone, "$defs": definitions}
+
+
+def _readable(schema: Node) -> Node:
+    """Write durations of defaults as the language reads them; Pydantic writes them in ISO 8601."""
+    usual = Defaults().model_dump(mode="json")
+    schema["properties"]["defaults"]["default"] = usual
+    schema["$defs"]["Defaults"]["properties"]["retry_delay"]["default"] = usual["retry_delay"]
+    return schema
 
 
 def model_schema(model: type[BaseModel]) -> Node:
@@ -138,11 +161,13 @@ def schema_texts() -> dict[Path, str]:
         SCHEMA_FILE: pipeline_schema(),
         PROFILE_SCHEMA_FILE: {"$schema": DRAFT, **model_schema(ProfileSpec)},
         SERVING_SCHEMA_FILE: {"$schema": DRAFT, **model_schema(ServingConfig)},
+        FOLDER_SCHEMA_FILE: {"$schema": DRAFT, **_readable(model_schema(FolderSpec))},
     }
     return {file: json.dumps(schema, indent=2, ensure_ascii=False) + "\n" for file, schema in schemas.items()}
 
 
-def _stage_of(spec: ComponentSpec, required: list[str]) -> Node:
+def _stage_of(spec: ComponentSpec) -> Node:
+    """Return what a stage of a component may say."""
     ports = {
         name: {
             "type": "string",
@@ -154,11 +179,21 @@ def _stage_of(spec: ComponentSpec, required: list[str]) -> Node:
     then: Node = {
         "properties": {
             "with": {"$ref": f"#/$defs/{spec.name}"},
-            "in": {"type": "object", "properties": ports, "required": [*ports], "additionalProperties": False},
-        },
-        "required": ["in"] if ports else [],
+            "in": {"type": "object", "properties": ports, "additionalProperties": False},
+        }
     }
+    return {"if": _uses(spec), "then": then}
+
+
+def _asked(spec: ComponentSpec, required: list[str]) -> Node:
+    """Return what a stage of a component must say, but what it may take `from` a file."""
+    ports = [*spec.input_types]
+    then: Node = {"properties": {"in": {"required": ports}}, "required": ["in"]} if ports else {}
     if required:
         whole = {"properties": {"with": {"required": required}}, "required": ["with"]}
         then |= {"if": {"not": {"required": ["from"]}}, "then": whole}
-    return {"if": {"properties": {"uses": {"const": spec.name}}, "required": ["uses"]}, "then": then}
+    return {"if": _uses(spec), "then": then}
+
+
+def _uses(spec: ComponentSpec) -> Node:
+    return {"properties": {"uses": {"const": spec.name}}, "required": ["uses"]}

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pipelines.language.check import load_plan
-from pipelines.language.load import PIPELINES
+from pipelines.language.load import PIPELINES, pipelines_in
 from pipelines.language.plan import Plan
 from tests.commands import Command
 from tests.integration.airflow.conftest import ROOT
@@ -20,7 +20,7 @@ from tests.integration.airflow.conftest import ROOT
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(420)]
 
 GOLDEN = ROOT / "tests" / "golden"
-FILES = [*sorted(PIPELINES.glob("*.yaml")), *sorted((GOLDEN / "accepted").glob("*.yaml"))]
+FILES = [*pipelines_in(PIPELINES).values(), *sorted((GOLDEN / "accepted").glob("*.yaml"))]
 REFUSED = GOLDEN / "errors" / "group_not_convex.yaml"
 
 

@@ -14,7 +14,7 @@ from components.platform.catalog import catalog
 from components.platform.errors import BadInputError, MissingError
 from components.platform.settings import ROOT
 from pipelines.cli import main as cli
-from pipelines.language.load import pipeline_names
+from pipelines.language.load import pipeline_names, pipeline_path
 from pipelines.language.profile import profile_files
 from pipelines.language.serving import serving_files
 
@@ -168,3 +168,14 @@ def test_looking_imports_no_engine(arguments: tuple[str, ...], home: Path) -> No
     heavy = {"airflow", "torch", "ray", "feast", "mlflow", "great_expectations", "onnxruntime", "pandas"}
     heavy |= {"pyarrow", "polars", "numpy", "duckdb", "sklearn", "matplotlib"}
     assert set(done.stderr.split()) & heavy == set()
+
+
+def test_show_prints_a_file_and_all_that_it_takes(tmp_path: Path) -> None:
+    plain = ask("show", "movielens_1m")
+    assert (plain.exit_code, plain.output) == (0, pipeline_path("movielens_1m").read_text(encoding="utf-8"))
+    whole = ask("show", "--resolved", "movielens_1m").output.splitlines()
+    assert "name: movielens_1m  # movielens_1m.yaml:2" in whole and "owner: ranking  # defaults.yaml:3" in whole
+    assert any("files: " in line and "# shared/movielens_1m_log.yaml:" in line for line in whole)
+    (tmp_path / "x.yaml").write_text("name: x\nextends: y.yaml\n")
+    broken = ask("show", "--resolved", str(tmp_path / "x.yaml"))
+    assert broken.exit_code != 0 and "there is no file" in str(broken.exception)

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from components.platform.errors import BadInputError, MissingError
 from features.ground.yaml_text import Span
-from pipelines.language.load import LARGEST_FILE, Document, parse, read
+from pipelines.language.document import LARGEST_FILE, Document
+from pipelines.language.load import parse, read
 from pipelines.language.problems import Finding, PipelineError
 
 HERE = Path("x.yaml")

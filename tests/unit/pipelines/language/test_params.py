@@ -28,7 +28,7 @@ def spec(**params: dict[str, Any]) -> PipelineSpec:
 
 
 def stage(config: dict[str, Any]) -> PlannedStage:
-    return PlannedStage("a", catalog()["train_ranker"], config, (), (), None, 0, timedelta(0), None, "all", 1)
+    return PlannedStage("a", catalog()["train_ranker"], config, (), (), None, 0, timedelta(0), None, "all")
 
 
 @given(VALUE, VALUE)

@@ -30,7 +30,7 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 def stage(name: str, component: ComponentSpec, config: dict[str, Any], reads: str = "", **kw: Any) -> PlannedStage:
     wires = (Wire("numbers", reads, "numbers"),) if reads else ()
     upstream = (reads,) if reads else ()
-    common = {"group": None, "retries": 0, "retry_delay": timedelta(0), "timeout": None, "cache": "all", "line": 1}
+    common = {"group": None, "retries": 0, "retry_delay": timedelta(0), "timeout": None, "cache": "all"}
     return PlannedStage(name, component, config, wires, upstream, **{**common, **kw})
 
 

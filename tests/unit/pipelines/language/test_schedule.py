@@ -57,6 +57,31 @@ def test_the_first_run_is_the_earliest_tick_that_is_not_before(cron: str, moment
     assert between == found, "no run lies between"
 
 
+ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Tokyo", "Australia/Lord_Howe", "Africa/Casablanca"]
+CRONS = ["0 2 * * *", "30 2 * * *", "15 1,3 * * *", "*/30 * * * *", "0 * * * *", "0 3 * * mon", "@daily"]
+
+
+@given(
+    st.sampled_from(CRONS),
+    st.sampled_from(ZONES),
+    st.datetimes(datetime(2024, 1, 1), datetime(2027, 1, 1), timezones=st.just(UTC)),
+)
+@example("30 2 * * *", "Europe/Berlin", datetime(2026, 3, 29, tzinfo=UTC))
+@example("30 2 * * *", "Europe/Berlin", datetime(2026, 10, 25, tzinfo=UTC))
+@example("*/30 * * * *", "Europe/Berlin", datetime(2026, 10, 25, 0, 40, tzinfo=UTC))
+@settings(deadline=None)
+def test_the_first_run_is_airflows_own_through_summer_time(cron: str, zone: str, day: datetime) -> None:
+    from airflow.timetables.trigger import CronTriggerTimetable
+    from pendulum import instance
+
+    table = CronTriggerTimetable(cron, timezone=zone)
+    moment = day.replace(microsecond=0)
+    run = table._get_next(instance(moment - timedelta(days=2)))
+    while run < moment:
+        run = table._get_next(run)
+    assert first_run(cron, moment, zone) == run
+
+
 PARAMS = {"as_of": {"type": "string", "default": "2026-01-15", "format": "date"}}
 
 

@@ -15,9 +15,10 @@ from components.platform.catalog import catalog
 from components.platform.contract import ComponentSpec
 from pipelines.language import shape
 from pipelines.language.check import load_plan
+from pipelines.language.extend import DEFAULTS
 from pipelines.language.load import parse, pipeline_names, pipeline_path, read
 from pipelines.show.reference.describe import config_rows, sample_yaml
-from pipelines.show.reference.schema import SCHEMA_FILE, pipeline_schema, schema_texts
+from pipelines.show.reference.schema import FOLDER_SCHEMA_FILE, SCHEMA_FILE, pipeline_schema, schema_texts
 from tests.registered import RANKERS
 
 GOLDEN = Path(__file__).resolve().parents[3] / "golden" / "errors"
@@ -39,7 +40,9 @@ SEMANTIC = {
     "definitions_not_read", "definitions_outside", "feature_service_unknown", "feature_services_differ",
     "rule_of_a_label", "time_zone_unknown", "judged_without_requests", "definitions_of_other_keys",
     "floor_without_requests", "group_that_is_no_column", "log_loss_with_a_position", "log_of_events",
-    "log_without_ids", "within_called_like_an_output", "without_time",
+    "log_without_ids", "within_called_like_an_output", "without_time", "schedule_in_no_zone",
+    "schedule_zone_without_cron", "schedule_all_and_any", "schedule_joined_unknown_stage", "extends_itself",
+    "extends_outside", "extends_nothing", "without_nothing_taken",
 } | {path.stem for kind in ("column", "ranker", "suite") for path in GOLDEN.glob(f"{kind}_*.yaml")}  # fmt: skip
 SEMANTIC -= SEEN_RANKERS
 """Mistakes that no schema can see: they are about names, sums and graphs, and about the roles that a ranker needs."""
@@ -66,7 +69,8 @@ def test_the_committed_schema_is_fresh() -> None:
 @pytest.mark.parametrize("name", pipeline_names())
 def test_every_shipped_pipeline_passes_and_names_the_schema(name: str, validator: Any) -> None:
     path = pipeline_path(name)
-    assert [error.message for error in validator.iter_errors(read(path).value)] == []
+    for value in (read(path).value, read(path, alone=True).value):
+        assert [error.message for error in validator.iter_errors(value)] == []
     first = path.read_text(encoding="utf-8").splitlines()[0]
     assert first == f"# yaml-language-server: $schema={SCHEMA_FILE.relative_to(path.parent).as_posix()}"
 
@@ -81,6 +85,23 @@ def test_a_pipeline_that_is_accepted_passes(path: Path, validator: Any) -> None:
 def test_every_wrong_pipeline_fails_unless_no_schema_could_see_it(path: Path, validator: Any) -> None:
     if path.stem not in SYNTAX:
         assert validator.is_valid(read(path).value) == (path.stem in SEMANTIC)
+
+
+def test_what_a_file_must_say_is_asked_of_one_that_extends_no_other(validator: Any) -> None:
+    child = {"name": "x", "extends": "base.yaml", "stages": {"train": {"with": {"epochs": 2}}, "promote": None}}
+    assert validator.is_valid(child)
+    assert not validator.is_valid({**child, "extend": "base.yaml"})
+    assert not validator.is_valid({key: value for key, value in child.items() if key != "extends"})
+    whole = {"name": "x", "window": {"days": 1}, "stages": {"a": {"uses": "validate_data", "with": {"suite": "s"}}}}
+    assert not validator.is_valid(whole)  # its input is missing
+    whole["stages"] = {"a": {**whole["stages"]["a"], "in": {"table": "b.events"}}}  # type: ignore[index]  # built above
+    assert validator.is_valid(whole) and not validator.is_valid({**whole, "stages": {"a": None}})
+    parent = jsonschema.Draft7Validator({**pipeline_schema(), "$ref": "#/$defs/Parent"})
+    shared = read(pipeline_path("movielens_anchor").parent / "shared" / "movielens_random.yaml", alone=True).value
+    assert parent.is_valid(shared) and not parent.is_valid({**shared, "stagse": {}})
+    folder = jsonschema.Draft7Validator(json.loads(schema_texts()[FOLDER_SCHEMA_FILE]))
+    assert folder.is_valid(read(pipeline_path("movielens_anchor").parent / DEFAULTS, alone=True).value)
+    assert not folder.is_valid({"stages": {}})
 
 
 def keys_of(node: Any) -> Iterator[tuple[str, Any]]:
@@ -98,7 +119,8 @@ def keys_of(node: Any) -> Iterator[tuple[str, Any]]:
 
 def test_every_key_is_described() -> None:
     for name, node in {"": pipeline_schema(), **pipeline_schema()["$defs"]}.items():
-        node = {word: inner for word, inner in node.items() if word != "allOf"} if name == "StageSpec" else node
+        conditions = {"": "then", "StageSpec": "allOf", "WholeStage": "allOf"}.get(name)
+        node = {word: inner for word, inner in node.items() if word != conditions}
         assert [key for key, inner in keys_of(node) if "description" not in inner] == [], name
 
 
