@@ -161,6 +161,8 @@ class FieldSpec(Frozen):
     timed_by: Name | None = None
     """The ``elapsed`` field that says when the events of this sequence happened; sequences with the same one are
     attributes of the same events, position by position: one stream."""
+    content: int = Field(0, exclude_if=lambda width: width == 0)
+    """Width of the vector that `attach_vectors` gave each value of the table; 0 where it gave none."""
 
     @property
     def embedded(self) -> bool:

@@ -93,6 +93,17 @@ class FeatureTables(Artifact):
     kind: ClassVar[str] = "feature_tables"
 
 
+class ItemVectors(Artifact):
+    """What something other than clicks says of items: one vector each, of texts, images or another model.
+
+    `vectors.parquet`: one row per item, ascending: `item`, int64 or text, and `vector`, a list of fixed width of
+    float32 or float16. `vectors.json`: `components.ingest.item_vectors.VectorsHeader`. What `embed_text` learned of the
+    texts: `vocabulary.json`, `components.safetensors`.
+    """
+
+    kind: ClassVar[str] = "item_vectors"
+
+
 class LabelledRows(Artifact):
     """Raw rows with labels, as a model reads them.
 
@@ -115,7 +126,9 @@ class TrainingSet(LabelledRows):
     `schema.json`: `features.declaration.RankerSchema`. `encoder.json`, `vocabularies.arrow`:
     `features.encoding.files`.
     `report.json`: `components.data.build_training_set.config.SplitReport`. `features.json`:
-    `features.services.served.ServedFeatures`, where a server gets each column.
+    `features.services.served.ServedFeatures`, where a server gets each column. After `attach_vectors`, by table:
+    `vectors/<table>.safetensors`, what `components.data.table_vectors.TableVectors` holds, and `vectors/<table>.json`:
+    `Attached` of `attach_vectors`.
     """
 
     kind: ClassVar[str] = "training_set"

@@ -17,8 +17,15 @@ ENTRY_POINTS = "rankmill.components"
 """Entry-point group of third-party components: name = ``package.config:COMPONENT``."""
 
 FOLDERS: Mapping[str, tuple[str, ...]] = {
-    "ingest": ("ingest_household", "ingest_served", "ingest_table", "sample_negatives"),
-    "data": ("validate_data", "estimate_propensity", "materialize_features", "build_training_set"),
+    "ingest": ("ingest_household", "ingest_served", "ingest_table", "ingest_vectors", "sample_negatives"),
+    "data": (
+        "validate_data",
+        "estimate_propensity",
+        "embed_text",
+        "materialize_features",
+        "build_training_set",
+        "attach_vectors",
+    ),
     "train": ("take_champion", "train_ranker", "continue_ranker", "adapt_ranker"),
     "judge": (
         "fit_lightgbm",

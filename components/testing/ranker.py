@@ -25,17 +25,20 @@ from components.rankers import registration
 from components.rankers.base import RankerModule
 from components.rankers.build import build_ranker
 from components.rankers.config import RankerConfig, options_of
+from components.rankers.embedding.frozen import FrozenVectors
 from components.rankers.registration import RANKER, Offer, Registered
 from components.rankers.tasks import HIDDEN, LOGIT, tasks_of
 from components.train.ranker_files import CONFIG, WEIGHTS, load_ranker, write_weights
-from features.declaration import Declaration, FieldSpec, Position, RankerSchema, offsets_name, weight_name
+from features.declaration import FIRST, Declaration, FieldSpec, Position, RankerSchema, offsets_name, weight_name
 from features.ground.field_docs import field_docs
 
 FIELDS = (
     FieldSpec(name="genres", kind="sequence", size=7, table="genres", length=3, pooled=True),
-    FieldSpec(name="item_id", kind="categorical", size=12, table="item_id"),
+    FieldSpec(name="item_id", kind="categorical", size=12, table="item_id", content=4),
     FieldSpec(name="popularity", kind="numeric"),
-    FieldSpec(name="recent_items", kind="sequence", size=12, table="item_id", length=5, timed_by="recent_times"),
+    FieldSpec(
+        name="recent_items", kind="sequence", size=12, table="item_id", length=5, timed_by="recent_times", content=4
+    ),
     FieldSpec(name="recent_likes", kind="sequence", size=4, table="recent_likes", length=5, timed_by="recent_times"),
     FieldSpec(name="recent_times", kind="elapsed", length=5),
     FieldSpec(name="taste", kind="vector", length=3),
@@ -155,6 +158,9 @@ class RankerContract:
         with torch.no_grad():
             for parameter in ranker.parameters() if moved else ():
                 parameter.add_(torch.randn(parameter.shape) * 0.3)
+            for part in ranker.modules() if moved else ():
+                if isinstance(part, FrozenVectors):  # which a training set would bring
+                    part.vectors[FIRST:] = torch.randn(part.size - FIRST, part.vectors.shape[1]) * 0.3
         return ranker.eval()
 
     def test_outputs_are_the_declared_tasks_and_hidden(self) -> None:

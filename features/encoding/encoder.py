@@ -153,8 +153,9 @@ class Encoder:
                 length=field.length,
                 pooled=field.kind == "bag",
                 timed_by=field.timed_by,
+                content=field.content,
             )
-        return FieldSpec(name=field.name, kind="categorical", size=size, table=field.table)
+        return FieldSpec(name=field.name, kind="categorical", size=size, table=field.table, content=field.content)
 
     def made_of(self, columns: Collection[str]) -> frozenset[str]:
         """Return the fields that are made of these columns alone."""

@@ -48,3 +48,5 @@ class FittedField(Frozen):
     """Whether the training split misses values of a `number`; where it does not, nothing was learned of them."""
     time: bool = False
     """Whether the column held times, which are read as seconds since 1970 UTC."""
+    content: int = Field(0, exclude_if=lambda width: width == 0)
+    """Width of the vectors that values of its table have, see `features.declaration.FieldSpec`."""

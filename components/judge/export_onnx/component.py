@@ -33,6 +33,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     from components.judge.export_onnx.parity import BATCHES, compare, require, spread
     from components.judge.export_onnx.request import request_fields, request_ranker
     from components.rankers.config import RankerConfig
+    from components.rankers.embedding.frozen import folded
     from components.rankers.tasks import tasks_of
     from components.train.ranker_files import CONFIG, load_ranker
     from features.encoding.files import copy_encoder
@@ -52,9 +53,10 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
             "wire the training set of the ranker's own run"
         )
     ranker = load_ranker(trained)
+    served = folded(ranker)
     tasks = [task.name for task in tasks_of(schema.declaration)]
     context.progress("writing the graph")
-    export_graph(ranker, schema, tasks, draft / MODEL)
+    export_graph(served, schema, tasks, draft / MODEL)
     if config.precision == "float16":
         write_halved(draft / MODEL, type(ranker).__name__)
 
@@ -78,7 +80,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     if config.shape == "request":
         once = request_fields(schema, config.context)
         context.progress("writing the graph of a request")
-        export_graph(request_ranker(ranker, schema, once), schema, tasks, draft / REQUEST, once)
+        export_graph(request_ranker(served, schema, once), schema, tasks, draft / REQUEST, once)
         if config.precision == "float16":
             write_halved(draft / REQUEST, type(ranker).__name__)
         proven(open_session(draft / REQUEST, config.provider), once, REQUEST_PARITY)

@@ -203,8 +203,8 @@ def _rows(ranker: nn.Module, config: LoraConfig, schema: RankerSchema) -> tuple[
     if type(embedding) is not FieldEmbedding:
         if config.rows:
             raise BadInputError(
-                f"rows of {', '.join(config.rows)} cannot train: the values of a ranker with hashed embeddings have "
-                "no rows of their own; leave rows out"
+                f"rows of {', '.join(config.rows)} cannot train: the values of a ranker with hashed or frozen "
+                "embeddings are not rows of their own alone; leave rows out"
             )
         return ()
     if config.rows is None:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from components.data.table_vectors import tables_of
 from components.platform.artifacts import Ranker, TrainingSet
 from components.platform.contract import RunContext
 from components.platform.errors import BadInputError
@@ -39,6 +40,11 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     from components.train.train_ranker.start import why_anew
 
     dataset, folder = context.local(inputs.dataset), context.local(inputs.before)
+    if with_vectors := tables_of(dataset):
+        raise BadInputError(
+            f"the training set has vectors of {', '.join(with_vectors)}, and a continued vocabulary has none: train "
+            "with train_ranker, or wire the training set before attach_vectors"
+        )
     taken = Taken.model_validate_json((folder / TAKEN).read_text(encoding="utf-8"))
     before, reason = _start(taken, folder / RANKER, dataset, config)
     training = Training.of(config.ranker, config)

@@ -26,6 +26,7 @@ from components.rankers.build import build_ranker
 from components.rankers.embedding.table import FieldEmbedding
 from components.rankers.lora.adapter import attach
 from components.rankers.lora.config import AdapterHeader
+from components.train.frozen_vectors import give_vectors
 from components.train.ranker_files import load_ranker
 from components.train.train_ranker.config import Knobs
 from components.train.train_ranker.feed import open_split
@@ -77,6 +78,7 @@ def start_of(job: TrainingJob, schema: RankerSchema) -> Start:
         raise BadInputError("the training split has no rows: widen the window or change the split")
     torch.manual_seed(job.config.seed)
     ranker = build_ranker(job.config.ranker, schema)
+    give_vectors(ranker, job.dataset)
     if job.continues is None:
         return Start(ranker, training, validation, ids=ids)
     return replace(_continued(job, job.continues, ranker, training, validation), ids=ids)
@@ -108,7 +110,9 @@ def _adapted(
     if adaptation.method == "scratch":
         rates = {name: float(labels.mean()) for name, labels in training.labels.items()}
         alone = schema.model_copy(update={"base_rates": rates, "rows": training.rows})
-        return Start(build_ranker(job.config.ranker, alone), training, validation, base)
+        fresh = build_ranker(job.config.ranker, alone)
+        give_vectors(fresh, job.dataset)
+        return Start(fresh, training, validation, base)
     header = None
     if adaptation.method == "lora":
         header = attach(base, adaptation.lora, schema, adaptation.domain)

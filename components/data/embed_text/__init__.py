@@ -1,0 +1,1 @@
+"""The `embed_text` component."""
