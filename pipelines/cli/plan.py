@@ -12,7 +12,7 @@ from components.platform.errors import BadInputError
 from pipelines.cli.profile import Profile, use
 
 if TYPE_CHECKING:
-    from pipelines.language.plan import Plan
+    from pipelines.language.plan import Plan, Selection
 
 Pipeline = Annotated[str, typer.Argument(help="Name of a pipeline, or path of its file.", metavar="PIPELINE")]
 Params = Annotated[
@@ -22,6 +22,13 @@ From = Annotated[
     str | None, typer.Option("--from", help="Run this stage and those after it anew; take what they need as it is.")
 ]
 Only = Annotated[str | None, typer.Option("--only", help="Run this stage alone anew; take what it needs as it is.")]
+To = Annotated[
+    str | None, typer.Option("--to", help="Last stage: what neither it nor a stage before it needs is left out.")
+]
+Except = Annotated[
+    list[str] | None,
+    typer.Option("--except", help="Leave this stage out, and those that need it; may be repeated."),
+]
 At = Annotated[
     str | None,
     typer.Option(
@@ -57,6 +64,8 @@ def plan(
     param: Params = None,
     from_: From = None,
     only: Only = None,
+    to: To = None,
+    except_: Except = None,
     at: At = None,
     profile: Profile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
@@ -68,12 +77,16 @@ def plan(
     from pipelines.show.terminal import show as shown
 
     use(profile)
-    found = _predicted(pipeline, param, from_, only, at)
+    from pipelines.language.plan import Selection
+
+    found, left = _predicted(pipeline, param, Selection.of(from_, only, to, except_ or []), at)
     if as_json:
         typer.echo(json.dumps(render.as_json(found), indent=2, ensure_ascii=False))
         return
     shown(render.table(found))
     typer.echo(render.summary(found))
+    if left:
+        typer.echo(f"{left}.")
 
 
 def graph(
@@ -92,6 +105,7 @@ def graph(
     """Draw a pipeline: which stage reads what from which."""
     from pipelines.language.check import load_plan
     from pipelines.language.load import pipeline_file
+    from pipelines.language.plan import ALL
     from pipelines.language.profile import active_profile
     from pipelines.show import render
 
@@ -101,7 +115,7 @@ def graph(
         use(profile)
     place = active_profile(profile)
     plain = load_plan(pipeline_file(pipeline), place)
-    drawn = _predicted(pipeline, None, None, None, None) if cache else plain
+    drawn = _predicted(pipeline, None, ALL, None)[0] if cache else plain
     if html is not None:
         from pipelines.show.pages.graph_page import write_graph
 
@@ -116,6 +130,8 @@ def run(
     param: Params = None,
     from_: From = None,
     only: Only = None,
+    to: To = None,
+    except_: Except = None,
     at: At = None,
     profile: Profile = None,
 ) -> None:
@@ -138,22 +154,24 @@ def run(
     settings = Settings.from_environment()
     params = parse_params(load_plan(pipeline_file(pipeline), active_profile()).spec, param or [])
     moment = parse_moment(at) if at else None
-    outcome = run_pipeline(pipeline, params, settings, selection=Selection.of(from_, only), moment=moment)
+    selection = Selection.of(from_, only, to, except_ or [])
+    outcome = run_pipeline(pipeline, params, settings, selection=selection, moment=moment)
     recorded = read_run(outcome.folder)
     page = write_report(recorded, outcome.plan, settings) if recorded else None
     print_summary(outcome, settings, Console(highlight=False), page)
     raise typer.Exit(outcome.exit_code)
 
 
-def _predicted(pipeline: str, param: list[str] | None, from_: str | None, only: str | None, at: str | None) -> Plan:
+def _predicted(pipeline: str, param: list[str] | None, selection: Selection, at: str | None) -> tuple[Plan, str]:
+    """Return the plan of a run, and in a sentence what it leaves out."""
     from pipelines.language.check import load_plan
     from pipelines.language.load import pipeline_file
     from pipelines.language.params import parse_moment, parse_params
-    from pipelines.language.plan import Selection, select
+    from pipelines.language.plan import left_out, select
     from pipelines.language.profile import active_profile
     from pipelines.run.predict import predict
 
     checked = load_plan(pipeline_file(pipeline), active_profile())
     params: dict[str, Any] = parse_params(checked.spec, param or [])
     moment = parse_moment(at) if at else datetime.now(UTC)
-    return predict(select(checked, Selection.of(from_, only)), params, moment)
+    return predict(select(checked, selection), params, moment), left_out(checked, selection)

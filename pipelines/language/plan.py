@@ -1,11 +1,11 @@
 """What will run, in which order, wired how? The read-only plan that CLI, DAG, docs and tests share.
 
-A run of a part of a pipeline (`--from STAGE`, `--only STAGE`) has a plan of that part.
+A run of a part of a pipeline (`--from`, `--to`, `--only`, `--except`) has a plan of that part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -129,6 +129,14 @@ class Plan:
                 needed |= {*stage.upstream}
         return needed
 
+    def after(self, names: Iterable[str]) -> set[str]:
+        """Return `names` and every stage that cannot run before one of them has."""
+        later = set(names)
+        for stage in self.stages:
+            if later & {*stage.upstream}:
+                later.add(stage.name)
+        return later
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -138,21 +146,30 @@ class Selection:
     """`all` stages, each from the store where it can; one stage and those after it (`from`); or `only` one."""
     stage: str = ""
     """That stage; empty for `all`."""
+    to: str = ""
+    """Last stage; what neither it nor a stage before it needs is left out. Empty goes to the end."""
+    without: tuple[str, ...] = ()
+    """Stages to leave out, with all that need them."""
 
     @classmethod
-    def of(cls, from_: str | None, only: str | None) -> Selection:
-        """Return what the two options of the command line ask for.
+    def of(cls, from_: str | None, only: str | None, to: str | None = None, without: Sequence[str] = ()) -> Selection:
+        """Return what the options of the command line ask for.
 
         Raises:
-            BadInputError: both are given.
+            BadInputError: `--only` is given with another one.
         """
-        if from_ and only:
-            raise BadInputError("--from and --only exclude each other: give one of them")
-        return cls("from", from_) if from_ else cls("only", only) if only else cls()
+        if only and (from_ or to or without):
+            other = "--from" if from_ else "--to" if to else "--except"
+            raise BadInputError(f"{other} and --only exclude each other: give one of them")
+        if only:
+            return cls("only", only)
+        return cls("from" if from_ else "all", from_ or "", to or "", tuple(dict.fromkeys(without)))
 
     def __str__(self) -> str:
         """Return the options that ask for it."""
-        return f"--{self.extent} {self.stage}" if self.stage else ""
+        words = [f"--{self.extent} {self.stage}"] if self.stage else []
+        words += [f"--to {self.to}"] if self.to else []
+        return " ".join([*words, *(f"--except {stage}" for stage in self.without)])
 
 
 ALL = Selection()
@@ -161,28 +178,54 @@ ALL = Selection()
 def select(plan: Plan, selection: Selection) -> Plan:
     """Return the plan of a part of a pipeline.
 
-    The stages asked for run anew, whatever the store has. What they wait for, directly or not, is
-    taken from the store as it was last made, also where its cache is off. Other stages are left out.
+    The stages that `from` and `only` ask for run anew, whatever the store has. What they wait for, directly or not, is
+    taken from the store as it was last made, also where its cache is off. Without them each stage of the part comes
+    from the store where it can. Other stages are left out.
 
     Raises:
         MissingError: there is no such stage.
+        BadInputError: the options leave out a stage that they name, or everything.
     """
-    if selection.extent == "all":
+    if selection == ALL:
         return plan
     names = [stage.name for stage in plan.stages]
-    if selection.stage not in names:
-        raise MissingError(f"{plan.name} has no stage {selection.stage!r}{did_you_mean(selection.stage, names)}")
-    anew = {selection.stage}
+    for name in filter(None, (selection.stage, selection.to, *selection.without)):
+        if name not in names:
+            raise MissingError(f"{plan.name} has no stage {name!r}{did_you_mean(name, names)}")
+    part = {*names} if selection.extent == "all" else {selection.stage}
     if selection.extent == "from":
-        for stage in plan.stages:
-            anew |= {stage.name} if anew & {*stage.upstream} else set()
-    taken = plan.before(anew) - anew
+        part = plan.after(part)
+    if selection.to:
+        part &= plan.before([selection.to])
+    left = plan.after(selection.without)
+    for option, name in (("from", selection.stage), ("to", selection.to)):
+        if name in left:
+            cause = next(other for other in selection.without if name in plan.after([other]))
+            why = "" if cause == name else f", since {name} needs {cause}"
+            raise BadInputError(f"--{option} {name} and --except {cause} exclude each other{why}: give one of them")
+    if not part - left:
+        raise BadInputError(f"{selection} leaves no stage of {plan.name} to run: name others")
+    anew = part - left
+    taken = set() if selection.extent == "all" else plan.before(anew) - anew
+    start: Mapping[bool, Start] = {True: "cache" if selection.extent == "all" else "anew", False: "taken"}
     stages = tuple(
-        replace(stage, start="anew" if stage.name in anew else "taken")
-        for stage in plan.stages
-        if stage.name in anew | taken
+        replace(stage, start=start[stage.name in anew]) for stage in plan.stages if stage.name in anew | taken
     )
     return replace(plan, stages=stages)
+
+
+def left_out(plan: Plan, selection: Selection) -> str:
+    """Return in a sentence which stages of a whole plan `--to` and `--except` leave out; empty where they do not."""
+    said = []
+    if selection.to:
+        kept = plan.before([selection.to])
+        gone = [stage.name for stage in plan.stages if stage.name not in kept | plan.after(selection.without)]
+        said += [f"--to {selection.to} leaves out {', '.join(gone)}"] if gone else []
+    for name in selection.without:
+        needing = [stage.name for stage in plan.stages if stage.name in plan.after([name]) - {name}]
+        more = f", and with it {', '.join(needing)}, which {'need' if len(needing) > 1 else 'needs'} it"
+        said.append(f"--except leaves out {name}" + (more if needing else ""))
+    return "; ".join(said)
 
 
 def refuse_missing(plan: Plan) -> None:

@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from components.platform.settings import Settings
 from pipelines.language.check import load_plan
 from pipelines.language.load import pipeline_file
 from pipelines.language.params import check_params
-from pipelines.language.plan import ALL, Plan, Selection, refuse_missing, select
+from pipelines.language.plan import ALL, Plan, Selection, left_out, refuse_missing, select
 from pipelines.language.profile import ACTIVE, active_profile
 from pipelines.record import runs
 from pipelines.record.runs import Failure, RunOutcome
@@ -75,6 +75,8 @@ def run_pipeline(
     with private_home(settings) as home, quiet_terminal(folder / "run.log") as console:
         head = f"{plan.name} · {len(plan.stages)} stages · log {folder / 'run.log'}"
         console.print(head, markup=False, soft_wrap=True)
+        if left := left_out(whole, selection):
+            console.print(left, markup=False, soft_wrap=True)
         console.print(render.summary(plan), markup=False, soft_wrap=True)
         os.environ.update(in_process_environment(settings, home))
         progress = _Progress(console)
@@ -270,6 +272,6 @@ def _rest(plan: Plan, selection: Selection, finished: Set[str], failed: str) -> 
     if not failed or selection.extent == "only":
         return selection
     asked = {stage.name for stage in select(plan, selection).stages}
-    later = Selection("from", failed)
+    later = replace(selection, extent="from", stage=failed)
     covered = {stage.name for stage in select(plan, later).stages if stage.start == "anew"}
     return later if asked - finished <= covered else selection

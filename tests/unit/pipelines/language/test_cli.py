@@ -112,11 +112,13 @@ def test_schema_is_printed_and_checked(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(schema, "DRAFT", "an older one")
     assert isinstance(ask("schema", "--check").exception, BadInputError)
-    monkeypatch.setattr(schema, "SCHEMA_FILE", tmp_path / "new" / "schema.json")
-    monkeypatch.setattr(schema, "PROFILE_SCHEMA_FILE", tmp_path / "new" / "profile.json")
-    monkeypatch.setattr(schema, "SERVING_SCHEMA_FILE", tmp_path / "new" / "serving.json")
+    for name, file in [*vars(schema).items()]:
+        if name.endswith("SCHEMA_FILE"):
+            monkeypatch.setattr(schema, name, tmp_path / "new" / file.name)
     assert ask("schema", "--write").exit_code == 0
-    assert (tmp_path / "new" / "schema.json").read_text(encoding="utf-8") == schema.schema_texts()[schema.SCHEMA_FILE]
+    assert (tmp_path / "new" / "pipeline.schema.json").read_text(encoding="utf-8") == schema.schema_texts()[
+        schema.SCHEMA_FILE
+    ]
 
 
 @pytest.mark.parametrize(

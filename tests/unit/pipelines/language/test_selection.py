@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from components.platform.errors import BadInputError, MissingError
 from pipelines.language.params import parse_moment
-from pipelines.language.plan import ALL, Plan, Selection, select
+from pipelines.language.plan import ALL, Plan, Selection, left_out, select
 from pipelines.run.run import command_to_continue
 from tests.example_component import COUNT
 from tests.unit.pipelines.language.test_predict import stage
@@ -66,11 +66,75 @@ def test_a_part_is_closed_and_never_takes_what_follows_what_runs(data: st.DataOb
             assert all(found[name] == "taken" for name in planned.upstream)
 
 
+def test_a_run_may_end_early_and_leave_stages_out() -> None:
+    assert starts(select(DIAMOND, Selection(to="c"))) == {"a": "cache", "c": "cache"}
+    assert starts(select(DIAMOND, Selection(without=("d",)))) == {name: "cache" for name in "abcf"}
+    middle = select(DIAMOND, Selection("from", "b", "d"))
+    assert starts(middle) == {"a": "taken", "b": "anew", "d": "anew"}
+    assert starts(select(DIAMOND, Selection("from", "a", without=("b", "f")))) == {"a": "anew", "c": "anew"}
+    assert str(Selection.of("b", None, "d", ["f", "f", "c"])) == "--from b --to d --except f --except c"
+
+
+def test_what_is_left_out_is_said() -> None:
+    assert left_out(DIAMOND, ALL) == left_out(DIAMOND, Selection("from", "b")) == ""
+    assert left_out(DIAMOND, Selection(without=("e",))) == "--except leaves out e"
+    assert left_out(DIAMOND, Selection(without=("d",))) == "--except leaves out d, and with it e, which needs it"
+    said = left_out(DIAMOND, Selection(to="d", without=("f",)))
+    assert said == "--to d leaves out c, e; --except leaves out f"
+
+
+@pytest.mark.parametrize(
+    ("selection", "words"),
+    [
+        (
+            Selection(to="d", without=("b",)),
+            "--to d and --except b exclude each other, since d needs b: give one of them",
+        ),
+        (Selection("from", "b", without=("b",)), "--from b and --except b exclude each other: give"),
+        (Selection("from", "b", "c"), "--from b --to c leaves no stage of toy to run"),
+        (Selection(without=("a", "f")), "leaves no stage of toy"),
+    ],
+)
+def test_options_that_leave_nothing_are_refused(selection: Selection, words: str) -> None:
+    with pytest.raises(BadInputError, match=words):
+        select(DIAMOND, selection)
+
+
+@given(st.data())
+def test_a_part_needs_nothing_that_it_leaves_out(data: st.DataObject) -> None:
+    names = [f"s{number}" for number in range(data.draw(st.integers(1, 8)))]
+    subsets = [data.draw(st.sets(st.sampled_from(names[:i]))) if i else set() for i in range(len(names))]
+    plan = plan_of({name: tuple(sorted(before)) for name, before in zip(names, subsets, strict=True)})
+    one = st.sampled_from(names)
+    asked = Selection.of(
+        data.draw(st.none() | one), None, data.draw(st.none() | one), data.draw(st.lists(one, max_size=2))
+    )
+    try:
+        part = select(plan, asked)
+    except BadInputError:
+        return
+    found = starts(part)
+    assert not {*found} & {*asked.without}
+    for planned in part.stages:
+        assert {*planned.upstream} <= {*found}
+    if asked.to:
+        assert asked.to in found and {name for name, how in found.items() if how != "taken"} <= plan.before([asked.to])
+    if not asked.stage:
+        left = {*names} - {*found}
+        assert all(
+            left & plan.after([name]) == plan.after([name]) for name in left & plan.before([asked.to or names[-1]])
+        )
+
+
 def test_wrong_options_are_told() -> None:
     with pytest.raises(MissingError, match=r"no stage 'aa' \(did you mean 'a'\?\)"):
         select(plan_of({"a": (), "b": ()}), Selection("from", "aa"))
     with pytest.raises(BadInputError, match="exclude each other"):
         Selection.of("a", "b")
+    with pytest.raises(BadInputError, match="--except and --only exclude each other"):
+        Selection.of(None, "b", None, ["a"])
+    with pytest.raises(MissingError, match="toy has no stage 'x'"):
+        select(DIAMOND, Selection(to="x"))
     with pytest.raises(BadInputError, match="--at is 'yesterday'"):
         parse_moment("yesterday")
     assert parse_moment("2026-03-01") == datetime(2026, 3, 1, tzinfo=UTC)
@@ -87,6 +151,9 @@ def test_wrong_options_are_told() -> None:
         ("a c b", "d", Selection("from", "b"), "--from d"),
         ("a", "b", Selection("from", "a"), "--from a"),
         ("a", "", ALL, ""),
+        ("a f c", "b", Selection(to="d"), "--from b --to d"),
+        ("a f", "b", Selection(without=("e",)), "--except e"),
+        ("a f c", "b", Selection(without=("e",)), "--from b --except e"),
     ],
 )
 def test_a_run_continues_where_it_failed_unless_more_is_due(
