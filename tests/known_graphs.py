@@ -17,6 +17,7 @@ from torch import nn
 
 from components.judge.export_onnx import graph
 from components.judge.export_onnx.parity import compare
+from components.judge.export_onnx.tables import Tables
 from features.declaration import RankerSchema
 from registry.serving.contract import axes_of
 from registry.serving.session import open_session
@@ -46,9 +47,18 @@ class KnownGraphs:
             yield
 
     def export(
-        self, ranker: nn.Module, schema: RankerSchema, tasks: Sequence[str], path: Path, once: Collection[str] = ()
+        self,
+        ranker: nn.Module,
+        schema: RankerSchema,
+        tasks: Sequence[str],
+        path: Path,
+        once: Collection[str] = (),
+        tables: Tables | None = None,
     ) -> None:
         """Write a ranker as `export_graph` does."""
+        if tables is not None and tables.weights:
+            _export(ranker, schema, tasks, path, once, tables)
+            return
         shapes = {name: tuple(values.shape) for name, values in ranker.state_dict().items()}
         said = repr((repr(ranker), shapes, schema.fields, tuple(tasks), sorted(once)))
         known = self.folder / f"{hashlib.sha256(said.encode()).hexdigest()}.onnx"

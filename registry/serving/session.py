@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import mmap
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from features.ground.errors import BadInputError, MissingError
+from features.ground.plain_names import is_plain
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -28,6 +30,8 @@ _CUDA_OPTIONS = {"use_tf32": "0"}
 """TF32 keeps 10 bits of the mantissa, far too few for a parity of 1e-5."""
 _WARNING, _FATAL = 2, 4
 _logging = threading.Lock()
+_LOCATION = b"location"
+"""What a graph calls the file of a weight that lies outside of it."""
 
 
 def open_session(
@@ -40,12 +44,13 @@ def open_session(
 
     Raises:
         MissingError: the file does not exist, or `provider` is ``cuda`` and CUDA did not load.
-        BadInputError: the file is no readable ONNX graph.
+        BadInputError: the file is no readable ONNX graph, or names a file that does not lie beside it.
     """
     import onnxruntime
 
     if not path.is_file():
         raise MissingError(f"no ONNX file at {path}: export the ranker first")
+    _check_outside(path, called or str(path))
     options = onnxruntime.SessionOptions()
     if threads is not None:
         options.intra_op_num_threads = threads
@@ -65,6 +70,59 @@ def open_session(
             "CUDA 13 and cuDNN 9, or set provider to 'cpu' or 'auto'"
         )
     return session
+
+
+def outside(path: Path) -> dict[str, str]:
+    """Return the files that a graph reads, as it names them, and a weight that lies in each; only the graph is opened.
+
+    Raises:
+        BadInputError: the file is no readable ONNX graph.
+    """
+    with path.open("rb") as file:
+        if not path.stat().st_size:
+            return {}
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as graph:
+            if graph.find(_LOCATION) < 0:  # a protobuf holds texts as they are: nothing lies elsewhere
+                return {}
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except DecodeError as error:
+        raise BadInputError(f"{path} is not a readable ONNX graph ({error}): export the ranker again") from error
+    return {
+        entry.value: tensor.name
+        for tensor in _tensors(model, onnx.TensorProto)
+        for entry in tensor.external_data
+        if entry.key == _LOCATION.decode()
+    }
+
+
+def _tensors(message: Any, kind: type[Any]) -> Iterator[Any]:
+    """Yield the tensors of a graph, wherever they stand in it."""
+    if isinstance(message, kind):
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for part in value if field.is_repeated else [value]:
+                yield from _tensors(part, kind)
+
+
+def _check_outside(path: Path, called: str) -> None:
+    """Check that the weights of a graph lie in it or in files beside it.
+
+    Raises:
+        BadInputError: one lies elsewhere, or its file is missing.
+    """
+    for place, name in outside(path).items():
+        if not is_plain(place) or "/" in place or (path.parent / place).is_symlink():
+            raise BadInputError(
+                f"{called} keeps {name!r} in {place!r}, which is no file of its own folder: export the ranker again"
+            )
+        if not (path.parent / place).is_file():
+            raise BadInputError(f"{called} keeps {name!r} in {place}, which is missing: export the ranker again")
 
 
 def provider_name(session: onnxruntime.InferenceSession) -> Literal["cpu", "cuda"]:

@@ -120,7 +120,8 @@ class Registry:
         `ServedModel.open` and `mlflow.onnx.load_model` can open what `download` returns.
 
         Args:
-            directory: model.onnx, contract.json, encoder.json, schema.json, parity.json and reports.
+            directory: model.onnx, contract.json, encoder.json, schema.json, parity.json and reports; beside it must be
+                room for what is uploaded.
             model: name of the registered model.
             digest: digest of the `OnnxModel` artifact: what makes two versions the same.
             ranker_digest: digest of the `Ranker` artifact.
@@ -163,7 +164,7 @@ class Registry:
         home = home or experiment(self.tracking_uri, model, self.artifact_root)
         logged = client.create_logged_model(home, name=model, source_run_id=known, tags=facts, model_type="ranker")
         try:
-            with tempfile.TemporaryDirectory() as folder:
+            with tempfile.TemporaryDirectory(dir=directory.parent) as folder:  # one disk: large files are linked
                 packed = pack(directory, Path(folder) / "packed", seal, logged.model_id, known)
                 client.log_model_artifacts(logged.model_id, str(packed))
         except BaseException:

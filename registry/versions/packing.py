@@ -7,6 +7,7 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from features.ground.files import lay
 from registry.serving.contract import ModelContract, axes_of
 from registry.versions.seal import SEAL, Seal
 
@@ -26,7 +27,7 @@ def pack(directory: Path, to: Path, seal: Seal, model_id: str, run_id: str | Non
 
     contract = ModelContract.model_validate_json((directory / "contract.json").read_bytes())
     mlflow.onnx.save_model(
-        onnx.load(str(directory / "model.onnx")),
+        onnx.load(str(directory / "model.onnx"), load_external_data=False),  # large tables stay where they lie
         str(to),
         mlflow_model=Model(model_id=model_id, run_id=run_id),
         signature=_signature(contract),
@@ -36,7 +37,7 @@ def pack(directory: Path, to: Path, seal: Seal, model_id: str, run_id: str | Non
         onnx_execution_providers=["CPUExecutionProvider"],
         save_as_external_data=False,
     )
-    shutil.copytree(directory, to, dirs_exist_ok=True)
+    shutil.copytree(directory, to, dirs_exist_ok=True, copy_function=lay)
     (to / SEAL).write_text(seal.model_dump_json(indent=2), encoding="utf-8")
     return to
 

@@ -197,7 +197,7 @@ def writes(shop: Shop, exported: StageResult, monkeypatch: pytest.MonkeyPatch) -
     known = onnx.load(str(shop.folder(exported.outputs["onnx_model"]) / "model.onnx"))
 
     def use(change: Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]) -> None:
-        def write(ranker: object, schema: object, tasks: object, path: Path) -> None:
+        def write(ranker: object, schema: object, tasks: object, path: Path, tables: object) -> None:
             other = onnx.ModelProto.FromString(known.SerializeToString())
             for weight in other.graph.initializer:
                 values = onnx.numpy_helper.to_array(weight)

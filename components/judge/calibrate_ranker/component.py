@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING
 
 from components.data.training_set import read_raw, read_schema
@@ -34,6 +33,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     from components.judge.calibrate_ranker.measure import answered, cells_of, headline, own_curves
     from components.platform.store.records import MANIFEST
     from components.rankers.tasks import tasks_of
+    from features.ground.files import lay
     from registry.serving.calibration import CALIBRATION, Calibration
     from registry.serving.golden import GOLDEN, write_golden
     from registry.serving.served_model import ServedModel
@@ -74,8 +74,8 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
 
     draft = context.draft("onnx_model")
     for path in sorted(folder.iterdir()):
-        if path.name not in (MANIFEST, CALIBRATION):
-            shutil.copyfile(path, draft / path.name)
+        if path.name not in (MANIFEST, CALIBRATION, GOLDEN):  # these are written anew
+            lay(path, draft / path.name)
     (draft / CALIBRATION).write_text(calibration.model_dump_json(indent=2), encoding="utf-8")
     calibrated = ServedModel.open(draft, config.provider)  # what is published can be opened
     if (folder / GOLDEN).is_file():

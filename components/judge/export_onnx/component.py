@@ -32,6 +32,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     from components.judge.export_onnx.half import write_halved
     from components.judge.export_onnx.parity import BATCHES, compare, require, spread
     from components.judge.export_onnx.request import request_fields, request_ranker
+    from components.judge.export_onnx.tables import Tables, remove_unread
     from components.rankers.config import RankerConfig
     from components.rankers.embedding.frozen import folded
     from components.rankers.tasks import tasks_of
@@ -42,7 +43,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     from registry.serving.golden import check_golden, golden_rows, write_golden
     from registry.serving.request_graph import REQUEST, REQUEST_CONTRACT, REQUEST_PARITY, RequestContract, RequestGraph
     from registry.serving.served_model import CONTRACT, MODEL, ServedModel
-    from registry.serving.session import open_session
+    from registry.serving.session import open_session, outside
 
     trained, dataset = context.local(inputs.ranker), context.local(inputs.dataset)
     draft = context.draft("onnx_model")
@@ -54,9 +55,10 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         )
     ranker = load_ranker(trained)
     served = folded(ranker)
+    tables = Tables.of(served)
     tasks = [task.name for task in tasks_of(schema.declaration)]
     context.progress("writing the graph")
-    export_graph(served, schema, tasks, draft / MODEL)
+    export_graph(served, schema, tasks, draft / MODEL, tables=tables)
     if config.precision == "float16":
         write_halved(draft / MODEL, type(ranker).__name__)
 
@@ -80,11 +82,12 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     if config.shape == "request":
         once = request_fields(schema, config.context)
         context.progress("writing the graph of a request")
-        export_graph(request_ranker(served, schema, once), schema, tasks, draft / REQUEST, once)
+        export_graph(request_ranker(served, schema, once), schema, tasks, draft / REQUEST, once, tables)
         if config.precision == "float16":
             write_halved(draft / REQUEST, type(ranker).__name__)
         proven(open_session(draft / REQUEST, config.provider), once, REQUEST_PARITY)
         (draft / REQUEST_CONTRACT).write_text(RequestContract(once=once).model_dump_json(indent=2), encoding="utf-8")
+    remove_unread(draft)
 
     mean = _hidden_mean(session, read_encoded(dataset, "train", schema))
     name = RankerConfig.model_validate_json((trained / CONFIG).read_text(encoding="utf-8")).name
@@ -110,7 +113,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     if run_id:
         context.annotate(MLFLOW_RUN_ID, run_id)
     worst = max(case.max_abs_difference for case in parity.cases)
-    megabytes = (draft / MODEL).stat().st_size / 1e6
+    megabytes = sum((draft / name).stat().st_size for name in {MODEL, *outside(draft / MODEL)}) / 1e6
     precision = "" if config.precision == "float32" else f" in {config.precision}"
     context.note(
         f"{name}, {megabytes:.1f} MB{precision}, opset {OPSET}; {len(parity.cases)} parity cases on {loaded.provider}, "

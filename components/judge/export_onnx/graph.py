@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from components.judge.export_onnx.tables import Tables
 from components.platform.errors import BadInputError
 from components.rankers.tasks import HIDDEN
 from features.declaration import FieldSpec, RankerSchema
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 OPSET = 20
 LARGEST = 2_000_000_000
-"""Bytes of weights that one ONNX file can hold: protobuf ends at 2 GiB."""
+"""Bytes of weights that a graph itself can hold: protobuf ends at 2 GiB."""
 _SMALLEST = 3
 """Size of an axis in the sample; 0 and 1 would be taken for constants."""
 _operators: dict[int, Any] = {}
@@ -46,22 +47,29 @@ class NamedGraph(nn.Module):
 
 
 def export_graph(
-    ranker: nn.Module, schema: RankerSchema, tasks: Sequence[str], path: Path, once: Collection[str] = ()
+    ranker: nn.Module,
+    schema: RankerSchema,
+    tasks: Sequence[str],
+    path: Path,
+    once: Collection[str] = (),
+    tables: Tables | None = None,
 ) -> None:
-    """Write a ranker as one self-contained ONNX file.
+    """Write a ranker as one ONNX file, large tables beside it.
 
     The same weights give the same bytes on every machine: the exporter's stack traces, which hold file paths, are
-    removed. Inputs in `once` come in one row, see `registry.serving.contract.axes_of`.
+    removed. Inputs in `once` come in one row, see `registry.serving.contract.axes_of`. Graphs of one ranker that get
+    the same `tables` share their files.
 
     Raises:
-        BadInputError: the weights do not fit into one file.
+        BadInputError: the weights that are no tables do not fit into a graph.
     """
+    tables = Tables.of(ranker) if tables is None else tables
     weights = {id(t): t for t in (*ranker.parameters(), *ranker.buffers())}  # modules may share one
-    size = sum(t.numel() * t.element_size() for t in weights.values())
+    size = sum(t.nbytes for t in weights.values()) - tables.size
     if size > LARGEST:
         raise BadInputError(
-            f"the ranker's weights take {size / 2**30:.1f} GiB and an ONNX file holds 2 at most: "
-            "lower embedding_width, or hash features with large vocabularies"
+            f"the ranker's weights take {size / 2**30:.1f} GiB beside its tables and a graph holds 2 at most: "
+            "make its layers narrower"
         )
     names = [field.name for field in schema.fields]
     axes = axes_of(schema.fields, once)
@@ -87,6 +95,7 @@ def export_graph(
         ) from error
     if program is None:  # only the legacy exporter returns nothing
         raise AssertionError("torch.onnx.export returned no program")
+    tables.take_from(program.model.graph, path.parent)
     model = program.model_proto
     strip(model)
     path.write_bytes(model.SerializeToString(deterministic=True))

@@ -20,6 +20,7 @@ import onnx
 from onnx import NodeProto, TensorProto, checker, helper, inliner, numpy_helper, shape_inference
 
 from components.judge.export_onnx.graph import strip
+from components.judge.export_onnx.tables import LARGEST, is_outside, shortened, without_tables, write_short
 from components.platform.errors import BadInputError
 
 PRODUCTS = frozenset({"Einsum", "Gemm", "MatMul"})
@@ -32,11 +33,12 @@ MOVES = frozenset({"Concat", "Expand", "Reshape", "Slice", "Split", "Squeeze", "
 """What gives the numbers that it takes."""
 SHAPES = frozenset({"Shape", "Size"})
 """What asks how large a value is, and not what it holds."""
-LARGEST = float(np.finfo(np.float16).max)
 
 
 def write_halved(path: Path, ranker: str) -> None:
     """Replace the file of a graph by one that computes in float16; the same file gives the same bytes.
+
+    Tables outside of it get files of their own, beside those that it read.
 
     Args:
         path: what `components.judge.export_onnx.graph.export_graph` wrote.
@@ -46,10 +48,11 @@ def write_halved(path: Path, ranker: str) -> None:
         BadInputError: it cannot be shortened.
     """
     try:
-        model = halved(onnx.load(str(path)))
+        model = halved(onnx.load(str(path), load_external_data=False))
     except BadInputError as error:
         raise BadInputError(f"ranker {ranker!r} cannot be exported in float16: {error}; leave precision out") from error
     strip(model)
+    write_short(model, path.parent)
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
@@ -64,7 +67,7 @@ def halved(model: onnx.ModelProto) -> onnx.ModelProto:
         raise BadInputError("the graph has a branch or a loop, whose values have no precision of their own")
     made = _Halving.of(source).made()
     try:
-        checker.check_model(made, full_check=True)
+        checker.check_model(without_tables(made), full_check=True)
     except (checker.ValidationError, shape_inference.InferenceError) as error:
         raise BadInputError(f"the shortened graph is not sound: {str(error).strip().splitlines()[0]}") from error
     return made
@@ -206,7 +209,9 @@ class _Halving:
     def _shortened(self, name: str) -> str:
         """Return the name of a weight in float16; what is too large for it is the largest that there is."""
         new = f"{name}_float16"
-        if new not in self.shortened:
+        if new not in self.shortened and is_outside(self.weights[name]):
+            self.shortened[new] = shortened(self.weights[name], new)
+        elif new not in self.shortened:
             values = np.clip(numpy_helper.to_array(self.weights[name]), -LARGEST, LARGEST)
             self.shortened[new] = numpy_helper.from_array(values.astype(np.float16), new)
         return new

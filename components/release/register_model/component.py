@@ -10,6 +10,7 @@ from components.platform.contract import MLFLOW_RUN_ID, RunContext
 from components.platform.errors import BadInputError, MissingError, ParityError
 from components.platform.store.records import MANIFEST
 from components.release.register_model.config import Config, Inputs, Outputs
+from features.ground.files import lay
 from registry.evaluation import Evaluation
 from registry.gate.window import WINDOW_END
 from registry.serving.baseline import BASELINE
@@ -102,7 +103,7 @@ def _versions(registry: Registry, model: str) -> set[int]:
 
 def _folder(model: Path, report: Path, card: str, to: Path) -> Path:
     """Lay out what one version holds: the model's files, the report and the card."""
-    shutil.copytree(model, to, ignore=shutil.ignore_patterns(MANIFEST))
+    shutil.copytree(model, to, ignore=shutil.ignore_patterns(MANIFEST), copy_function=lay)
     for name in REPORT_FILES:
         if (report / name).is_file():
             shutil.copy2(report / name, to / name)

@@ -117,7 +117,7 @@ def test_weights_beyond_one_file_are_refused_before_any_work(
     esmm: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LARGEST", 1000)
-    with pytest.raises(BadInputError, match="embedding_width"):
+    with pytest.raises(BadInputError, match="beside its tables"):
         export_graph(esmm.ranker, esmm.schema, esmm.tasks, tmp_path / "m.onnx")
 
 
