@@ -163,7 +163,8 @@ class OnnxModel(Artifact):
     """Exported graph that answers as the trained ranker does.
 
     `model.onnx`: inputs named like the fields, axes `batch`, `history` and `bag_<field>`
-    (`registry.serving.contract`); outputs are the tasks' probabilities by name and `hidden`. `contract.json`:
+    (`registry.serving.contract`); outputs are the tasks' probabilities by name and `hidden`. `<weight>.safetensors`:
+    large tables, which the graphs name as external data (`components.judge.export_onnx.tables`). `contract.json`:
     `registry.serving.contract.ModelContract`. `encoder.json`, `vocabularies.arrow`, `schema.json`: as in `TrainingSet`.
     `parity.json`: `registry.serving.contract.ParityReport`, of the graph alone. `calibration.json`, after
     `calibrate_ranker` only: `registry.serving.calibration.Calibration`. `request.onnx`, `request.json` and
