@@ -1,8 +1,13 @@
-"""How are the splits of a training set read? Raw rows as Arrow, encoded rows as memory-mapped arrays."""
+"""How are the splits of a training set read? Raw rows as Arrow, encoded rows as memory-mapped arrays.
+
+Encoded rows follow from raw ones and the encoder. A training set that another one was made from with a new encoder
+leaves them out, since its raw rows lie in the store already: they are encoded when they are read.
+"""
 
 from __future__ import annotations
 
 import mmap
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as default
@@ -17,6 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
+    from features.encoding.encoder import Encoder
     from features.encoding.slices import Slices
 
 SplitName = Literal["train", "validation", "test"]
@@ -144,15 +150,79 @@ def write_encoded(path: Path, split: EncodedSplit) -> None:
         writer.write_table(table, max_chunksize=max(1, table.num_rows))
 
 
+def encode_split(
+    part: pa.Table, split: SplitName, encoder: Encoder, schema: RankerSchema, users: pa.Array
+) -> EncodedSplit:
+    """Return the raw rows of one split as a ranker reads them.
+
+    Args:
+        part: roles, labels, weights and features; histories may be views.
+        split: validation and test rows stand in the place that a model answers for.
+        encoder: fitted on the training rows.
+        schema: what the columns mean.
+        users: distinct users, whose places are their codes.
+    """
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from registry.serving.incoming import placed
+
+    declaration = schema.declaration
+    if declaration.domain is None:
+        domain = np.zeros(part.num_rows, dtype=np.int64)
+    else:
+        values, known = part.column(declaration.domain).cast(pa.string()), pa.array(schema.domains, pa.string())
+        domain = pc.fill_null(pc.index_in(values, value_set=known), -1).to_numpy().astype(np.int64)
+    return EncodedSplit(
+        features=encoder.encode_slices(part if split == "train" else placed(part, declaration)),
+        labels={label: part.column(label).to_numpy().astype(np.float32) for label in declaration.feedback},
+        domain=domain,
+        user=_codes(part.column(declaration.user), users),
+        weights={label: part.column(weight_name(label)).to_numpy() for label in schema.weighted},
+        request=_codes(part.column(declaration.request)) if declaration.request else None,
+    )
+
+
+def _codes(column: pa.ChunkedArray, values: pa.Array | None = None) -> np.ndarray[Any, Any]:
+    import numpy as np
+    import pyarrow.compute as pc
+
+    known = pc.unique(column.combine_chunks()) if values is None else values
+    return pc.index_in(column, value_set=known).to_numpy().astype(np.int64)
+
+
 def read_encoded(directory: Path, split: SplitName, schema: RankerSchema) -> EncodedSplit:
-    """Return one encoded split without copying it into memory."""
+    """Return one encoded split without copying it into memory; where it was left out, it is encoded now."""
+    path = directory / "encoded" / f"{split}.arrow"
+    if path.exists():
+        return _mapped(path, schema)
+    with tempfile.TemporaryDirectory(prefix="rankmill-encoded-") as scratch:
+        made = Path(scratch) / path.name
+        write_encoded(made, _encoded_now(directory, split, schema))
+        return _mapped(made, schema)  # what is mapped stays as long as it is read, without a name
+
+
+def _encoded_now(directory: Path, split: SplitName, schema: RankerSchema) -> EncodedSplit:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from features.encoding.files import read_encoder
+
+    user = schema.declaration.user
+    columns = [read_raw(directory, name, [user]).column(user) for name in SPLITS]
+    users = pc.unique(pa.chunked_array([chunk for column in columns for chunk in column.chunks]).combine_chunks())
+    return encode_split(read_raw(directory, split, shared=True), split, read_encoder(directory), schema, users)
+
+
+def _mapped(path: Path, schema: RankerSchema) -> EncodedSplit:
     import numpy as np
     import pyarrow as pa
 
     from features.encoding.slices import Slices
     from features.joins.histories import is_view
 
-    with (directory / "encoded" / f"{split}.arrow").open("rb") as file:
+    with path.open("rb") as file:
         pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     table = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(pages))).read_all()
 

@@ -25,6 +25,7 @@ from components.train.ranker_files import load_ranker
 from components.train.take_champion.config import TAKEN, Taken
 from features.declaration import FIRST, UNKNOWN, Window
 from features.encoding.files import FILES, read_encoder
+from features.services.served import FEATURES
 from registry.champion.ledger import Ledger
 from registry.champion.promotion import Promotions, Request
 from registry.serving.answer import answer
@@ -164,7 +165,7 @@ def test_a_stage_that_dies_while_it_hands_over_goes_on_without_training_again(da
     assert [*reports(days, days.first)] == [1, 2, 3]
     assert [path for path in (days.shop.settings.home / "training").iterdir() if path.is_dir()] == []
     names = {path.name for path in days.shop.files(days.first, "training_set").iterdir()}
-    assert names == {"raw", "encoded", "report.json", "schema.json", *FILES, "manifest.json"}
+    assert names == {"raw", "report.json", "schema.json", FEATURES, *FILES, "manifest.json"}
 
 
 def test_the_first_day_starts_from_nothing_and_says_so(days: Days) -> None:

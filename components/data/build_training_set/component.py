@@ -27,11 +27,11 @@ from components.data.build_training_set.served import served_features
 from components.data.build_training_set.split import kept_apart, request_ends, split_rows, trained_until
 from components.data.build_training_set.unknown import order_notes, unknown_notes, unknown_shares
 from components.data.build_training_set.weigh import row_weights, weight_notes, with_weights
-from components.data.training_set import SPLITS, EncodedSplit, SplitName, write_encoded, write_raw
+from components.data.training_set import SPLITS, SplitName, encode_split, write_encoded, write_raw
 from components.platform.artifacts import TrainingSet
 from components.platform.contract import RunContext
 from components.platform.errors import BadInputError, MissingError, did_you_mean
-from features.declaration import FieldEncoding, RankerSchema, Window, weight_name
+from features.declaration import FieldEncoding, RankerSchema, Window
 from features.definitions import Definitions
 from features.encoding.encoder import Encoder
 from features.encoding.files import write_encoder
@@ -39,7 +39,6 @@ from features.services.own_definitions import definitions_of
 from features.services.served import FEATURES
 from features.services.service import ServiceSnapshot, describe, shortened
 from features.within import with_within
-from registry.serving.incoming import placed
 
 
 def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
@@ -298,31 +297,13 @@ def _write(
 ) -> dict[SplitName, dict[str, float]]:
     """Write the splits raw and encoded, and return `unknown_shares` of each."""
     unknown: dict[SplitName, dict[str, float]] = {}
-    declaration = schema.declaration
-    users = pc.unique(table.column(declaration.user).combine_chunks())
-    known = pa.array(schema.domains, pa.string())
+    users = pc.unique(table.column(schema.declaration.user).combine_chunks())
     write_raw(draft, splits)
     for name, part in splits.items():
-        if declaration.domain is None:
-            domain = np.zeros(part.num_rows, dtype=np.int64)
-        else:
-            values = part.column(declaration.domain).cast(pa.string())
-            domain = pc.fill_null(pc.index_in(values, value_set=known), -1).to_numpy().astype(np.int64)
-        split = EncodedSplit(
-            features=encoder.encode_slices(part if name == "train" else placed(part, declaration)),
-            labels={label: part.column(label).to_numpy().astype(np.float32) for label in declaration.feedback},
-            domain=domain,
-            user=pc.index_in(part.column(declaration.user), value_set=users).to_numpy().astype(np.int64),
-            weights={label: part.column(weight_name(label)).to_numpy() for label in schema.weighted},
-            request=_codes(part.column(declaration.request)) if declaration.request else None,
-        )
+        split = encode_split(part, name, encoder, schema, users)
         write_encoded(draft / "encoded" / f"{name}.arrow", split)
         unknown[name] = unknown_shares(encoder, split.features)
     return unknown
-
-
-def _codes(column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
-    return pc.index_in(column, value_set=pc.unique(column.combine_chunks())).to_numpy().astype(np.int64)
 
 
 def _report(

@@ -104,7 +104,10 @@ def _start(taken: Taken, ranker: Path, dataset: Path, config: Config) -> tuple[P
 
 
 def _handed_over(grown: Path, ranker: Path, dataset: Path) -> Path:
-    """Move the files of the grown training set to where they are published from, and return that folder."""
+    """Move the files of the grown training set to where they are published from, and return that folder.
+
+    Its encoded rows stay behind: they follow from raw rows that lie in the store already and from this encoder.
+    """
     from features.encoding.files import FILES
     from features.services.served import FEATURES
 
@@ -113,7 +116,7 @@ def _handed_over(grown: Path, ranker: Path, dataset: Path) -> Path:
     shutil.rmtree(leaving, ignore_errors=True)
     grown.rename(leaving)
     shutil.move(leaving / LAST_SEEN, ranker / LAST_SEEN)
-    for name in ("raw", "encoded", "report.json", "schema.json", FEATURES, *FILES):
+    for name in ("raw", "report.json", "schema.json", FEATURES, *FILES):
         if name != FEATURES or (leaving / name).exists():  # a training set of another package may lack it
             shutil.move(leaving / name, dataset / name)
     return dataset

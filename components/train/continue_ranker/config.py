@@ -53,7 +53,7 @@ class Inputs(Ports):
 
 
 class Outputs(Ports):
-    """The best epoch, and the splits encoded with its vocabularies."""
+    """The best epoch, and the same rows with its vocabularies."""
 
     ranker: Ranker
     training_set: TrainingSet

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from components.data.training_set import read_encoded, read_schema
+from components.data.training_set import SPLITS, read_encoded, read_schema
 from components.platform.artifacts import TrainingSet
 from components.platform.execute import StageResult
 from components.platform.settings import Settings
@@ -20,6 +21,7 @@ from components.platform.store.publish import open_store
 from components.platform.store.records import ArtifactRef
 from components.train.continue_ranker import component
 from components.train.continue_ranker.config import Continuation
+from components.train.continue_ranker.dataset import regrow
 from components.train.take_champion import component as taking
 from components.train.take_champion.config import MODEL_VERSION, Taken
 from components.train.train_ranker.config import EpochReport
@@ -123,6 +125,35 @@ def test_two_days(night: Night) -> None:
     # The key depends on what was taken, never on when.
     assert night.train(1, night.take(1)).cached
     assert not night.train(1, nothing).cached
+
+
+def test_its_rows_are_those_that_lie_there_and_read_as_they_were_trained_on(
+    night: Night, days: Days, tmp_path: Path
+) -> None:
+    nothing = night.take(0)
+    first = night.train(0, nothing)
+    night.champion = first.outputs["ranker"].digest
+    second = night.train(1, night.take(1))
+    folder, given = night.files(second, "training_set"), night.settings.home / "artifacts"
+    assert not (folder / "encoded").exists()
+    for file in (folder / "raw").rglob("*.parquet"):
+        assert file.stat().st_nlink == 3, "its own name, that of the day's training set, and that of the content"
+    assert given in folder.parents
+
+    trained_on = tmp_path / "trained_on"
+    regrow(days.second, night.files(first, "ranker"), trained_on, FORGET)
+    schema, codes = read_schema(folder), []
+    for name in SPLITS:
+        now, then = read_encoded(folder, name, schema), read_encoded(trained_on, name, schema)
+        assert {*now.features} == {*then.features}
+        for field, values in now.padded().items():
+            assert np.array_equal(values, then.padded()[field]) and values.dtype == then.padded()[field].dtype
+            assert type(now.features[field]) is type(then.features[field])
+        assert all(np.array_equal(now.labels[label], then.labels[label]) for label in schema.declaration.feedback)
+        assert np.array_equal(now.domain, then.domain)
+        codes += [*zip(now.user.tolist(), then.user.tolist(), strict=True)]
+    users = {*codes}
+    assert len({ours for ours, _ in users}) == len({theirs for _, theirs in users}) == len(users), "the same people"
 
 
 def test_without_its_values_the_optimiser_starts_anew_and_that_is_said(night: Night) -> None:
