@@ -229,6 +229,25 @@ class ServedComparison(Artifact):
     page: ClassVar[Page] = Page("verdict.html", "champion and challenger on people's questions, cell by cell")
 
 
+class DriftReport(Artifact):
+    """What the days of a window look like beside the baseline of a version.
+
+    `drift.json`: `components.judge.watch_drift.report.Report`. `drift.html`: self-contained page. `plots/*.png`.
+    """
+
+    kind: ClassVar[str] = "drift_report"
+    page: ClassVar[Page] = Page("drift.html", "what drifted, day by day")
+
+
+class DriftAlarm(Artifact):
+    """Whether a day drifted; pipelines that wait for it start only when it did.
+
+    `alarm.json`: `components.judge.watch_drift.report.Alarm`.
+    """
+
+    kind: ClassVar[str] = "drift_alarm"
+
+
 class ErrorMemory(Artifact):
     """ReLoop2 state that belongs to one champion.
 

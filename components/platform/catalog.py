@@ -34,6 +34,7 @@ FOLDERS: Mapping[str, tuple[str, ...]] = {
         "evaluate_ranker",
         "simulate_policy",
         "compare_served",
+        "watch_drift",
     ),
     "release": ("register_model", "promote_model"),
     "memory": ("refresh_error_memory", "study_error_memory"),

@@ -1,0 +1,95 @@
+"""Is a move of values told with the size and the chance that the textbooks give, whatever order rows and bins have?"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+
+from components.judge.watch_drift.clusters import Clusters
+from components.judge.watch_drift.shares import FEWEST, Size, _merged, ks, moved
+
+ENDLESS = Size(rows=10**12, users=10**12)
+"""A baseline without noise of its own."""
+
+
+def test_rows_of_their_own_give_the_plain_chi_square() -> None:
+    rng = np.random.default_rng(0)
+    expected = np.array([0.4, 0.3, 0.2, 0.1])
+    for true in (expected, np.array([0.38, 0.31, 0.2, 0.11])):
+        codes = rng.choice(4, 50_000, p=true)
+        move = moved(expected, ENDLESS, codes, Clusters.of(np.arange(codes.size)))
+        plain = chisquare(np.bincount(codes), expected * codes.size)
+        assert move is not None
+        assert np.log(move.chance) == pytest.approx(np.log(plain.pvalue), rel=0.05)
+
+
+def test_the_size_is_the_psi_less_what_chance_gives() -> None:
+    rng = np.random.default_rng(1)
+    expected = np.array([0.25, 0.25, 0.25, 0.25])
+    codes = rng.choice(4, 4000, p=[0.35, 0.25, 0.2, 0.2])
+    move = moved(expected, Size(2000, 2000), codes, Clusters.of(np.arange(4000)))
+    found = np.bincount(codes) / 4000
+    psi = ((found - expected) * np.log(found / expected)).sum()
+    assert move is not None
+    assert move.size == pytest.approx(psi - 3 * (1 / 4000 + 1 / 2000), abs=2e-4)
+    assert move.distance == pytest.approx(np.abs(found - expected).sum() / 2)
+
+
+def test_the_same_rows_of_fewer_users_are_less_certain() -> None:
+    rng = np.random.default_rng(2)
+    expected = np.full(5, 0.2)
+    codes = np.repeat(rng.choice(5, 200, p=[0.3, 0.2, 0.2, 0.2, 0.1]), 20)
+    one_by_one = moved(expected, ENDLESS, codes, Clusters.of(np.arange(4000)))
+    together = moved(expected, ENDLESS, codes, Clusters.of(np.repeat(np.arange(200), 20)))
+    assert one_by_one is not None and together is not None
+    assert one_by_one.chance < 1e-20 < 1e-6 < together.chance and one_by_one.distance == together.distance
+
+
+@given(
+    st.lists(st.integers(1, 50), min_size=2, max_size=12),
+    st.lists(st.tuples(st.integers(0, 11), st.integers(0, 8)), min_size=30, max_size=200),
+    st.randoms(use_true_random=False),
+)
+def test_neither_the_order_of_rows_nor_that_of_bins_counts(weights, rows, random) -> None:  # type: ignore[no-untyped-def]
+    assume(len({*weights}) == len(weights))  # of equally small bins the first are put together
+    expected = np.array(weights) / sum(weights)
+    codes, users = (np.array(column) for column in zip(*rows, strict=True))
+    codes = codes % expected.size
+    order, bins = (np.array(random.sample(range(n), n)) for n in (codes.size, expected.size))
+    one = moved(expected, Size(1000, 100), codes, Clusters.of(users))
+    turned = np.empty_like(expected)
+    turned[bins] = expected
+    other = moved(turned, Size(1000, 100), bins[codes][order], Clusters.of(users[order]))
+    assert (one is None) == (other is None)
+    if one is not None and other is not None:
+        assert (other.size, other.distance) == pytest.approx((one.size, one.distance), abs=1e-9)
+        assert 0 <= one.chance <= 1 and other.chance == pytest.approx(one.chance, abs=1e-6)
+        assert 0 <= one.distance <= 1
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.integers(1, 5000))
+def test_every_bin_that_is_left_holds_enough(shares: list[float], rows: int) -> None:
+    assume(sum(shares) > 0)
+    expected = np.array(shares) / sum(shares)
+    merged = _merged(expected, rows)
+    held = np.bincount(merged, weights=expected) * rows
+    assert {*merged} == {*range(held.size)}, "no bin is empty"
+    assert held.size == 1 or held.min() >= FEWEST - 1e-6
+    assert held.sum() == pytest.approx(rows)
+
+
+def test_a_value_that_the_baseline_never_held_is_seen() -> None:
+    codes = np.concatenate([np.zeros(700, dtype=int), np.ones(200, dtype=int), np.full(100, 2)])
+    move = moved(np.array([0.8, 0.2, 0.0]), Size(5000, 5000), codes, Clusters.of(np.arange(1000)))
+    assert move is not None and move.chance < 1e-6 and move.size > 0.02
+
+
+def test_one_bin_cannot_move() -> None:
+    assert moved(np.array([1.0]), Size(10, 10), np.zeros(100, dtype=int), Clusters.of(np.arange(100))) is None
+
+
+def test_the_largest_distance_of_distributions() -> None:
+    assert ks(np.array([0.5, 0.5]), np.array([0, 0, 0, 1])) == pytest.approx(0.25)
