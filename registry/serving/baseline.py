@@ -135,7 +135,8 @@ def baseline_of(model: ServedModel, table: pa.Table, answers: Answers) -> Baseli
     micros = table[declaration.time].cast(pa.timestamp("us", "UTC"))
     bounds = pc.min_max(micros).as_py()
     days = pc.count_distinct(pc.floor_temporal(micros, unit="day")).as_py()
-    unknown = {name: count / table.num_rows for name, count in answers.unknown.items()}
+    tellable = [field.name for field in model.encoder.fitted if model.encoder.with_vocabulary(field)]
+    unknown = {name: answers.unknown[name] / table.num_rows for name in tellable}  # sums of counts leave zeros out
     columns = [name for name in model.encoder.columns if name in table.column_names and name != declaration.time]
     domains = None if declaration.domain is None else table[declaration.domain].cast(pa.string())
     found = Baseline(

@@ -23,7 +23,7 @@ from components.judge.watch_drift.clusters import (
 )
 from components.judge.watch_drift.config import Limits
 from components.judge.watch_drift.report import Bins, Cell
-from components.judge.watch_drift.shares import Size, moved
+from components.judge.watch_drift.shares import Size, ks, moved
 from components.rankers.tasks import Task
 from registry.evaluation import ALL, Evaluation, Interval, Metric
 from registry.serving.baseline import Baseline, Scores
@@ -148,12 +148,18 @@ def _scores_moved(scores: Scores, values: Array, base: Size, clusters: Clusters,
     expected = np.asarray(scores.shares)
     codes = np.searchsorted(scores.edges, values, side="right")
     move = moved(expected, base, codes, clusters)
-    if move is None:
-        return cell.model_copy(update={"reason": "all scores lie in one bin"})
     now = np.bincount(codes, minlength=expected.size) / values.size
     names = ("lowest", *(f"from {edge:.3g}" for edge in scores.edges))
     bins = Bins(names=names, before=scores.shares, now=tuple(now.tolist())) if scores.domain == ALL else None
-    return cell.model_copy(update={"now": move.size, "change": move.size, "chance": move.chance, "bins": bins})
+    return cell.model_copy(
+        update={
+            "now": move.psi,
+            "distance": ks(expected, codes),
+            "change": move.size,
+            "chance": move.chance,
+            "bins": bins,
+        }
+    )
 
 
 def _label_cells(

@@ -161,5 +161,5 @@ def beyond(difference: float, error: float, limit: float, freedom: float, *, bot
 
 def _below(others: NDArray[Any], values: NDArray[Any]) -> Floats:
     """Return the share of sorted `others` that lies below each value, a tie counting one half."""
-    left, right = (np.searchsorted(others, values, side=side) for side in ("left", "right"))  # type: ignore[call-overload]  # numpy wants a literal
+    left, right = (np.searchsorted(others, values, side=side) for side in ("left", "right"))
     return np.asarray((left + right) / (2 * others.size), dtype=np.float64)

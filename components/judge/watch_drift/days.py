@@ -143,7 +143,7 @@ def _cells(watched: Watched, rows: Rows, table: pa.Table, answers: pa.Table | No
     if answers is not None and can_ask and config.limits.skew is not None and not enough.lack(told.clusters):
         from registry.serving.answer import answer
 
-        at = asked_again(table, answers, own)
+        at = asked_again(answers, own)
         again = answer(watched.model, table.take(pa.array(at))).base
         logged = {task: values[at] for task, values in said.base.items()}
         yield from skew_cells(logged, again, Clusters.of(clusters.codes[at]), config.limits.skew)

@@ -56,7 +56,7 @@ def coded(name: str, spread: Spread, column: pa.ChunkedArray) -> Coded | None:
             f"column {name!r} is {column.type} now, and was a {spread.kind} when the version was judged: mend the "
             "column, or evaluate and register the version again"
         ) from error
-    bounds = [f"{edge:g}" for edge in spread.edges]
+    bounds = [f"{edge:.4g}" for edge in spread.edges]
     names = [f"below {bounds[0]}" if bounds else "all", *(f"from {edge}" for edge in bounds)]
     codes = np.searchsorted(spread.edges, values, side="right")
     return Coded(expected / expected.sum(), codes, there, tuple(names))
@@ -128,8 +128,8 @@ def field_cells(
         gone = ~found.there if found is not None else ~np.asarray(table[name].is_valid().to_numpy(), dtype=bool)
         if limits.missing is not None:
             yield _grown("missing", name, gone, spread.missing, base, clusters, limits.missing)
-            before = getattr(spread, "unknown", None)
-            if before is not None and name in unknown:
+            if name in unknown:  # a baseline of earlier releases says nothing where it saw none
+                before = getattr(spread, "unknown", None) or 0.0
                 yield _grown("unknown", name, unknown[name], before, base, clusters, limits.missing)
         if limits.moved is not None and found is not None and found.codes.size and name not in still:
             yield _moved(name, found, base, clusters.where(found.there), limits.moved)
@@ -154,10 +154,14 @@ def _grown(check: Any, name: str, flags: Array, before: float, base: Size, clust
 def _moved(name: str, found: Coded, base: Size, clusters: Clusters, limit: float) -> Cell:
     move = moved(found.expected, base, found.codes, clusters)
     now = np.bincount(found.codes, minlength=found.expected.size) / found.codes.size
-    cell = Cell(check="moved", of=name, rows=found.codes.size, limit=limit, reason="its values lie in one bin")
-    if move is None:
-        return cell
-    bins = Bins(names=found.names, before=tuple(found.expected.tolist()), now=tuple(now.tolist()))
-    return cell.model_copy(
-        update={"now": move.size, "change": move.size, "chance": move.chance, "reason": "", "bins": bins}
+    return Cell(
+        check="moved",
+        of=name,
+        rows=found.codes.size,
+        now=move.psi,
+        distance=move.distance,
+        change=move.size,
+        limit=limit,
+        chance=move.chance,
+        bins=Bins(names=found.names, before=tuple(found.expected.tolist()), now=tuple(now.tolist())),
     )

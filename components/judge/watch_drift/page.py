@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.judge.watch_drift.plots import TITLES, draw, worst
-from components.judge.watch_drift.report import Cell, Check, Day, Report, sentence
+from components.judge.watch_drift.report import Cell, Day, Report, sentence
 from components.pages.document import picture, render
 from components.platform.artifacts import DriftReport
 from registry.evaluation import ALL
@@ -34,7 +34,7 @@ class _Past:
     rates: str
     state: str
     style: str
-    worst: str
+    nearest: str
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ def write_report(folder: Path, report: Report) -> None:
     files = draw(folder / "plots", report)
     day = report.today
     rows = [_row(cell) for cell in day.cells]
-    judged = sorted((row for row in rows if row.cell.state != "not judged"), key=lambda row: -row.cell.times)
+    judged = [row for row in rows if row.cell.state != "not judged"]
+    judged.sort(key=lambda row: -row.cell.strength(report.false_alarms))
     state = _state(day)
     view = _View(
         report=report,
@@ -68,7 +69,7 @@ def write_report(folder: Path, report: Report) -> None:
         drifted=tuple(sentence(cell) for cell in day.drifted),
         judged=tuple(judged),
         left_out=tuple(row for row in rows if row.cell.state == "not judged"),
-        past=tuple(_past(one) for one in reversed(report.days)),
+        past=tuple(_past(one, report.false_alarms) for one in reversed(report.days)),
         strip=picture(files["strip"]),
         images=tuple((title, picture(files[title])) for title in ("fields", "scores") if title in files),
     )
@@ -89,20 +90,18 @@ def _row(cell: Cell) -> _Row:
     return _Row(cell=cell, title=TITLES[cell.check], where=where, style=CLASSES[cell.state], said=said)
 
 
-def _past(day: Day) -> _Past:
+def _past(day: Day, false_alarms: float) -> _Past:
     state = _state(day)
-    found = [cell for check in TITLES if (cell := worst(day, check)) is not None]
-    furthest = max(found, key=lambda cell: (cell.state == "alarm", cell.state == "drifted", cell.times), default=None)
+    nearest = worst(day, TITLES.keys(), false_alarms)
     return _Past(
         day=day,
         rates=", ".join(f"{name} {rate:.4f}" for name, rate in day.rates.items()),
         state=state,
         style=CLASSES[state],
-        worst=""
-        if furthest is None
-        else f"{_title(furthest.check)}: {furthest.of}, {furthest.times:.1f} times its limit",
+        nearest="" if nearest is None else _nearest(nearest),
     )
 
 
-def _title(check: Check) -> str:
-    return TITLES[check]
+def _nearest(cell: Cell) -> str:
+    where = "" if cell.domain == ALL else f" in {cell.domain}"
+    return f"{TITLES[cell.check]}: {cell.of}{where}, {cell.times:.1f} times its limit, chance {cell.adjusted or 0:.2g}"

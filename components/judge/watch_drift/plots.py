@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ MOST = 6
 WIDEST = 20
 """Bins that are drawn: all of a number, of a category those that changed most."""
 TOP = 3.0
-"""Times its limit at which a square of the strip has its full colour."""
+"""Strength at which a square of the strip has its full colour."""
 TITLES: dict[Check, str] = {
     "moved": "values of fields",
     "missing": "missing values",
@@ -47,11 +47,11 @@ def draw(folder: Path, report: Report) -> dict[str, Path]:
     return files
 
 
-def worst(day: Day, check: Check) -> Cell | None:
-    """Return the cell of a check that changed most, None where none was judged."""
-    judged = [cell for cell in day.cells if cell.check == check and cell.state != "not judged"]
+def worst(day: Day, checks: Collection[Check], false_alarms: float) -> Cell | None:
+    """Return the cell of some checks that is nearest to an alarm, None where none was judged."""
+    judged = [cell for cell in day.cells if cell.check in checks and cell.state != "not judged"]
     rank = {"alarm": 2, "drifted": 1}
-    return max(judged, key=lambda cell: (rank.get(cell.state, 0), cell.times), default=None)
+    return max(judged, key=lambda cell: (rank.get(cell.state, 0), cell.strength(false_alarms)), default=None)
 
 
 def _strip(path: Path, report: Report) -> Path:
@@ -64,11 +64,12 @@ def _strip(path: Path, report: Report) -> Path:
     at = np.arange(len(days))
     counts.bar(at, [day.rows for day in days], color=GREY, width=0.8)
     counts.set(title=f"{report.model} v{report.version}: rows of each day", ylabel="rows")
-    colours = LinearSegmentedColormap.from_list("change", ["#eef2f7", "#f6c177", ORANGE, "#b42318"])
-    colours.set_bad("#ffffff")
-    found = [[worst(day, check) for day in days] for check in checks]
-    values = np.array([[np.nan if one is None else one.times for one in row] for row in found]).reshape(-1, len(days))
-    squares.imshow(values, aspect="auto", cmap=colours, vmin=0, vmax=TOP, interpolation="none")
+    colours = LinearSegmentedColormap.from_list("change", ["#eef2f7", "#f6c177", ORANGE, "#b42318"], N=64)
+    colours = colours.with_extremes(bad="#ffffff")
+    level = report.false_alarms
+    found = [[worst(day, {check}, level) for day in days] for check in checks]
+    values = np.array([[np.nan if one is None else one.strength(level) for one in row] for row in found])
+    squares.imshow(values.reshape(-1, len(days)), aspect="auto", cmap=colours, vmin=0, vmax=TOP, interpolation="none")
     for row, cells in enumerate(found):
         for column, cell in enumerate(cells):
             if cell is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -14,6 +15,9 @@ Check = Literal["moved", "missing", "unknown", "score", "level", "calibration", 
 State = Literal["quiet", "drifted", "alarm", "not judged"]
 SURE = 3.0
 """A change this many times its limit alarms at once; a smaller one must be there on two days in a row."""
+
+TINY = 1e-300
+"""A chance that is no zero."""
 
 
 class Bins(Frozen):
@@ -37,11 +41,15 @@ class Cell(Frozen):
     rows: int
     """Rows that tell it."""
     now: float | None = None
-    """The figure of the day: PSI less chance, a share, a mean, PCOC, AUC, relative log-loss, a count."""
+    """The figure of the day: PSI, a share, a mean, PCOC, AUC, relative log-loss, a count."""
     before: float | None = None
     """What it is compared with; None where the figure is itself a comparison."""
+    distance: float | None = Field(None, exclude_if=lambda distance: distance is None)
+    """Beside a PSI: of scores the largest distance of the two distribution functions (Kolmogorov and Smirnov), of a
+    field the total variation."""
     change: float | None = None
-    """How far it is in the direction that harms, on the scale of the limit; None where it cannot be judged."""
+    """How far it is in the direction that harms, on the scale of the limit (of a PSI what is more than chance gives);
+    None where it cannot be judged."""
     limit: float
     """The largest change that nobody minds."""
     chance: float | None = None
@@ -63,6 +71,15 @@ class Cell(Frozen):
     def times(self) -> float:
         """The change over its limit: above 1 it is more than nobody minds; 0 where it was not judged."""
         return 0.0 if self.change is None else max(self.change, 0.0) / max(self.limit, 1e-9)
+
+    def strength(self, false_alarms: float) -> float:
+        """Return how far it is on the way to an alarm: above 1 exactly where both the change and its chance say so.
+
+        A large change that chance explains is as little as a certain one that nobody minds.
+        """
+        if self.adjusted is None:
+            return 0.0
+        return min(self.times, math.log(max(self.adjusted, TINY)) / math.log(false_alarms))
 
 
 class Day(Frozen):

@@ -128,7 +128,7 @@ def answered(model: ServedModel, digest: str, table: pa.Table, answers: pa.Table
     return Answered(own, logged(BASE), logged(ANSWER))
 
 
-def asked_again(table: pa.Table, answers: pa.Table, own: Array) -> Array:
+def asked_again(answers: pa.Table, own: Array) -> Array:
     """Return places of about `ASKED_AGAIN` rows of a log, whole questions from all over the day."""
     from registry.gate.paired import codes_of
 

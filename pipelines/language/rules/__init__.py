@@ -11,6 +11,7 @@ from pipelines.language.rules.profile import gpus_are_there
 from pipelines.language.rules.ranker import RANKER_RULES
 from pipelines.language.rules.scheduling import SCHEDULING_RULES
 from pipelines.language.rules.values import PARAM_RULES, VALUE_RULES
+from pipelines.language.rules.watching import WATCHING_RULES
 from pipelines.language.rules.wiring import WIRING_RULES
 
 CONFIG_RULES: tuple[Rule, ...] = (*VALUE_RULES, *RANKER_RULES, *NAMED_FILE_RULES)
@@ -21,6 +22,7 @@ RULES: tuple[Rule, ...] = (
     *PARAM_RULES,
     *SCHEDULING_RULES,
     *CONFIG_RULES,
+    *WATCHING_RULES,
     gpus_are_there,
 )
 """Every rule, in the order in which a reader would check by hand."""

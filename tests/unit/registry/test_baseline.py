@@ -58,6 +58,7 @@ def test_it_tells_what_the_rows_hold(found: Baseline, model: ServedModel, rows: 
     }
     assert ids.shares[0] == max(counted.values()) / rows.num_rows
     assert sum(ids.shares) + ids.rest == pytest.approx(1)
+    assert ids.unknown is not None and found.fields["genres"].unknown == 0.0, "none is not that nobody can tell"  # type: ignore[union-attr]
     numbers = np.array(rows["popularity"].drop_null().to_pylist())
     assert popularity.missing == pytest.approx(1 - np.isfinite(numbers).sum() / rows.num_rows)
     assert len(popularity.shares) == len(popularity.edges) + 1 <= BINS

@@ -60,6 +60,12 @@ def test_many_comparisons_ask_for_more() -> None:
     assert settled(days(many), 0.01)[0].cells[0].state == "quiet" and states((cell(chance=1e-3),)) == ["drifted"]
 
 
+@given(st.floats(0, 0.2), st.floats(0, 1))
+def test_strength_is_above_1_exactly_where_a_cell_is_beyond_its_limit(change: float, chance: float) -> None:
+    (day,) = settled(days((cell(change=change, chance=chance),)), 0.01)
+    assert (day.cells[0].strength(0.01) > 1) == (day.cells[0].state in ("alarm", "drifted"))
+
+
 @given(st.lists(st.floats(0, 1), max_size=40))
 def test_holm_keeps_the_order_and_never_lowers(chances: list[float]) -> None:
     found = holm(chances)
