@@ -64,8 +64,8 @@ def _strip(path: Path, report: Report) -> Path:
     at = np.arange(len(days))
     counts.bar(at, [day.rows for day in days], color=GREY, width=0.8)
     counts.set(title=f"{report.model} v{report.version}: rows of each day", ylabel="rows")
-    colours = LinearSegmentedColormap.from_list("change", ["#eef2f7", "#f6c177", ORANGE, "#b42318"], N=64)
-    colours = colours.with_extremes(bad="#ffffff")
+    palette = LinearSegmentedColormap.from_list("change", ["#eef2f7", "#f6c177", ORANGE, "#b42318"], N=64)
+    colours = palette.with_extremes(bad="#ffffff")
     level = report.false_alarms
     found = [[worst(day, {check}, level) for day in days] for check in checks]
     values = np.array([[np.nan if one is None else one.strength(level) for one in row] for row in found])

@@ -43,6 +43,7 @@ SEMANTIC = {
     "log_without_ids", "within_called_like_an_output", "without_time", "schedule_in_no_zone",
     "schedule_zone_without_cron", "schedule_all_and_any", "schedule_joined_unknown_stage", "extends_itself",
     "extends_outside", "extends_nothing", "without_nothing_taken",
+    "watch_window_too_short", "watch_without_a_limit",
 } | {path.stem for kind in ("column", "ranker", "suite") for path in GOLDEN.glob(f"{kind}_*.yaml")}  # fmt: skip
 SEMANTIC -= SEEN_RANKERS
 """Mistakes that no schema can see: they are about names, sums and graphs, and about the roles that a ranker needs."""
