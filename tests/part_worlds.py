@@ -190,6 +190,54 @@ def order() -> PartWorld:
     return PartWorld(_history(items, events), draw)
 
 
+def liked_alike() -> PartWorld:
+    """What users thought of events of the candidate's kind counts; what they thought of others, and the kinds alone,
+    say nothing."""
+    kinds, events = 12, 8
+
+    def draw(rows: int, seed: int) -> Rows:
+        g = _generator(seed)
+        kind = torch.randint(kinds, (rows, 1), generator=g)
+        recent = torch.randint(kinds, (rows, events), generator=g)
+        recent = torch.where(torch.rand(rows, events, generator=g) < 0.3, kind, recent)
+        liked = torch.randint(2, (rows, events), generator=g)
+        score = ((2 * liked - 1) * (recent == kind)).sum(dim=1).clamp(-3, 3)
+        told = {"item_id": kind[:, 0], "recent": recent, "recent_likes": liked}
+        batch: Batch = {name: ids + FIRST for name, ids in told.items()}
+        batch["recent_times"] = torch.arange(events, dtype=torch.float32).expand(rows, -1) * 3600.0
+        return _rows(batch, {"like": torch.sigmoid(1.2 * score.float())}, seed)
+
+    item, recent = _history(kinds, events).fields
+    stream = {"length": events, "timed_by": "recent_times"}
+    fields = (
+        item,
+        recent.model_copy(update=stream),
+        FieldSpec(name="recent_likes", kind="sequence", size=FIRST + 2, table="recent_likes", **stream),
+        FieldSpec(name="recent_times", kind="elapsed", length=events),
+    )
+    schema = RankerSchema(declaration=Declaration(feedback=("like",)), fields=fields, base_rates={"like": 0.5})
+    return PartWorld(schema, draw)
+
+
+def long_ago() -> PartWorld:
+    """What counts lies beyond the newest events: the more of the older ones are the candidate, the likelier it is."""
+    items, events, newest = 40, 120, 30
+
+    def draw(rows: int, seed: int) -> Rows:
+        g = _generator(seed)
+        item = torch.randint(items, (rows, 1), generator=g)
+        others = (item + torch.randint(1, items, (rows, events), generator=g)) % items
+        fitting = torch.randint(1, 8, (rows, 1), generator=g) * torch.randint(2, (rows, 1), generator=g)
+        order = torch.rand(rows, events - newest, generator=g).argsort(dim=1).argsort(dim=1)
+        fits = torch.nn.functional.pad(order < fitting, (newest, 0))
+        recent = torch.where(fits, item, others)
+        p = torch.sigmoid(0.9 * fitting[:, 0].clamp(max=5) - 2.0)
+        told = {"item_id": item[:, 0], "recent": recent, "kind": item[:, 0] // 8, "recent_kinds": recent // 8}
+        return _rows({name: ids + FIRST for name, ids in told.items()}, {"like": p}, seed)
+
+    return PartWorld(_history(items, events), draw)
+
+
 def domains() -> PartWorld:
     """Every domain turns the same values another way."""
     sizes = {"domain": 4, **{f"f{i}": 10 for i in range(4)}}

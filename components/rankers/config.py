@@ -10,7 +10,7 @@ import inspect
 import json
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import Annotated, Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import (
     AfterValidator,
@@ -18,8 +18,10 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
+    TypeAdapter,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
+    WrapValidator,
     create_model,
     field_validator,
     model_serializer,
@@ -158,7 +160,10 @@ class RankerConfig(Registered):
 
     @model_serializer
     def _flat(self) -> dict[str, Any]:
-        return {key: value for key, value in self if key != "code" or value}
+        return {key: _written(value) for key, value in self if (key != "code" or value) and not _silent(self, key)}
+
+
+Sequence = str | dict[Name, PartConfig]
 
 
 class ComposedConfig(RankerConfig, Sizes, builds="components.rankers.composed.ranker:ComposedRanker"):
@@ -166,8 +171,13 @@ class ComposedConfig(RankerConfig, Sizes, builds="components.rankers.composed.ra
 
     embedding: str = "vocabulary"
     """How an index becomes a vector: a row of its own, or the sum of two rows of one table of `buckets` rows."""
-    sequence: str = "mean"
-    """How a history becomes one vector."""
+    sequence: Sequence = "mean"
+    """How a history becomes one vector; or by history which one does, by name or as a block with its options. A history
+    is a sequence field, or a field of times, which stands for all attributes of the events that it times. Those that
+    are not named are read as the ranker reads them by default."""
+    attributes: Literal["apart", "joined"] = Field("apart", exclude_if=lambda read: read == "apart")
+    """How sequences of the same events are read: each as a history of its own, or side by side, as one vector per event
+    that is matched with the same attributes of the candidate."""
     interaction: str = "none"
     """How fields meet before the towers."""
     domain: str = "none"
@@ -179,13 +189,14 @@ class ComposedConfig(RankerConfig, Sizes, builds="components.rankers.composed.ra
     @classmethod
     def _is_a_part(cls, name: Any, info: ValidationInfo) -> Any:
         kind = str(info.field_name)
-        known = registered(kind)
-        if isinstance(name, str) and name in known:
-            return name
-        if fault := offered(False).refused.get(str(name)):
-            raise ValueError(fault)
-        *most, last = map(repr, known)
-        raise PydanticKnownError("literal_error", {"expected": f"{', '.join(most)} or {last}"})
+        if kind == SequenceConfig.kind and isinstance(name, Mapping):
+            return _by_history().validate_python(name)
+        return _known_part(kind, name)
+
+    @property
+    def plain_sequence(self) -> str:
+        """Name of the encoder of histories that are not named by themselves."""
+        return self.sequence if isinstance(self.sequence, str) else str(type(self).model_fields["sequence"].default)
 
     @classmethod
     def choices(cls, name: str, block: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -195,6 +206,49 @@ class ComposedConfig(RankerConfig, Sizes, builds="components.rankers.composed.ra
             part = block.get(kind)
             known = isinstance(part, str) and part in registered(kind)
             yield kind, str(part if known else cls.model_fields[kind].default)
+
+
+def _known_part(kind: str, name: Any) -> str:
+    known = registered(kind)
+    if isinstance(name, str) and name in known:
+        return name
+    if fault := offered(False).refused.get(str(name)):
+        raise ValueError(fault)
+    *most, last = map(repr, known)
+    raise PydanticKnownError("literal_error", {"expected": f"{', '.join(most)} or {last}"})
+
+
+def _of_one_history(chosen: Any, _: ValidatorFunctionWrapHandler) -> PartConfig:
+    """Return the options of what encodes one history, of its name or of a block with a name."""
+    if isinstance(chosen, PartConfig):
+        return chosen
+    block = {"name": chosen} if not isinstance(chosen, Mapping) else {**chosen}
+    part: Any = registered(SequenceConfig.kind)[_known_part(SequenceConfig.kind, block.pop("name", None))]
+    if outside := [key for key in block if key not in options_of(part)]:
+        readable = ", ".join(options_of(part)) or "no option"
+        raise ValueError(f"sequence {part.called!r} has no {outside[0]!r} for one history: it reads {readable}")
+    return cast(PartConfig, part.model_validate(block))
+
+
+@cache
+def _by_history() -> TypeAdapter[dict[str, PartConfig]]:
+    return TypeAdapter(dict[Name, Annotated[PartConfig, WrapValidator(_of_one_history)]])
+
+
+def _silent(config: Registered, key: str) -> bool:
+    """Return whether a key is left out where a config is written, so that files from before it stay what they are."""
+    unsaid = type(config).model_fields[key].exclude_if
+    return unsaid is not None and unsaid(getattr(config, key))
+
+
+def _written(value: Any) -> Any:
+    """Return a value as a pipeline has it."""
+    if isinstance(value, dict):
+        return {key: _written(each) for key, each in value.items()}
+    if isinstance(value, PartConfig):
+        options = {key: getattr(value, key) for key in options_of(type(value)) if not _silent(value, key)}
+        return {"name": value.called, **options}
+    return value
 
 
 def _by_its_name(block: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
@@ -212,10 +266,18 @@ def _by_its_name(block: Any, handler: ValidatorFunctionWrapHandler, info: Valida
     if misplaced := dict(_misplaced(chosen, kept)):
         refusals: dict[str, Any] = {key: (Annotated[Any, _saying(reason)], None) for key, reason in misplaced.items()}
         chosen = create_model("Misplaced", __base__=chosen, **refusals)
-    kept["code"] = ", ".join(filter(None, (code_of(kind, part) for kind, part in choices)))
+    encoders = [(SequenceConfig.kind, part) for part in _named_in(kept.get(SequenceConfig.kind))]
+    kept["code"] = ", ".join(dict.fromkeys(filter(None, (code_of(*choice) for choice in [*choices, *encoders]))))
     if info.mode == "json":
         return chosen.model_validate_json(json.dumps(kept), strict=True)
     return chosen.model_validate(kept)
+
+
+def _named_in(sequence: Any) -> list[str]:
+    """Return the encoders that a map of histories chooses."""
+    chosen = sequence.values() if isinstance(sequence, Mapping) else ()
+    named = (each.get("name") if isinstance(each, Mapping) else each for each in chosen)
+    return sorted({name for name in named if isinstance(name, str)})
 
 
 @cache
@@ -322,6 +384,8 @@ def _composed(ranker: type[ComposedConfig], handler: GetJsonSchemaHandler) -> Js
     keys: dict[str, Any] = {}
     for kind in PARTS:
         own[kind] = {**_said(own[kind]), **_choice(registered(kind))}
+        if kind == SequenceConfig.kind:
+            own[kind]["anyOf"].append({"type": "object", "additionalProperties": _one_history(handler)})
         for part in registered(kind).values():
             read = _keys(part, handler)["properties"]
             keys |= {key: read[key] for key in options_of(part) if key not in {**own, **keys}}
@@ -336,10 +400,25 @@ def _composed(ranker: type[ComposedConfig], handler: GetJsonSchemaHandler) -> Js
     return {"properties": own, "propertyNames": {"enum": [*own, *keys]}, "allOf": conditions}
 
 
+def _one_history(handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+    """Return what may encode one history: a name, or a block of a name with the options of that encoder."""
+    known = registered(SequenceConfig.kind)
+    blocks = []
+    for name, part in known.items():
+        read = _keys(part, handler)["properties"]
+        options = {key: read[key] for key in options_of(part)}
+        named = {"properties": {"name": {"const": name}, **options}, "required": ["name"]}
+        blocks.append({"type": "object", **named, "additionalProperties": False})
+    return {"anyOf": [*_choice(known)["anyOf"], *blocks]}
+
+
 def _reading(key: str, base: type[ComposedConfig]) -> Iterator[JsonSchemaValue]:
     """Yield when a part reads a key: it is chosen, by name or by a parameter, or it is left out and the default."""
     rankers = [config for config in registered(RANKER).values() if issubclass(config, base)]
     for kind, names in readers_of(key).items():
-        yield {"required": [kind], "properties": {kind: {"anyOf": [{"enum": names}, {"pattern": PARAMETER}]}}}
+        yield {
+            "required": [kind],
+            "properties": {kind: {"anyOf": [{"enum": names}, {"type": "string", "pattern": PARAMETER}]}},
+        }
         if default := [config.called for config in rankers if config.model_fields[kind].default in names]:
             yield {"not": {"required": [kind]}, "properties": {"name": {"enum": default}}}

@@ -10,22 +10,30 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from components.rankers.embedding.events import Events
+from components.rankers.embedding.events import Events, JoinedEvents, at_places
 
 
 class SequenceEncoder(nn.Module, ABC):
     """Turns one history into one vector.
 
-    Built as ``Encoder(width, length, config, targeted)`` per history field: embedding width d, longest
+    Built as ``Encoder(width, length, config, targeted)`` per history: width d of an event's vector, longest
     history, config, whether `forward` gets a target (an encoder that needs one learns a query
-    in its place). Its output has width `out_features`; each d numbers of a multiple of d are one field vector.
+    in its place). Its output has width `out_features`; each e numbers of a multiple of e, the embedding width, are one
+    field vector. Where the attributes of a stream are joined, d is a multiple of e, and an event's vector has those of
+    its attributes side by side.
     """
 
     out_features: int
+    reads_times: bool = False
+    """Whether `forward` and `of_events` take ``elapsed`` too: float32 ``[B, L]``, or ``[N]``, seconds from an event to
+    the request, below 0 where there is none."""
+    knows_fields: ClassVar[bool] = False
+    """Whether it is built with ``fields`` too: the names of the attributes that stand side by side in a vector."""
 
     @abstractmethod
     def forward(self, vectors: Tensor, mask: Tensor, target: Tensor | None) -> Tensor:
@@ -41,17 +49,23 @@ class SequenceEncoder(nn.Module, ABC):
             float32 ``[B, out_features]``; zero, or another constant, where the history is empty.
         """
 
-    def of_events(self, events: Events, target: Tensor | None) -> Tensor:
+    def of_events(self, events: Events | JoinedEvents, target: Tensor | None, **times: Tensor) -> Tensor:
         """Encode histories that lie one after the other; the same answers as `forward`, without work for padding.
 
-        An encoder that says nothing about it gets them padded to the longest one of the batch.
+        An encoder that says nothing about it gets those of about one length together, padded to the longest of them.
 
         Args:
             events: the histories of B rows.
             target: as of `forward`.
+            **times: `elapsed` ``[N]``, where it `reads_times`.
         """
-        encoded: Tensor = self(*events.padded(), target)
-        return encoded
+        encoded, order = [], []
+        for rows, at in events.at.alike():
+            order.append(rows)
+            candidate = None if target is None else target.index_select(0, rows)
+            dated = {name: at_places(seconds, at, fill=-1.0) for name, seconds in times.items()}
+            encoded.append(self(at_places(events.vectors, at), at_places(events.present, at), candidate, **dated))
+        return torch.cat(encoded).index_select(0, torch.cat(order).argsort())
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -21,9 +21,10 @@ from torch import Tensor, nn
 
 from components.platform.errors import BadInputError
 from components.rankers.base import RankerModule
+from components.rankers.composed.histories import History
 from components.rankers.composed.ranker import ComposedRanker
 from components.rankers.domains.none import NoAdaptation
-from components.rankers.embedding.table import FieldEmbedding, side_by_side
+from components.rankers.embedding.table import EmbeddedFields, FieldEmbedding, side_by_side
 from components.rankers.gnolr.ranker import Gnolr
 from components.rankers.interactions.mlp import Mlp
 from components.rankers.interactions.none import NoInteraction
@@ -124,15 +125,19 @@ class RequestRanker(nn.Module):
         self.once = frozenset(once)
         read = {field.name for field in ranker.embedding.embedded} | ranker.embedding.numeric.keys()
         _check(read, self.once)
-        self.histories, self.targets = ranker.histories, ranker.targets
+        self.histories = ranker.histories
+        # What its encoder does not look at may have more rows.
+        self.read = {
+            name: replace(ranker.read[name], targets=()) if isinstance(encoder, MeanSequence) else ranker.read[name]
+            for name, encoder in self.histories.items()
+        }
         self.shared = _part(ranker.embedding, self.once)
-        self.own = _part(ranker.embedding, read - self.once)
+        self.own = _part(ranker.embedding, (read | {*ranker.embedding.elapsed}) - self.once)
         # Histories that must be encoded for each candidate: they, or the candidate they are matched with, differ.
         self.differing = frozenset(
             name
             for name, encoder in self.histories.items()
-            if name not in self.once
-            or (not isinstance(encoder, MeanSequence) and self.targets.get(name, name) not in self.once)
+            if not _inputs(self.read[name], cast(SequenceEncoder, encoder)) <= self.once
         )
         self.order = _order(ranker)
         self.domain = ranker.domain
@@ -153,7 +158,7 @@ class RequestRanker(nn.Module):
 
     def _known(self, name: str) -> bool:
         """Return whether a part of the input is the same for all candidates."""
-        return name in self.once and name not in self.differing
+        return name not in self.differing if name in self.read else name in self.once
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Predict; see `request_ranker`."""
@@ -161,17 +166,18 @@ class RequestRanker(nn.Module):
         own = self.own({name: values for name, values in batch.items() if name not in self.once})
         rows = _count(batch, self.once)
         values = {**shared.categorical, **shared.numeric, **own.categorical, **own.numeric}
-        categorical = shared.categorical | own.categorical
+        each = EmbeddedFields(
+            own.stacked,
+            shared.categorical | own.categorical,
+            shared.sequences | own.sequences,
+            shared.masks | own.masks,
+            {},
+            shared.elapsed | own.elapsed,
+        )
         for name, encoder in self.histories.items():
-            side = shared if name in self.once else own
-            vectors, mask = side.sequences[name], side.masks[name]
-            target = categorical[self.targets[name]] if name in self.targets else None
-            if name in self.differing:
-                vectors, mask = vectors.expand(rows, -1, -1), mask.expand(rows, -1)
-                target = target.expand(rows, -1) if target is not None else None
-            elif isinstance(encoder, MeanSequence):
-                target = None  # which it does not read, and which may have more rows
-            values[name] = encoder(vectors, mask, target)
+            history = self.read[name]
+            fields = _repeated(each, history, rows) if name in self.differing else each
+            values[name] = history.encoded(cast(SequenceEncoder, encoder), fields)
         if not self.divided:
             x = self.meet(self._fields({name: vector.expand(rows, -1) for name, vector in values.items()}))
             outputs: dict[str, Tensor] = self.head(x, self.domain.route(x, repeated(batch, self.once, rows)))
@@ -257,12 +263,33 @@ def repeated(batch: dict[str, Tensor], once: Collection[str], rows: int) -> dict
     return {name: values.expand(rows, *values.shape[1:]) if name in once else values for name, values in batch.items()}
 
 
+def _inputs(history: History, encoder: SequenceEncoder) -> set[str]:
+    """Return the fields that decide what an encoder answers."""
+    return {*history.fields, *filter(None, (*history.targets, history.times if encoder.reads_times else None))}
+
+
+def _repeated(fields: EmbeddedFields, history: History, rows: int) -> EmbeddedFields:
+    """Return what one history reads with as many rows as there are candidates, without a copy."""
+
+    def each(values: dict[str, Tensor], names: Iterable[str | None]) -> dict[str, Tensor]:
+        return {n: values[n].expand(rows, *values[n].shape[1:]) for n in names if n is not None and n in values}
+
+    return EmbeddedFields(
+        fields.stacked,
+        each(fields.categorical, history.targets),
+        each(fields.sequences, history.fields),
+        each(fields.masks, history.fields),
+        {},
+        each(fields.elapsed, [history.times]),
+    )
+
+
 def _part(embedding: FieldEmbedding, names: Collection[str]) -> FieldEmbedding:
     """Return the same tables for some of the fields."""
     part = copy.copy(embedding)
     part.embedded = tuple(field for field in embedding.embedded if field.name in names)
     part.numeric = {name: width for name, width in embedding.numeric.items() if name in names}
-    part.elapsed = ()
+    part.elapsed = tuple(name for name in embedding.elapsed if name in names)
     return part
 
 

@@ -3,7 +3,7 @@
 Every part of a named ranker can be exchanged in YAML.
 """
 
-from components.rankers.config import ComposedConfig, Hidden, Width
+from components.rankers.config import ComposedConfig, Hidden, Sequence, Width
 
 
 class DnnConfig(ComposedConfig, name="dnn"):
@@ -13,7 +13,7 @@ class DnnConfig(ComposedConfig, name="dnn"):
 class DinConfig(ComposedConfig, name="din"):
     """Histories weighted by the candidate (Zhou et al., KDD 2018)."""
 
-    sequence: str = "din"
+    sequence: Sequence = "din"
 
 
 class DcnV2Config(ComposedConfig, name="dcnv2"):

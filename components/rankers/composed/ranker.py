@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from components.rankers.base import RankerModule
-from components.rankers.config import PARTS, ComposedConfig
+from components.rankers.composed.histories import History, histories_of
+from components.rankers.config import ComposedConfig
 from components.rankers.embedding.table import FieldEmbedding
 from components.rankers.parts import DomainPart, FieldVectors, Head, Interaction, SequenceEncoder
 from components.rankers.registration import load, registered
-from components.rankers.sequences.mean import MeanSequence
-from features.declaration import FieldSpec, RankerSchema
+from features.declaration import RankerSchema
 
 
 class ComposedRanker(RankerModule):
@@ -27,21 +27,19 @@ class ComposedRanker(RankerModule):
 
     def __init__(self, config: ComposedConfig, schema: RankerSchema) -> None:
         super().__init__()
-        part = {kind: load(registered(kind)[getattr(config, kind)]) for kind in PARTS}
+        part = {
+            kind: load(registered(kind)[getattr(config, kind)])
+            for kind in ("embedding", "interaction", "domain", "head")
+        }
         self.embedding: FieldEmbedding = part["embedding"].of(schema.fields, config)
         width = self.embedding.width
         self.histories = nn.ModuleDict()
-        self.targets: dict[str, str] = {}
+        self.read: dict[str, History] = {}
         narrow = sum(field.kind != "sequence" for field in self.embedding.embedded)
         extra = sum(self.embedding.numeric.values())
-        for field in self.embedding.embedded:
-            if field.kind != "sequence":
-                continue
-            if target := _target(field, schema):
-                self.targets[field.name] = target
-            encoder: Any = MeanSequence if field.pooled else part["sequence"]
-            made: SequenceEncoder = encoder(width, field.length, config, targeted=target is not None)
-            self.histories[field.name] = made
+        for history, made in histories_of(schema, self.embedding.embedded, config):
+            self.read[history.name] = history
+            self.histories[history.name] = made
             if made.out_features % width:
                 extra += made.out_features
             else:
@@ -65,11 +63,7 @@ class ComposedRanker(RankerModule):
         narrow = [fields.stacked]
         extra = list(fields.numeric.values())
         for name, encoder in self.histories.items():
-            target = fields.categorical[self.targets[name]] if name in self.targets else None
-            if name in fields.events:
-                encoded = cast(SequenceEncoder, encoder).of_events(fields.events[name], target)
-            else:
-                encoded = encoder(fields.sequences[name], fields.masks[name], target)
+            encoded = self.read[name].encoded(cast(SequenceEncoder, encoder), fields)
             if encoded.shape[1] % self.embedding.width:
                 extra.append(encoded)
             else:
@@ -87,10 +81,3 @@ class ComposedRanker(RankerModule):
     def diagnostics(self) -> dict[str, float]:
         """Return what the domain part shows of itself."""
         return self.domain.diagnostics()
-
-
-def _target(history: FieldSpec, schema: RankerSchema) -> str | None:
-    """Return the categorical field whose table a history shares: the candidate it is matched with."""
-    names = [f.name for f in schema.fields if f.kind == "categorical" and f.table == history.table]
-    item = schema.declaration.item
-    return item if item in names else (names[0] if names else None)

@@ -197,3 +197,35 @@ class Events:
         if touched is not None and len(touched.silent):
             return None
         return (self.ids >= self.embedding.first_heard).to(torch.float32)
+
+
+@dataclass(frozen=True)
+class JoinedEvents:
+    """The events of a stream, the vectors of their A attributes side by side."""
+
+    each: tuple[Events, ...]
+    """By attribute; all lie alike."""
+
+    @property
+    def at(self) -> Stretches:
+        """Where the histories lie."""
+        return self.each[0].at
+
+    @cached_property
+    def present(self) -> Tensor:
+        """float32 ``[N]``: 1 where an event has any attribute."""
+        return torch.stack([events.present for events in self.each]).amax(dim=0)
+
+    @cached_property
+    def vectors(self) -> Tensor:
+        """float32 ``[N, A·d]``."""
+        return torch.cat([events.vectors for events in self.each], dim=1)
+
+    def mean(self) -> Tensor:
+        """Return float32 ``[B, A·d]``, the mean of each history's events; zero where there are none."""
+        counts = self.at.sums(self.present.unsqueeze(1)).clamp(min=1.0)
+        return self.at.sums(self.vectors) / counts
+
+    def padded(self) -> tuple[Tensor, Tensor]:
+        """Return float32 ``[B, L, A·d]`` and ``[B, L]``; see `Events.padded`."""
+        return self.at.padded(self.vectors), self.at.padded(self.present)

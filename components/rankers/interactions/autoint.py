@@ -21,11 +21,11 @@ from components.rankers.sequences.attention import of_size_one
 
 
 class InteractingLayer(nn.Module):
-    """Attention among fields, ``ReLU(concat_h softmax(q kᵀ / √d) v + W_res e)``; q, k of fields of one size."""
+    """Attention among fields, ``ReLU(concat_h softmax(q kᵀ / √w) v + W_res e)``; q, k of fields of one size."""
 
-    def __init__(self, in_features: int, width: int, heads: int) -> None:
+    def __init__(self, in_features: int, width: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.dropout = heads, nn.Dropout(dropout)
         self.query = nn.Linear(in_features, heads * width, bias=False)
         self.key = nn.Linear(in_features, heads * width, bias=False)
         self.value = nn.Linear(in_features, heads * width, bias=False)
@@ -42,7 +42,7 @@ class InteractingLayer(nn.Module):
         """
         query, key = (self._split(linear(sized)) for linear in (self.query, self.key))
         scores = query @ key.transpose(2, 3) / math.sqrt(query.shape[3])
-        attended = torch.softmax(scores, dim=3) @ self._split(self.value(e))
+        attended = self.dropout(torch.softmax(scores, dim=3)) @ self._split(self.value(e))
         return torch.relu(attended.transpose(1, 2).flatten(start_dim=2) + self.residual(e))
 
     def _split(self, x: Tensor) -> Tensor:
@@ -70,12 +70,15 @@ class AutoInt(Interaction):
         self.register_buffer("least", torch.tensor(std))
         slopes = torch.randn(extra, width) * std
         self.slopes = nn.Parameter(slopes) if extra else None
-        widths = [width, *[heads * width] * config.layers]
-        self.layers = nn.ModuleList(InteractingLayer(narrow, width, heads) for narrow in widths[:-1])
+        head = config.attention_width or width
+        widths = [width, *[heads * head] * config.layers]
+        self.layers = nn.ModuleList(
+            InteractingLayer(narrow, head, heads, config.attention_dropout) for narrow in widths[:-1]
+        )
         self.out_features = (fields + extra) * widths[-1] + fields * width + extra
 
     def forward(self, fields: FieldVectors) -> Tensor:
-        """Return float32 ``[B, (F + N)·heads·d + F·d + N]``: after attention, then raw."""
+        """Return float32 ``[B, (F + N)·heads·w + F·d + N]``: after attention, then raw."""
         tokens = [fields.vectors] if self.fields else []
         sized = [of_size_one(fields.vectors, self.least)] if self.fields else []
         if self.slopes is not None:

@@ -1,6 +1,12 @@
 """Which interactions are there, and what may a pipeline say about each?"""
 
-from components.rankers.config import AttentionHeads, InteractionConfig, Layers
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from components.rankers.config import AttentionHeads, Dropout, InteractionConfig, Layers, Width
 
 
 class NoInteractionConfig(InteractionConfig, name="none", builds="components.rankers.interactions.none:NoInteraction"):
@@ -27,3 +33,29 @@ class AutoIntConfig(Layered, name="autoint", builds="components.rankers.interact
 
     heads: AttentionHeads = 2
     """Attention heads of `autoint`, `transformer` and `fintrec`."""
+    attention_width: Width | None = Field(None, exclude_if=lambda width: width is None)
+    """Width of one attention head of `autoint`; None is the width of the embeddings."""
+    attention_dropout: Dropout = Field(0.0, exclude_if=lambda share: share == 0.0)
+    """Share of the attention among fields that `autoint` drops in training."""
+
+
+class MlccConfig(InteractionConfig, name="mlcc", builds="components.rankers.interactions.mlcc:Mlcc"):
+    """Products of three and more fields by small matrices that each row makes for itself."""
+
+    channels: Annotated[int, Field(ge=1, le=64)] = 4
+    """Parts of every embedding of `mlcc` that cross by themselves; divides `embedding_width`."""
+    crosses: Annotated[int, Field(ge=1, le=64)] = 4
+    """Matrices that each row makes per channel in `mlcc`."""
+    cross: Annotated[tuple[Annotated[int, Field(ge=1, le=64)], ...], Field(min_length=1, max_length=4)] = (4, 1)
+    """Widths that one of them brings a field to, step by step, in `mlcc`: two steps hold products of three fields."""
+    compressed: Width = 8
+    """Numbers that `mlcc` keeps per field."""
+
+    @model_validator(mode="after")
+    def _channels_divide(self) -> MlccConfig:
+        if self.embedding_width % self.channels:
+            raise ValueError(
+                f"mlcc cuts embeddings of width {self.embedding_width} into {self.channels} channels: "
+                "choose channels that divide embedding_width"
+            )
+        return self

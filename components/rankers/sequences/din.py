@@ -14,22 +14,38 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from components.rankers.embedding.events import Events
+from components.rankers.embedding.events import Events, JoinedEvents
 from components.rankers.parts import SequenceEncoder
 from components.rankers.sequences.config import DinConfig
 
 _UNIT = 64
 """Hidden units of the activation unit."""
+_LEAST_VARIANCE = 1e-8
+
+
+class Dice(nn.Module):
+    """PReLU whose bend lies where the numbers are: ``f(s) = p·s + (1 − p)·α·s``, ``p = σ((s − E[s]) / √Var[s])``.
+
+    Equation 9 of the paper, with mean and variance over the units of one event instead of over the batch: padding would
+    count there, and a row's answer would depend on its neighbours in training.
+    """
+
+    def __init__(self, units: int) -> None:
+        super().__init__()
+        self.slopes = nn.Parameter(torch.full((units,), 0.25))
+
+    def forward(self, s: Tensor) -> Tensor:
+        """Return float32 ``[..., units]`` of the same."""
+        p = torch.sigmoid(functional.layer_norm(s, s.shape[-1:], eps=_LEAST_VARIANCE))
+        return p * s + (1 - p) * self.slopes * s
 
 
 class DinSequence(SequenceEncoder):
     """Sum of the events, each weighted by an activation unit that sees it next to the candidate.
 
-    The unit is ``[t, h, t − h, t ⊙ h] → linear → PReLU → linear → weight``. Its first layer is multiplied out, so that
-    the candidate's share is taken once and not per event. PReLU, the paper's alternative to
-    Dice, because Dice normalises by statistics of the batch: padding would count, and a row's answer would
-    depend on its neighbours in training. A history that shares no table with a candidate is weighted against a
-    learned query vector.
+    The unit is ``[t, h, t − h, t ⊙ h] → linear → PReLU or Dice → linear → weight``. Its first layer is multiplied out,
+    so that the candidate's share is taken once and not per event. A history that shares no table with a candidate is
+    weighted against a learned query vector.
     """
 
     def __init__(self, width: int, length: int, config: DinConfig, targeted: bool = True) -> None:
@@ -42,7 +58,7 @@ class DinSequence(SequenceEncoder):
         # Embeddings start near zero, so every weight starts at this bias: between the mean of a full
         # history and its sum.
         nn.init.constant_(last.bias, 1 / math.sqrt(max(length, 1)))
-        self.unit = nn.Sequential(first, nn.PReLU(), last)
+        self.unit = nn.Sequential(first, nn.PReLU() if config.activation == "prelu" else Dice(_UNIT), last)
         query = torch.randn(width) * config.start
         self.query = None if targeted else nn.Parameter(query)
 
@@ -52,7 +68,7 @@ class DinSequence(SequenceEncoder):
         weights = self._weights(vectors, candidate.unsqueeze(1), own.unsqueeze(1))
         return ((weights * mask).unsqueeze(2) * vectors).sum(dim=1)
 
-    def of_events(self, events: Events, target: Tensor | None) -> Tensor:
+    def of_events(self, events: Events | JoinedEvents, target: Tensor | None, **times: Tensor) -> Tensor:
         """Return float32 ``[B, d]``; see `SequenceEncoder.of_events`."""
         candidate, own = self._candidate(target, events.at.histories)
         weights = self._weights(events.vectors, events.at.spread(candidate), events.at.spread(own))
@@ -70,7 +86,7 @@ class DinSequence(SequenceEncoder):
 
     def _weights(self, vectors: Tensor, candidate: Tensor, own: Tensor) -> Tensor:
         """Return float32 ``[...]`` of events ``[..., d]``, given what belongs to the candidate of each."""
-        first, activation, last = cast("tuple[nn.Linear, nn.PReLU, nn.Linear]", tuple(self.unit))
+        first, activation, last = cast("tuple[nn.Linear, nn.Module, nn.Linear]", tuple(self.unit))
         _, of_event, of_difference, of_product = first.weight.split(self.out_features, dim=1)
         per_event = torch.cat([vectors, candidate * vectors], dim=-1)
         hidden = own + functional.linear(per_event, torch.cat([of_event - of_difference, of_product], dim=1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from components.rankers.embedding.events import Events
+from components.rankers.embedding.events import Events, JoinedEvents
 from components.rankers.parts import SequenceEncoder
 from components.rankers.sequences.config import MeanConfig
 
@@ -31,6 +31,6 @@ class MeanSequence(SequenceEncoder):
         """Return float32 ``[B, d]``; see `SequenceEncoder.forward`."""
         return masked_mean(vectors, mask)
 
-    def of_events(self, events: Events, target: Tensor | None) -> Tensor:
+    def of_events(self, events: Events | JoinedEvents, target: Tensor | None, **times: Tensor) -> Tensor:
         """Return float32 ``[B, d]``; see `SequenceEncoder.of_events`."""
         return events.mean()

@@ -8,6 +8,9 @@ temporal encoding ``e_j = h_j + p_j`` and ``v = t + p_0``:
 Meaning and time of both sides meet in the weight and in the value: four-way interaction. Here e_j and v are divided by
 their root mean square first. Embeddings start near zero, where products of two of them would leave the softmax flat,
 and the four-way interaction silent, for longer than most trainings last.
+
+The encoding p counts events or, as the paper's variant with discretised intervals, time: bucket
+``min(1 + floor(log2(1 + seconds)), 31)``, 0 for the candidate. Both together add.
 """
 
 from __future__ import annotations
@@ -17,10 +20,13 @@ import math
 import torch
 from torch import Tensor, nn
 
-from components.rankers.embedding.events import Events
+from components.rankers.embedding.events import Events, JoinedEvents
 from components.rankers.parts import SequenceEncoder
 from components.rankers.sequences.attention import masked_softmax, of_size_one
 from components.rankers.sequences.config import TinConfig
+
+BUCKETS = 32
+"""Time encodings: the candidate's, and one each time the elapsed time doubles, up to 34 years."""
 
 
 class TinSequence(SequenceEncoder):
@@ -35,35 +41,63 @@ class TinSequence(SequenceEncoder):
     fields at the start.
     """
 
+    edges: Tensor
+
     def __init__(self, width: int, length: int, config: TinConfig, targeted: bool = True) -> None:
         super().__init__()
         self.out_features = 2 * width
         self.length = length
         std = config.start
-        self.positions = nn.Parameter(torch.randn(length + 1, width) * std)
+        self.counted, self.reads_times = config.positions != "elapsed", config.positions != "order"
+        if self.counted:
+            self.positions = nn.Parameter(torch.randn(length + 1, width) * std)
+        if self.reads_times:
+            self.intervals = nn.Parameter(torch.randn(BUCKETS, width) * std)
+            edges = torch.tensor([2.0**k - 1 for k in range(1, BUCKETS - 1)])
+            self.register_buffer("edges", edges, persistent=False)
         self.gain = nn.Parameter(torch.full((self.out_features,), std))
 
-    def forward(self, vectors: Tensor, mask: Tensor, target: Tensor | None) -> Tensor:
+    def forward(self, vectors: Tensor, mask: Tensor, target: Tensor | None, elapsed: Tensor | None = None) -> Tensor:
         """Return float32 ``[B, 2d]``, zero where the history is empty; see `SequenceEncoder.forward`."""
         v = self._candidate(target, vectors.shape[0])
-        events = self._dated(vectors, torch.arange(vectors.shape[1], device=vectors.device))
+        events = self._dated(vectors, torch.arange(vectors.shape[1], device=vectors.device), elapsed)
         scores = (events * v.unsqueeze(1)).sum(dim=2) / math.sqrt(vectors.shape[2])
         u = (masked_softmax(scores, mask).unsqueeze(2) * events).sum(dim=1)
         return torch.cat([u, u * v], dim=1) * self.gain
 
-    def of_events(self, events: Events, target: Tensor | None) -> Tensor:
+    def of_events(self, events: Events | JoinedEvents, target: Tensor | None, **times: Tensor) -> Tensor:
         """Return float32 ``[B, 2d]``; see `SequenceEncoder.of_events`."""
         v, at = self._candidate(target, events.at.histories), events.at
-        dated = self._dated(events.vectors, at.place)
+        dated = self._dated(events.vectors, at.place, times.get("elapsed"))
         scores = torch.linalg.vecdot(dated, at.spread(v)) / math.sqrt(dated.shape[1])
         u = at.sums(at.softmax(scores, events.present).unsqueeze(1) * dated)
         return torch.cat([u, u * v], dim=1) * self.gain
 
     def _candidate(self, target: Tensor | None, rows: int) -> Tensor:
         """Return v, float32 ``[B, d]``."""
-        now = self.positions[0]
+        now, *more = (each[0] for each in self._encodings())
+        for each in more:
+            now = now + each
         return of_size_one(now.expand(rows, -1) if target is None else target + now)
 
-    def _dated(self, vectors: Tensor, newer: Tensor) -> Tensor:
-        """Return e_j, float32 ``[..., d]``, given how many events of its history are newer, int64."""
-        return of_size_one(vectors + self.positions[(newer + 1).clamp(max=self.length)])
+    def _encodings(self) -> list[Tensor]:
+        """Return what tells how far back something lies: by count, by time, or both."""
+        return [*([self.positions] if self.counted else []), *([self.intervals] if self.reads_times else [])]
+
+    def _dated(self, vectors: Tensor, newer: Tensor, elapsed: Tensor | None) -> Tensor:
+        """Return e_j, float32 ``[..., d]``, given how many events of its history are newer, int64, and its time."""
+        if self.counted:
+            vectors = vectors + self.positions[(newer + 1).clamp(max=self.length)]
+        if elapsed is not None:
+            vectors = vectors + self.intervals[interval(elapsed, self.edges)]
+        return of_size_one(vectors)
+
+
+def interval(seconds: Tensor, edges: Tensor) -> Tensor:
+    """Return int64 ``[...]``, the bucket of each elapsed time; compared with whole numbers, which is exact anywhere.
+
+    Args:
+        seconds: float32 ``[...]``; below 0 where there is no event, which is read as now.
+        edges: float32 ``[n]``, ascending: bucket 1 ends at the first.
+    """
+    return 1 + torch.bucketize(seconds.clamp(min=0.0), edges, right=True)

@@ -13,7 +13,6 @@ import math
 import torch
 from torch import Tensor, nn
 
-from components.rankers.embedding.events import Events, at_places
 from components.rankers.parts import SequenceEncoder
 from components.rankers.sequences.attention import masked_softmax
 from components.rankers.sequences.config import TransformerConfig
@@ -100,12 +99,3 @@ class TransformerSequence(SequenceEncoder):
         # A candidate that read no event would only repeat itself.
         known = mask.sum(dim=1, keepdim=True).clamp(max=1.0)
         return self.norm(x[:, 0]) * known
-
-    def of_events(self, events: Events, target: Tensor | None) -> Tensor:
-        """Return float32 ``[B, d]``; see `SequenceEncoder.of_events`. Histories of about one length go together."""
-        encoded, order = [], []
-        for rows, at in events.at.alike():
-            order.append(rows)
-            candidate = None if target is None else target.index_select(0, rows)
-            encoded.append(self(at_places(events.vectors, at), at_places(events.present, at), candidate))
-        return torch.cat(encoded).index_select(0, torch.cat(order).argsort())

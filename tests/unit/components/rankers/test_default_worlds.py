@@ -70,6 +70,7 @@ def case(
 
 
 PLAIN = {"name": "dnn"}
+TIMED = {"name": "dnn", "sequence": "tin"}
 CASES = [
     case(worlds.effects, "like", {"name": "dnn", "embedding": "hashed"}, {"buckets": 16}, 60, 0.25),
     case(worlds.counts, "like", {"name": "din"}, {"sequence": "mean"}, 100, 0.5),
@@ -77,10 +78,13 @@ CASES = [
     case(worlds.order, "like", PLAIN | {"sequence": "tin"}, {"sequence": "din"}, 90, 0.2),
     case(worlds.order, "like", PLAIN | {"sequence": "transformer"}, {"sequence": "mean"}, 90, 0.2),
     case(worlds.order, "like", PLAIN | {"sequence": "transformer"}, {"sequence": "din"}, 90, 0.2),
+    case(worlds.long_ago, "like", PLAIN | {"sequence": "sdim"}, {"sequence": "mean"}, 200, 0.35),
+    case(worlds.long_ago, "like", PLAIN | {"sequence": "searched"}, {"sequence": "mean"}, 250, 0.25),
     case(worlds.match, "like", {"name": "dcnv2"}, {"interaction": "none"}, 100, 0.6),
     case(worlds.which_counts, "like", {"name": "dcnv2"}, {"interaction": "none"}, 100, 0.3),
     case(worlds.match, "like", {"name": "autoint"}, {"interaction": "none"}, 200, 0.7),
     case(worlds.which_counts, "like", {"name": "autoint"}, {"interaction": "none"}, 200, 0.65, 3),
+    case(worlds.which_counts, "like", PLAIN | {"interaction": "mlcc"}, {"interaction": "none"}, 200, 0.3),
     case(worlds.rare_beside_frequent, "love", PLAIN | {"interaction": "mlp"}, {"interaction": "none"}, 250, 0.5),
     case(worlds.rare_beside_frequent, "love", {"name": "shared_bottom"}, {"head": "single"}, 250, 0.75),
     case(worlds.rare_beside_frequent, "love", {"name": "mmoe"}, {"head": "single"}, 250, 0.5),
@@ -91,6 +95,8 @@ CASES = [
     case(worlds.match, "like", {"name": "gnolr"}, {"name": "lr"}, 200, 0.6),
     case(worlds.recency, "click", {"name": "fintrec"}, {"time": "none"}, 100, 0.25),
     case(worlds.recency, "click", {"name": "fintrec"}, PLAIN, 100, 0.25),
+    case(worlds.recency, "click", TIMED | {"positions": "elapsed"}, {"positions": "order"}, 100, 0.25),
+    case(worlds.liked_alike, "like", {"name": "din", "attributes": "joined"}, {"attributes": "apart"}, 150, 0.35),
     case(worlds.tastes, "like", PLAIN, {"name": "lr"}, 75, 0.2),
 ]
 """The plain parts are those of a `dnn`: it has to beat the ranker that has none, and is the control of others."""

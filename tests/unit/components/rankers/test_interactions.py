@@ -9,13 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from pydantic import ValidationError
+from torch import Tensor, nn
 
 from components.rankers.build import build_ranker
 from components.rankers.config import RankerConfig
+from components.rankers.interactions.config import MlccConfig
+from components.rankers.interactions.mlcc import Mlcc
 from components.rankers.parts import FieldVectors, Interaction
 from components.rankers.registration import load
 from features.declaration import Declaration, FieldSpec, RankerSchema
+from tests.golden_numbers import golden
 from tests.registered import INTERACTIONS
 
 EVERY = sorted(INTERACTIONS)
@@ -88,7 +92,34 @@ def autoint_by_hand(w: dict[str, Array], vectors: Array, extra: Array, config: A
     return np.concatenate([*fields, vectors.reshape(-1), extra])
 
 
-BY_HAND = {"none": none_by_hand, "mlp": mlp_by_hand, "dcnv2": dcnv2_by_hand, "autoint": autoint_by_hand}
+def mlcc_by_hand(w: dict[str, Array], vectors: Array, extra: Array, config: Any) -> Array:
+    fields = [*vectors, *(x * slope for x, slope in zip(extra, w.get("slopes", np.zeros((0, WIDTH))), strict=True))]
+    x, (first, second) = np.stack(fields), config.cross
+    each = WIDTH // config.channels
+    gathered = [[] for _ in fields]  # type: ignore[var-annotated]
+    for channel in range(config.channels):
+        part = x[:, channel * each : (channel + 1) * each]
+        made = (part.reshape(-1) @ w["matrices"][channel]).reshape(config.crosses, -1)
+        for numbers in made:
+            one = part @ numbers[: each * first].reshape(each, first)
+            two = one @ numbers[each * first :].reshape(first, second)
+            for row, (a, b) in enumerate(zip(one, two, strict=True)):
+                gathered[row] += [*a, *b]
+    y = np.stack([np.array([*g, *e]) @ w["squeeze"][f] for f, (g, e) in enumerate(zip(gathered, x, strict=True))])
+    hidden = np.maximum(w["gate.0.weight"] @ y.mean(axis=1) + w["gate.0.bias"], 0)
+    normed = (hidden - hidden.mean()) / math.sqrt(hidden.var() + 1e-5)
+    gate = 1 / (1 + np.exp(-(w["gate.3.weight"] @ normed + w["gate.3.bias"])))
+    flat: Array = (gate[:, None] * y).reshape(-1)
+    return flat
+
+
+BY_HAND = {
+    "none": none_by_hand,
+    "mlp": mlp_by_hand,
+    "dcnv2": dcnv2_by_hand,
+    "autoint": autoint_by_hand,
+    "mlcc": mlcc_by_hand,
+}
 
 
 @pytest.mark.parametrize(("fields", "extra"), [(FIELDS, EXTRA), (FIELDS, 0), (1, 1), (0, EXTRA)])
@@ -96,7 +127,7 @@ BY_HAND = {"none": none_by_hand, "mlp": mlp_by_hand, "dcnv2": dcnv2_by_hand, "au
 @pytest.mark.parametrize("name", EVERY)
 @torch.no_grad()
 def test_it_is_the_formula_of_the_paper(name: str, layers: int, fields: int, extra: int) -> None:
-    config = {"layers": layers, "heads": 2}
+    config = {"layers": layers, "heads": 2, "channels": WIDTH if layers == 1 else 1, "cross": (3, 2)}
     made, given = interaction(name, fields, extra, **config), inputs(fields, extra)
     found = made(given)
     assert found.shape == (ROWS, made.out_features)
@@ -107,6 +138,35 @@ def test_it_is_the_formula_of_the_paper(name: str, layers: int, fields: int, ext
             weights, given.vectors[row].double().numpy(), given.extra[row].double().numpy(), complete
         )
         np.testing.assert_allclose(found[row].numpy(), expected, atol=1e-3, rtol=1e-3)
+
+
+@torch.no_grad()
+def test_mlcc_is_the_golden_vector() -> None:
+    made = Mlcc(3, 4, 0, MlccConfig(channels=2, crosses=2, cross=(2, 1), compressed=2)).double()
+    first, last = nn.Linear(3, 2).double(), nn.Linear(2, 3).double()  # the golden gate is narrower than ours may be
+    for linear, seed in ((first, 30), (last, 32)):
+        linear.weight.copy_(golden(seed, *linear.weight.shape) / 2)
+        linear.bias.copy_(golden(seed + 1, *linear.bias.shape) / 2)
+    made.gate = nn.Sequential(first, nn.ReLU(), nn.LayerNorm(2, elementwise_affine=False), last)
+    made.matrices.copy_(torch.stack([golden(10 + channel, 6, 12) / 2 for channel in range(2)]))
+    made.squeeze.copy_(golden(20, 3, 16, 2) / 2)
+    found = made(FieldVectors((golden(1, 1, 3, 4),)))[0].tolist()
+    assert found == pytest.approx(
+        [0.3197643505, 0.0854072707, -0.1284075515, -0.1647360645, -0.2507493757, 0.2094880283], abs=1e-9
+    )
+
+
+def test_mlcc_wants_channels_that_divide_the_embedding() -> None:
+    with pytest.raises(ValidationError, match="mlcc cuts embeddings of width 16 into 5 channels: choose channels that"):
+        RankerConfig.of("dnn", interaction="mlcc", channels=5)
+
+
+@torch.no_grad()
+def test_autoint_heads_are_as_wide_as_asked_and_drop_attention_in_training_alone() -> None:
+    made, given = interaction("autoint", extra=0, attention_width=8, attention_dropout=0.5), inputs(extra=0)
+    assert made.out_features == FIELDS * 2 * 8 + FIELDS * WIDTH
+    assert torch.equal(made(given), made(given))
+    assert not torch.equal(made.train()(given), made(given))
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])

@@ -18,8 +18,11 @@ from components.rankers.composed.ranker import ComposedRanker
 from components.rankers.config import RankerConfig
 from components.rankers.parts import SequenceEncoder
 from components.rankers.registration import load
+from components.rankers.sequences.din import Dice
+from components.rankers.sequences.tin import BUCKETS, interval
 from components.rankers.sequences.transformer import Block
 from features.declaration import Declaration, FieldSpec, RankerSchema
+from tests.golden_numbers import golden
 from tests.registered import SEQUENCES
 
 WIDTH, LENGTH = 6, 5
@@ -49,6 +52,25 @@ def events(lengths: list[int], padded: int = LENGTH, seed: int = 0) -> tuple[Ten
 
 def weights_of(module: torch.nn.Module) -> dict[str, Array]:
     return {name: values.detach().double().numpy() for name, values in module.state_dict().items()}
+
+
+def test_dice_is_the_golden_vector() -> None:
+    """The bend lies at the mean of one event's own numbers; with a slope of 1 below it there is none."""
+    dice = Dice(3).double()
+    with torch.no_grad():
+        dice.slopes.copy_(torch.tensor([0.25, -0.1, 0.0]))
+    found = dice(torch.tensor([1.0, -2.0, 4.0]).double()).tolist()
+    assert found == pytest.approx([0.625, -0.2996255428, 3.0915899223], abs=1e-8)
+    with torch.no_grad():
+        dice.slopes.fill_(1.0)
+    numbers = golden(4, 7, 3)
+    torch.testing.assert_close(dice(numbers), numbers)
+
+
+def test_time_is_cut_at_powers_of_two() -> None:
+    made = encoder("tin", positions="elapsed")
+    seconds = torch.tensor([-1.0, 0, 0.5, 1, 2, 3, 30, 5000, 90_000, 2.0**30, 1e12])
+    assert interval(seconds, made.edges).tolist() == [1, 1, 1, 2, 2, 3, 5, 13, 17, BUCKETS - 1, BUCKETS - 1]
 
 
 def din_by_hand(w: dict[str, Array], history: Array, t: Array) -> Array:

@@ -27,6 +27,8 @@ TOGETHER = [
     {"name": "ple", "sequence": "din", "interaction": "dcnv2", "hidden": (8, 8, 4)},
     {"name": "shared_bottom", "sequence": "transformer", "interaction": "mlp", "layers": 1},
     {"name": "dnn", "embedding": "hashed", "buckets": 50},
+    {"name": "esmm", "sequence": "sdim", "interaction": "mlcc", "channels": 3},
+    {"name": "din", "sequence": "searched", "keep": 3, "attend": "transformer"},
 ]
 """Between them and the named rankers, every part; exports take seconds, so not every pair."""
 FEW_DIGITS = 0.02

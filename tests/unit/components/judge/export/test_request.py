@@ -43,6 +43,14 @@ BLOCKS: list[dict[str, Any]] = [{"name": name} for name in sorted(RANKERS)] + [
     {"name": "mmoe", "sequence": "transformer", "interaction": "mlp", "layers": 1},
     {"name": "ple", "sequence": "din", "embedding": "hashed", "buckets": 50},
     {"name": "adaptdhm", "sequence": "din"},
+    {"name": "dnn", "sequence": "sdim", "attributes": "joined", "interaction": "mlcc"},
+    {
+        "name": "mmoe",
+        "sequence": {
+            "recent_times": {"name": "searched", "keep": 3},
+            "recent_likes": {"name": "tin", "positions": "both"},
+        },
+    },
 ]
 """Every ranker, and between them every part that can be divided: exports take seconds, so not every pair."""
 TASKS = ("like", "love", "love_given_like")

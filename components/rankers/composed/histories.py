@@ -1,0 +1,151 @@
+"""Which histories does a ranker read, with which encoder, and which candidate is each matched with?
+
+A *stream* is all sequence fields of the same events, those that share one field of times. By default each field is a
+history of its own, with the categorical field of its table as candidate. Joined, the attributes of an event stand side
+by side as one vector ``[A·d]``, and so do the matching fields of the candidate, zeros where an attribute has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from components.platform.errors import BadInputError, did_you_mean
+from components.rankers.config import ComposedConfig, PartConfig, Sizes
+from components.rankers.embedding.events import Events, JoinedEvents
+from components.rankers.embedding.table import EmbeddedFields
+from components.rankers.parts import SequenceEncoder
+from components.rankers.registration import Registered, load, registered
+from components.rankers.sequences.config import MeanConfig
+from features.declaration import FieldSpec, RankerSchema
+
+
+@dataclass(frozen=True)
+class History:
+    """One history of a row, as its encoder reads it."""
+
+    name: str
+    """The sequence field, or the field of times of a stream whose attributes are joined."""
+    fields: tuple[str, ...]
+    """Its A attributes, sequence fields of the same events in the schema's order."""
+    targets: tuple[str | None, ...]
+    """By attribute, the categorical field that it is matched with; none where the encoder looks at no candidate."""
+    length: int
+    """Most events."""
+    times: str | None
+    """Field of seconds from each event to the request, or None."""
+
+    @property
+    def targeted(self) -> bool:
+        """Whether the candidate has any attribute of the events."""
+        return any(self.targets)
+
+    def vectors(self, fields: EmbeddedFields) -> tuple[Tensor, Tensor]:
+        """Return float32 ``[B, L, A·d]`` and ``[B, L]``: the events, and 1 where there is one."""
+        if len(self.fields) == 1:
+            return fields.sequences[self.fields[0]], fields.masks[self.fields[0]]
+        there = torch.stack([fields.masks[name] for name in self.fields]).amax(dim=0)
+        return torch.cat([fields.sequences[name] for name in self.fields], dim=2), there
+
+    def events(self, fields: EmbeddedFields) -> Events | JoinedEvents:
+        """Return the events of a batch without padding."""
+        each = [fields.events[name] for name in self.fields]
+        return each[0] if len(each) == 1 else JoinedEvents(tuple(each))
+
+    def target(self, categorical: Mapping[str, Tensor]) -> Tensor | None:
+        """Return float32 ``[B, A·d]`` of the fields float32 ``[B, d]``: the candidate's vector for each event's."""
+        known = [categorical[name] for name in self.targets if name is not None]
+        if not known:
+            return None
+        parts = [torch.zeros_like(known[0]) if name is None else categorical[name] for name in self.targets]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def encoded(self, encoder: SequenceEncoder, fields: EmbeddedFields) -> Tensor:
+        """Return float32 ``[B, out_features]``, what an encoder makes of this history of a batch."""
+        target = self.target(fields.categorical)
+        jagged = self.fields[0] in fields.events
+        times = {"elapsed": fields.elapsed[self.times]} if encoder.reads_times and self.times else {}
+        if jagged:
+            return encoder.of_events(self.events(fields), target, **times)
+        encoded: Tensor = encoder(*self.vectors(fields), target, **times)
+        return encoded
+
+
+def histories_of(
+    schema: RankerSchema, embedded: Sequence[FieldSpec], config: ComposedConfig
+) -> Iterator[tuple[History, SequenceEncoder]]:
+    """Yield every history with a new encoder, in the schema's order; a stream stands where its first field does.
+
+    Raises:
+        BadInputError: `sequence` names what is no history, or an encoder needs times that a history does not have.
+    """
+    sequences = [field for field in embedded if field.kind == "sequence"]
+    dated = {field.name for field in schema.fields if field.kind == "elapsed"}
+    chosen: Mapping[str, PartConfig] = config.sequence if isinstance(config.sequence, dict) else {}
+    _check_names(chosen, sequences, dated)
+    streams: dict[str, list[FieldSpec]] = {}
+    for field in sequences:
+        streams.setdefault(_read_as(field, dated, chosen, config), []).append(field)
+    for name, attributes in streams.items():
+        first = attributes[0]
+        history = History(
+            name=name,
+            fields=tuple(field.name for field in attributes),
+            targets=tuple(_target(field, schema) for field in attributes),
+            length=first.length,
+            times=first.timed_by if first.timed_by in dated else None,
+        )
+        yield history, _encoder(history, first.pooled, config)
+
+
+def _read_as(field: FieldSpec, dated: set[str], chosen: Mapping[str, PartConfig], config: ComposedConfig) -> str:
+    """Return the name of the history that a field belongs to: its own, or that of its stream."""
+    if field.timed_by is None or field.timed_by not in dated or field.pooled or field.name in chosen:
+        return field.name
+    return field.timed_by if field.timed_by in chosen or config.attributes == "joined" else field.name
+
+
+def _check_names(chosen: Mapping[str, PartConfig], sequences: Sequence[FieldSpec], dated: set[str]) -> None:
+    known = [f.name for f in sequences if not f.pooled]
+    streams = sorted({f.timed_by for f in sequences if f.timed_by in dated and not f.pooled})
+    every = [*known, *streams]
+    for name in chosen:
+        if name not in every:
+            raise BadInputError(
+                f"sequence names {name!r}, which is no history of the training set{did_you_mean(name, every)}: "
+                f"name some of {', '.join(every) or 'none, there is no history'}"
+            )
+
+
+def _encoder(history: History, pooled: bool, config: ComposedConfig) -> SequenceEncoder:
+    """Return a new encoder: the one chosen for this history, or the ranker's."""
+    chosen = config.sequence.get(history.name) if isinstance(config.sequence, dict) else None
+    part: type[Registered]
+    complete: Registered = config
+    if pooled:
+        part = MeanConfig
+    elif chosen is not None:
+        part = type(chosen)
+        complete = chosen.model_copy(update={key: getattr(config, key) for key in Sizes.model_fields})
+    else:
+        part = registered("sequence")[config.plain_sequence]
+    width = config.embedding_width * len(history.fields)
+    kind: type[SequenceEncoder] = load(part)
+    named = {"fields": history.fields} if kind.knows_fields else {}
+    made = kind(width, history.length, complete, targeted=history.targeted, **named)
+    if made.reads_times and history.times is None:
+        raise BadInputError(
+            f"sequence {part.called!r} reads when the events of {history.name!r} were, and the training set has no "
+            "times of them: include the times of this history in build_training_set, or read positions in order"
+        )
+    return made
+
+
+def _target(history: FieldSpec, schema: RankerSchema) -> str | None:
+    """Return the categorical field whose table a history shares: the candidate it is matched with."""
+    names = [f.name for f in schema.fields if f.kind == "categorical" and f.table == history.table]
+    item = schema.declaration.item
+    return item if item in names else (names[0] if names else None)
