@@ -407,7 +407,8 @@ def _one_history(handler: GetJsonSchemaHandler) -> JsonSchemaValue:
     for name, part in known.items():
         read = _keys(part, handler)["properties"]
         options = {key: read[key] for key in options_of(part)}
-        named = {"properties": {"name": {"const": name}, **options}, "required": ["name"]}
+        called = {"const": name, "description": "Name of the encoder of this history."}
+        named = {"properties": {"name": called, **options}, "required": ["name"]}
         blocks.append({"type": "object", **named, "additionalProperties": False})
     return {"anyOf": [*_choice(known)["anyOf"], *blocks]}
 
