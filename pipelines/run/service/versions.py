@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 KEPT = 3
 """Versions of a model whose files stay on this machine."""
+CHECKED_FOR = 600.0
+"""Seconds for which processes take one another's word that files are whole, unless a file was written since: a service
+starts, and exchanges its version, in several at once, and gigabytes of tables take seconds to read."""
 
 
 def serving_folder(settings: Settings, model: str) -> Path:
@@ -118,8 +123,10 @@ class StoredVersions:
         with locked(self.folder / "files.lock"):
             if target.is_dir():
                 try:
-                    seal = Seal.model_validate_json((target / SEAL).read_bytes())
-                    check_seal(target, seal.digest, what)
+                    if not _was_checked(target):
+                        seal = Seal.model_validate_json((target / SEAL).read_bytes())
+                        check_seal(target, seal.digest, what)
+                        _note_checked(target)
                     os.utime(target)
                     return target
                 except (OSError, ValidationError, BadInputError):  # a disk may lose what was there; it is brought again
@@ -127,6 +134,7 @@ class StoredVersions:
             incoming = self.folder / f".{pointed.digest[:16]}-{uuid.uuid4().hex}"
             try:
                 self.registry.download(self.config.model, pointed.version, incoming).rename(target)
+                _note_checked(target)
             finally:
                 shutil.rmtree(incoming, ignore_errors=True)
             self._sweep(target)
@@ -138,6 +146,7 @@ class StoredVersions:
         for old in sorted(versions, key=lambda path: path.stat().st_mtime)[:-KEPT]:
             if old != newest:
                 shutil.rmtree(old, ignore_errors=True)
+                _note(old).unlink(missing_ok=True)
 
     def _memory(self, pointed: Pointed) -> Memory | None:
         if not pointed.memory:
@@ -145,3 +154,27 @@ class StoredVersions:
         from components.memory.refresh_error_memory.pointer import find_memory
 
         return find_memory(self.settings, self.config.model, pointed.version)
+
+
+def _note(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.checked")
+
+
+def _stamps(folder: Path) -> dict[str, list[int]]:
+    """Return what changes when somebody writes to a file, by its name."""
+    files = {path.relative_to(folder).as_posix(): path.stat() for path in folder.rglob("*") if path.is_file()}
+    return {name: [found.st_size, found.st_mtime_ns, found.st_ino] for name, found in files.items()}
+
+
+def _note_checked(folder: Path) -> None:
+    """Note that the files of a folder are whole now."""
+    write_durably(_note(folder), json.dumps({"at": time.time(), "files": _stamps(folder)}))
+
+
+def _was_checked(folder: Path) -> bool:
+    """Return whether a process of this machine found these files whole a moment ago, and nobody wrote to them since."""
+    try:
+        note = json.loads(_note(folder).read_bytes())
+        return 0 <= time.time() - note["at"] < CHECKED_FOR and note["files"] == _stamps(folder)
+    except (OSError, ValueError, TypeError, KeyError):
+        return False

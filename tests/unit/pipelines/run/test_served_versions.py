@@ -13,9 +13,11 @@ import pytest
 
 from components.platform.errors import RetryableError
 from components.platform.settings import Settings
+from pipelines.run.service import versions as service
 from pipelines.run.service.versions import StoredVersions
 from registry.serving.wire.config import ServingConfig
 from registry.serving.wire.pointed import Pointed
+from registry.versions import seal
 from registry.versions.seal import REQUIRED, SEAL, Seal
 
 POINTED = Pointed(version=3, digest="d" * 64)
@@ -73,6 +75,30 @@ def test_files_that_were_changed_are_brought_again(depot: Depot, tmp_path: Path)
     folder = versions(tmp_path)._files(POINTED)
     (folder / "model.onnx").write_text("spoilt")
     assert (versions(tmp_path)._files(POINTED) / "model.onnx").read_text() == "{}"
+    assert len(depot.downloads) == 2
+
+
+def test_processes_that_start_together_read_large_files_once(
+    depot: Depot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(path: Path) -> str:
+        raise AssertionError(f"{path} is read again")
+
+    folder = versions(tmp_path)._files(POINTED)
+    monkeypatch.setattr(seal, "sha256_file", read)
+    assert versions(tmp_path)._files(POINTED) == folder
+    monkeypatch.setattr(service, "CHECKED_FOR", 0.0)
+    with pytest.raises(AssertionError, match="read again"):
+        versions(tmp_path)._files(POINTED)
+
+
+@pytest.mark.parametrize("note", ["", "{}", "[]", '{"at": "now", "files": 3}'])
+def test_a_note_that_says_nothing_is_no_check(depot: Depot, tmp_path: Path, note: str) -> None:
+    folder = versions(tmp_path)._files(POINTED)
+    [path] = versions(tmp_path).folder.glob(".*.checked")
+    path.write_text(note)
+    (folder / "model.onnx").write_text("spoilt")
+    versions(tmp_path)._files(POINTED)
     assert len(depot.downloads) == 2
 
 
