@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from features.encoding.encoder import Encoder
     from features.encoding.slices import Slices
+    from features.joins.stored_rows import StoredRows
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
@@ -88,9 +89,9 @@ def read_schema(directory: Path) -> RankerSchema:
     return RankerSchema.model_validate_json((directory / "schema.json").read_text(encoding="utf-8"))
 
 
-def write_raw(directory: Path, splits: Mapping[SplitName, pa.Table]) -> None:
+def write_raw(directory: Path, splits: Mapping[SplitName, pa.Table | StoredRows]) -> None:
     """Write the raw rows of the splits of one table; events behind their histories are written once for all of them."""
-    from features.joins.histories import write_together
+    from features.joins.stored_rows import write_together
 
     (directory / "raw").mkdir()
     write_together(directory / "raw", {str(name): rows for name, rows in splits.items()})
@@ -124,30 +125,9 @@ def read_labelled(directory: Path) -> pa.Table:
 
 def write_encoded(path: Path, split: EncodedSplit) -> None:
     """Write one encoded split as uncompressed Arrow IPC, so that it can be memory-mapped."""
-    import numpy as np
-    import pyarrow as pa
+    from components.data.encoded_file import lay_out
 
-    columns: dict[str, pa.Array] = {}
-    for name, values in sorted(split.features.items()):
-        if not isinstance(values, np.ndarray):
-            columns[name] = _view(values)
-            if values.requests is not None:
-                columns[TIME] = pa.array(values.requests)
-        elif values.ndim == 2:
-            flat = pa.array(np.ascontiguousarray(values).reshape(-1))
-            columns[name] = pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
-        else:
-            columns[name] = pa.array(np.ascontiguousarray(values))
-    columns |= {name: pa.array(np.asarray(values, dtype=np.float32)) for name, values in sorted(split.labels.items())}
-    columns |= {weight_name(name): pa.array(values) for name, values in sorted(split.weights.items())}
-    columns[DOMAIN] = pa.array(np.asarray(split.domain, dtype=np.int64))
-    columns[USER] = pa.array(np.asarray(split.user, dtype=np.int64))
-    if split.request is not None:
-        columns[REQUEST] = pa.array(np.asarray(split.request, dtype=np.int64))
-    table = pa.table(columns)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table, max_chunksize=max(1, table.num_rows))
+    lay_out(path, split, split.rows).close()
 
 
 def encode_split(
@@ -259,17 +239,6 @@ def _mapped(path: Path, schema: RankerSchema) -> EncodedSplit:
         request=column(REQUEST) if schema.declaration.request else None,
         pages=pages,
     )
-
-
-def _view(slices: Slices) -> pa.Array:
-    """Return the lists as an Array whose rows may share values."""
-    import numpy as np
-    import pyarrow as pa
-
-    large = len(slices.values) > np.iinfo(np.int32).max
-    kind, view = (np.int64, pa.LargeListViewArray) if large else (np.int32, pa.ListViewArray)
-    bounds = (pa.array(part.astype(kind)) for part in (slices.starts, slices.counts))
-    return view.from_arrays(*bounds, pa.array(slices.values))
 
 
 def _of_one_stream(

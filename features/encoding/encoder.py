@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from features.declaration import FIRST, PADDING, FieldEncoding, FieldSpec
-from features.encoding.fitted import LISTS, FittedField
+from features.encoding.fitted import LISTS, ORDERED_OR_BAG, FittedField
 from features.encoding.kinds import check_times, kind_of, owner_of
 from features.encoding.lists import (
     check_width,
@@ -73,7 +73,7 @@ class Encoder:
         plans = {name: kind_of(name, dtypes[name], overrides.get(name)) for name in sorted(dtypes)}
         owners = {name: owner_of(name, plans, overrides) for name in plans}
         check_times(plans, overrides)
-        seen: dict[str, list[pa.Array]] = {}
+        seen: dict[str, list[pa.StructArray]] = {}
         fitted = []
         for name, kind in plans.items():
             option = overrides.get(name, FieldEncoding())
@@ -94,7 +94,7 @@ class Encoder:
                     owner_option = overrides.get(owner, FieldEncoding())
                     field = field.model_copy(update={"buckets": owner_option.buckets})
                 else:
-                    seen.setdefault(owner, []).append(column)
+                    seen.setdefault(owner, []).append(column.value_counts())
             elif kind == "elapsed":
                 field = field.model_copy(update={"request_time": request_time})
             elif kind == "vector":
@@ -112,8 +112,8 @@ class Encoder:
                 field = field.model_copy(update={"edges": edges, "table": name})
             fitted.append(field)
         vocabularies = {
-            owner: vocabulary_of(owner, arrays, overrides.get(owner, FieldEncoding()).min_count)
-            for owner, arrays in sorted(seen.items())
+            owner: vocabulary_of(owner, counts, overrides.get(owner, FieldEncoding()).min_count)
+            for owner, counts in sorted(seen.items())
         }
         return cls(fitted=tuple(fitted), vocabularies=vocabularies)
 
@@ -197,12 +197,21 @@ class Encoder:
         Raises:
             BadInputError: as `encode`.
         """
-        sizes = {spec.name: spec.size for spec in self.fields}
-        made: dict[str, np.ndarray[Any, Any] | Slices] = {}
+        plain = {
+            field.name: self.encode_plain(field, table) for field in self.fitted if field.kind not in ORDERED_OR_BAG
+        }
+        return plain | self.encode_lists(table)
+
+    def encode_plain(self, field: FittedField, table: pa.Table) -> np.ndarray[Any, Any]:
+        """Return the input that a field without lists of its own length makes of rows, as `encode_slices` gives it."""
+        values = self._encode(field, raw_column(field, table), table)
+        return narrow(values, size) if (size := self._sizes[field.name]) else values
+
+    def encode_lists(self, table: pa.Table) -> dict[str, Slices]:
+        """Return the histories, bags and times of rows, as `encode_slices` gives them."""
+        made: dict[str, Slices] = {}
         for field in self.fitted:
-            if field.kind not in ("sequence", "bag", "elapsed"):
-                values = self._encode(field, raw_column(field, table), table)
-                made[field.name] = narrow(values, sizes[field.name]) if sizes[field.name] else values
+            if field.kind not in ORDERED_OR_BAG:
                 continue
             lists, starts, counts = slices_of(lists_column(field, table), field.length)
             if field.kind == "elapsed":
@@ -210,13 +219,28 @@ class Encoder:
                 requests = request_times(table, str(field.request_time), field.name)
                 made[field.name] = Slices(times, starts, counts, field.length, requests)
             else:
-                indices = self._indices(field, values_of(lists, field.dtype))
-                made[field.name] = Slices(narrow(indices, sizes[field.name]), starts, counts, field.length)
-        for name, times in [(name, each) for name, each in made.items() if isinstance(each, Slices) and each.timed]:
+                values = values_of(lists, field.dtype)
+                del lists
+                made[field.name] = Slices(self._narrow_indices(field, values), starts, counts, field.length)
+        for name, times in [(name, each) for name, each in made.items() if each.timed]:
             timed = {field.name: made[field.name] for field in self.fitted if field.timed_by == name}
-            made[name], attributes = stream(times, {n: each for n, each in timed.items() if isinstance(each, Slices)})
+            made[name], attributes = stream(times, timed)
             made |= attributes
         return made
+
+    def at_once(self, field: FittedField) -> int:
+        """Return how many values of a field are worth encoding at once: its vocabulary is hashed anew every time."""
+        return max(1 << 20, 4 * len(self.vocabularies.get(str(field.table), ())))
+
+    @cached_property
+    def _sizes(self) -> dict[str, int]:
+        return {spec.name: spec.size for spec in self.fields}
+
+    def _narrow_indices(self, field: FittedField, values: pa.Array) -> np.ndarray[Any, Any]:
+        """Return the indices of many values, a part of them after the other."""
+        size, step = self._sizes[field.name], self.at_once(field)
+        parts = (values.slice(at, step) for at in range(0, max(1, len(values)), step))
+        return np.concatenate([narrow(self._indices(field, part), size) for part in parts])
 
     def _encode(self, field: FittedField, column: pa.Array, table: pa.Table) -> np.ndarray[Any, Any]:
         if field.kind == "elapsed":

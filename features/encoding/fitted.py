@@ -11,6 +11,8 @@ from features.declaration import Frozen, Name
 Kind = Literal["vocabulary", "hash", "number", "normalise", "bin", "sequence", "bag", "elapsed", "vector"]
 LISTS = ("sequence", "bag", "elapsed", "vector")
 """Kinds of features with several values per row."""
+ORDERED_OR_BAG = ("sequence", "bag", "elapsed")
+"""Kinds whose rows hold as many values as they like."""
 NUMBERS = ("number", "normalise", "bin")
 """Kinds of features with one number per row."""
 

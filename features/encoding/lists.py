@@ -53,9 +53,12 @@ def referenced(lists: pa.Array, most: int) -> pa.Array:
     So a value is there `most` times or more just when rows list it so often.
     """
     values, starts, counts = slices_of(lists, np.iinfo(np.int32).max)
-    change = np.bincount(starts, minlength=len(values) + 1) - np.bincount(starts + counts, minlength=len(values) + 1)
-    times = np.minimum(np.cumsum(change)[:-1], most)
-    return values.take(pa.array(np.repeat(np.arange(len(times)), times)))
+    running = np.bincount(starts, minlength=len(values) + 1)
+    running -= np.bincount(starts + counts, minlength=len(values) + 1)
+    times = np.cumsum(running, out=running)[:-1]
+    if most == 1:
+        return values.filter(pa.array(times > 0))
+    return values.take(pa.array(np.repeat(np.arange(len(times)), np.minimum(times, most))))
 
 
 def raw_column(field: FittedField, table: pa.Table) -> pa.Array:

@@ -93,11 +93,19 @@ class Vocabulary:
         return place
 
 
-def vocabulary_of(owner: str, arrays: list[pa.Array], min_count: int) -> Vocabulary:
-    """Return the values that occur at least `min_count` times; raise BadInputError where none does."""
-    values = pa.concat_arrays([array.drop_null() for array in arrays])
-    counts = values.value_counts()
-    kept = counts.field("values").filter(pc.greater_equal(counts.field("counts"), min_count))
+def vocabulary_of(owner: str, counted: list[pa.StructArray], min_count: int) -> Vocabulary:
+    """Return the values that occur at least `min_count` times; raise BadInputError where none does.
+
+    Args:
+        owner: feature whose vocabulary it is.
+        counted: of each column that shares it, values and counts, as Arrow's `value_counts` gives them.
+        min_count: how often a value must occur.
+    """
+    values, counts = (pa.concat_arrays([one.field(part) for one in counted]) for part in ("values", "counts"))
+    if len(counted) > 1:
+        total = pa.table({"value": values, "count": counts}).group_by("value").aggregate([("count", "sum")])
+        values, counts = (total[name].combine_chunks() for name in ("value", "count_sum"))
+    kept = values.filter(pc.and_(values.is_valid(), pc.greater_equal(counts, min_count)))
     if len(kept) == 0:
         raise BadInputError(
             f"feature {owner!r} has no value in the training split that occurs {min_count} times: drop it"

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from functools import reduce
-from operator import xor
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 
+from features.joins.spill import divided, part_of
+
 EVENT, CREATED, MOMENT = "__event", "__created", "__moment"
 ASKED_AT = "__asked_at"
 """When the answer is used, where that is later than the moment which it tells of: values age until then."""
-_ROW, _KNOWN, _RANK = "__row", "__known", "__rank"
+_ROW, _KNOWN, _RANK, _PLACE = "__row", "__known", "__rank", "__place"
 TIME = pl.Datetime("us", "UTC")
 AT_ONCE = 1_000_000
 """Moments and rows of a table that are sorted and merged at once; of more, some of the keys after the others."""
@@ -49,8 +51,7 @@ def known_rows(
     if parts <= 1:
         return _known_rows(moments, table, keys, ttl, honour_created)
     # What is known of a key depends on its own rows alone.
-    hashed = reduce(xor, (pl.col(key).hash(seed=place) for place, key in enumerate(keys)))
-    mine, theirs = (frame.select((hashed % parts).cast(pl.UInt16)).to_series() for frame in (moments, table))
+    mine, theirs = (frame.select(part_of(keys, parts)).to_series() for frame in (moments, table))
     found = np.zeros(len(moments), dtype=np.uint32)
     known = np.zeros(len(moments), dtype=bool)
     for part in range(parts):
@@ -58,7 +59,58 @@ def known_rows(
         rows = _known_rows(moments.filter(at), table.filter(theirs == part), keys, ttl, honour_created)
         places = np.flatnonzero(at.to_numpy())
         found[places], known[places] = rows.fill_null(0).to_numpy(), rows.is_not_null().to_numpy()
+    return _where_known(found, known)
+
+
+def known_rows_of_parts(
+    moments: Iterable[pl.DataFrame],
+    table: Iterable[pl.DataFrame],
+    keys: Sequence[str],
+    ttl: timedelta,
+    *,
+    honour_created: bool,
+    parts: int,
+    folder: Path,
+) -> pl.Series:
+    """Return what `known_rows` does of more rows than memory should hold: some of the keys after the others.
+
+    What is known of a key depends on its own rows alone, so rows wait on disk until the part of their keys has its
+    turn.
+
+    Args:
+        moments: blocks of rows, see `known_rows`.
+        table: blocks of rows, likewise.
+        keys: columns that both have.
+        ttl: greatest age.
+        honour_created: hide rows that were written after the moment.
+        parts: how many times some of the keys have their turn.
+        folder: where rows wait; its files are deleted.
+    """
+    if parts <= 1:
+        return known_rows(pl.concat(moments), pl.concat(table), keys, ttl, honour_created=honour_created)
+    mine = divided(_numbered(moments, _PLACE), keys, parts, folder / "asked.parquet")
+    theirs = divided(_numbered(table, _ROW), keys, parts, folder / "known.parquet")
+    found = np.zeros(len(mine.file), dtype=np.uint32)
+    known = np.zeros(len(mine.file), dtype=bool)
+    for number in range(parts):
+        asked = mine.part(number)
+        rows = _known_rows(asked.drop(_PLACE), theirs.part(number), keys, ttl, honour_created)
+        places = asked[_PLACE].to_numpy()
+        found[places], known[places] = rows.fill_null(0).to_numpy(), rows.is_not_null().to_numpy()
+    for each in (mine, theirs):
+        each.file.path.unlink()
+    return _where_known(found, known)
+
+
+def _where_known(found: np.ndarray[Any, Any], known: np.ndarray[Any, Any]) -> pl.Series:
     return pl.select(pl.when(pl.Series(known)).then(pl.Series(_ROW, found))).to_series().rename(_ROW)
+
+
+def _numbered(blocks: Iterable[pl.DataFrame], name: str) -> Iterable[pl.DataFrame]:
+    rows = 0
+    for block in blocks:
+        yield block.with_row_index(name, rows)
+        rows += len(block)
 
 
 def _known_rows(

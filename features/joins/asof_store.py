@@ -7,8 +7,9 @@ that a table keeps by reference.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -59,11 +60,22 @@ class AsOfOfflineStore(DuckDBOfflineStore):
 
         See `OfflineStore.get_historical_features` of Feast.
 
+        A text in the place of a data frame is the path of a Parquet file with the entity rows, whose time is called
+        `event_timestamp`; such a job is answered on disk, by `StoredJob.write`.
+
         Raises:
-            BadInputError: `entity_df` is no data frame, or a view's source is no Parquet file.
+            BadInputError: `entity_df` is neither a data frame nor a Parquet file, or a view's source is none.
         """
+        if isinstance(entity_df, str) and entity_df.endswith(".parquet"):
+            from features.joins.asof_stored import StoredJob
+
+            wanted = {view.projection.name_to_use(): _references(view, feature_refs) for view in feature_views}
+            return StoredJob(Path(entity_df), feature_views, wanted, filter_by_created_timestamp)
         if not isinstance(entity_df, pd.DataFrame):
-            raise BadInputError("entities must be a pandas data frame: this offline store reads files, not SQL")
+            raise BadInputError(
+                "entities must be a pandas data frame or the path of a Parquet file: this offline store reads files, "
+                "not SQL"
+            )
         time = infer_event_timestamp_from_entity_df(dict(zip(entity_df.columns, entity_df.dtypes, strict=True)))
         wanted = {view.projection.name_to_use(): _references(view, feature_refs) for view in feature_views}
         derived = OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)
@@ -197,31 +209,101 @@ def _join(
     moments: pl.DataFrame, view: FeatureView, features: list[str], prefix: str, honour_created: bool
 ) -> dict[str, pa.ChunkedArray]:
     """Return the columns of one view, one value per moment."""
-    source, path = view.batch_source, _file(view)
-    stored = {new: old for old, new in source.field_mapping.items()}
-    own = view.projection.join_key_map or {column.name: column.name for column in view.entity_columns}
-    times = {source.timestamp_field: EVENT}
-    if source.created_timestamp_column:
-        times[source.created_timestamp_column] = CREATED
-    read = [stored.get(name, name) for name in [*own, *times]]
-    table = pl.read_parquet(path, columns=read).select(
-        *(pl.col(stored.get(name, name)).alias(f"__key_{name}") for name in own),
-        *(pl.col(stored.get(name, name)).cast(TIME).alias(role) for name, role in times.items()),
-    )
-    asked = moments.select(
-        *(pl.col(theirs).alias(f"__key_{name}") for name, theirs in own.items()),
-        *(pl.col(name).cast(TIME) for name in (MOMENT, ASKED_AT) if name in moments.columns),
-    )
-    keys = [f"__key_{name}" for name in own]
-    asked, table = _same_types(asked, table, keys, view.name)
-    rows = known_rows(asked, table, keys, view.ttl or timedelta(0), honour_created=honour_created)
+    ask = ViewQuestion.of(view)
+    asked = ask.asked(moments)
+    table = ask.known(pl.read_parquet(ask.path, columns=ask.read))
+    asked = ask.same_types(asked, table.schema, {key for key in ask.keys if asked[key].null_count() == len(asked)})
+    rows = known_rows(asked, table, ask.keys, ask.ttl, honour_created=honour_created)
     del asked, table
-    names = {name: stored.get(name, name) for name in features}
+    names = ask.stored_names(features)
     columns = dict[str, pa.ChunkedArray]()
-    for group in _groups(path, stored_columns(path, names.values())):
-        columns |= _gathered(path, group, rows)
-    found = with_histories(pa.table(columns), path, names.values())
+    for group in _groups(ask.path, stored_columns(ask.path, names.values())):
+        columns |= _gathered(ask.path, group, rows)
+    found = with_histories(pa.table(columns), ask.path, names.values())
     return {prefix + name: found.column(old) for name, old in names.items()}
+
+
+@dataclass(frozen=True)
+class ViewQuestion:
+    """What of entity rows, and of the file of a view, says which row was known."""
+
+    view: FeatureView
+    path: Path
+    own: Mapping[str, str]
+    """By key of the view the column of the entity rows."""
+    times: Mapping[str, str]
+    """By column of the file whether it holds `EVENT` or `CREATED`."""
+    stored: Mapping[str, str]
+    """By name in the view the name in the file, where they differ."""
+
+    @classmethod
+    def of(cls, view: FeatureView) -> ViewQuestion:
+        """Return the question about a view.
+
+        Raises:
+            BadInputError: its source is no Parquet file.
+        """
+        source = view.batch_source
+        times = {source.timestamp_field: EVENT}
+        if source.created_timestamp_column:
+            times[source.created_timestamp_column] = CREATED
+        own = view.projection.join_key_map or {column.name: column.name for column in view.entity_columns}
+        return cls(view, _file(view), own, times, {new: old for old, new in source.field_mapping.items()})
+
+    @property
+    def keys(self) -> list[str]:
+        """Columns of the key in what `asked` and `known` return."""
+        return [f"__key_{name}" for name in self.own]
+
+    @property
+    def ttl(self) -> timedelta:
+        """Greatest age; zero means any."""
+        return self.view.ttl or timedelta(0)
+
+    @property
+    def read(self) -> list[str]:
+        """Columns of the file that are needed."""
+        return [self.stored.get(name, name) for name in [*self.own, *self.times]]
+
+    def stored_names(self, features: list[str]) -> dict[str, str]:
+        """Return by feature its name in the file."""
+        return {name: self.stored.get(name, name) for name in features}
+
+    def asked(self, moments: pl.DataFrame) -> pl.DataFrame:
+        """Return what `known_rows` asks about."""
+        return moments.select(
+            *(pl.col(theirs).alias(f"__key_{name}") for name, theirs in self.own.items()),
+            *(pl.col(name).cast(TIME) for name in (MOMENT, ASKED_AT) if name in moments.columns),
+        )
+
+    def known(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Return what `known_rows` looks among, of columns of the file."""
+        return rows.select(
+            *(pl.col(self.stored.get(name, name)).alias(f"__key_{name}") for name in self.own),
+            *(pl.col(self.stored.get(name, name)).cast(TIME).alias(role) for name, role in self.times.items()),
+        )
+
+    def same_types(self, asked: pl.DataFrame, there: pl.Schema, empty: Collection[str]) -> pl.DataFrame:
+        """Return rows of `asked` with keys of the file's types.
+
+        Args:
+            asked: rows.
+            there: types of the file.
+            empty: keys that no entity row has.
+
+        Raises:
+            BadInputError: a key is a number on one side and a text on the other.
+        """
+        for key in self.keys:
+            left, right = asked.schema[key], there[key]
+            if left != right and ((left.is_numeric() and right.is_integer()) or key in empty):
+                asked = asked.with_columns(pl.col(key).cast(right))
+            elif left != right:
+                raise BadInputError(
+                    f"key {key.removeprefix('__key_')!r} is {left} in the entities and {right} in feature view "
+                    f"{self.view.name!r}: make their types agree"
+                )
+        return asked
 
 
 def _file(view: FeatureView) -> Path:
@@ -237,26 +319,6 @@ def _file(view: FeatureView) -> Path:
             "joined from Parquet files: give it a FileSource with a path that ends with .parquet"
         )
     return Path(source.path)
-
-
-def _same_types(
-    asked: pl.DataFrame, table: pl.DataFrame, keys: list[str], view: str
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return both with whole-number keys as int64.
-
-    Raises:
-        BadInputError: a key is a number on one side and a text on the other.
-    """
-    for key in keys:
-        left, right = asked.schema[key], table.schema[key]
-        if left != right and (asked[key].null_count() == len(asked) or (left.is_numeric() and right.is_integer())):
-            asked = asked.with_columns(pl.col(key).cast(right))
-        elif left != right:
-            raise BadInputError(
-                f"key {key.removeprefix('__key_')!r} is {left} in the entities and {right} in feature view {view!r}: "
-                "make their types agree"
-            )
-    return asked, table
 
 
 def _groups(path: Path, names: list[str]) -> list[list[str]]:

@@ -8,7 +8,7 @@ these files.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -63,7 +63,7 @@ def files_of(table: str, files: Collection[str]) -> list[str]:
 
 def stored_columns(path: Path, names: Iterable[str]) -> list[str]:
     """Return the columns of a table that hold features: their own, or those of the reference to a history."""
-    files = _files(pq.read_schema(path).names)
+    files = referred_files(pq.read_schema(path).names)
     referred = {feature: file for file in files for feature in pq.read_schema(path.parent / file).names}
     stored = ([referred[n] + part for part in (START, COUNT)] if n in referred else [n] for n in names)
     return list(dict.fromkeys(column for columns in stored for column in columns))
@@ -84,7 +84,7 @@ def with_histories(table: pa.Table, path: Path, names: Collection[str] | None = 
         path: Parquet file.
         names: the histories to return; all when None.
     """
-    for file in _files(table.column_names):
+    for file in referred_files(table.column_names):
         starts, counts = (_one(table[file + part]) for part in (START, COUNT))
         found = pq.read_schema(path.parent / file).names
         events = pq.read_table(path.parent / file, columns=[n for n in found if names is None or n in names])
@@ -114,55 +114,13 @@ def listed(table: pa.Table) -> pa.Table:
     return table
 
 
-def write_together(folder: Path, tables: Mapping[str, pa.Table]) -> None:
-    """Write each table to `<its name>.parquet`, and what lies behind their histories once for all of them.
-
-    Args:
-        folder: where to write.
-        tables: rows of one table, whose histories are views of the same values.
-    """
-    files = {f"events/{number}.parquet": names for number, names in enumerate(_alike([*tables.values()]))}
-    for file, features in files.items():
-        first = next(iter(tables.values()))
-        (folder / file).parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.table({n: _one(first[n]).values for n in features}), folder / file, compression="zstd")
-    for name, table in tables.items():
-        columns = {
-            n: table[n] for n, field in zip(table.column_names, table.schema, strict=True) if not is_view(field.type)
-        }
-        for file, (feature, *_) in files.items():
-            column = _one(table[feature])
-            columns[file + START] = pc.if_else(column.is_valid(), column.offsets, None)
-            columns[file + COUNT] = pc.if_else(column.is_valid(), column.sizes, None)
-        pq.write_table(pa.table(columns), folder / f"{name}.parquet", compression="zstd")
-
-
 def _folder(table: str) -> str:
     return f"{table.removesuffix('.parquet')}.events/"
 
 
-def _files(columns: Iterable[str]) -> list[str]:
-    """Return the files that columns refer to."""
+def referred_files(columns: Iterable[str]) -> list[str]:
+    """Return the files of events that columns refer to."""
     return [name.removesuffix(START) for name in columns if name.endswith(f".parquet{START}")]
-
-
-def _alike(tables: Sequence[pa.Table]) -> list[list[str]]:
-    """Return the histories, those that are the same slices in every table together."""
-    groups: list[list[str]] = []
-    for field in tables[0].schema:
-        if is_view(field.type):
-            same = (group for group in groups if all(_same(table[group[0]], table[field.name]) for table in tables))
-            if (group := next(same, None)) is None:
-                groups.append(group := [])
-            group.append(field.name)
-    return groups
-
-
-def _same(left: pa.ChunkedArray, right: pa.ChunkedArray) -> bool:
-    a, b = _one(left), _one(right)
-    return len(a.values) == len(b.values) and all(
-        x.equals(y) for x, y in ((a.is_valid(), b.is_valid()), (a.offsets, b.offsets), (a.sizes, b.sizes))
-    )
 
 
 def _lists(column: pa.ListViewArray) -> Iterator[pa.ListArray]:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from feast import FeatureStore, RepoConfig
 
+    from features.joins.spill import Column
+
 __all__ = [
     "ENTITY_TIME",
     "ROW_ID",
@@ -32,6 +34,7 @@ __all__ = [
     "describe",
     "embedded_online_store",
     "historical",
+    "historical_on_disk",
     "materialize",
     "online_identity",
     "open_offline",
@@ -250,6 +253,51 @@ def historical(
             f"check that service {service!r} has no view that drops rows"
         )
     return answer
+
+
+def historical_on_disk(
+    store: FeatureStore,
+    entities: Path,
+    service: str,
+    definitions: Definitions | None = None,
+    *,
+    names: Collection[str] | None = None,
+    honour_created: bool = True,
+    folder: Path,
+) -> dict[str, Column]:
+    """Return the features of each entity row as `historical` does, on disk: for rows that memory should not hold.
+
+    Args:
+        store: store of `open_offline`.
+        entities: Parquet file of rows, see `historical`; it needs no `__row_id`.
+        service: feature service.
+        definitions: those the store was opened with.
+        names: features of the service to return; all when None.
+        honour_created: hide feature rows that were written after the entity row's time.
+        folder: where the columns go, which must not exist.
+
+    Raises:
+        BadInputError: an entity row has no time.
+        RetryableError: what was put on disk cannot be read again.
+    """
+    from features.joins.spill import Spilled
+
+    features, _ = describe(service, definitions)
+    wanted = [feature for feature in features if names is None or feature.name in names]
+    rows = Spilled(entities)
+    times = rows.columns()[ENTITY_TIME]
+    if missing := times.read(0, len(times)).null_count:
+        raise BadInputError(f"{missing} entity rows have no {ENTITY_TIME}; drop them first")
+    if not wanted:
+        return {}
+    with _silenced():
+        job = store.get_historical_features(
+            entity_df=str(entities),
+            features=[f"{feature.view}:{feature.name}" for feature in wanted],
+            filter_by_created_timestamp=honour_created,
+        )
+        found = job.write(folder, {feature.name: arrow_type(feature.dtype) for feature in wanted})
+    return {feature.name: found[feature.name] for feature in wanted}
 
 
 def arrow_type(dtype: str) -> pa.DataType:

@@ -36,7 +36,7 @@ from features.encoding.files import read_encoder
 from features.ground.files import locked
 from features.joins import asof, asof_store
 from features.joins.online import asked_at
-from features.joins.store import ENTITY_TIME, ROW_ID, historical, open_offline, open_shared
+from features.joins.store import ENTITY_TIME, ROW_ID, historical, historical_on_disk, open_offline, open_shared
 from features.within import with_within
 
 pytestmark = pytest.mark.engine
@@ -372,11 +372,11 @@ def canaries_that_arrive(tmp_path: Path, plant: str) -> int:
     # One impression per user, so that no plant of one impression is rightly seen by another.
     make_events(200).unique("user_id", keep="first", maintain_order=True).write_parquet(events)
     snapshot = write_tables(tmp_path, "movielens_ranker", WINDOW, tmp_path)
-    impressions = training_rows.read_impressions(events, config)
+    impressions = training_rows.read_impressions(events, config, tmp_path / "rows", keys=snapshot.keys)
     activity = tmp_path / "user_activity.parquet"
     table = pl.read_parquet(activity)
     event, created = PLANTS[plant]
-    shock = impressions.select(
+    shock = impressions.frame(["user_id", "event_timestamp"]).select(
         "user_id",
         (pl.col("event_timestamp") + event).alias("event_timestamp"),
         # After everything else with the same event time, so that it wins the tie.
@@ -387,8 +387,8 @@ def canaries_that_arrive(tmp_path: Path, plant: str) -> int:
     pl.concat([kept, shock], how="diagonal_relaxed").select(table.columns).cast(dict(table.schema)).write_parquet(
         activity
     )
-    joined = training_rows.join_features(impressions, config, snapshot, tmp_path, load_definitions())
-    return sum(value == SHOCK for value in joined["user_impressions"].to_pylist())
+    joined = training_rows.join_features(impressions, config, snapshot, tmp_path, load_definitions(), tmp_path / "rows")
+    return sum(value == SHOCK for value in joined.column("user_impressions").to_pylist())
 
 
 @pytest.mark.parametrize("plant", PLANTS)
@@ -408,7 +408,8 @@ def test_the_canary_dies_when_a_safeguard_is_off(
     elif broken == "no shift":
         monkeypatch.setattr(training_rows, "TICK", timedelta(0))
     else:
-        monkeypatch.setattr(training_rows, "historical", partial(historical, honour_created=False))
+        late = partial(historical_on_disk, honour_created=False)
+        monkeypatch.setattr(training_rows, "historical_on_disk", late)
     assert canaries_that_arrive(tmp_path, plant) == 10
 
 
@@ -685,7 +686,9 @@ def test_a_library_that_fails_in_the_join_says_so_in_one_sentence(
 ) -> None:
     ref = bench.publish(make_events(60))
     features = bench.features(ref)
-    monkeypatch.setattr(training_rows, "historical", lambda *given, **options: pd.DataFrame({"age": [1]})["taste"])
+    monkeypatch.setattr(
+        training_rows, "historical_on_disk", lambda *given, **options: pd.DataFrame({"age": [1]})["taste"]
+    )
     with pytest.raises(BadInputError, match=r"^pandas cannot join the features: there is no 'taste'; correct the def"):
         bench.dataset(ref, features)
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.data.build_training_set.config import Config, Inputs, Outputs, SplitPart, SplitReport
 from components.data.build_training_set.cut import cut_notes
+from components.data.build_training_set.encoded import write_split
 from components.data.build_training_set.rows import (
     check_place,
     check_readable,
@@ -25,9 +25,9 @@ from components.data.build_training_set.rows import (
 )
 from components.data.build_training_set.served import served_features
 from components.data.build_training_set.split import kept_apart, request_ends, split_rows, trained_until
-from components.data.build_training_set.unknown import order_notes, unknown_notes, unknown_shares
+from components.data.build_training_set.unknown import order_notes, unknown_notes
 from components.data.build_training_set.weigh import row_weights, weight_notes, with_weights
-from components.data.training_set import SPLITS, SplitName, encode_split, write_encoded, write_raw
+from components.data.training_set import SPLITS, SplitName, write_raw
 from components.platform.artifacts import TrainingSet
 from components.platform.contract import RunContext
 from components.platform.errors import BadInputError, MissingError, did_you_mean
@@ -35,10 +35,12 @@ from features.declaration import FieldEncoding, RankerSchema, Window
 from features.definitions import Definitions
 from features.encoding.encoder import Encoder
 from features.encoding.files import write_encoder
+from features.joins.stored_rows import StoredRows
 from features.services.own_definitions import definitions_of
 from features.services.served import FEATURES
 from features.services.service import ServiceSnapshot, describe, shortened
 from features.within import with_within
+from registry.serving.incoming import placed
 
 
 def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
@@ -55,24 +57,27 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     events = context.local(inputs.events) / "events.parquet"
     check_readable(events, config, joined)
     told = [*snapshot.keys, *joined] if config.features == "served" else snapshot.keys
-    impressions = read_impressions(events, config, joined, told)
+    impressions = read_impressions(events, config, context.scratch / "rows", joined, told)
     context.progress(f"joining {len(snapshot.features)} features to {len(impressions):,} impressions")
-    table = join_features(impressions, config, snapshot, tables, definitions)
+    table = join_features(impressions, config, snapshot, tables, definitions, context.scratch / "rows")
     if taken := [name for name in config.within if name in table.column_names]:
         raise BadInputError(f"within makes {taken[0]!r}, and the rows have a column of that name: choose another")
     table = with_within(table, config.declaration())
-    times = impressions[config.declaration().time]
-    ends = request_ends(impressions, config.declaration().time, config.request)
-    parts = split_rows(ends, config.split, impressions[config.request] if config.request else None)
-    parts = kept_apart(parts, impressions, config.split, config.request)
+    time, request = config.declaration().time, config.request
+    ends = request_ends(impressions.frame([time, *([request] if request else [])]), time, request)
+    parts = split_rows(ends, config.split, impressions.frame([request])[request] if request else None)
+    parts = kept_apart(parts, impressions, config.split, request)
     check_place(impressions, config, parts["train"])
     weights = row_weights(impressions, config, parts)
-    rows_in, trained_from = len(impressions), times[int(parts["train"][0])]
-    del impressions, times
-    splits = {name: with_weights(_taken(table, rows), weights, rows) for name, rows in parts.items()}
+    until = trained_until(ends, parts, config.split)
+    first = int(parts["train"][0])
+    rows_in, trained_from = len(impressions), impressions.read(time, first, first + 1)[0].as_py()
+    del impressions, ends
+    splits = {name: with_weights(table.take(rows), weights, rows) for name, rows in parts.items()}
+    weighed, left = weight_notes(weights, parts), rows_in - sum(map(len, parts.values()))
+    del parts
     rates = base_rates(splits["train"], config.feedback)
     dtypes = ranker_features(table, config, snapshot)
-    time = config.declaration().time
     check_lengths(config, definitions)
     options = encodings(config, snapshot, dtypes)
     encoder = Encoder.fit(splits["train"], dtypes, options, request_time=time)
@@ -86,7 +91,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         weighted=tuple(name for name in config.feedback if name in weights),
         rows=splits["train"].num_rows,
         trained_from=trained_from,
-        trained_until=trained_until(ends, parts, config.split),
+        trained_until=until,
     )
     draft = context.draft("training_set")
     unknown = _write(draft, splits, encoder, schema, table)
@@ -102,29 +107,12 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     odd = unknown_notes(encoder, schema.rows, report.validation.unknown, report.test.unknown, ids)
     chosen = {*ids, *(key for source in snapshot.sources for key in source.keys)}
     chosen |= {name for name, option in options.items() if option.kind}
-    odd = [*weight_notes(weights, parts), *odd, *order_notes(encoder, schema.rows, chosen), *cut_notes(encoder, table)]
-    if left := rows_in - sum(map(len, parts.values())):
+    odd = [*weighed, *odd, *order_notes(encoder, schema.rows, chosen), *cut_notes(encoder, table)]
+    if left:
         odd.append(f"test_where {config.split.test_where!r} leaves {left:,} rows out of all splits")
     for line in [*_notes(report, splits, config, schema), *odd]:
         context.note(line)
     return Outputs(training_set=TrainingSet(uri=str(draft)))
-
-
-def _taken(table: pa.Table, rows: np.ndarray[Any, np.dtype[np.int64]]) -> pa.Table:
-    """Return some rows, without a copy where they lie together, as those of a span of time do.
-
-    Histories are copied, which are two numbers a row: Arrow makes no list view anew from a part of one.
-    """
-    from features.joins.histories import is_view
-
-    indices = pa.array(rows)
-    if not len(rows) or rows[-1] - rows[0] != len(rows) - 1 or bool((np.diff(rows) != 1).any()):
-        return table.take(indices)
-    columns = [
-        column.take(indices) if is_view(column.type) else column.slice(int(rows[0]), len(rows))
-        for column in table.columns
-    ]
-    return pa.table(columns, names=table.column_names)
 
 
 def read_snapshot(tables: Path, service: str, definitions: Definitions | None = None) -> ServiceSnapshot:
@@ -293,23 +281,27 @@ def _dtype(name: str, arrow: pa.DataType) -> str:
 
 
 def _write(
-    draft: Path, splits: Mapping[SplitName, pa.Table], encoder: Encoder, schema: RankerSchema, table: pa.Table
+    draft: Path, splits: Mapping[SplitName, StoredRows], encoder: Encoder, schema: RankerSchema, table: StoredRows
 ) -> dict[SplitName, dict[str, float]]:
     """Write the splits raw and encoded, and return `unknown_shares` of each."""
-    unknown: dict[SplitName, dict[str, float]] = {}
-    users = pc.unique(table.column(schema.declaration.user).combine_chunks())
     write_raw(draft, splits)
-    for name, part in splits.items():
-        split = encode_split(part, name, encoder, schema, users)
-        write_encoded(draft / "encoded" / f"{name}.arrow", split)
-        unknown[name] = unknown_shares(encoder, split.features)
-    return unknown
+    users = pc.unique(table.column(schema.declaration.user).chunk(0))
+    return {
+        name: write_split(
+            draft / "encoded" / f"{name}.arrow",
+            part if name == "train" else placed(part, schema.declaration),
+            encoder,
+            schema,
+            users,
+        )
+        for name, part in splits.items()
+    }
 
 
 def _report(
     rows_in: int,
-    table: pa.Table,
-    splits: Mapping[SplitName, pa.Table],
+    table: StoredRows,
+    splits: Mapping[SplitName, StoredRows],
     config: Config,
     snapshot: ServiceSnapshot,
     unknown: Mapping[SplitName, dict[str, float]],

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from components.data.build_training_set.config import Split
 from components.data.training_set import SPLITS, SplitName
 from components.platform.errors import BadInputError
+from features.joins.stored_rows import StoredRows
 from features.rules.meets import holds
 from features.rules.parse import parse
 
@@ -55,7 +56,7 @@ def split_rows(ends: pl.Series, split: Split, requests: pl.Series | None = None)
 
 
 def kept_apart(
-    parts: dict[SplitName, Rows], frame: pl.DataFrame, split: Split, request: str | None
+    parts: dict[SplitName, Rows], rows: pl.DataFrame | StoredRows, split: Split, request: str | None
 ) -> dict[SplitName, Rows]:
     """Return the splits with the rows of `test_where` in test alone, and in test no others.
 
@@ -64,10 +65,12 @@ def kept_apart(
     """
     if split.test_where is None:
         return parts
+    named = list(dict.fromkeys([*parse(split.test_where).columns, *([request] if request else [])]))
+    frame = rows.select(named) if isinstance(rows, pl.DataFrame) else rows.frame(named)
     met = frame.select(holds(parse(split.test_where), frame.schema, "the table").alias("__met")).to_series()
     if request is not None and len(frame.select(request, met).unique()) > frame[request].n_unique():
         raise BadInputError(f"test_where {split.test_where!r} divides a request: name a condition of whole requests")
-    kept = {name: rows[met.to_numpy()[rows] == (name == "test")] for name, rows in parts.items()}
+    kept = {name: part[met.to_numpy()[part] == (name == "test")] for name, part in parts.items()}
     if empty := [name for name, rows in kept.items() if not len(rows)]:
         raise BadInputError(
             f"test_where {split.test_where!r} leaves the {empty[0]} split without rows ({met.sum():,} of {len(met):,} "

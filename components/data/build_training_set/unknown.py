@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,15 +28,31 @@ def unknown_shares(encoder: Encoder, encoded: Mapping[str, np.ndarray[Any, Any] 
     Of a history or a bag these are its events, of all rows together. Fields with `kind: hash` are left out: what they
     never held looks like something that they did.
     """
-    return {f.name: _share(encoded[f.name]) for f in encoder.fitted if encoder.with_vocabulary(f)}
+    return {f.name: Unknown.of(encoded[f.name]).share for f in encoder.fitted if encoder.with_vocabulary(f)}
 
 
-def _share(indices: np.ndarray[Any, Any] | Slices) -> float:
-    """Return the share of unknown ones, of rows or, in lists, of what is there."""
-    if isinstance(indices, np.ndarray):
-        return float((indices == UNKNOWN).sum()) / indices.size if indices.size else 0.0
-    total = indices.count(indices.values != PADDING)
-    return indices.count(indices.values == UNKNOWN) / total if total else 0.0
+@dataclass(frozen=True)
+class Unknown:
+    """How many values training never held, of how many: of rows or, in lists, of what is there."""
+
+    unknown: int = 0
+    total: int = 0
+
+    @classmethod
+    def of(cls, indices: np.ndarray[Any, Any] | Slices) -> Unknown:
+        """Count the indices of some rows."""
+        if isinstance(indices, np.ndarray):
+            return cls(int((indices == UNKNOWN).sum()), indices.size)
+        return cls(indices.count(indices.values == UNKNOWN), indices.count(indices.values != PADDING))
+
+    def __add__(self, other: Unknown) -> Unknown:
+        """Return the counts of both."""
+        return Unknown(self.unknown + other.unknown, self.total + other.total)
+
+    @property
+    def share(self) -> float:
+        """Share of unknown ones, 0 where there is nothing."""
+        return self.unknown / self.total if self.total else 0.0
 
 
 def unknown_notes(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -14,18 +14,28 @@ from components.data.build_training_set.config import Config, RowWeight
 from components.data.training_set import SplitName
 from components.platform.errors import BadInputError, ContractViolationError
 from features.declaration import weight_name
+from features.joins.stored_rows import StoredRows
 
+Table = TypeVar("Table", pa.Table, StoredRows)
 Rows = Mapping[SplitName, NDArray[np.int64]]
 
 
-def row_weights(impressions: pl.DataFrame, config: Config, parts: Rows) -> dict[str, NDArray[np.float32]]:
+def row_weights(impressions: pl.DataFrame | StoredRows, config: Config, parts: Rows) -> dict[str, NDArray[np.float32]]:
     """Return by feedback float32 ``[rows]`` weights whose mean over the training split is 1.
 
     Raises:
         ContractViolationError: a weight is missing or below 0, or a propensity outside (0, 1].
         BadInputError: no training row counts.
     """
-    return {name: _scaled(_raw(impressions, weight, name), parts, name) for name, weight in config.weights.items()}
+    return {
+        name: _scaled(_raw(_columns(impressions, weight, name), weight, name), parts, name)
+        for name, weight in config.weights.items()
+    }
+
+
+def _columns(impressions: pl.DataFrame | StoredRows, weight: RowWeight, feedback: str) -> pl.DataFrame:
+    names = [weight.source, *([feedback] if weight.form == "positives" else [])]
+    return impressions.select(names) if isinstance(impressions, pl.DataFrame) else impressions.frame(names)
 
 
 def _raw(impressions: pl.DataFrame, weight: RowWeight, feedback: str) -> NDArray[np.float64]:
@@ -55,7 +65,7 @@ def _scaled(values: NDArray[np.float64], parts: Rows, name: str) -> NDArray[np.f
     return (values / mean).astype(np.float32)
 
 
-def with_weights(table: pa.Table, weights: Mapping[str, NDArray[np.float32]], rows: NDArray[np.int64]) -> pa.Table:
+def with_weights(table: Table, weights: Mapping[str, NDArray[np.float32]], rows: NDArray[np.int64]) -> Table:
     """Return a split with a column of weights per feedback that has them.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from features.definitions import Definitions
 from features.ground.errors import BadInputError
 from features.joins import asof, asof_store
-from features.joins.asof import CREATED, EVENT, MOMENT, TIME, known_rows
+from features.joins.asof import CREATED, EVENT, MOMENT, TIME, known_rows, known_rows_of_parts
 from features.joins.store import historical, open_offline
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -66,6 +67,23 @@ def test_the_chosen_row_is_the_plain_loop_s(
         found = known_rows(moments, frame, ["key"], ttl, honour_created=honour)
     assert found.dtype == pl.UInt32
     assert found.to_list() == by_loop(table, asked, ttl, honour, created)
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows, questions, st.booleans(), st.integers(1, 4), st.sampled_from([1, 3]))
+def test_rows_that_wait_on_disk_choose_the_same_rows(
+    table: list[Row], asked: list[Question], honour: bool, size: int, parts: int
+) -> None:
+    """In blocks of any size, laid apart by key and merged one part after the other; nothing is left on disk."""
+    moments, frame = frames(table, asked)
+    with TemporaryDirectory() as folder:
+        found = known_rows_of_parts(
+            moments.iter_slices(size) if len(moments) else [moments],
+            frame.iter_slices(size) if len(frame) else [frame],
+            ["key"], timedelta(hours=5), honour_created=honour, parts=parts, folder=Path(folder),
+        )  # fmt: skip
+        assert not [*Path(folder).iterdir()]
+    assert found.to_list() == by_loop(table, asked, timedelta(hours=5), honour, created=True)
 
 
 def test_a_row_that_was_outdated_when_it_became_known_is_never_chosen() -> None:

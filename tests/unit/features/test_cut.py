@@ -10,6 +10,7 @@ import pytest
 from components.data.build_training_set.cut import cut_notes
 from features.declaration import FieldEncoding
 from features.encoding.encoder import Encoder
+from features.joins.stored_rows import StoredRows
 
 NOON = datetime(2024, 1, 1, 12, tzinfo=UTC)
 HISTORIES = [[1, 2, 3, 4], [5, 6], [], None]
@@ -23,7 +24,7 @@ def table(times: list[list[int] | None] | None = None) -> pa.Table:
 
 
 def notes(rows: pa.Table, **options: FieldEncoding) -> list[str]:
-    return list(cut_notes(Encoder.fit(rows, dict.fromkeys(options, "array<int64>"), options), rows))
+    return list(cut_notes(Encoder.fit(rows, dict.fromkeys(options, "array<int64>"), options), StoredRows.of(rows)))
 
 
 def test_the_share_of_rows_and_values_is_told_with_what_to_write() -> None:
