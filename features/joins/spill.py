@@ -7,7 +7,7 @@ asked about a key is answered by one part alone. Files lie in a folder that its 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
@@ -226,16 +226,23 @@ def divided(blocks: Iterable[pl.DataFrame], keys: Sequence[str], parts: int, pat
         parts: how many.
         path: file to write.
     """
+    return laid_apart(blocks, lambda rows: rows.select(part_of(keys, parts)).to_series().to_numpy(), parts, path)
+
+
+def laid_apart(
+    blocks: Iterable[pl.DataFrame], part: Callable[[pl.DataFrame], np.ndarray[Any, Any]], parts: int, path: Path
+) -> Parts:
+    """Lay rows apart by a number below `parts` that `part` gives each, in the order in which they come."""
     spill, groups, count = Spill(path), list[list[int]]([] for _ in range(parts)), 0
     for block in blocks:
-        part = block.select(part_of(keys, parts)).to_series().to_numpy()
-        order = np.argsort(part, kind="stable")
-        ends = np.cumsum(np.bincount(part, minlength=parts))
+        number = part(block)
+        order = np.argsort(number, kind="stable")
+        ends = np.cumsum(np.bincount(number, minlength=parts))
         rows = block[order].to_arrow(compat_level=pl.CompatLevel.oldest())
-        for number, (start, stop) in enumerate(zip([0, *ends], ends, strict=False)):
+        for place, (start, stop) in enumerate(zip([0, *ends], ends, strict=False)):
             if stop > start:
                 spill.write_group(rows.slice(int(start), int(stop - start)))
-                groups[number].append(count)
+                groups[place].append(count)
                 count += 1
     return Parts(spill.close(rows.schema), groups)
 

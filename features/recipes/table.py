@@ -58,22 +58,35 @@ def compute(recipe: Recipe, events: pl.LazyFrame, window: Window) -> FeatureTabl
     Raises:
         BadInputError: a column of the recipe is missing, or it cannot be added up or compared as the recipe does.
     """
+    kept = inside(events.select(columns_read(recipe, events)), recipe, window)
+    if isinstance(recipe, Profile):
+        return FeatureTable(_profile(recipe, kept).collect())
+    _require_numbers(recipe, kept.collect_schema())
+    return _activity(recipe, kept, window.end)
+
+
+def columns_read(recipe: Recipe, events: pl.LazyFrame) -> list[str]:
+    """Return the columns of a log that a recipe needs.
+
+    Raises:
+        BadInputError: the log lacks one.
+    """
     read = sorted({*recipe.reads, EVENT_TIME, CREATED})
-    absent = sorted(set(read) - set(events.collect_schema().names()))
-    if absent:
+    if absent := sorted(set(read) - set(events.collect_schema().names())):
         raise BadInputError(
             f"the events have no column {', '.join(map(repr, absent))} that the features of "
             f"{', '.join(map(repr, recipe.keys))} are made of; add it at ingestion or change the recipe in its "
             "definitions"
         )
-    inside = events.select(read).filter(
+    return read
+
+
+def inside(events: pl.LazyFrame, recipe: Recipe, window: Window) -> pl.LazyFrame:
+    """Return the events of a window that have all keys of a recipe."""
+    return events.filter(
         pl.col(EVENT_TIME).is_between(window.start, window.end, closed="left"),
         pl.all_horizontal(pl.col(recipe.keys).is_not_null()),
     )
-    if isinstance(recipe, Profile):
-        return FeatureTable(_profile(recipe, inside).collect())
-    _require_numbers(recipe, inside.collect_schema())
-    return _activity(recipe, inside, window.end)
 
 
 def write_table(
@@ -97,6 +110,33 @@ def write_table(
     """
     if isinstance(table, pl.DataFrame):
         table = FeatureTable(table)
+    for number, values in typed_events(table, columns, path, keys).items():
+        file = path.parent / events_file(path.name, number)
+        file.parent.mkdir(exist_ok=True)
+        values.rechunk().write_parquet(file, compression="zstd")
+    # In one piece: how a column lies in memory decides the file's row groups, and so its bytes.
+    rows = typed_rows(table, columns, path, keys, lengths or {}).rechunk()
+    rows.write_parquet(path, compression="zstd", statistics=True)
+
+
+def typed_events(
+    table: FeatureTable, columns: Mapping[str, str], path: Path, keys: Collection[str]
+) -> dict[int, pl.DataFrame]:
+    """Return the events of each history that `columns` names, by its number; see `write_table`."""
+    found = {}
+    for number, history in enumerate(table.histories):
+        if here := {name: columns[name] for name in history.features if name in columns}:
+            where = _where(history.events, keys)
+            found[number] = pl.DataFrame(
+                [elements(history.events[name], dtype, path.stem, where) for name, dtype in here.items()]
+            )
+    return found
+
+
+def typed_rows(
+    table: FeatureTable, columns: Mapping[str, str], path: Path, keys: Collection[str], lengths: Mapping[str, int]
+) -> pl.DataFrame:
+    """Return the columns of the file of a table, references to histories included; see `write_table`."""
     frame = table.rows
     made = {*frame.columns, *(name for history in table.histories for name in history.features)}
     if absent := sorted({*columns} - made):
@@ -108,18 +148,12 @@ def write_table(
     where = _where(frame, keys)
     typed = [filled(cast(frame[name], dtype, path.stem, where), dtype, path.stem) for name, dtype in plain.items()]
     for number, history in enumerate(table.histories):
-        if here := {name: columns[name] for name in history.features if name in columns}:
+        if here := [name for name in history.features if name in columns]:
             file = events_file(path.name, number)
-            (path.parent / file).parent.mkdir(exist_ok=True)
-            where = _where(history.events, keys)
-            values = [elements(history.events[name], dtype, path.stem, where) for name, dtype in here.items()]
-            pl.DataFrame(values).rechunk().write_parquet(path.parent / file, compression="zstd")
-            longest = max((lengths or {}).get(name, LONGEST) for name in here)
+            longest = max(lengths.get(name, LONGEST) for name in here)
             typed.append(pl.Series(file + START, history.starts, pl.Int32))
             typed.append(pl.Series(file + COUNT, np.minimum(history.counts, longest), pl.Int32))
-    # In one piece: how a column lies in memory decides the file's row groups, and so its bytes.
-    rows = pl.DataFrame([*typed, frame[EVENT_TIME], frame[CREATED]]).rechunk()
-    rows.write_parquet(path, compression="zstd", statistics=True)
+    return pl.DataFrame([*typed, frame[EVENT_TIME], frame[CREATED]])
 
 
 def _where(frame: pl.DataFrame, keys: Collection[str]) -> dict[str, pl.Series]:

@@ -15,6 +15,7 @@ from features.services.service import ServiceSnapshot
 
 if TYPE_CHECKING:
     from features.definitions import Definitions
+    from features.ground.pace import Report
 
 
 def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
@@ -29,7 +30,10 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
 
     definitions = definitions_of(config.definitions)
     expect_write(config, context.settings)
-    snapshot = write_tables(context.local(inputs.table), config.feature_service, context.window, draft, definitions)
+    snapshot = write_tables(
+        context.local(inputs.table), config.feature_service, context.window, draft, definitions,
+        scratch=context.scratch, report=context.progress,
+    )  # fmt: skip
     (draft / "service.json").write_text(snapshot.model_dump_json(indent=2), encoding="utf-8")
     rows = ", ".join(f"{name} {count:,}" for name, count in sorted(snapshot.rows.items()))
     context.note(f"{len(snapshot.features)} features; rows: {rows}")
@@ -37,19 +41,26 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
 
 
 def write_tables(
-    events: Path, service: str, window: Window, directory: Path, definitions: Definitions | None = None
+    events: Path,
+    service: str,
+    window: Window,
+    directory: Path,
+    definitions: Definitions | None = None,
+    *,
+    scratch: Path | None = None,
+    report: Report | None = None,
 ) -> ServiceSnapshot:
     """Write one Parquet file per source of `service`, with the events of its histories, and return what was written.
+
+    Rows that memory should not hold wait in `scratch`; `report` is told how far it is.
 
     Raises:
         BadInputError: the events lack a log or a column, or none lies in the window.
         MissingError: there is no such feature service.
     """
-    import polars as pl
-
     from features.definitions import load_definitions
     from features.definitions.recipe import IMPRESSIONS
-    from features.recipes.table import compute, write_table
+    from features.recipes.by_key import write_computed
     from features.services.service import describe, dtype_name, shortened
 
     definitions = definitions or load_definitions()
@@ -72,13 +83,13 @@ def write_tables(
                 f"source {source.name!r} is computed from the log {recipe.log!r}, which the events table does not "
                 "hold: ingest it, or choose another feature service"
             )
-        table = compute(recipe, pl.scan_parquet(log), window)
-        if table.rows.is_empty():
+        rows[source.name] = write_computed(
+            recipe, log, window, source.keys | schemas[source.view], directory / source.file, source.keys,
+            lengths[source.view], scratch=scratch, report=report,
+        )  # fmt: skip
+        if not rows[source.name]:
             what = "impression" if recipe.log == IMPRESSIONS else f"row of the log {recipe.log!r}"
             raise BadInputError(
                 f"no {what} lies in the window {window}: move the window of the pipeline, or ingest those days"
             )
-        columns = source.keys | schemas[source.view]
-        write_table(table, columns, directory / source.file, source.keys, lengths[source.view])
-        rows[source.name] = len(table.rows)
     return ServiceSnapshot(service=service, features=tuple(features), sources=tuple(sources), window=window, rows=rows)
