@@ -18,7 +18,7 @@ from pipelines.language.profile import Profile
 from pipelines.language.rules import RULES
 from pipelines.language.rules.draft import PipelineDraft, judge
 from pipelines.language.rules.profile import overlay
-from pipelines.language.spec import PipelineSpec, StageSpec
+from pipelines.language.spec import PipelineSpec, Placement, StageSpec
 
 
 def load_plan(path: Path, profile: Profile | None = None) -> Plan:
@@ -78,8 +78,16 @@ def _planned(
         retry_delay=common.retry_delay if stage.retry_delay is None else stage.retry_delay,
         timeout=common.timeout if stage.timeout is None else stage.timeout,
         cache=common.cache if stage.cache is None else stage.cache,
+        placement=_placement(common, stage),
         places=tuple(Place(*place) for place in document.places(("stages", name))),
     )
+
+
+def _placement(common: Placement, stage: Placement) -> Placement:
+    """Return where a stage runs: what it says itself, else what all stages have."""
+    keys = Placement.model_fields
+    own = {key: getattr(stage, key) for key in keys if getattr(stage, key) is not None}
+    return Placement.model_construct(**{key: own.get(key, getattr(common, key)) for key in keys})
 
 
 def _ordered(stages: dict[str, PlannedStage]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -121,7 +122,9 @@ def check_params(spec: PipelineSpec, given: Mapping[str, Any]) -> dict[str, Any]
         for name in sorted(given)
         if name not in spec.params
     ]
-    values = {name: given.get(name, param.default) for name, param in spec.params.items()}
+    absent = [name for name, param in spec.params.items() if param.required and name not in given]
+    wrong += [f"param {name!r} has no default: give each run a value, --param {name}=VALUE" for name in absent]
+    values = {name: given.get(name, param.default) for name, param in spec.params.items() if name not in absent}
     for name, value in values.items():
         if (reason := misfit(spec.params[name], value)) is not None:
             wrong.append(f"param {name!r} {reason}")
@@ -148,7 +151,11 @@ def parse_params(spec: PipelineSpec, pairs: Sequence[str]) -> dict[str, Any]:
 
 def _parsed(param: ParamSpec, text: str) -> Any:
     """Return `text` in the parameter's type, or as it is when it does not fit: `misfit` says so then."""
+    if param.nullable and text == "null":
+        return None
     try:
+        if param.type in ("array", "object"):
+            return json.loads(text)
         if param.type == "integer":
             return int(text)
         if param.type == "number":
@@ -160,18 +167,18 @@ def _parsed(param: ParamSpec, text: str) -> Any:
 
 def misfit(param: ParamSpec, value: Any) -> str | None:
     """Return why a value does not fit a parameter, as ``must be ..., not ...``, or None when it does."""
-    kinds: dict[str, tuple[str, tuple[type, ...]]] = {
-        "string": ("a text", (str,)),
-        "integer": ("a whole number", (int,)),
-        "number": ("a number", (int, float)),
-        "boolean": ("true or false", (bool,)),
-    }
-    words, types = kinds[param.type]
-    expected = None
-    if not isinstance(value, types) or (isinstance(value, bool) and param.type != "boolean"):
-        expected = words
-    elif isinstance(value, float) and not math.isfinite(value):
-        expected = "a finite number"
+    if value is None and param.nullable:
+        return None
+    expected = _unlike(param.type, value)
+    if expected is not None:
+        expected += " or null" if param.nullable else ""
+    elif param.type == "array":
+        kind = param.items.type if param.items else None
+        at, expected = next(
+            ((at, other) for at, entry in enumerate(value) if kind and (other := _unlike(kind, entry))), (0, None)
+        )
+        if expected is not None:
+            return f"must hold {expected} at [{at}], not {describe(value[at])}"
     elif param.enum and value not in param.enum:
         expected = f"one of {', '.join(map(str, param.enum))}"
     elif isinstance(value, int | float) and param.minimum is not None and value < param.minimum:
@@ -183,6 +190,30 @@ def misfit(param: ParamSpec, value: Any) -> str | None:
     elif param.format == "date-time" and not _is_moment(str(value)):
         expected = "a time with its offset such as 2026-01-31T02:00:00Z"
     return None if expected is None else f"must be {expected}, not {describe(value)}"
+
+
+_KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
+    "string": ("a text", (str,)),
+    "integer": ("a whole number", (int,)),
+    "number": ("a number", (int, float)),
+    "boolean": ("true or false", (bool,)),
+    "array": ("a list", (list,)),
+    "object": ("a block of keys", (dict,)),
+}
+"""By JSON type its name and what has it."""
+
+
+def _unlike(kind: str, value: Any) -> str | None:
+    """Return the name of a type that a value does not have, or None when it has it."""
+    words, types = _KINDS[kind]
+    if not isinstance(value, types) or (isinstance(value, bool) and kind != "boolean"):
+        return words
+    return "a finite number" if isinstance(value, float) and not math.isfinite(value) else None
+
+
+def written(value: Any) -> str:
+    """Return a value as the command line takes it."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _is_date(text: str) -> bool:

@@ -6,7 +6,7 @@ A run of a part of a pipeline (`--from`, `--to`, `--only`, `--except`) has a pla
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from components.platform.contract import ComponentSpec
 from components.platform.errors import BadInputError, MissingError, did_you_mean
 from features.declaration import Window
 from pipelines.language.problems import listed
-from pipelines.language.spec import PipelineSpec
+from pipelines.language.spec import PipelineSpec, Placement
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,8 @@ class PlannedStage:
     """Wait between tries."""
     timeout: timedelta | None
     cache: CacheMode
+    placement: Placement = field(default_factory=Placement)
+    """Where a scheduler runs it."""
     places: tuple[Place, ...] = ()
     """Where the stage is written: in the pipeline's file and in those it extends, the nearest first."""
     start: Start = "cache"

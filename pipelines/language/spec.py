@@ -96,13 +96,28 @@ class WindowSpec(SpecModel):
     """Last day, exclusive; left out, the day the run is for."""
 
 
+ScalarType = Literal["string", "integer", "number", "boolean"]
+"""JSON types of one value."""
+
+
+class ItemSpec(SpecModel):
+    """What stands in a list."""
+
+    type: ScalarType
+    """JSON type of each entry."""
+
+
 class ParamSpec(SpecModel):
     """One field of the trigger form, checked as JSON Schema."""
 
-    type: Literal["string", "integer", "number", "boolean"]
-    """JSON type."""
-    default: str | int | float | bool
-    """Value of a scheduled run."""
+    type: Literal["string", "integer", "number", "boolean", "array", "object"]
+    """JSON type; `array` is a list, `object` a block of keys."""
+    default: Any = None
+    """Value of a run that gives none; left out, each run must give one, so none is started by a schedule."""
+    nullable: bool = False
+    """Whether the value may be `null` as well."""
+    items: ItemSpec | None = None
+    """What stands in an `array`; left out, anything."""
     description: str = ""
     """Help text of the form."""
     minimum: float | None = None
@@ -114,8 +129,47 @@ class ParamSpec(SpecModel):
     format: Literal["date", "date-time"] | None = None
     """Format of a string."""
 
+    @property
+    def required(self) -> bool:
+        """Whether each run must give a value."""
+        return "default" not in self.model_fields_set
 
-class Defaults(SpecModel):
+
+Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:/-]{1,250}$")]
+"""Name of something that an installation of Airflow has."""
+
+
+class Resources(SpecModel):
+    """What a stage needs of the machine it runs on, as Airflow's operators say it; some executors read it."""
+
+    cpus: int | None = Field(None, ge=1, le=100_000)
+    """Cores."""
+    ram: int | None = Field(None, ge=1, le=1 << 40)
+    """Memory in MB."""
+    disk: int | None = Field(None, ge=1, le=1 << 40)
+    """Disk in MB."""
+    gpus: int | None = Field(None, ge=0, le=100_000)
+    """GPUs."""
+
+
+class Placement(SpecModel):
+    """Where a scheduler runs a stage, and when it lets it; `rankmill run` runs all in its own process."""
+
+    pool: Word | None = None
+    """Airflow pool that the stage takes slots of, such as one for each GPU; `default_pool` when left out."""
+    pool_slots: int | None = Field(None, ge=1, le=100_000)
+    """Slots of the pool that it takes; 1 when left out."""
+    queue: Word | None = None
+    """Queue of the workers that may run it."""
+    executor: Word | None = None
+    """Executor, where Airflow has several; the first when left out."""
+    resources: Resources | None = None
+    """What it needs of the machine."""
+    priority: int | None = Field(None, ge=-1_000_000, le=1_000_000)
+    """Airflow's `priority_weight`: of stages that wait for slots the highest first; 1 when left out."""
+
+
+class Defaults(Placement):
     """What every stage does unless it says otherwise."""
 
     retries: int = Field(0, ge=0, le=20)
@@ -128,7 +182,7 @@ class Defaults(SpecModel):
     """Which earlier result a stage takes: `all` of the same code, config, inputs; `inputs` of any code; `off` none."""
 
 
-class StageSpec(SpecModel):
+class StageSpec(Placement):
     """One node of the pipeline."""
 
     uses: str
@@ -175,6 +229,10 @@ class PipelineSpec(SpecModel):
     """Which events a run reads."""
     params: dict[Name, ParamSpec] = Field(default_factory=dict)
     """Fields of the trigger form."""
+    max_active_runs: int = Field(1, ge=1, le=1000)
+    """Runs at a time; also in a backfill no stage runs more often than that at once."""
+    deadline: Duration | None = None
+    """Time after which a run that was queued and has not ended is told to be late."""
     defaults: Defaults = Defaults()
     """What every stage does unless it says otherwise."""
     stages: dict[Name, StageSpec] = Field(min_length=1)
@@ -197,5 +255,9 @@ class FolderSpec(SpecModel):
     """Words to filter DAGs by, at most 100 characters each."""
     schedule: FolderSchedule | None = None
     """Time zone of cron expressions."""
+    max_active_runs: int = Field(1, ge=1, le=1000)
+    """Runs of a pipeline at a time; also in a backfill no stage runs more often than that at once."""
+    deadline: Duration | None = None
+    """Time after which a run that was queued and has not ended is told to be late."""
     defaults: Defaults = Defaults()
     """What every stage does unless it says otherwise."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import signal
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from airflow.sdk import (
     PartitionedAssetTimetable,
     TaskGroup,
 )
+from airflow.sdk.definitions.callback import AsyncCallback
+from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 from airflow.sdk.exceptions import (
     AirflowException,
     AirflowFailException,
@@ -40,7 +44,7 @@ from pipelines.language.load import pipeline_path
 from pipelines.language.plan import ALL, Plan, PlannedStage, Selection, select
 from pipelines.language.profile import active_profile, use_profile
 from pipelines.language.schedule import moment_of, schedule_parts
-from pipelines.language.spec import ParamSpec, PipelineSpec, Schedule
+from pipelines.language.spec import ParamSpec, PipelineSpec, Placement, Schedule
 from pipelines.run.doctor import rooms_problem
 from pipelines.run.task import Attempt, InterruptedRunError, end_children, may_pass, process, run_stage, sentence
 from pipelines.show.dag_doc import dag_doc, stage_doc
@@ -50,6 +54,7 @@ START = datetime(1, 1, 2, tzinfo=UTC)
 
 With ``catchup=False`` nothing is made up for. A day's room is left for other time zones.
 """
+log = logging.getLogger("rankmill")
 EVENTS = 1000
 """How many of the newest events of an asset are looked through for a content."""
 
@@ -67,8 +72,10 @@ def dag_of_stub(stub: str) -> DAG:
     return build_dag(path.stem)
 
 
-def build_dag(name_or_path: str | Path, selection: Selection = ALL) -> DAG:
+def build_dag(name_or_path: str | Path, selection: Selection = ALL, *, alone: bool = False) -> DAG:
     """Compile a pipeline to a DAG: one task per stage, one Asset per output.
+
+    A run `alone` in this process has no pools, queues and executors, and nobody who waits for it.
 
     Raises:
         PipelineError: the YAML is wrong; the message holds ``file:line:column``.
@@ -82,7 +89,8 @@ def build_dag(name_or_path: str | Path, selection: Selection = ALL) -> DAG:
         schedule=schedule_of(spec),
         start_date=START,
         catchup=False,
-        max_active_runs=1,
+        max_active_runs=spec.max_active_runs,
+        deadline=_deadline(spec) if spec.deadline and not alone else None,
         params={name: _param(param) for name, param in spec.params.items()},
         tags=sorted({*spec.tags, "rankmill"}),
         default_args={"owner": spec.owner},
@@ -102,12 +110,39 @@ def build_dag(name_or_path: str | Path, selection: Selection = ALL) -> DAG:
             retries=stage.retries,
             retry_delay=stage.retry_delay,
             execution_timeout=stage.timeout,
+            # Backfills have a limit of their own for runs, ten if nobody says so, but count tasks of all runs.
+            max_active_tis_per_dag=spec.max_active_runs,
+            **({} if alone else _placed(stage.placement)),
             outlets=[asset(f"{plan.name}.{stage.name}.{output}") for output in sorted(stage.component.output_types)],
             doc_md=stage_doc(stage),
         )
         for name in stage.upstream:
             tasks[name] >> tasks[stage.name]
     return dag
+
+
+def _placed(placement: Placement) -> dict[str, Any]:
+    """Return the arguments of an operator that say where it runs."""
+    given = {
+        "pool": placement.pool,
+        "pool_slots": placement.pool_slots,
+        "queue": placement.queue,
+        "executor": placement.executor,
+        "priority_weight": placement.priority,
+        "resources": placement.resources.model_dump(exclude_none=True) if placement.resources else None,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _deadline(spec: PipelineSpec) -> DeadlineAlert:
+    told = AsyncCallback(deadline_missed, {"pipeline": spec.name, "deadline": str(spec.deadline)})
+    return DeadlineAlert(reference=DeadlineReference.DAGRUN_QUEUED_AT, interval=spec.deadline, callback=told)
+
+
+async def deadline_missed(pipeline: str, deadline: str, context: Mapping[str, Any]) -> None:
+    """Tell the log of the triggerer, which calls this with the run, that it is late."""
+    run = context["dag_run"]["dag_run_id"]
+    log.error("%s: run %s has not ended %s after it was queued: see which stage is running", pipeline, run, deadline)
 
 
 def asset(reference: str) -> Asset:
@@ -295,7 +330,13 @@ def _param(spec: ParamSpec) -> Param:
         schema["enum"] = list(spec.enum)
     if spec.format:
         schema["format"] = spec.format
-    return Param(spec.default, description=spec.description or None, type=spec.type, **schema)
+    if spec.items:
+        schema["items"] = {"type": spec.items.type}
+    kind = [spec.type, "null"] if spec.nullable else spec.type
+    if spec.enum and spec.nullable:
+        schema["enum"] = [*schema["enum"], None]
+    default = {} if spec.required else {"default": spec.default}
+    return Param(**default, description=spec.description or None, type=kind, **schema)
 
 
 def _number(spec: ParamSpec, value: float) -> float | int:

@@ -19,7 +19,7 @@ from components.platform.execute import StageResult, run_folder
 from components.platform.settings import Settings
 from pipelines.language.check import load_plan
 from pipelines.language.load import pipeline_file
-from pipelines.language.params import check_params
+from pipelines.language.params import check_params, written
 from pipelines.language.plan import ALL, Plan, Selection, left_out, refuse_missing, select
 from pipelines.language.profile import ACTIVE, active_profile
 from pipelines.record import runs
@@ -144,12 +144,12 @@ def _test(plan: Plan, home: Path, begun: datetime, moment: datetime, given: Mapp
         "from pipelines.run.airflow_dag import build_dag\n"
         "from pipelines.language.plan import Selection\n"
     )
-    stub = f"# Airflow DAG\n{imports}dag = build_dag({file}, {part!r})\n"
+    stub = f"# Airflow DAG\n{imports}dag = build_dag({file}, {part!r}, alone=True)\n"
     (home / "dags" / f"{plan.name}.py").write_text(stub, encoding="utf-8")
     from pipelines.run.airflow_dag import build_dag, speak_newest_version
 
     speak_newest_version()
-    run = build_dag(plan.path, part).test(run_after=begun, logical_date=moment, run_conf=dict(given))
+    run = build_dag(plan.path, part, alone=True).test(run_after=begun, logical_date=moment, run_conf=dict(given))
     return str(run.state.value if hasattr(run.state, "value") else run.state)
 
 
@@ -259,9 +259,8 @@ def command_to_continue(
     if profile:
         words += ["--profile", profile]
     for param, value in params.items():
-        if value != plan.spec.params[param].default:
-            text = str(value).lower() if isinstance(value, bool) else str(value)
-            words += ["--param", f"{param}={text}"]
+        if plan.spec.params[param].required or value != plan.spec.params[param].default:
+            words += ["--param", f"{param}={written(value)}"]
     if plan.spec.window.end is None:
         words += ["--at", moment.isoformat(timespec="seconds")]
     return shlex.join([*words, *str(_rest(plan, selection, finished, failed)).split()])

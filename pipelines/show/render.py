@@ -130,6 +130,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
             "retry_delay": stage.retry_delay.total_seconds(),
             "timeout": stage.timeout.total_seconds() if stage.timeout else None,
             "cache": stage.cache,
+            "placement": stage.placement.model_dump(exclude_none=True),
             "start": stage.start,
             "written": [f"{shown(place.path)}:{place.line}" for place in stage.places],
         }

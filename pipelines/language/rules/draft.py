@@ -116,7 +116,7 @@ class PipelineDraft(Draft[PipelineSpec]):
     def defaults(self) -> dict[str, Any]:
         """Every parameter's default that fits, as in a run that a schedule starts."""
         params = self.spec.params.items()
-        return {name: param.default for name, param in params if not misfit(param, param.default)}
+        return {name: one.default for name, one in params if not one.required and not misfit(one, one.default)}
 
     def component(self, stage: str) -> ComponentSpec | None:
         """Return what a stage runs, or None when that is not known."""

@@ -13,7 +13,7 @@ from pipelines.language.rules.draft import PipelineDraft, Rule
 
 
 def param_limits_make_sense(draft: PipelineDraft) -> Iterator[Finding]:
-    """`minimum` and `maximum` are for numbers, `format` for strings, and each `enum` value has the type."""
+    """`minimum` and `maximum` are for numbers, `format` for strings, `items` for lists; choices have the type."""
     for name, param in draft.spec.params.items():
         here = ("params", name)
         for limit in ("minimum", "maximum"):
@@ -21,6 +21,12 @@ def param_limits_make_sense(draft: PipelineDraft) -> Iterator[Finding]:
                 yield Finding((*here, limit), f"{limit} is for numbers, and {name} is a {param.type}: remove it", "key")
         if param.format is not None and param.type != "string":
             yield Finding((*here, "format"), f"format is for strings, and {name} is a {param.type}: remove it", "key")
+        if param.items is not None and param.type != "array":
+            yield Finding((*here, "items"), f"items is for type array, and {name} has {param.type}: remove it", "key")
+        if param.enum and param.type in ("array", "object"):
+            message = f"enum offers texts and numbers, and {name} has type {param.type}: remove it"
+            yield Finding((*here, "enum"), message, "key")
+            continue
         if param.minimum is not None and param.maximum is not None and param.minimum > param.maximum:
             yield Finding((*here, "maximum"), f"maximum must be at least the minimum {param.minimum:g}")
         for index, choice in enumerate(param.enum):
@@ -31,7 +37,7 @@ def param_limits_make_sense(draft: PipelineDraft) -> Iterator[Finding]:
 def param_defaults_fit(draft: PipelineDraft) -> Iterator[Finding]:
     """The default of a parameter is a value that the trigger form would accept."""
     for name, param in draft.spec.params.items():
-        if reason := misfit(param, param.default):
+        if not param.required and (reason := misfit(param, param.default)):
             yield Finding(("params", name, "default"), f"default of param {quoted(name)} {reason}")
 
 
@@ -60,6 +66,14 @@ def texts_can_be_stored(draft: PipelineDraft) -> Iterator[Finding]:
             yield Finding(where, f"the text of {key} holds a character NUL, which no database stores: remove it")
 
 
+def no_schedule_leaves_a_param_open(draft: PipelineDraft) -> Iterator[Finding]:
+    """A run that a schedule starts gives no values, so each parameter has a default."""
+    for name, param in draft.spec.params.items():
+        if param.required and draft.spec.schedule is not None:
+            message = f"param {quoted(name)} has no default, and nobody is asked when a schedule starts a run: "
+            yield Finding(("params", name), f"{message}give it one, or set schedule: null", "key")
+
+
 def params_are_used(draft: PipelineDraft) -> Iterator[Finding]:
     """A parameter that nothing reads would be a field of the form that does nothing."""
     declared = draft.block("params")
@@ -75,8 +89,9 @@ def window_end_is_a_date(draft: PipelineDraft) -> Iterator[Finding]:
     """A parameter that ends the window is a date."""
     for where, name in references(draft.spec.window.end).items():
         param = draft.spec.params.get(name)
-        if param is not None and (param.type, param.format) != ("string", "date"):
+        if param is not None and (param.type, param.format, param.nullable) != ("string", "date", False):
             message = f"param {quoted(name)} cannot end the window: declare it with type: string and format: date"
+            message += ", not nullable" if param.nullable else ""
             yield Finding(("window", "end", *where), message)
 
 
@@ -138,6 +153,7 @@ def names_mean_columns(draft: PipelineDraft) -> Iterator[Finding]:
 PARAM_RULES: tuple[Rule, ...] = (
     param_limits_make_sense,
     param_defaults_fit,
+    no_schedule_leaves_a_param_open,
     params_are_used,
     window_end_is_a_date,
     enum_choices_fit,

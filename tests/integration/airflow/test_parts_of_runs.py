@@ -53,7 +53,9 @@ def test_two_runs_of_one_pipeline_at_once(world: World) -> None:
 
 
 def test_a_failed_run_prints_the_command_that_continues_it(world: World) -> None:
-    file = world.pipeline("resumed", THREE.format(trace=world.folder / "resumed.trace"), PARAMS)
+    # Where a scheduler would run it is no matter here: there is no such pool, queue and executor.
+    place = "defaults: {pool: absent, queue: absent, executor: Absent}\ndeadline: 1h\n"
+    file = world.pipeline("resumed", THREE.format(trace=world.folder / "resumed.trace"), place + PARAMS)
     failed = world.rankmill("run", str(file), "-p", "text=bye", "-p", "outcome=mistake")
     assert failed.returncode == 1
     (line,) = [line for line in failed.stdout.splitlines() if line.startswith("continue with: ")]
@@ -73,6 +75,11 @@ def test_a_failed_run_prints_the_command_that_continues_it(world: World) -> None
     assert len((world.folder / "resumed.trace").read_text().splitlines()) == 1
     listed = world.rankmill("runs", "resumed").stdout
     assert "success" in listed and "failed" in listed and "TypeError: unsupported operand" in listed
+
+    part = world.rankmill("run", str(file), "-p", "text=bye", "--except", "second")
+    assert part.returncode == 0 and "--except leaves out second, and with it third, which needs it" in part.stdout
+    (newest,) = [run for run in recorded_runs(Settings.at(world.home), "resumed")][:1]
+    assert newest.start.options == ("--except second",) and [result.stage for result in newest.results] == ["first"]
 
     other = world.rankmill("run", str(file), "-p", "text=new", "--only", "third")
     assert other.returncode == 2

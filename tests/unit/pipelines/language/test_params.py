@@ -14,7 +14,7 @@ from components.platform.errors import BadInputError
 from features.declaration import Window
 from pipelines.language.check import load_plan
 from pipelines.language.load import pipeline_path
-from pipelines.language.params import check_params, misfit, parse_params, resolve_config, resolve_window
+from pipelines.language.params import check_params, misfit, parse_params, resolve_config, resolve_window, written
 from pipelines.language.plan import PlannedStage
 from pipelines.language.spec import ParamSpec, PipelineSpec
 
@@ -68,6 +68,15 @@ MOMENT = {"type": "string", "format": "date-time", "default": "2026-01-31T02:00:
         ({"type": "integer", "default": 2, "minimum": 1, "maximum": 3}, [1, 3], [0, 4]),
         ({"type": "string", "default": "a", "enum": ["a", "b"]}, ["b"], ["c", ""]),
         (DAY, ["2024-02-29"], ["2026-02-29", "20260131", "2026-1-3", ""]),
+        ({"type": "array", "default": []}, [[], [1, "a", None]], [None, {}, "[]"]),
+        (
+            {"type": "array", "items": {"type": "number"}, "default": []},
+            [[], [1, 0.5]],
+            [["a"], [True], [float("nan")]],
+        ),
+        ({"type": "object", "default": {}}, [{}, {"a": [1]}], [None, [], "{}"]),
+        ({"type": "integer", "nullable": True, "default": None, "minimum": 1}, [None, 1], [0, "null"]),
+        ({"type": "string", "enum": ["a"], "nullable": True, "default": "a"}, [None, "a"], ["b", 1]),
         (MOMENT, ["2026-01-31T02:00:00+08:00"], ["2026-01-31T02:00:00", "2026-01-31"]),
     ],
 )
@@ -75,7 +84,7 @@ def test_a_value_fits_its_declaration_or_is_refused(declared: dict[str, Any], go
     param = ParamSpec.model_validate(declared)
     assert [misfit(param, value) for value in good] == [None] * len(good)
     for value in bad:
-        assert (misfit(param, value) or "").startswith("must be ")
+        assert (misfit(param, value) or "").startswith(("must be ", "must hold "))
 
 
 def test_defaults_fill_up_and_everything_wrong_is_told_at_once() -> None:
@@ -100,6 +109,29 @@ def test_a_command_line_gives_each_parameter_its_own_type() -> None:
     for wrong in (["i"], ["i=1", "i=2"], ["i=1.5"], ["b=yes"], ["x=1"], ["n=nan"]):
         with pytest.raises(BadInputError):
             parse_params(declared, wrong)
+
+
+def test_a_param_without_a_default_must_be_given() -> None:
+    declared = spec(
+        days={"type": "array", "items": {"type": "string"}}, most={"type": "integer", "nullable": True, "default": 3},
+        more={"type": "object", "default": {}},
+    )  # fmt: skip
+    found = parse_params(declared, ['days=["mon"]', "most=null", 'more={"a": 1}'])
+    assert found == {"days": ["mon"], "most": None, "more": {"a": 1}}
+    assert parse_params(declared, ["days=[]"]) == {"days": [], "most": 3, "more": {}}
+    with pytest.raises(BadInputError, match="param 'days' has no default: give each run a value, --param days=VALUE"):
+        parse_params(declared, [])
+    for wrong in ("days=mon", "days=[1]", "days={}", "days=[", "most=none"):
+        with pytest.raises(BadInputError, match="must"):
+            parse_params(declared, ["days=[]", wrong] if not wrong.startswith("days") else [wrong])
+
+
+@pytest.mark.parametrize("value", [None, True, 3, 0.5, "a b", "null", [1, "a"], {"a": None}])
+def test_a_value_is_written_as_the_command_line_reads_it(value: Any) -> None:
+    kinds = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
+    kind = kinds.get(type(value), "string")
+    declared = spec(x={"type": kind, **({"nullable": True} if value is None else {})})
+    assert parse_params(declared, [f"x={written(value)}"]) == {"x": value}
 
 
 def test_a_window_ends_at_midnight_utc() -> None:

@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from pipelines.language.params import misfit
+from pipelines.language.spec import ParamSpec
+
 PIPELINE = """\
 name: shop
 window: {days: 1}
@@ -70,3 +73,110 @@ def test_a_schedule_is_airflows(
     clock = getattr(table, "timetable", table)
     assert (str(clock.timezone) if zone else None) == zone
     assert (type(table.asset_condition).__name__ if join else None) == join
+
+
+PLACED = PIPELINE.replace(
+    "stages:\n",
+    "max_active_runs: 2\ndeadline: 3h\ndefaults: {queue: cpu, priority: 2, resources: {cpus: 2}}\nstages:\n",
+).replace(
+    "suite: table_events}",
+    "suite: table_events}, pool: gpus, pool_slots: 2, queue: gpu, executor: LocalExecutor, resources: {gpus: 1}",
+)
+
+
+def test_a_stage_runs_where_its_file_says(build: Any, tmp_path: Path) -> None:
+    from datetime import timedelta
+
+    dag = build(written(tmp_path, PLACED))
+    ingest, contract = dag.task_dict["ingest"], dag.task_dict["contract"]
+    assert (ingest.pool, ingest.pool_slots, ingest.queue, ingest.executor) == ("default_pool", 1, "cpu", None)
+    assert (contract.pool, contract.pool_slots, contract.queue) == ("gpus", 2, "gpu")
+    assert (contract.executor, contract.priority_weight, ingest.priority_weight) == ("LocalExecutor", 2, 2)
+    assert (ingest.resources.cpus.qty, contract.resources.gpus.qty) == (2, 1)
+    # Runs of a backfill have a limit of their own; tasks count over all runs.
+    assert dag.max_active_runs == 2 and {task.max_active_tis_per_dag for task in dag.tasks} == {2}
+    (alert,) = dag.deadline if isinstance(dag.deadline, list) else [dag.deadline]
+    assert alert.interval == timedelta(hours=3) and alert.callback.path.endswith("airflow_dag.deadline_missed")
+
+
+def test_a_run_alone_needs_no_pool_and_no_queue(build: Any, tmp_path: Path) -> None:
+    dag = build(written(tmp_path, PLACED), alone=True)
+    assert {(task.pool, task.queue, task.executor) for task in dag.tasks} == {("default_pool", "default", None)}
+    assert not dag.deadline
+
+
+def test_unless_a_file_says_so_one_run_and_one_of_each_stage_at_a_time(build: Any, tmp_path: Path) -> None:
+    dag = build(written(tmp_path, PIPELINE))
+    assert dag.max_active_runs == 1 and {task.max_active_tis_per_dag for task in dag.tasks} == {1}
+
+
+def test_a_late_run_is_told_with_its_name(caplog: pytest.LogCaptureFixture) -> None:
+    import asyncio
+
+    from pipelines.run.airflow_dag import deadline_missed
+
+    asyncio.run(deadline_missed("shop", "3:00:00", {"dag_run": {"dag_run_id": "scheduled__2026"}}))
+    assert "shop: run scheduled__2026 has not ended 3:00:00 after it was queued" in caplog.text
+
+
+PARAMS: dict[str, dict[str, Any]] = {
+    "hidden": {"type": "array", "items": {"type": "integer"}, "default": [64, 32]},
+    "extra": {"type": "object", "default": {"a": 1}},
+    "limit": {"type": "integer", "nullable": True, "default": None, "minimum": 1},
+    "pick": {"type": "string", "enum": ["a", "b"], "nullable": True, "default": "a"},
+    "day": {"type": "string", "format": "date"},
+}
+VALUES: list[Any] = [
+    None,
+    True,
+    0,
+    3,
+    0.5,
+    "",
+    "a",
+    "c",
+    "2026-01-31",
+    [],
+    [1, 2],
+    ["x"],
+    [True],
+    [None],
+    {},
+    {"b": [1]},
+]
+
+
+@pytest.mark.parametrize("name", PARAMS)
+def test_the_form_takes_what_the_language_takes(build: Any, name: str) -> None:
+    from airflow.sdk.exceptions import ParamValidationError
+
+    from pipelines.run.airflow_dag import _param
+
+    declared = ParamSpec.model_validate(PARAMS[name])
+    field = _param(declared)
+    if "default" in PARAMS[name]:
+        assert field.resolve() == declared.default
+    taken = [value for value in VALUES if misfit(declared, value) is None]
+    for value in VALUES:
+        if value in taken and type(value) in {type(one) for one in taken}:
+            assert field.resolve(value=value) == value
+        else:
+            with pytest.raises(ParamValidationError):
+                field.resolve(value=value)
+    assert 0 < len(taken) < len(VALUES)
+
+
+def test_a_param_without_a_default_is_asked_for(build: Any, tmp_path: Path) -> None:
+    text = (
+        PIPELINE.replace("days: 1", 'days: 1, end: "${params.day}"') + "params: {day: {type: string, format: date}}\n"
+    )
+    assert not build(written(tmp_path, text)).params.get_param("day").has_value
+
+
+def test_airflow_stores_such_a_dag(build: Any, tmp_path: Path) -> None:
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    dag = build(written(tmp_path, PLACED + "schedule: {cron: '0 2 * * *', timezone: Europe/Berlin}\n"))
+    again = DagSerialization.from_dict(DagSerialization.to_dict(dag))
+    assert (again.task_dict["contract"].pool, again.task_dict["contract"].max_active_tis_per_dag) == ("gpus", 2)
+    assert again.max_active_runs == 2
