@@ -8,7 +8,7 @@ type is its file layout; a stage may rely on nothing else.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from pydantic import BaseModel
 
@@ -284,10 +284,11 @@ def artifact_kinds() -> dict[str, type[Artifact]]:
 
 
 def artifact_fields(model: type[BaseModel]) -> dict[str, type[Artifact]]:
-    """Return the artifact type of each field of an `Inputs` or `Outputs` model."""
+    """Return the artifact type of each field of an `Inputs` or `Outputs` model, of ``Type | None`` the type."""
     fields: dict[str, type[Artifact]] = {}
     for name, info in model.model_fields.items():
-        annotation: Any = info.annotation
+        kinds: list[Any] = [kind for kind in get_args(info.annotation) if kind is not type(None)]
+        annotation: Any = kinds[0] if len(kinds) == 1 and not info.is_required() else info.annotation
         if not (isinstance(annotation, type) and issubclass(annotation, Artifact)):
             raise TypeError(f"{model.__module__}.{model.__qualname__}.{name} must be annotated with an artifact type")
         fields[name] = annotation

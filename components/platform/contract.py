@@ -29,7 +29,10 @@ class ComponentConfig(Frozen):
 
 
 class Ports(Frozen):
-    """Base of `Inputs` and `Outputs`: every field is annotated with an artifact type."""
+    """Base of `Inputs` and `Outputs`: every field is annotated with an artifact type.
+
+    An input may be ``Type | None = None``: a stage need not wire it. An output may not.
+    """
 
 
 class NoInputs(Ports):
@@ -81,6 +84,11 @@ class ComponentSpec:
     def input_types(self) -> dict[str, type[Artifact]]:
         """Artifact type of each input."""
         return artifact_fields(self.inputs)
+
+    @property
+    def needed_inputs(self) -> tuple[str, ...]:
+        """Inputs that a stage must wire; one that is annotated ``Type | None = None`` may be left out."""
+        return tuple(name for name, info in self.inputs.model_fields.items() if info.is_required())
 
     @property
     def output_types(self) -> dict[str, type[Artifact]]:

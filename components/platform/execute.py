@@ -171,7 +171,7 @@ def validated_config(spec: ComponentSpec, given: Mapping[str, Any], stage: str) 
 def _typed_inputs(spec: ComponentSpec, request: StageRequest) -> dict[str, Artifact]:
     inputs = {name: ref.load() for name, ref in request.inputs.items()}
     wanted = spec.input_types
-    for name in sorted({*wanted} ^ {*inputs}):
+    for name in sorted(({*spec.needed_inputs} - {*inputs}) | ({*inputs} - {*wanted})):
         state = "is missing" if name in wanted else "is not an input of the component"
         raise BadInputError(
             f"stage {request.stage!r}: input {name!r} {state}; inputs of {spec.name} are {sorted(wanted)}"

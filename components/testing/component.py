@@ -139,6 +139,8 @@ class ComponentDeclaration:
         for ports, types in ((spec.inputs, spec.input_types), (spec.outputs, spec.output_types)):
             _require(issubclass(ports, Ports), f"{ports.__name__} is no Ports")
             _require(set(types) == set(ports.model_fields), f"a field of {ports.__name__} is no artifact")
+            may = ports is spec.inputs or all(info.is_required() for info in ports.model_fields.values())
+            _require(may, f"an output of {ports.__name__} may be left out")
             _require(ports.model_config.get("extra") == "forbid", f"{ports.__name__} takes unknown keys")
             undocumented = [kind.__name__ for kind in types.values() if not kind.describe()]
             _require(not undocumented, f"{undocumented} have no docstring with their files")
@@ -190,7 +192,8 @@ class ComponentDeclaration:
         _require(mine, f"{page} has no YAML example with `uses: {spec.name}`")
         for stage in mine:
             ports = set(stage.get("in", {}))
-            _require(ports == set(spec.input_types), f"the example of {page} wires {sorted(ports)}")
+            fits = {*spec.needed_inputs} <= ports <= {*spec.input_types}
+            _require(fits, f"the example of {page} wires {sorted(ports)}")
             spec.config.model_validate(stage.get("with", {}))
 
 

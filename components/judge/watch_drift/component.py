@@ -36,6 +36,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
 
     watched, number = _watched(config, context)
     rows = read_rows(context.local(inputs.rows), watched.roles.time)
+    joined = None if inputs.joined is None else read_rows(context.local(inputs.joined), watched.roles.time)
     _check_columns(watched, rows)
     days = []
     found = spans(context.window, config.every)
@@ -43,7 +44,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         raise BadInputError(f"the window {context.window} holds no {written(config.every)}: widen it, or shorten every")
     for start, end in found:
         context.progress(f"comparing {start:%Y-%m-%d}")
-        days.append(day_of(watched, rows, start, end, config))
+        days.append(day_of(watched, rows, joined, start, end, config))
         extra = traffic_cells(days, config)
         days[-1] = days[-1].model_copy(update={"cells": (*days[-1].cells, *extra)})
     report = Report(

@@ -32,7 +32,8 @@ class Limits(Frozen):
     memory: float | None = Field(0.01, ge=0)
     """Relative loss of log-loss of the answers through the error memory against those before it; of a log."""
     skew: float | None = Field(0.01, ge=0, lt=1)
-    """Share of logged rows to which the version's files answer otherwise than the service did; of a log."""
+    """Share of rows that may differ from training: a log's to which the version's files answer otherwise than the
+    service did, and those in which a feature is not what `joined` says."""
     traffic: float | None = Field(0.3, gt=0)
     """Relative change of rows and users against the same weekday of earlier weeks of the window."""
 
@@ -76,6 +77,8 @@ class Inputs(Ports):
     """Labelled rows: of a service's log, as `ingest_served` gives them, or a training set."""
 
     rows: LabelledRows
+    joined: LabelledRows | None = None
+    """The same rows with features joined as of their time, as `build_training_set` makes them of the log's events."""
 
 
 class Outputs(Ports):

@@ -14,6 +14,7 @@ from components.judge.watch_drift.answers import Enough, Told, answer_cells, ske
 from components.judge.watch_drift.clusters import Clusters, beyond
 from components.judge.watch_drift.config import Config
 from components.judge.watch_drift.fields import field_cells
+from components.judge.watch_drift.joined import joined_cells, matched
 from components.judge.watch_drift.report import Cell, Day
 from components.judge.watch_drift.rows import Rows, answered, asked_again, readable, some_users, unknown_flags
 from components.judge.watch_drift.shares import Size
@@ -57,8 +58,17 @@ def spans(window: Window, every: timedelta) -> list[tuple[datetime, datetime]]:
     return [(window.end - every * left, window.end - every * (left - 1)) for left in range(count, 0, -1)]
 
 
-def day_of(watched: Watched, rows: Rows, start: datetime, end: datetime, config: Config) -> Day:
-    """Return what a span holds, before its neighbours and its traffic are looked at."""
+def day_of(watched: Watched, rows: Rows, joined: Rows | None, start: datetime, end: datetime, config: Config) -> Day:
+    """Return what a span holds, before its neighbours and its traffic are looked at.
+
+    Args:
+        watched: the version.
+        rows: what is judged.
+        joined: the same rows with features as a join gives them; None compares with no join.
+        start: first moment of the span.
+        end: first moment after it.
+        config: limits, and what a cell needs.
+    """
     import pyarrow as pa
 
     table, answers = rows.between(start, end)
@@ -72,7 +82,8 @@ def day_of(watched: Watched, rows: Rows, start: datetime, end: datetime, config:
     day = Day(start=start, end=end, rows=count, users=users, judged=table.num_rows, rates={}, cells=())
     if not table.num_rows:
         return day
-    cells = tuple(_cells(watched, rows, table, answers, config))
+    again = None if joined is None else joined.between(start, end)[0]
+    cells = tuple(_cells(watched, rows, table, answers, again, config))
     rates = {name: float(table[name].to_numpy().mean()) for name in roles.feedback}
     return day.model_copy(update={"rates": rates, "cells": cells})
 
@@ -106,7 +117,14 @@ def _new_to(watched: Watched, table: pa.Table) -> Array:
     return np.asarray(pc.greater_equal(table[watched.roles.time].cast(micros), pa.scalar(until, micros)).to_numpy())
 
 
-def _cells(watched: Watched, rows: Rows, table: pa.Table, answers: pa.Table | None, config: Config) -> Iterator[Cell]:
+def _cells(
+    watched: Watched,
+    rows: Rows,
+    table: pa.Table,
+    answers: pa.Table | None,
+    joined: pa.Table | None,
+    config: Config,
+) -> Iterator[Cell]:
     """Yield every cell of a day but those of its traffic.
 
     Raises:
@@ -120,9 +138,19 @@ def _cells(watched: Watched, rows: Rows, table: pa.Table, answers: pa.Table | No
     enough = Enough(rows=config.min_rows, users=config.min_users)
     clusters = Clusters.of(_codes(table, roles.user))
     can_ask = readable(watched.model, rows.columns, roles)
-    if not enough.lack(clusters):
+    spreads = {name: one for name, one in watched.baseline.fields.items() if name in rows.columns}
+    lack = enough.lack(clusters)
+    if lack and config.limits.moved is not None:
+        for name in spreads:
+            yield Cell(check="moved", of=name, rows=table.num_rows, limit=config.limits.moved, reason=lack)
+    if not lack and joined is not None and config.limits.skew is not None:
+        found = matched(table, joined, roles, spreads)
+        if not (less := enough.lack(some := Clusters.of(clusters.codes[found.places]))):
+            yield from joined_cells(found, some, config.limits.skew)
+        else:
+            yield Cell(check="joined", of="rows", rows=len(found.places), limit=config.limits.skew, reason=less)
+    if not lack:
         unknown = unknown_flags(watched.model, table) if can_ask else {}
-        spreads = {name: one for name, one in watched.baseline.fields.items() if name in rows.columns}
         still = frozenset({roles.user})
         yield from field_cells(table, spreads, base, clusters, unknown, config.limits, still)
     said = answered(watched.model, watched.digest, table, answers)

@@ -24,6 +24,7 @@ TITLES: dict[Check, str] = {
     "moved": "values of fields",
     "missing": "missing values",
     "unknown": "unknown values",
+    "joined": "same value joined",
     "score": "scores",
     "level": "mean prediction",
     "calibration": "calibration",

@@ -11,7 +11,9 @@ from pydantic import AwareDatetime, Field
 from features.declaration import Frozen, Window
 from registry.evaluation import ALL
 
-Check = Literal["moved", "missing", "unknown", "score", "level", "calibration", "ranking", "memory", "skew", "traffic"]
+Check = Literal[
+    "moved", "missing", "unknown", "joined", "score", "level", "calibration", "ranking", "memory", "skew", "traffic"
+]
 State = Literal["quiet", "drifted", "alarm", "not judged"]
 SURE = 3.0
 """A change this many times its limit alarms at once; a smaller one must be there on two days in a row."""
@@ -146,6 +148,7 @@ WORDS: dict[Check, str] = {
     "moved": "values of {of} moved, PSI {now:.3f}",
     "missing": "{of} is missing in {now:.1%} of the rows, it was in {before:.1%}",
     "unknown": "{of} is new to the model in {now:.1%} of the rows, it was in {before:.1%}",
+    "joined": "{of} is another than the join gives in {now:.1%} of the rows",
     "score": "scores of {of} moved, PSI {now:.3f}",
     "level": "the mean of {of} is {now:.4f}, it was {before:.4f}",
     "calibration": "predicted over observed of {of} is {now:.3f}, it was {before:.3f}",

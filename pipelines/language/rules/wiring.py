@@ -33,15 +33,16 @@ def inputs_are_known(draft: PipelineDraft) -> Iterator[Finding]:
 
 
 def inputs_are_wired(draft: PipelineDraft) -> Iterator[Finding]:
-    """Every input of the component is wired; a misspelt one is reported once, as unknown."""
+    """Every input that the component needs is wired; a misspelt one is reported once, as unknown."""
     for name, _, component in draft.stages():
         block = draft.block("stages", name).get("in", {})
         if not isinstance(block, dict) or draft.misspelt(name, "in"):
             continue
         inputs = component.input_types
         meant = {nearest(port, inputs) for port in block if port not in inputs}
-        for port, kind in inputs.items():
+        for port in component.needed_inputs:
             if port not in block and port not in meant:
+                kind = inputs[port]
                 offers = draft.offers(kind, but=name)
                 hint = f"write {port}: {offers[0]}" if offers else f"add a stage that makes {kind.kind}"
                 message = f"input {quoted(port)} of {component.name} is missing in stage {quoted(name)}: {hint}"

@@ -34,7 +34,8 @@ def component_section(spec: ComponentSpec) -> list[str]:
     """Return the lines about one component."""
     folder = spec.entrypoint.rpartition(".")[0].replace(".", "/")
     lines = ["", f"## {spec.name}", "", f"{prose(spec.summary)} [More](../{folder}/README.md)", ""]
-    ports = [("`in`", name, kind) for name, kind in spec.input_types.items()]
+    needed = spec.needed_inputs
+    ports = [("`in`" if name in needed else "`in`, if any", name, kind) for name, kind in spec.input_types.items()]
     ports += [("output", name, kind) for name, kind in spec.output_types.items()]
     cells = [(side, code(name), kind.kind, prose(kind.describe())) for side, name, kind in ports]
     lines.append(table(["", "name", "type", "what it is"], cells))

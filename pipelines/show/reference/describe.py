@@ -120,7 +120,10 @@ def sample_yaml(spec: ComponentSpec) -> str:
     lines = [f"{spec.name.partition('_')[0]}:", f"  uses: {spec.name}"]
     if spec.input_types:
         lines.append("  in:")
-        lines += [f"    {name}: STAGE.{kind.kind}" for name, kind in spec.input_types.items()]
+        lines += [
+            f"    {'' if name in spec.needed_inputs else '# '}{name}: STAGE.{kind.kind}"
+            for name, kind in spec.input_types.items()
+        ]
     schema = model_schema(spec.config)
     if schema.get("properties"):
         lines.append("  with:" if schema.get("required") else "  # with:")

@@ -187,7 +187,7 @@ def _stage_of(spec: ComponentSpec) -> Node:
 
 def _asked(spec: ComponentSpec, required: list[str]) -> Node:
     """Return what a stage of a component must say, but what it may take `from` a file."""
-    ports = [*spec.input_types]
+    ports = [*spec.needed_inputs]
     then: Node = {"properties": {"in": {"required": ports}}, "required": ["in"]} if ports else {}
     if required:
         whole = {"properties": {"with": {"required": required}}, "required": ["with"]}

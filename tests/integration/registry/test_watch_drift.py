@@ -66,21 +66,32 @@ def changed(rows: pa.Table, name: str, values: Any) -> pa.Table:
 
 
 def watch(
-    mill: Mill, name: str, rows: pa.Table, answers: pa.Table | None = None, **config: Any
+    mill: Mill,
+    name: str,
+    rows: pa.Table,
+    answers: pa.Table | None = None,
+    joined: pa.Table | None = None,
+    **config: Any,
 ) -> tuple[StageResult, Report]:
     """Watch the two days."""
+    given = {"rows": _given(mill, name, rows, answers)}
+    given |= {} if joined is None else {"joined": _given(mill, f"{name}_joined", joined)}
+    day = pc.min(rows["event_timestamp"]).as_py().replace(hour=0, minute=0, second=0, microsecond=0)
+    mill.window = Window(start=day, end=day + timedelta(days=2))
+    return watched(mill, name, given, **config)
+
+
+def _given(mill: Mill, name: str, rows: pa.Table, answers: pa.Table | None = None) -> ArtifactRef:
     folder = mill.settings.home / "given" / name
     (folder / "raw").mkdir(parents=True)
     pq.write_table(rows, folder / "raw" / "rows.parquet")
     if answers is not None:
         pq.write_table(answers, folder / "answers.parquet")
-    day = pc.min(rows["event_timestamp"]).as_py().replace(hour=0, minute=0, second=0, microsecond=0)
-    mill.window = Window(start=day, end=day + timedelta(days=2))
-    return watched(mill, name, mill.publish(LabelledRows, folder, name), **config)
+    return mill.publish(LabelledRows, folder, name)
 
 
-def watched(mill: Mill, name: str, rows: ArtifactRef, **config: Any) -> tuple[StageResult, Report]:
-    done = mill.run("watch_drift", CONFIG | config, name, rows=rows)
+def watched(mill: Mill, name: str, given: dict[str, ArtifactRef], **config: Any) -> tuple[StageResult, Report]:
+    done = mill.run("watch_drift", CONFIG | config, name, **given)
     folder = mill.store.fetch(done.outputs["report"].load())
     report = Report.model_validate_json((folder / "drift.json").read_text())
     page = (folder / "drift.html").read_text()
@@ -155,6 +166,16 @@ def test_a_log_is_judged_on_what_the_version_itself_answered(
     assert ("skew", "like") in keys(report) and ("skew", "love") not in keys(report)
 
 
+def test_features_are_compared_with_those_that_a_join_gives(champion: Mill, later: pa.Table) -> None:
+    _, report = watch(champion, "like_joined", later, joined=later)
+    cells = [cell for cell in report.today.cells if cell.check == "joined"]
+    assert {cell.of for cell in cells} >= {"popularity", "recent_items", "age_band"}
+    assert {cell.now for cell in cells} == {0.0} and not report.today.alarms
+    stale = pc.if_else(pa.array(np.arange(2400) % 10 == 0), 0.0, later["popularity"])
+    _, report = watch(champion, "unlike_joined", later, joined=changed(later, "popularity", stale))
+    assert keys(report) == {("joined", "popularity")}
+
+
 def test_columns_that_a_log_hides_are_left_out_and_told(
     champion: Mill, models: dict[str, Path], later: pa.Table
 ) -> None:
@@ -167,7 +188,7 @@ def test_columns_that_a_log_hides_are_left_out_and_told(
 
 def test_a_training_set_is_watched_after_its_training_cut_and_a_day_without_rows_alarms(champion: Mill) -> None:
     champion.window = WINDOW  # January; the rows end with the 30th
-    _, report = watched(champion, "set", champion.dataset, min_rows=50, min_users=10)
+    _, report = watched(champion, "set", {"rows": champion.dataset}, min_rows=50, min_users=10)
     assert [day.judged for day in report.days[:26]] == [0] * 26 and sum(day.rows for day in report.days) == 4000
     assert sum(day.judged for day in report.days) == 400
     assert {cell.check for cell in report.days[-3].cells if cell.state == "quiet"} >= {"moved", "score", "traffic"}

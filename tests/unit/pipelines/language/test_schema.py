@@ -169,7 +169,7 @@ def test_the_sample_of_a_component_is_a_valid_stage(spec: ComponentSpec, validat
     assert document.problems() == []
     (stage,) = document.value.values()
     assert stage["uses"] == spec.name
-    assert {*stage.get("in", {})} == {*spec.input_types}
+    assert {*stage.get("in", {})} == {*spec.needed_inputs}
     # A sample cannot know the names of suites or services, nor which keys the value of another one asks for: that such
     # a name does not exist, or such a key is missing, is all that may be wrong.
     wrong = [finding.message for finding in shape.fit(spec.config, stage.get("with", {}))[1]]
