@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -120,3 +121,29 @@ def listed(lists: pa.Array, name: str) -> NDArray[Any]:
         raise BadInputError(f"column {name!r} has vectors of {flat.type}, with {flat.null_count} missing: give floats")
     values: NDArray[Any] = np.asarray(flat.to_numpy(zero_copy_only=False))
     return values.astype(np.float16 if values.dtype == np.float16 else np.float32, copy=False).reshape(len(lists), -1)
+
+
+def local_folder(uri: str, names: Sequence[str], data: Path, scratch: Path) -> Path:
+    """Return a local folder with some files of an earlier stage's output, copied where it lies in another store.
+
+    Args:
+        uri: folder, ``data://…`` below the data folder, or any fsspec URI.
+        names: files to copy; those that are absent are left out.
+        data: what ``data://`` stands for.
+        scratch: folder for copies.
+    """
+    from contextlib import suppress
+
+    from features.ground.remote_files import local_path, open_files
+
+    if uri.startswith("data://"):
+        return data / uri.removeprefix("data://")
+    local = local_path(uri)
+    if local is not None:
+        return Path(local)
+    system, place = open_files(uri, "reuse")
+    scratch.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        with suppress(FileNotFoundError):
+            system.get_file(f"{place}/{name}", str(scratch / name))
+    return scratch

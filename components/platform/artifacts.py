@@ -104,6 +104,17 @@ class ItemVectors(Artifact):
     kind: ClassVar[str] = "item_vectors"
 
 
+class SemanticIds(Artifact):
+    """Codes of items that are made of their vectors, and what they were made with.
+
+    `codes.parquet`: `item` and a column per piece, values from 1. `codebook.json`:
+    `components.data.assign_semantic_ids.config.Codebook`. `codebook.safetensors`: centres by level, and what comes
+    before them.
+    """
+
+    kind: ClassVar[str] = "semantic_ids"
+
+
 class LabelledRows(Artifact):
     """Raw rows with labels, as a model reads them.
 

@@ -22,6 +22,7 @@ FOLDERS: Mapping[str, tuple[str, ...]] = {
         "validate_data",
         "estimate_propensity",
         "embed_text",
+        "assign_semantic_ids",
         "materialize_features",
         "build_training_set",
         "attach_vectors",

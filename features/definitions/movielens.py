@@ -18,6 +18,7 @@ item = Entity(name="item", join_keys=["item_id"], value_type=ValueType.INT64, de
 user_profile_source = source("user_profile", "Attributes of users since signup.")
 user_activity_source = source("user_activity", "State of users after each of their timestamps.")
 item_profile_source = source("item_profile", "Attributes of films.")
+film_codes_source = source("film_codes", "What a film is alike, by its text.")
 item_activity_source = source("item_activity", "State of films after each of their timestamps.")
 
 RATES = (Rate("like", prior=0.5), Rate("love", prior=0.2))
@@ -32,6 +33,7 @@ RECIPES: dict[str, Recipe] = {
     "user_profile": Profile(key="user_id", columns=("age", "gender", "occupation")),
     "user_activity": USER_ACTIVITY,
     "item_profile": Profile(key="item_id", columns=("release_year", "genres")),
+    "film_codes": Profile(key="item_id", columns=("sid_1", "sid_12")),
     "item_activity": ITEM_ACTIVITY,
 }
 
@@ -71,6 +73,17 @@ item_profile = FeatureView(
         Field(name="genres", dtype=Array(String), tags={"kind": "bag", "length": "6"}),
     ],
 )
+film_codes = FeatureView(
+    name="film_codes",
+    entities=[item],
+    ttl=NEVER,
+    source=film_codes_source,
+    schema=[
+        Field(name="item_id", dtype=Int64),
+        Field(name="sid_1", dtype=Int64, description="Group of films alike, by assign_semantic_ids."),
+        Field(name="sid_12", dtype=Int64, description="The group within that group."),
+    ],
+)
 item_activity = FeatureView(
     name="item_activity",
     entities=[item],
@@ -87,6 +100,11 @@ movielens_profile = FeatureService(
     features=[user_profile, item_profile],
     description="Attributes only: what a linear ranker of the literature sees.",
 )
+movielens_codes = FeatureService(
+    name="movielens_codes",
+    features=[user_profile, item_profile, film_codes],
+    description="Attributes, and the codes that assign_semantic_ids gave each film.",
+)
 movielens_ranker = FeatureService(
     name="movielens_ranker",
     features=[user_profile, user_activity, item_profile, item_activity],
@@ -95,7 +113,7 @@ movielens_ranker = FeatureService(
 
 DEFINITIONS = Definitions(
     entities=(user, item),
-    views=(user_profile, user_activity, item_profile, item_activity),
-    services=(movielens_profile, movielens_ranker),
+    views=(user_profile, user_activity, item_profile, film_codes, item_activity),
+    services=(movielens_profile, movielens_codes, movielens_ranker),
     recipes=RECIPES,
 )

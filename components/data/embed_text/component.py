@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.data.embed_text.config import Config, Inputs, Outputs
-from components.ingest.item_vectors import Vectors, write_vectors
+from components.ingest.item_vectors import HEADER, Vectors, local_folder, read_header, write_vectors
 from components.platform.artifacts import ItemVectors
 from components.platform.contract import RunContext
-from components.platform.errors import BadInputError, no_columns
+from components.platform.errors import BadInputError, MissingError, no_columns
 
 if TYPE_CHECKING:
     import numpy as np
     import polars as pl
     from numpy.typing import NDArray
+
+    from components.data.embed_text.tfidf import Learned
 
 TIME = "event_timestamp"
 _FIRST, _SEEN = "__first", "__seen"
@@ -31,26 +34,26 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     """
     import numpy as np
 
-    from components.data.embed_text.tfidf import embedded, tokens_of
+    from components.data.embed_text.tfidf import tokens_of
 
     items = read_items(context.local(inputs.table) / f"{config.log or 'events'}.parquet", config)
-    seen = items[_SEEN].to_numpy()
     draft = context.draft("vectors")
     if config.encoder == "tfidf":
         texts = tokens_of(items.select(config.columns))
-        told = np.array([len(words) > 0 for words in texts])
-        values, made_by, known = embedded(texts, seen, config, draft)
-        told &= np.abs(values).sum(axis=1) > 0
-        context.note(f"{known:,} words of {int(seen.sum()):,} items that were there before {_limit(items, config)}")
+        learned, until = _learned(texts, items, config, context)
+        learned.write(draft)
+        values, made_by = learned.vectors(texts), learned.made_by
+        told = np.abs(values).sum(axis=1) > 0
+        context.note(f"{len(learned.words):,} words" + (f", known before {until}" if until else ""))
     else:
         lines = sentences(items.select(config.columns))
         told = np.array([bool(line) for line in lines])
         encode, made_by = _model(config, context)
+        until = None
         values = np.asarray(encode(lines), dtype=np.float32)
     kept = np.flatnonzero(told)
     ids = items[config.key].gather(kept).to_arrow()
     values = np.asarray(values[kept], dtype=config.dtype)
-    until = _limit(items, config) if config.encoder == "tfidf" else None
     header = write_vectors(draft, Vectors(_plain(ids), values), config.key, made_by, until)
     silent = len(items) - len(kept)
     context.note(f"{header.items:,} items in {header.width} numbers of {header.dtype}; {silent:,} have no known word")
@@ -95,11 +98,30 @@ def _moment(times: pl.Series, config: Config) -> Any:
     return times[last] if last < len(times) else None
 
 
-def _limit(items: pl.DataFrame, config: Config) -> Any:
-    """Return the last moment of what was learned from, None where rows have no time."""
-    if config.fit_before is not None or _FIRST not in items.columns:
-        return config.fit_before
-    return items.filter(items[_SEEN])[_FIRST].max()
+def _learned(
+    texts: Sequence[Sequence[str]], items: pl.DataFrame, config: Config, context: RunContext
+) -> tuple[Learned, datetime | None]:
+    """Return what texts are weighed by, and until when it had looked: of an earlier run, or of early items.
+
+    Raises:
+        MissingError: there is no earlier one.
+        BadInputError: it cannot be read, or the texts are too few for the width.
+    """
+    from safetensors import SafetensorError
+
+    from components.data.embed_text.tfidf import COMPONENTS, WORDS, Learned, learn
+
+    if config.reuse is None:
+        chosen = [words for words, seen in zip(texts, items[_SEEN].to_list(), strict=True) if seen]
+        times: Any = items.filter(items[_SEEN])[_FIRST].max() if _FIRST in items.columns else None
+        return learn(chosen, config), config.fit_before or times
+    folder = local_folder(config.reuse, (WORDS, COMPONENTS, HEADER), context.settings.data, context.scratch / "reused")
+    try:
+        return Learned.read(folder), read_header(folder).known_until
+    except FileNotFoundError:
+        raise MissingError(f"reuse: {config.reuse} holds no {WORDS}: name the `vectors` of an earlier run") from None
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise BadInputError(f"reuse: what {config.reuse} holds cannot be read ({error}): learn anew") from None
 
 
 def sentences(columns: pl.DataFrame) -> list[str]:

@@ -43,6 +43,10 @@ class Config(ComponentConfig):
     fit_share: float = Field(0.8, gt=0, le=1)
     """Share of rows, the earliest, to learn from where `fit_before` is left out: the `train` of the split."""
 
+    reuse: DataFiles | None = None
+    """Folder or URI of an earlier stage's `vectors` by `tfidf`: nothing is learned, and its vectors and these can be
+    compared. Words that came up since say nothing."""
+
     @field_validator("fit_before")
     @classmethod
     def _utc(cls, moment: datetime | None) -> datetime | None:
@@ -53,9 +57,11 @@ class Config(ComponentConfig):
         if (self.path is not None) != (self.encoder == "sentence_transformers"):
             verb = "needs" if self.path is None else "does not read"
             raise ValueError(f"encoder {self.encoder!r} {verb} path")
-        of_words = ("width", "min_df", "seed", "fit_before", "fit_share")
+        of_words = ("width", "min_df", "seed", "fit_before", "fit_share", "reuse")
         if self.encoder != "tfidf" and (odd := sorted({*of_words} & self.model_fields_set)):
             raise ValueError(f"encoder {self.encoder!r} learns nothing here: leave {odd[0]} out")
+        if self.reuse is not None and (odd := sorted({*of_words[:-1]} & self.model_fields_set)):
+            raise ValueError(f"reuse takes what an earlier stage learned: leave {odd[0]} out")
         if self.fit_before is not None and "fit_share" in self.model_fields_set:
             raise ValueError("fit_before and fit_share both say which rows are learned from: leave one out")
         return self

@@ -89,6 +89,21 @@ class TestEmbedText(ComponentKit):
         assert '"story"' in (late / "vocabulary.json").read_text()
         assert read_header(early).made_by != read_header(late).made_by
 
+    def test_what_an_earlier_run_learned_gives_its_vectors_again(self, tmp_path: Path) -> None:
+        first = self.run(tmp_path / "a").outputs["vectors"]
+        options = {"columns": ["title", "genres"], "reuse": str(first)}
+
+        def example(folders: Mapping[str, Path]) -> Mapping[str, Any]:
+            write_events(folders["table"])
+            return options
+
+        again = try_component(EMBED, example, tmp_path / "b").outputs["vectors"]
+        assert (again / "vectors.parquet").read_bytes() == (first / "vectors.parquet").read_bytes()
+        assert read_header(again) == read_header(first)
+        options["reuse"] = str(tmp_path / "none")
+        with pytest.raises(MissingError, match=r"holds no vocabulary\.json: name the `vectors` of an earlier run"):
+            try_component(EMBED, example, tmp_path / "c")
+
     def test_directions_have_one_sign(self, tmp_path: Path) -> None:
         from safetensors.numpy import load_file
 
@@ -126,6 +141,7 @@ class TestEmbedText(ComponentKit):
         ({"path": "models/x"}, "does not read path"),
         ({"encoder": "wordllama", "width": 8}, "leave width out"),
         ({"fit_before": "2026-01-01T00:00:00Z", "fit_share": 0.5}, "leave one out"),
+        ({"reuse": "v", "width": 8}, "leave width out"),
     ],
 )
 def test_a_contradiction_of_embed_text_is_told(config: dict[str, Any], message: str) -> None:

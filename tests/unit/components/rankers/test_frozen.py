@@ -17,17 +17,16 @@ from components.data.attach_vectors.config import Config as Attaching
 from components.judge.export_onnx.graph import export_graph
 from components.judge.export_onnx.parity import compare, require
 from components.platform.errors import BadInputError
+from components.rankers.base import RankerModule
 from components.rankers.build import build_ranker
 from components.rankers.config import RankerConfig
 from components.rankers.embedding.config import FrozenConfig
 from components.rankers.embedding.frozen import FrozenEmbedding, FrozenVectors, folded
 from components.rankers.embedding.table import FieldEmbedding
 from components.testing.ranker import RankerContract, example_batch, example_schema, labels_of
-from components.train.train_ranker.config import Knobs
-from components.train.train_ranker.optimiser import RankerOptimiser
-from features.declaration import FIRST, UNKNOWN, Declaration, FieldSpec, RankerSchema
+from features.declaration import FIRST, UNKNOWN, FieldSpec
 from registry.serving.session import open_session
-from tests.content_worlds import ITEMS, KNOWN, WIDTH, content_world, judged
+from tests.content_worlds import ITEMS, KNOWN, WIDTH, content_world, learned
 
 FIELDS = (
     FieldSpec(name="item_id", kind="categorical", size=5, table="item_id", content=3),
@@ -159,7 +158,7 @@ def test_without_vectors_it_is_refused() -> None:
 def test_the_graph_answers_alike_folded_or_not(tmp_path: Path) -> None:
     schema = example_schema("like", "love")
     torch.manual_seed(0)
-    ranker = build_ranker(RankerConfig.of("din", embedding="frozen", hidden=(8, 4)), schema).eval()
+    ranker = build_ranker(RankerConfig.of("dnn", embedding="frozen", hidden=(4,)), schema).eval()
     with torch.no_grad():
         for parameter in ranker.parameters():
             parameter.add_(torch.randn(parameter.shape) * 0.3)
@@ -184,33 +183,20 @@ def _one_thread() -> Iterator[None]:
 
 @cache
 def found(block: str, shuffled: bool = False, seed: int = 0) -> dict[str, float]:
-    """Train a ranker as shipped on the items' world for four passes, and return what `judged` says of it."""
+    """Return what a ranker as shipped makes of the items' world."""
     world = content_world(seed)
-    field = FieldSpec(name="item_id", kind="categorical", size=FIRST + ITEMS, table="item_id", content=WIDTH)
-    rate = {"click": float(world.clicks.mean())}
-    schema = RankerSchema(declaration=Declaration(feedback=("click",)), fields=(field,), base_rates=rate)
-    torch.manual_seed(seed)
-    ranker = build_ranker(RankerConfig.model_validate_json(block), schema).train()
     content = scaled(world.content, world.content[:KNOWN], Attaching())
     if shuffled:
         content = content[np.random.default_rng(9).permutation(ITEMS)]
-    with torch.no_grad():
-        ranker.embedding.weight[FIRST + KNOWN :] = 0.0
+
+    @torch.no_grad()
+    def give(ranker: RankerModule) -> None:
         for part in ranker.modules():
             if isinstance(part, FrozenVectors):
                 part.vectors[FIRST:] = torch.from_numpy(content)
                 part.learned[FIRST + KNOWN :] = 0
-    optimiser = RankerOptimiser(ranker, Knobs(learning_rate=0.001))
-    items, clicks = torch.from_numpy(world.train + FIRST), torch.from_numpy(world.clicks)
-    order = torch.Generator().manual_seed(seed)
-    for _ in range(4):
-        for at in torch.randperm(len(items), generator=order).split(256):
-            optimiser.clear()
-            ranker.loss(ranker({"item_id": items[at]}), {"click": clicks[at]}).backward()  # type: ignore[no-untyped-call]  # torch does not type it
-            optimiser.step()
-    with torch.no_grad():
-        scores = ranker.eval()({"item_id": torch.arange(FIRST, FIRST + ITEMS)})["click"].numpy()
-    return judged(world, scores)
+
+    return learned(world, block, {"item_id": np.arange(ITEMS)}, seed, give, WIDTH)
 
 
 def test_as_shipped_unseen_items_are_ranked_by_their_vectors_and_seen_ones_as_by_their_ids() -> None:

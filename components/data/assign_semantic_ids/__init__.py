@@ -1,0 +1,1 @@
+"""The `assign_semantic_ids` component."""
