@@ -55,6 +55,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         baseline_rows=watched.baseline.rows,
         baseline_users=watched.baseline.users,
         baseline_window=watched.baseline.window,
+        every=written(config.every),
         false_alarms=config.false_alarms,
         days=settled(days, config.false_alarms),
         remarks=tuple(_remarks(watched, rows)),

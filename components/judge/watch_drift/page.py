@@ -45,6 +45,8 @@ class _View:
     style: str
     alarms: tuple[str, ...]
     drifted: tuple[str, ...]
+    lack: str
+    """Why nothing but traffic was judged; empty where something was."""
     judged: tuple[_Row, ...]
     left_out: tuple[_Row, ...]
     past: tuple[_Past, ...]
@@ -67,6 +69,8 @@ def write_report(folder: Path, report: Report) -> None:
         style=CLASSES[state],
         alarms=tuple(f"{sentence(cell)} ({cell.reason})" for cell in day.alarms),
         drifted=tuple(sentence(cell) for cell in day.drifted),
+        lack=next((row.cell.reason for row in rows if row.cell.check != "traffic"), "no rows")
+        * (state == "not judged"),
         judged=tuple(judged),
         left_out=tuple(row for row in rows if row.cell.state == "not judged"),
         past=tuple(_past(one, report.false_alarms) for one in reversed(report.days)),
@@ -81,7 +85,8 @@ def _state(day: Day) -> str:
         return "alarm"
     if day.drifted:
         return "drifted"
-    return "quiet" if any(cell.state == "quiet" for cell in day.cells) else "not judged"
+    # That traffic is as usual says nothing of what it holds.
+    return "quiet" if any(cell.state == "quiet" and cell.check != "traffic" for cell in day.cells) else "not judged"
 
 
 def _row(cell: Cell) -> _Row:

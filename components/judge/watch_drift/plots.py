@@ -64,7 +64,7 @@ def _strip(path: Path, report: Report) -> Path:
     counts, squares = figure.subplots(2, 1, sharex=True, height_ratios=[2, max(1, len(checks)) * 0.6])
     at = np.arange(len(days))
     counts.bar(at, [day.rows for day in days], color=GREY, width=0.8)
-    counts.set(title=f"{report.model} v{report.version}: rows of each day", ylabel="rows")
+    counts.set(title=f"{report.model} v{report.version}: rows per {report.every}", ylabel="rows")
     palette = LinearSegmentedColormap.from_list("change", ["#eef2f7", "#f6c177", ORANGE, "#b42318"], N=64)
     colours = palette.with_extremes(bad="#ffffff")
     level = report.false_alarms

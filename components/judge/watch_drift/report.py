@@ -120,6 +120,8 @@ class Report(Frozen):
     baseline_rows: int
     baseline_users: int
     baseline_window: Window
+    every: str
+    """How much time is judged at once, as YAML writes it; called a day here."""
     false_alarms: float
     """How likely a day without drift gives an alarm."""
     days: tuple[Day, ...]

@@ -2,6 +2,8 @@
 
 Counts are compared as logarithms, so that half as much is as far as twice as much. How far a day usually lies from
 others of its weekday is learned from all weekdays together, and is never taken to be less than a Poisson count's.
+Earlier days without a row teach nothing: they lie before a log began, or in an outage, and would make the next outage
+look usual.
 """
 
 from __future__ import annotations
@@ -36,15 +38,15 @@ def usual(counts: Sequence[int], season: int) -> Usual | None:
         counts: of days in order, the last is the one that is judged.
         season: days after which a weekday comes again.
     """
-    logs = np.log(np.asarray(counts, dtype=np.float64) + 0.5)
-    place = np.arange(logs.size) % season
-    today, earlier = logs[-1], logs[:-1]
-    own = earlier[place[:-1] == place[-1]]
+    seen = np.asarray(counts, dtype=np.float64)
+    logs, place, known = np.log(seen + 0.5), np.arange(seen.size) % season, seen > 0
+    today, known[-1] = logs[-1], False
+    own = logs[known & (place == place[-1])]
     if own.size < LEAST:
         return None
     squares, freedom = 0.0, 0
     for weekday in range(season):
-        same = earlier[place[:-1] == weekday]
+        same = logs[known & (place == weekday)]
         if same.size > 1:
             squares += float(np.square(same - same.mean()).sum())
             freedom += same.size - 1

@@ -44,6 +44,15 @@ def test_what_varies_much_must_change_more() -> None:
     assert chance([*seen[:-1], int(seen[-8] * 1.5)], LIMIT) > 0.01
 
 
+def test_days_before_a_log_began_and_outages_teach_nothing() -> None:
+    rng = np.random.default_rng(3)
+    seen = counts(rng, 29)
+    young, broken = [0] * 14 + seen, [*seen[:10], 0, *seen[11:]]
+    for history in (seen, young, broken):
+        assert chance([*history[:-1], history[-1] // 3], LIMIT) < 0.01
+    assert usual(young, 7) == usual(seen, 7)
+
+
 def test_two_earlier_weeks_are_needed() -> None:
     assert usual([100] * 14, 7) is None
     found = usual([100] * 15, 7)
