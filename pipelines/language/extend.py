@@ -75,21 +75,18 @@ class _Removal:
     known: set[str] = field(default_factory=set)
     """Keys that could have been meant."""
 
-    def apply(self, block: dict[str, Any], homes: dict[KeyPath, tuple[Document, KeyPath]], where: KeyPath) -> None:
-        """Remove the key from what was taken so far, with its places."""
+    def apply(self, block: dict[str, Any]) -> None:
+        """Remove the key from what was taken so far."""
         *outer, last = self.key.split(".")
         for part in outer:
             inner = block.get(part)
             if not isinstance(inner, dict):
                 self.known |= {*block}
                 return
-            block, where = inner, (*where, part)
+            block = inner
         self.known |= {".".join([*outer, key]) for key in block}
         if last in block:
             del block[last]
-            gone = (*where, last)
-            for at in [at for at in homes if at[: len(gone)] == gone]:
-                del homes[at]
             self.done = True
 
 
@@ -135,7 +132,7 @@ class _Merge:
             for index, key in enumerate(keys):
                 removal = _Removal(self.layer, name, index, key)
                 if isinstance(block, dict):
-                    removal.apply(block, self.below, ("stages", name, "with"))
+                    removal.apply(block)
                 self.removals.append(removal)
 
     def _blocks(self, below: dict[str, Any], given: dict[str, Any], where: KeyPath) -> dict[str, Any]:
@@ -168,20 +165,17 @@ class _Merge:
 
     def _schedules(self, old: Any, new: Any) -> Any:
         """A cron expression alone is the same as a block with it; it keeps the time zone."""
-        cron: KeyPath = ("schedule", "cron")
         if isinstance(old, str) and isinstance(new, dict):
-            self.below[cron] = _home(self.below, ("schedule",))
             return self._blocks({"cron": old}, new, ("schedule",))
         if isinstance(old, dict) and isinstance(new, str) and "timezone" in old:
             self._keep(("schedule", "timezone"))
-            self.homes[cron] = (self.layer, ("schedule",))
             return {"cron": new, "timezone": old["timezone"]}
         return self._blocks(old, new, ("schedule",)) if isinstance(old, dict) and isinstance(new, dict) else new
 
     def _another(self, below: dict[str, Any], given: dict[str, Any], where: KeyPath) -> bool:
         """Return whether a block has other keys than the one below it, which it then replaces."""
         if len(where) == 2 and where[0] == "stages":
-            return "uses" in given and given["uses"] != below.get("uses")
+            return "uses" in given and given["uses"] != below.get("uses", given["uses"])
         inside = len(where) > 3 and where[0] == "stages" and where[2] == "with"
         return inside and any(
             isinstance(below.get(key), str) and isinstance(given.get(key), str) and below[key] != given[key]
@@ -276,8 +270,6 @@ def _take_timezone(document: Document, folder: Document) -> None:
         return
     where: KeyPath = ("schedule", "timezone")
     if isinstance(own, str):
-        home, at = document.home(("schedule",))
-        document.homes[("schedule", "cron")] = (home, at)
         own = document.value["schedule"] = {"cron": own}
     if isinstance(own, dict) and "cron" in own and "timezone" not in own:
         own["timezone"] = theirs["timezone"]
@@ -307,9 +299,8 @@ def _share(document: Document, name: str, stage: dict[str, Any], merge: _Merge) 
     if not isinstance(own, dict) or not isinstance(other.value, dict):
         return
     taken = {key: _copy(value) for key, value in other.value.items() if key not in own}
-    homes: dict[KeyPath, tuple[Document, KeyPath]] = {(*where, key): (other, (key,)) for key in taken}
     for removal in merge.removals:
         if removal.stage == name:
-            removal.apply(taken, homes, where)
+            removal.apply(taken)
     stage["with"] = taken | own
-    document.homes |= homes
+    document.homes |= {(*where, key): (other, (key,)) for key in taken}

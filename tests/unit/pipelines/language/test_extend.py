@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from components.platform.errors import BadInputError
@@ -15,12 +16,13 @@ from features.ground import yaml_text
 from features.ground.yaml_text import Words
 from pipelines.language.check import load_plan
 from pipelines.language.document import Document
-from pipelines.language.extend import DEFAULTS
+from pipelines.language.extend import DEFAULTS, KIND_KEYS
 from pipelines.language.load import PIPELINES, pipeline_file, pipeline_names, pipeline_path, pipelines_in, read
 from pipelines.language.problems import PipelineError
 from pipelines.show.dag_doc import stage_doc
 from pipelines.show.render import as_json
 from pipelines.show.resolved import flow, resolved
+from tests.golden_files import agreed
 
 PARENT = """\
 name: base
@@ -150,6 +152,25 @@ def test_a_mistake_is_told_in_the_file_and_line_that_hold_it(tmp_path: Path) -> 
     assert any(line.startswith("base.yaml:19: no stage 'ingest'") for line in told(tmp_path))
 
 
+def test_a_cron_expression_is_told_where_it_stands_in_either_form(tmp_path: Path) -> None:
+    zoned = PARENT.replace('"0 2 * * *"', '{cron: "0 2 * * *", timezone: Asia/Tokyo}')
+    written(tmp_path, base=zoned, child=CHILD + 'schedule: "0 25 * * *"\n')
+    assert [line.partition(": ")[0] for line in told(tmp_path)] == ["child.yaml:9"]
+    wrong = PARENT.replace("0 2 *", "0 25 *")
+    written(tmp_path, base=wrong, child=CHILD + "schedule: {partitioned: true}\n")
+    assert [line.partition(": ")[0] for line in told(tmp_path)] == ["base.yaml:3"]
+    written(tmp_path, base=wrong, defaults="schedule: {timezone: Asia/Tokyo}\n")
+    assert [line.partition(": ")[0] for line in told(tmp_path)] == ["base.yaml:3"]
+
+
+def test_a_key_that_is_not_taken_may_be_said_anew(tmp_path: Path) -> None:
+    again = CHILD.replace("    with: {files: c.csv", "    without: [feedback]\n    with: {files: c.csv")
+    document = written(tmp_path, child=again)
+    assert document.value["stages"]["ingest"]["with"]["feedback"] == {"order": "o"}
+    written(tmp_path, child=again.replace("files: c.csv, feedback: {order: o}", "feedback: 3"))
+    assert [line.partition(": ")[0] for line in told(tmp_path)] == ["child.yaml:9"]
+
+
 @pytest.mark.parametrize(
     ("files", "words"),
     [
@@ -234,6 +255,18 @@ def test_the_resolved_file_means_the_same_alone(name: str, tmp_path: Path) -> No
             assert key in (PIPELINES / file).read_text(encoding="utf-8").splitlines()[int(number) - 1]
 
 
+EXTENDING = [name for name in pipeline_names() if "\nextends: " in pipeline_path(name).read_text(encoding="utf-8")]
+GOLDEN = Path(__file__).resolve().parents[3] / "golden" / "resolved"
+
+
+@pytest.mark.parametrize("name", EXTENDING)
+def test_a_change_of_a_parent_shows_in_what_its_children_say(name: str) -> None:
+    """Whoever changes a parent reads here what becomes of each child; RANKMILL_REWRITE_GOLDEN=1 writes it anew."""
+    text = re.sub(r"  # \S+:\d+$", "", resolved(read(pipeline_path(name))), flags=re.MULTILINE)
+    assert text == agreed(GOLDEN / f"{name}.yaml", text)
+    assert {path.stem for path in GOLDEN.glob("*.txt")} == {*EXTENDING}
+
+
 def test_the_shipped_pipelines_say_once_what_they_share() -> None:
     for child, parent in (("movielens_1m", "movielens_daily"), ("kuairand_random", "kuairand_daily")):
         lines = pipeline_path(child).read_text(encoding="utf-8").splitlines()
@@ -258,6 +291,61 @@ VALUE = st.recursive(
 def test_a_printed_value_is_read_back_as_it_was(value: Any) -> None:
     found = yaml_text.parse(f"key: {flow(value)}  # x.yaml:1\n".encode(), Words("pipeline"))
     assert (found.value, found.mistakes) == ({"key": value}, [])
+
+
+def without_files(value: dict[str, Any]) -> dict[str, Any]:
+    """Return a pipeline whose stages say themselves what they take from files; a null of its own says nothing."""
+    stages = {
+        name: {key: inner for key, inner in block.items() if key != "from"} for name, block in value["stages"].items()
+    }
+    return {key: inner for key, inner in {**value, "stages": stages}.items() if inner is not None}
+
+
+WHOLE = {
+    name: without_files(read(pipeline_path(name)).value)
+    for name in ("movielens_daily", "household_offers", "movielens_memory")
+}
+
+
+@given(st.sampled_from(sorted(WHOLE)), st.data())
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+def test_however_a_pipeline_is_shared_out_it_says_the_same(
+    tmp_path_factory: pytest.TempPathFactory, name: str, data: st.DataObject
+) -> None:
+    """Each value stands in the pipeline, in the parent, or in both, where the parent says something else."""
+
+    def share(value: dict[str, Any], where: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
+        above: dict[str, Any] = {}
+        below: dict[str, Any] = {}
+        for key, inner in value.items():
+            # Of another kind, a block would be another block.
+            fixed = key in ("uses", *KIND_KEYS)
+            place = data.draw(st.sampled_from(["above", "below", "both"]))
+            if isinstance(inner, dict) and inner and place == "both":
+                above[key], below[key] = share(inner, (*where, key))
+            else:
+                if place != "below":
+                    above[key] = inner
+                if place != "above":
+                    below[key] = inner if place == "below" or fixed or isinstance(inner, dict) else ["other"]
+        return above, below
+
+    folder = tmp_path_factory.mktemp("shared")
+    above, below = share(WHOLE[name], ())
+    above, below = {**above, "name": "child", "extends": "shared/parent.yaml"}, {**below, "name": "parent"}
+    document = written(folder, shared__parent=f"{flow(below)}\n", child=f"{flow(above)}\n")
+    assert document.problems() == []
+    assert {**document.value, "name": name} == WHOLE[name]
+    for at in places(document.value):
+        home, inner = document.home(at)
+        assert inner in home.keys or not inner, "each key stands where it is said to"
+
+
+def places(value: Any, where: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    found = [where]
+    for key, inner in value.items() if isinstance(value, dict) else ():
+        found += places(inner, (*where, key))
+    return found
 
 
 @given(VALUE, VALUE)
