@@ -17,7 +17,16 @@ from features.ground.yaml_text import Words
 from pipelines.language.check import load_plan
 from pipelines.language.document import Document
 from pipelines.language.extend import DEFAULTS, KIND_KEYS
-from pipelines.language.load import PIPELINES, pipeline_file, pipeline_names, pipeline_path, pipelines_in, read
+from pipelines.language.load import (
+    OWN,
+    PIPELINES,
+    hidden_files,
+    pipeline_file,
+    pipeline_names,
+    pipeline_path,
+    pipelines_in,
+    read,
+)
 from pipelines.language.problems import PipelineError
 from pipelines.show.dag_doc import stage_doc
 from pipelines.show.render import as_json
@@ -230,6 +239,14 @@ def test_an_empty_file_of_defaults_gives_none_and_is_no_pipeline(tmp_path: Path)
     with pytest.raises(BadInputError, match="what the pipelines of its folder share"):
         pipeline_file(str(tmp_path / DEFAULTS))
     assert "defaults" not in pipeline_names()
+
+
+def test_a_folder_of_your_own_has_defaults_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path, defaults="owner: mine\n")
+    monkeypatch.setenv(OWN, str(tmp_path))
+    assert hidden_files() == () and "defaults" not in pipeline_names()
+    assert load_plan(pipeline_path("child")).spec.owner == "mine"
+    assert load_plan(pipeline_path("movielens_daily")).spec.owner == "ranking"
 
 
 @pytest.mark.parametrize("name", pipeline_names())
