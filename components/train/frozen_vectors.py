@@ -34,3 +34,9 @@ def give_vectors(ranker: nn.Module, dataset: Path) -> None:
                 for field in module.embedded:
                     if field.table == table:
                         module.weight[module.offsets[field.name] + cold] = 0.0
+
+
+def buffers_of(ranker: nn.Module) -> frozenset[str]:
+    """Return the names of the buffers that `give_vectors` fills."""
+    found = (name for name, module in ranker.named_modules() if isinstance(module, FrozenVectors))
+    return frozenset(f"{name}.{buffer}" for name in found for buffer in ("vectors", "learned"))

@@ -52,3 +52,5 @@ class FittedField(Frozen):
     """Whether the column held times, which are read as seconds since 1970 UTC."""
     content: int = Field(0, exclude_if=lambda width: width == 0)
     """Width of the vectors that values of its table have, see `features.declaration.FieldSpec`."""
+    content_by: str = Field("", exclude_if=lambda maker: not maker)
+    """What made those vectors; a ranker that learned to read them reads no others."""

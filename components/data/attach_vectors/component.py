@@ -42,7 +42,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     table = table_of(schema, encoder, config.field or schema.declaration.item)
     vectors = of_type(read_vectors(given), encoder.vocabularies[table].values)
     covered = coverage(dataset, schema, config, vectors)
-    grown, held, found = attach(encoder, table, vectors, config)
+    grown, held, found = attach(encoder, table, vectors, config, header.made_by)
     fields = {field.name: field for field in grown.fields}
     written = schema.model_copy(update={"fields": tuple(fields[field.name] for field in schema.fields)})
     draft = context.draft("training_set")
@@ -52,9 +52,11 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     for name in ("report.json", FEATURES):
         if (dataset / name).exists():  # a training set of another package may lack it
             shutil.copy(dataset / name, draft / name)
+    changed = of_streams(grown, table)
     for split in SPLITS:
-        raw, encoded = read_raw(dataset, split, shared=True), read_encoded(dataset, split, schema)
-        features = grown.encode_slices(raw if split == "train" else placed(raw, schema.declaration))
+        raw, encoded = read_raw(dataset, split, changed.columns, shared=True), read_encoded(dataset, split, schema)
+        raw = raw if split == "train" else placed(raw, schema.declaration)
+        features = {**encoded.features, **changed.encode_slices(raw)}
         write_encoded(draft / "encoded" / f"{split}.arrow", replace(encoded, features=features, pages=None))
     (draft / "schema.json").write_text(written.model_dump_json(indent=2), encoding="utf-8")
     write_encoder(grown, draft)
@@ -90,6 +92,17 @@ def table_of(schema: RankerSchema, encoder: Encoder, name: str) -> str:
     if fields[name].content:
         raise BadInputError(f"the values of table {table!r} have vectors already: attach others to another field")
     return str(table)
+
+
+def of_streams(encoder: Encoder, table: str) -> Encoder:
+    """Return the encoder of the fields of one table alone, and of what stands beside them in the same events."""
+    from features.encoding.encoder import Encoder
+
+    of_table = [field for field in encoder.fitted if field.table == table]
+    times = {field.timed_by for field in of_table if field.timed_by}
+    names = {field.name for field in of_table} | times
+    chosen = (field for field in encoder.fitted if field.name in names or field.timed_by in times)
+    return Encoder(tuple(chosen), encoder.vocabularies)
 
 
 def of_type(vectors: Vectors, values: pa.Array) -> Vectors:
@@ -142,7 +155,9 @@ class Found:
     """Values of the vocabulary that have none."""
 
 
-def attach(encoder: Encoder, table: str, vectors: Vectors, config: Config) -> tuple[Encoder, TableVectors, Found]:
+def attach(
+    encoder: Encoder, table: str, vectors: Vectors, config: Config, made_by: str
+) -> tuple[Encoder, TableVectors, Found]:
     """Return the encoder that numbers values with vectors too, the vectors in its order, and what was found.
 
     Raises:
@@ -167,7 +182,7 @@ def attach(encoder: Encoder, table: str, vectors: Vectors, config: Config) -> tu
     rows[FIRST:][there] = values[places[there]]
     without = vocabulary.values.filter(pa.array(~there)).cast(pa.string()).to_pylist()
     fitted = tuple(
-        field.model_copy(update={"content": rows.shape[1]}) if field.table == table else field
+        field.model_copy(update={"content": rows.shape[1], "content_by": made_by}) if field.table == table else field
         for field in encoder.fitted
     )
     grown = Encoder(fitted, {**encoder.vocabularies, table: vocabulary})

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from components.data.table_vectors import tables_of
+from components.data.table_vectors import ATTACHED
 from components.platform.artifacts import Ranker, TrainingSet
 from components.platform.contract import RunContext
 from components.platform.errors import BadInputError
@@ -40,11 +40,6 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     from components.train.train_ranker.start import why_anew
 
     dataset, folder = context.local(inputs.dataset), context.local(inputs.before)
-    if with_vectors := tables_of(dataset):
-        raise BadInputError(
-            f"the training set has vectors of {', '.join(with_vectors)}, and a continued vocabulary has none: train "
-            "with train_ranker, or wire the training set before attach_vectors"
-        )
     taken = Taken.model_validate_json((folder / TAKEN).read_text(encoding="utf-8"))
     before, reason = _start(taken, folder / RANKER, dataset, config)
     training = Training.of(config.ranker, config)
@@ -116,8 +111,9 @@ def _handed_over(grown: Path, ranker: Path, dataset: Path) -> Path:
     shutil.rmtree(leaving, ignore_errors=True)
     grown.rename(leaving)
     shutil.move(leaving / LAST_SEEN, ranker / LAST_SEEN)
-    for name in ("raw", "report.json", "schema.json", FEATURES, *FILES):
-        if name != FEATURES or (leaving / name).exists():  # a training set of another package may lack it
+    for name in ("raw", "report.json", "schema.json", FEATURES, ATTACHED, *FILES):
+        # Of another package it may lack the first, and the second is there where values have vectors.
+        if name not in (FEATURES, ATTACHED) or (leaving / name).exists():
             shutil.move(leaving / name, dataset / name)
     return dataset
 

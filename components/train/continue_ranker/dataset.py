@@ -13,12 +13,15 @@ import numpy as np
 from pydantic import TypeAdapter
 from safetensors.numpy import load_file, save_file
 
+from components.data.table_vectors import ATTACHED, TableVectors, read_table, tables_of, write_table
 from components.data.training_set import SPLITS, read_encoded, read_raw, read_schema, write_encoded
 from components.train.continue_ranker.config import LAST_SEEN, TableGrowth
 from components.train.continue_ranker.likeness import domain_tables
 from components.train.continue_ranker.vocabulary import Known, grow, seen_in
+from features.declaration import FIRST
 from features.encoding.encoder import Encoder
 from features.encoding.files import read_encoder, write_encoder
+from features.encoding.vocabularies import ABSENT
 from features.services.served import FEATURES
 from registry.serving.incoming import placed
 
@@ -65,10 +68,61 @@ def _write(dataset: Path, before: Path | None, to: Path, forget_after_days: int 
         raw = read_raw(dataset, name, shared=True)
         features = grown.encoder.encode_slices(raw if name == "train" else placed(raw, schema.declaration))
         write_encoded(to / "encoded" / f"{name}.arrow", replace(encoded, features=features, pages=None))
+    for table in tables_of(dataset):
+        write_table(to, table, regrown(read_table(dataset, table), table, today, grown.encoder, before))
+        shutil.copy(dataset / ATTACHED / f"{table}.json", to / ATTACHED / f"{table}.json")
     (to / "schema.json").write_text(schema.model_dump_json(indent=2), encoding="utf-8")
     write_encoder(grown.encoder, to)
     save_file(grown.last_seen, str(to / LAST_SEEN))
     (to / TABLES).write_bytes(_COUNTS.dump_json(grown.tables, indent=2))
+
+
+def regrown(held: TableVectors, table: str, today: Encoder, grown: Encoder, before: Path | None) -> TableVectors:
+    """Return the vectors of a table in the order of today's and the predecessor's values.
+
+    A value that today's training set does not hold keeps the predecessor's vector, and none if that read no vectors.
+
+    Args:
+        held: of today's training set.
+        table: its name.
+        today: encoder of today's training set.
+        grown: encoder with the values of both.
+        before: local directory of the predecessor; None starts from nothing.
+    """
+    values = grown.vocabularies[table].values
+    vectors = np.zeros((FIRST + len(values), held.vectors.shape[1]), dtype=np.float32)
+    learned = np.zeros(len(vectors), dtype=np.uint8)
+    learned[:FIRST] = 1
+    if before is not None:
+        place = read_encoder(before).vocabularies[table].places(values)
+        there = np.flatnonzero(place != ABSENT)
+        earlier = _read_by(before, table)
+        at = FIRST + place[there]
+        vectors[FIRST + there] = 0.0 if earlier is None else earlier.vectors[at]
+        learned[FIRST + there] = 1 if earlier is None else earlier.learned[at]
+    place = today.vocabularies[table].places(values)
+    there = np.flatnonzero(place != ABSENT)
+    at = FIRST + place[there]
+    vectors[FIRST + there] = held.vectors[at]
+    learned[FIRST + there] |= held.learned[at]
+    return TableVectors(vectors, learned)
+
+
+def _read_by(ranker: Path, table: str) -> TableVectors | None:
+    """Return the vectors that a ranker read of a table, or None where it read none."""
+    from safetensors import safe_open
+
+    from components.train.ranker_files import WEIGHTS
+
+    fields = read_schema(ranker).fields
+    order = [*dict.fromkeys(str(field.table) for field in fields if field.embedded and field.content)]
+    name = f"embedding.content.{order.index(table)}." if table in order else ""
+    if not name or not (ranker / WEIGHTS).exists():
+        return None
+    with safe_open(str(ranker / WEIGHTS), framework="numpy") as kept:
+        if f"{name}vectors" not in kept.keys():  # noqa: SIM118  # no mapping
+            return None
+        return TableVectors(kept.get_tensor(f"{name}vectors"), kept.get_tensor(f"{name}learned").astype(np.uint8))
 
 
 def remembered(ranker: Path) -> Known:

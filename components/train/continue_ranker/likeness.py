@@ -46,6 +46,9 @@ def unlike(before: Described, today: Described) -> str | None:
     theirs, ours = ({field.name: field for field in made.encoder.fitted} for made in (before, today))
     if missing := sorted({*theirs} ^ {*ours}):
         return f"it has other features: {', '.join(missing)} on one side only"
+    if unread := sorted(name for name in ours if theirs[name].content_by != ours[name].content_by):
+        then, now = (side[unread[0]].content_by or "nobody" for side in (theirs, ours))
+        return f"its vectors of {', '.join(unread)} were made by {then}, today's by {now}"
     if other := sorted(name for name in ours if _means(theirs[name]) != _means(ours[name])):
         return f"it encodes {', '.join(other)} in another way"
     if before.schema.sides != today.schema.sides:

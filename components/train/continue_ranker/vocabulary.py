@@ -108,7 +108,7 @@ def grow(
                 VALUE,
                 pl.col("admitted").fill_null(value=False),
                 pl.col("last").is_not_null().alias("old"),
-                pl.max_horizontal("last", DAY).alias(DAY),
+                pl.max_horizontal("last", DAY).fill_null(seen.today).alias(DAY),  # known by its vector, read nowhere
             )
         )
         alive = pl.lit(value=True)

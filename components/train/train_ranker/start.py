@@ -23,10 +23,11 @@ from components.data.training_set import EncodedSplit
 from components.platform.errors import BadInputError, StorageError
 from components.rankers.base import RankerModule
 from components.rankers.build import build_ranker
+from components.rankers.embedding.frozen import FrozenEmbedding
 from components.rankers.embedding.table import FieldEmbedding
 from components.rankers.lora.adapter import attach
 from components.rankers.lora.config import AdapterHeader
-from components.train.frozen_vectors import give_vectors
+from components.train.frozen_vectors import buffers_of, give_vectors
 from components.train.ranker_files import load_ranker
 from components.train.train_ranker.config import Knobs
 from components.train.train_ranker.feed import open_split
@@ -170,9 +171,11 @@ def carry_on(ranker: RankerModule, encoder: Encoder, before: Path) -> dict[str, 
     sources = {_WEIGHT: row_sources(_embedding(ranker), encoder, _embedding(earlier), known)}
     if (places := getattr(ranker, "place", None)) is not None:
         sources[_PLACES] = row_sources(places, encoder, cast(FieldEmbedding, earlier.get_submodule("place")), known)
-    state = earlier.state_dict()
+    state, given = earlier.state_dict(), buffers_of(ranker)
     with torch.no_grad():
         for name, value in ranker.state_dict().items():
+            if name in given:  # today's training set brought them
+                continue
             if name in sources:
                 value.copy_(_moved(state[name], sources[name], value))
             elif value.shape == state[name].shape:
@@ -245,6 +248,6 @@ def _moved(values: Tensor, sources: Tensor, fresh: Tensor) -> Tensor:
 
 def _embedding(ranker: nn.Module) -> FieldEmbedding:
     found = ranker.get_submodule("embedding")
-    if type(found) is not FieldEmbedding:
+    if not isinstance(found, FieldEmbedding) or type(found) not in (FieldEmbedding, FrozenEmbedding):
         raise BadInputError("a ranker without one row per value cannot be continued: train a new one with train_ranker")
     return found

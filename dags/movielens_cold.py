@@ -1,4 +1,4 @@
-"""Airflow DAG of pipelines/movielens_titles.yaml, written by `rankmill stubs --write`."""
+"""Airflow DAG of pipelines/movielens_cold.yaml, written by `rankmill stubs --write`."""
 
 import sys
 from pathlib import Path
