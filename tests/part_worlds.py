@@ -219,6 +219,35 @@ def liked_alike() -> PartWorld:
     return PartWorld(schema, draw)
 
 
+def two_hops() -> PartWorld:
+    """Events are a key and a value that is a key again: what counts is the value at the value at the candidate."""
+    keys = 6
+
+    def draw(rows: int, seed: int) -> Rows:
+        g = _generator(seed)
+        key = torch.rand(rows, keys, generator=g).argsort(dim=1)
+        value = torch.randint(keys, (rows, keys), generator=g)
+        at = torch.zeros_like(value).scatter(1, key, value)
+        item = torch.randint(keys, (rows, 1), generator=g)
+        far = at.gather(1, at.gather(1, item))[:, 0]
+        told = {"item_id": item[:, 0], "recent": key, "recent_values": value}
+        batch: Batch = {name: ids + FIRST for name, ids in told.items()}
+        batch["recent_times"] = torch.arange(keys, dtype=torch.float32).expand(rows, -1) * 3600.0
+        return _rows(batch, {"like": torch.where(far % 2 == 0, 0.9, 0.1)}, seed)
+
+    item, recent = _history(keys, keys).fields
+    stream = {"length": keys, "timed_by": "recent_times"}
+    fields = (
+        item,
+        recent.model_copy(update=stream),
+        FieldSpec(name="recent_times", kind="elapsed", length=keys),
+        FieldSpec(name="recent_values", kind="sequence", size=FIRST + keys, table="recent_values", **stream),
+    )
+    declaration = Declaration(feedback=("like",))
+    sides = {"item_id": "item"} | {field.name: "user" for field in fields[1:]}
+    return PartWorld(RankerSchema(declaration=declaration, fields=fields, base_rates={"like": 0.5}, sides=sides), draw)
+
+
 def long_ago() -> PartWorld:
     """What counts lies beyond the newest events: the more of the older ones are the candidate, the likelier it is."""
     items, events, newest = 40, 120, 30

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from components.platform.errors import did_you_mean
 from components.rankers.tasks import HIDDEN, LOGIT, tasks_of
 from features.declaration import Declaration
 
@@ -35,11 +36,19 @@ def no_clicks(declaration: Declaration) -> str | None:
     )
 
 
-def no_times() -> str:
-    """Return why `fintrec` has no events to read."""
+def no_times(ranker: str) -> str:
+    """Return why a ranker of timed events has none to read."""
     return (
-        "ranker 'fintrec' reads events with their times, and the training set has no field of elapsed times: "
+        f"ranker {ranker!r} reads events with their times, and the training set has no field of elapsed times: "
         "include the times of a history in build_training_set, or choose another ranker"
+    )
+
+
+def no_history(name: str, known: Sequence[str]) -> str:
+    """Return why a map of `sequence` cannot name this."""
+    return (
+        f"sequence names {name!r}, which is no history of the training set{did_you_mean(name, known)}: "
+        f"name some of {', '.join(known) or 'none, there is no history'}"
     )
 
 

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from components.platform.errors import BadInputError, did_you_mean
+from components.platform.errors import BadInputError
 from components.rankers.config import ComposedConfig, PartConfig, Sizes
 from components.rankers.embedding.events import Events, JoinedEvents
 from components.rankers.embedding.table import EmbeddedFields
 from components.rankers.parts import SequenceEncoder
+from components.rankers.refusals import no_history
 from components.rankers.registration import Registered, load, registered
 from components.rankers.sequences.config import MeanConfig
 from features.declaration import FieldSpec, RankerSchema
@@ -114,10 +115,7 @@ def _check_names(chosen: Mapping[str, PartConfig], sequences: Sequence[FieldSpec
     every = [*known, *streams]
     for name in chosen:
         if name not in every:
-            raise BadInputError(
-                f"sequence names {name!r}, which is no history of the training set{did_you_mean(name, every)}: "
-                f"name some of {', '.join(every) or 'none, there is no history'}"
-            )
+            raise BadInputError(no_history(name, every))
 
 
 def _encoder(history: History, pooled: bool, config: ComposedConfig) -> SequenceEncoder:

@@ -53,7 +53,7 @@ class Fintrec(RankerModule):
             raise BadInputError(reason)
         self.layout = Layout.of(schema)
         if not self.layout.streams:
-            raise BadInputError(no_times())
+            raise BadInputError(no_times("fintrec"))
         width, timed = config.embedding_width, config.time == "decay"
         std, dropout = config.embedding_std, config.dropout
         self.embedding = FieldEmbedding(schema.fields, width, std)

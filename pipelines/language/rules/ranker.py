@@ -18,6 +18,7 @@ from components.rankers import refusals
 from components.rankers.config import ComposedConfig, RankerConfig
 from components.rankers.fintrec.config import FintrecConfig
 from components.rankers.gnolr.config import GnolrConfig
+from components.rankers.onepiece.config import OnePieceConfig
 from features.declaration import Declaration
 from features.ground.yaml_text import KeyPath, quoted
 from pipelines.language import shape
@@ -119,15 +120,27 @@ def click_space_has_a_step(draft: PipelineDraft) -> Iterator[Finding]:
             yield training.at(training.stage, ("ranker", "cvr_space"), reason)
 
 
-def fintrec_has_times(draft: PipelineDraft) -> Iterator[Finding]:
-    """Ranker `fintrec` reads events with their times, so the training set holds the times of a history."""
+def events_have_times(draft: PipelineDraft) -> Iterator[Finding]:
+    """Rankers of timed events need them, so the training set holds the times of a history."""
     for training in trainings(draft):
-        if training.ranker.name != "fintrec":
+        if not isinstance(training.ranker, FintrecConfig | OnePieceConfig):
             continue
         for columns in draft.columns.get(training.stage, {}).values():
             timed = [c for c in columns.known.values() if c.kind == "elapsed" and not c.auxiliary]
             if columns.tasks and columns.whole and not timed:
-                yield training.at(training.stage, ("ranker", "name"), refusals.no_times())
+                yield training.at(training.stage, ("ranker", "name"), refusals.no_times(training.ranker.name))
+
+
+def sequences_are_histories(draft: PipelineDraft) -> Iterator[Finding]:
+    """What a map of `sequence` names is a history of the training set, or the times of some."""
+    for training in trainings(draft):
+        ranker = training.ranker
+        chosen = ranker.sequence if isinstance(ranker, ComposedConfig) else {}
+        for columns in draft.columns.get(training.stage, {}).values() if isinstance(chosen, dict) else ():
+            lists = sorted(name for name, column in columns.known.items() if column.dtype.startswith("array"))
+            for name in chosen if columns.tasks and columns.whole else ():
+                if name not in columns.known:
+                    yield training.at(training.stage, ("ranker", "sequence", name), refusals.no_history(name, lists))
 
 
 def star_has_a_domain(draft: PipelineDraft) -> Iterator[Finding]:
@@ -229,7 +242,8 @@ def _fitted(draft: PipelineDraft, stage: str, model: type[BaseModel], *below: st
 RANKER_RULES: tuple[Rule, ...] = (
     esmm_has_a_funnel,
     click_space_has_a_step,
-    fintrec_has_times,
+    events_have_times,
+    sequences_are_histories,
     star_has_a_domain,
     star_reads_the_domain,
     gamma_counts_the_feedback,

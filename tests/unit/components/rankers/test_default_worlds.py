@@ -95,6 +95,7 @@ CASES = [
     case(worlds.match, "like", {"name": "gnolr"}, {"name": "lr"}, 200, 0.6),
     case(worlds.recency, "click", {"name": "fintrec"}, {"time": "none"}, 100, 0.25),
     case(worlds.recency, "click", {"name": "fintrec"}, PLAIN, 100, 0.25),
+    case(worlds.two_hops, "like", {"name": "onepiece", "layers": 1}, {"steps": 0}, 250, 0.5),
     case(worlds.recency, "click", TIMED | {"positions": "elapsed"}, {"positions": "order"}, 100, 0.25),
     case(worlds.liked_alike, "like", {"name": "din", "attributes": "joined"}, {"attributes": "apart"}, 150, 0.35),
     case(worlds.tastes, "like", PLAIN, {"name": "lr"}, 75, 0.2),

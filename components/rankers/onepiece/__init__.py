@@ -1,0 +1,1 @@
+"""A ranker that thinks in steps: a transformer whose candidate reads the context several times."""
