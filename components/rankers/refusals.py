@@ -46,10 +46,8 @@ def no_times(ranker: str) -> str:
 
 def no_history(name: str, known: Sequence[str]) -> str:
     """Return why a map of `sequence` cannot name this."""
-    return (
-        f"sequence names {name!r}, which is no history of the training set{did_you_mean(name, known)}: "
-        f"name some of {', '.join(known) or 'none, there is no history'}"
-    )
+    what = f"name some of {', '.join(known)}" if known else "it has none, so name one encoder for all"
+    return f"sequence names {name!r}, which is no history of the training set{did_you_mean(name, known)}: {what}"
 
 
 def no_domain(declaration: Declaration) -> str | None:
