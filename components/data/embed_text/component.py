@@ -56,7 +56,9 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     values = np.asarray(values[kept], dtype=config.dtype)
     header = write_vectors(draft, Vectors(_plain(ids), values), config.key, made_by, until)
     silent = len(items) - len(kept)
-    context.note(f"{header.items:,} items in {header.width} numbers of {header.dtype}; {silent:,} have no known word")
+    context.note(
+        f"{header.items:,} items in {header.width} numbers of {header.dtype}; {silent:,} have no word that it knows"
+    )
     return Outputs(vectors=ItemVectors(uri=str(draft)))
 
 

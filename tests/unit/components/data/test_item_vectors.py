@@ -134,6 +134,20 @@ class TestEmbedText(ComponentKit):
             try_component(EMBED, example, tmp_path)
 
 
+def test_a_model_in_a_wheel_encodes_texts_and_downloads_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("wordllama", reason="the extra `texts` is not installed")
+
+    def example(folders: Mapping[str, Path]) -> Mapping[str, Any]:
+        write_events(folders["table"])
+        return {"columns": ["title", "genres"], "encoder": "wordllama"}
+
+    made = [try_component(EMBED, example, tmp_path / name) for name in "ab"]
+    assert made[0].digests == made[1].digests
+    vectors = by_item(made[0].outputs["vectors"])
+    assert len(vectors) == 6 and len(vectors[1]) == 256
+    assert cosine(vectors, 1, 6) > cosine(vectors, 1, 4) + 0.3
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
