@@ -184,15 +184,20 @@ def read_encoded(directory: Path, split: SplitName, schema: RankerSchema) -> Enc
 
 
 def _encoded_now(directory: Path, split: SplitName, schema: RankerSchema) -> EncodedSplit:
+    from features.encoding.files import read_encoder
+
+    rows = read_raw(directory, split, shared=True)
+    return encode_split(rows, split, read_encoder(directory), schema, users_of(directory, schema))
+
+
+def users_of(directory: Path, schema: RankerSchema) -> pa.Array:
+    """Return the distinct users of a training set, in the order in which its splits name them."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    from features.encoding.files import read_encoder
-
-    user = schema.declaration.user
-    columns = [read_raw(directory, name, [user]).column(user) for name in SPLITS]
-    users = pc.unique(pa.chunked_array([chunk for column in columns for chunk in column.chunks]).combine_chunks())
-    return encode_split(read_raw(directory, split, shared=True), split, read_encoder(directory), schema, users)
+    name = schema.declaration.user
+    columns = [read_raw(directory, split, [name]).column(name) for split in SPLITS]
+    return pc.unique(pa.chunked_array([chunk for column in columns for chunk in column.chunks]).combine_chunks())
 
 
 def _mapped(path: Path, schema: RankerSchema) -> EncodedSplit:

@@ -130,8 +130,8 @@ class TrainingSet(LabelledRows):
 
     `raw/{train,validation,test}.parquet`: row_id, roles, labels and features as Feast returned them,
     sorted by time and row_id; `raw/events/`: what their histories refer to (`features.joins.histories`).
-    `encoded/{train,validation,test}.arrow`, which `continue_ranker` leaves out so that who reads them encodes the raw
-    rows (`components.data.training_set.read_encoded`): Arrow IPC, uncompressed, the
+    `encoded/{train,validation,test}.arrow`, which may be left out: then who reads them encodes the raw rows
+    (`components.data.training_set.read_encoded`), as always after `continue_ranker`: Arrow IPC, uncompressed, the
     same rows in the same order; one column per field of the schema (the smallest integers that hold its indices,
     float32, or a list view: of a history's indices, of its times as int64 µs, which rows may share), one float32
     column per feedback, `__domain` and `__user` as int64 codes, `__time` as int64 µs where there are times.

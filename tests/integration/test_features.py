@@ -299,6 +299,32 @@ def test_every_answer_is_for_one_place(bench: Bench) -> None:
         bench.dataset(events, features, position={"column": "age_band"})
 
 
+def test_rows_that_are_encoded_when_they_are_read_are_the_same(bench: Bench) -> None:
+    visit = pl.format("{}/{}", "user_id", pl.col("event_timestamp").dt.hour() // 6)
+    chance = pl.when(pl.col("age_band") == "under_25").then(0.5).otherwise(0.1)
+    events = bench.publish(make_events().with_columns(place=pl.col("item_id") % 4 + 1, visit=visit, chance=chance))
+    features = bench.features(events)
+    roles = {"position": {"column": "place"}, "request": "visit", "weights": {"love": {"propensity": "chance"}}}
+    whole, lean = (
+        bench.folder(bench.dataset(events, features, encode_when_read=when, **roles).outputs["training_set"])
+        for when in (False, True)
+    )
+    assert (whole / "encoded").is_dir() and not (lean / "encoded").exists()
+    files = {path.relative_to(lean) for path in lean.rglob("*") if path.is_file()} - {Path("manifest.json")}
+    assert all((lean / file).read_bytes() == (whole / file).read_bytes() for file in files)
+    schema = read_schema(lean)
+    for name in SPLITS:
+        made, written = read_encoded(lean, name, schema), read_encoded(whole, name, schema)
+        for found, expected in (
+            (made.padded(), written.padded()), (made.labels, written.labels), (made.weights, written.weights),
+            ({"domain": made.domain, "user": made.user, "request": made.request},
+             {"domain": written.domain, "user": written.user, "request": written.request}),
+        ):  # fmt: skip
+            assert found.keys() == expected.keys()
+            for key, values in found.items():
+                assert np.array_equal(values, expected[key]) and values.dtype == expected[key].dtype, key
+
+
 def test_weights_lie_beside_the_labels_and_are_no_feature(bench: Bench, built: Any) -> None:
     shown = make_events().with_columns(chance=pl.when(pl.col("age_band") == "under_25").then(0.5).otherwise(0.001))
     events = bench.publish(shown)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Collection, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -94,7 +95,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         trained_until=until,
     )
     draft = context.draft("training_set")
-    unknown = _write(draft, splits, encoder, schema, table)
+    unknown = _write(draft, splits, encoder, schema, table, encoded=not config.encode_when_read)
     report = _report(rows_in, table, splits, config, snapshot, unknown)
     (draft / "schema.json").write_text(schema.model_dump_json(indent=2), encoding="utf-8")
     served = served_features(
@@ -281,12 +282,18 @@ def _dtype(name: str, arrow: pa.DataType) -> str:
 
 
 def _write(
-    draft: Path, splits: Mapping[SplitName, StoredRows], encoder: Encoder, schema: RankerSchema, table: StoredRows
+    draft: Path,
+    splits: Mapping[SplitName, StoredRows],
+    encoder: Encoder,
+    schema: RankerSchema,
+    table: StoredRows,
+    *,
+    encoded: bool,
 ) -> dict[SplitName, dict[str, float]]:
-    """Write the splits raw and encoded, and return `unknown_shares` of each."""
+    """Write the splits raw, and encoded where that is asked for, and return `unknown_shares` of each."""
     write_raw(draft, splits)
     users = pc.unique(table.column(schema.declaration.user).chunk(0))
-    return {
+    unknown = {
         name: write_split(
             draft / "encoded" / f"{name}.arrow",
             part if name == "train" else placed(part, schema.declaration),
@@ -296,6 +303,9 @@ def _write(
         )
         for name, part in splits.items()
     }
+    if not encoded:  # they were encoded to be counted
+        shutil.rmtree(draft / "encoded")
+    return unknown
 
 
 def _report(

@@ -163,6 +163,9 @@ class Config(ComponentConfig):
     features: Literal["joined", "served"] = "joined"
     """`joined` looks features up as of each impression; `served` takes the values that the answer was made of, from
     events of `ingest_served` with `features: true`: nothing is joined, so nothing can differ."""
+    encode_when_read: bool = False
+    """Publish raw rows and the encoder, and let who reads encoded rows make them of both: for `continue_ranker`, which
+    encodes with a vocabulary of its own, so that nothing reads those of this stage."""
     freshness: Freshness | None = None
     """How old features will be when they are served: `{every: 1d, lag: 2h}` joins what a materialisation at midnight,
     there to be read at 02:00, would have given. Left out, a row sees every event before it, as a streaming store would

@@ -14,7 +14,15 @@ from pydantic import TypeAdapter
 from safetensors.numpy import load_file, save_file
 
 from components.data.table_vectors import ATTACHED, TableVectors, read_table, tables_of, write_table
-from components.data.training_set import SPLITS, read_encoded, read_raw, read_schema, write_encoded
+from components.data.training_set import (
+    SPLITS,
+    encode_split,
+    read_encoded,
+    read_raw,
+    read_schema,
+    users_of,
+    write_encoded,
+)
 from components.train.continue_ranker.config import LAST_SEEN, TableGrowth
 from components.train.continue_ranker.likeness import domain_tables
 from components.train.continue_ranker.vocabulary import Known, grow, seen_in
@@ -23,7 +31,6 @@ from features.encoding.encoder import Encoder
 from features.encoding.files import read_encoder, write_encoder
 from features.encoding.vocabularies import ABSENT
 from features.services.served import FEATURES
-from registry.serving.incoming import placed
 
 TABLES = "tables.json"
 _COUNTS = TypeAdapter(tuple[TableGrowth, ...])
@@ -63,11 +70,12 @@ def _write(dataset: Path, before: Path | None, to: Path, forget_after_days: int 
     for name in ("report.json", FEATURES):
         if (dataset / name).exists():
             shutil.copy(dataset / name, to / name)
+    users = users_of(dataset, schema)
     for name in SPLITS:
-        encoded = read_encoded(dataset, name, read_schema(dataset))
-        raw = read_raw(dataset, name, shared=True)
-        features = grown.encoder.encode_slices(raw if name == "train" else placed(raw, schema.declaration))
-        write_encoded(to / "encoded" / f"{name}.arrow", replace(encoded, features=features, pages=None))
+        split = encode_split(read_raw(dataset, name, shared=True), name, grown.encoder, schema, users)
+        if (dataset / "encoded").exists():  # where rows lie in no split, its codes of users are others
+            split = replace(split, user=read_encoded(dataset, name, read_schema(dataset)).user)
+        write_encoded(to / "encoded" / f"{name}.arrow", split)
     for table in tables_of(dataset):
         write_table(to, table, regrown(read_table(dataset, table), table, today, grown.encoder, before))
         shutil.copy(dataset / ATTACHED / f"{table}.json", to / ATTACHED / f"{table}.json")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ import pytest
 
 from components.data.training_set import SPLITS, read_encoded, read_schema
 from components.platform.artifacts import TrainingSet
+from components.platform.errors import MissingError
 from components.platform.execute import StageResult
 from components.platform.settings import Settings
+from components.platform.store.collect import References, inventory, remove, unused
 from components.platform.store.publish import open_store
 from components.platform.store.records import ArtifactRef
 from components.train.continue_ranker import component
@@ -154,6 +157,23 @@ def test_its_rows_are_those_that_lie_there_and_read_as_they_were_trained_on(
         codes += [*zip(now.user.tolist(), then.user.tolist(), strict=True)]
     users = {*codes}
     assert len({ours for ours, _ in users}) == len({theirs for _, theirs in users}) == len(users), "the same people"
+
+
+def test_a_champion_of_which_only_the_ranker_is_left_is_continued(night: Night) -> None:
+    """As after a rollback to a version that nothing but its number keeps."""
+    first = night.train(0, night.take(0))
+    night.champion = first.outputs["ranker"].digest
+    store, later = open_store(night.settings), datetime.now(UTC) + timedelta(days=1)
+    uris = frozenset(ref.uri for ref in night.datasets)
+    for stage in unused(store, inventory(store), References(uris, frozenset({night.champion}), frozenset()), later):
+        assert remove(store, stage, later)
+    store.remove_unused_contents()
+    with pytest.raises(MissingError):
+        night.files(first, "training_set")
+    assert store.keys("take_champion") == ()
+    second = night.train(1, night.take(1))
+    made = Continuation.model_validate_json((night.files(second, "ranker") / "continued.json").read_text())
+    assert (made.ranker_digest, made.reason, made.optimiser) == (night.champion, "", "")
 
 
 def test_without_its_values_the_optimiser_starts_anew_and_that_is_said(night: Night) -> None:
