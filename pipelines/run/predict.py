@@ -91,6 +91,8 @@ def _difference(similar: StageRecord | None, found: Sequence[Change]) -> str:
     """Return why there is no result to take."""
     if similar is None:
         return "it has never run"
+    if similar.freed and not found:
+        return f"rankmill gc deleted its {' and '.join(similar.freed)}"
     return told(found) if found else "its only earlier results were made with cache: off"
 
 

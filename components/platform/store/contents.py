@@ -19,6 +19,7 @@ import errno
 import os
 import re
 from collections.abc import Collection
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -80,11 +81,12 @@ def unlink_unused(folder: Path) -> int:
     """Delete the contents that no artifact has a link to, and return their bytes."""
     freed = 0
     for kept in folder.glob("*/*"):
-        # A publication that begins now makes a link of its own to the file, or puts its own file here.
-        found = kept.stat()
-        if found.st_nlink == 1:
-            kept.unlink(missing_ok=True)
-            freed += found.st_size
+        with suppress(FileNotFoundError):  # somebody else cleans up too
+            # A publication that begins now makes a link of its own to the file, or puts its own file here.
+            found = kept.stat()
+            if found.st_nlink == 1:
+                kept.unlink()
+                freed += found.st_size
     return freed
 
 
@@ -129,5 +131,5 @@ def delete_unused(files: Any, folder: str, used: Collection[str], now: datetime)
 
 def written_at(info: dict[str, Any]) -> datetime | None:
     """Return when a file was last written, as its file system tells; None where it does not."""
-    when = info.get("mtime") or info.get("LastModified") or info.get("created")
+    when = info.get("mtime") or info.get("LastModified") or info.get("last_modified") or info.get("created")
     return datetime.fromtimestamp(when, UTC) if isinstance(when, int | float) else when

@@ -16,6 +16,7 @@ from components.platform.errors import MissingError
 from components.platform.execute import StageRequest, StageResult, execute
 from components.platform.settings import Settings
 from components.platform.sources import source_files
+from components.platform.store.publish import open_store
 from pipelines.language.params import resolve_config, resolve_window
 from pipelines.language.plan import Plan, PlannedStage, Prediction, Selection, Wire, refuse_missing, select
 from pipelines.language.spec import PipelineSpec
@@ -109,6 +110,16 @@ def test_a_miss_says_what_changed_and_how_long_it_took(settings: Settings) -> No
     first, second, _ = foretell(CHAIN, {"count": 9}, settings)
     assert first.why == "config count: 3 → 9" and first.seconds is not None
     assert second.why == "it reads make.numbers, made anew before it"
+
+
+def test_a_result_of_which_a_part_was_deleted_is_none(settings: Settings) -> None:
+    made = run(CHAIN, {"count": 3}, settings)["make"]
+    later = datetime.now(UTC) + timedelta(days=1)
+    assert open_store(settings).free_outputs([(made.component, made.key)], ["numbers"], later)
+    first, *_ = foretell(CHAIN, {"count": 3}, settings)
+    assert (first.state, first.why) == ("miss", "rankmill gc deleted its numbers")
+    assert run(CHAIN, {"count": 3}, settings)["make"].cached is False
+    assert foretell(CHAIN, {"count": 3}, settings)[0].state == "hit"
 
 
 def test_what_another_pipeline_did_is_no_reason(settings: Settings) -> None:
