@@ -21,7 +21,16 @@ from tests.benchmarks.lab import ROOT, Lab
 from tests.benchmarks.real_rows import padded, present, write_plain
 from tests.worlds import write_training_set
 
-SLOW = {"big_tables", "long_histories", "orchestration", "online_store", "point_in_time", "real_sets", "serving"}
+SLOW = {
+    "big_tables",
+    "long_histories",
+    "nights",
+    "orchestration",
+    "online_store",
+    "point_in_time",
+    "real_sets",
+    "serving",
+}
 """Those that start one process after the other; the others take seconds."""
 KNOWN = benchmarks()
 
