@@ -12,7 +12,7 @@ BENCHMARKS ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install data run serve ui results bench test test-all test-editor test-services lint format clean
+.PHONY: help install data run serve ui results bench test test-all test-scale test-editor test-services lint format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -61,10 +61,13 @@ bench: data .bench-venv/.installed .bench-venv-bentoml/.installed .bench-venv-ml
 	@$(BIN)/python -m tests.benchmarks $(BENCHMARKS)
 
 test: data  ## run the tests, three at a time (many wait), but for the long ones
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder -m 'not long and not editor and not services'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder -m 'not long and not scale and not editor and not services'
 
 test-all: data  ## run all tests, the long ones too
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder -m 'not editor and not services'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder -m 'not scale and not editor and not services'
+
+test-scale: install  ## take 4 and 16 million rows through the data stages, each within its memory (half an hour)
+	$(BIN)/python -m pytest -m scale tests/scale
 
 test-editor: install  ## check pipelines with a YAML language server, as an editor does (needs npm)
 	npm ci --prefix tests/editor --no-audit --no-fund

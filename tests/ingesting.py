@@ -67,4 +67,5 @@ def events(
         (data / name).parent.mkdir(parents=True, exist_ok=True)
         (data / name).write_bytes(text.encode())
     config = Config.model_validate({key: value for key, value in given.items() if key != "source"})
-    return read_events(sources(config, data), config, window, scratch or data / "scratch", lambda line: None)
+    frame, notes = read_events(sources(config, data), config, window, scratch or data / "scratch", lambda line: None)
+    return frame.whole(), notes

@@ -111,6 +111,11 @@ class Spilled:
         return np.cumsum([found.row_group(at).num_rows for at in range(found.num_row_groups)], dtype=np.int64)
 
     @property
+    def sizes(self) -> list[int]:
+        """How many rows each row group holds."""
+        return [int(size) for size in np.diff(self._ends, prepend=0)]
+
+    @property
     def schema(self) -> pa.Schema:
         """Columns of the file."""
         return self._file.schema_arrow
@@ -173,9 +178,11 @@ class Spill:
         self.path, self._rows, self._how = path, rows, how or _HOW
         self._writer: pq.ParquetWriter | None = None
         self._waiting: list[pa.Table] = []
+        self._combine = True
 
-    def write(self, table: pa.Table) -> None:
-        """Add rows."""
+    def write(self, table: pa.Table, *, combine: bool = True) -> None:
+        """Add rows; without `combine` their columns stay in the pieces in which they come."""
+        self._combine = combine
         self._waiting.append(table)
         while (held := sum(map(len, self._waiting))) >= self._rows:
             whole = pa.concat_tables(self._waiting)
@@ -186,7 +193,8 @@ class Spill:
     def write_group(self, table: pa.Table) -> None:
         """Add rows as a row group of their own."""
         # In one piece: how a column lies in memory decides its pages, and so the file's bytes.
-        self._open(table.schema).write_table(table.combine_chunks(), row_group_size=max(1, len(table)))
+        rows = table.combine_chunks() if self._combine else table
+        self._open(table.schema).write_table(rows, row_group_size=max(1, len(table)))
 
     def close(self, schema: pa.Schema | None = None) -> Spilled:
         """Write what is left, and return the file; a file of no rows needs its `schema`."""

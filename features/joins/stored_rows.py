@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.joins.histories import COUNT, START, is_view, view
-from features.joins.spill import BLOCK, Column, Held, Spill, one_piece
+from features.joins.spill import BLOCK, Column, Held, InFile, Spill, one_piece
 
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
 Rows = slice | Numbers
@@ -140,6 +140,24 @@ class StoredRows:
         for start in range(0, max(1, self.num_rows), rows):
             stop = min(start + rows, self.num_rows)
             yield pa.table({name: self.read(name, start, stop) for name in names})
+
+    def pieces(self) -> Iterator[pa.Table]:
+        """Yield what each row group of the rows' one file holds of them."""
+        [file] = {column.file for column in self.columns.values() if isinstance(column, InFile)}
+        first = 0
+        for size in file.sizes:
+            mine = self._within(first, first + size)
+            if mine.num_rows:
+                yield mine.select(self.column_names)
+            first += size
+
+    def _within(self, first: int, last: int) -> StoredRows:
+        """Return those of the rows whose numbers lie in a span."""
+        if isinstance(self.taken, np.ndarray):
+            return replace(self, taken=self.taken[slice(*np.searchsorted(self.taken, (first, last)))])
+        taken = self.taken or slice(0, self.num_rows)
+        begin = max(first, taken.start)
+        return replace(self, taken=slice(begin, max(begin, min(last, taken.stop))))
 
     def read(self, name: str, start: int, stop: int) -> pa.Array:
         """Return a span of a column."""

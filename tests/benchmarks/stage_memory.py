@@ -181,8 +181,8 @@ BENCHMARK = Benchmark(
         f"One generated log, {EACH} impressions a user over {DAYS} days, 50,000 items of 500 brands; the four stages "
         "of one YAML file, each in a process of its own, without the online store: a count, a gap and a rate in each "
         "of four views (by user, item, brand, and user and brand), and histories of 50 items and brands.",
-        "Memory is that of the whole process, libraries and mapped files included. The join takes some of the keys "
-        "after the others; what it asks and what it found are whole, as are the splits when they are encoded.",
+        "Memory is that of the whole process, libraries and mapped files included. What a stage need not hold waits on "
+        "disk: keys have their turn after each other, and columns are joined and encoded one by one.",
     ),
     order=17,
 )

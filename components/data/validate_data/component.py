@@ -6,7 +6,7 @@ import logging
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from components.data.validate_data.config import Config, Inputs, Outputs, SuiteResult
 from components.platform.artifacts import DataDocs, QuarantinedRows, ValidatedEvents
@@ -16,9 +16,11 @@ from features import suites
 from features.declaration import Window
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
 
     from components.data.validate_data.gx_adapter import Finding
+    from features.joins.stored_rows import StoredRows
 
 log = logging.getLogger("rankmill")
 
@@ -30,13 +32,11 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         ContractViolationError: a rule with `action: fail` is broken, or too many rows are quarantined.
         BadInputError: the suite says something that cannot be checked.
     """
-    import pyarrow.parquet as pq
-
     from components.data.validate_data.outcome import violation
 
     suite = suites.find(config.suite)
     source = context.local(inputs.table)
-    table = pq.read_table(source / "events.parquet")
+    table = _rows(source / "events.parquet")
     window = Window.model_validate_json((source / "window.json").read_text(encoding="utf-8"))
     context.progress(f"checking {len(suite.contract.expectations)} expectations on {table.num_rows:,} rows")
     result, kept, aside = check_table(table, suite, window, now=datetime.now(UTC))
@@ -54,10 +54,24 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     )
 
 
+def _rows(path: Path) -> pa.Table | StoredRows:
+    """Return the rows, or those that memory should not hold as they lie on disk."""
+    import pyarrow.parquet as pq
+
+    from features.joins.spill import Spilled, rows_at_once
+    from features.joins.stored_rows import StoredRows
+
+    if pq.read_metadata(path).num_rows <= rows_at_once():
+        return pq.read_table(path)
+    return StoredRows(Spilled(path).columns())
+
+
 def check_table(
-    table: pa.Table, suite: suites.Suite, window: Window, now: datetime
-) -> tuple[SuiteResult, pa.Table, pa.Table]:
+    table: pa.Table | StoredRows, suite: suites.Suite, window: Window, now: datetime
+) -> tuple[SuiteResult, pa.Table | StoredRows, pa.Table]:
     """Apply a suite: first its quarantine rules on every row, then the others on the rows that are kept.
+
+    Of rows that lie on disk each rule reads the columns that it names.
 
     Returns:
         The result, the rows that are kept, and the rows set aside with their column `broken`.
@@ -67,20 +81,35 @@ def check_table(
     """
     import numpy as np
 
-    from components.data.validate_data.gx_adapter import check
     from components.data.validate_data.outcome import broken_rows, conclude, set_aside
 
     moments = {"window.start": window.start, "window.end": window.end, "now": now}
     rules = suite.contract.expectations
     parting = [rule for rule in rules if rule.action == "quarantine"]
     judging = [rule for rule in rules if rule.action != "quarantine"]
-    parted = check(table, np.arange(table.num_rows), suite, parting, moments)
+    parted = _checked(table, np.arange(table.num_rows), suite, parting, moments)
     broken = broken_rows(table, parted)
     kept, aside = set_aside(table, broken, parted)
-    judged = check(kept, np.nonzero(~broken.any(axis=1))[0], suite, judging, moments)
+    judged = _checked(kept, np.nonzero(~broken.any(axis=1))[0], suite, judging, moments)
     waiting: dict[bool, list[Finding]] = {True: parted[::-1], False: judged[::-1]}
     findings = [waiting[rule.action == "quarantine"].pop() for rule in rules]
     return conclude(suite, table, kept.num_rows, findings), kept, aside
+
+
+def _checked(
+    table: pa.Table | StoredRows,
+    numbers: np.ndarray[Any, Any],
+    suite: suites.Suite,
+    rules: list[suites.Expectation],
+    moments: dict[str, datetime],
+) -> list[Finding]:
+    import pyarrow as pa
+
+    from components.data.validate_data.gx_adapter import check
+
+    if isinstance(table, pa.Table):
+        return check(table, numbers, suite, rules, moments)
+    return [finding for rule in rules for finding in check(table, numbers, suite, [rule], moments)]
 
 
 def _tell(result: SuiteResult, context: RunContext) -> None:
@@ -110,15 +139,25 @@ def whole_requests(aside: pa.Table) -> str | None:
     return f"{requests:,} requests went aside whole, with {along.num_rows:,} rows that break no rule"
 
 
-def _write_kept(directory: Path, source: Path, kept: pa.Table, aside: pa.Table) -> Path:
+def _write_kept(directory: Path, source: Path, kept: pa.Table | StoredRows, aside: pa.Table) -> Path:
     """Write the events artifact again, further logs as they are; the same bytes when every row is kept."""
+    import pyarrow as pa
+
+    from features.joins.spill import BLOCK, Spill
+
     for file in sorted(source.iterdir()):
         if file.name != "events.parquet" and file.suffix in (".json", ".parquet"):
             shutil.copyfile(file, directory / file.name)
     if aside.num_rows == 0:
         shutil.copyfile(source / "events.parquet", directory / "events.parquet")
         return directory
-    return _write_rows(directory, "events.parquet", kept)
+    if isinstance(kept, pa.Table):
+        return _write_rows(directory, "events.parquet", kept)
+    spill = Spill(directory / "events.parquet", BLOCK, compression="zstd", version="2.6")
+    for part in kept.pieces():
+        spill.write(part, combine=False)
+    spill.close()
+    return directory
 
 
 def _write_rows(directory: Path, name: str, rows: pa.Table) -> Path:
@@ -128,7 +167,7 @@ def _write_rows(directory: Path, name: str, rows: pa.Table) -> Path:
     return directory
 
 
-def _write_docs(directory: Path, result: SuiteResult, suite: suites.Suite, table: pa.Table) -> Path:
+def _write_docs(directory: Path, result: SuiteResult, suite: suites.Suite, table: pa.Table | StoredRows) -> Path:
     from components.data.validate_data.page import render
     from components.data.validate_data.profile import profile
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
+    from features.joins.stored_rows import StoredRows
+
 _OURS = {"expect", "action", "why", "where", "columns"}
 _ENGINE = {
     "id", "meta", "notes", "result_format", "description", "catch_exceptions", "rendered_content", "severity",
@@ -55,7 +57,7 @@ class Finding:
 
 
 def check(
-    table: pa.Table,
+    table: pa.Table | StoredRows,
     numbers: np.ndarray[Any, Any],
     suite: Suite,
     rules: Sequence[Expectation],
@@ -85,7 +87,8 @@ def check(
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     # Arrow-backed columns keep nulls, 64-bit ids and exact types, which numpy-backed ones turn into floats.
     frame = only_what_is_read(table, rules).to_pandas(types_mapper=pd.ArrowDtype)
-    frame.index = pd.Index(numbers)
+    together = len(numbers) > 0 and numbers[-1] - numbers[0] == len(numbers) - 1
+    frame.index = pd.RangeIndex(numbers[0], numbers[-1] + 1) if together else pd.Index(numbers)
     asset = context.data_sources.add_pandas("memory").add_dataframe_asset(suite.name)
     compare_whole_columns()
     with no_fingerprint():

@@ -23,6 +23,8 @@ from features.suites import Expectation
 if TYPE_CHECKING:
     import pandas as pd
 
+    from features.joins.stored_rows import StoredRows
+
 _BOUNDS = ("min_value", "max_value", "strict_min", "strict_max")
 EXACT = 2**53
 """Whole numbers up to here are the same as float64."""
@@ -116,11 +118,11 @@ def _scalar(bound: Any, dtype: pa.DataType) -> pa.Scalar | None:
     return made if real or made.as_py() == bound else None
 
 
-def only_what_is_read(table: pa.Table, rules: Collection[Expectation]) -> pa.Table:
+def only_what_is_read(table: pa.Table | StoredRows, rules: Collection[Expectation]) -> pa.Table:
     """Return a table in which columns that no rule names hold nothing: the engine copies all of them for each rule."""
     named = {name for rule in rules for name in [*rule.columns, *_texts(rule.arguments)]}
     nothing = pa.nulls(table.num_rows)
-    columns = [table[name] if name in named else nothing for name in table.column_names]
+    columns = [table.column(name) if name in named else nothing for name in table.column_names]
     return pa.table(columns, names=table.column_names)
 
 

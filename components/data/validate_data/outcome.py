@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from components.data.validate_data.config import ExpectationResult, SuiteResult
 from components.data.validate_data.gx_adapter import Finding
+from features.joins.stored_rows import StoredRows
 from features.suites import Expectation, Suite
 
 EXAMPLES = 5
@@ -24,7 +25,7 @@ SHOWN_WITH = f"shown in one request ({REQUEST}) with a broken row"
 _COLUMNS = ("column", "column_A", "column_B", "column_list")
 
 
-def broken_rows(table: pa.Table, findings: Sequence[Finding]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def broken_rows(table: pa.Table | StoredRows, findings: Sequence[Finding]) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Return which rows break which quarantine rule, and which break none but were shown with a row that does.
 
     Returns:
@@ -37,21 +38,23 @@ def broken_rows(table: pa.Table, findings: Sequence[Finding]) -> np.ndarray[Any,
     return broken
 
 
-def _shown_with(table: pa.Table, hit: np.ndarray[Any, np.dtype[np.bool_]]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def _shown_with(
+    table: pa.Table | StoredRows, hit: np.ndarray[Any, np.dtype[np.bool_]]
+) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Return the other rows of the requests that hold a `hit` one; none where the rows tell no request.
 
     Without them a ranker would see another list than was shown, with holes in its places.
     """
     if REQUEST not in table.column_names or not hit.any():
         return np.zeros(table.num_rows, dtype=bool)
-    requests = table[REQUEST]
+    requests = table.column(REQUEST)
     hurt = pc.unique(requests.filter(pa.array(hit)).drop_null())
     return np.asarray(pc.is_in(requests, value_set=hurt)) & ~hit
 
 
 def set_aside(
-    table: pa.Table, broken: np.ndarray[Any, np.dtype[np.bool_]], findings: Sequence[Finding]
-) -> tuple[pa.Table, pa.Table]:
+    table: pa.Table | StoredRows, broken: np.ndarray[Any, np.dtype[np.bool_]], findings: Sequence[Finding]
+) -> tuple[pa.Table | StoredRows, pa.Table]:
     """Divide a table into the rows that are kept and those that break a quarantine rule, with their whole requests.
 
     Returns:
@@ -64,11 +67,20 @@ def set_aside(
     labels = pa.array([*(_label(finding.rule) for finding in findings), SHOWN_WITH], pa.string())
     values = labels.take(pa.array(np.nonzero(hits)[1]))
     lists = pa.ListArray.from_arrays(pa.array(offsets), values)
-    kept = table.filter(pa.array(~aside))
-    return kept, table.filter(pa.array(aside)).append_column("broken", lists)
+    if not aside.any():  # as nearly always: no row has to be copied
+        return table, _some(table, np.zeros(0, dtype=np.int64)).append_column("broken", lists)
+    kept = table.filter(pa.array(~aside)) if isinstance(table, pa.Table) else table.take(np.flatnonzero(~aside))
+    return kept, _some(table, np.flatnonzero(aside)).append_column("broken", lists)
 
 
-def conclude(suite: Suite, table: pa.Table, kept: int, findings: Sequence[Finding]) -> SuiteResult:
+def _some(table: pa.Table | StoredRows, rows: np.ndarray[Any, np.dtype[np.int64]]) -> pa.Table:
+    """Return some rows, read."""
+    if isinstance(table, pa.Table):
+        return table.take(pa.array(rows))
+    return table.take(rows).select(table.column_names)
+
+
+def conclude(suite: Suite, table: pa.Table | StoredRows, kept: int, findings: Sequence[Finding]) -> SuiteResult:
     """Return the result of a suite."""
     results = tuple(_result(finding, table) for finding in findings)
     held = not any(map(_breaks, results))
@@ -131,7 +143,7 @@ def warning(result: ExpectationResult) -> str:
     return f"warning: {sentence(result)}"
 
 
-def _result(finding: Finding, table: pa.Table) -> ExpectationResult:
+def _result(finding: Finding, table: pa.Table | StoredRows) -> ExpectationResult:
     rule = finding.rule
     columns = _columns(rule)
     arguments = {name: _argument(value) for name, value in rule.arguments.items() if name not in _COLUMNS}
@@ -164,10 +176,12 @@ def _label(rule: Expectation) -> str:
     return f"{rule.expect}({columns})" if columns else rule.expect
 
 
-def _examples(table: pa.Table, columns: list[str], rows: tuple[int, ...]) -> tuple[str, ...]:
+def _examples(table: pa.Table | StoredRows, columns: list[str], rows: tuple[int, ...]) -> tuple[str, ...]:
     first = rows[:EXAMPLES]
     known = [name for name in columns if name in table.column_names]
-    taken = table.select(known).take(pa.array(first, pa.int64())).to_pylist()
+    if not first:
+        return ()
+    taken = _some(table, np.array(first, dtype=np.int64)).select(known).to_pylist()
     return tuple(f"row {number}: {_values(row)}" for number, row in zip(first, taken, strict=True))
 
 

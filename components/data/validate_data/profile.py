@@ -8,6 +8,8 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
+from features.joins.stored_rows import StoredRows
+
 _WIDEST = 40
 """Characters of a value that a page shows."""
 
@@ -26,12 +28,12 @@ class ColumnProfile:
     """Number of different values without null; of different elements for a list."""
 
 
-def profile(table: pa.Table) -> tuple[ColumnProfile, ...]:
+def profile(table: pa.Table | StoredRows) -> tuple[ColumnProfile, ...]:
     """Return one profile per column, in the table's order."""
     return tuple(_column(table, name) for name in table.column_names)
 
 
-def _column(table: pa.Table, name: str) -> ColumnProfile:
+def _column(table: pa.Table | StoredRows, name: str) -> ColumnProfile:
     kind = table.schema.field(name).type
     values = pl.Series(name, table.column(name))
     nested = isinstance(values.dtype, pl.List)

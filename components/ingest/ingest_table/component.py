@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.ingest.download import ensure_files
-from components.ingest.events_table import ANNOTATION, schema_of, write_events, write_log
+from components.ingest.events_table import ANNOTATION, InOrder, schema_of, write_events, write_log
 from components.ingest.ingest_table.config import DOMAIN, EVENT, PROPENSITY, REQUEST, Config, Outputs
 from components.ingest.ingest_table.fields import Column
 from components.ingest.ingest_table.reading.files import Source, sources
@@ -59,7 +59,7 @@ def read_events(
     window: Window,
     scratch: Path,
     report: Callable[[str], None],
-) -> tuple[pl.DataFrame, list[str]]:
+) -> tuple[InOrder, list[str]]:
     """Return the impressions of `window` with their attributes, in a defined order, and notes about them.
 
     Args:
@@ -109,8 +109,8 @@ def read_events(
     schema = events_schema(config)
     first = [EVENT, config.user_name, config.item_name]
     order = [*first, *(name for name in schema.names if name not in first)]
-    frame = once.select(schema.names).sort(order, maintain_order=True)
-    return frame, [_summary(frame, config), *told]
+    frame = InOrder(once.select(schema.names), tuple(order))
+    return frame, [_summary(frame.rows, config), *told]
 
 
 def _columns(config: Config, file: Scan, numbers: Mapping[str, pl.Series], time: Typed) -> list[Typed]:

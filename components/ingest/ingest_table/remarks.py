@@ -9,12 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import polars as pl
 import polars.selectors as cs
 
 from components.ingest.ingest_table.config import CREATED, EVENT, REQUEST, Config
 from components.ingest.ingest_table.place import Entities, Log
 from components.platform.errors import BadInputError
+from features.joins.spill import BLOCK
 
 NULL_WORDS = ("NULL", "null", "\\N", "nan", "NaN", "None", "N/A", "#N/A", "<NA>", "NaT")
 """What databases and data frames write for a missing value; `NA` is Namibia as well."""
@@ -74,7 +76,13 @@ def _perhaps_equal(rows: pl.DataFrame) -> pl.Series:
     if any(dtype.is_nested() for dtype in rows.dtypes):
         return pl.repeat(True, len(rows), eager=True)
     # Equal numbers of other bits: 0 and -0, and whatever is no number.
-    return rows.with_columns((cs.float() + 0.0).fill_nan(float("nan"))).hash_rows(seed=0).is_duplicated()
+    plain = (cs.float() + 0.0).fill_nan(float("nan"))
+    slices = rows.iter_slices(BLOCK) if len(rows) else [rows]
+    hashes = pl.concat([some.with_columns(plain).hash_rows(seed=0) for some in slices])
+    # Sorted, which takes a fraction of the memory of a table of all hashes.
+    ordered = np.sort(hashes.to_numpy())
+    again = pl.Series(np.unique(ordered[1:][ordered[1:] == ordered[:-1]]), dtype=pl.UInt64)
+    return hashes.is_in(again.implode()) if len(again) else pl.repeat(False, len(rows), eager=True)
 
 
 def mended(rows: pl.DataFrame, config: Config) -> tuple[pl.DataFrame, dict[str, int]]:

@@ -17,6 +17,7 @@ from components.ingest.ingest_table.reading.files import Source
 from components.ingest.ingest_table.reading.scan import Scan, scan
 from components.ingest.ingest_table.typed import Typed, derived, moment, moment_part, refuse, typed
 from features.declaration import Window
+from features.joins.spill import BLOCK
 from features.rules.parse import parse
 
 Made = Callable[[Scan, Typed], Sequence[Typed]]
@@ -151,7 +152,9 @@ def _part(source: Source, table: Config | Log, window: Window, scratch: Path, ma
     refuse(file, checks, found.lazy(), inside)
     stored = created.value if created else time.value.alias(CREATED)
     published = [time.value, stored, *(one.value for one in checks if one.name and one is not created)]
-    rows = file.collect(found.lazy().select(published))
+    # Some of the rows after the others, so that what is made on the way is small.
+    slices = found.iter_slices(BLOCK) if len(found) else [found]
+    rows = pl.concat([file.collect(some.lazy().select(published)) for some in slices])
     until = stored_until(table, window)
     in_time = rows if until is None else rows.filter(pl.col(CREATED) < until)
     span = (first, last) if total and first is not None else None

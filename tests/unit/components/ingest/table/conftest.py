@@ -59,7 +59,7 @@ def read(tmp_path: Path) -> Read:
         config = Config.model_validate(given)
         found = sources(config, tmp_path / "data")
         frame, notes = read_events(found, config, window, tmp_path / "scratch", lambda line: None)
-        assert frame.columns == events_schema(config).names
-        return frame, notes
+        assert frame.rows.columns == events_schema(config).names
+        return frame.whole(), notes
 
     return one

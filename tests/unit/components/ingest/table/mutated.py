@@ -80,8 +80,8 @@ def ingested(path: Path, scratch: Path) -> Outcome:
         frame, _ = read_events(sources(config, scratch), config, WINDOW, scratch, lambda line: None)
     except RankmillError as error:
         return Outcome(path, str(error))
-    notes = frame["note"].fill_null("").sort().to_list()
-    return Outcome(path, None, tuple(frame["user_id"].sort().to_list()), tuple(notes))
+    notes = frame.rows["note"].fill_null("").sort().to_list()
+    return Outcome(path, None, tuple(frame.rows["user_id"].sort().to_list()), tuple(notes))
 
 
 def complaint(outcome: Outcome) -> str | None:
