@@ -45,6 +45,8 @@ class Columns:
     """Columns of the further logs of an events table, by name; None where they are not known."""
     weighted: bool | None = None
     """Whether rows of a training set have weights; None where that is not known."""
+    vectors: bool | None = None
+    """Whether values of a training set have vectors; None where that is not known."""
 
     def absent(self, name: str) -> str | None:
         """Return ``no column 'x' (did you mean 'y'?)`` when there is certainly no such column, else None."""

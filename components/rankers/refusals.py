@@ -44,6 +44,14 @@ def no_times(ranker: str) -> str:
     )
 
 
+def no_vectors() -> str:
+    """Return why embedding part `frozen` has nothing to project."""
+    return (
+        "embedding 'frozen' reads vectors of values, and the training set has none: put attach_vectors between the "
+        "training set and the training, or choose embedding 'vocabulary'"
+    )
+
+
 def no_history(name: str, known: Sequence[str]) -> str:
     """Return why a map of `sequence` cannot name this."""
     what = f"name some of {', '.join(known)}" if known else "it has none, so name one encoder for all"

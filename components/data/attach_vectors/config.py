@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -67,7 +68,7 @@ class Attached(Frozen):
 
 
 def _gives(config: Config, inputs: Mapping[str, Columns]) -> Mapping[str, Columns]:
-    return {"training_set": inputs["dataset"]} if "dataset" in inputs else {}
+    return {"training_set": replace(inputs["dataset"], vectors=True)} if "dataset" in inputs else {}
 
 
 def _asks(config: Config, inputs: Mapping[str, Columns]) -> Iterator[Fault]:

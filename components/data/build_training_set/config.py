@@ -290,7 +290,7 @@ def _gives(config: Config, inputs: Mapping[str, Columns]) -> Mapping[str, Column
     # Tasks of a label that does not exist are told once, at the label.
     sound = events is None or not any(events.absent(name) for name in config.feedback)
     tasks = tuple(task.name for task in tasks_of(config.declaration())) if sound else ()
-    return {"training_set": Columns(known, whole, tasks, weighted=bool(config.weights))}
+    return {"training_set": Columns(known, whole, tasks, weighted=bool(config.weights), vectors=False)}
 
 
 def _asks(config: Config, inputs: Mapping[str, Columns]) -> Iterator[Fault]:

@@ -18,6 +18,7 @@ from components.platform.errors import BadInputError
 from components.rankers.base import RankerModule
 from components.rankers.embedding.config import FrozenConfig
 from components.rankers.embedding.table import FieldEmbedding
+from components.rankers.refusals import no_vectors
 from features.declaration import FIRST, FieldSpec
 
 
@@ -89,10 +90,7 @@ class FrozenEmbedding(FieldEmbedding):
         super().__init__(fields, width, std)
         given = {field.table: field for field in self.embedded if field.content}
         if not given:
-            raise BadInputError(
-                "embedding 'frozen' reads vectors of values, and the training set has none: put attach_vectors between "
-                "the training set and the training, or choose embedding 'vocabulary'"
-            )
+            raise BadInputError(no_vectors())
         self.ids, self.ids_dropped = config.ids, config.ids_dropped
         self.content = nn.ModuleList(
             FrozenVectors(field, self.offsets[field.name], width, config.projection)

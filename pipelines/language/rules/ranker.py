@@ -131,6 +131,15 @@ def events_have_times(draft: PipelineDraft) -> Iterator[Finding]:
                 yield training.at(training.stage, ("ranker", "name"), refusals.no_times(training.ranker.name))
 
 
+def frozen_has_vectors(draft: PipelineDraft) -> Iterator[Finding]:
+    """Embedding `frozen` projects vectors of values, so `attach_vectors` stands before it."""
+    for training in trainings(draft):
+        if training.part("embedding") != "frozen":
+            continue
+        if any(columns.vectors is False for columns in draft.columns.get(training.stage, {}).values()):
+            yield training.chosen("embedding", refusals.no_vectors())
+
+
 def sequences_are_histories(draft: PipelineDraft) -> Iterator[Finding]:
     """What a map of `sequence` names is a history of the training set, or the times of some."""
     for training in trainings(draft):
@@ -243,6 +252,7 @@ RANKER_RULES: tuple[Rule, ...] = (
     esmm_has_a_funnel,
     click_space_has_a_step,
     events_have_times,
+    frozen_has_vectors,
     sequences_are_histories,
     star_has_a_domain,
     star_reads_the_domain,

@@ -120,3 +120,18 @@ def test_rankers_are_looked_for_once_however_many_rules_ask(tmp_path: Path, monk
     looked: list[PipelineDraft] = []
     monkeypatch.setattr(ranker, "_trainings", lambda draft: looked.append(draft) or ())
     assert refused(write(tmp_path, {"name": "esmm"}, {"feedback": ["like"]})) == [] and len(looked) == 1
+
+
+def test_frozen_needs_vectors_and_finds_them_behind_attach_vectors(tmp_path: Path) -> None:
+    path = write(tmp_path, {"name": "dnn", "embedding": "frozen"}, ROLES[0])
+    (message,) = refused(path)
+    assert "put attach_vectors between the training set and the training" in message
+    spec = yaml.safe_load(path.read_text())
+    stages = spec["stages"]
+    table = {"table": "ingest.events"}
+    stages["vectors"] = {"uses": "embed_text", "in": table, "with": {"columns": ["title"]}}
+    wires = {"dataset": "dataset.training_set", "vectors": "vectors.vectors"}
+    stages["known"] = {"uses": "attach_vectors", "in": wires, "with": {}}
+    stages["train"]["in"]["dataset"] = "known.training_set"
+    path.write_text(yaml.safe_dump(spec, sort_keys=False))
+    assert refused(path) == []
