@@ -248,6 +248,38 @@ def two_hops() -> PartWorld:
     return PartWorld(RankerSchema(declaration=declaration, fields=fields, base_rates={"like": 0.5}, sides=sides), draw)
 
 
+def asked_by_context() -> PartWorld:
+    """What a request is for, and not the candidate, says which event counts: in one history for, in another against."""
+    kinds, events = 6, 6
+
+    def draw(rows: int, seed: int) -> Rows:
+        g = _generator(seed)
+        item, intent = (torch.randint(kinds, (rows,), generator=g) for _ in range(2))
+        batch: Batch = {"item_id": item + FIRST, "intent": intent + FIRST}
+        found = []
+        for name in ("recent", "refused"):
+            ids = torch.randint(kinds, (rows, events), generator=g)
+            other = (intent[:, None] + torch.randint(1, kinds, (rows, events), generator=g)) % kinds
+            clean = torch.rand(rows, 1, generator=g) < 0.6
+            ids = torch.where((ids == intent[:, None]) & clean, other, ids)
+            there = torch.arange(events) < torch.randint(events + 1, (rows, 1), generator=g)
+            batch[name] = torch.where(there, ids + FIRST, 0)
+            found.append(((ids == intent[:, None]) & there).any(dim=1).float())
+        truth = {"like": torch.sigmoid(4 * found[0] - 2), "save": torch.sigmoid(2 - 4 * found[1])}
+        return _rows(batch, truth, seed)
+
+    item, recent = _history(kinds, events).fields
+    fields = (
+        FieldSpec(name="intent", kind="categorical", size=FIRST + kinds, table="item_id"),
+        item,
+        recent,
+        recent.model_copy(update={"name": "refused"}),
+    )
+    declaration = Declaration(feedback=("like", "save"), funnel=False)
+    rates = {"like": 0.4, "save": 0.6}
+    return PartWorld(RankerSchema(declaration=declaration, fields=fields, base_rates=rates), draw)
+
+
 def long_ago() -> PartWorld:
     """What counts lies beyond the newest events: the more of the older ones are the candidate, the likelier it is."""
     items, events, newest = 40, 120, 30

@@ -5,8 +5,8 @@ from __future__ import annotations
 from components.rankers.config import ComposedConfig, options_of
 from components.rankers.registration import ours
 
-RANKERS, EMBEDDINGS, SEQUENCES, INTERACTIONS, DOMAINS, HEADS = (
-    ours()[kind] for kind in ("ranker", "embedding", "sequence", "interaction", "domain", "head")
+RANKERS, EMBEDDINGS, SEQUENCES, INTERACTIONS, DOMAINS, HEADS, BACKBONES = (
+    ours()[kind] for kind in ("ranker", "embedding", "sequence", "interaction", "domain", "head", "backbone")
 )
 """Name → config class."""
 OPTIONS = {name: options_of(config) for name, config in RANKERS.items()}

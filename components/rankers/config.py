@@ -25,6 +25,7 @@ from pydantic import (
     create_model,
     field_validator,
     model_serializer,
+    model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue, SkipJsonSchema
 from pydantic_core import CoreSchema, PydanticKnownError
@@ -104,7 +105,15 @@ class HeadConfig(PartConfig):
     kind = "head"
 
 
-PARTS = tuple(base.kind for base in (EmbeddingConfig, SequenceConfig, InteractionConfig, DomainConfig, HeadConfig))
+class BackboneConfig(PartConfig):
+    """What reads all fields and events by itself."""
+
+    kind = "backbone"
+
+
+PARTS = tuple(
+    base.kind for base in (EmbeddingConfig, SequenceConfig, InteractionConfig, DomainConfig, HeadConfig, BackboneConfig)
+)
 """Kinds of parts, each a key of the block of a composed ranker."""
 
 
@@ -164,6 +173,8 @@ class RankerConfig(Registered):
 
 
 Sequence = str | dict[Name, PartConfig]
+HEADS_PER_FEEDBACK = ("single", "esmm")
+"""Heads that read one input per feedback, as a backbone gives it."""
 
 
 class ComposedConfig(RankerConfig, Sizes, builds="components.rankers.composed.ranker:ComposedRanker"):
@@ -184,6 +195,22 @@ class ComposedConfig(RankerConfig, Sizes, builds="components.rankers.composed.ra
     """How towers adapt to domains, or to clusters found in the data."""
     head: str = "single"
     """How the feedback types share what they learn."""
+    backbone: str = Field("none", exclude_if=lambda name: name == "none")
+    """What reads all fields and events by itself, one answer per feedback, in place of `sequence` and `interaction`."""
+
+    @model_validator(mode="after")
+    def _backbone_reads_alone(self) -> ComposedConfig:
+        if self.backbone == "none":
+            return self
+        for kind in ("sequence", "interaction"):
+            if getattr(self, kind) != type(self).model_fields[kind].default:
+                raise ValueError(f"backbone {self.backbone!r} reads fields and events by itself: leave {kind} out")
+        if self.head not in HEADS_PER_FEEDBACK:
+            raise ValueError(
+                f"backbone {self.backbone!r} gives each feedback an input of its own, which head {self.head!r} does "
+                f"not read: choose {' or '.join(HEADS_PER_FEEDBACK)}"
+            )
+        return self
 
     @field_validator(*PARTS, mode="before")
     @classmethod

@@ -10,12 +10,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from components.rankers.embedding.events import Events, JoinedEvents, at_places
+
+if TYPE_CHECKING:
+    from components.rankers.embedding.table import EmbeddedFields
 
 
 class SequenceEncoder(nn.Module, ABC):
@@ -104,6 +107,20 @@ class Interaction(nn.Module, ABC):
     @abstractmethod
     def forward(self, fields: FieldVectors) -> Tensor:
         """Return float32 ``[B, out_features]``."""
+
+
+class Backbone(nn.Module, ABC):
+    """Turns all fields and events into one vector per feedback, in place of sequence encoders and an interaction.
+
+    Built as ``Backbone(embedding, schema, config)``: the tables with their fields, the schema, config. The heads
+    `single` and `esmm` read one vector per feedback.
+    """
+
+    out_features: int
+
+    @abstractmethod
+    def forward(self, fields: EmbeddedFields) -> tuple[Tensor, ...]:
+        """Return float32 ``[B, out_features]`` per feedback; in a funnel, per step of it."""
 
 
 class RoutedTower(nn.Module, ABC):

@@ -92,7 +92,7 @@ def request_ranker(ranker: RankerModule, schema: RankerSchema, once: Collection[
     Raises:
         BadInputError: nothing is shared, or nothing differs.
     """
-    if isinstance(ranker, ComposedRanker):
+    if isinstance(ranker, ComposedRanker) and ranker.backbone is None:
         return RequestRanker(ranker, once)
     if isinstance(ranker, Gnolr):
         return RequestGnolr(ranker, once)

@@ -11,7 +11,7 @@ from components.rankers.base import RankerModule
 from components.rankers.composed.histories import History, histories_of
 from components.rankers.config import ComposedConfig
 from components.rankers.embedding.table import FieldEmbedding
-from components.rankers.parts import DomainPart, FieldVectors, Head, Interaction, SequenceEncoder
+from components.rankers.parts import Backbone, DomainPart, FieldVectors, Head, Interaction, SequenceEncoder
 from components.rankers.registration import load, registered
 from features.declaration import RankerSchema
 
@@ -32,9 +32,22 @@ class ComposedRanker(RankerModule):
             for kind in ("embedding", "interaction", "domain", "head")
         }
         self.embedding: FieldEmbedding = part["embedding"].of(schema.fields, config)
-        width = self.embedding.width
         self.histories = nn.ModuleDict()
         self.read: dict[str, History] = {}
+        self.backbone: Backbone | None = None
+        if config.backbone == "none":
+            narrow, extra = self._encode(schema, config)
+            self.interaction: Interaction = part["interaction"](narrow, self.embedding.width, extra, config)
+            features = self.interaction.out_features
+        else:
+            self.backbone = load(registered("backbone")[config.backbone])(self.embedding, schema, config)
+            features = self.backbone.out_features
+        self.domain: DomainPart = part["domain"](features, schema, config)
+        self.head: Head = part["head"](features, schema, config, self.domain)
+
+    def _encode(self, schema: RankerSchema, config: ComposedConfig) -> tuple[int, int]:
+        """Make the encoders of histories, and return how many field vectors and other numbers there are then."""
+        width = self.embedding.width
         narrow = sum(field.kind != "sequence" for field in self.embedding.embedded)
         extra = sum(self.embedding.numeric.values())
         for history, made in histories_of(schema, self.embedding.embedded, config):
@@ -44,13 +57,14 @@ class ComposedRanker(RankerModule):
                 extra += made.out_features
             else:
                 narrow += made.out_features // width
-        self.interaction: Interaction = part["interaction"](narrow, width, extra, config)
-        features = self.interaction.out_features
-        self.domain: DomainPart = part["domain"](features, schema, config)
-        self.head: Head = part["head"](features, schema, config, self.domain)
+        return narrow, extra
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Predict; see `RankerModule.forward`."""
+        if self.backbone is not None:
+            each = self.backbone(self.embedding(batch))
+            outputs: dict[str, Tensor] = self.head(each, self.domain.route(each[0], batch))
+            return outputs
         x = self.interaction(self.field_vectors(batch))
         route = self.domain.route(x, batch)
         if self.training and torch.is_autocast_enabled(x.device.type):

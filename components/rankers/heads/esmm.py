@@ -8,13 +8,15 @@ chain of the same step.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from components.platform.errors import BadInputError
 from components.rankers.funnel import funnel_loss, logit, stage_rates, weights_in
 from components.rankers.heads.config import EsmmConfig
-from components.rankers.heads.towers import chained, steps_of
+from components.rankers.heads.towers import chained, per_feedback, steps_of
 from components.rankers.parts import DomainPart, Head
 from components.rankers.refusals import no_funnel
 from components.rankers.tasks import HIDDEN, LOGIT
@@ -39,7 +41,7 @@ class EsmmHead(Head):
             domain.tower(in_features, config.hidden, config.dropout, bias=logit(rate)) for rate in stage_rates(schema)
         )
 
-    def forward(self, x: Tensor, route: Tensor) -> dict[str, Tensor]:
+    def forward(self, x: Tensor | Sequence[Tensor], route: Tensor) -> dict[str, Tensor]:
         """Predict.
 
         Returns:
@@ -48,8 +50,8 @@ class EsmmHead(Head):
         """
         logits: list[Tensor] = []
         last: list[Tensor] = []
-        for tower in self.towers:
-            z, h = tower(x, route)
+        for tower, given in zip(self.towers, per_feedback(x, len(self.towers)), strict=True):
+            z, h = tower(given, route)
             logits.append(z)
             last.append(h)
         return chained(logits, self.feedback) | {HIDDEN: torch.cat(last, dim=1)}

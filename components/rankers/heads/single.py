@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from components.rankers.heads.config import SingleConfig
-from components.rankers.heads.towers import FeedbackTowers
+from components.rankers.heads.towers import FeedbackTowers, per_feedback
 from components.rankers.parts import DomainPart, Head
 from features.declaration import RankerSchema
 
@@ -17,9 +19,9 @@ class SingleHead(Head):
         super().__init__()
         self.towers = FeedbackTowers(in_features, config.hidden, schema, config, domain)
 
-    def forward(self, x: Tensor, route: Tensor) -> dict[str, Tensor]:
+    def forward(self, x: Tensor | Sequence[Tensor], route: Tensor) -> dict[str, Tensor]:
         """Predict; see `Head.forward`."""
-        outputs: dict[str, Tensor] = self.towers([x] * len(self.towers.feedback), route)
+        outputs: dict[str, Tensor] = self.towers(per_feedback(x, len(self.towers.feedback)), route)
         return outputs
 
     def loss(self, outputs: dict[str, Tensor], labels: dict[str, Tensor]) -> Tensor:

@@ -49,6 +49,11 @@ def entropy_loss(outputs: dict[str, Tensor], labels: dict[str, Tensor], feedback
     return torch.stack(losses).sum()
 
 
+def per_feedback(x: Tensor | Sequence[Tensor], count: int) -> Sequence[Tensor]:
+    """Return what each feedback's tower reads: the same, or of a backbone its own."""
+    return [x] * count if isinstance(x, Tensor) else x
+
+
 def split_hidden(hidden: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the widths below the towers and of the towers: the last layer is the tower's, a lone one is both."""
     widths = tuple(hidden)

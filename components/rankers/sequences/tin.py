@@ -41,8 +41,6 @@ class TinSequence(SequenceEncoder):
     fields at the start.
     """
 
-    edges: Tensor
-
     def __init__(self, width: int, length: int, config: TinConfig, targeted: bool = True) -> None:
         super().__init__()
         self.out_features = 2 * width
@@ -53,8 +51,6 @@ class TinSequence(SequenceEncoder):
             self.positions = nn.Parameter(torch.randn(length + 1, width) * std)
         if self.reads_times:
             self.intervals = nn.Parameter(torch.randn(BUCKETS, width) * std)
-            edges = torch.tensor([2.0**k - 1 for k in range(1, BUCKETS - 1)])
-            self.register_buffer("edges", edges, persistent=False)
         self.gain = nn.Parameter(torch.full((self.out_features,), std))
 
     def forward(self, vectors: Tensor, mask: Tensor, target: Tensor | None, elapsed: Tensor | None = None) -> Tensor:
@@ -89,15 +85,20 @@ class TinSequence(SequenceEncoder):
         if self.counted:
             vectors = vectors + self.positions[(newer + 1).clamp(max=self.length)]
         if elapsed is not None:
-            vectors = vectors + self.intervals[interval(elapsed, self.edges)]
+            vectors = vectors + self.intervals[interval(elapsed)]
         return of_size_one(vectors)
 
 
-def interval(seconds: Tensor, edges: Tensor) -> Tensor:
-    """Return int64 ``[...]``, the bucket of each elapsed time; compared with whole numbers, which is exact anywhere.
+def interval(seconds: Tensor) -> Tensor:
+    """Return int64 ``[...]``, the bucket of each elapsed time: 1 below a second, then from 1, 3, 7 seconds on.
+
+    Edge by edge, compared with whole numbers, which is exact anywhere: a table of edges would be shortened in a graph
+    of float16, and not every runtime sums over an empty history.
 
     Args:
         seconds: float32 ``[...]``; below 0 where there is no event, which is read as now.
-        edges: float32 ``[n]``, ascending: bucket 1 ends at the first.
     """
-    return 1 + torch.bucketize(seconds.clamp(min=0.0), edges, right=True)
+    bucket = torch.ones_like(seconds, dtype=torch.int64)
+    for power in range(1, BUCKETS - 1):
+        bucket = bucket + (seconds >= 2.0**power - 1)
+    return bucket

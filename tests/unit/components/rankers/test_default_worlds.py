@@ -20,7 +20,7 @@ from components.train.train_ranker.config import Knobs
 from components.train.train_ranker.optimiser import RankerOptimiser
 from tests import part_worlds as worlds
 from tests.known_truth import excess_loss
-from tests.registered import DOMAINS, EMBEDDINGS, HEADS, INTERACTIONS, RANKERS, SEQUENCES
+from tests.registered import BACKBONES, DOMAINS, EMBEDDINGS, HEADS, INTERACTIONS, RANKERS, SEQUENCES
 
 BATCH = 256
 PARTS = {
@@ -29,6 +29,7 @@ PARTS = {
     "interaction": INTERACTIONS,
     "domain": DOMAINS,
     "head": HEADS,
+    "backbone": BACKBONES,
 }
 
 
@@ -70,6 +71,7 @@ def case(
 
 
 PLAIN = {"name": "dnn"}
+INFNET = {"name": "dnn", "backbone": "infnet"}
 TIMED = {"name": "dnn", "sequence": "tin"}
 CASES = [
     case(worlds.effects, "like", {"name": "dnn", "embedding": "hashed"}, {"buckets": 16}, 60, 0.25),
@@ -95,6 +97,14 @@ CASES = [
     case(worlds.match, "like", {"name": "gnolr"}, {"name": "lr"}, 200, 0.6),
     case(worlds.recency, "click", {"name": "fintrec"}, {"time": "none"}, 100, 0.25),
     case(worlds.recency, "click", {"name": "fintrec"}, PLAIN, 100, 0.25),
+    case(
+        worlds.asked_by_context,
+        "like",
+        PLAIN | {"backbone": "infnet"},
+        {"backbone": "none", "sequence": "din"},
+        250,
+        0.75,
+    ),
     case(worlds.two_hops, "like", {"name": "onepiece", "layers": 1}, {"steps": 0}, 250, 0.5),
     case(worlds.recency, "click", TIMED | {"positions": "elapsed"}, {"positions": "order"}, 100, 0.25),
     case(worlds.liked_alike, "like", {"name": "din", "attributes": "joined"}, {"attributes": "apart"}, 150, 0.35),

@@ -16,18 +16,19 @@ from components.rankers.build import build_ranker
 from components.rankers.config import RankerConfig
 from components.train.ranker_files import load_ranker
 from tests.exports import agreement, check_graph
-from tests.registered import DOMAINS, EMBEDDINGS, HEADS, INTERACTIONS, OPTIONS, RANKERS, SEQUENCES
+from tests.registered import BACKBONES, DOMAINS, EMBEDDINGS, HEADS, INTERACTIONS, OPTIONS, RANKERS, SEQUENCES
 
 SHARED = ("esmm", "fintrec", "gnolr", "lr")
 """Rankers of which another file reads a trained model as well: its graph is compared."""
 NAMED = [{"name": name} for name in sorted(RANKERS)]
 TOGETHER = [
     {"name": "esmm", "sequence": "transformer", "interaction": "autoint", "heads": 3},
-    {"name": "mmoe", "sequence": "tin", "interaction": "autoint", "layers": 1},
+    {"name": "mmoe", "sequence": "tin", "positions": "both", "interaction": "autoint", "layers": 1},
     {"name": "ple", "sequence": "din", "interaction": "dcnv2", "hidden": (8, 8, 4)},
     {"name": "shared_bottom", "sequence": "transformer", "interaction": "mlp", "layers": 1},
     {"name": "dnn", "embedding": "hashed", "buckets": 50},
     {"name": "esmm", "sequence": "sdim", "interaction": "mlcc", "channels": 3},
+    {"name": "esmm", "backbone": "infnet", "layers": 2},
     {"name": "din", "sequence": "searched", "keep": 3, "attend": "transformer"},
 ]
 """Between them and the named rankers, every part; exports take seconds, so not every pair."""
@@ -71,6 +72,7 @@ def test_the_graph_answers_as_torch_does(
         ("interaction", INTERACTIONS),
         ("domain", DOMAINS),
         ("head", HEADS),
+        ("backbone", BACKBONES),
     ],
 )
 def test_every_registered_part_is_exported_above(part: str, registered: Mapping[str, Any]) -> None:
