@@ -5,6 +5,7 @@ An Airflow task, `rankmill component run` and the tests all call `execute`.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import logging
 import os
@@ -224,9 +225,11 @@ def _run(spec: ComponentSpec, inputs: dict[str, Artifact], config: Any, context:
     try:
         outputs = load_function(spec.entrypoint)(spec.inputs(**inputs), config, context)
     except OSError as error:
+        full = error.errno == errno.ENOSPC
+        reason = f"the disk of {context.scratch} is full" if full else str(error.strerror or error)
+        place = f" ({error.filename})" if error.filename else ""
         raise StorageError(
-            f"stage {context.stage!r}: {error.strerror or error} ({error.filename}); "
-            "nothing was published, fix it and run again"
+            f"stage {context.stage!r}: {reason}{place}; nothing was published, fix it and run again"
         ) from error
     if not isinstance(outputs, Ports) or type(outputs) is not spec.outputs:
         raise TypeError(f"{spec.entrypoint} must return {spec.outputs.__qualname__}, not {type(outputs).__qualname__}")

@@ -14,7 +14,12 @@ class Pace:
     """Rows that are done, told every `EVERY` seconds; what takes less time says nothing."""
 
     def __init__(
-        self, what: str, total: int, report: Report | None, clock: Callable[[], float] = time.monotonic
+        self,
+        what: str,
+        total: int,
+        report: Report | None,
+        clock: Callable[[], float] = time.monotonic,
+        unit: str = "rows",
     ) -> None:
         """Begin.
 
@@ -23,8 +28,9 @@ class Pace:
             total: rows to do.
             report: told each line; None keeps silent.
             clock: seconds that pass.
+            unit: what is counted.
         """
-        self._what, self._total, self._report, self._clock = what, total, report, clock
+        self._what, self._total, self._report, self._clock, self._unit = what, total, report, clock, unit
         self._begun = self._told = clock()
         self._done = 0
 
@@ -37,7 +43,8 @@ class Pace:
         self._told = now
         rate = self._done / (now - self._begun)
         left = max(0, self._total - self._done) / rate if rate else 0.0
-        self._report(f"{self._what}: {self._done:,} of {self._total:,} rows, {rate:,.0f} rows/s, {_span(left)} left")
+        done = f"{self._done:,} of {self._total:,} {self._unit}"
+        self._report(f"{self._what}: {done}, {rate:,.0f} {self._unit}/s, {_span(left)} left")
 
 
 def _span(seconds: float) -> str:

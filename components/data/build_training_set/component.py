@@ -36,6 +36,7 @@ from features.declaration import FieldEncoding, RankerSchema, Window
 from features.definitions import Definitions
 from features.encoding.encoder import Encoder
 from features.encoding.files import write_encoder
+from features.ground.pace import Report
 from features.joins.stored_rows import StoredRows
 from features.services.own_definitions import definitions_of
 from features.services.served import FEATURES
@@ -58,7 +59,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     events = context.local(inputs.events) / "events.parquet"
     check_readable(events, config, joined)
     told = [*snapshot.keys, *joined] if config.features == "served" else snapshot.keys
-    impressions = read_impressions(events, config, context.scratch / "rows", joined, told)
+    impressions = read_impressions(events, config, context.scratch / "rows", joined, told, context.progress)
     context.progress(f"joining {len(snapshot.features)} features to {len(impressions):,} impressions")
     table = join_features(impressions, config, snapshot, tables, definitions, context.scratch / "rows")
     if taken := [name for name in config.within if name in table.column_names]:
@@ -95,7 +96,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         trained_until=until,
     )
     draft = context.draft("training_set")
-    unknown = _write(draft, splits, encoder, schema, table, encoded=not config.encode_when_read)
+    unknown = _write(draft, splits, encoder, schema, table, context.progress, encoded=not config.encode_when_read)
     report = _report(rows_in, table, splits, config, snapshot, unknown)
     (draft / "schema.json").write_text(schema.model_dump_json(indent=2), encoding="utf-8")
     served = served_features(
@@ -287,6 +288,7 @@ def _write(
     encoder: Encoder,
     schema: RankerSchema,
     table: StoredRows,
+    report: Report,
     *,
     encoded: bool,
 ) -> dict[SplitName, dict[str, float]]:
@@ -300,6 +302,7 @@ def _write(
             encoder,
             schema,
             users,
+            report,
         )
         for name, part in splits.items()
     }

@@ -16,6 +16,7 @@ from components.data.training_set import DOMAIN, REQUEST, USER, EncodedSplit
 from features.declaration import RankerSchema, weight_name
 from features.encoding.encoder import Encoder
 from features.encoding.fitted import ORDERED_OR_BAG, FittedField
+from features.ground.pace import Pace, Report
 from features.joins.spill import BLOCK, one_piece
 from features.joins.stored_rows import StoredRows
 
@@ -23,7 +24,12 @@ Array = np.ndarray[Any, Any]
 
 
 def write_split(
-    path: Path, rows: StoredRows, encoder: Encoder, schema: RankerSchema, users: pa.Array
+    path: Path,
+    rows: StoredRows,
+    encoder: Encoder,
+    schema: RankerSchema,
+    users: pa.Array,
+    report: Report | None = None,
 ) -> dict[str, float]:
     """Write the encoded rows of a split and return its `unknown_shares`.
 
@@ -33,6 +39,7 @@ def write_split(
         encoder: fitted on the training split.
         schema: of the training set.
         users: all users of the training set, each once; a user's code is its place.
+        report: told how far it is.
     """
     plain = [field for field in encoder.fitted if field.kind not in ORDERED_OR_BAG]
     first = next(rows.blocks([field.name for field in plain], 1))
@@ -50,10 +57,12 @@ def write_split(
     file = lay_out(path, laid, rows.num_rows)
     unknown = {name: Unknown.of(values) for name, values in lists.items()}
     del laid, lists
+    pace = Pace(f"encoding {path.stem}", rows.num_rows * len(plain), report, unit="values")
     for field in plain:
         unknown[field.name] = Unknown()
         for start, values in _encoded(encoder, field, rows):
             file.fill(field.name, start, values)
+            pace.done(len(values))
             if encoder.with_vocabulary(field):
                 unknown[field.name] += Unknown.of(values)
     for name, start, values in _roles(rows, schema, users):

@@ -19,6 +19,7 @@ from components.platform.errors import BadInputError, ContractViolationError, Mi
 from features.declaration import Declaration
 from features.definitions import Definitions
 from features.ground.library_errors import library_in_words
+from features.ground.pace import Pace, Report
 from features.joins.asof import ASKED_AT
 from features.joins.spill import Column, Spill, rows_at_once
 from features.joins.store import ENTITY_TIME, arrow_type, historical_on_disk, open_offline
@@ -34,7 +35,12 @@ TICK = timedelta(microseconds=1)
 
 
 def read_impressions(
-    path: Path, config: Config, folder: Path, joined: Collection[str] = (), keys: Collection[str] = ()
+    path: Path,
+    config: Config,
+    folder: Path,
+    joined: Collection[str] = (),
+    keys: Collection[str] = (),
+    report: Report | None = None,
 ) -> StoredRows:
     """Return the impressions with what the config names and the `keys` of features, in a defined order, with `row_id`.
 
@@ -46,6 +52,7 @@ def read_impressions(
         folder: where the rows are put in order.
         joined: features.
         keys: columns that features are looked up by.
+        report: told how far it is.
 
     Raises:
         BadInputError: a column is missing, or there is no row.
@@ -80,11 +87,13 @@ def read_impressions(
     rest = [name for name, dtype in found.items() if name not in named and not dtype.is_nested()]
     order = [declaration.time, config.user, config.item, *config.feedback, *rest]
     labels, spill, count = Labels(declaration), Spill(folder / "impressions.parquet"), 0
+    pace = Pace("putting impressions in order", rows, report)
     for block in _in_order(path, order, declaration.time, wanted, rows):
         labels.see(block)
         numbered = block.with_columns(pl.col(list(config.feedback)).cast(pl.Int8, strict=False))
         spill.write(to_arrow(numbered.with_row_index(ROW, count).cast({ROW: pl.Int64})))
         count += len(block)
+        pace.done(len(block))
     labels.conclude()
     impressions = spill.close()
     check_requests(pl.scan_parquet(impressions.path), declaration)

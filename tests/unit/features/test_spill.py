@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -103,6 +104,13 @@ def test_a_file_that_is_not_what_was_written_ends_in_one_sentence(tmp_path: Path
     with pytest.raises(RetryableError, match=r"^rows.parquet, which this stage put on disk, cannot .* again$") as said:
         Spilled(path).read(["number"])
     assert "\n" not in str(said.value)
+
+
+def test_a_full_disk_is_an_error_of_the_system_which_a_stage_tells_in_one_sentence() -> None:
+    file = Spill(Path("/dev/full"))
+    with pytest.raises(OSError, match="No space left on device") as full:
+        file.write(pa.table({"number": np.arange(1 << 18)}))
+    assert full.value.errno == errno.ENOSPC
 
 
 def test_blocks_of_a_file_are_as_long_as_asked_for(tmp_path: Path) -> None:
