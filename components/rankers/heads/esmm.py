@@ -8,8 +8,6 @@ chain of the same step.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -41,7 +39,7 @@ class EsmmHead(Head):
             domain.tower(in_features, config.hidden, config.dropout, bias=logit(rate)) for rate in stage_rates(schema)
         )
 
-    def forward(self, x: Tensor | Sequence[Tensor], route: Tensor) -> dict[str, Tensor]:
+    def forward(self, x: Tensor | tuple[Tensor, ...], route: Tensor) -> dict[str, Tensor]:
         """Predict.
 
         Returns:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import Tensor
 
 from components.rankers.heads.config import SingleConfig
@@ -19,7 +17,7 @@ class SingleHead(Head):
         super().__init__()
         self.towers = FeedbackTowers(in_features, config.hidden, schema, config, domain)
 
-    def forward(self, x: Tensor | Sequence[Tensor], route: Tensor) -> dict[str, Tensor]:
+    def forward(self, x: Tensor | tuple[Tensor, ...], route: Tensor) -> dict[str, Tensor]:
         """Predict; see `Head.forward`."""
         outputs: dict[str, Tensor] = self.towers(per_feedback(x, len(self.towers.feedback)), route)
         return outputs

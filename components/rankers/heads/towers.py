@@ -49,9 +49,9 @@ def entropy_loss(outputs: dict[str, Tensor], labels: dict[str, Tensor], feedback
     return torch.stack(losses).sum()
 
 
-def per_feedback(x: Tensor | Sequence[Tensor], count: int) -> Sequence[Tensor]:
-    """Return what each feedback's tower reads: the same, or of a backbone its own."""
-    return [x] * count if isinstance(x, Tensor) else x
+def per_feedback(x: Tensor | tuple[Tensor, ...], count: int) -> Sequence[Tensor]:
+    """Return what each feedback's tower reads: of a backbone its own, else the same tensor, or what stands for one."""
+    return x if isinstance(x, tuple) else [x] * count
 
 
 def split_hidden(hidden: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
