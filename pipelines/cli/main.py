@@ -97,6 +97,7 @@ def validate(
     """
     from pipelines.language.check import load_plan
     from pipelines.language.load import hidden_files, pipeline_file, pipeline_files
+    from pipelines.language.notify import unsendable
     from pipelines.language.profile import active_profile, load_profile, profile_files
     from pipelines.language.schedule import without_news
     from pipelines.language.serving import load_serving, serving_files
@@ -114,6 +115,8 @@ def validate(
             typer.echo(f"{plan.name}: {len(plan.stages)} stages, no problems")
             if remark := without_news(plan.spec):
                 typer.echo(f"{plan.name}: warning: {remark}")
+            for sentence in unsendable(plan.spec.notify):
+                typer.echo(f"{plan.name}: warning: {sentence}")
     if failed:
         typer.echo(f"{len(failed)} of {len(names)} pipelines have problems", err=True)
     if not pipelines:

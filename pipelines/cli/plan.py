@@ -134,6 +134,9 @@ def run(
     except_: Except = None,
     at: At = None,
     profile: Profile = None,
+    notify: Annotated[
+        bool, typer.Option("--notify", help="Tell those whom the pipeline names under notify:, as a scheduler does.")
+    ] = False,
 ) -> None:
     """Run a pipeline's DAG in this process and end with a table of what it produced."""
     from rich.console import Console
@@ -155,7 +158,7 @@ def run(
     params = parse_params(load_plan(pipeline_file(pipeline), active_profile()).spec, param or [])
     moment = parse_moment(at) if at else None
     selection = Selection.of(from_, only, to, except_ or [])
-    outcome = run_pipeline(pipeline, params, settings, selection=selection, moment=moment)
+    outcome = run_pipeline(pipeline, params, settings, selection=selection, moment=moment, notify=notify)
     recorded = read_run(outcome.folder)
     page = write_report(recorded, outcome.plan, settings) if recorded else None
     print_summary(outcome, settings, Console(highlight=False), page)

@@ -10,7 +10,9 @@ from typing import Any
 
 from components.platform.catalog import catalog
 from components.platform.paths import rooted
+from features.ground.yaml_text import KeyPath
 from pipelines.language.document import Document
+from pipelines.language.extend import DEFAULTS
 from pipelines.language.load import read
 from pipelines.language.plan import Place, Plan, PlannedStage, Wire
 from pipelines.language.problems import PipelineError, Problem
@@ -43,10 +45,15 @@ def examine(document: Document, profile: Profile | None = None) -> tuple[Plan | 
     Whatever is malformed is reported and left out, and the rest is judged all the same: a broken
     stage hides nothing about the others.
     """
-    draft, findings = judge(document, PipelineSpec, _STAND_INS, partial(PipelineDraft, profile=profile), RULES)
+    made = partial(PipelineDraft, profile=profile, of_folder=partial(_of_folder, document))
+    draft, findings = judge(document, PipelineSpec, _STAND_INS, made, RULES)
     if draft is None or findings or document.broken:
         return None, tuple(document.problems(findings))
     return _plan(document, draft.spec, overlay(profile.spec) if profile else {}), ()
+
+
+def _of_folder(document: Document, where: KeyPath) -> bool:
+    return document.home(where)[0].path.name == DEFAULTS
 
 
 _STAND_INS = {"name": "unnamed", "window": {"days": 1}, "stages": {"unnamed": {"uses": "unnamed"}}}

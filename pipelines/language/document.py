@@ -68,7 +68,13 @@ class Document(YamlText):
     def problem(self, span: Span, message: str) -> Problem:
         """Return a mistake at a place of this file."""
         at = self.inside(span)
-        return Problem(shown(self.path), at.line, at.column, message, self.lines[at.line - 1], at.width)
+        line = self.lines[at.line - 1]
+        return Problem(shown(self.path), at.line, at.column, message, "" if self._secret(at.line) else line, at.width)
+
+    def _secret(self, number: int) -> bool:
+        """Return whether a line may hold a secret by mistake: a URL where people are told, often a key in itself."""
+        above = (line.lstrip("\"'") for line in reversed(self.lines[:number]) if line.strip() and line[0] not in " #")
+        return "://" in self.lines[number - 1] and next(above, "").startswith("notify")
 
     def _doubts(self, where: KeyPath) -> bool:
         return any(where[: len(doubt)] == doubt for doubt in self.doubtful)

@@ -58,6 +58,7 @@ _PATTERNS = {
     r"^\$\{params\.[a-z][a-z0-9_]*\}$": "${params.NAME}",
     r"^[A-Za-z0-9_.:/-]{1,250}$": "a name of letters, digits and _.:/- without spaces, at most 250 of them",
     r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$": "stage.output",
+    r"^[^\s@,;:<>\"]+@[^\s@,;:<>\"]+$": "an address such as team@example.com",
     r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$": "pipeline.stage.output",
 }
 _SWITCHES = {"on", "off", "yes", "no", "y", "n"}

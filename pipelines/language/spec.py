@@ -12,6 +12,7 @@ from components.platform.cache import CacheMode
 from components.platform.errors import did_you_mean
 from features.declaration import Frozen, Name
 from features.ground.durations import Duration
+from pipelines.language.notify import Notify
 
 ParamReference = Annotated[str, StringConstraints(pattern=r"^\$\{params\.[a-z][a-z0-9_]*\}$")]
 """`${params.NAME}`: the whole value is replaced by the parameter, keeping its type."""
@@ -233,6 +234,8 @@ class PipelineSpec(SpecModel):
     """Runs at a time; also in a backfill no stage runs more often than that at once."""
     deadline: Duration | None = None
     """Time after which a run that was queued and has not ended is told to be late."""
+    notify: Notify | None = None
+    """Who is told of failures, refusals, promotions, drift and missed deadlines."""
     defaults: Defaults = Defaults()
     """What every stage does unless it says otherwise."""
     stages: dict[Name, StageSpec] = Field(min_length=1)
@@ -259,5 +262,7 @@ class FolderSpec(SpecModel):
     """Runs of a pipeline at a time; also in a backfill no stage runs more often than that at once."""
     deadline: Duration | None = None
     """Time after which a run that was queued and has not ended is told to be late."""
+    notify: Notify | None = None
+    """Who is told of failures, refusals, promotions, drift and missed deadlines."""
     defaults: Defaults = Defaults()
     """What every stage does unless it says otherwise."""

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
+import json
 import logging
 import signal
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from types import SimpleNamespace
+from typing import Any, Literal
 
 from airflow.sdk import (
     DAG,
@@ -15,6 +21,7 @@ from airflow.sdk import (
     AssetAll,
     AssetAny,
     AssetOrTimeSchedule,
+    BaseNotifier,
     BaseOperator,
     Connection,
     Context,
@@ -24,29 +31,37 @@ from airflow.sdk import (
     PartitionedAssetTimetable,
     TaskGroup,
 )
+from airflow.sdk.configuration import conf
 from airflow.sdk.definitions.callback import AsyncCallback
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 from airflow.sdk.exceptions import (
     AirflowException,
     AirflowFailException,
+    AirflowNotFoundException,
     AirflowRuntimeError,
     AirflowTaskTimeout,
 )
 from airflow.sdk.execution_time.context import InletEventsAccessor
-from airflow.sdk.log import mask_secret
+from airflow.sdk.log import mask_secret, redact
 
-from components.platform.errors import RankmillError
+from components.platform.artifacts import DriftAlarm, Promotion
+from components.platform.errors import MissingError, RankmillError, RetryableError
 from components.platform.execute import StageResult
 from components.platform.settings import Settings
+from features.declaration import Window
 from pipelines.language.check import load_plan
-from pipelines.language.hiding import secrets
+from pipelines.language.hiding import hidden, secrets, without_passwords
 from pipelines.language.load import pipeline_path
+from pipelines.language.notify import Notify, Target, missing_package
+from pipelines.language.params import check_params, resolve_window
 from pipelines.language.plan import ALL, Plan, PlannedStage, Selection, select
 from pipelines.language.profile import active_profile, use_profile
 from pipelines.language.schedule import moment_of, schedule_parts
 from pipelines.language.spec import ParamSpec, PipelineSpec, Placement, Schedule
 from pipelines.run.doctor import rooms_problem
+from pipelines.run.notice import Notice, Where, late, link_of, news_of, not_done, timed_out
 from pipelines.run.task import Attempt, InterruptedRunError, end_children, may_pass, process, run_stage, sentence
+from pipelines.run.webhook import address_of, post
 from pipelines.show.dag_doc import dag_doc, stage_doc
 
 START = datetime(1, 1, 2, tzinfo=UTC)
@@ -57,6 +72,8 @@ With ``catchup=False`` nothing is made up for. A day's room is left for other ti
 log = logging.getLogger("rankmill")
 EVENTS = 1000
 """How many of the newest events of an asset are looked through for a content."""
+PATIENCE = 30.0
+"""Seconds that one message may take through one channel, whoever sends it."""
 
 
 def dag_of_stub(stub: str) -> DAG:
@@ -72,10 +89,13 @@ def dag_of_stub(stub: str) -> DAG:
     return build_dag(path.stem)
 
 
-def build_dag(name_or_path: str | Path, selection: Selection = ALL, *, alone: bool = False) -> DAG:
+def build_dag(
+    name_or_path: str | Path, selection: Selection = ALL, *, alone: bool = False, notify: bool = False
+) -> DAG:
     """Compile a pipeline to a DAG: one task per stage, one Asset per output.
 
-    A run `alone` in this process has no pools, queues and executors, and nobody who waits for it.
+    A run `alone` in this process has no pools, queues and executors, and nobody who waits for it; it tells nobody
+    unless it is to `notify`.
 
     Raises:
         PipelineError: the YAML is wrong; the message holds ``file:line:column``.
@@ -96,6 +116,7 @@ def build_dag(name_or_path: str | Path, selection: Selection = ALL, *, alone: bo
         default_args={"owner": spec.owner},
         doc_md=dag_doc(plan),
     )
+    told = spec.notify if spec.notify and (notify or not alone) else Notify()
     groups: dict[str, TaskGroup] = {}
     tasks: dict[str, StageOperator] = {}
     for stage in plan.stages:
@@ -113,6 +134,7 @@ def build_dag(name_or_path: str | Path, selection: Selection = ALL, *, alone: bo
             # Backfills have a limit of their own for runs, ten if nobody says so, but count tasks of all runs.
             max_active_tis_per_dag=spec.max_active_runs,
             **({} if alone else _placed(stage.placement)),
+            **_callbacks(told, stage, linked=not alone),
             outlets=[asset(f"{plan.name}.{stage.name}.{output}") for output in sorted(stage.component.output_types)],
             doc_md=stage_doc(stage),
         )
@@ -134,15 +156,62 @@ def _placed(placement: Placement) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
+def _callbacks(told: Notify, stage: PlannedStage, *, linked: bool) -> dict[str, Any]:
+    """Return the arguments of an operator that say who is called when it has ended."""
+    found: dict[str, Any] = {}
+    if told.failure or told.refusal:
+        found["on_failure_callback"] = StageNotifier(told, "failed", linked=linked)
+    news = tuple(kind for kind, channels in ((Promotion, told.promotion), (DriftAlarm, told.drift)) if channels)
+    if any(issubclass(kind, news) for kind in stage.component.output_types.values()):
+        found["on_success_callback"] = StageNotifier(told, "succeeded", linked=linked)
+    return found
+
+
 def _deadline(spec: PipelineSpec) -> DeadlineAlert:
-    told = AsyncCallback(deadline_missed, {"pipeline": spec.name, "deadline": str(spec.deadline)})
-    return DeadlineAlert(reference=DeadlineReference.DAGRUN_QUEUED_AT, interval=spec.deadline, callback=told)
+    # Airflow keeps these beside the run: who is told is what the file said when the run was queued.
+    needed = {"name", "schedule", "window", "params", "deadline", "notify"}
+    told = spec.model_dump_json(by_alias=True, exclude_unset=True, include=needed) if spec.notify else ""
+    called = AsyncCallback(deadline_missed, {"pipeline": spec.name, "deadline": str(spec.deadline), "told": told})
+    return DeadlineAlert(reference=DeadlineReference.DAGRUN_QUEUED_AT, interval=spec.deadline, callback=called)
 
 
-async def deadline_missed(pipeline: str, deadline: str, context: Mapping[str, Any]) -> None:
-    """Tell the log of the triggerer, which calls this with the run, that it is late."""
+async def deadline_missed(pipeline: str, deadline: str, context: Mapping[str, Any], told: str = "") -> None:
+    """Tell the log of the triggerer, which calls this with the run, that it is late, and whoever wants to know."""
     run = context["dag_run"]["dag_run_id"]
     log.error("%s: run %s has not ended %s after it was queued: see which stage is running", pipeline, run, deadline)
+    if not told:
+        return
+    stand_in = {"stages": {"unnamed": {"uses": "unnamed"}}}
+    spec = PipelineSpec.model_validate_json(json.dumps(json.loads(told) | stand_in))
+    if spec.notify is None or spec.deadline is None:
+        return
+    link = link_of(conf.get("api", "base_url", fallback=""), pipeline, run)
+    notice = late(Where(pipeline, run, "", _window_of_response(spec, context["dag_run"]), link), spec.deadline)
+    for target in spec.notify.targets("deadline"):
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await _notifier(target, notice).async_notify({})
+        except Exception as error:
+            _not_told(notice, target, error)
+
+
+def _window_of_response(spec: PipelineSpec, run: Mapping[str, Any]) -> Window | None:
+    """Return the window of a run of which only what Airflow's API says is known."""
+    times = {
+        name: datetime.fromisoformat(run[name]) if run.get(name) else None
+        for name in ("partition_date", "data_interval_end", "logical_date", "run_after")
+    }
+    rest = {name: run.get(name) for name in ("partition_key", "run_type", "conf")}
+    return _window(spec, SimpleNamespace(**times, **rest))
+
+
+def _window(spec: PipelineSpec, run: Any) -> Window | None:
+    # A message without its window is better than none.
+    with suppress(RankmillError, AttributeError, TypeError):
+        moment = moment_of(run)
+        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return resolve_window(spec, check_params(spec, run.conf or {}), aware)
+    return None
 
 
 def asset(reference: str) -> Asset:
@@ -269,6 +338,132 @@ class StageOperator(BaseOperator):
             end_children()  # the stage itself has been ended already
         else:
             process.stop(signal.SIGTERM)
+
+
+class StageNotifier(BaseNotifier):
+    """Tells people what became of a stage. It fails no task: what does not get through is a line in the log."""
+
+    def __init__(self, told: Notify, ended: Literal["failed", "succeeded"], *, linked: bool) -> None:
+        super().__init__()
+        self.told, self.ended, self.linked = told, ended, linked
+
+    def notify(self, context: Context) -> None:
+        """Send a message through every channel of what happened, if it is anything that people are told of."""
+        task = context["task"]
+        try:
+            notice = self._notice(task, context)
+        except Exception as error:
+            log.warning("%s: nobody was told what became of stage %s: %s", task.dag_id, task.task_id, sentence(error))
+            return
+        if notice is None:
+            return
+        for target in self.told.targets(notice.event):
+            try:
+                _within(PATIENCE, _notifier(target, notice))
+            except Exception as error:
+                _not_told(notice, target, error)
+
+    def _notice(self, task: StageOperator, context: Context) -> Notice | None:
+        run = context["dag_run"]
+        base = conf.get("api", "base_url", fallback="") if self.linked else ""
+        link = link_of(base, task.dag_id, run.run_id, task.task_id)
+        where = Where(task.dag_id, run.run_id, task.task_id, _window(task._plan.spec, run), link)
+        if self.ended == "succeeded":
+            return news_of(where, task._stage.component.output_types, task._result) if task._result else None
+        return not_done(where, self._said(task, context), task._error, Settings.from_environment())
+
+    @staticmethod
+    def _said(task: StageOperator, context: Context) -> str:
+        error: Any = context.get("exception")
+        if task._timed_out and task.execution_timeout:
+            return timed_out(task.execution_timeout)
+        if isinstance(error, AirflowException | str):
+            return str(error)
+        # Airflow calls this in a process of its own for a task whose process has gone.
+        return sentence(error) if error else "its process was killed, or its machine is gone: see its log and memory"
+
+
+class WebhookNotifier(BaseNotifier):
+    """Posts a JSON object to the address of a connection."""
+
+    def __init__(self, connection: str, body: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.connection, self.body = connection, body
+
+    def notify(self, context: Context) -> None:
+        """Post it.
+
+        Raises:
+            BadInputError: the connection is no address.
+            RetryableError: nobody took it.
+        """
+        connection = Connection.get(self.connection)
+        post(address_of(connection, connection.extra_dejson), self.body)
+
+    async def async_notify(self, context: Context) -> None:
+        """Post it while others go on; fails as `notify` does."""
+        connection = await Connection.async_get(self.connection)
+        await asyncio.to_thread(post, address_of(connection, await connection.aextra_dejson()), self.body)
+
+
+def _notifier(target: Target, notice: Notice) -> BaseNotifier:
+    """Return what sends a message through a channel; its texts are no templates, so only `notify` may be called.
+
+    Raises:
+        MissingError: the package of the channel is not installed.
+    """
+    if (package := missing_package(target.channel)) is not None:
+        raise MissingError(f"{package} is not installed: install the extra `notify`")
+    if target.channel == "slack":
+        from airflow.providers.slack.notifications.slack_webhook import SlackWebhookNotifier
+
+        return SlackWebhookNotifier(
+            slack_webhook_conn_id=target.connection, text=notice.slack(), timeout=10, unfurl_links=False
+        )
+    if target.channel == "email":
+        from airflow.providers.smtp.notifications.smtp import SmtpNotifier
+
+        return SmtpNotifier(
+            to=[*target.to], from_email=target.sender, subject=f"Rankmill: {notice.title}", html_content=notice.html(),
+            smtp_conn_id=target.connection,
+        )  # fmt: skip
+    return WebhookNotifier(target.connection, notice.body())
+
+
+def _within(seconds: float, notifier: BaseNotifier) -> None:
+    """Let a notifier send, and wait no longer than that: time-outs of sockets begin anew with every byte.
+
+    Raises:
+        RetryableError: it took longer.
+        Exception: what the notifier raised.
+    """
+    raised: list[Exception] = []
+
+    def send() -> None:
+        try:
+            notifier.notify({})
+        except Exception as error:
+            raised.append(error)
+
+    sender = Thread(target=contextvars.copy_context().run, args=(send,), daemon=True)
+    sender.start()
+    sender.join(seconds)
+    if sender.is_alive():
+        raise RetryableError(f"it took longer than {seconds:.0f} s: see its server")
+    if raised:
+        raise raised[0]
+
+
+def _not_told(notice: Notice, target: Target, error: Exception) -> None:
+    """Say in the log that a message did not get through, without the secrets that a library's error may hold."""
+    if isinstance(error, AirflowNotFoundException) or "connection is not found" in str(error):
+        said = f"Airflow has no such connection: add it, or set AIRFLOW_CONN_{target.connection.upper()}"
+    elif isinstance(error, TimeoutError):
+        said = f"it took longer than {PATIENCE:.0f} s: see its server"
+    else:
+        said = sentence(error)
+    clean = hidden(without_passwords(str(redact(said))))
+    log.warning("%s: its %s was not told through %s: %s", notice.where, notice.event, target, clean)
 
 
 def _news(plan: Plan, result: StageResult, partition: str | None) -> set[str]:

@@ -135,6 +135,23 @@ def _stubs(settings: Settings) -> Iterator[Check]:
     )
 
 
+def _channels(settings: Settings) -> Iterator[Check]:
+    from pipelines.language.load import pipeline_files, read
+    from pipelines.language.notify import Notify, unsendable
+    from pipelines.language.shape import fit
+
+    wrong: dict[str, None] = {}
+    telling = 0
+    for file in pipeline_files().values():
+        value = read(file).value
+        block = value.get("notify") if isinstance(value, dict) else None
+        notify = fit(Notify, block)[0] if block else None  # what is wrong with a file `rankmill validate` says
+        telling += notify is not None
+        wrong |= dict.fromkeys(unsendable(notify))
+    found = f"{telling} pipelines tell people, and what sends is installed" if telling else "no pipeline tells people"
+    yield Check("notifications", not wrong, "; ".join(wrong) or found)
+
+
 def _places(settings: Settings) -> Iterator[Check]:
     if settings.artifacts.startswith("file:"):
         yield _writable("artifact store", Path(settings.artifacts.removeprefix("file://")), "RANKMILL_ARTIFACTS")
@@ -266,6 +283,7 @@ _GROUPS: tuple[Callable[[Settings], Iterator[Check]], ...] = (
     _offers,
     _engines,
     _stubs,
+    _channels,
     _places,
     _data,
     _tracking,

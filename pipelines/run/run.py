@@ -14,11 +14,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.platform.errors import RankmillError
+from components.platform.errors import BadInputError, RankmillError
 from components.platform.execute import StageResult, run_folder
 from components.platform.settings import Settings
 from pipelines.language.check import load_plan
 from pipelines.language.load import pipeline_file
+from pipelines.language.notify import unsendable
 from pipelines.language.params import check_params, written
 from pipelines.language.plan import ALL, Plan, Selection, left_out, refuse_missing, select
 from pipelines.language.profile import ACTIVE, active_profile
@@ -43,21 +44,24 @@ def run_pipeline(
     *,
     selection: Selection = ALL,
     moment: datetime | None = None,
+    notify: bool = False,
 ) -> RunOutcome:
     """Run a pipeline to its end, showing on stdout one line when a stage starts and one when it ends.
 
     Retries and their delays are the DAG's own, so a stage that lost a worker is tried again as it
     would be under the scheduler, and a wrong config fails at once. Call once per process: Airflow
-    reads its environment when it is imported.
+    reads its environment when it is imported. Nobody is told of it unless it is to `notify`.
 
     Raises:
         PipelineError: the YAML is wrong.
-        BadInputError: a param is unknown or has a wrong value.
+        BadInputError: a param is unknown or has a wrong value, or nobody could be told.
         MissingError: a stage that is to be taken from the store is not there.
         StorageError: the embedded databases cannot be created.
     """
     whole = load_plan(pipeline_file(name), active_profile())
     given = check_params(whole.spec, params)
+    if notify:
+        refuse_silence(whole)
     profile = os.environ.get(ACTIVE)
     started = time.monotonic()
     now = datetime.now(UTC)
@@ -82,7 +86,7 @@ def run_pipeline(
         progress = _Progress(console)
         try:
             with _watched(progress):
-                state = _test(plan, home, now, moment, params, selection)
+                state = _test(plan, home, now, moment, params, selection, notify)
         except (InterruptedRunError, KeyboardInterrupt) as stop:
             process.stopped_by = getattr(stop, "number", signal.SIGINT)
             state = "interrupted"
@@ -132,7 +136,21 @@ def exit_code_of(error: BaseException) -> int:
     return error.exit_code if isinstance(error, RankmillError) else 1
 
 
-def _test(plan: Plan, home: Path, begun: datetime, moment: datetime, given: Mapping[str, Any], part: Selection) -> str:
+def refuse_silence(plan: Plan) -> None:
+    """Make sure that a run which is to tell people can.
+
+    Raises:
+        BadInputError: the pipeline names nobody, or what sends is not installed.
+    """
+    if plan.spec.notify is None or not plan.spec.notify.events:
+        raise BadInputError(f"{plan.name} tells nobody anything: say whom under notify:, or leave --notify out")
+    if problem := next(unsendable(plan.spec.notify), None):
+        raise BadInputError(f"{plan.name}: {problem}")
+
+
+def _test(
+    plan: Plan, home: Path, begun: datetime, moment: datetime, given: Mapping[str, Any], part: Selection, notify: bool
+) -> str:
     """Run the DAG through `dag.test()`; return the state of the run.
 
     `dag.test` wants its DAG in the DAG folder, so the private home holds a stub of this one pipeline.
@@ -144,12 +162,13 @@ def _test(plan: Plan, home: Path, begun: datetime, moment: datetime, given: Mapp
         "from pipelines.run.airflow_dag import build_dag\n"
         "from pipelines.language.plan import Selection\n"
     )
-    stub = f"# Airflow DAG\n{imports}dag = build_dag({file}, {part!r}, alone=True)\n"
+    stub = f"# Airflow DAG\n{imports}dag = build_dag({file}, {part!r}, alone=True, notify={notify})\n"
     (home / "dags" / f"{plan.name}.py").write_text(stub, encoding="utf-8")
     from pipelines.run.airflow_dag import build_dag, speak_newest_version
 
     speak_newest_version()
-    run = build_dag(plan.path, part, alone=True).test(run_after=begun, logical_date=moment, run_conf=dict(given))
+    dag = build_dag(plan.path, part, alone=True, notify=notify)
+    run = dag.test(run_after=begun, logical_date=moment, run_conf=dict(given))
     return str(run.state.value if hasattr(run.state, "value") else run.state)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from features.ground.markdown import code, fenced, prose, table, text
+from pipelines.language.notify import Notify
 from pipelines.language.plan import Place, Plan, PlannedStage
 
 
@@ -20,8 +21,15 @@ def dag_doc(plan: Plan) -> str:
             f" days of events up to {text(str(window.end or 'the day it is for'))}, exclusive, UTC.",
             "",
             table(["stage", "component", "what it does"], rows),
+            *(["", _told(plan.spec.notify)] if plan.spec.notify else []),
         ]
     )
+
+
+def _told(notify: Notify) -> str:
+    """Return in a sentence who is told of what."""
+    told = [f"{event} through {', '.join(map(str, notify.targets(event)))}" for event in notify.events]
+    return text(f"Tells of {'; '.join(told)}.")
 
 
 def stage_doc(stage: PlannedStage) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pipelines.language.rules.draft import Rule
 from pipelines.language.rules.files import NAMED_FILE_RULES, OWN_FILE_RULES
+from pipelines.language.rules.notify import NOTIFY_RULES
 from pipelines.language.rules.profile import gpus_are_there
 from pipelines.language.rules.ranker import RANKER_RULES
 from pipelines.language.rules.scheduling import SCHEDULING_RULES
@@ -23,6 +24,7 @@ RULES: tuple[Rule, ...] = (
     *SCHEDULING_RULES,
     *CONFIG_RULES,
     *WATCHING_RULES,
+    *NOTIFY_RULES,
     gpus_are_there,
 )
 """Every rule, in the order in which a reader would check by hand."""

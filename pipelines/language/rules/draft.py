@@ -111,6 +111,8 @@ class PipelineDraft(Draft[PipelineSpec]):
 
     profile: Draft[ProfileSpec] | None = None
     """Place that a run of it belongs to; None asks nothing."""
+    of_folder: Callable[[KeyPath], bool] = lambda where: False
+    """Whether a value is what its folder's defaults say to all pipelines."""
 
     @cached_property
     def defaults(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from tests.integration.airflow.conftest import World
+from tests.receiver import receiving
 
 pytestmark = pytest.mark.engine
 
@@ -18,6 +19,7 @@ TWO = """
   second: {{uses: shout_words, in: {{words: first.words}}}}
 """
 PARAMS = "params: {text: {type: string, default: hello, enum: [hello, bye]}}"
+NOTIFY = "\nnotify: {failure: {webhook: {connection: hook}}, refusal: {webhook: {connection: hook}}}"
 
 
 def test_a_second_run_takes_every_stage_from_the_store(world: World) -> None:
@@ -59,16 +61,37 @@ def test_a_run_is_for_any_day(flaky: tuple[str, list[str]]) -> None:
 
 def test_a_refused_gate_fails_at_once_with_its_sentence_and_status(world: World) -> None:
     trace = world.folder / "gate.trace"
-    head = f"{PARAMS}\ndefaults: {{retries: 3, retry_delay: 5m}}"
+    head = f"{PARAMS}{NOTIFY}\ndefaults: {{retries: 3, retry_delay: 5m}}"
     file = world.pipeline("gate", TWO.format(trace=trace, outcome="refused"), head)
 
-    done = world.rankmill("run", str(file), "--param", "text=bye")
+    with receiving() as receiver:
+        done = world.start("run", str(file), "--param", "text=bye", AIRFLOW_CONN_HOOK=receiver.url).wait()
 
+    assert receiver.bodies == [] and "told" not in done.stdout, "a run by hand has its reader before it"
     assert done.returncode == 3
     assert "first failed: the gate refused version 7: like lost 0.02 AUC; train longer" in done.stdout
     assert "not run: second" in done.stdout
     assert "run.log" in done.stdout and "Traceback" not in done.stdout + done.stderr
     assert len(trace.read_text().splitlines()) == 1
+
+
+def test_a_run_that_is_to_notify_tells_what_a_stage_failed_with(world: World) -> None:
+    file = world.pipeline("told", TWO.format(trace=world.folder / "told.trace", outcome="refused"), PARAMS + NOTIFY)
+    with receiving() as receiver:
+        url = f"{receiver.url}/s3cretpath"
+        done = world.start("run", str(file), "--notify", AIRFLOW_CONN_HOOK=url).wait()
+        assert done.returncode == 3, done.stdout + done.stderr
+        (body,) = receiver.bodies
+    assert body["event"] == "refusal" and body["stage"] == "first" and body["run_url"] is None
+    assert body["what"] == "the gate refused version 7: like lost 0.02 AUC; train longer"
+    assert body["window"] == {"start": "2026-01-01T00:00:00+00:00", "end": "2026-01-08T00:00:00+00:00"}
+    unreached = world.start("run", str(file), "--notify", AIRFLOW_CONN_HOOK=url).wait()
+    assert unreached.returncode == 3
+    assert "its refusal was not told through webhook (hook): it cannot be reached" in unreached.stdout
+    assert "s3cret" not in done.stdout + done.stderr + unreached.stdout + unreached.stderr
+    silent = world.pipeline("silent", TWO.format(trace="", outcome="refused"), PARAMS)
+    nobody = world.rankmill("run", str(silent), "--notify")
+    assert nobody.returncode == 2 and "silent tells nobody anything: say whom under notify:" in nobody.stderr
 
 
 def test_a_storage_error_is_tried_again_after_the_delay(flaky: tuple[str, list[str]]) -> None:

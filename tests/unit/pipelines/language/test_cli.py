@@ -49,6 +49,22 @@ def test_validate_passes_all_shipped_pipelines() -> None:
     assert [line.split(":")[0] for line in told] == ["movielens_continued", "movielens_daily", "movielens_memory"]
 
 
+def test_validate_warns_of_a_channel_that_nothing_sends_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipelines.language import notify
+
+    monkeypatch.setitem(notify.PROVIDERS, "slack", "apache-airflow-providers-nowhere")
+    file = tmp_path / "param_forms.yaml"
+    text = (GOLDEN.parent / "accepted" / "param_forms.yaml").read_text()
+    file.write_text(text)
+    result = ask("validate", str(file))
+    assert result.exit_code == 0
+    assert "param_forms: warning: notify.failure tells through slack, which needs apache-airflow-providers-nowhere" in (
+        result.output
+    )
+
+
 def test_validate_reports_every_problem_of_every_file() -> None:
     wrong = [str(GOLDEN / f"{kind}.yaml") for kind in ("many", "cycle")]
     result = ask("validate", "movielens_daily", *wrong, "movielens_dayly", "absent.yaml")

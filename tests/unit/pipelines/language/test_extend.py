@@ -230,6 +230,38 @@ def test_without_names_what_a_stage_takes_from_a_file(tmp_path: Path) -> None:
     assert load_plan(tmp_path / "child.yaml").spec.stages["ingest"].without == ()
 
 
+def test_who_is_told_is_shared_by_a_folder_and_changed_by_a_pipeline(tmp_path: Path) -> None:
+    folder = """\
+notify:
+  failure: {slack: {connection: ops}, webhook: {connection: hook}}
+  refusal: {slack: {connection: ops}}
+  promotion: {slack: {connection: ops}}
+  deadline: {slack: {connection: ops}}
+"""
+    child = f"{CHILD}notify: {{failure: {{slack: null, email: {{connection: m, to: [a@b.c]}}}}, refusal: null}}\n"
+    written(tmp_path, defaults=folder, child=child)
+    notify = load_plan(tmp_path / "child.yaml").spec.notify
+    # That no stage promotes and no deadline is missed is no mistake of what a folder says to all.
+    assert notify is not None and notify.events == ("failure", "promotion", "deadline")
+    assert [str(one) for one in notify.targets("failure")] == ["email (m)", "webhook (hook)"]
+    written(
+        tmp_path, child=f"{child}deadline: null\n".replace("refusal: null", "promotion: {webhook: {connection: h}}")
+    )
+    assert ["child.yaml" in one and "nobody can be told of it" in one for one in told(tmp_path)] == [True]
+
+
+def test_no_line_that_may_hold_a_secret_is_shown(tmp_path: Path) -> None:
+    secret = "notify:\n  failure:\n    webhook: {connection: 'https://hooks.example.com/T0/s3cret'}\n"
+    for files in ({"defaults": secret}, {"child": CHILD + secret}, {"base": PARENT + secret}):
+        written(tmp_path, **{"defaults": "", "base": PARENT, "child": CHILD} | files)
+        with pytest.raises(PipelineError) as caught:
+            load_plan(tmp_path / "child.yaml")
+        assert "s3cret" not in str(caught.value) and "a connection is named by its id" in str(caught.value)
+    written(tmp_path, defaults="", base=PARENT, child=CHILD.replace("files: c.csv", "fils: https://example.com/c.csv"))
+    with pytest.raises(PipelineError, match=r"example\.com/c\.csv"):
+        load_plan(tmp_path / "child.yaml")
+
+
 def test_an_empty_file_of_defaults_gives_none_and_is_no_pipeline(tmp_path: Path) -> None:
     written(
         tmp_path, defaults="", child=PARENT.replace("base", "child").replace("  seed: {type: integer, default: 0}", "")

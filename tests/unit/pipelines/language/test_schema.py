@@ -35,7 +35,7 @@ SEMANTIC = {
     "unknown_asset_stage", "unknown_output", "unknown_param", "unknown_stage", "unused_param", "wrong_artifact",
     "wrong_file_name", "window_end_param_is_no_date", "window_end_is_no_date", "broken_rule_of_a_component",
     "misplaced_reference", "empty_schedule", "group_not_convex", "enum_choice_refused",
-    "second_cron_field_missing", "data_by_param",
+    "second_cron_field_missing", "data_by_param", "notify_what_cannot_happen",
     "definitions_absent", "definitions_by_param", "definitions_disagree", "definitions_not_python",
     "definitions_not_read", "definitions_outside", "feature_service_unknown", "feature_services_differ",
     "rule_of_a_label", "time_zone_unknown", "judged_without_requests", "definitions_of_other_keys",

@@ -41,6 +41,19 @@ def test_a_release_that_differs_from_its_pin_is_found(tmp_path: Path, monkeypatc
     assert "polars" not in found.found and "make install" in found.found
 
 
+def test_a_channel_that_nothing_can_send_through_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines.language import notify
+
+    pipeline = "name: shop\nwindow: {days: 1}\nnotify: {failure: {email: {connection: mail, to: [a@b.c]}}}\n"
+    (tmp_path / "shop.yaml").write_text(f"{pipeline}stages: {{a: {{uses: promote_model}}}}\n")
+    monkeypatch.setenv("RANKMILL_PIPELINES", str(tmp_path))
+    sound = next(doctor._channels(Settings.at(tmp_path)))
+    assert sound.passed and "1 pipelines tell people" in sound.found
+    monkeypatch.setitem(notify.PROVIDERS, "email", "apache-airflow-providers-nowhere")
+    wrong = next(doctor._channels(Settings.at(tmp_path)))
+    assert not wrong.passed and wrong.found.endswith("it is not installed: install the extra `notify`")
+
+
 def test_a_home_that_cannot_be_written_fails(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     checks = by_name(examine(Settings.at(tmp_path / "file" / "home")))
