@@ -364,10 +364,11 @@ class StageNotifier(BaseNotifier):
                 _not_told(notice, target, error)
 
     def _notice(self, task: StageOperator, context: Context) -> Notice | None:
-        run = context["dag_run"]
+        run: Any = context.get("dag_run")
+        run_id = run.run_id if run else context["ti"].run_id
         base = conf.get("api", "base_url", fallback="") if self.linked else ""
-        link = link_of(base, task.dag_id, run.run_id, task.task_id)
-        where = Where(task.dag_id, run.run_id, task.task_id, _window(task._plan.spec, run), link)
+        link = link_of(base, task.dag_id, run_id, task.task_id)
+        where = Where(task.dag_id, run_id, task.task_id, _window(task._plan.spec, run), link)
         if self.ended == "succeeded":
             return news_of(where, task._stage.component.output_types, task._result) if task._result else None
         return not_done(where, self._said(task, context), task._error, Settings.from_environment())

@@ -148,8 +148,8 @@ def not_done(where: Where, said: str, error: RankmillError | None, settings: Set
     if isinstance(error, GateRefusedError):
         advice = "the champion goes on answering: read in the verdict what would be lost, and where"
         return Notice("refusal", where, said, advice, page)
-    again = "do what the sentence says, then clear the stage in Airflow: finished stages come from the store"
-    return Notice("failure", where, said, again, page)
+    again = "clear the stage in Airflow" if where.link else "run it again"
+    return Notice("failure", where, said, f"do what it says, then {again}: finished stages come from the store", page)
 
 
 def news_of(where: Where, outputs: Mapping[str, type[Artifact]], result: StageResult) -> Notice | None:

@@ -89,9 +89,6 @@ def test_a_run_that_is_to_notify_tells_what_a_stage_failed_with(world: World) ->
     assert unreached.returncode == 3
     assert "its refusal was not told through webhook (hook): it cannot be reached" in unreached.stdout
     assert "s3cret" not in done.stdout + done.stderr + unreached.stdout + unreached.stderr
-    silent = world.pipeline("silent", TWO.format(trace="", outcome="refused"), PARAMS)
-    nobody = world.rankmill("run", str(silent), "--notify")
-    assert nobody.returncode == 2 and "silent tells nobody anything: say whom under notify:" in nobody.stderr
 
 
 def test_a_storage_error_is_tried_again_after_the_delay(flaky: tuple[str, list[str]]) -> None:

@@ -215,8 +215,23 @@ def test_who_wants_nothing_is_not_called_and_a_run_alone_tells_nobody(airflow: A
     assert called() == called(alone=True, notify=True)
     assert ("promote", "on_success_callback") in called() and ("train", "on_success_callback") not in called()
     assert ("train", "on_failure_callback") in called()
+    assert "Tells of failure through webhook" in airflow.build_dag(folder / "movielens_daily.yaml").doc_md
     silent = airflow.build_dag(folder / "open_bandit.yaml")
     assert not any(task.on_failure_callback or task.on_success_callback for task in silent.tasks)
+
+
+def test_a_run_that_could_tell_nobody_is_not_started(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines.language import notify
+    from pipelines.language.check import load_plan
+    from pipelines.run.run import refuse_silence
+
+    with pytest.raises(BadInputError, match="open_bandit tells nobody anything: say whom under notify:"):
+        refuse_silence(load_plan(folder / "open_bandit.yaml"))
+    plan = load_plan(folder / "movielens_watch.yaml")
+    refuse_silence(plan)
+    monkeypatch.setitem(notify.PROVIDERS, "webhook", "apache-airflow-providers-nowhere")
+    with pytest.raises(BadInputError, match="which needs apache-airflow-providers-nowhere"):
+        refuse_silence(plan)
 
 
 def test_a_stage_without_a_last_word_is_told_too(
@@ -224,9 +239,9 @@ def test_a_stage_without_a_last_word_is_told_too(
 ) -> None:
     """Airflow's DAG processor calls for a task whose process has gone: a fresh operator, no exception."""
     task = dags["movielens_daily"].task_dict["export"]
-    task.on_failure_callback[0]({"task": task, "dag_run": SimpleNamespace(run_id=RUN, conf=None)})
+    task.on_failure_callback[0]({"task": task, "ti": SimpleNamespace(run_id=RUN)})
     (body,) = hook.bodies
-    assert "was killed" in body["what"] and body["window"] is None
+    assert "was killed" in body["what"] and body["window"] is None and body["run"] == RUN
 
 
 def test_a_time_out_is_told_in_our_words(
@@ -283,7 +298,7 @@ def test_what_does_not_get_through_is_a_line_in_the_log_and_fails_nothing(
     )
 
 
-def test_who_sends_drop_by_drop_is_not_waited_for(
+def test_who_never_answers_is_not_waited_for(
     airflow: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -338,7 +353,12 @@ def test_nothing_but_https_leaves_this_machine(host: str, schema: str) -> None:
         assert address.url.startswith("https://") or address.is_here
 
 
-def test_login_token_and_headers_reach_the_address_and_no_other(hook: Receiver) -> None:
+def test_login_token_and_headers_reach_the_address_and_no_other(
+    hook: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")  # a proxy is for the way out
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
     post(address_of(connection(host=hook.url, login="me", password="pw"), {"headers": {"X-Team": "a"}}), {"a": "ü"})
     post(address_of(connection(host=hook.url, password="tok"), {}), {})
     assert hook.headers[0]["Authorization"] == "Basic bWU6cHc=" and hook.headers[0]["X-Team"] == "a"
