@@ -15,7 +15,7 @@ from components.platform.execute import StageResult
 from components.platform.settings import Settings
 from components.platform.store.publish import open_store
 from pipelines.language.check import load_plan
-from pipelines.language.spec import Schedule
+from pipelines.language.spec import PipelineSpec, Schedule
 from pipelines.record.runs import recorded_runs
 from pipelines.run.task import Attempt, run_stage
 from tests.integration.airflow.conftest import World, make_world
@@ -167,7 +167,9 @@ def test_a_partitioned_schedule_is_airflows_own(schedule: Schedule, kind: str, p
 
     from pipelines.run.airflow_dag import schedule_of
 
-    made = schedule_of(schedule)
+    stages = {"only": {"uses": "write_words"}}
+    spec = {"name": "d", "schedule": schedule, "stages": stages, "window": {"days": 7}}
+    made = schedule_of(PipelineSpec.model_validate(spec))
     assert type(made).__name__ == kind
     kept = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(DAG("d", schedule=made, start_date=DAY)))
     assert kept.timetable.partitioned is partitioned
