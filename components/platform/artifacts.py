@@ -139,7 +139,7 @@ class TrainingSet(LabelledRows):
     `features.encoding.files`.
     `report.json`: `components.data.build_training_set.config.SplitReport`. `features.json`:
     `features.services.served.ServedFeatures`, where a server gets each column. After `attach_vectors`, by table:
-    `vectors/<table>.safetensors`, what `components.data.table_vectors.TableVectors` holds, and `vectors/<table>.json`:
+    `vectors/TABLE.safetensors`, what `components.data.table_vectors.TableVectors` holds, and `vectors/TABLE.json`:
     `Attached` of `attach_vectors`.
     """
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from html import escape
 from typing import Any
 from urllib.parse import quote
 
@@ -51,6 +50,15 @@ class Where:
 
 
 @dataclass(frozen=True)
+class _Letter:
+    """What its template shows."""
+
+    title: str
+    rows: tuple[tuple[str, str, bool], ...]
+    """Heading, text, and whether the text is an address."""
+
+
+@dataclass(frozen=True)
 class Notice:
     """A message before it goes through a channel."""
 
@@ -88,10 +96,11 @@ class Notice:
 
     def html(self) -> str:
         """Return it as a letter; every text of it is shown as it stands."""
-        cells = "".join(
-            f"<tr><td><b>{escape(heading)}</b></td><td>{_linked(text)}</td></tr>" for heading, text in self.rows()
-        )
-        return f"<p><b>{escape(self.title)}</b></p><table>{cells}</table>"
+        from components.pages.document import render
+
+        linked = ("https://", "http://")
+        rows = tuple((heading, text, text.startswith(linked)) for heading, text in self.rows())
+        return render(__file__, _Letter(self.title, rows)).strip()
 
     def slack(self) -> str:
         """Return it in Slack's markup, in which three characters are special: escaped, they call nobody by name."""
@@ -119,11 +128,6 @@ class Notice:
 def _said(text: str) -> str:
     one = " ".join(without_passwords(text).split())
     return one if len(one) <= MOST_SAID else f"{one[:MOST_SAID]} …"
-
-
-def _linked(text: str) -> str:
-    shown = escape(text)
-    return f'<a href="{shown}">{shown}</a>' if text.startswith(("https://", "http://")) else shown
 
 
 def link_of(base_url: str, pipeline: str, run_id: str, stage: str = "") -> str:

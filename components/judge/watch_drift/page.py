@@ -57,6 +57,13 @@ class _View:
 def write_report(folder: Path, report: Report) -> None:
     """Write `plots/` and the self-contained page; equal reports give equal bytes."""
     files = draw(folder / "plots", report)
+    images = tuple((title, picture(files[title])) for title in ("fields", "scores") if title in files)
+    page = drift_page(report, picture(files["strip"]), images)
+    (folder / DriftReport.page.file).write_text(page, encoding="utf-8")
+
+
+def drift_page(report: Report, strip: str, images: tuple[tuple[str, str], ...]) -> str:
+    """Return the page as HTML, given its pictures as `src`, those of the day by title."""
     day = report.today
     rows = [_row(cell) for cell in day.cells]
     judged = [row for row in rows if row.cell.state != "not judged"]
@@ -74,10 +81,10 @@ def write_report(folder: Path, report: Report) -> None:
         judged=tuple(judged),
         left_out=tuple(row for row in rows if row.cell.state == "not judged"),
         past=tuple(_past(one, report.false_alarms) for one in reversed(report.days)),
-        strip=picture(files["strip"]),
-        images=tuple((title, picture(files[title])) for title in ("fields", "scores") if title in files),
+        strip=strip,
+        images=images,
     )
-    (folder / DriftReport.page.file).write_text(render(__file__, view), encoding="utf-8")
+    return render(__file__, view)
 
 
 def _state(day: Day) -> str:

@@ -24,6 +24,9 @@ from components.data.validate_data.profile import ColumnProfile
 from components.judge.evaluate_ranker.page import render as evaluation_page
 from components.judge.simulate_policy.page import render as simulation_page
 from components.judge.simulate_policy.report import PolicyValue, Simulation
+from components.judge.watch_drift import report as drift
+from components.judge.watch_drift.page import drift_page
+from components.pages.document import picture as picture_of
 from components.pages.embed import embedded
 from components.pages.plots import new_figure, save
 from components.pages.verdict import render as verdict_page
@@ -37,8 +40,9 @@ from pipelines.compare.section import section
 from pipelines.compare.spec import ComparisonSpec, EntrySpec, Reference
 from pipelines.language.check import load_plan
 from pipelines.language.load import pipeline_path
-from pipelines.language.plan import Plan
+from pipelines.language.plan import Place, Plan
 from pipelines.record.runs import RecordedRun, RunStart, StageFailure
+from pipelines.run.notice import Notice, Where
 from pipelines.show.dag_doc import dag_doc, stage_doc
 from pipelines.show.pages.flow import Mark
 from pipelines.show.pages.graph_page import page as graph_page
@@ -151,6 +155,28 @@ def _simulation(text: str, picture: Path) -> str:
     return simulation_page(poisoned(report, text), text, (text,), (picture,))
 
 
+def _drift(text: str, image: Path) -> str:
+    cells = tuple(
+        drift.Cell(
+            check="moved", of=f"{WORD}{at}", domain=domain, rows=9, now=0.5, change=change, limit=0.1, chance=chance
+        )
+        for domain in (ALL, WORD)
+        for at, (change, chance) in enumerate([(0.5, 0.0), (0.0, 0.5), (None, None)])
+    )
+    day = drift.Day(start=NOW, end=NOW.replace(day=2), rows=9, users=9, judged=9, rates={WORD: 0.5}, cells=cells)
+    report = drift.Report(
+        model=WORD, version=1, digest=WORD, rows_digest=WORD, baseline_rows=9, baseline_users=9,
+        baseline_window=Window(start=NOW, end=NOW.replace(day=2)), every=WORD, false_alarms=0.05,
+        days=drift.settled([day, day], 0.05), remarks=(WORD,),
+    )  # fmt: skip
+    return drift_page(poisoned(report, text), picture_of(image), ((text, picture_of(image)),))
+
+
+def _letter(text: str) -> str:
+    where = Where(pipeline=WORD, run_id=WORD, stage=WORD)
+    return poisoned(Notice("failure", where, WORD, WORD), text).html()
+
+
 def _plan(text: str) -> Plan:
     """A pipeline whose description and last stage come from elsewhere."""
     last = PLAN.stages[-1]
@@ -193,6 +219,8 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Callable[[str], 
         "components/judge/evaluate_ranker/page.py": _evaluation,
         "components/data/validate_data/page.py": _contract,
         "components/judge/simulate_policy/page.py": lambda text: _simulation(text, picture),
+        "components/judge/watch_drift/page.py": lambda text: _drift(text, picture),
+        "pipelines/run/notice.py": _letter,
         "pipelines/show/pages/graph_page.py": _graph,
         "pipelines/show/pages/report.py": lambda text: _run(text, folder),
     }
@@ -357,7 +385,7 @@ def _task(text: str, folder: Path) -> str:
         f"stages:\n  last:\n    # {'    '.join(text.splitlines(keepends=True))}\n    uses: x\n  other: {{}}\n"
     )
     plan = replace(_plan(text), path=file)
-    return stage_doc(plan, replace(plan.stages[-1], line=2))
+    return stage_doc(replace(plan.stages[-1], places=(Place(file, 2),)))
 
 
 @pytest.fixture(scope="module")
