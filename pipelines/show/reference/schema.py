@@ -36,6 +36,8 @@ FOLDER_SCHEMA_FILE = SCHEMA_FILE.with_name("defaults.schema.json")
 DRAFT = "http://json-schema.org/draft-07/schema#"
 
 Node = dict[str, Any]
+_ALONE: Node = {"then": {}}
+"""Of a part that a file's first line may name: an editor puts the root's own condition beside it, and asks nothing."""
 
 
 class _Schema(GenerateJsonSchema):
@@ -125,12 +127,12 @@ def pipeline_schema() -> Node:
         )
         definitions |= {f"{spec.name}.{name}": node for name, node in config.pop("$defs", {}).items()}
         required = config.pop("required", [])  # a file that the stage takes keys `from` may hold them
-        definitions[spec.name] = config
+        definitions[spec.name] = {**config, **_ALONE}
         stage["allOf"].append(_stage_of(spec))
         whole["allOf"].append(_asked(spec, required))
     definitions |= {"WholeStage": whole, "WholeParam": param}
     own = root.pop("required")
-    definitions["Parent"] = {**root, "description": "What pipelines that extend this file have in common."}
+    definitions["Parent"] = {**root, **_ALONE, "description": "What pipelines that extend this file have in common."}
     needed: Node = {
         "required": [key for key in own if key != "name"],
         "properties": {
