@@ -59,7 +59,8 @@ class Clusters:
         """
         squares = float(np.square(self.shares).sum())
         kept = 1 - 2 * float((self.shares**3).sum()) / squares + squares if squares else 0.0
-        return 1 / max(kept, 1e-9)
+        # Of one user alone there is no sum to correct, and rounding must not be made large.
+        return 1 / kept if kept > 1e-9 else 1.0
 
     def error(self, influence: Floats) -> float:
         """Return the standard error of a figure, by the influence of each row on it, float64 ``[rows]``."""
