@@ -19,9 +19,9 @@ from components.judge.watch_drift.clusters import (
     gauc_of,
     log_ratio,
     mean_of,
-    share_of,
 )
 from components.judge.watch_drift.config import Limits
+from components.judge.watch_drift.joined import differing
 from components.judge.watch_drift.report import Bins, Cell
 from components.judge.watch_drift.shares import Size, ks, moved
 from components.rankers.tasks import Task
@@ -106,19 +106,8 @@ def skew_cells(
     logged: Mapping[str, Array], again: Mapping[str, Array], clusters: Clusters, limit: float
 ) -> Iterator[Cell]:
     """Yield by task how many of the same rows the version's files answer otherwise than the service did."""
-    for task, answers in again.items():
-        if task in logged:
-            other = np.abs(logged[task] - answers) > ALIKE
-            share = share_of(other, clusters)
-            yield Cell(
-                check="skew",
-                of=task,
-                rows=other.size,
-                now=share.value,
-                change=share.value,
-                limit=limit,
-                chance=beyond(share.value, share.error, limit, clusters.freedom, both=False),
-            )
+    others = {task: np.abs(logged[task] - answers) > ALIKE for task, answers in again.items() if task in logged}
+    yield from differing("skew", others, clusters, limit)
 
 
 def _score_cells(told: Told, scores: Scores, kept: Array, base: Size, limits: Limits, enough: Enough) -> Iterator[Cell]:

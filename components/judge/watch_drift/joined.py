@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.judge.watch_drift.clusters import Clusters, beyond, share_of
-from components.judge.watch_drift.report import Cell
+from components.judge.watch_drift.report import Cell, Check
 from components.judge.watch_drift.rows import some_users
 
 if TYPE_CHECKING:
@@ -79,12 +79,24 @@ def matched(served: pa.Table, joined: pa.Table, roles: Declaration, features: It
 
 def joined_cells(found: Matched, clusters: Clusters, limit: float) -> Iterator[Cell]:
     """Yield by feature in which share of the matched rows it differs; `clusters` are the users of these rows."""
-    for name, differ in found.differ.items():
-        share = share_of(differ, clusters)
+    yield from differing("joined", found.differ, clusters, limit)
+
+
+def differing(check: Check, differ: Mapping[str, Array], clusters: Clusters, limit: float) -> Iterator[Cell]:
+    """Yield by name which share of the same rows is another one on two ways; no drift is 0.
+
+    Args:
+        check: what the cells are of.
+        differ: by name, bool ``[rows]``, which rows differ.
+        clusters: users of these rows.
+        limit: the largest share that nobody minds.
+    """
+    for name, flags in differ.items():
+        share = share_of(flags, clusters)
         yield Cell(
-            check="joined",
+            check=check,
             of=name,
-            rows=differ.size,
+            rows=flags.size,
             now=share.value,
             change=share.value,
             limit=limit,

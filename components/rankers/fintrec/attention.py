@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from components.rankers.fintrec.tokens import DAY
+from components.rankers.sequences.attention import AttentionLayer
 
 _NEVER = -1e30
 """Score of what must not be read: finite, so that no row has a NaN."""
@@ -65,7 +66,7 @@ class Sight:
         )
 
 
-class Layer(nn.Module):
+class Layer(AttentionLayer):
     """``x + attention(norm(x))``, then ``x + feed-forward(norm(x))``, for the context and for its candidates.
 
     The context never reads a candidate, and candidates never read each other: any number of them can share the
@@ -73,18 +74,8 @@ class Layer(nn.Module):
     """
 
     def __init__(self, width: int, heads: int, dropout: float, fading: bool, last: bool) -> None:
-        super().__init__()
-        self.heads = heads
+        super().__init__(width, heads, dropout)
         self.last = last
-        self.narrow = math.ceil(width / heads)
-        self.before_attention = nn.LayerNorm(width)
-        self.query = nn.Linear(width, heads * self.narrow, bias=False)
-        self.key = nn.Linear(width, heads * self.narrow, bias=False)
-        self.value = nn.Linear(width, heads * self.narrow, bias=False)
-        self.mix = nn.Linear(heads * self.narrow, width)
-        self.before_forward = nn.LayerNorm(width)
-        self.forward_layers = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-        self.dropout = nn.Dropout(dropout)
         # The logarithm of s: it stays positive, and an hour's fade learns as easily as a month's.
         self.slopes = nn.Parameter((ladder(heads) * math.sqrt(self.narrow)).log()) if fading else None
 
@@ -97,17 +88,17 @@ class Layer(nn.Module):
             sight: who sees whom.
         """
         normed, asking = self.before_attention(context), self.before_attention(candidates)
-        key, value = self._split(self.key(normed)), self._split(self.value(normed))
-        query, own_key, own_value = (self._split(part(asking)) for part in (self.query, self.key, self.value))
+        key, value = self.split(self.key(normed)), self.split(self.value(normed))
+        query, own_key, own_value = (self.split(part(asking)) for part in (self.query, self.key, self.value))
         there = self._scores(query, key, sight.closed_to_now, sight.ago)
         own = (query * own_key).sum(dim=3, keepdim=True) / math.sqrt(self.narrow)
         weights = torch.softmax(torch.cat([there, own], dim=3), dim=3)
         read = weights[..., :-1] @ value + weights[..., -1:] * own_value
-        candidates = self._finish(candidates, read)
+        candidates = self.finish(candidates, read)
         if self.last:
             return context, candidates
-        scores = self._scores(self._split(self.query(normed)), key, sight.closed, sight.apart)
-        return self._finish(context, torch.softmax(scores, dim=3) @ value), candidates
+        scores = self._scores(self.split(self.query(normed)), key, sight.closed, sight.apart)
+        return self.finish(context, torch.softmax(scores, dim=3) @ value), candidates
 
     def _scores(self, query: Tensor, key: Tensor, closed: Tensor, days: Tensor) -> Tensor:
         """Return ``(q·k − s·|Δt|) / √d_h``, float32 ``[B, H, Q, T]``, −1e30 where there is nothing to read.
@@ -128,14 +119,6 @@ class Layer(nn.Module):
     def fade_days(self) -> list[float]:
         """Return, per head, the days after which an event counts e times less; empty where nothing fades."""
         return [] if self.slopes is None else (math.sqrt(self.narrow) * (-self.slopes).exp()).tolist()
-
-    def _finish(self, x: Tensor, read: Tensor) -> Tensor:
-        x = x + self.dropout(self.mix(read.transpose(1, 2).flatten(start_dim=2)))
-        return x + self.dropout(self.forward_layers(self.before_forward(x)))
-
-    def _split(self, x: Tensor) -> Tensor:
-        """Return ``[B, H, S, d / H]`` of ``[B, S, d]``."""
-        return x.unflatten(2, (self.heads, self.narrow)).transpose(1, 2)
 
 
 class Encoder(nn.Module):

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from components.rankers.sequences.attention import AttentionLayer
+
 _NEVER = -1e30
 """Score of what must not be read: finite, so that no row has a NaN."""
 
@@ -34,20 +36,8 @@ class Known:
         return Known(torch.cat([self.keys, other.keys], dim=2), torch.cat([self.values, other.values], dim=2))
 
 
-class Layer(nn.Module):
+class Layer(AttentionLayer):
     """``x + attention(norm(x))``, then ``x + feed-forward(norm(x))``; a head is ⌈d / heads⌉ wide."""
-
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.heads, self.narrow = heads, math.ceil(width / heads)
-        self.before_attention = nn.LayerNorm(width)
-        self.query = nn.Linear(width, heads * self.narrow, bias=False)
-        self.key = nn.Linear(width, heads * self.narrow, bias=False)
-        self.value = nn.Linear(width, heads * self.narrow, bias=False)
-        self.mix = nn.Linear(heads * self.narrow, width)
-        self.before_forward = nn.LayerNorm(width)
-        self.forward_layers = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, known: Known | None, closed: Tensor) -> tuple[Tensor, Known]:
         """Return tokens after this layer, and what it is read by from now on.
@@ -58,16 +48,11 @@ class Layer(nn.Module):
             closed: float32 ``[B, 1, 1, T]``, 0 for a token that may be read, else −1e30, of all that is read.
         """
         normed = self.before_attention(x)
-        own = Known(self._split(self.key(normed)), self._split(self.value(normed)))
+        own = Known(self.split(self.key(normed)), self.split(self.value(normed)))
         read = own if known is None else known.and_also(own)
-        scores = (self._split(self.query(normed)) / math.sqrt(self.narrow)) @ read.keys.transpose(2, 3)
+        scores = (self.split(self.query(normed)) / math.sqrt(self.narrow)) @ read.keys.transpose(2, 3)
         answer = torch.softmax(scores + closed, dim=3) @ read.values
-        x = x + self.dropout(self.mix(answer.transpose(1, 2).flatten(start_dim=2)))
-        return x + self.dropout(self.forward_layers(self.before_forward(x))), read
-
-    def _split(self, x: Tensor) -> Tensor:
-        """Return ``[B, H, S, d_h]`` of ``[B, S, H·d_h]``."""
-        return x.unflatten(2, (self.heads, self.narrow)).transpose(1, 2)
+        return self.finish(x, answer), read
 
 
 class Reasoner(nn.Module):

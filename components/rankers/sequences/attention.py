@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 _NEVER = -1e30
 """Score of what must not be attended to: finite, so that a row without any event has no NaN."""
@@ -34,3 +36,31 @@ def of_size_one(vectors: Tensor, least: float | Tensor = _LEAST) -> Tensor:
         least: size below which a vector stays small in proportion, so that rare values stay quiet.
     """
     return vectors * torch.rsqrt(vectors.square().mean(dim=-1, keepdim=True) + least**2)
+
+
+class AttentionLayer(nn.Module):
+    """Weights of ``x + attention(norm(x))``, then ``x + feed-forward(norm(x))``; who reads whom is each layer's own.
+
+    A head is ⌈d / heads⌉ wide.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.narrow = heads, math.ceil(width / heads)
+        self.before_attention = nn.LayerNorm(width)
+        self.query = nn.Linear(width, heads * self.narrow, bias=False)
+        self.key = nn.Linear(width, heads * self.narrow, bias=False)
+        self.value = nn.Linear(width, heads * self.narrow, bias=False)
+        self.mix = nn.Linear(heads * self.narrow, width)
+        self.before_forward = nn.LayerNorm(width)
+        self.forward_layers = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.dropout = nn.Dropout(dropout)
+
+    def split(self, x: Tensor) -> Tensor:
+        """Return ``[B, H, S, d_h]`` of ``[B, S, H·d_h]``."""
+        return x.unflatten(2, (self.heads, self.narrow)).transpose(1, 2)
+
+    def finish(self, x: Tensor, read: Tensor) -> Tensor:
+        """Return tokens ``[B, S, d]`` after this layer, given what their heads have read, ``[B, H, S, d_h]``."""
+        x = x + self.dropout(self.mix(read.transpose(1, 2).flatten(start_dim=2)))
+        return x + self.dropout(self.forward_layers(self.before_forward(x)))
