@@ -31,7 +31,8 @@ class ComponentConfig(Frozen):
 class Ports(Frozen):
     """Base of `Inputs` and `Outputs`: every field is annotated with an artifact type.
 
-    An input may be ``Type | None = None``: a stage need not wire it. An output may not.
+    An input may be ``Type | None = None``: a stage need not wire it, and then it is None and no part of the cache key.
+    An output may not.
     """
 
 

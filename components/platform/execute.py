@@ -174,9 +174,8 @@ def _typed_inputs(spec: ComponentSpec, request: StageRequest) -> dict[str, Artif
     wanted = spec.input_types
     for name in sorted(({*spec.needed_inputs} - {*inputs}) | ({*inputs} - {*wanted})):
         state = "is missing" if name in wanted else "is not an input of the component"
-        raise BadInputError(
-            f"stage {request.stage!r}: input {name!r} {state}; inputs of {spec.name} are {sorted(wanted)}"
-        )
+        known = [port if port in spec.needed_inputs else f"{port}, if any" for port in sorted(wanted)]
+        raise BadInputError(f"stage {request.stage!r}: input {name!r} {state}; inputs of {spec.name} are {known}")
     for name, artifact in inputs.items():
         if not isinstance(artifact, wanted[name]):
             raise BadInputError(

@@ -52,7 +52,8 @@ PICKLES = frozenset({".pkl", ".pickle", ".pt", ".pth"})
 
 
 Example = Callable[[Mapping[str, Path]], Mapping[str, Any]]
-"""Writes the files of each input into its folder and returns the `with:` block."""
+"""Writes the files of each input into its folder and returns the `with:` block; an input that may be left out is left
+out where its folder stays empty."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,8 @@ def try_component(
     for folder in folders.values():
         folder.mkdir(parents=True)
     config = {**example(folders), **(changed or {})}
-    refs = {name: _given(store, name, kind, folders[name].parent) for name, kind in spec.input_types.items()}
+    wired = [name for name in folders if name in spec.needed_inputs or any(folders[name].iterdir())]
+    refs = {name: _given(store, name, spec.input_types[name], folders[name].parent) for name in wired}
     request = execute.StageRequest(component=spec.name, config=config, inputs=refs, window=window, stage=spec.name)
     with mock.patch.object(execute, "component", lambda name: spec):  # it need not be installed
         result = execute.execute(request, settings)

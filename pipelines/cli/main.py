@@ -132,14 +132,14 @@ def components(
 ) -> None:
     """List the components that a pipeline can use, or show one: config, inputs, outputs, a YAML example."""
     from components.platform.catalog import catalog, component
+    from pipelines.show.reference.describe import reads_and_makes
 
     if name is not None:
         _describe(component(name))
         return
     shown = folding("component", "reads", "makes", "what it does")
     for spec in catalog().values():
-        reads, makes = (", ".join(kind.kind for kind in t.values()) for t in (spec.input_types, spec.output_types))
-        shown.add_row(spec.name, reads, makes, f"{spec.summary}{_origin(spec)}")
+        shown.add_row(spec.name, *reads_and_makes(spec), f"{spec.summary}{_origin(spec)}")
     show(shown)
     for _, fault in sorted(catalog().refused.items()):
         typer.echo(fault, err=True)
@@ -206,7 +206,8 @@ def _describe(spec: ComponentSpec) -> None:
     typer.echo(f"{spec.name} (version {spec.version})\n{spec.summary}{_origin(spec)}\n")
     for title, kinds in (("input", spec.input_types), ("output", spec.output_types)):
         for name, kind in kinds.items():
-            typer.echo(f"{title} {name}: {kind.kind}. {kind.describe()}")
+            optional = title == "input" and name not in spec.needed_inputs
+            typer.echo(f"{title} {name}{', if any' if optional else ''}: {kind.kind}. {kind.describe()}")
     shown = folding("with:", "takes", "default", "meaning")
     for row in config_rows(spec):
         default = "[bold]required[/]" if row.default is None else escape(row.default)

@@ -6,7 +6,7 @@ from components.platform.catalog import BUILTIN, component
 from components.platform.contract import ComponentSpec
 from components.platform.settings import ROOT
 from features.ground.markdown import code, prose, table, text
-from pipelines.show.reference.describe import config_rows
+from pipelines.show.reference.describe import config_rows, reads_and_makes
 
 PAGE = ROOT / "docs" / "components.md"
 """Where the page lies."""
@@ -54,5 +54,5 @@ def component_section(spec: ComponentSpec) -> list[str]:
 
 
 def _kinds(spec: ComponentSpec) -> str:
-    reads, makes = (", ".join(kind.kind for kind in kinds.values()) for kinds in (spec.input_types, spec.output_types))
+    reads, makes = reads_and_makes(spec)
     return f"{reads or '–'} → {makes}"

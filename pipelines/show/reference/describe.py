@@ -115,6 +115,13 @@ def type_words(root: Node, node: Node) -> str:
     return f"{text} {bounds}" if bounds else text
 
 
+def reads_and_makes(spec: ComponentSpec) -> tuple[str, str]:
+    """Return the kinds of a component's inputs and of its outputs, and which of the inputs it can do without."""
+    needed = spec.needed_inputs
+    reads = [kind.kind + ("" if name in needed else " (if any)") for name, kind in spec.input_types.items()]
+    return ", ".join(reads), ", ".join(kind.kind for kind in spec.output_types.values())
+
+
 def sample_yaml(spec: ComponentSpec) -> str:
     """Return a stage that uses the component: what must be given, and the rest as comments with its defaults."""
     lines = [f"{spec.name.partition('_')[0]}:", f"  uses: {spec.name}"]

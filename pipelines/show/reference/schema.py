@@ -174,7 +174,7 @@ def _stage_of(spec: ComponentSpec) -> Node:
         name: {
             "type": "string",
             "pattern": r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$",
-            "description": f"`stage.output` that is {kind.kind}. {kind.describe()}",
+            "description": f"{_may(spec, name)}`stage.output` that is {kind.kind}. {kind.describe()}",
         }
         for name, kind in spec.input_types.items()
     }
@@ -185,6 +185,10 @@ def _stage_of(spec: ComponentSpec) -> Node:
         }
     }
     return {"if": _uses(spec), "then": then}
+
+
+def _may(spec: ComponentSpec, port: str) -> str:
+    return "" if port in spec.needed_inputs else "May be left out. "
 
 
 def _asked(spec: ComponentSpec, required: list[str]) -> Node:

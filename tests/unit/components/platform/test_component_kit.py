@@ -17,6 +17,7 @@ from components.platform.artifacts import Artifact
 from components.platform.contract import ComponentConfig, ComponentSpec, Ports, RunContext
 from components.platform.errors import BadInputError
 from components.testing.component import WINDOW, ComponentKit, try_component
+from pipelines.show.reference.describe import reads_and_makes, sample_yaml
 
 README = """
 ```yaml
@@ -205,6 +206,42 @@ class Hidden(Config):
 
     def model_dump(self, **how: Any) -> dict[str, Any]:
         return {name: value for name, value in super().model_dump(**how).items() if name != "times"}
+
+
+class InputsOrMore(Inputs):
+    """The words, and perhaps more."""
+
+    more: Words | None = None
+
+
+def double_all(inputs: InputsOrMore, config: Config, context: RunContext) -> Outputs:
+    """Repeat every word, and say whether there was more."""
+    context.note("more" if inputs.more else "no more")
+    return double(inputs, config, context)
+
+
+class OutputsOrNot(Outputs):
+    """An output that need not be made."""
+
+    more: Words | None = None
+
+
+def test_an_input_may_be_left_out_and_an_output_may_not(tmp_path: Path) -> None:
+    spec = replace(DOUBLE, inputs=InputsOrMore, entrypoint=f"{HERE}:double_all")
+    assert (spec.needed_inputs, {*spec.input_types}) == (("words",), {"words", "more"})
+
+    def with_more(folders: Mapping[str, Path]) -> Mapping[str, Any]:
+        (folders["more"] / "words.txt").write_text("c")
+        return example_of_words(folders)
+
+    assert try_component(spec, example_of_words, tmp_path / "without").result.notes == ["no more"]
+    assert try_component(spec, with_more, tmp_path / "with").result.notes == ["more"]
+    assert reads_and_makes(spec) == ("kit_words, kit_words (if any)", "kit_words")
+    assert "    # more: STAGE.kit_words\n" in sample_yaml(spec)
+    kit = TestDoubleWords()
+    kit.component = replace(spec, outputs=OutputsOrNot)  # type: ignore[misc]  # the broken one
+    with pytest.raises(AssertionError, match="an output of OutputsOrNot may be left out"):
+        kit.test_inputs_and_outputs_are_artifacts()
 
 
 def test_a_config_key_that_the_cache_key_lacks_is_noticed(tmp_path: Path) -> None:

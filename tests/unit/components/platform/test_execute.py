@@ -12,18 +12,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import components.platform.execute as execution
 import components.platform.store.publish as storage
 from components.platform.cache import cache_key, key_parts
-from components.platform.contract import ComponentConfig, ComponentSpec, Ports
+from components.platform.contract import ComponentConfig, ComponentSpec, Ports, RunContext
 from components.platform.errors import BadInputError, MissingError, StorageError
 from components.platform.execute import StageRequest, StageResult, execute
 from components.platform.settings import Settings
 from components.platform.sources import source_files
 from components.platform.store.publish import Store, open_store
+from components.platform.store.records import ArtifactRef
 from features.declaration import Window
-from tests.example_component import ADD, COUNT
+from tests.example_component import ADD, COUNT, CountConfig, CountOutputs, Numbers, SumInputs, add
 
 WINDOW = Window(start=datetime(2024, 1, 1, tzinfo=UTC), end=datetime(2024, 1, 2, tzinfo=UTC))
 KNOWN: Mapping[str, ComponentSpec] = {spec.name: spec for spec in (COUNT, ADD)}
@@ -208,6 +211,48 @@ def test_requests_that_do_not_fit_are_refused(settings: Settings, change: dict[s
     assert execute(StageRequest.model_validate(good), settings).notes == ["sum 3"]
     with pytest.raises(BadInputError, match=message):
         execute(StageRequest.model_validate({**good, **change}), settings)
+
+
+class SumOfTwoInputs(SumInputs):
+    """The numbers to add, and perhaps others."""
+
+    more: Numbers | None = None
+
+
+def add_both(inputs: SumOfTwoInputs, config: CountConfig, context: RunContext) -> CountOutputs:
+    """Add the numbers, and note how many inputs there are."""
+    context.note("one" if inputs.more is None else "two")
+    return add(inputs, config, context)
+
+
+ADD_BOTH = replace(ADD, inputs=SumOfTwoInputs, entrypoint=f"{__name__}:add_both")
+
+
+def test_an_input_that_may_be_left_out_is_none_and_no_part_of_the_key(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execution, "component", {"count_numbers": COUNT, "add_numbers": ADD_BOTH}.__getitem__)
+    numbers = count(settings).outputs["numbers"]
+
+    def summed(**inputs: ArtifactRef) -> StageResult:
+        return execute(StageRequest(component="add_numbers", inputs=inputs, window=WINDOW, stage="add"), settings)
+
+    alone, both = summed(numbers=numbers), summed(numbers=numbers, more=numbers)
+    assert (alone.notes, both.notes) == (["one", "sum 3"], ["two", "sum 3"])
+    record = open_store(settings).find("add_numbers", alone.key)
+    assert record is not None and {part for part in record.explanation if part.startswith("input.")} == {
+        "input.numbers"
+    }
+    assert both.key != alone.key == summed(numbers=numbers).key
+    with pytest.raises(BadInputError, match=r"'numbers' is missing; inputs of add_numbers are .*'more, if any'"):
+        summed(more=numbers)
+    with pytest.raises(BadInputError, match=r"input 'more' is a ranker, add_numbers takes a numbers"):
+        summed(numbers=numbers, more=numbers.model_copy(update={"kind": "ranker"}))
+
+
+@given(words=st.dictionaries(st.sampled_from("abc"), st.text("0123456789abcdef", min_size=1, max_size=3)))
+def test_a_port_that_nobody_wires_leaves_every_key_as_it_was(words: dict[str, str]) -> None:
+    assert key_parts(ADD, {}, words, WINDOW, {}) == key_parts(ADD_BOTH, {}, words, WINDOW, {})
 
 
 def test_annotations_travel_but_do_not_change_the_digest(settings: Settings) -> None:

@@ -118,6 +118,8 @@ def test_components_are_listed_and_shown_in_detail() -> None:
         "uses: train_ranker",
     ):
         assert words in detail
+    watch = ask("components", "watch_drift").output
+    assert "input rows: labelled_rows" in watch and "input joined, if any: labelled_rows" in watch
     assert isinstance(ask("components", "train_rankr").exception, MissingError)
 
 
