@@ -161,7 +161,9 @@ def _callbacks(told: Notify, stage: PlannedStage, *, linked: bool) -> dict[str, 
     found: dict[str, Any] = {}
     if told.failure or told.refusal:
         found["on_failure_callback"] = StageNotifier(told, "failed", linked=linked)
-    news = tuple(kind for kind, channels in ((Promotion, told.promotion), (DriftAlarm, told.drift)) if channels)
+    # A refusal that finishes its stage is told where it ends well.
+    promotion = told.promotion or told.refusal
+    news = tuple(kind for kind, channels in ((Promotion, promotion), (DriftAlarm, told.drift)) if channels)
     if any(issubclass(kind, news) for kind in stage.component.output_types.values()):
         found["on_success_callback"] = StageNotifier(told, "succeeded", linked=linked)
     return found

@@ -30,6 +30,7 @@ _TITLES: dict[Event, str] = {
     "drift": "{where} saw drift",
     "deadline": "{where} is late",
 }
+_REFUSED = "the champion goes on answering: read in the verdict what would be lost, and where"
 
 
 @dataclass(frozen=True)
@@ -150,14 +151,15 @@ def not_done(where: Where, said: str, error: RankmillError | None, settings: Set
     kept = run_folder(settings, where.pipeline, where.run_id) / where.stage
     page = next(iter(sorted(map(str, kept.glob("*.html")))), "")
     if isinstance(error, GateRefusedError):
-        advice = "the champion goes on answering: read in the verdict what would be lost, and where"
-        return Notice("refusal", where, said, advice, page)
+        return Notice("refusal", where, said, _REFUSED, page)
     again = "clear the stage in Airflow" if where.link else "run it again"
     return Notice("failure", where, said, f"do what it says, then {again}: finished stages come from the store", page)
 
 
 def news_of(where: Where, outputs: Mapping[str, type[Artifact]], result: StageResult) -> Notice | None:
-    """Return what a stage made that people are told of: a champion, or an alarm; None where there is no news.
+    """Return what a stage made that people are told of: a champion, a refusal that finished its stage, or an alarm.
+
+    None where there is no news.
 
     Args:
         where: the stage.
@@ -167,7 +169,11 @@ def news_of(where: Where, outputs: Mapping[str, type[Artifact]], result: StageRe
     if result.cached:
         return None
     for name, kind in outputs.items():
-        if name in result.no_news or name not in result.outputs:
+        if name not in result.outputs:
+            continue
+        if issubclass(kind, Promotion) and (verdict := _verdict(result, name)).answer == "refused":
+            return _refused(where, verdict, _page(result, name, Promotion))
+        if name in result.no_news:
             continue
         if issubclass(kind, Promotion):
             return _promoted(where, result, name)
@@ -176,8 +182,18 @@ def news_of(where: Where, outputs: Mapping[str, type[Artifact]], result: StageRe
     return None
 
 
+def _verdict(result: StageResult, name: str) -> Verdict:
+    return Verdict.model_validate_json(_read(result, name, "verdict.json"))
+
+
+def _refused(where: Where, verdict: Verdict, page: str) -> Notice:
+    stays = f"v{verdict.champion} stays champion" if verdict.champion is not None else "there is still no champion"
+    what = f"{verdict.model} v{verdict.challenger} refused: {verdict.reason}; {stays}"
+    return Notice("refusal", where, what, _REFUSED, page)
+
+
 def _promoted(where: Where, result: StageResult, name: str) -> Notice:
-    verdict = Verdict.model_validate_json(_read(result, name, "verdict.json"))
+    verdict = _verdict(result, name)
     before = verdict.champion if verdict.champion != verdict.challenger else None
     was = f" (was v{before})" if before else ""
     advice = f"`rankmill history {verdict.model}` lists the champions"

@@ -30,8 +30,8 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     One of an older window than the champion's, or one that a person took back, is left where it is.
 
     Raises:
-        GateRefusedError: the gate refused, or the champion cannot answer these rows; the champion
-            stays, the ledger and the verdict page say why.
+        GateRefusedError: the gate refused, or the champion cannot answer these rows, and the config does not say that
+            a refusal finishes the stage; the champion stays, the ledger and the verdict page say why.
         BadInputError: parity failed, files were changed, or a floor names an unknown task.
         RetryableError: the champion changed while this stage was judging, or MLflow is locked.
     """
@@ -54,7 +54,12 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         promotions.refuse(wanted.model, wanted.version, request)
         registry.tag(wanted.model, wanted.version, VERDICT, "refused")
         stays = f"v{champion.version} stays champion" if champion else "there is still no champion"
-        raise GateRefusedError(f"{wanted.model} v{wanted.version} refused: {verdict.reason}; {stays}, see {page}")
+        said = f"{wanted.model} v{wanted.version} refused: {verdict.reason}; {stays}"
+        if config.on_refusal == "fail":
+            raise GateRefusedError(f"{said}, see {page}")
+        context.says_no_news("promotion")
+        context.note(said)
+        return _publish(verdict, context)
     if verdict.answer in ("older", "held"):
         promotions.refuse(wanted.model, wanted.version, request)
         _tag_unless_promoted(registry, wanted, verdict.answer)

@@ -24,6 +24,9 @@ class Config(ComponentConfig):
     allow_older: bool = False
     """Whether a ranker of a window that ends before the champion's may replace it; otherwise a run for a past day, such
     as a backfill, ends well and leaves the champion."""
+    on_refusal: Literal["fail", "finish"] = "fail"
+    """What a refusal does to the run: `fail` ends it at once with status 3; `finish` ends the stage well with the
+    verdict, so that stages after it run, and says no news to pipelines that wait for `promotion`."""
     provider: Literal["auto", "cpu", "cuda"] = "auto"
     """Execution provider that scores the rows."""
 
@@ -59,7 +62,7 @@ def _asks(config: Config, inputs: Mapping[str, Columns]) -> Iterator[Fault]:
 
 COMPONENT = ComponentSpec(
     name="promote_model",
-    version="4",
+    version="5",
     summary="Compare challenger and champion on the same rows and move the champion alias when the gate agrees.",
     config=Config,
     inputs=Inputs,

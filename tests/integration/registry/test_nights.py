@@ -52,6 +52,10 @@ def test_a_week_of_nightly_runs(mill: Mill, registry: Registry, models: dict[str
     assert no.value.exit_code == 3
     kept = mill.settings.runs / "nightly" / "tuesday" / "promote_model"
     assert str(kept / "verdict.html") in str(no.value)
+    finished = mill.promote(bad, "tuesday, finished", on_refusal="finish")
+    assert finished.notes[-1] == str(no.value).partition(", see ")[0] and finished.no_news == ("promotion",)
+    folder = mill.store.fetch(finished.outputs["promotion"].load())
+    assert Verdict.model_validate_json((folder / "verdict.json").read_text()).answer == "refused"
     refused = Verdict.model_validate_json((kept / "verdict.json").read_text())
     assert {j.domain for j in refused.judgements if j.metric == "auc"} == {ALL, "25_34", "35_plus", "under_25"}
 
@@ -67,7 +71,8 @@ def test_a_week_of_nightly_runs(mill: Mill, registry: Registry, models: dict[str
 
     assert mill.register("good", models["good"]) != first  # the stage is not cached: it moves an alias
     assert len(registry.versions("tiny_ranker")) == 3
-    assert mill.actions() == [("promoted", 1), ("unchanged", 1), ("unchanged", 1), ("refused", 2), ("promoted", 3)]
+    assert mill.actions() == [("promoted", 1), ("unchanged", 1), ("unchanged", 1), ("refused", 2), ("refused", 2),
+                              ("promoted", 3)]  # fmt: skip
     entry = Ledger(mill.settings.ledger).entries("tiny_ranker")[-1]
     assert (entry.run_id, entry.actor, entry.previous) == ("wednesday", "pipeline:nightly", 1)
     assert entry.evidence is not None

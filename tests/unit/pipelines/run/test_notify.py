@@ -151,6 +151,23 @@ def test_a_refusal_is_none_of_the_failures(
     assert body["title"] == "movielens_daily.promote refused a ranker"
 
 
+def test_a_refusal_that_finishes_its_stage_is_told_as_one_that_ends_it(
+    airflow: Any, dags: dict[str, Any], hook: Receiver, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = VERDICT.model_copy(update={"answer": "refused", "reason": "like lost 0.02 AUC"})
+    result = made(home, "promote", {"promotion": (Promotion, {"verdict.json": refused.model_dump_json()})})
+    quiet = result.model_copy(update={"no_news": ("promotion",)})
+    done(airflow, dags["movielens_daily"].task_dict["promote"], quiet, monkeypatch)
+    (body,) = hook.bodies
+    assert body["event"] == "refusal" and body["page"].endswith("verdict.html")
+    assert body["what"] == "movielens_ranker v12 refused: like lost 0.02 AUC; v11 stays champion"
+    file = home / "telling.yaml"
+    text = dags["movielens_daily"].task_dict["promote"]._plan.path.read_text().partition("notify:")[0]
+    file.write_text(f"{text}notify: {{refusal: {ALL}}}\n".replace("name: movielens_daily", "name: telling"))
+    shutil.copytree(PIPELINES / "shared", home / "shared")
+    assert airflow.build_dag(file).task_dict["promote"].on_success_callback, "who waits for refusals alone hears of it"
+
+
 @pytest.mark.parametrize("answer", ["promoted", "held", "cached"])
 def test_a_promotion_is_told_when_the_champion_moved(
     airflow: Any, dags: dict[str, Any], hook: Receiver, home: Path, monkeypatch: pytest.MonkeyPatch, answer: str
