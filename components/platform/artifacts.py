@@ -115,6 +115,16 @@ class SemanticIds(Artifact):
     kind: ClassVar[str] = "semantic_ids"
 
 
+class DerivedLabels(Artifact):
+    """How labels were made of numbers, and what they say of the number that they must not speak of.
+
+    `labels.json`: `components.data.derive_labels.config.MadeLabels`. `labels.html`: self-contained page.
+    """
+
+    kind: ClassVar[str] = "derived_labels"
+    page: ClassVar[Page] = Page("labels.html", "derived labels, group by group")
+
+
 class LabelledRows(Artifact):
     """Raw rows with labels, as a model reads them.
 

@@ -20,6 +20,7 @@ FOLDERS: Mapping[str, tuple[str, ...]] = {
     "ingest": ("ingest_household", "ingest_served", "ingest_table", "ingest_vectors", "sample_negatives"),
     "data": (
         "validate_data",
+        "derive_labels",
         "estimate_propensity",
         "embed_text",
         "assign_semantic_ids",

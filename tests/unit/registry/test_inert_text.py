@@ -232,8 +232,12 @@ def usual(html: dict[str, Callable[[str], str]]) -> dict[str, list[tuple[str, ..
     return {name: Outline(build(WORD)).tags for name, build in html.items()}
 
 
-PAGES_OF_NAMES = {"components/memory/refresh_error_memory/page.py", "components/memory/study_error_memory/page.py"}
-"""Pages whose texts are names of tasks and models, which hold lower-case letters only."""
+PAGES_OF_NAMES = {
+    "components/data/derive_labels/page.py",
+    "components/memory/refresh_error_memory/page.py",
+    "components/memory/study_error_memory/page.py",
+}
+"""Pages whose texts are names of tasks, models and columns, which hold lower-case letters only."""
 DOCUMENT = "components/pages/document.py"
 """What all pages stand in."""
 
