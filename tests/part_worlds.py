@@ -280,23 +280,31 @@ def asked_by_context() -> PartWorld:
     return PartWorld(RankerSchema(declaration=declaration, fields=fields, base_rates=rates), draw)
 
 
-def long_ago() -> PartWorld:
-    """What counts lies beyond the newest events: the more of the older ones are the candidate, the likelier it is."""
-    items, events, newest = 40, 120, 30
+def long_ago(items: int = 40, events: int = 120, newest: int = 30, partner: int = 0) -> PartWorld:
+    """What counts lies beyond the newest events: the more of the older ones are the candidate, the likelier it is.
+
+    Or not the candidate itself: the item so many numbers after it.
+    """
 
     def draw(rows: int, seed: int) -> Rows:
         g = _generator(seed)
-        item = torch.randint(items, (rows, 1), generator=g)
+        candidate = torch.randint(items, (rows, 1), generator=g)
+        item = (candidate + partner) % items
         others = (item + torch.randint(1, items, (rows, events), generator=g)) % items
         fitting = torch.randint(1, 8, (rows, 1), generator=g) * torch.randint(2, (rows, 1), generator=g)
         order = torch.rand(rows, events - newest, generator=g).argsort(dim=1).argsort(dim=1)
         fits = torch.nn.functional.pad(order < fitting, (newest, 0))
         recent = torch.where(fits, item, others)
         p = torch.sigmoid(0.9 * fitting[:, 0].clamp(max=5) - 2.0)
-        told = {"item_id": item[:, 0], "recent": recent, "kind": item[:, 0] // 8, "recent_kinds": recent // 8}
+        told = {"item_id": candidate[:, 0], "recent": recent, "kind": candidate[:, 0] // 8, "recent_kinds": recent // 8}
         return _rows({name: ids + FIRST for name, ids in told.items()}, {"like": p}, seed)
 
     return PartWorld(_history(items, events), draw)
+
+
+def goes_with() -> PartWorld:
+    """As `long_ago`, but what counts is another item, which goes with the candidate and is nothing like it."""
+    return long_ago(items=20, events=60, newest=15, partner=10)
 
 
 def domains() -> PartWorld:

@@ -7,7 +7,7 @@ Data flows one way: fields → (sequence encoder per history) → vectors per fi
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
@@ -37,6 +37,10 @@ class SequenceEncoder(nn.Module, ABC):
     the request, below 0 where there is none."""
     knows_fields: ClassVar[bool] = False
     """Whether it is built with ``fields`` too: the names of the attributes that stand side by side in a vector."""
+    auxiliary_features: int = 0
+    """Width of what `auxiliary` returns; 0 where the ranker's own loss teaches everything."""
+    auxiliary_weight: float = 1.0
+    """How much the loss of its auxiliary tower counts beside that of the ranker."""
 
     @abstractmethod
     def forward(self, vectors: Tensor, mask: Tensor, target: Tensor | None) -> Tensor:
@@ -62,13 +66,40 @@ class SequenceEncoder(nn.Module, ABC):
             target: as of `forward`.
             **times: `elapsed` ``[N]``, where it `reads_times`.
         """
-        encoded, order = [], []
-        for rows, at in events.at.alike():
-            order.append(rows)
-            candidate = None if target is None else target.index_select(0, rows)
-            dated = {name: at_places(seconds, at, fill=-1.0) for name, seconds in times.items()}
-            encoded.append(self(at_places(events.vectors, at), at_places(events.present, at), candidate, **dated))
-        return torch.cat(encoded).index_select(0, torch.cat(order).argsort())
+        return by_length(self, events, target, **times)
+
+    def auxiliary(self, vectors: Tensor, mask: Tensor, target: Tensor | None) -> Tensor:
+        """Return float32 ``[B, auxiliary_features]``, what else of a history should tell the feedback.
+
+        For what `forward` decides without a gradient: the ranker gives it a tower of its own, which predicts every
+        feedback from this alone, and adds its loss. No graph has any of it.
+
+        Args:
+            vectors: as of `forward`.
+            mask: as of `forward`.
+            target: as of `forward`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has auxiliary_features and no auxiliary")
+
+
+def by_length(
+    encode: Callable[..., Tensor], events: Events | JoinedEvents, target: Tensor | None, **times: Tensor
+) -> Tensor:
+    """Return float32 ``[B, n]``, what a function of padded histories says of those that lie one after the other.
+
+    Args:
+        encode: takes what `SequenceEncoder.forward` takes.
+        events: the histories of B rows; those of about one length are padded together.
+        target: as of `SequenceEncoder.forward`.
+        **times: as of `SequenceEncoder.of_events`.
+    """
+    encoded, order = [], []
+    for rows, at in events.at.alike():
+        order.append(rows)
+        candidate = None if target is None else target.index_select(0, rows)
+        dated = {name: at_places(seconds, at, fill=-1.0) for name, seconds in times.items()}
+        encoded.append(encode(at_places(events.vectors, at), at_places(events.present, at), candidate, **dated))
+    return torch.cat(encoded).index_select(0, torch.cat(order).argsort())
 
 
 @dataclass(frozen=True)

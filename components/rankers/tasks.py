@@ -10,6 +10,8 @@ HIDDEN = "hidden"
 """Output with the ranker's last hidden representation."""
 LOGIT = "_logit"
 """Suffix of outputs that only the loss reads."""
+AUXILIARY = "auxiliary/"
+"""Prefix of outputs that only the loss reads, before the name of what left them; no name holds a slash."""
 
 
 class Task(Frozen):

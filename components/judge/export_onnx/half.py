@@ -27,8 +27,8 @@ PRODUCTS = frozenset({"Einsum", "Gemm", "MatMul"})
 """Where the time goes: a device with units for float16 computes them several times faster."""
 TABLES = frozenset({"Gather", "GatherND"})
 """Reads of rows, which take half as long from half as many bytes."""
-LONG = frozenset({"CumSum", "Exp", "Log", "Pow", "Range", "Reciprocal", "ReduceL2", "ReduceSumSquare", "Sqrt"})
-"""What leaves the range of float16, or is not computed in it on every device."""
+LONG = frozenset({"CumSum", "Exp", "Log", "Pow", "Range", "Reciprocal", "ReduceL2", "ReduceSumSquare", "Round", "Sqrt"})
+"""What leaves the range of float16, is a whole number that decides, or is not computed in it on every device."""
 MOVES = frozenset({"Concat", "Expand", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"})
 """What gives the numbers that it takes."""
 SHAPES = frozenset({"Shape", "Size"})

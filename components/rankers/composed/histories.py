@@ -17,7 +17,7 @@ from components.platform.errors import BadInputError
 from components.rankers.config import ComposedConfig, PartConfig, Sizes
 from components.rankers.embedding.events import Events, JoinedEvents
 from components.rankers.embedding.table import EmbeddedFields
-from components.rankers.parts import SequenceEncoder
+from components.rankers.parts import SequenceEncoder, by_length
 from components.rankers.refusals import no_history
 from components.rankers.registration import Registered, load, registered
 from components.rankers.sequences.config import MeanConfig
@@ -73,6 +73,13 @@ class History:
             return encoder.of_events(self.events(fields), target, **times)
         encoded: Tensor = encoder(*self.vectors(fields), target, **times)
         return encoded
+
+    def auxiliary(self, encoder: SequenceEncoder, fields: EmbeddedFields) -> Tensor:
+        """Return float32 ``[B, auxiliary_features]``, what else an encoder is taught by in this history of a batch."""
+        target = self.target(fields.categorical)
+        if self.fields[0] in fields.events:
+            return by_length(encoder.auxiliary, self.events(fields), target)
+        return encoder.auxiliary(*self.vectors(fields), target)
 
 
 def histories_of(

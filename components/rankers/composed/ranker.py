@@ -8,11 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from components.rankers.base import RankerModule
+from components.rankers.composed.auxiliary import AuxiliaryTower
 from components.rankers.composed.histories import History, histories_of
 from components.rankers.config import ComposedConfig
-from components.rankers.embedding.table import FieldEmbedding
+from components.rankers.embedding.table import EmbeddedFields, FieldEmbedding
 from components.rankers.parts import Backbone, DomainPart, FieldVectors, Head, Interaction, SequenceEncoder
 from components.rankers.registration import load, registered
+from components.rankers.tasks import AUXILIARY
 from features.declaration import RankerSchema
 
 
@@ -44,6 +46,13 @@ class ComposedRanker(RankerModule):
             features = self.backbone.out_features
         self.domain: DomainPart = part["domain"](features, schema, config)
         self.head: Head = part["head"](features, schema, config, self.domain)
+        self.auxiliary = nn.ModuleDict(
+            {
+                name: AuxiliaryTower(cast(SequenceEncoder, encoder), schema, config)
+                for name, encoder in self.histories.items()
+                if encoder.auxiliary_features
+            }
+        )
 
     def _encode(self, schema: RankerSchema, config: ComposedConfig) -> tuple[int, int]:
         """Make the encoders of histories, and return how many field vectors and other numbers there are then."""
@@ -65,15 +74,18 @@ class ComposedRanker(RankerModule):
             each = self.backbone(self.embedding(batch))
             outputs: dict[str, Tensor] = self.head(each, self.domain.route(each[0], batch))
             return outputs
-        x = self.interaction(self.field_vectors(batch))
+        fields = self.embedding(batch)
+        x = self.interaction(self._vectors(fields))
         route = self.domain.route(x, batch)
         if self.training and torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))  # once, instead of once per tower
-        return self.head(x, route)
+        return self.head(x, route) | self._beside(fields)
 
     def field_vectors(self, batch: dict[str, Tensor]) -> FieldVectors:
         """Return the fields of a batch as vectors, histories encoded."""
-        fields = self.embedding(batch)
+        return self._vectors(self.embedding(batch))
+
+    def _vectors(self, fields: EmbeddedFields) -> FieldVectors:
         narrow = [fields.stacked]
         extra = list(fields.numeric.values())
         for name, encoder in self.histories.items():
@@ -84,9 +96,22 @@ class ComposedRanker(RankerModule):
                 narrow.append(encoded.unflatten(1, (-1, self.embedding.width)))
         return FieldVectors(tuple(narrow), tuple(extra))
 
+    def _beside(self, fields: EmbeddedFields) -> dict[str, Tensor]:
+        """Return the logits of auxiliary towers, which no graph has: by output, float32 ``[B, T]``."""
+        if torch.compiler.is_exporting():
+            return {}
+        read = {name: (self.read[name], cast(SequenceEncoder, self.histories[name])) for name in self.auxiliary}
+        return {
+            AUXILIARY + name: self.auxiliary[name](history.auxiliary(encoder, fields))
+            for name, (history, encoder) in read.items()
+        }
+
     def loss(self, outputs: dict[str, Tensor], labels: dict[str, Tensor]) -> Tensor:
-        """Return the head's loss; see `RankerModule.loss`."""
-        return self.head.loss(outputs, labels)
+        """Return the head's loss, and those of auxiliary towers; see `RankerModule.loss`."""
+        loss = self.head.loss(outputs, labels)
+        for name, tower in self.auxiliary.items():
+            loss = loss + cast(AuxiliaryTower, tower).loss(outputs[AUXILIARY + name], labels)
+        return loss
 
     def sit_out(self) -> None:
         """Let the domain part join the other workers' sums."""

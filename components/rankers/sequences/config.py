@@ -59,9 +59,12 @@ class SdimConfig(SequenceConfig, name="sdim", builds="components.rankers.sequenc
 class SearchedConfig(SequenceConfig, name="searched", builds="components.rankers.sequences.searched:SearchedSequence"):
     """The events most like the candidate, found by a search over all, then read by another encoder."""
 
-    search: Literal["hash", "category"] = "hash"
+    search: Literal["hash", "category", "soft"] = "hash"
     """What `searched` looks for: `hash` the events whose hashes differ least from the candidate's, `category` those
-    that share an attribute with it, the newest first."""
+    that share an attribute with it, the newest first, `soft` those whose inner product with it, in a space that learns
+    by a loss of its own, is largest."""
+    search_loss: Annotated[float, Field(gt=0, le=100)] = Field(1.0, exclude_if=lambda weight: weight == 1)
+    """How much the loss of `search: soft` counts beside that of the ranker."""
     by: Name | None = None
     """Attribute of the events that `search: category` compares; None compares all of them."""
     keep: Annotated[int, Field(ge=1, le=1000)] = 20

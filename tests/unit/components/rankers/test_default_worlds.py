@@ -72,6 +72,7 @@ def case(
 
 PLAIN = {"name": "dnn"}
 INFNET = {"name": "dnn", "backbone": "infnet"}
+SOFT = PLAIN | {"sequence": "searched", "search": "soft"}
 TIMED = {"name": "dnn", "sequence": "tin"}
 CASES = [
     case(worlds.effects, "like", {"name": "dnn", "embedding": "hashed"}, {"buckets": 16}, 60, 0.25),
@@ -82,6 +83,7 @@ CASES = [
     case(worlds.order, "like", PLAIN | {"sequence": "transformer"}, {"sequence": "din"}, 90, 0.2),
     case(worlds.long_ago, "like", PLAIN | {"sequence": "sdim"}, {"sequence": "mean"}, 200, 0.35),
     case(worlds.long_ago, "like", PLAIN | {"sequence": "searched"}, {"sequence": "mean"}, 250, 0.25),
+    case(worlds.goes_with, "like", SOFT, {"search": "hash"}, 250, 0.75),
     case(worlds.match, "like", {"name": "dcnv2"}, {"interaction": "none"}, 100, 0.6),
     case(worlds.which_counts, "like", {"name": "dcnv2"}, {"interaction": "none"}, 100, 0.3),
     case(worlds.match, "like", {"name": "autoint"}, {"interaction": "none"}, 200, 0.7),

@@ -11,14 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor
+from torch.nn import functional
 
 from components.platform.errors import BadInputError
+from components.rankers.base import RankerModule
+from components.rankers.build import build_ranker
+from components.rankers.composed.ranker import ComposedRanker
 from components.rankers.config import RankerConfig
 from components.rankers.sequences import hashing
+from components.rankers.sequences.attention import of_size_one
 from components.rankers.sequences.config import DinConfig, SdimConfig, SearchedConfig
 from components.rankers.sequences.din import DinSequence
 from components.rankers.sequences.sdim import SdimSequence
-from components.rankers.sequences.searched import SearchedSequence
+from components.rankers.sequences.search import best, product
+from components.rankers.sequences.searched import Relevance, SearchedSequence
+from components.testing.ranker import RankerContract, example_batch, example_schema, labels_of
 from tests.golden_numbers import golden
 
 EVENTS, TARGET = golden(2, 1, 6, 3).float(), golden(1, 1, 3).float()
@@ -76,6 +83,17 @@ def test_the_search_by_category_keeps_the_newest_that_share_it() -> None:
     assert made.kept(events, MASK, unknown).tolist() == [[0, 1]], "what is unknown is shared with nobody: the newest"
 
 
+@torch.no_grad()
+def test_the_soft_search_is_the_golden_vector() -> None:
+    made = Relevance(3)
+    made.candidate.data, made.event.data = golden(3, 2, 3).float(), golden(4, 2, 3).float()
+    r = torch.tensor([[-0.3819, 0.8394, -0.4639, 0.2228, 0.1569, 0.4444]])
+    torch.testing.assert_close(made(EVENTS, TARGET) * 3, r, atol=1e-5, rtol=0)
+    pooled = torch.tensor([[0.94557, -0.61746, -0.91469]])
+    torch.testing.assert_close(made.pooled(EVENTS, TARGET, MASK) * 3, pooled, atol=1e-4, rtol=0)
+    assert best(product(EVENTS, made.asked(TARGET)), MASK, 2).tolist() == [[1, 3]], "the last one is no event"
+
+
 @given(seed=st.integers(0, 10**6), power=st.integers(1, 4))
 @settings(max_examples=25, deadline=None)
 def test_two_vectors_share_a_signature_as_often_as_their_angle_says(seed: int, power: int) -> None:
@@ -122,7 +140,7 @@ def test_an_event_or_a_candidate_without_a_vector_meets_nothing() -> None:
     assert torch.equal(made(silent, torch.cat([MASK, torch.ones(1, 1)], dim=1), TARGET), made(EVENTS, MASK, TARGET))
 
 
-@given(seed=st.integers(0, 1000), search=st.sampled_from(["hash", "category"]))
+@given(seed=st.integers(0, 1000), search=st.sampled_from(["hash", "category", "soft"]))
 @settings(max_examples=25, deadline=None)
 @torch.no_grad()
 def test_a_search_that_keeps_all_is_its_encoder_on_all(seed: int, search: str) -> None:
@@ -137,14 +155,26 @@ def test_a_search_that_keeps_all_is_its_encoder_on_all(seed: int, search: str) -
     torch.testing.assert_close(plain(events, mask, target), made(events, mask, target))
 
 
-@given(seed=st.integers(0, 1000), keep=st.integers(1, 7), more=st.integers(0, 9))
+@given(
+    seed=st.integers(0, 1000),
+    search=st.sampled_from(["hash", "soft"]),
+    keep=st.integers(1, 7),
+    more=st.integers(0, 9),
+)
 @settings(max_examples=40, deadline=None)
 @torch.no_grad()
-def test_what_is_kept_is_nearest_and_of_equals_the_newest(seed: int, keep: int, more: int) -> None:
+def test_what_is_kept_is_nearest_and_of_equals_the_newest(seed: int, search: str, keep: int, more: int) -> None:
     """By a sort of pairs (distance, place) in plain Python; room for more events changes nothing."""
-    made = SearchedSequence(4, 12, SearchedConfig(keep=keep, bits=16))
+    made = SearchedSequence(4, 12, SearchedConfig.model_validate({"search": search, "keep": keep, "bits": 16}))
     events, mask, target = histories(6, 12, 4, seed)
-    apart = (hashing.bits(events, made.along) != hashing.bits(target, made.along).unsqueeze(1)).sum(dim=2)
+    if made.relevance is None:
+        apart = (hashing.bits(events, made.along) != hashing.bits(target, made.along).unsqueeze(1)).sum(dim=2)
+    else:
+        moved = torch.Generator().manual_seed(seed)
+        made.relevance.event.add_(torch.randn(4, 4, generator=moved))
+        sized, asked = of_size_one(events).double(), of_size_one(made.relevance.asked(of_size_one(target))).double()
+        steps = 2.0**10
+        apart = -((sized * steps).round() * (asked * steps).round().unsqueeze(1)).sum(dim=2)
     kept = made.kept(events, mask, target)
     for row in range(6):
         there = [place for place in range(12) if mask[row, place]]
@@ -161,6 +191,52 @@ def test_only_what_is_kept_learns() -> None:
     assert events.grad is not None
     learned = events.grad[0].abs().sum(dim=1).nonzero().squeeze(1).tolist()
     assert learned == made.kept(EVENTS, MASK, TARGET)[0].tolist()
+
+
+def soft(**options: Any) -> RankerModule:
+    torch.manual_seed(0)
+    block = {"sequence": {"recent_items": {"name": "searched", "search": "soft", "keep": 2, **options}}}
+    return build_ranker(RankerConfig.of("dnn", embedding_width=4, **block), example_schema("like", "love"))
+
+
+def test_a_soft_search_learns_by_a_loss_of_its_own_from_every_event() -> None:
+    made, batch, labels = soft(), example_batch(50), labels_of("like", "love", rows=50)
+    assert isinstance(made, ComposedRanker)
+    outputs = made(batch)
+    own = torch.stack(
+        [
+            functional.binary_cross_entropy_with_logits(z, labels[name])
+            for name, z in zip(("like", "love"), outputs["auxiliary/recent_items"].unbind(dim=1), strict=True)
+        ]
+    ).sum()
+    torch.testing.assert_close(made.loss(outputs, labels), made.head.loss(outputs, labels) + own)
+    twice = soft(search_loss=2.0)
+    torch.testing.assert_close(twice.loss(outputs, labels), made.head.loss(outputs, labels) + 2 * own)
+    head, whole = (
+        torch.autograd.grad(loss, [*made.histories.parameters()], retain_graph=True, allow_unused=True)
+        for loss in (made.head.loss(outputs, labels), made.loss(outputs, labels))
+    )
+    names = [name for name, _ in made.histories.named_parameters()]
+    taught = {
+        name for name, before, after in zip(names, head, whole, strict=True) if before is None and after is not None
+    }
+    assert taught == {"recent_items.relevance.candidate", "recent_items.relevance.event"}
+
+
+def test_a_search_for_no_candidate_has_no_loss() -> None:
+    made = build_ranker(RankerConfig.of("dnn", sequence="searched", search="soft"), example_schema("like"))
+    assert isinstance(made, ComposedRanker)
+    assert [*made.auxiliary] == ["recent_items"], "likes are matched with nothing"
+    assert not [name for name in soft().state_dict() if "recent_likes" in name]
+    plain = build_ranker(RankerConfig.of("dnn", sequence="searched"), example_schema("like"))
+    assert isinstance(plain, ComposedRanker) and not plain.auxiliary
+
+
+class TestSoftSearch(RankerContract):
+    ranker = SearchedConfig
+
+    def config(self) -> RankerConfig:
+        return RankerConfig.of("dnn", sequence="searched", search="soft", keep=3, embedding_width=4)
 
 
 def test_what_cannot_be_is_refused() -> None:

@@ -30,6 +30,7 @@ TOGETHER = [
     {"name": "esmm", "sequence": "sdim", "interaction": "mlcc", "channels": 3},
     {"name": "esmm", "backbone": "infnet", "layers": 2},
     {"name": "din", "sequence": "searched", "keep": 3, "attend": "transformer"},
+    {"name": "esmm", "sequence": "searched", "search": "soft", "keep": 3},
 ]
 """Between them and the named rankers, every part; exports take seconds, so not every pair."""
 FEW_DIGITS = 0.02
@@ -54,6 +55,7 @@ def test_the_graph_answers_as_torch_does(
         ranker = build_ranker(RankerConfig.model_validate(small | block), read_schema(training_set_dir)).eval()
         report, graph = check_graph(ranker, training_set_dir, tmp_path), tmp_path / "model.onnx"
     assert {(case.batch, case.history) for case in report.cases} == {(b, h) for b in (1, 7, 1000) for h in (0, 1, 8)}
+    assert b"auxiliary" not in graph.read_bytes(), "what only the loss reads"
     short = tmp_path / "short.onnx"
     short.write_bytes(graph.read_bytes())
     if block["name"] == "lr":

@@ -193,6 +193,31 @@ def test_squares_of_small_vectors_keep_their_digits(tmp_path: Path) -> None:
     assert (of["a"], of["mean"], of["size"], of["h"]) == (HALF, FLOAT, FLOAT, HALF)
 
 
+def test_whole_numbers_that_decide_are_added_up_exactly(tmp_path: Path) -> None:
+    """400 squared is more than float16 holds, and one more of it would be lost."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "u"], ["a"]),
+        helper.make_node("Round", ["a"], ["whole"]),
+        helper.make_node("Mul", ["whole", "along"], ["each"]),
+        helper.make_node("ReduceSum", ["each", "axes"], ["sum"], keepdims=1),
+        helper.make_node("Greater", ["sum", "least"], ["more"]),
+        helper.make_node("Where", ["more", "whole", "none"], ["h"]),
+        *TOWER,
+    ]
+    held = WEIGHTS | {
+        "u": np.eye(2, dtype=np.float32),
+        "along": np.array([400, 1], dtype=np.float32),
+        "axes": np.array([1]),
+        "least": np.array([160_001], dtype=np.float32),
+        "none": np.zeros(1, np.float32),
+    }
+    model = model_of(nodes, held, x=["batch", 2])
+    given = np.array([[400, 1], [400, 2]], dtype=np.float32)
+    expected, found = (answers_of(each, tmp_path / "m.onnx", x=given) for each in (model, halved(model)))
+    assert expected[0] == 0 and found[0] == 0 and found[1] != 0
+    np.testing.assert_allclose(found, expected, rtol=1e-2)
+
+
 def test_numbers_that_float16_does_not_hold_are_its_largest_and_never_infinite(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("MatMul", ["x", "u"], ["a"]),
