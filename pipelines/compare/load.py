@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from components.platform.errors import MissingError, did_you_mean
 from pipelines.compare.rules import RULES, ComparisonDraft, training_sets
-from pipelines.compare.spec import ComparisonSpec
+from pipelines.compare.spec import JUDGE_BY, ComparisonSpec
 from pipelines.language.load import names_file, pipeline_files, read
 from pipelines.language.plan import Plan, PlannedStage
 from pipelines.language.problems import PipelineError
@@ -61,7 +61,12 @@ def load_comparison(path: Path) -> Comparison:
         raise PipelineError(problems)
     plan, dataset = draft.plan, draft.dataset
     needed = plan.before([dataset.name])
-    stages = tuple(stage for stage in plan.stages if stage.name in needed)
+    judged = {JUDGE_BY: draft.spec.judge_by} if draft.spec.judge_by else {}
+    stages = tuple(
+        replace(stage, config=stage.config | judged) if stage.name == dataset.name else stage
+        for stage in plan.stages
+        if stage.name in needed
+    )
     return Comparison(spec=draft.spec, plan=plan, stages=stages, output=training_sets(dataset)[0])
 
 

@@ -12,7 +12,7 @@ from components.platform.artifacts import TrainingSet
 from components.platform.errors import did_you_mean
 from components.rankers.tasks import tasks_of
 from features.ground.yaml_text import KeyPath, quoted
-from pipelines.compare.spec import Candidate, ComparisonSpec, candidates, component_of
+from pipelines.compare.spec import JUDGE_BY, Candidate, ComparisonSpec, candidates, component_of
 from pipelines.language.check import load_plan
 from pipelines.language.document import shown
 from pipelines.language.load import pipeline_files, pipelines_in
@@ -92,6 +92,8 @@ class ComparisonDraft(Draft[ComparisonSpec]):
             written = plan.spec.model_dump(mode="json", by_alias=True, exclude_unset=True)["stages"]
             before = plan.before([dataset.name])
             stages = {name: substitute(stage, self.params) for name, stage in written.items() if name in before}
+            if self.spec.judge_by is not None and _takes_judge_by(dataset):
+                stages[dataset.name]["with"] = stages[dataset.name].get("with", {}) | {JUDGE_BY: self.spec.judge_by}
             wires = {"dataset": f"{dataset.name}.{training_sets(dataset)[0]}"}
         for label, (name, candidate) in self.candidates.items():
             config = {key: value for key, value in candidate.config.items() if key != "seed"}
@@ -105,6 +107,10 @@ class ComparisonDraft(Draft[ComparisonSpec]):
 def training_sets(stage: PlannedStage) -> list[str]:
     """Return the outputs of a stage that are training sets."""
     return [name for name, kind in stage.component.output_types.items() if issubclass(kind, TrainingSet)]
+
+
+def _takes_judge_by(dataset: PlannedStage) -> bool:
+    return JUDGE_BY in dataset.component.config.model_fields
 
 
 def named_like_its_file(draft: ComparisonDraft) -> Iterator[Finding]:
@@ -174,6 +180,14 @@ def dataset_is_a_stage(draft: ComparisonDraft) -> Iterator[Finding]:
         yield Finding(("dataset",), message)
 
 
+def judge_by_is_read(draft: ComparisonDraft) -> Iterator[Finding]:
+    """`judge_by:` is for a stage that can be told so."""
+    if draft.spec.judge_by is not None and draft.dataset is not None and not _takes_judge_by(draft.dataset):
+        stage, component = quoted(draft.dataset.name), draft.dataset.component.name
+        message = f"stage {stage} is {component}, whose rows are judged as those it reads: remove judge_by"
+        yield Finding((JUDGE_BY,), message, "key")
+
+
 def params_fit(draft: ComparisonDraft) -> Iterator[Finding]:
     """Every param belongs to the pipeline and takes its value; the one of the seed is a free integer."""
     spec, plan = draft.spec, draft.plan
@@ -212,6 +226,7 @@ def configs_make_sense(draft: ComparisonDraft) -> Iterator[Finding]:
         used = references(draft.plan.spec.stages[stage].with_) if draft.plan else {}
         param = next((name for at, name in used.items() if name in draft.spec.params and at == inner[: len(at)]), None)
         place: KeyPath = ("dataset",) if param is None else ("params", param)
+        place = (JUDGE_BY,) if inner[:1] == (JUDGE_BY,) else place
         yield Finding(place, f"stage {quoted(stage)} of {quoted(draft.spec.pipeline)}: {finding.message}")
 
 
@@ -232,6 +247,7 @@ RULES: tuple[Callable[[ComparisonDraft], Iterator[Finding]], ...] = (
     common_keys_are_free,
     pipeline_is_right,
     dataset_is_a_stage,
+    judge_by_is_read,
     params_fit,
     configs_make_sense,
     references_name_tasks,

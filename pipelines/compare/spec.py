@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from components.platform.catalog import catalog
 from components.platform.contract import ComponentSpec
-from features.declaration import Name
+from features.declaration import JudgeBy, Name
 from features.ground.yaml_text import KeyPath
 from pipelines.language.spec import SpecModel
 
@@ -20,6 +20,8 @@ BASELINES = {"lightgbm": "fit_lightgbm"}
 """Word after `baseline:` → component that fits and judges it."""
 TRAIN = "train_ranker"
 """Component that trains a ranker."""
+JUDGE_BY = "judge_by"
+"""Key of a training set's stage that a comparison may say anew."""
 
 
 class Reference(SpecModel):
@@ -83,6 +85,8 @@ class ComparisonSpec(SpecModel):
     """Stage of it that gives the training set."""
     params: dict[Name, str | int | float | bool] = Field(default_factory=dict)
     """Values for the pipeline's params; the others keep their defaults."""
+    judge_by: JudgeBy | None = None
+    """What chooses epochs and configs, and orders the tables; left out, what the training set says to `judge_by`."""
     seed_param: Name | None = None
     """Param that takes each run's seed, so that each seed has a random split of its own."""
     with_: dict[str, Any] = Field(default_factory=dict, alias="with")

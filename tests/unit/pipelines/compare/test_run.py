@@ -22,7 +22,7 @@ from components.platform.store.records import ArtifactRef
 from components.train.train_ranker.config import EpochReport
 from pipelines.cli import main as cli
 from pipelines.compare.execution import Bench, Trained
-from pipelines.compare.load import Comparison, comparison_names, load_comparison
+from pipelines.compare.load import Comparison, comparison_file, comparison_names, load_comparison
 from pipelines.compare.record import Record, read_record
 from pipelines.compare.results import DOCS
 from pipelines.compare.run import Outcome, chosen_entries, chosen_seeds, run_comparison
@@ -274,6 +274,14 @@ def test_only_what_is_in_the_file_can_be_asked_for(comparison: Comparison) -> No
 def test_only_the_stages_behind_the_training_set_are_run(comparison: Comparison) -> None:
     assert [stage.name for stage in comparison.stages] == ["rows"]
     assert comparison.output == "training_set"
+
+
+def test_a_comparison_may_judge_the_rows_of_a_pipeline_by_another_metric() -> None:
+    shipped = load_comparison(comparison_file("movielens_100k_gauc"))
+    assert shipped.stages[-1].config["judge_by"] == "gauc"
+    plain = load_comparison(comparison_file("movielens_100k_time"))
+    assert [stage.config for stage in plain.stages[:-1]] == [stage.config for stage in shipped.stages[:-1]]
+    assert shipped.stages[-1].config == plain.stages[-1].config | {"judge_by": "gauc"}
 
 
 def test_an_unknown_name_is_an_error_of_its_own() -> None:
