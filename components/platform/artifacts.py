@@ -209,6 +209,18 @@ class EvaluationReport(Artifact):
     page: ClassVar[Page] = Page("report.html", "metrics, calibration, per-domain plots")
 
 
+class Policy(Artifact):
+    """Which action to choose, learned from a log: the chance of each, by what is known before the choice.
+
+    `policy.onnx`: features and the mask `allowed` in, `chance` of every action out, float64. `contract.json`:
+    `components.judge.policy_files.PolicyContract`. `encoder.json`, `vocabularies.arrow`: as in `TrainingSet`.
+    `report.json`: `components.judge.learn_policy.report.Learning`. `report.html`: self-contained page.
+    """
+
+    kind: ClassVar[str] = "policy"
+    page: ClassVar[Page] = Page("report.html", "how the policy was learned, and what it chooses")
+
+
 class PolicyReport(Artifact):
     """What policies are worth, judged by the log of another one.
 

@@ -34,6 +34,7 @@ FOLDERS: Mapping[str, tuple[str, ...]] = {
         "export_onnx",
         "calibrate_ranker",
         "evaluate_ranker",
+        "learn_policy",
         "simulate_policy",
         "compare_served",
         "watch_drift",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +11,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from components.judge.policy_files import EVERY_ROW
 from components.judge.simulate_policy.config import Config
 from components.judge.simulate_policy.contexts import Candidates
 from components.judge.simulate_policy.estimators import Floats, Integers
 from components.judge.simulate_policy.policies import frequencies
-from components.judge.simulate_policy.report import EVERY_ROW
 from components.platform.errors import BadInputError, did_you_mean, no_columns
 from features.declaration import Declaration, Window
 
@@ -52,8 +52,12 @@ def require(names: Sequence[str], found: Sequence[str], what: str, advice: str) 
         raise BadInputError(f"{what} has {no_columns(absent, found)}: {advice}")
 
 
-def read_reference(path: Path, config: Config, declaration: Declaration, reward: str, window: Window) -> pl.DataFrame:
+def read_reference(
+    path: Path, config: Config, declaration: Declaration, action: str, reward: Mapping[str, float], window: Window
+) -> pl.DataFrame:
     """Return the impressions of the reference log inside `window`, with columns named by what they are for.
+
+    `action` is the column of what was chosen, `reward` the weights of the columns that it is the sum of.
 
     Returns:
         ``policy``, ``item``, ``user``, ``reward`` (float64), ``group`` (string) and ``slot``.
@@ -61,19 +65,21 @@ def read_reference(path: Path, config: Config, declaration: Declaration, reward:
     Raises:
         BadInputError: a column is missing.
     """
-    wanted = {"policy": config.policy_column, "item": declaration.item, "user": declaration.user, "reward": reward}
+    wanted = {"policy": config.policy_column, "item": action, "user": declaration.user}
     found = pl.scan_parquet(path)
-    names = [*wanted.values(), declaration.time, *filter(None, (config.candidates_per, config.slot))]
+    names = [*wanted.values(), *reward, declaration.time, *filter(None, (config.candidates_per, config.slot))]
     require(names, found.collect_schema().names(), "the reference log", "wire a log that has it")
     group = pl.col(config.candidates_per).cast(pl.String) if config.candidates_per else pl.lit(EVERY_ROW)
     return (
         found.filter(pl.col(declaration.time).is_between(window.start, window.end, closed="left"))
         .select(
             *(pl.col(name).alias(role) for role, name in wanted.items()),
+            pl.sum_horizontal(pl.col(name).cast(pl.Float64) * weight for name, weight in reward.items()).alias(
+                "reward"
+            ),
             group.alias("group"),
             (pl.col(config.slot) if config.slot else pl.lit(0)).alias("slot"),
         )
-        .with_columns(pl.col("reward").cast(pl.Float64))
         .collect()
     )
 

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from features.declaration import Frozen, Name, Window
+from features.declaration import Frozen, Window
 from registry.evaluation import Interval
 
-EVERY_ROW = "every row"
-"""Group of the rows when there is only one."""
+THE_LOG = "the log"
+"""What stands in `Gain.over` for the policy that made the judged rows."""
+
+
+class Gain(Frozen):
+    """How much more one policy is worth than another on the same rows, from the same resamples."""
+
+    over: str
+    """Label of the other policy, or `THE_LOG`."""
+    by: str
+    """Estimator of both."""
+    difference: Interval
 
 
 class PolicyValue(Frozen):
@@ -15,11 +25,11 @@ class PolicyValue(Frozen):
     policy: str
     """Label of the policy."""
     group: str
-    """Value of `candidates_per`, or `EVERY_ROW`."""
+    """Value of `candidates_per`, or ``every row``."""
     rows: int
     """Logged impressions."""
     positives: int
-    """Those with the reward."""
+    """Those with the label, or with more than the mean of a reward that is none."""
     candidates: int
     """Items that could be shown."""
     logged: Interval
@@ -39,6 +49,8 @@ class PolicyValue(Frozen):
     reward model is right for this policy."""
     on_policy: Interval | None = None
     """Mean reward of the policy's own log in the same time; None when it has none."""
+    gains: tuple[Gain, ...] = ()
+    """Of a learned policy: against the log and every fixed policy."""
 
     def covers(self, estimator: str) -> bool | None:
         """Return whether the interval of an estimate holds the on-policy value; None without either."""
@@ -52,9 +64,14 @@ class Simulation(Frozen):
     """The whole report."""
 
     model_digest: str
+    """Empty without a ranker."""
     dataset_digest: str
     reference_digest: str
-    reward: Name
+    """Empty without a reference log."""
+    policy_digest: str = ""
+    """Empty without a learned policy."""
+    reward: str
+    """Label, or the learned policy's reward in words."""
     rows: int
     window: Window
     held_out: bool

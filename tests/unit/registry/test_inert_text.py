@@ -22,8 +22,10 @@ from components.data.validate_data.config import ExpectationResult, SuiteResult
 from components.data.validate_data.page import render as contract_page
 from components.data.validate_data.profile import ColumnProfile
 from components.judge.evaluate_ranker.page import render as evaluation_page
+from components.judge.learn_policy.page import render as policy_page
+from components.judge.learn_policy.report import Choice, Learning, Pass
 from components.judge.simulate_policy.page import render as simulation_page
-from components.judge.simulate_policy.report import PolicyValue, Simulation
+from components.judge.simulate_policy.report import Gain, PolicyValue, Simulation
 from components.judge.watch_drift import report as drift
 from components.judge.watch_drift.page import drift_page
 from components.pages.document import picture as picture_of
@@ -147,12 +149,23 @@ def _simulation(text: str, picture: Path) -> str:
     value = PolicyValue(
         policy=WORD, group=WORD, rows=9, positives=1, candidates=3, logged=SOME, mean_weight=SOME, effective_rows=5.0,
         largest_weight=2.0, clipped=0.0, estimates={WORD: SOME}, corrections={}, on_policy=SOME,
+        gains=(Gain(over=WORD, by=WORD, difference=SOME),),
     )  # fmt: skip
     report = Simulation(
         model_digest=WORD, dataset_digest=WORD, reference_digest=WORD, reward=WORD, rows=9, held_out=True, unit=WORD,
         window=Window(start=NOW, end=NOW.replace(day=2)), clip=None, confidence=0.95, resamples=10, values=(value,),
     )  # fmt: skip
     return simulation_page(poisoned(report, text), text, (text,), (picture,))
+
+
+def _policy(text: str, image: Path) -> str:
+    choice = Choice(group=WORD, action=WORD, logged=0.5, policy=0.5, reward=0.1)
+    report = Learning(
+        dataset_digest=WORD, action=WORD, reward=WORD, features=(WORD,), objective="dr", floor=0.1, temperature=1.0,
+        train_rows=9, validation_rows=9, units=WORD, least_logged=0.1, logged=0.1, best=0, reward_passes=1,
+        passes=(Pass(epoch=0, value=0.1, low=0.0),), choices=(choice,), best_fixed={WORD: WORD},
+    )  # fmt: skip
+    return policy_page(poisoned(report, text), text, (text,), image)
 
 
 def _drift(text: str, image: Path) -> str:
@@ -218,6 +231,7 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Callable[[str], 
         "components/pages/verdict.py": _verdict,
         "components/judge/evaluate_ranker/page.py": _evaluation,
         "components/data/validate_data/page.py": _contract,
+        "components/judge/learn_policy/page.py": lambda text: _policy(text, picture),
         "components/judge/simulate_policy/page.py": lambda text: _simulation(text, picture),
         "components/judge/watch_drift/page.py": lambda text: _drift(text, picture),
         "pipelines/run/notice.py": _letter,

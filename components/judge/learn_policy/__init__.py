@@ -1,0 +1,1 @@
+"""The `learn_policy` component."""
