@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from components.platform.approval import Answer, ApprovalNeededError, People, Question
 from components.platform.artifacts import Artifact, artifact_fields
 from components.platform.columns import UNKNOWN, Flow
 from features.declaration import Frozen, Window
@@ -124,6 +125,8 @@ class RunContext:
     Add through `annotate`."""
     no_news: set[str] = field(default_factory=set)
     """Outputs that say the same as before, though they are made anew. Add through `says_no_news`."""
+    people: People = field(default_factory=People)
+    """Who can be asked. Ask through `ask`."""
 
     def draft(self, name: str) -> Path:
         """Return a new empty local directory for the output `name`."""
@@ -156,6 +159,17 @@ class RunContext:
     def says_no_news(self, output: str) -> None:
         """Keep pipelines that wait for an output from starting: nothing changed that they would act upon."""
         self.no_news.add(output)
+
+    def ask(self, question: Question) -> Answer:
+        """Return what a person answers.
+
+        Raises:
+            ApprovalNeededError: nobody has yet; the stage is run again when somebody has.
+        """
+        answer = self.people.ask(question)
+        if answer is None:
+            raise ApprovalNeededError(question)
+        return answer
 
     def progress(self, message: str) -> None:
         """Tell the reader of the log how far a long stage is."""

@@ -19,6 +19,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
+from components.platform.approval import People
 from components.platform.artifacts import Artifact
 from components.platform.cache import RUN, CacheMode, Start, cache_key, earlier_result, key_parts, looks_back
 from components.platform.catalog import component
@@ -62,10 +63,16 @@ class StageResult(Frozen):
     """Outputs that a pipeline which waits for them need not start for."""
 
 
-def execute(request: StageRequest, settings: Settings | None = None) -> StageResult:
+def execute(request: StageRequest, settings: Settings | None = None, people: People | None = None) -> StageResult:
     """Run one stage and publish its outputs, or take them from the cache.
 
+    Args:
+        request: what to run.
+        settings: where everything lies; what the environment says when None.
+        people: whom a stage asks that asks; nobody when None.
+
     Raises:
+        ApprovalNeededError: it asks, and nobody has answered yet.
         BadInputError: config or inputs do not fit the component.
         RankmillError: the stage failed; nothing was published. Only `after_publish` fails later: its outputs
             exist, and running again announces them or newer ones.
@@ -108,6 +115,7 @@ def execute(request: StageRequest, settings: Settings | None = None) -> StageRes
                 key=fresh,
                 fetch=store.fetch,
                 read_annotations=lambda artifact: store.manifest(artifact).annotations,
+                people=people or People(),
             )
             outputs = _run(spec, inputs, config, context)
             no_news = context.no_news

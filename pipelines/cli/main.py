@@ -19,6 +19,7 @@ from pipelines.cli import (
     models,
     new,
     operate,
+    people,
     plan,
     profile,
     reference,
@@ -221,7 +222,8 @@ def _describe(spec: ComponentSpec) -> None:
 
 for _command in (
     new.new, plan.show, plan.plan, plan.graph, plan.run, operate.ui, operate.doctor, operate.stubs, runs.runs, runs.gc,
-    profile.profiles, compare.compare, models.models, models.promote, models.rollback, models.history, score.score,
+    profile.profiles, compare.compare, models.models, models.promote, models.rollback, models.history, people.approve,
+    people.refuse, people.hold, people.lift, score.score,
     explain.explain, retrieve.retrieve, serving.serve, serving.ask, serving.serving, reference.reference,
 ):  # fmt: skip
     app.command()(_command)

@@ -26,6 +26,11 @@ _COLOURS = {
     "moved outside": "magenta",
     "removed outside": "magenta",
     "lifted": "green",
+    "asked": "cyan",
+    "approved": "green",
+    "declined": "red",
+    "held": "yellow",
+    "released": "green",
 }
 Model = Annotated[str, typer.Argument(help="Name of a registered model.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; the ledger keeps it.")]
@@ -41,7 +46,7 @@ def models(
     ] = False,
 ) -> None:
     """List registered versions with their aliases."""
-    promotions = _promotions()
+    promotions = promotions_here()
     registry = promotions.registry
     names = (model,) if model is not None else registry.models()
     if not names:
@@ -54,6 +59,9 @@ def models(
             for alias, number in registry.remove_dangling(name).items():
                 typer.echo(f"{name}: alias {alias} pointed at v{number}, which was deleted, and is removed")
     show(versions_table(listed, {name: _taken_back(promotions, name) for name in ours}))
+    for name in filter(_is_ours, ours):
+        for line in _said_of(promotions, name):
+            typer.echo(line)
     for name in names:
         for alias, number in registry.dangling(name).items():
             typer.echo(
@@ -73,11 +81,12 @@ def promote(
     ] = False,
 ) -> None:
     """Make a version the champion by hand: parity and files are checked, the gate is not asked."""
+    from pipelines.run.asking import user_name
     from registry.champion.promotion import Request
 
-    promotions = _promotions()
+    promotions = promotions_here()
     if lift:
-        entry = promotions.lift(model, version, Request(actor=_actor(), reason=reason or "by hand"))
+        entry = promotions.lift(model, version, Request(actor=user_name(), reason=reason or "by hand"))
         typer.echo(f"{model}: pipelines may promote v{version} again (ledger entry {entry.sequence})")
         return
     promotions.registry.version(model, version)
@@ -88,7 +97,7 @@ def promote(
     entry = promotions.promote(
         model,
         version,
-        Request(actor=_actor(), reason=f"by hand, gate overridden{f': {reason}' if reason else ''}"),
+        Request(actor=user_name(), reason=f"by hand, gate overridden{f': {reason}' if reason else ''}"),
         decided_on=champion,
     )
     typer.echo(outcome_line(entry))
@@ -102,9 +111,10 @@ def rollback(
     reason: Reason = "",
 ) -> None:
     """Make an earlier champion the champion again; the present one stays out of promotion by pipelines until lifted."""
+    from pipelines.run.asking import user_name
     from registry.champion.promotion import Request
 
-    entry = _promotions().rollback(model, Request(actor=_actor(), reason=reason or "by hand"), to)
+    entry = promotions_here().rollback(model, Request(actor=user_name(), reason=reason or "by hand"), to)
     typer.echo(outcome_line(entry))
     if entry.action == "rolled back" and entry.previous is not None:
         typer.echo(
@@ -123,10 +133,11 @@ def history(
     ] = None,
 ) -> None:
     """Show what happened to a model: who made which version champion, when and why."""
+    from pipelines.cli.people import said_of
     from pipelines.language.params import parse_moment
     from registry.champion.ledger import champion_at
 
-    promotions = _promotions()
+    promotions = promotions_here()
     moment = parse_moment(at) if at is not None else None
     entries = promotions.ledger.entries(model) if _is_ours(model) else ()
     if not entries:
@@ -150,6 +161,8 @@ def history(
     else:
         show(history_table(entries))
         _say_taken_back(promotions, model)
+        for line in said_of(promotions, model):
+            typer.echo(line)
     for line in drift(promotions, model, entries):
         typer.echo(line, err=as_json)
 
@@ -270,6 +283,27 @@ def _taken_back(promotions: Promotions, model: str) -> dict[str, Entry]:
         return {}
 
 
+def _said_of(promotions: Promotions, model: str) -> list[str]:
+    """Return what people said of a model, and who else moved its champion; nothing of a ledger that cannot be read."""
+    from features.ground.errors import RankmillError
+    from pipelines.cli.people import said_of
+    from registry.champion.consent import moment_said
+    from registry.champion.ledger import champion
+
+    try:
+        entries = promotions.ledger.entries(model)
+        lines = [*said_of(promotions, model), *(f"{model}: {line}" for line in drift(promotions, model, entries))]
+        last = champion(entries)
+        if promotions.protection.champion and last and last.action in ("moved outside", "removed outside"):
+            lines.append(
+                f"{model}: the champion is protected and was {last.action.removesuffix(' outside')} in MLflow itself, "
+                f"seen {moment_said(last.at)}: see `rankmill history {model}`"
+            )
+    except RankmillError:
+        return []  # told already where the versions that were taken back are looked up
+    return lines
+
+
 def _say_taken_back(promotions: Promotions, model: str) -> None:
     for entry in promotions.taken_back(model).values():
         digest = entry.previous_digest
@@ -283,7 +317,8 @@ def _figures(tags: dict[str, str]) -> str:
     return "\n".join(f"{task} {value}" for task, value in sorted(found.items())) or "–"
 
 
-def _promotions() -> Promotions:
+def promotions_here() -> Promotions:
+    """Return the promotions of the registry and the ledger that the environment names."""
     from components.platform.settings import Settings, quiet_engines
     from registry.champion.ledger import Ledger
     from registry.champion.promotion import Promotions
@@ -292,13 +327,3 @@ def _promotions() -> Promotions:
     quiet_engines()
     settings = Settings.from_environment()
     return Promotions(Registry(settings.tracking_uri, settings.mlflow_artifacts), Ledger(settings.ledger))
-
-
-def _actor() -> str:
-    """Return the user at the keyboard, as the operating system knows them."""
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"

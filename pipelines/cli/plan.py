@@ -137,6 +137,11 @@ def run(
     notify: Annotated[
         bool, typer.Option("--notify", help="Tell those whom the pipeline names under notify:, as a scheduler does.")
     ] = False,
+    approve: Annotated[
+        str | None,
+        typer.Option("--approve", metavar="NAME[:NOTE]", help="What a stage that asks people is told: yes, says NAME."),
+    ] = None,
+    refuse: Annotated[str | None, typer.Option("--refuse", metavar="NAME[:NOTE]", help="The same: no.")] = None,
 ) -> None:
     """Run a pipeline's DAG in this process and end with a table of what it produced."""
     from rich.console import Console
@@ -148,6 +153,7 @@ def run(
     from pipelines.language.plan import Selection
     from pipelines.language.profile import active_profile
     from pipelines.record.runs import read_run
+    from pipelines.run.asking import said_by
     from pipelines.run.run import run_pipeline
     from pipelines.show.pages.report import write_report
     from pipelines.show.summary import print_summary
@@ -158,7 +164,8 @@ def run(
     params = parse_params(load_plan(pipeline_file(pipeline), active_profile()).spec, param or [])
     moment = parse_moment(at) if at else None
     selection = Selection.of(from_, only, to, except_ or [])
-    outcome = run_pipeline(pipeline, params, settings, selection=selection, moment=moment, notify=notify)
+    said = said_by(approve, refuse)
+    outcome = run_pipeline(pipeline, params, settings, selection=selection, moment=moment, notify=notify, said=said)
     recorded = read_run(outcome.folder)
     page = write_report(recorded, outcome.plan, settings) if recorded else None
     print_summary(outcome, settings, Console(highlight=False), page)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -103,6 +103,7 @@ def serving() -> None:
 
     settings = Settings.from_environment()
     shown = folding("service", "model", "address", "answers", "last here")
+    models: dict[str, None] = {}
     for name, path in sorted(serving_files().items()):
         config = load_serving(path)
         address = config.listen.address
@@ -112,7 +113,28 @@ def serving() -> None:
         except (OSError, ValueError):
             before = "–"
         shown.add_row(name, f"{config.model} @{config.follow.alias}", address, _state(config.model, address), before)
+        models[config.model] = None
     show(shown)
+    for line in _held(settings, [*models]):
+        typer.echo(line)
+
+
+def _held(settings: Settings, models: list[str]) -> Iterator[str]:
+    """Yield which models people hold; a ledger that cannot be read is told."""
+    from datetime import UTC, datetime
+
+    from features.ground.errors import RankmillError
+    from registry.champion.consent import hold, hold_said
+    from registry.champion.ledger import Ledger
+
+    for model in models:
+        try:
+            held = hold(Ledger(settings.ledger).entries(model), datetime.now(UTC))
+        except RankmillError as error:
+            yield f"whether {model} is held is not known: {error}"
+            continue
+        if held:
+            yield f"{model} is {hold_said(held)}: no pipeline moves its champion until `rankmill lift {model}`"
 
 
 def _state(model: str, address: str) -> str:

@@ -7,6 +7,7 @@ a run never writes to a place that a forgotten variable names.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable, Mapping, MutableMapping
@@ -44,7 +45,7 @@ class Profile(Draft[ProfileSpec]):
     def variables(self) -> dict[str, tuple[KeyPath, str]]:
         """Variables that it sets: key path in the file, and value as written."""
         keyed = {
-            variable: (where, str(value))
+            variable: (where, value if isinstance(value, str) else json.dumps(value))
             for where, variable in VARIABLES.items()
             if (value := self.at(*where)) is not None
         }

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from components.platform import settings
 from features.declaration import Name
 from features.ground.yaml_text import KeyPath
 from pipelines.language.spec import SpecModel
+from registry.champion.protection import CHAMPION_VARIABLE, GROUPS_VARIABLE, Groups, Movers
 
 REFERENCE = re.compile(r"\$\{(?P<kind>env|connection):(?P<name>[A-Za-z_][A-Za-z0-9_.-]*)\}")
 """`${env:NAME}` or `${connection:ID}`: the whole value is fetched when a run starts."""
@@ -78,6 +79,25 @@ class Keep(SpecModel):
     out. It counts only where `versions` is set."""
 
 
+class ProtectedAlias(Movers):
+    """Who may move an alias; whoever is not named may not."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+
+    @model_validator(mode="after")
+    def _somebody(self) -> Self:
+        if not self.pipelines and not self.people:
+            raise ValueError("nobody could ever move it: name pipelines or people")
+        return self
+
+
+class Protect(SpecModel):
+    """Aliases that not everybody may move."""
+
+    champion: ProtectedAlias | None = None
+    """Who may move `champion`; everybody when left out. MLflow's own UI and API do not ask."""
+
+
 class ProfileSpec(SpecModel):
     """A whole profile file."""
 
@@ -111,6 +131,10 @@ class ProfileSpec(SpecModel):
     """What a stage may ask for."""
     keep: Keep = Keep()
     """What `rankmill gc` leaves."""
+    groups: Groups = Field(default_factory=dict)
+    """People by the name of their group, each as Airflow and the operating system know them."""
+    protect: Protect = Protect()
+    """Aliases that not everybody may move."""
     environment: dict[Variable, Text] = Field(default_factory=dict)
     """More variables for the engines, such as the keys of an object store."""
 
@@ -129,6 +153,8 @@ VARIABLES: dict[KeyPath, str] = {
     ("keep", "days"): "RANKMILL_KEEP_DAYS",
     ("keep", "versions"): "RANKMILL_KEEP_VERSIONS",
     ("keep", "champions"): "RANKMILL_KEEP_CHAMPIONS",
+    ("groups",): GROUPS_VARIABLE,
+    ("protect", "champion"): CHAMPION_VARIABLE,
 }
 """Which environment variable each key of a profile sets."""
 SECRETS: tuple[KeyPath, ...] = (("ray", "token"),)

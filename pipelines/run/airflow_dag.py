@@ -40,10 +40,13 @@ from airflow.sdk.exceptions import (
     AirflowNotFoundException,
     AirflowRuntimeError,
     AirflowTaskTimeout,
+    TaskAwaitingInput,
 )
+from airflow.sdk.execution_time.comms import CreateHITLDetailPayload
 from airflow.sdk.execution_time.context import InletEventsAccessor
 from airflow.sdk.log import mask_secret, redact
 
+from components.platform.approval import Answer, ApprovalNeededError, Question
 from components.platform.artifacts import DriftAlarm, Promotion
 from components.platform.errors import MissingError, RankmillError, RetryableError
 from components.platform.execute import StageResult
@@ -58,6 +61,7 @@ from pipelines.language.plan import ALL, Plan, PlannedStage, Selection, select
 from pipelines.language.profile import active_profile, use_profile
 from pipelines.language.schedule import moment_of, schedule_parts
 from pipelines.language.spec import ParamSpec, PipelineSpec, Placement, Schedule
+from pipelines.run import asking
 from pipelines.run.doctor import rooms_problem
 from pipelines.run.notice import Notice, Where, late, link_of, news_of, not_done, timed_out
 from pipelines.run.task import Attempt, InterruptedRunError, end_children, may_pass, process, run_stage, sentence
@@ -273,9 +277,21 @@ class StageOperator(BaseOperator):
         """Run the stage, publish its references as Asset events, return its result as JSON.
 
         Raises:
+            TaskAwaitingInput: the stage asks a person; Airflow calls `execute_complete` once there is an answer.
             AirflowFailException: the stage failed in a way that another try cannot help.
             AirflowException: another try may help.
         """
+        return self._execute(context, None)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+        """Go on with what a person answered in Airflow, or with what no answer in time means; raises as `execute`."""
+        try:
+            answer = asking.answer_of_event(event)
+        except RankmillError as error:
+            raise AirflowFailException(sentence(error)) from None
+        return self._execute(context, answer)
+
+    def _execute(self, context: Context, answer: Answer | None) -> dict[str, Any]:
         # `dag.test()` tries again with this operator.
         self._timed_out, self._attempt, self._result, self._error = False, None, None, None
         if process.observer is None:  # a run of this command line has done so already
@@ -290,10 +306,17 @@ class StageOperator(BaseOperator):
             upstream={name: _result(ti, name) for name in sorted({wire.stage for wire in self._stage.wires})},
             number=ti.try_number,
             of=self.retries + 1,
+            answer=answer,
         )
         self._attempt = attempt
         try:
             self._result = result = run_stage(attempt)
+        except ApprovalNeededError as asked:
+            if process.observer is not None:
+                self._error = asked
+                raise AirflowFailException(sentence(asked)) from None
+            _ask(asked.question, ti)
+            raise TaskAwaitingInput(method_name="execute_complete", timeout=asked.question.within) from None
         except RankmillError as error:
             self._error = error
             # One sentence for the reader of the log; the frames would only say where it was raised.
@@ -340,6 +363,36 @@ class StageOperator(BaseOperator):
             end_children()  # the stage itself has been ended already
         else:
             process.stop(signal.SIGTERM)
+
+
+def _ask(question: Question, ti: Any) -> None:
+    """Put a question where Airflow shows it: whoever it lets answer for this DAG may, or only those who are named.
+
+    Raises:
+        AirflowFailException: Airflow still shows what an earlier try of this task asked.
+    """
+    from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
+
+    note = Param("", type="string", title="Note", description="Why; the ledger keeps it with your name.")
+    asked = {
+        "ti_id": ti.id,
+        "options": [asking.PROMOTE, asking.REFUSE],
+        "subject": asking.subject(question),
+        "body": asking.body(question),
+        "defaults": [asking.PROMOTE if question.on_deadline == "promote" else asking.REFUSE],
+        "multiple": False,
+        "params": {asking.NOTE: note.serialize()},
+        "assigned_users": [{"id": person, "name": person} for person in question.by],
+    }
+    kept: Any = SUPERVISOR_COMMS.send(msg=CreateHITLDetailPayload.model_validate(asked))
+    # Airflow keeps what the first try asked, and whom: nobody may answer a question that they do not see.
+    shown = {"people": {user.id for user in kept.assigned_users or ()}}
+    shown |= {name: getattr(kept, name) for name in ("subject", "body", "defaults")}
+    if shown != {name: asked[name] for name in ("subject", "body", "defaults")} | {"people": {*question.by}}:
+        raise AirflowFailException(
+            f"{question.version}: Airflow still shows the question of an earlier try of this task, which was about "
+            "another verdict: start a new run"
+        )
 
 
 class StageNotifier(BaseNotifier):

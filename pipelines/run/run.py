@@ -6,6 +6,7 @@ import logging
 import os
 import shlex
 import signal
+import sys
 import time
 from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.platform.approval import Answer, Question
 from components.platform.errors import BadInputError, RankmillError
 from components.platform.execute import StageResult, run_folder
 from components.platform.settings import Settings
@@ -25,6 +27,7 @@ from pipelines.language.plan import ALL, Plan, Selection, left_out, refuse_missi
 from pipelines.language.profile import ACTIVE, active_profile
 from pipelines.record import runs
 from pipelines.record.runs import Failure, RunOutcome
+from pipelines.run import asking
 from pipelines.run.airflow_home import in_process_environment, initialise, private_home, writing_below
 from pipelines.run.predict import predict
 from pipelines.run.task import Attempt, InterruptedRunError, end_children, may_pass, process, sentence
@@ -45,12 +48,14 @@ def run_pipeline(
     selection: Selection = ALL,
     moment: datetime | None = None,
     notify: bool = False,
+    said: asking.Said | None = None,
 ) -> RunOutcome:
     """Run a pipeline to its end, showing on stdout one line when a stage starts and one when it ends.
 
     Retries and their delays are the DAG's own, so a stage that lost a worker is tried again as it
     would be under the scheduler, and a wrong config fails at once. Call once per process: Airflow
-    reads its environment when it is imported. Nobody is told of it unless it is to `notify`.
+    reads its environment when it is imported. Nobody is told of it unless it is to `notify`. A stage that asks a person
+    gets what was `said` already, else asks at the terminal; without one the run ends there and can be continued.
 
     Raises:
         PipelineError: the YAML is wrong.
@@ -62,6 +67,8 @@ def run_pipeline(
     given = check_params(whole.spec, params)
     if notify:
         refuse_silence(whole)
+    if said is not None:
+        refuse_needless_answer(whole)
     profile = os.environ.get(ACTIVE)
     started = time.monotonic()
     now = datetime.now(UTC)
@@ -83,7 +90,7 @@ def run_pipeline(
             console.print(left, markup=False, soft_wrap=True)
         console.print(render.summary(plan), markup=False, soft_wrap=True)
         os.environ.update(in_process_environment(settings, home))
-        progress = _Progress(console)
+        progress = _Progress(console, said)
         try:
             with _watched(progress):
                 state = _test(plan, home, now, moment, params, selection, notify)
@@ -148,6 +155,19 @@ def refuse_silence(plan: Plan) -> None:
         raise BadInputError(f"{plan.name}: {problem}")
 
 
+def refuse_needless_answer(plan: Plan) -> None:
+    """Make sure that a run which is given an answer asks something.
+
+    Raises:
+        BadInputError: no stage of it asks people.
+    """
+    if not any(stage.config.get("approval") for stage in plan.stages):
+        raise BadInputError(
+            f"no stage of {plan.name} asks people: write approval: into with: of its promote_model, or leave --approve "
+            "and --refuse out"
+        )
+
+
 def _test(
     plan: Plan, home: Path, begun: datetime, moment: datetime, given: Mapping[str, Any], part: Selection, notify: bool
 ) -> str:
@@ -177,6 +197,8 @@ class _Progress:
     """Prints what stages do as they do it, and remembers what they returned."""
 
     console: Console
+    said: asking.Said | None = None
+    """What a stage that asks is answered."""
     results: dict[str, StageResult] = field(default_factory=dict)
     failure: Failure | None = None
     begun: dict[str, float] = field(default_factory=dict)
@@ -206,6 +228,15 @@ class _Progress:
         wait = _duration(attempt.stage.retry_delay)
         self.line(f"↻ {attempt.stage.name}", f"try {attempt.number} of {attempt.of} failed: {message}", style="yellow")
         self.line("", f"tries again in {wait}, at {due:%H:%M:%S}")
+
+    def asked(self, question: Question) -> Answer | None:
+        if self.said is not None:
+            answer = self.said.answer(question, asking.user_name())
+            self.detail(f"{asking.subject(question)} {'Yes' if answer.approved else 'No'}, says {answer.by}")
+            return answer
+        if not sys.stdin.isatty():
+            return None
+        return asking.ask_here(question, asking.user_name(), lambda text: self.line("?", text), sys.stdin.readline)
 
     def detail(self, text: str) -> None:
         self.line("", text, style="dim")

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import psutil
 
+from components.platform.approval import Answer, ApprovalNeededError, People, Question
 from components.platform.errors import BadInputError, MissingError, RankmillError
 from components.platform.execute import StageRequest, StageResult, execute
 from components.platform.settings import Settings
@@ -41,6 +42,8 @@ class Attempt:
     """1 for the first try."""
     of: int = 1
     """Tries allowed."""
+    answer: Answer | None = None
+    """What a person said to the question of an earlier part of this try."""
 
 
 class Observer(Protocol):
@@ -54,6 +57,9 @@ class Observer(Protocol):
 
     def failed(self, attempt: Attempt, error: BaseException) -> None:
         """The try failed."""
+
+    def asked(self, question: Question) -> Answer | None:
+        """The stage asks whoever sits before this process; None where nobody answers."""
 
 
 class InterruptedRunError(BaseException):
@@ -156,6 +162,7 @@ def run_stage(attempt: Attempt, settings: Settings | None = None) -> StageResult
     """Run one stage, telling the observer of this process.
 
     Raises:
+        ApprovalNeededError: it asks a person who has not answered yet; under a scheduler that is no failure.
         RankmillError: the stage failed; `retryable` says whether another try may help.
         InterruptedRunError: the run was told to stop.
     """
@@ -170,9 +177,10 @@ def run_stage(attempt: Attempt, settings: Settings | None = None) -> StageResult
         # The record helps whoever looks at the run later; where it cannot be written, the stage says why.
         with suppress(OSError):
             write_start(settings, start)
-        result = execute(request_of(attempt), settings)
+        result = execute(request_of(attempt), settings, _people(attempt))
     except BaseException as error:
-        if not isinstance(error, InterruptedRunError):
+        waits = observer is None and isinstance(error, ApprovalNeededError)
+        if not waits and not isinstance(error, InterruptedRunError):
             with suppress(OSError):
                 write_failure(settings, start, attempt.stage.name, sentence(error))
         if observer:
@@ -181,6 +189,12 @@ def run_stage(attempt: Attempt, settings: Settings | None = None) -> StageResult
     if observer:
         observer.finished(attempt, result)
     return result
+
+
+def _people(attempt: Attempt) -> People:
+    if process.observer is not None:
+        return People("command line", process.observer.asked)
+    return People("airflow", lambda question: attempt.answer, answered=attempt.answer is not None)
 
 
 def _start(attempt: Attempt) -> RunStart:

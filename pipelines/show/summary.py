@@ -42,6 +42,7 @@ _ANSWERS = {
     "unchanged": "yellow",
     "older": "yellow",
     "held": "yellow",
+    "waiting": "yellow",
 }
 
 

@@ -36,10 +36,16 @@ Action = Literal[
     "refused",
     "unchanged",
     "lifted",
+    "asked",
+    "approved",
+    "declined",
+    "held",
+    "released",
 ]
 """`promoting` and `rolling back` announce a move of the alias; a later entry that names them says how it
 ended. `moved outside` and `removed outside` record what somebody did in MLflow without Rankmill.
-`lifted` ends what a rollback began: pipelines may promote the version again."""
+`lifted` ends what a rollback began: pipelines may promote the version again. `asked` is a question to people about a
+promotion, `approved` and `declined` are their answers. Between `held` and `released` no pipeline moves the alias."""
 INTENTS: tuple[Action, ...] = ("promoting", "rolling back")
 MOVES: tuple[Action, ...] = ("promoted", "rolled back", "moved outside", "removed outside")
 """Actions after which the champion is another one, or none."""
@@ -85,6 +91,17 @@ class Evidence(Frozen):
         )
 
 
+class Asked(Frozen):
+    """A question to people: may this version become champion?"""
+
+    through: Literal["airflow", "command line"]
+    """Where it is answered."""
+    by: tuple[str, ...] = ()
+    """Who may answer; empty for whoever may use that place."""
+    verdict: str
+    """sha256 of the verdict that they were shown."""
+
+
 class Note(Frozen):
     """What a writer knows about an entry; number, time and chain are added by `Ledger.append`."""
 
@@ -93,7 +110,7 @@ class Note(Frozen):
     model: Name
     """Registered model."""
     version: int
-    """The version it happened to."""
+    """The version it happened to; of a hold the champion, 0 without one."""
     digest: str
     """Its `OnnxModel` digest."""
     previous: int | None = None
@@ -111,7 +128,11 @@ class Note(Frozen):
     effective_at: AwareDatetime | None = None
     """Since when the alias points where the entry says; None for entries that move nothing."""
     settles: int | None = None
-    """Number of the announcement that this entry ends."""
+    """Number of the announcement that this entry ends, or of the question that it answers."""
+    asked: Asked | None = None
+    """What belongs to a question."""
+    until: AwareDatetime | None = None
+    """When a question, or a hold of the model, ends by itself; None for never."""
     holder: Holder | None = None
     """Process behind an announcement."""
     registry: str = ""

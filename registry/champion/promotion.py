@@ -13,16 +13,18 @@ import socket
 import tempfile
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
 
 from features.ground.errors import BadInputError, MissingError, RankmillError, RetryableError
+from registry.champion.consent import hold, moment_said, open_questions
 from registry.champion.ledger import (
     MOVES,
     Action,
+    Asked,
     Entry,
     Evidence,
     Holder,
@@ -33,6 +35,7 @@ from registry.champion.ledger import (
     predecessors,
     taken_back,
 )
+from registry.champion.protection import Protection
 from registry.serving.contract import RegisteredVersion
 from registry.versions.client import CHAMPION, Registry
 from registry.versions.database import shown
@@ -64,6 +67,8 @@ class Promotions:
 
     registry: Registry
     ledger: Ledger
+    protection: Protection = field(default_factory=Protection.from_environment)
+    """Who may move it."""
 
     def champion(self, model: str) -> RegisteredVersion | None:
         """Return the champion after settling what an interrupted move left open.
@@ -100,8 +105,10 @@ class Promotions:
             MissingError: there is no such model or version.
             BadInputError: parity failed or is missing, a file differs from its digest, somebody else registered the
                 version, or the ledger is broken.
+            NotAllowedError: whoever asks may not move the champion.
             RetryableError: the champion changed since the decision; the champion stays as it is.
         """
+        self.protection.check(request.actor, model)
         wanted = self._ours(model, version)
         present, entries = self._settle(model)
         if present is not None and present.digest == wanted.digest:
@@ -125,8 +132,10 @@ class Promotions:
             MissingError: there is no champion, no earlier one, or no such version.
             BadInputError: the version's parity failed, its files were changed, somebody else registered it, the ledger
                 knows the number for other content, or the ledger is broken.
+            NotAllowedError: whoever asks may not move the champion.
             RetryableError: another process moved the alias meanwhile.
         """
+        self.protection.check(request.actor, model)
         if to is not None:
             self._ours(model, to)
         elif not self.ledger.entries(model):
@@ -144,8 +153,10 @@ class Promotions:
         Raises:
             MissingError: there is no such model or version.
             BadInputError: the version is not taken back.
+            NotAllowedError: whoever asks may not move the champion.
             RetryableError: another process moves the alias right now.
         """
+        self.protection.check(request.actor, model)
         wanted = self._ours(model, version)
         present, entries = self._settle(model)
         held = taken_back(entries)
@@ -155,6 +166,70 @@ class Promotions:
                 f"{model} v{version} is not taken back, so there is nothing to lift (taken back: {known})"
             )
         return self._append(_note("lifted", wanted, present, request), entries[-1].sequence)
+
+    def held(self, model: str) -> Entry | None:
+        """Return the entry that holds the model now, or None."""
+        return hold(self.ledger.entries(model), datetime.now(UTC))
+
+    def hold(self, model: str, request: Request, until: datetime | None = None) -> Entry:
+        """Keep every pipeline from moving the champion, until a moment or until `release`; a later hold replaces it.
+
+        Raises:
+            MissingError: there is no such model.
+            BadInputError: the moment has passed, or nobody of Rankmill registered a version of it.
+            RetryableError: another process moves the alias right now.
+        """
+        if until is not None and until <= datetime.now(UTC):
+            raise BadInputError(
+                f"{model} cannot be held until {moment_said(until)}, which has passed: name a later time"
+            )
+        self._check_some_ours(model)
+        present, entries = self._settle(model)
+        return self._append(_about(model, "held", present, request, until), entries[-1].sequence if entries else 0)
+
+    def release(self, model: str, request: Request) -> Entry:
+        """Let pipelines move the champion of a held model again.
+
+        Raises:
+            MissingError: there is no such model.
+            BadInputError: the model is not held.
+            NotAllowedError: whoever asks may not move the champion.
+            RetryableError: another process moves the alias right now.
+        """
+        self.protection.check(request.actor, model)
+        self._check_some_ours(model)
+        present, entries = self._settle(model)
+        if hold(entries, datetime.now(UTC)) is None:
+            raise BadInputError(f"{model} is not held, so there is nothing to lift: see `rankmill history {model}`")
+        return self._append(_about(model, "released", present, request), entries[-1].sequence)
+
+    def ask(self, wanted: RegisteredVersion, request: Request, asked: Asked, until: datetime) -> Entry:
+        """Write down that people are asked whether `wanted` may become champion; the same question is asked once."""
+        present, entries = self._settle(wanted.model)
+        for entry in open_questions(entries):
+            if (entry.digest, entry.run_id, entry.asked) == (wanted.digest, request.run_id, asked):
+                return entry
+        note = _note("asked", wanted, present, request).model_copy(update={"asked": asked, "until": until})
+        return self._append(note, entries[-1].sequence if entries else 0)
+
+    def answer(self, question: Entry, *, approved: bool, by: str, reason: str) -> Entry:
+        """Write down what was answered to a question; nothing moves.
+
+        Raises:
+            BadInputError: it has been answered.
+            RetryableError: another answer came first, or the champion moved meanwhile.
+        """
+        entries = self.ledger.entries(question.model)
+        before = next((entry for entry in entries if entry.settles == question.sequence), None)
+        if before is not None:
+            raise BadInputError(
+                f"{question.model} v{question.version} was {before.action} by {before.actor} at "
+                f"{moment_said(before.at)} already: see `rankmill history {question.model}`"
+            )
+        known = question.model_dump(include={"model", "version", "digest", "previous", "previous_digest", "run_id"})
+        action: Action = "approved" if approved else "declined"
+        note = Note(**known, action=action, settles=question.sequence, actor=by, reason=reason)
+        return self._append(note, entries[-1].sequence)
 
     def _ours(self, model: str, version: int) -> RegisteredVersion:
         """Return a version that Rankmill registered."""
@@ -354,6 +429,17 @@ def _note(action: Action, wanted: RegisteredVersion, present: RegisteredVersion 
         run_id=request.run_id,
         evidence=request.evidence,
     )
+
+
+def _about(
+    model: str, action: Action, present: RegisteredVersion | None, request: Request, until: datetime | None = None
+) -> Note:
+    """Return a note about a model rather than one version of it."""
+    number, digest = (present.version, present.digest) if present else (0, "")
+    return Note(
+        action=action, model=model, version=number, digest=digest, previous=number or None, previous_digest=digest,
+        reason=request.reason, actor=request.actor, run_id=request.run_id, until=until,
+    )  # fmt: skip
 
 
 def _settled(announced: Entry, action: Action, effective_at: datetime | None, remark: str = "") -> Note:

@@ -38,18 +38,31 @@ class Judgement(Frozen):
     compared."""
 
 
+class Consent(Frozen):
+    """What a person said after the gate."""
+
+    approved: bool
+    by: str
+    """Who; empty when nobody did in time."""
+    place: str
+    """Where."""
+    note: str = ""
+    """Why, in their words."""
+
+
 class Verdict(Frozen):
     """The gate's answer about one version.
 
-    ``older`` needs no gate, since its window ends before the champion's; nor does ``held``, since a person took the
-    version back. ``passed`` is what a comparison of served answers says instead of ``promoted``: it moves nothing.
+    ``older`` needs no gate, since its window ends before the champion's; ``held`` says that a person took the version
+    back, or holds the model. ``waiting`` is what a version is that the gate let through, until a person has answered.
+    ``passed`` is what a comparison of served answers says instead of ``promoted``: it moves nothing.
     `warnings` say what the rows could not have shown, `rule` is the policy's.
     """
 
     model: Name
     challenger: int
     champion: int | None
-    answer: Literal["promoted", "refused", "unchanged", "older", "held", "passed"]
+    answer: Literal["promoted", "refused", "unchanged", "older", "held", "waiting", "passed"]
     reason: str
     judgements: tuple[Judgement, ...]
     rows: int
@@ -61,3 +74,5 @@ class Verdict(Frozen):
     """Feedback whose tasks counted rows by their weights."""
     served: Literal["shadow", "canary"] | None = Field(None, exclude_if=lambda way: way is None)
     """How both versions answered people's questions; None of the rows of a training set."""
+    consent: Consent | None = Field(None, exclude_if=lambda said: said is None)
+    """What a person said; None where nobody was asked."""

@@ -1,18 +1,17 @@
-"""Does the challenger replace the champion? Score both on the same rows, ask the gate, move the alias or refuse."""
+"""Does the challenger replace the champion? Score both on the same rows, ask the gate and people, move the alias."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 
-from components.pages.verdict import render
 from components.platform.artifacts import Promotion
 from components.platform.contract import RunContext
 from components.platform.errors import BadInputError, GateRefusedError
+from components.release.promote_model.case import VERDICT, Case, write_verdict
 from components.release.promote_model.config import Config, Inputs, Outputs
 from components.release.promote_model.rows import CannotScoreError, score_both
-from registry.champion.ledger import Evidence, Ledger
-from registry.champion.promotion import Promotions, Request
+from registry.champion.ledger import Ledger
+from registry.champion.promotion import Promotions
 from registry.gate.decide import decide
 from registry.gate.served_verdict import not_shown
 from registry.gate.verdict import Verdict
@@ -20,18 +19,18 @@ from registry.gate.window import older, window_end
 from registry.serving.contract import RegisteredVersion
 from registry.versions.client import Registry
 
-VERDICT = "rankmill.verdict"
-"""Tag of a version with the last answer of a gate."""
-
 
 def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
-    """Promote the challenger when the gate agrees.
+    """Promote the challenger when the gate agrees and, where the config says so, a person too.
 
-    One of an older window than the champion's, or one that a person took back, is left where it is.
+    One of an older window than the champion's, or one that a person took back, is left where it is, and so is every
+    one of a model that a person holds.
 
     Raises:
-        GateRefusedError: the gate refused, or the champion cannot answer these rows, and the config does not say that
-            a refusal finishes the stage; the champion stays, the ledger and the verdict page say why.
+        GateRefusedError: the gate or a person refused, the champion cannot answer these rows, or the profile protects
+            the alias from this pipeline, and the config does not say that a refusal finishes the stage; the champion
+            stays, the ledger and the verdict page say why.
+        ApprovalNeededError: a person is asked and has not answered yet.
         BadInputError: parity failed, files were changed, or a floor names an unknown task.
         RetryableError: the champion changed while this stage was judging, or MLflow is locked.
     """
@@ -40,17 +39,17 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     promotions = Promotions(registry, Ledger(context.settings.ledger))
     _check_same(wanted, registry.version(wanted.model, wanted.version))
     champion = promotions.champion(wanted.model)
-    verdict = _judge(inputs, config, context, promotions, wanted, champion)
+    case = Case(promotions, wanted, champion, context)
+    verdict = case.shown() or _judge(inputs, config, context, promotions, wanted, champion)
     for warning in verdict.warnings:
         context.note(warning)
-    request = Request(
-        actor=f"pipeline:{context.pipeline}",
-        reason=verdict.reason,
-        run_id=context.run_id,
-        evidence=Evidence.of(verdict),
-    )
+    if verdict.answer == "promoted":
+        verdict = case.allowed(verdict)
+    if verdict.answer == "promoted" and config.approval is not None:
+        verdict = case.asked(verdict, config.approval)
+    request = case.request(verdict)
     if verdict.answer == "refused":
-        page = _write(verdict, context.kept)
+        page = write_verdict(verdict, context.kept)
         promotions.refuse(wanted.model, wanted.version, request)
         registry.tag(wanted.model, wanted.version, VERDICT, "refused")
         stays = f"v{champion.version} stays champion" if champion else "there is still no champion"
@@ -90,7 +89,7 @@ def _tag_unless_promoted(registry: Registry, wanted: RegisteredVersion, answer: 
 
 def _publish(verdict: Verdict, context: RunContext) -> Outputs:
     draft = context.draft("promotion")
-    _write(verdict, draft)
+    write_verdict(verdict, draft)
     return Outputs(promotion=Promotion(uri=str(draft)))
 
 
@@ -162,12 +161,3 @@ def _judge(
         dataset_digest=inputs.dataset.digest,
         decided_at=datetime.now(UTC),
     )
-
-
-def _write(verdict: Verdict, folder: Path) -> Path:
-    """Write the verdict as data and as a page; return the page."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "verdict.json").write_text(verdict.model_dump_json(indent=2), encoding="utf-8")
-    page = folder / Promotion.page.file
-    page.write_text(render(verdict), encoding="utf-8")
-    return page

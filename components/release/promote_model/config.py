@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Literal, get_args
+
+from pydantic import Field
 
 from components.platform.artifacts import ModelVersion, Promotion, TrainingSet
 from components.platform.columns import Columns, Fault, Flow, absent_weights
 from components.platform.contract import ComponentConfig, ComponentSpec, Ports
 from components.platform.errors import did_you_mean
+from features.declaration import Frozen
+from features.ground.durations import Duration
+from registry.champion.protection import Person
 from registry.evaluation import RequestMetric
 from registry.gate.policy import GatePolicy, ServedPolicy
+
+
+class Approval(Frozen):
+    """A question to people between the gate's yes and the move of the alias."""
+
+    within: Duration = timedelta(hours=12)
+    """How long it waits for an answer; the run is active meanwhile."""
+    on_deadline: Literal["refuse", "promote"] = "refuse"
+    """What no answer in that time is taken for."""
+    by: tuple[Person, ...] | None = Field(None, min_length=1)
+    """Who may answer, by the id that Airflow knows them by, or groups of the profile; left out, whoever Airflow lets
+    answer questions of this DAG."""
 
 
 class Config(ComponentConfig):
@@ -24,6 +42,8 @@ class Config(ComponentConfig):
     allow_older: bool = False
     """Whether a ranker of a window that ends before the champion's may replace it; otherwise a run for a past day, such
     as a backfill, ends well and leaves the champion."""
+    approval: Approval | None = None
+    """Whether people are asked before a challenger that the gate lets through becomes champion; left out, nobody is."""
     on_refusal: Literal["fail", "finish"] = "fail"
     """What a refusal does to the run: `fail` ends it at once with status 3; `finish` ends the stage well with the
     verdict, so that stages after it run, and says no news to pipelines that wait for `promotion`."""

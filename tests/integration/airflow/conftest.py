@@ -68,5 +68,6 @@ def make_world(folder: Path, engines: Path) -> World:
         "[rankmill.components]\n"
         "write_words = tests.integration.airflow.probe:WRITE\n"
         "shout_words = tests.integration.airflow.probe:SHOUT\n"
+        "ask_words = tests.integration.airflow.probe:ASK\n"
     )
     return World(folder)

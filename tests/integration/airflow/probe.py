@@ -6,11 +6,15 @@ import os
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
+from components.platform.approval import Question
 from components.platform.artifacts import Artifact
 from components.platform.contract import ComponentConfig, ComponentSpec, NoInputs, Ports, RunContext
 from components.platform.errors import BadInputError, GateRefusedError, StorageError
+from components.release.promote_model.config import Approval
+from registry.gate.verdict import Verdict
 
 
 class Words(Artifact):
@@ -28,6 +32,8 @@ class Config(ComponentConfig):
     """File that gets one line per run."""
     outcome: str = "fine"
     """`fine`, `refused`, `mistake`, `flaky` (fails until `trace` has two lines), `sleep`, or `tell` (says a secret)."""
+    approval: Approval | None = None
+    """Whether a person is asked first."""
     times: int = 1
     """Repetitions of the text."""
 
@@ -86,6 +92,36 @@ def shout(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     return Outputs(words=Words(uri=str(draft)))
 
 
+def ask(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
+    """Write who agreed and why, or refuse."""
+    verdict = Verdict(
+        model="probe", challenger=7, champion=6, answer="waiting", reason="not worse", judgements=(), rows=10,
+        dataset_digest="d", decided_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )  # fmt: skip
+    asked = config.approval or Approval()
+    answer = context.ask(
+        Question(verdict=verdict, page="/verdict.html", within=asked.within, on_deadline=asked.on_deadline,
+                 by=asked.by or ())
+    )  # fmt: skip
+    said = f"{answer.by or 'nobody'}: {answer.note or '-'}"
+    if not answer.approved:
+        raise GateRefusedError(f"declined by {said}")
+    draft = context.draft("words")
+    (draft / "words.txt").write_text(said)
+    context.note(f"approved by {said}")
+    return Outputs(words=Words(uri=str(draft)))
+
+
+ASK = ComponentSpec(
+    name="ask_words",
+    version="1",
+    summary="Write who agreed.",
+    config=Config,
+    inputs=Inputs,
+    outputs=Outputs,
+    entrypoint="tests.integration.airflow.probe:ask",
+    cacheable=False,
+)
 WRITE = ComponentSpec(
     name="write_words",
     version="1",

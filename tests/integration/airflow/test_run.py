@@ -91,6 +91,26 @@ def test_a_run_that_is_to_notify_tells_what_a_stage_failed_with(world: World) ->
     assert "s3cret" not in done.stdout + done.stderr + unreached.stdout + unreached.stderr
 
 
+def test_a_run_asks_a_person_or_ends_with_what_to_do(world: World) -> None:
+    stages = """
+  first: {uses: write_words}
+  asks: {uses: ask_words, in: {words: first.words}, with: {approval: {by: [ada]}}}
+  last: {uses: shout_words, in: {words: asks.words}}
+"""
+    file = world.pipeline("asking", stages)
+    waits = world.rankmill("run", str(file))
+    assert waits.returncode == 5, waits.stdout + waits.stderr
+    assert "asks failed: probe v7 waits for a person: `rankmill approve probe 7` promotes it" in waits.stdout
+    assert f"continue with: rankmill run {file} --from asks" in waits.stdout and "Traceback" not in waits.stdout
+    yes = world.rankmill("run", str(file), "--from", "asks", "--approve", "ada:fine")
+    assert yes.returncode == 0, yes.stdout + yes.stderr
+    assert "May probe v7 become champion instead of v6? Yes, says ada" in yes.stdout and "wrote ADA" in yes.stdout
+    no = world.rankmill("run", str(file), "--from", "asks", "--refuse", "bob")
+    assert no.returncode == 77 and "bob may not answer" in no.stdout
+    needless = world.rankmill("run", str(world.pipeline("plain", "  first: {uses: write_words}\n")), "--approve", "ada")
+    assert needless.returncode == 2 and "no stage of plain asks people" in needless.stderr
+
+
 def test_a_storage_error_is_tried_again_after_the_delay(flaky: tuple[str, list[str]]) -> None:
     said, trace = flaky
     assert "try 1 of 3 failed: the store did not answer" in said

@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -39,6 +40,12 @@ def stack(world: World) -> Iterator[Stack]:
             "schedule: {cron: '0 2 1 1 *', assets: [talk.second.words]}",
         ),
         "twin": world.pipeline("twin", "  first: {uses: write_words, with: {text: rest}}\n"),
+        "asks": world.pipeline(
+            "asks",
+            "  first: {uses: write_words}\n"
+            "  anybody: {uses: ask_words, in: {words: first.words}, with: {approval: {within: 1h}}}\n"
+            "  ada: {uses: ask_words, in: {words: anybody.words}, with: {approval: {within: 30s, by: [ada]}}}\n",
+        ),
         "broken": world.pipeline("broken", "  first: {uses: write_word}\n"),
     }
     with serving(world, files) as stack:
@@ -74,7 +81,9 @@ def test_a_page_of_the_web_gets_no_token_and_no_answer(stack: Stack, host: str) 
 
 
 def test_a_triggered_run_succeeds_and_an_unknown_param_does_not(stack: Stack) -> None:
-    assert wait_for(lambda: [d["dag_id"] for d in stack.ask("GET", "/dags")["dags"]] == ["echo", "talk", "twin"])
+    assert wait_for(
+        lambda: [d["dag_id"] for d in stack.ask("GET", "/dags")["dags"]] == ["asks", "echo", "talk", "twin"]
+    )
     stack.ask("PATCH", "/dags/talk", {"is_paused": False})
 
     good = stack.trigger("talk", {"text": "rest"})
@@ -105,6 +114,35 @@ def test_a_triggered_run_succeeds_and_an_unknown_param_does_not(stack: Stack) ->
     assert stack.state("talk", bad) == "failed"
     log = stack.ask("GET", f"/dags/talk/dagRuns/{quote(bad)}/taskInstances/first/logs/1")
     assert "no param 'txt'" in json.dumps(log)
+
+
+def test_a_person_answers_in_airflow_as_who_they_are(stack: Stack) -> None:
+    """The stage waits without a worker, goes on with who answered, and asks only whom the file names."""
+    assert wait_for(lambda: "asks" in [dag["dag_id"] for dag in stack.ask("GET", "/dags")["dags"]])
+    stack.ask("PATCH", "/dags/asks", {"is_paused": False})
+    run = stack.trigger("asks", {})
+    tasks = f"/dags/asks/dagRuns/{quote(run)}/taskInstances"
+
+    def waits(stage: str) -> bool:
+        return bool(stack.ask("GET", f"{tasks}/{stage}")["state"] == "awaiting_input")
+
+    assert wait_for(lambda: waits("anybody")), stack.ask("GET", tasks)
+    asked = stack.ask("GET", f"{tasks}/anybody/-1/hitlDetails")
+    assert asked["subject"] == "May probe v7 become champion instead of v6?"
+    assert "Verdict page: `/verdict.html`" in asked["body"] and asked["options"] == ["Promote", "Refuse"]
+    assert asked["defaults"] == ["Refuse"] and asked["assigned_users"] == []
+    yes = {"chosen_options": ["Promote"], "params_input": {"note": "looked"}}
+    time.sleep(5)  # Airflow 3.3 fails a task whose answer comes before its scheduler has seen that the worker let go
+    stack.ask("PATCH", f"{tasks}/anybody/-1/hitlDetails", yes)
+    assert wait_for(lambda: waits("ada")), stack.ask("GET", tasks)
+    log = json.dumps(stack.ask("GET", f"{tasks}/anybody/logs/1"))
+    assert "approved by admin: looked" in log, "the name is that of Airflow's login"
+
+    with pytest.raises(HTTPError, match="403"):
+        stack.ask("PATCH", f"{tasks}/ada/-1/hitlDetails", yes)
+    assert wait_for(lambda: stack.state("asks", run) == "failed", 120)
+    log = json.dumps(stack.ask("GET", f"{tasks}/ada/logs/1"))
+    assert "declined by nobody: -" in log and "Traceback" not in log, "the deadline passed"
 
 
 def test_a_new_artifact_starts_the_dag_that_waits_for_it(stack: Stack) -> None:

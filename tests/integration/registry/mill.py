@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from components.data.training_set import read_raw
+from components.platform.approval import People
 from components.platform.artifacts import Artifact, EvaluationReport, OnnxModel, TrainingSet
 from components.platform.execute import StageRequest, StageResult, execute
 from components.platform.settings import Settings
@@ -69,12 +70,14 @@ class Mill:
         (folder / "report.html").write_text("<!doctype html><title>report</title>")
         return self.publish(EvaluationReport, folder, f"{name}_report")
 
-    def run(self, component: str, config: dict[str, Any], run_id: str, **inputs: ArtifactRef) -> StageResult:
+    def run(
+        self, component: str, config: dict[str, Any], run_id: str, people: People | None = None, **inputs: ArtifactRef
+    ) -> StageResult:
         request = StageRequest(
             component=component, config=config, inputs=inputs, window=self.window, pipeline="nightly", stage=component,
             run_id=run_id,
         )  # fmt: skip
-        return execute(request, self.settings)
+        return execute(request, self.settings, people)
 
     def register(self, name: str, directory: Path) -> ArtifactRef:
         if self.store.find("made_by_hand", name) is None:
@@ -91,10 +94,15 @@ class Mill:
         return record.outputs[name]
 
     def promote(
-        self, version: ArtifactRef, run_id: str, gate: dict[str, Any] | None = None, **more: Any
+        self,
+        version: ArtifactRef,
+        run_id: str,
+        gate: dict[str, Any] | None = None,
+        people: People | None = None,
+        **more: Any,
     ) -> StageResult:
         config = {"gate": {"resamples": 100} | (gate or {}), "provider": "cpu", **more}
-        return self.run("promote_model", config, run_id, version=version, dataset=self.dataset)
+        return self.run("promote_model", config, run_id, people, version=version, dataset=self.dataset)
 
     def actions(self) -> list[tuple[str, int]]:
         found = Ledger(self.settings.ledger).entries("tiny_ranker")

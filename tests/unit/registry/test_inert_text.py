@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass, make_dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
@@ -32,6 +32,7 @@ from components.pages.document import picture as picture_of
 from components.pages.embed import embedded
 from components.pages.plots import new_figure, save
 from components.pages.verdict import render as verdict_page
+from components.platform.approval import Question
 from components.platform.execute import StageResult
 from components.platform.settings import ROOT
 from components.platform.store.publish import Store
@@ -44,6 +45,7 @@ from pipelines.language.check import load_plan
 from pipelines.language.load import pipeline_path
 from pipelines.language.plan import Place, Plan
 from pipelines.record.runs import RecordedRun, RunStart, StageFailure
+from pipelines.run.asking import body
 from pipelines.run.notice import Notice, Where
 from pipelines.show.dag_doc import dag_doc, stage_doc
 from pipelines.show.pages.flow import Mark
@@ -52,7 +54,7 @@ from pipelines.show.pages.report import render as run_page
 from pipelines.show.reference.components_page import component_section
 from pipelines.show.reference.recipes_page import recipe_section
 from registry.evaluation import ALL, Cell, Evaluation, Interval
-from registry.gate.verdict import Judgement, Verdict
+from registry.gate.verdict import Consent, Judgement, Verdict
 from registry.serving.contract import ModelContract, ParityReport
 from registry.versions.card import Lineage, model_card
 
@@ -107,16 +109,20 @@ class Outline(HTMLParser):
         self.tags.append((f"/{tag}",))
 
 
-def _verdict(text: str) -> str:
+def _judged() -> Verdict:
     judged = Judgement(
         task=WORD, domain=WORD, metric="auc", champion=0.5, challenger=0.6, difference=SOME, limit=-0.01,
         outcome="passed", reason=WORD,
     )  # fmt: skip
-    verdict = Verdict(
+    return Verdict(
         model=WORD, challenger=2, champion=1, answer="promoted", reason=WORD, judgements=(judged,), rows=9,
         dataset_digest=WORD, decided_at=NOW, warnings=(WORD,),
+        consent=Consent(approved=True, by=WORD, place=WORD, note=WORD),
     )  # fmt: skip
-    return verdict_page(poisoned(verdict, text))
+
+
+def _verdict(text: str) -> str:
+    return verdict_page(poisoned(_judged(), text))
 
 
 def _report() -> Evaluation:
@@ -393,6 +399,11 @@ def _component(text: str) -> str:
     return "\n".join(component_section(replace(spec, summary=text)))
 
 
+def _question(text: str) -> str:
+    asked = Question(verdict=_judged(), page=WORD, by=(WORD,), within=timedelta(hours=1), on_deadline="refuse")
+    return body(poisoned(asked, text))
+
+
 def _recipe(text: str) -> str:
     return "\n".join(recipe_section(make_dataclass("Shop", [("word", str, text)], namespace={"__doc__": WORD})))
 
@@ -418,6 +429,7 @@ def markdown(
         "pipelines/show/reference/components_page.py": _component,
         "pipelines/show/reference/recipes_page.py": _recipe,
         "pipelines/show/dag_doc.py dag": lambda text: dag_doc(_plan(text)),
+        "pipelines/run/asking.py": _question,
         "pipelines/show/dag_doc.py stage": lambda text: _task(text, folder),
     }
     return {name: (build, structure(build(WORD))) for name, build in builders.items()}
@@ -439,6 +451,7 @@ def test_every_builder_of_markdown_is_tried() -> None:
         "pipelines/show/reference/components_page.py",
         "pipelines/show/reference/recipes_page.py",
         "pipelines/show/dag_doc.py",
+        "pipelines/run/asking.py",
     }
     tables = {path for path, _ in _modules() if "|---" in (ROOT / path).read_text(encoding="utf-8")}
     assert not tables, "a table of Markdown by hand: use features.ground.markdown.table"

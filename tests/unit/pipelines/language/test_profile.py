@@ -22,6 +22,7 @@ from pipelines.language.profile import ACTIVE, load_profile, profile_file, profi
 from pipelines.language.profile_spec import SECRETS as SECRET_KEYS
 from pipelines.language.profile_spec import VARIABLES
 from pipelines.show.reference.schema import PROFILE_SCHEMA_FILE, schema_texts
+from registry.champion.protection import Protection
 from tests.commands import rankmill
 from tests.golden_files import agreed, marked_places
 
@@ -96,6 +97,8 @@ def test_its_keys_are_the_variables_that_settings_read(tmp_path: Path) -> None:
     for (first, *rest), variable in VARIABLES.items():
         if (first, *rest) in SECRET_KEYS:
             continue  # no file may hold their values
+        if first in ("groups", "protect"):
+            continue  # no places: see test_it_says_who_may_move_the_champion
         value = "7" if variable == "OMP_NUM_THREADS" or "_KEEP_" in variable else f'"/there/{variable.lower()}"'
         lines += [f"{first}: {{{rest[0]}: {value}}}" if rest else f"{first}: {value}"]
     merged: dict[str, list[str]] = {}
@@ -204,3 +207,17 @@ def test_no_command_shows_a_secret(arguments: tuple[str, ...], place: str, tmp_p
     assert said and "hunter2" not in said and "s3cr3t-key" not in said
     if arguments == ("doctor",):
         assert "***" in said, "the address that does not answer is told, without what it hides"
+
+
+def test_it_says_who_may_move_the_champion(tmp_path: Path) -> None:
+    file = tmp_path / "guarded.yaml"
+    file.write_text(
+        "name: guarded\n"
+        "groups: {leads: [ada, bob]}\n"
+        "protect: {champion: {pipelines: [movielens_daily], people: [leads]}}\n"
+    )
+    environ: dict[str, str] = {}
+    use_profile(str(file), environ)
+    found = Protection.from_environment(environ)
+    actors = ("pipeline:movielens_daily", "pipeline:kuairand_daily", "bob", "eve")
+    assert [found.refusal(actor, "m") is None for actor in actors] == [True, False, True, False]

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from components.platform import catalog
+from components.platform.approval import Answer, Question
 from components.platform.errors import BadInputError, GateRefusedError, RetryableError, StorageError
 from components.platform.execute import StageResult
 from components.platform.settings import Settings
@@ -43,6 +44,9 @@ class Watcher:
 
     def failed(self, attempt: Attempt, error: BaseException) -> None:
         self.seen.append((type(error).__name__, attempt.stage.name))
+
+    def asked(self, question: Question) -> Answer | None:
+        return None
 
 
 @pytest.fixture
