@@ -162,6 +162,7 @@ class Ranker(Artifact):
     `weights.safetensors`: the state dict of the best epoch. `ranker.json`:
     `components.rankers.config.RankerConfig`. `schema.json`, `encoder.json`, `vocabularies.arrow`: as in `TrainingSet`.
     `history.json`: list of `components.train.train_ranker.config.EpochReport`. `curves.png`: the curves.
+    Trained with what tuning found, also `origin.json`: `components.train.tuned.Origin`.
     Adapted by LoRA, also `adapter.safetensors`: what was trained, and `adapter.json`:
     `components.rankers.lora.config.AdapterHeader`. Continued from a champion, also `continued.json`:
     `Continuation` of `continue_ranker`, `last_seen.safetensors`: by table, int32 UTC day since 1970-01-01
@@ -170,6 +171,18 @@ class Ranker(Artifact):
 
     kind: ClassVar[str] = "ranker"
     picture: ClassVar[Page] = Page("curves.png", "training curves")
+
+
+class Tuned(Artifact):
+    """Which values of a ranker's knobs were best on validation, and every trial that says so.
+
+    `tuned.json`: `components.train.tuned.Tuning`. `trials.parquet`: one row per trial: its number, kind, values as
+    JSON, seed, state, epochs, value, and the metrics of each epoch as JSON. `tuned.html`: self-contained page.
+    `plots/*.png`. No seconds, so that the same trials make the same artifact; MLflow has them.
+    """
+
+    kind: ClassVar[str] = "tuned"
+    page: ClassVar[Page] = Page("tuned.html", "what tuning tried, what it found, and how much of that is luck")
 
 
 class Predecessor(Artifact):

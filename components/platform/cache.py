@@ -65,14 +65,15 @@ def key_parts(
     Sources that are None are read from disk.
 
     Returns:
-        ``component``, ``source``, ``config.<key>`` per config key, ``input.<name>`` per input, and
+        ``component``, ``source``, ``config.<key>`` per keyed config key, ``input.<name>`` per input, and
         ``window`` where it counts; each a short readable value or digest.
     """
     parts = {
         "component": spec.identity,
         SOURCE: (source_digest(*modules_of(spec)) if sources is None else digest_of(sources))[:16],
     }
-    parts |= {f"config.{name}": sha256_json(value)[:16] for name, value in sorted(config.items())}
+    keyed = {name: value for name, value in sorted(config.items()) if name not in spec.unkeyed}
+    parts |= {f"config.{name}": sha256_json(value)[:16] for name, value in keyed.items()}
     parts |= {f"input.{name}": digest for name, digest in sorted(inputs.items())}
     if spec.windowed and window is not None:
         parts["window"] = str(window)

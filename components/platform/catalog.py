@@ -28,7 +28,7 @@ FOLDERS: Mapping[str, tuple[str, ...]] = {
         "build_training_set",
         "attach_vectors",
     ),
-    "train": ("take_champion", "train_ranker", "continue_ranker", "adapt_ranker"),
+    "train": ("take_champion", "tune_ranker", "train_ranker", "continue_ranker", "adapt_ranker"),
     "judge": (
         "fit_lightgbm",
         "export_onnx",

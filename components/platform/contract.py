@@ -59,6 +59,9 @@ class ComponentSpec:
     """False when the result depends on state outside the artifacts (a registry, a store)."""
     windowed: bool = False
     """Whether the run's window is part of the input."""
+    unkeyed: tuple[str, ...] = ()
+    """Config keys that change how long the work takes and not what comes out, so that they are no part of the cache
+    key; where that holds of most results only, `recheck` looks at the others."""
     sources: tuple[str, ...] = ()
     """Packages whose source belongs to the cache key besides what the code imports of this tree: those it loads by
     name, or reads data files from."""

@@ -181,6 +181,8 @@ class ComponentDeclaration:
             edited = key_parts(spec, {"a": 1}, {}, None, {**files, name: "another"})
             _require(edited != one, f"its source {name} is not in the cache key")
         _require(one != other, "the config is not in the cache key")
+        absent = {*spec.unkeyed} - {*spec.config.model_fields}
+        _require(not absent, f"unkeyed names {sorted(absent)}, which its config has not")
         edition = key_parts(replace(spec, version=f"{spec.version}x"), {"a": 1}, {}, None)
         _require(one != edition, "the version is not in the cache key")
 

@@ -75,6 +75,7 @@ def plan(
 
     from pipelines.show import render
     from pipelines.show.terminal import show as shown
+    from pipelines.show.tuned import tuned_lines
 
     use(profile)
     from pipelines.language.plan import Selection
@@ -84,6 +85,8 @@ def plan(
         typer.echo(json.dumps(render.as_json(found), indent=2, ensure_ascii=False))
         return
     shown(render.table(found))
+    for line in tuned_lines(found):
+        typer.echo(line)
     typer.echo(render.summary(found))
     if left:
         typer.echo(f"{left}.")

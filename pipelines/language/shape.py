@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache
 from typing import Any, TypeVar
 
@@ -129,7 +130,8 @@ def _findings(model: type[BaseModel], value: Any, error: ValidationError, block:
             expected = {"expected": context["expected_tags"]}
             wrong.setdefault((tag, False), []).append(_expected("literal_error", "", expected, _at(value, tag)))
         elif kind in ("value_error", "assertion_error"):
-            findings.append(_said_by_validator(where, str(context.get("error", item["msg"])), _at(value, where)))
+            said = _said_by_validator(where, str(context.get("error", item["msg"])), _at(value, where))
+            findings.append(replace(said, at="key") if at_key else said)
         else:
             wrong.setdefault((where, at_key), []).append(_expected(kind, item["msg"], context, _at(value, where)))
     findings += _keys(model, value, missing, unknown, block)

@@ -8,6 +8,7 @@ from pipelines.language.document import shown
 from pipelines.language.plan import Plan, Prediction
 from pipelines.language.schedule import schedule_parts
 from pipelines.show.terminal import folding
+from pipelines.show.tuned import tuned_stages
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -115,6 +116,7 @@ def text_graph(plan: Plan) -> str:
 def as_json(plan: Plan) -> dict[str, Any]:
     """Return the plan, with its predictions where it holds them, as a JSON value."""
     spec = plan.spec.model_dump(mode="json", by_alias=True, exclude={"stages", "defaults"})
+    tuned = {stage.name: {path: wire.stage for path in paths} for stage, wire, paths in tuned_stages(plan)}
     stages = []
     for stage in plan.stages:
         entry: dict[str, Any] = {
@@ -134,6 +136,8 @@ def as_json(plan: Plan) -> dict[str, Any]:
             "start": stage.start,
             "written": [f"{shown(place.path)}:{place.line}" for place in stage.places],
         }
+        if stage.name in tuned:
+            entry["tuned"] = tuned[stage.name]
         if (what := plan.prediction(stage.name)) is not None:
             entry["prediction"] = {
                 "state": what.state,

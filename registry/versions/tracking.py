@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 KEY = "rankmill.key"
 """Tag that holds the cache key of the stage."""
+PARENT = "mlflow.parentRunId"
+"""Tag by which MLflow shows a run below another one."""
 _BATCH = 1000
 """Metrics that MLflow takes in one call."""
 
@@ -41,6 +43,40 @@ class TrackedRun:
             metrics = [Metric(name, value, now, step) for name, value in sorted(values.items())]
             for start in range(0, len(metrics), _BATCH):
                 client.log_batch(self.run_id, metrics=metrics[start : start + _BATCH])
+
+    def log_child(
+        self,
+        name: str,
+        params: Mapping[str, Any],
+        steps: Mapping[int, Mapping[str, float]],
+        tags: Mapping[str, str],
+        *,
+        failed: bool,
+    ) -> None:
+        """Add a run that is over below this one: a trial of a search.
+
+        Args:
+            name: what it is called.
+            params: what it was given.
+            steps: figures by name, by step.
+            tags: what else is known of it.
+            failed: whether it ended without a result.
+
+        Raises:
+            RetryableError: MLflow cannot be reached or written.
+        """
+        with asking(self.tracking_uri) as client:
+            from mlflow.entities import Metric, Param
+
+            now = int(time.time() * 1000)
+            experiment_id = client.get_run(self.run_id).info.experiment_id
+            below = {PARENT: self.run_id} | dict(tags)
+            run_id = client.create_run(experiment_id, run_name=name, tags=below).info.run_id
+            metrics = [Metric(key, value, now, step) for step, found in steps.items() for key, value in found.items()]
+            given = [Param(key, str(value)) for key, value in _flat(params)]
+            for start in range(0, max(1, len(metrics)), _BATCH):
+                client.log_batch(run_id, metrics=metrics[start : start + _BATCH], params=[] if start else given)
+            client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
 
     def log_files(self, path: Path, folder: str | None = None) -> None:
         """Add a file, or everything in a folder, to the run's artifacts; equal names are replaced.

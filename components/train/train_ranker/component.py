@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 from components.platform.artifacts import Ranker
 from components.platform.contract import MLFLOW_RUN_ID, ComponentConfig, RunContext
@@ -23,6 +24,7 @@ from components.train.train_ranker.job import (
     Adaptation,
     Failure,
     Progress,
+    RayJob,
     TrainingJob,
     lock_of,
     read_progress,
@@ -30,6 +32,7 @@ from components.train.train_ranker.job import (
 )
 from components.train.train_ranker.ray_launch import refuse_oversized, usable_cpus
 from components.train.train_ranker.remote import RemoteJob, takes_jobs
+from components.train.tuned import ORIGIN, TUNED, Origin, read_tuning, told, tuned_config
 from features.ground.files import locked
 from features.ground.imports import importing
 
@@ -45,13 +48,22 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     """Train, follow the epochs, and publish the best one.
 
     Raises:
-        BadInputError: the ranker does not fit the data, there are too few CPUs or GPUs, or training diverged.
+        BadInputError: the ranker does not fit the data, there are too few CPUs or GPUs, training diverged, or what
+            tuning found is of another ranker.
         RetryableError: a worker was lost, or MLflow cannot be written.
     """
+    found = None if inputs.tuned is None else read_tuning(context.local(inputs.tuned))
+    if found is not None:
+        config = tuned_config(config, found)
+        context.note(f"from tuning, trial {found.winner}: {told(found.values)}")
+        context.annotate(TUNED, told(found.values))
     with new_job(context, context.local(inputs.dataset), config) as job:
         history = run_job(job, context, config)
         draft = context.draft("ranker")
         fill(draft, job, history)
+        if inputs.tuned is not None and found is not None:
+            origin = Origin(tuned=inputs.tuned.digest, trial=found.winner, values=found.values)
+            (draft / ORIGIN).write_text(origin.model_dump_json(indent=2), encoding="utf-8")
     best = best_of(history)
     context.note(f"{config.ranker.name}: epoch {best.epoch} of {len(history)} kept, validation {areas(best)}")
     return Outputs(ranker=Ranker(uri=str(draft)))
@@ -114,7 +126,7 @@ def run_job(job: TrainingJob, context: RunContext, params: ComponentConfig) -> l
             run_name=context.run_id,
             key=context.key,
             params=params.model_dump(mode="json"),
-            tags={"rankmill.stage": context.stage},
+            tags={"rankmill.stage": context.stage} | _tuned_tag(context),
         ) as mlflow_run:
             context.annotate(MLFLOW_RUN_ID, mlflow_run.run_id)
 
@@ -155,23 +167,41 @@ def run_job(job: TrainingJob, context: RunContext, params: ComponentConfig) -> l
     return history
 
 
+def _tuned_tag(context: RunContext) -> dict[str, str]:
+    """Return the tag that tells which parameters of the run tuning chose; all others are the stage's own."""
+    return {f"rankmill.{TUNED}": context.annotations[TUNED]} if TUNED in context.annotations else {}
+
+
 def _started(job: TrainingJob, context: RunContext) -> ProcessTree | RemoteJob:
     """Return the training process, which goes on from the newest checkpoint in the job's folder."""
 
     def prepare() -> None:
-        job.directory.mkdir(parents=True, exist_ok=True)
-        Failure.forget(job.directory)
-        shutil.rmtree(job.directory / "ray", ignore_errors=True)
         if position := rewind(job.directory):
             context.progress(f"training goes on from epoch {position.epoch}, step {position.step}")
 
+    return start_process(job, prepare)
+
+
+def start_process(job: RayJob, prepare: Callable[[], None]) -> ProcessTree | RemoteJob:
+    """Return the process of a job; what an earlier one left in its folder of Ray is gone.
+
+    Args:
+        job: what to compute.
+        prepare: called once the folder is there, unless the job is running already.
+    """
+
+    def begin() -> None:
+        job.directory.mkdir(parents=True, exist_ok=True)
+        Failure.forget(job.directory)
+        shutil.rmtree(job.directory / "ray", ignore_errors=True)
+        prepare()
+
     if takes_jobs(job.ray_address):
-        return RemoteJob(job, job.directory / LOG, prepare)
-    prepare()
+        return RemoteJob(job, job.directory / LOG, begin)
+    begin()
     sockets = _short_folder()
     file = job.model_copy(update={"ray_temp": sockets}).write()
-    command = [sys.executable, "-m", "components.train.train_ranker.ray_launch", str(file)]
-    return ProcessTree(command, log=job.directory / LOG, cleanup=[sockets])
+    return ProcessTree([sys.executable, "-m", job.module, str(file)], log=job.directory / LOG, cleanup=[sockets])
 
 
 def _wait(
@@ -182,15 +212,24 @@ def _wait(
     Raises:
         RankmillError: it did not.
     """
-    log, code = job.directory / LOG, None
+    code = None
     while code is None:
         code = tree.wait(POLL_SECONDS)
         for progress in read_progress(job.directory, skip=seen):
             follow(progress)
             seen += 1
+    if code or not seen or Failure.read(job.directory) is not None:
+        raise_failure(job, code, context)
+
+
+def raise_failure(job: RayJob, code: int, context: RunContext) -> NoReturn:
+    """Say why the process of a job ended as it should not have; its log is kept with the run where that tells more.
+
+    Raises:
+        RankmillError: always, as what the process left, or by its exit status.
+    """
+    log = job.directory / LOG
     failure = Failure.read(job.directory)
-    if failure is None and code == 0 and seen:
-        return
     if failure is not None and type(failure) is not RankmillError:
         raise failure
     context.kept.mkdir(parents=True, exist_ok=True)

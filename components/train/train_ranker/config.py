@@ -1,6 +1,6 @@
 """What does `train_ranker` take and give? A training set in, the best epoch's weights out.
 
-`Knobs` is what every stage that trains lets a pipeline choose.
+`Knobs` is what every stage that trains lets a pipeline choose, `Learning` what of it may be tuned.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from components.platform.artifacts import Ranker, TrainingSet
+from components.platform.artifacts import Ranker, TrainingSet, Tuned
 from components.platform.contract import ComponentConfig, ComponentSpec, Ports
 from components.rankers.config import RankerConfig
 from features.declaration import Frozen
@@ -62,8 +62,8 @@ class Elastic(ComponentConfig):
         return self
 
 
-class Knobs(ComponentConfig):
-    """Batches, optimisers, workers and checkpoints."""
+class Learning(ComponentConfig):
+    """Batches, optimisers and checkpoints: how a ranker learns, however many workers there are."""
 
     epochs: int = Field(3, ge=1, le=1000)
     """Most passes over the training rows."""
@@ -86,14 +86,19 @@ class Knobs(ComponentConfig):
     on processors with units for it (AMX, tensor cores)."""
     shuffle_rows: int = Field(4_194_304, ge=1)
     """Rows in memory at once: a training split with more is shuffled block by block and in a window of this size."""
-    workers: Annotated[int, Field(ge=1, le=512)] | Elastic = 1
-    """Ray Train workers, or `{min, max}` for as many as there is room for; each reads its share of every batch."""
     checkpoints: Checkpoints = Checkpoints()
     """When training saves where it is."""
     seed: int = 0
     """Seed of initial weights and of the row order."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where workers compute: `cuda` fails without one GPU per worker, `auto` uses GPUs when there are enough."""
+
+
+class Knobs(Learning):
+    """How a ranker learns, and by how many workers."""
+
+    workers: Annotated[int, Field(ge=1, le=512)] | Elastic = 1
+    """Ray Train workers, or `{min, max}` for as many as there is room for; each reads its share of every batch."""
 
     @property
     def least_workers(self) -> int:
@@ -125,9 +130,10 @@ class Config(Knobs):
 
 
 class Inputs(Ports):
-    """Encoded splits."""
+    """Encoded splits, and what tuning found where the stage is to train with that."""
 
     dataset: TrainingSet
+    tuned: Tuned | None = None
 
 
 class Outputs(Ports):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from components.platform.errors import BadInputError, MissingError, RankmillError, RetryableError, StorageError
 from components.rankers.lora.config import LoraConfig
@@ -43,29 +43,21 @@ class Adaptation(Frozen):
     """The adapter's shape."""
 
 
-class TrainingJob(Frozen):
-    """Everything the training process needs."""
+class RayJob(Frozen):
+    """What a process that computes on Ray needs, whatever it computes."""
 
+    module: ClassVar[str]
+    """Module that runs it, as ``python -m MODULE JOB.json``."""
     name: str
-    """Name of the Ray Train run."""
+    """Name of the run on Ray."""
     dataset: Path
     """Local directory of a `TrainingSet`."""
     directory: Path
-    """Where weights, progress and failure are written; every worker must see it."""
-    config: Config
-    """The `with:` block."""
+    """Where the process writes what it made, its progress and its failure; every worker must see it."""
     ray_address: str | None = None
     """A cluster's address, or None to start a local one."""
     ray_temp: Path | None = None
     """Folder of the local cluster's sockets and logs; its path must be short."""
-    adaptation: Adaptation | None = None
-    """What to adapt, or None to train a new ranker on all rows."""
-    continues: Path | None = None
-    """Local directory of a `Ranker` whose rows and weights training starts from; every worker must see it."""
-    carries_optimiser: bool = False
-    """Whether its optimiser values go on too."""
-    keeps_optimiser: bool = False
-    """Whether the best epoch's optimiser values are kept beside its weights."""
 
     @property
     def private(self) -> Path:
@@ -83,6 +75,22 @@ class TrainingJob(Frozen):
         path = self.directory / JOB
         write_durably(path, self.model_dump_json(indent=2))
         return path
+
+
+class TrainingJob(RayJob):
+    """Everything the training process needs."""
+
+    module: ClassVar[str] = "components.train.train_ranker.ray_launch"
+    config: Config
+    """The `with:` block."""
+    adaptation: Adaptation | None = None
+    """What to adapt, or None to train a new ranker on all rows."""
+    continues: Path | None = None
+    """Local directory of a `Ranker` whose rows and weights training starts from; every worker must see it."""
+    carries_optimiser: bool = False
+    """Whether its optimiser values go on too."""
+    keeps_optimiser: bool = False
+    """Whether the best epoch's optimiser values are kept beside its weights."""
 
 
 class Progress(Frozen):

@@ -11,7 +11,7 @@ same steps as one that was never interrupted.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -82,8 +82,13 @@ class Replica:
         return bool(self.sum(flag).item())
 
 
-def train(job: TrainingJob, replica: Replica) -> None:
+def train(job: TrainingJob, replica: Replica, ends: Callable[[Progress], bool] | None = None) -> None:
     """Train until the epochs or the patience are used up; the best epoch's weights stay in `job.directory`.
+
+    Args:
+        job: what to train.
+        replica: which worker this is.
+        ends: told of each epoch by worker 0; True ends training there.
 
     Raises:
         BadInputError: there are no training rows, or the loss is not a number.
@@ -115,6 +120,7 @@ def train(job: TrainingJob, replica: Replica) -> None:
         loss = _train_epoch(job, start, ranker, optimiser, tasks, at, replica)
         trained = time.monotonic()
         # 3. Evaluate.
+        ended = False
         predictions = predict(ranker, start.validation, tasks, replica)
         at = at.model_copy(update={"epoch": epoch + 1, "step": 0, "loss": 0.0})
         if first:
@@ -138,7 +144,8 @@ def train(job: TrainingJob, replica: Replica) -> None:
             )
             warning = _save(job, ranker, optimiser, at)
             append_progress(job.directory, line.model_copy(update={"warning": warning}))
-        if replica.decided_by_first(at.without_progress >= config.patience):
+            ended = at.without_progress >= config.patience or (ends is not None and ends(line))
+        if replica.decided_by_first(ended):
             break
 
 

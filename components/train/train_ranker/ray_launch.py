@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from components.platform.errors import BadInputError, RankmillError, RetryableError
 from components.platform.settings import python_path
 from components.train.train_ranker.config import Elastic
-from components.train.train_ranker.job import Failure, TrainingJob
+from components.train.train_ranker.job import Failure, RayJob, TrainingJob
 from components.train.train_ranker.ray_access import close_to_others, show_token
 from features.ground.imports import importing
 
@@ -105,14 +105,16 @@ def launch(job: TrainingJob) -> None:
         os.environ |= environment
         _launch_here(job)
         return
-    _set_access(job)
+    set_access(job)
+    if job.ray_address is None:
+        refuse_oversized(job.config.least_workers, usable_cpus(), "CPUs", "this machine")
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
     from components.train.train_ranker.lone_cluster import LoneTrainer
 
-    _connect(job, environment)
+    connect(job, environment)
     log.info("Ray is up")
     try:
         where = f"the Ray cluster at {job.ray_address}" if job.ray_address else "this machine"
@@ -143,7 +145,7 @@ def launch(job: TrainingJob) -> None:
         log.info("Ray is down")
 
 
-def _set_access(job: TrainingJob) -> None:
+def set_access(job: RayJob) -> None:
     """Say who may speak to the cluster; Ray reads it once, when it is imported."""
     if job.ray_address:
         show_token()
@@ -182,8 +184,12 @@ def _launch_here(job: TrainingJob) -> None:
     log.info("the worker is done")
 
 
-def _connect(job: TrainingJob, environment: dict[str, str]) -> None:
-    """Join the job's cluster, or start one on this machine that nobody else can see."""
+def connect(job: RayJob, environment: dict[str, str]) -> None:
+    """Join the job's cluster, or start one on this machine that nobody else can see.
+
+    Raises:
+        RetryableError: the cluster cannot be reached.
+    """
     import ray
 
     from components.train.train_ranker.lone_cluster import start
@@ -198,7 +204,6 @@ def _connect(job: TrainingJob, environment: dict[str, str]) -> None:
                 f"cannot reach the Ray cluster at {job.ray_address}: {error}; start it, or unset RANKMILL_RAY_ADDRESS"
             ) from error
         return
-    refuse_oversized(job.config.least_workers, usable_cpus(), "CPUs", "this machine")
     # Local workers inherit this environment; a runtime_env would make Ray start each of them twice.
     for name, value in SMALL_CLUSTER.items():
         os.environ.setdefault(name, value)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Self
 
 from components.platform.errors import RetryableError
 from components.platform.settings import python_path
-from components.train.train_ranker.job import TrainingJob
+from components.train.train_ranker.job import RayJob
 from components.train.train_ranker.ray_access import show_token
 
 if TYPE_CHECKING:
@@ -41,12 +41,12 @@ class RemoteJob:
     Leaving the block with an error stops the job; being killed does not.
 
     Args:
-        job: what to train; its `ray_address` is the job server's.
+        job: what to compute; its `ray_address` is the job server's.
         log: file that gets the job's output once it is over.
         prepare: called before the job is submitted, and not when it is running already.
     """
 
-    def __init__(self, job: TrainingJob, log: Path, prepare: Callable[[], None]) -> None:
+    def __init__(self, job: RayJob, log: Path, prepare: Callable[[], None]) -> None:
         self.job, self.log, self.prepare = job, log, prepare
         self.id = f"rankmill-{job.name}"
         self._silent_since: float | None = None
@@ -69,7 +69,7 @@ class RemoteJob:
             self.prepare()
             file = self.job.model_copy(update={"ray_address": "auto"}).write()
             client.submit_job(
-                entrypoint=shlex.join([sys.executable, "-m", "components.train.train_ranker.ray_launch", str(file)]),
+                entrypoint=shlex.join([sys.executable, "-m", self.job.module, str(file)]),
                 submission_id=self.id,
                 runtime_env={"env_vars": _environment()},
             )

@@ -11,6 +11,7 @@ from pipelines.language.rules.notify import NOTIFY_RULES
 from pipelines.language.rules.profile import gpus_are_there
 from pipelines.language.rules.ranker import RANKER_RULES
 from pipelines.language.rules.scheduling import SCHEDULING_RULES
+from pipelines.language.rules.tuning import TUNING_RULES
 from pipelines.language.rules.values import PARAM_RULES, VALUE_RULES
 from pipelines.language.rules.watching import WATCHING_RULES
 from pipelines.language.rules.wiring import WIRING_RULES
@@ -24,6 +25,7 @@ RULES: tuple[Rule, ...] = (
     *SCHEDULING_RULES,
     *CONFIG_RULES,
     *WATCHING_RULES,
+    *TUNING_RULES,
     *NOTIFY_RULES,
     gpus_are_there,
 )

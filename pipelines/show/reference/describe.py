@@ -158,6 +158,8 @@ def _sample_block(root: Node, node: Node, indent: str) -> list[str]:
 def _placeholder(root: Node, node: Node, name: str) -> Any:
     node = _resolve(root, node)
     node = _resolve(root, node["anyOf"][0]) if "anyOf" in node else node
+    if "examples" in node:
+        return node["examples"][0]
     if "enum" in node or "const" in node:
         return node.get("enum", [node.get("const")])[0]
     if "properties" in node:

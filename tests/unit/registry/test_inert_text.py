@@ -37,6 +37,9 @@ from components.platform.execute import StageResult
 from components.platform.settings import ROOT
 from components.platform.store.publish import Store
 from components.platform.store.records import ArtifactRef
+from components.train.tune_ranker.page import tuned_page
+from components.train.tune_ranker.records import Record as Trial
+from components.train.tuned import Repeats, Tuning
 from features.declaration import Window
 from pipelines.compare.record import Data, Measured, Record, Row, Tried
 from pipelines.compare.section import section
@@ -213,6 +216,17 @@ def _graph(text: str) -> str:
     return graph_page(_plan(text), {text: Mark("done", text)}, text)
 
 
+def _tuned(text: str, image: Path) -> str:
+    record = Trial(number=0, kind="own", values={WORD: WORD}, seed=0, state="failed", epochs=(), reason=WORD)
+    found = Tuning(
+        ranker=WORD, metric=WORD, search="random", seed=0, space={WORD: [WORD]}, dataset=WORD, trials=1, wanted=2,
+        failed=1, budget=1.0, winner=0, values={WORD: WORD}, epochs=1, value=0.5, own=None, mean=0.4, optimism=0.1,
+        repeats=(Repeats(trial=0, first=0.5, others=(0.4,), mean=0.4),),
+    )  # fmt: skip
+    src = picture_of(image)
+    return tuned_page(poisoned(found, text), [poisoned(record, text)], {text: 0.5}, src, src)
+
+
 def _run(text: str, tmp_path: Path) -> str:
     ref = ArtifactRef(kind=WORD, uri=WORD, digest=WORD)
     result = StageResult(
@@ -240,6 +254,7 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Callable[[str], 
         "components/judge/learn_policy/page.py": lambda text: _policy(text, picture),
         "components/judge/simulate_policy/page.py": lambda text: _simulation(text, picture),
         "components/judge/watch_drift/page.py": lambda text: _drift(text, picture),
+        "components/train/tune_ranker/page.py": lambda text: _tuned(text, picture),
         "pipelines/run/notice.py": _letter,
         "pipelines/show/pages/graph_page.py": _graph,
         "pipelines/show/pages/report.py": lambda text: _run(text, folder),

@@ -1,0 +1,49 @@
+"""Can a training take what a search finds? Both name one ranker, and each value goes with the training's own knobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydantic import ValidationError
+
+from components.platform.artifacts import Tuned
+from components.train.train_ranker.config import Config as TrainConfig
+from components.train.tune_ranker.config import Config
+from components.train.tune_ranker.space import Choice, dimensions
+from components.train.tuned import block_of, changed, training_config
+from features.ground.yaml_text import quoted
+from pipelines.language.problems import Finding
+from pipelines.language.rules.draft import PipelineDraft, Rule
+
+
+def tuned_values_fit(draft: PipelineDraft) -> Iterator[Finding]:
+    """What a stage with an input `tuned` trains is what the stage at the other end of the wire searches."""
+    for wire in draft.wires():
+        reader, search = draft.component(wire.stage), draft.configs.get(wire.producer)
+        training = draft.configs.get(wire.stage)
+        if reader is None or reader.input_types.get(wire.input) is not Tuned:
+            continue
+        if not isinstance(search, Config) or not isinstance(training, TrainConfig):
+            continue
+        if search.ranker.name != training.ranker.name:
+            message = (
+                f"stage {quoted(wire.producer)} tunes ranker {quoted(search.ranker.name)}, and {quoted(wire.stage)} "
+                f"trains {quoted(training.ranker.name)}: give both the same"
+            )
+            yield Finding(wire.where, message)
+            continue
+        block = block_of(training, training.ranker)
+        for found in dimensions(search.space, block_of(search, search.ranker)):
+            value = found.values[0] if isinstance(found, Choice) else found.low
+            try:
+                training_config(changed(block, {found.path: value}))
+            except ValidationError:
+                message = (
+                    f"stage {quoted(wire.producer)} tunes {found.path}, which does not go with the knobs of "
+                    f"{quoted(wire.stage)}: give both the same ranker and knobs"
+                )
+                yield Finding(wire.where, message)
+
+
+TUNING_RULES: tuple[Rule, ...] = (tuned_values_fit,)
+"""Every rule about stages that take what another one found."""
