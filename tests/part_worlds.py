@@ -38,10 +38,12 @@ class PartWorld:
     Attributes:
         schema: inputs and feedback.
         draw: makes so many rows of a seed; the truth itself is the same for every seed.
+        content: float32 ``[V, D]``, the vectors that items come with, if any.
     """
 
     schema: RankerSchema
     draw: Callable[[int, int], Rows]
+    content: Tensor | None = None
 
 
 def _generator(seed: int) -> torch.Generator:
@@ -305,6 +307,40 @@ def long_ago(items: int = 40, events: int = 120, newest: int = 30, partner: int 
 def goes_with() -> PartWorld:
     """As `long_ago`, but what counts is another item, which goes with the candidate and is nothing like it."""
     return long_ago(items=20, events=60, newest=15, partner=10)
+
+
+def alike_by_content(shuffled: bool = False) -> PartWorld:
+    """The more of the older events are of the candidate's kind, the likelier it is liked.
+
+    Items are so many that ids say nothing of kinds; their content shows them, unless it is that of other items.
+    """
+    items, kinds, events, newest, width = 4000, 20, 60, 15, 16
+    g = _generator(77)
+    centres = torch.randn(kinds, width, generator=g)
+    content = centres.repeat_interleave(items // kinds, dim=0) + 0.3 * torch.randn(items, width, generator=g)
+    content = content[torch.randperm(items, generator=g)] if shuffled else content
+
+    def draw(rows: int, seed: int) -> Rows:
+        g = _generator(seed)
+        kind = torch.randint(kinds, (rows, 1), generator=g)
+        others = (kind + torch.randint(1, kinds, (rows, events), generator=g)) % kinds
+        fitting = torch.randint(1, 8, (rows, 1), generator=g) * torch.randint(2, (rows, 1), generator=g)
+        order = torch.rand(rows, events - newest, generator=g).argsort(dim=1).argsort(dim=1)
+        shown = torch.where(torch.nn.functional.pad(order < fitting, (newest, 0)), kind, others)
+        each = [kinds_of * (items // kinds) for kinds_of in (kind, shown)]
+        item, recent = (first + torch.randint(items // kinds, first.shape, generator=g) + FIRST for first in each)
+        p = torch.sigmoid(0.9 * fitting[:, 0].clamp(max=5) - 2.0)
+        return _rows({"item_id": item[:, 0], "recent": recent}, {"like": p}, seed)
+
+    schema = _history(items, events)
+    fields = tuple(field.model_copy(update={"content": width}) for field in schema.fields)
+    held = torch.cat([torch.zeros(FIRST, width), content])
+    return PartWorld(schema.model_copy(update={"fields": fields}), draw, held)
+
+
+def content_of_others() -> PartWorld:
+    """As `alike_by_content`, with the content of other items."""
+    return alike_by_content(shuffled=True)
 
 
 def domains() -> PartWorld:

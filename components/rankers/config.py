@@ -225,6 +225,12 @@ class ComposedConfig(RankerConfig, Sizes, builds="components.rankers.composed.ra
         """Name of the encoder of histories that are not named by themselves."""
         return self.sequence if isinstance(self.sequence, str) else str(type(self).model_fields["sequence"].default)
 
+    @property
+    def encoders(self) -> frozenset[str]:
+        """Names of the encoders of histories that are chosen: the one of all, or those of a map and the plain one."""
+        mapped = self.sequence.values() if isinstance(self.sequence, dict) else ()
+        return frozenset({self.plain_sequence, *(part.called for part in mapped)})
+
     @classmethod
     def choices(cls, name: str, block: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """Yield kind and name of the ranker and of each part; a part that does not exist counts as the default."""

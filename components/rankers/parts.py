@@ -37,6 +37,10 @@ class SequenceEncoder(nn.Module, ABC):
     the request, below 0 where there is none."""
     knows_fields: ClassVar[bool] = False
     """Whether it is built with ``fields`` too: the names of the attributes that stand side by side in a vector."""
+    reads_content: ClassVar[bool] = False
+    """Whether it is built with ``content`` too: the field of an attribute whose values have vectors, or None. With one
+    it holds a `ContentVectors` of that name, and `forward` and `of_events` take ``alike`` too: float32 ``[B, L]``, or
+    ``[N]``, the cosine of an event's vector with the candidate's, `APART` where one of them has none."""
     auxiliary_features: int = 0
     """Width of what `auxiliary` returns; 0 where the ranker's own loss teaches everything."""
     auxiliary_weight: float = 1.0
@@ -64,7 +68,7 @@ class SequenceEncoder(nn.Module, ABC):
         Args:
             events: the histories of B rows.
             target: as of `forward`.
-            **times: `elapsed` ``[N]``, where it `reads_times`.
+            **times: `elapsed` ``[N]``, where it `reads_times`; `alike` ``[N]``, where it `reads_content`.
         """
         return by_length(self, events, target, **times)
 
@@ -97,7 +101,7 @@ def by_length(
     for rows, at in events.at.alike():
         order.append(rows)
         candidate = None if target is None else target.index_select(0, rows)
-        dated = {name: at_places(seconds, at, fill=-1.0) for name, seconds in times.items()}
+        dated = {name: at_places(values, at, fill=-1.0) for name, values in times.items()}
         encoded.append(encode(at_places(events.vectors, at), at_places(events.present, at), candidate, **dated))
     return torch.cat(encoded).index_select(0, torch.cat(order).argsort())
 

@@ -44,11 +44,11 @@ def no_times(ranker: str) -> str:
     )
 
 
-def no_vectors() -> str:
-    """Return why embedding part `frozen` has nothing to project."""
+def no_vectors(part: str, otherwise: str, of: str = "the training set") -> str:
+    """Return why a part that reads vectors of values (embedding `frozen`, sequence `muse`) has none to read."""
     return (
-        "embedding 'frozen' reads vectors of values, and the training set has none: put attach_vectors between the "
-        "training set and the training, or choose embedding 'vocabulary'"
+        f"{part} reads vectors of values, and {of} has none: put attach_vectors between the training set and the "
+        f"training, or choose {otherwise}"
     )
 
 

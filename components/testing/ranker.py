@@ -25,7 +25,7 @@ from components.rankers import registration
 from components.rankers.base import RankerModule
 from components.rankers.build import build_ranker
 from components.rankers.config import RankerConfig, options_of
-from components.rankers.embedding.frozen import FrozenVectors
+from components.rankers.embedding.content import ValueVectors
 from components.rankers.registration import RANKER, Offer, Registered
 from components.rankers.tasks import HIDDEN, LOGIT, tasks_of
 from components.train.ranker_files import CONFIG, WEIGHTS, load_ranker, write_weights
@@ -159,8 +159,9 @@ class RankerContract:
             for parameter in ranker.parameters() if moved else ():
                 parameter.add_(torch.randn(parameter.shape) * 0.3)
             for part in ranker.modules() if moved else ():
-                if isinstance(part, FrozenVectors):  # which a training set would bring
-                    part.vectors[FIRST:] = torch.randn(part.size - FIRST, part.vectors.shape[1]) * 0.3
+                if isinstance(part, ValueVectors):  # which a training set would bring
+                    vectors = torch.randn(part.size - FIRST, part.wide) * 0.3
+                    part.take(torch.cat([torch.zeros(FIRST, part.wide), vectors]), torch.ones(part.size))
         return ranker.eval()
 
     def test_outputs_are_the_declared_tasks_and_hidden(self) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from components.data.table_vectors import read_table, tables_of
-from components.rankers.embedding.frozen import FrozenVectors
+from components.rankers.embedding.content import ValueVectors
 from components.rankers.embedding.hashed import HashedEmbedding
 from components.rankers.embedding.table import FieldEmbedding
 
@@ -28,7 +28,7 @@ def give_vectors(ranker: nn.Module, dataset: Path) -> None:
         held = read_table(dataset, table)
         cold = torch.from_numpy((held.learned == 0).nonzero()[0])
         for module in ranker.modules():
-            if isinstance(module, FrozenVectors) and module.table == table:
+            if isinstance(module, ValueVectors) and module.table == table:
                 module.take(torch.from_numpy(held.vectors), torch.from_numpy(held.learned))
             elif isinstance(module, FieldEmbedding) and not isinstance(module, HashedEmbedding):
                 for field in module.embedded:
@@ -38,5 +38,5 @@ def give_vectors(ranker: nn.Module, dataset: Path) -> None:
 
 def buffers_of(ranker: nn.Module) -> frozenset[str]:
     """Return the names of the buffers that `give_vectors` fills."""
-    found = (name for name, module in ranker.named_modules() if isinstance(module, FrozenVectors))
-    return frozenset(f"{name}.{buffer}" for name in found for buffer in ("vectors", "learned"))
+    found = ((name, module) for name, module in ranker.named_modules() if isinstance(module, ValueVectors))
+    return frozenset(f"{name}.{buffer}" for name, module in found for buffer in module.held)

@@ -173,6 +173,7 @@ class RequestRanker(nn.Module):
             shared.masks | own.masks,
             {},
             shared.elapsed | own.elapsed,
+            ids=shared.ids | own.ids,
         )
         for name, encoder in self.histories.items():
             history = self.read[name]
@@ -281,6 +282,7 @@ def _repeated(fields: EmbeddedFields, history: History, rows: int) -> EmbeddedFi
         each(fields.masks, history.fields),
         {},
         each(fields.elapsed, [history.times]),
+        ids=each(fields.ids, (*history.fields, *history.targets)),
     )
 
 

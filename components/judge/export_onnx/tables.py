@@ -40,7 +40,7 @@ SHORT = ".float16"
 LARGEST = float(np.finfo(np.float16).max)
 _CHUNK = 2**24
 """Numbers that are shortened at a time."""
-_FORMATS = {torch.float32: "F32", torch.float16: "F16", torch.int64: "I64", torch.int32: "I32"}
+_FORMATS = {torch.float32: "F32", torch.float16: "F16", torch.int64: "I64", torch.int32: "I32", torch.int8: "I8"}
 """What safetensors calls the types of tables."""
 
 

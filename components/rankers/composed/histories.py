@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from components.platform.errors import BadInputError
 from components.rankers.config import ComposedConfig, PartConfig, Sizes
+from components.rankers.embedding.content import ContentVectors
 from components.rankers.embedding.events import Events, JoinedEvents
 from components.rankers.embedding.table import EmbeddedFields
 from components.rankers.parts import SequenceEncoder, by_length
-from components.rankers.refusals import no_history
+from components.rankers.refusals import no_history, no_vectors
 from components.rankers.registration import Registered, load, registered
 from components.rankers.sequences.config import MeanConfig
 from features.declaration import FieldSpec, RankerSchema
@@ -38,6 +40,8 @@ class History:
     """Most events."""
     times: str | None
     """Field of seconds from each event to the request, or None."""
+    content: FieldSpec | None = None
+    """The first attribute whose values have vectors and that the candidate has too."""
 
     @property
     def targeted(self) -> bool:
@@ -69,10 +73,21 @@ class History:
         target = self.target(fields.categorical)
         jagged = self.fields[0] in fields.events
         times = {"elapsed": fields.elapsed[self.times]} if encoder.reads_times and self.times else {}
+        if encoder.reads_content and self.content is not None:
+            times["alike"] = self._alike(self.content.name, cast(ContentVectors, encoder.content), fields)
         if jagged:
             return encoder.of_events(self.events(fields), target, **times)
         encoded: Tensor = encoder(*self.vectors(fields), target, **times)
         return encoded
+
+    def _alike(self, name: str, content: ContentVectors, fields: EmbeddedFields) -> Tensor:
+        """Return float32 ``[B, L]`` or ``[N]``, how alike the events of one attribute are to the candidate's."""
+        candidates = fields.ids[str(self.targets[self.fields.index(name)])]
+        if name in fields.events:
+            events = fields.events[name]
+            return content(events.ids, events.at.spread(candidates))
+        values = fields.ids[name]
+        return content(values, candidates.unsqueeze(1).expand_as(values))
 
     def auxiliary(self, encoder: SequenceEncoder, fields: EmbeddedFields) -> Tensor:
         """Return float32 ``[B, auxiliary_features]``, what else an encoder is taught by in this history of a batch."""
@@ -105,8 +120,14 @@ def histories_of(
             targets=tuple(_target(field, schema) for field in attributes),
             length=first.length,
             times=first.timed_by if first.timed_by in dated else None,
+            content=next((field for field in attributes if field.content and _target(field, schema)), None),
         )
-        yield history, _encoder(history, first.pooled, config)
+        made = _encoder(history, first.pooled, config)
+        told = history.content or (name not in chosen and any(field.content for field in sequences))
+        if made.reads_content and not told:
+            of = "the training set" if name not in chosen else f"the history {name!r}"
+            raise BadInputError(no_vectors("sequence 'muse'", "sequence 'din'", of))
+        yield history, made
 
 
 def _read_as(field: FieldSpec, dated: set[str], chosen: Mapping[str, PartConfig], config: ComposedConfig) -> str:
@@ -139,7 +160,8 @@ def _encoder(history: History, pooled: bool, config: ComposedConfig) -> Sequence
         part = registered("sequence")[config.plain_sequence]
     width = config.embedding_width * len(history.fields)
     kind: type[SequenceEncoder] = load(part)
-    named = {"fields": history.fields} if kind.knows_fields else {}
+    named: dict[str, Any] = {"fields": history.fields} if kind.knows_fields else {}
+    named |= {"content": history.content} if kind.reads_content else {}
     made = kind(width, history.length, complete, targeted=history.targeted, **named)
     if made.reads_times and history.times is None:
         raise BadInputError(

@@ -17,15 +17,14 @@ from torch import Tensor, nn
 from components.platform.errors import BadInputError
 from components.rankers.base import RankerModule
 from components.rankers.embedding.config import FrozenConfig
+from components.rankers.embedding.content import ValueVectors
 from components.rankers.embedding.table import FieldEmbedding
 from components.rankers.refusals import no_vectors
 from features.declaration import FIRST, FieldSpec
 
 
-class FrozenVectors(nn.Module):
+class FrozenVectors(ValueVectors):
     """The vectors of one table's values, and the map that brings them to the width of the embedding.
-
-    A new one holds zeros, as a ranker reads no files: whoever trains it calls `take`.
 
     Args:
         field: one of the table's fields.
@@ -34,14 +33,15 @@ class FrozenVectors(nn.Module):
         scale: factor at the start.
     """
 
+    held = ("vectors", "learned")
     vectors: Tensor
     """float32 ``[V, D]``; rows of padding, of unknown values, and of values without a vector are zero."""
     learned: Tensor
     """float32 ``[V]``, 0 for a value that training never held, whose own row says nothing."""
 
     def __init__(self, field: FieldSpec, first: int, width: int, scale: float) -> None:
-        super().__init__()
-        self.table, self.first, self.size = str(field.table), first, field.size
+        super().__init__(field)
+        self.first = first
         self.register_buffer("vectors", torch.zeros(field.size, field.content))
         self.register_buffer("learned", torch.ones(field.size))
         # Of a generator of its own, so that all other weights are those that a ranker without vectors draws.
@@ -51,12 +51,7 @@ class FrozenVectors(nn.Module):
         self.scale = nn.Parameter(torch.tensor(scale))
 
     def take(self, vectors: Tensor, learned: Tensor) -> None:
-        """Hold the vectors of a training set.
-
-        Args:
-            vectors: float ``[V, D]``.
-            learned: ``[V]``, 0 for a value that training never held, else 1.
-        """
+        """Hold the vectors of a training set; see `ValueVectors.take`."""
         self.vectors.copy_(vectors)
         self.learned.copy_(learned)
 
@@ -90,7 +85,7 @@ class FrozenEmbedding(FieldEmbedding):
         super().__init__(fields, width, std)
         given = {field.table: field for field in self.embedded if field.content}
         if not given:
-            raise BadInputError(no_vectors())
+            raise BadInputError(no_vectors("embedding 'frozen'", "embedding 'vocabulary'"))
         self.ids, self.ids_dropped = config.ids, config.ids_dropped
         self.content = nn.ModuleList(
             FrozenVectors(field, self.offsets[field.name], width, config.projection)

@@ -38,6 +38,9 @@ class EmbeddedFields:
     """By sequence field that the batch holds without padding, its events; it is not in `sequences` then."""
     stretches: dict[str, Stretches] = default(default_factory=dict)
     """By field without padding, where its histories lie."""
+    ids: dict[str, Tensor] = default(default_factory=dict)
+    """By categorical or sequence field, the indices themselves, int64 as the batch has them; without padding they are
+    in `events`."""
 
     def mean(self, name: str) -> Tensor:
         """Return float32 ``[B, d]``, the mean of a sequence field's events; zero where there are none."""
@@ -154,7 +157,8 @@ class FieldEmbedding(nn.Module):
         parts = dict(zip(long, encoded, strict=True))
         masks = dict(zip(long, torch.split(present, sizes, dim=1)[1:], strict=True))
         categorical = {name: stacked[:, i] for i, name in enumerate(narrow)}
-        return EmbeddedFields(stacked, categorical, parts, masks, numeric, elapsed, events, stretches)
+        given = {name: batch[name] for name in narrow + long}
+        return EmbeddedFields(stacked, categorical, parts, masks, numeric, elapsed, events, stretches, given)
 
 
 def _rows(batch: dict[str, Tensor]) -> int:

@@ -56,6 +56,9 @@ class SdimConfig(SequenceConfig, name="sdim", builds="components.rankers.sequenc
         return self
 
 
+Kept = Annotated[int, Field(ge=1, le=1000)]
+
+
 class SearchedConfig(SequenceConfig, name="searched", builds="components.rankers.sequences.searched:SearchedSequence"):
     """The events most like the candidate, found by a search over all, then read by another encoder."""
 
@@ -67,9 +70,16 @@ class SearchedConfig(SequenceConfig, name="searched", builds="components.rankers
     """How much the loss of `search: soft` counts beside that of the ranker."""
     by: Name | None = None
     """Attribute of the events that `search: category` compares; None compares all of them."""
-    keep: Annotated[int, Field(ge=1, le=1000)] = 20
-    """Events that `searched` keeps."""
+    keep: Kept = 20
+    """Events that `searched` and `muse` keep."""
     bits: Annotated[int, Field(ge=1, le=128)] = 32
     """Hashes of one bit of `search: hash`."""
     attend: Literal["din", "tin", "transformer", "mean"] = "din"
     """Encoder of the events that `searched` keeps, with its own defaults."""
+
+
+class MuseConfig(SequenceConfig, name="muse", builds="components.rankers.sequences.muse:MuseSequence"):
+    """The events most like the candidate by vectors of their content, weighed by content and ids."""
+
+    keep: Kept = 20
+    """Events that `searched` and `muse` keep."""

@@ -132,12 +132,14 @@ def events_have_times(draft: PipelineDraft) -> Iterator[Finding]:
 
 
 def frozen_has_vectors(draft: PipelineDraft) -> Iterator[Finding]:
-    """Embedding `frozen` projects vectors of values, so `attach_vectors` stands before it."""
+    """Embedding `frozen` and sequence `muse` read vectors of values, so `attach_vectors` stands before them."""
     for training in trainings(draft):
-        if training.part("embedding") != "frozen":
+        if not any(columns.vectors is False for columns in draft.columns.get(training.stage, {}).values()):
             continue
-        if any(columns.vectors is False for columns in draft.columns.get(training.stage, {}).values()):
-            yield training.chosen("embedding", refusals.no_vectors())
+        if training.part("embedding") == "frozen":
+            yield training.chosen("embedding", refusals.no_vectors("embedding 'frozen'", "embedding 'vocabulary'"))
+        if isinstance(training.ranker, ComposedConfig) and "muse" in training.ranker.encoders:
+            yield training.chosen("sequence", refusals.no_vectors("sequence 'muse'", "sequence 'din'"))
 
 
 def sequences_are_histories(draft: PipelineDraft) -> Iterator[Finding]:

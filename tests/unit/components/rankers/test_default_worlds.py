@@ -16,6 +16,7 @@ import torch
 
 from components.rankers.build import build_ranker
 from components.rankers.config import ComposedConfig, RankerConfig
+from components.rankers.embedding.content import ValueVectors
 from components.train.train_ranker.config import Knobs
 from components.train.train_ranker.optimiser import RankerOptimiser
 from tests import part_worlds as worlds
@@ -72,6 +73,7 @@ def case(
 
 PLAIN = {"name": "dnn"}
 INFNET = {"name": "dnn", "backbone": "infnet"}
+MUSE = PLAIN | {"sequence": "muse"}
 SOFT = PLAIN | {"sequence": "searched", "search": "soft"}
 TIMED = {"name": "dnn", "sequence": "tin"}
 CASES = [
@@ -83,6 +85,8 @@ CASES = [
     case(worlds.order, "like", PLAIN | {"sequence": "transformer"}, {"sequence": "din"}, 90, 0.2),
     case(worlds.long_ago, "like", PLAIN | {"sequence": "sdim"}, {"sequence": "mean"}, 200, 0.35),
     case(worlds.long_ago, "like", PLAIN | {"sequence": "searched"}, {"sequence": "mean"}, 250, 0.25),
+    case(worlds.alike_by_content, "like", MUSE, {"sequence": "mean"}, 150, 0.2),
+    case(worlds.alike_by_content, "like", MUSE, {"sequence": "din"}, 150, 0.2),
     case(worlds.goes_with, "like", SOFT, {"search": "hash"}, 250, 0.75),
     case(worlds.match, "like", {"name": "dcnv2"}, {"interaction": "none"}, 100, 0.6),
     case(worlds.which_counts, "like", {"name": "dcnv2"}, {"interaction": "none"}, 100, 0.3),
@@ -137,6 +141,9 @@ def excess(
     truth = worlds.without(world(), ["recent"]) if blind else world()
     torch.manual_seed(seed)
     ranker = build_ranker(RankerConfig.model_validate_json(block), truth.schema).train()
+    for part in ranker.modules():
+        if isinstance(part, ValueVectors) and truth.content is not None:
+            part.take(truth.content, torch.ones(len(truth.content)))
     rows, fresh = truth.draw(BATCH * steps, 1 + 10 * seed), truth.draw(4000, 2)
     optimiser = RankerOptimiser(ranker, Knobs(learning_rate=0.003))
     for step in range(steps):
@@ -174,6 +181,12 @@ def test_as_shipped_it_learns_what_its_control_does_not(found: Case) -> None:
         for c in (found.ranker, found.control)
     )
     assert ours < found.share * theirs, (ours, theirs)
+
+
+def test_a_search_by_content_needs_the_content_of_its_items() -> None:
+    block = block_of(RankerConfig.model_validate(MUSE))
+    ours, blind = (excess(of, "like", block, 150) for of in (worlds.alike_by_content, worlds.content_of_others))
+    assert ours < 0.2 * blind
 
 
 def test_a_history_is_read_by_its_mean() -> None:

@@ -122,8 +122,9 @@ def test_rankers_are_looked_for_once_however_many_rules_ask(tmp_path: Path, monk
     assert refused(write(tmp_path, {"name": "esmm"}, {"feedback": ["like"]})) == [] and len(looked) == 1
 
 
-def test_frozen_needs_vectors_and_finds_them_behind_attach_vectors(tmp_path: Path) -> None:
-    path = write(tmp_path, {"name": "dnn", "embedding": "frozen"}, ROLES[0])
+@pytest.mark.parametrize("part", [{"embedding": "frozen"}, {"sequence": "muse"}])
+def test_what_reads_vectors_finds_them_behind_attach_vectors(part: dict[str, str], tmp_path: Path) -> None:
+    path = write(tmp_path, {"name": "dnn", **part}, ROLES[0])
     (message,) = refused(path)
     assert "put attach_vectors between the training set and the training" in message
     spec = yaml.safe_load(path.read_text())
