@@ -104,6 +104,16 @@ def test_a_search_that_was_killed_goes_on_as_a_quiet_one(how: dict[str, Any], ki
     assert not {record.number for record in before} & {*made_again}
 
 
+def test_a_batch_is_given_out_at_once_and_the_next_waits_for_all_of_it() -> None:
+    search = Search(config(stop_early={}), JUDGE)
+    batch = [search.next() for _ in range(4)]
+    assert [trial.number for trial in batch if isinstance(trial, Planned)] == [0, 1, 2, 3]
+    for trial in reversed(batch):
+        assert search.next() == "wait" and isinstance(trial, Planned)
+        search.over(made(trial))
+    assert isinstance(search.next(), Planned)
+
+
 def test_the_first_trial_is_the_stage_as_it_stands_and_random_search_beats_it() -> None:
     """Known truth: the best lies at rate 3e-3 and width 16."""
     better = 0

@@ -39,7 +39,7 @@ from components.train.tune_ranker.records import (
 )
 from components.train.tune_ranker.search import Search
 from components.train.tune_ranker.trial import perform
-from components.train.tuned import Tuning, read_tuning, tuned_config
+from components.train.tuned import Tuning, block_of, read_tuning, tuned_config
 from pipelines.language.check import load_plan
 from pipelines.language.load import pipeline_path
 from pipelines.language.plan import Prediction
@@ -196,6 +196,48 @@ def test_values_go_into_the_block_as_it_was_written() -> None:
     clash = made.model_copy(update={"values": {"tables.learning_rate": 0.1}})
     with pytest.raises(BadInputError, match="the values found do not go together with the stage's own, tables"):
         tuned_config(config, clash)
+
+
+class Killed(BaseException):
+    """The process is gone, here and now."""
+
+
+def test_a_trial_that_was_killed_takes_the_epochs_that_are_left_and_ends_where_it_is_behind(
+    settings: Settings, dataset: ArtifactRef, tmp_path: Path
+) -> None:
+    config = Config.model_validate({**SEARCH, "epochs": 3, "patience": 3})
+    judge = Judge(metric="auc", tasks=("like", "love"))
+
+    def made(name: str, **planned: Any) -> TrialJob:
+        job = TuningJob(
+            name=name, dataset=open_store(settings).fetch(dataset.load()), directory=tmp_path / name, config=config,
+            judge_by="auc", feedback=judge.tasks,
+        )  # fmt: skip
+        trial = Planned(number=1, kind="search", values={"batch_size": 64}, seed=0, **planned)
+        block = block_of(config, config.ranker)
+        one = TrialJob(trial=trial, training=training_of(job, trial, block), judge=judge)
+        one.write()
+        return one
+
+    def outcome(one: TrialJob) -> tuple[str, list[dict[str, float]]]:
+        record = record_of(one.trial, judge, one.training.directory)
+        return record.state, [report.metrics for report in record.epochs]
+
+    def dies(epoch: int, best: float) -> None:
+        raise Killed
+
+    quiet, killed, behind = made("quiet"), made("killed"), made("behind", cutoffs={1: 2.0})
+    perform(quiet, lambda epoch, best: None)
+    told: list[int] = []
+    with pytest.raises(Killed):
+        perform(killed, dies)
+    perform(killed, lambda epoch, best: told.append(epoch))
+    assert told == [1, 2, 3]  # the first is told again, and not trained again
+    assert outcome(killed) == outcome(quiet) and len(outcome(quiet)[1]) == 3
+    with pytest.raises(Killed):
+        perform(behind, dies)
+    perform(behind, lambda epoch, best: None)
+    assert outcome(behind) == ("stopped", outcome(quiet)[1][:1])
 
 
 def test_half_a_line_of_a_killed_process_is_no_trial(tmp_path: Path) -> None:
