@@ -139,6 +139,16 @@ def test_optuna_learns_from_earlier_batches() -> None:
     assert means["optuna"] < means["random"] - 0.02
 
 
+def test_optuna_says_what_counts() -> None:
+    """Known truth: the weight decay counts for nothing, rate and width do."""
+    pytest.importorskip("optuna")
+    space = {"learning_rate": {"log": [1e-4, 1e-1]}, "ranker.embedding_width": [4, 16], "weight_decay": [0.0, 0.1]}
+    found = searched(config(trials=30, search="optuna", space=space)).importance()
+    assert sum(found.values()) == pytest.approx(1.0)
+    assert min(found["learning_rate"], found["ranker.embedding_width"]) > 3 * found["weight_decay"]
+    assert searched(config()).importance() == {}
+
+
 def test_what_falls_behind_is_stopped_and_the_winner_stays() -> None:
     whole, short = searched(config(trials=20)), searched(config(trials=20, stop_early={"keep": 0.34}))
     stopped_ones = [record for record in short.results if record.state == "stopped"]
