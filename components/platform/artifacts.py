@@ -234,6 +234,26 @@ class Policy(Artifact):
     page: ClassVar[Page] = Page("report.html", "how the policy was learned, and what it chooses")
 
 
+class AttributionReport(Artifact):
+    """What the events of each channel do to a conversion's predicted probability.
+
+    `report.json`: `components.judge.attribute_conversions.report.Attribution`. `report.html`: self-contained page.
+    """
+
+    kind: ClassVar[str] = "attribution_report"
+    page: ClassVar[Page] = Page("report.html", "what each channel's events do")
+
+
+class DeliveryReport(Artifact):
+    """Who was shown each ad against who might have been, by group.
+
+    `report.json`: `components.judge.audit_delivery.report.Delivery`. `report.html`: self-contained page.
+    """
+
+    kind: ClassVar[str] = "delivery_report"
+    page: ClassVar[Page] = Page("report.html", "delivery by group, against chance")
+
+
 class PolicyReport(Artifact):
     """What policies are worth, judged by the log of another one.
 

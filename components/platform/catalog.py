@@ -36,6 +36,8 @@ FOLDERS: Mapping[str, tuple[str, ...]] = {
         "evaluate_ranker",
         "learn_policy",
         "simulate_policy",
+        "attribute_conversions",
+        "audit_delivery",
         "compare_served",
         "watch_drift",
     ),

@@ -8,14 +8,14 @@ probabilities and corrects them after calibration; what a conversion is worth is
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from registry.serving.incoming import check_columns, count_unknown
-from registry.serving.served_model import CHUNK, HIDDEN, Probabilities, ServedModel
+from registry.serving.served_model import CHUNK, HIDDEN, Batch, Probabilities, ServedModel
 from registry.serving.value import ValueTable, expected_value
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def answer(
     shared: Collection[str] = (),
     chunk: int = CHUNK,
     as_shown: bool = False,
+    lacking: Callable[[Batch], Batch] | None = None,
 ) -> Answers:
     """Return the model's answers to raw rows.
 
@@ -78,7 +79,8 @@ def answer(
     made of; others are ignored. Histories may be Arrow ``list_view``, whose rows share values. `request` is a graph of
     the same model for rows of one request, which reads once what they share, and what is made of columns that are known
     to be `shared` is encoded once too; `chunk` rows at a time bound memory.
-    Without `value` there is no `expected_value`.
+    Without `value` there is no `expected_value`. `lacking` takes something out of encoded rows before the graph reads
+    them, as `registry.serving.reasons.without` does.
 
     Raises:
         BadInputError: columns are missing, all of them named, one cannot be read, a product has no value, or an answer
@@ -87,7 +89,7 @@ def answer(
     check_columns(rows, columns_of(model, rows.column_names, memory, value), model.called)
     inputs = model.rows(rows, as_shown=as_shown)
     parts = [
-        _answered(model, inputs.slice(start, chunk), rows.slice(start, chunk), memory, value, request, shared)
+        _answered(model, inputs.slice(start, chunk), rows.slice(start, chunk), memory, value, request, shared, lacking)
         for start in range(0, rows.num_rows, chunk)
     ]
     return _joined(parts) if parts else _nothing(model, value)
@@ -101,11 +103,14 @@ def _answered(
     value: ValueTable | None,
     request: RequestGraph | None,
     shared: Collection[str],
+    lacking: Callable[[Batch], Batch] | None,
 ) -> Answers:
     from features.joins.histories import listed
 
     once = model.encoder.made_of(shared) & {*request.once} if request and shared else ()
-    batch = model.encoder.encode(listed(inputs), once)
+    batch: Batch = model.encoder.encode(listed(inputs), once)
+    if lacking is not None:
+        batch = lacking(batch)
     outputs = (request or model).run(batch)
     graph = {task: outputs[task].astype(np.float64) for task in model.contract.tasks}
     base = model.calibrated(graph, rows)

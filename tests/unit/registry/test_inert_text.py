@@ -21,6 +21,10 @@ from pydantic import BaseModel
 from components.data.validate_data.config import ExpectationResult, SuiteResult
 from components.data.validate_data.page import render as contract_page
 from components.data.validate_data.profile import ColumnProfile
+from components.judge.attribute_conversions.page import render as attribution_page
+from components.judge.attribute_conversions.report import Attribution, Channel
+from components.judge.audit_delivery.page import render as delivery_page
+from components.judge.audit_delivery.report import Ad, Delivery
 from components.judge.evaluate_ranker.page import render as evaluation_page
 from components.judge.learn_policy.page import render as policy_page
 from components.judge.learn_policy.report import Choice, Learning, Pass
@@ -177,6 +181,31 @@ def _policy(text: str, image: Path) -> str:
     return policy_page(poisoned(report, text), text, (text,), image)
 
 
+def _attribution(text: str, image: Path) -> str:
+    channel = Channel(
+        name=WORD, rows=9, effect=SOME, share=0.5, converted=SOME, logit=0.1, touches=0.5, last=0.5, again=0.1
+    )
+    report = Attribution(
+        model_digest=WORD, dataset_digest=WORD, again_digest=WORD, feedback=WORD, attribute=WORD, split=WORD, rows=9,
+        rows_of_split=9, conversions=4, predicted=4.0, auc=0.7, min_auc=0.6, together=SOME, confidence=0.95,
+        resamples=9, stability=None, channels=(channel,), remarks=(WORD,),
+    )  # fmt: skip
+    return attribution_page(poisoned(report, text), text, image)
+
+
+def _delivery(text: str, image: Path) -> str:
+    ad = Ad(
+        name=WORD, impressions=9, people=9, unknown=0.1, shares={WORD: 1.0}, eligible={WORD: 1.0}, variance=SOME,
+        mean=0.1, limit=0.2, chance=0.5, exact=True, state="over",
+    )  # fmt: skip
+    report = Delivery(
+        table_digest=WORD, ad=WORD, group=WORD, unit="people", declared=False, among=WORD, at_most=0.1, level=0.95,
+        resamples=9, min_impressions=9, people=9, unknown=0.1, population={WORD: 1.0}, ads=(ad,), left_out=0,
+        left_out_impressions=0, above=1, by_chance=0.1, within_ads=0.0, within_impressions=0.0, remarks=(WORD,),
+    )  # fmt: skip
+    return delivery_page(poisoned(report, text), image)
+
+
 def _drift(text: str, image: Path) -> str:
     cells = tuple(
         drift.Cell(
@@ -253,6 +282,8 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Callable[[str], 
         "components/data/validate_data/page.py": _contract,
         "components/judge/learn_policy/page.py": lambda text: _policy(text, picture),
         "components/judge/simulate_policy/page.py": lambda text: _simulation(text, picture),
+        "components/judge/attribute_conversions/page.py": lambda text: _attribution(text, picture),
+        "components/judge/audit_delivery/page.py": lambda text: _delivery(text, picture),
         "components/judge/watch_drift/page.py": lambda text: _drift(text, picture),
         "components/train/tune_ranker/page.py": lambda text: _tuned(text, picture),
         "pipelines/run/notice.py": _letter,
