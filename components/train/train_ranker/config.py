@@ -30,9 +30,14 @@ class Tables(ComponentConfig):
     `rowwise_adagrad` keeps one number per row and nothing per weight; `adam` changes every row at every step."""
     learning_rate: float | None = Field(None, gt=0)
     """Step size of `rowwise_*`; left out, the stage's `learning_rate`. `rowwise_adagrad` wants ten times as much."""
+    mini_batch_aware: float = Field(0.0, ge=0, le=10_000, exclude_if=lambda penalty: penalty == 0)
+    """Penalty of a row that a step read, divided by how many training rows hold its value, so that rare values are
+    drawn to zero and frequent ones hardly; for `rowwise_*`. 0 is none."""
 
     @model_validator(mode="after")
     def _rate_is_read(self) -> Self:
+        if self.optimiser == "adam" and self.mini_batch_aware:
+            raise ValueError("tables with optimiser 'adam' know no mini_batch_aware: choose a rowwise one")
         if self.optimiser == "adam" and self.learning_rate is not None:
             raise ValueError("tables with optimiser 'adam' take the stage's learning_rate: leave theirs out")
         return self

@@ -29,6 +29,7 @@ from components.rankers.tasks import Task, tasks_of
 from components.train.ranker_files import WEIGHTS, write_weights
 from components.train.train_ranker.checkpoints import Position, newest, put_back, save
 from components.train.train_ranker.config import EpochReport
+from components.train.train_ranker.counts import rows_per_value
 from components.train.train_ranker.feed import Batch, Plan, batches, features_at, labels_at, share
 from components.train.train_ranker.job import (
     OPTIMISER,
@@ -104,7 +105,8 @@ def train(job: TrainingJob, replica: Replica, ends: Callable[[Progress], bool] |
     found = newest(job.directory)
     at = found[0] if found else Position()
     ranker = start.ranker.to(replica.device)
-    optimiser = RankerOptimiser(ranker, config, replica.reads_late)
+    held = rows_per_value(start.training, ranker) if config.tables.mini_batch_aware else None
+    optimiser = RankerOptimiser(ranker, config, replica.reads_late, held)
     if start.optimiser is not None and found is None:
         optimiser.load(start.optimiser)
     if start.base is not None and found is None:

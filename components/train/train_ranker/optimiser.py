@@ -27,9 +27,10 @@ class RankerOptimiser:
         knobs: how.
         late: whether nobody looks at a loss before `step`, which then sees to it by itself that a loss that is no
             number ends learning; and nothing there waits for the device, unless there are several workers.
+        held: int64 ``[V]``, how many training rows hold the value of each row of the table, for `mini_batch_aware`.
     """
 
-    def __init__(self, ranker: nn.Module, knobs: Knobs, late: bool = False) -> None:
+    def __init__(self, ranker: nn.Module, knobs: Knobs, late: bool = False, held: Tensor | None = None) -> None:
         self.late = late
         self.rows: RowOptimiser | None = None
         self.touched: TouchedRows | None = None
@@ -39,7 +40,10 @@ class RankerOptimiser:
             self.touched, self.table = touched, embedding.weight
             if knobs.tables.optimiser != "adam":
                 rate = knobs.tables.learning_rate or knobs.learning_rate
-                self.rows = ROWWISE[knobs.tables.optimiser](self.table, rate, knobs.weight_decay)
+                penalties = None
+                if held is not None:
+                    penalties = knobs.tables.mini_batch_aware / held.to(self.table.device).clamp(min=1).float()
+                self.rows = ROWWISE[knobs.tables.optimiser](self.table, rate, knobs.weight_decay, penalties)
                 parameters = [p for p in parameters if p is not self.table]
         self.flat = torch.zeros(sum(p.numel() for p in parameters) + 1, device=next(ranker.parameters()).device)
         start = 0

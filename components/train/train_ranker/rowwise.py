@@ -3,6 +3,10 @@
 Row-wise Adagrad of Mudigere et al., "Software-Hardware Co-design for Fast and Scalable Training of Deep Learning
 Recommendation Models", ISCA 2022, §4.1.1: the mean of a row's squared gradients stands for all of its weights, which
 shrinks the optimiser's memory by the width of the table. Rows that a step did not read are not visited.
+
+Mini-batch aware regularisation (Zhou et al., "Deep Interest Network for Click-Through Rate Prediction", KDD 2018, §5.1)
+draws a row j that a step read to zero by ``λ / n_j``, n_j the training rows that hold its value. Here that joins the
+gradient before its size is adapted, so that useful λ lie near 1 instead of near 0.01.
 """
 
 from __future__ import annotations
@@ -39,10 +43,11 @@ class RowwiseAdagrad:
         weight: float32 ``[V, d]``, changed in place.
         learning_rate: η.
         decay: L2 penalty on touched rows.
+        penalties: float32 ``[V]``, more of it by row; None for none.
     """
 
-    def __init__(self, weight: Tensor, learning_rate: float, decay: float) -> None:
-        self.weight, self.rate, self.decay = weight.detach(), learning_rate, decay
+    def __init__(self, weight: Tensor, learning_rate: float, decay: float, penalties: Tensor | None = None) -> None:
+        self.weight, self.rate, self.decay, self.penalties = weight.detach(), learning_rate, decay, penalties
         self.squares = roomy_zeros(weight.shape[0]).to(weight.device)
 
     def state(self) -> dict[str, Tensor]:
@@ -53,9 +58,7 @@ class RowwiseAdagrad:
     def step(self, rows: Tensor, gradients: Tensor, go: Tensor | None = None) -> None:
         """Change touched rows; see `RowOptimiser.step`."""
         kept = self.weight.index_select(0, rows)
-        gradients = _allowed(gradients, go)
-        if self.decay:
-            gradients = gradients.add(kept, alpha=self.decay)
+        gradients = drawn(_allowed(gradients, go), kept, self.decay, _of(self.penalties, rows))
         squares = self.squares.index_select(0, rows).add_(_mean_square(gradients))
         self.squares.index_copy_(0, rows, squares)
         scale = _times(squares.sqrt_().add_(EPSILON).reciprocal_().unsqueeze(1), go)
@@ -68,8 +71,8 @@ class RowwiseAdam:
     Bias correction follows the number of steps, as in dense Adam.
     """
 
-    def __init__(self, weight: Tensor, learning_rate: float, decay: float) -> None:
-        self.weight, self.rate, self.decay = weight.detach(), learning_rate, decay
+    def __init__(self, weight: Tensor, learning_rate: float, decay: float, penalties: Tensor | None = None) -> None:
+        self.weight, self.rate, self.decay, self.penalties = weight.detach(), learning_rate, decay, penalties
         self.moments = roomy_zeros(*weight.shape).to(weight.device)
         self.squares = roomy_zeros(weight.shape[0]).to(weight.device)
         self.steps = torch.zeros((), dtype=torch.int64)
@@ -83,9 +86,7 @@ class RowwiseAdam:
         """Change touched rows; see `RowOptimiser.step`."""
         self.steps += 1
         kept = self.weight.index_select(0, rows)
-        gradients = _allowed(gradients, go)
-        if self.decay:
-            gradients = gradients.add(kept, alpha=self.decay)
+        gradients = drawn(_allowed(gradients, go), kept, self.decay, _of(self.penalties, rows))
         first, second = BETAS
         moments = self.moments.index_select(0, rows).lerp_(gradients, 1 - first)
         squares = self.squares.index_select(0, rows).lerp_(_mean_square(gradients), 1 - second)
@@ -94,6 +95,17 @@ class RowwiseAdam:
         taken = int(self.steps)
         scale = _times((squares / (1 - second**taken)).sqrt_().add_(EPSILON).reciprocal_().unsqueeze(1), go)
         self.weight.index_copy_(0, rows, kept.addcmul_(moments, scale, value=-self.rate / (1 - first**taken)))
+
+
+def drawn(gradients: Tensor, kept: Tensor, decay: float, penalties: Tensor | None) -> Tensor:
+    """Return gradients float32 ``[U, d]`` that also draw the rows ``[U, d]`` to zero, all and each by its ``[U]``."""
+    if decay:
+        gradients = gradients.add(kept, alpha=decay)
+    return gradients if penalties is None else torch.addcmul(gradients, kept, penalties.unsqueeze(1))
+
+
+def _of(penalties: Tensor | None, rows: Tensor) -> Tensor | None:
+    return None if penalties is None else penalties.index_select(0, rows)
 
 
 def _allowed(gradients: Tensor, go: Tensor | None) -> Tensor:

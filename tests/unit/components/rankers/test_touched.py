@@ -89,16 +89,18 @@ def test_rows_get_the_dense_gradient(title: str, schema: RankerSchema, batch_of:
     assert len(rows) < len(dense), "the batch reads a part of the table"
 
 
-@pytest.mark.parametrize("decay", [0.0, 0.1])
+@pytest.mark.parametrize(("decay", "aware"), [(0.0, 0.0), (0.1, 0.0), (0.1, 2.0)])
 @pytest.mark.parametrize("optimiser", ["rowwise_adagrad", "rowwise_adam"])
 def test_each_row_moves_as_the_formula_says_and_no_other_row_moves(
-    optimiser: Any, decay: float, schema: RankerSchema, batch_of: BatchOf
+    optimiser: Any, decay: float, aware: float, schema: RankerSchema, batch_of: BatchOf
 ) -> None:
     torch.manual_seed(0)
     ranker: Any = build_ranker(CONFIGS["esmm"], schema)
-    knobs = Knobs(tables=Tables(optimiser=optimiser, learning_rate=0.05), learning_rate=1e-9, weight_decay=decay)
-    trained = RankerOptimiser(ranker, knobs)
+    tables = Tables(optimiser=optimiser, learning_rate=0.05, mini_batch_aware=aware)
     weight = ranker.embedding.weight
+    held = torch.randint(9, (len(weight),))
+    knobs = Knobs(tables=tables, learning_rate=1e-9, weight_decay=decay)
+    trained = RankerOptimiser(ranker, knobs, held=held if aware else None)
     expected = weight.detach().double().clone()
     squares, moments = torch.zeros(len(expected)).double(), torch.zeros_like(expected)
     ever: set[int] = set()
@@ -110,7 +112,7 @@ def test_each_row_moves_as_the_formula_says_and_no_other_row_moves(
         rows, gradients = trained.touched.combined(weight.shape[1])
         for row, given_ in zip(rows.tolist(), gradients.double(), strict=True):
             ever.add(row)
-            g = given_ + decay * expected[row]
+            g = given_ + (decay + aware / max(1, int(held[row]))) * expected[row]
             if optimiser == "rowwise_adagrad":
                 squares[row] += g.square().mean()
                 expected[row] -= 0.05 * g / (squares[row].sqrt() + EPSILON)

@@ -72,6 +72,11 @@ def altered(tmp_path: Path, training_set_dir: Path) -> Callable[..., Path]:
     return copy
 
 
+def test_the_tables_of_a_run_are_drawn_to_zero_where_it_asks_for_it(fit: Fit) -> None:
+    plain, drawn = (fit(epochs=1, tables={"mini_batch_aware": aware})[0]["embedding.weight"] for aware in (0, 1000))
+    assert float(drawn.norm()) < 0.7 * float(plain.norm())
+
+
 def relabelled(rows: EncodedSplit, labels: dict[str, np.ndarray[Any, Any]]) -> EncodedSplit:
     return EncodedSplit(features=rows.features, labels=labels, domain=rows.domain, user=rows.user)
 
