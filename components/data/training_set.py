@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from features.encoding.encoder import Encoder
     from features.encoding.slices import Slices
+    from features.joins.row_file import RowFile
     from features.joins.stored_rows import StoredRows
 
 SplitName = Literal["train", "validation", "test"]
@@ -111,16 +112,19 @@ def read_raw(
     return table if shared else listed(table)
 
 
-def read_labelled(directory: Path) -> pa.Table:
-    """Return all raw rows of a `LabelledRows`: those of all splits of a training set."""
-    import pyarrow as pa
+def raw_file(directory: Path, split: SplitName) -> RowFile:
+    """Return the raw rows of one split, to be read a block after the other: what `read_raw` returns, shared."""
+    from features.joins.row_file import RowFile
 
-    from features.joins.histories import listed, read_table
+    return RowFile(directory / "raw" / f"{split}.parquet")
+
+
+def labelled_files(directory: Path) -> list[RowFile]:
+    """Return the files that hold the raw rows of a `LabelledRows`: those of all splits of a training set."""
+    from features.joins.row_file import RowFile
 
     whole = directory / "raw" / "rows.parquet"
-    if whole.exists():
-        return listed(read_table(whole))
-    return pa.concat_tables([read_raw(directory, split) for split in SPLITS], promote_options="default")
+    return [RowFile(whole)] if whole.exists() else [raw_file(directory, split) for split in SPLITS]
 
 
 def write_encoded(path: Path, split: EncodedSplit) -> None:

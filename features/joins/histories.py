@@ -8,7 +8,7 @@ these files.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -84,13 +84,28 @@ def with_histories(table: pa.Table, path: Path, names: Collection[str] | None = 
         path: Parquet file.
         names: the histories to return; all when None.
     """
-    for file in referred_files(table.column_names):
+    return with_events(table, events_behind(path, table.column_names, names))
+
+
+def events_behind(
+    path: Path, columns: Iterable[str], names: Collection[str] | None = None
+) -> dict[str, dict[str, pa.Array]]:
+    """Return by file that columns of the table at `path` refer to the events there, or those of some histories."""
+    found: dict[str, dict[str, pa.Array]] = {}
+    for file in referred_files(columns):
+        here = pq.read_schema(path.parent / file).names
+        events = pq.read_table(path.parent / file, columns=[n for n in here if names is None or n in names])
+        found[file] = {name: _one(events[name]) for name in events.column_names}
+    return found
+
+
+def with_events(table: pa.Table, events: Mapping[str, Mapping[str, pa.Array]]) -> pa.Table:
+    """Return rows with histories, which are views of the `events_behind` them, instead of references."""
+    for file, features in events.items():
         starts, counts = (_one(table[file + part]) for part in (START, COUNT))
-        found = pq.read_schema(path.parent / file).names
-        events = pq.read_table(path.parent / file, columns=[n for n in found if names is None or n in names])
         table = table.drop_columns([file + START, file + COUNT])
-        for name in events.column_names:
-            table = table.append_column(name, view(starts, counts, _one(events[name])))
+        for name, values in features.items():
+            table = table.append_column(name, view(starts, counts, values))
     return table
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from pipelines.cli.row_files import check_out, id_columns, opened, replacing, whole_requests
+from pipelines.cli.row_files import check_out, check_rows, id_columns, opened, replacing, row_file
 from pipelines.show.terminal import frameless, show
 
 if TYPE_CHECKING:
@@ -76,7 +76,8 @@ def explain(
     if out is not None:
         check_out(out)
     unknown = Counter[str]()
-    with opened(model, which, rows, provider) as (served, version):
+    check_rows(rows)
+    with opened(model, which, provider) as (served, version):
         chosen = task or deepest(served.contract.schema_.declaration, served.contract.tasks)
         groups = chosen_groups(served, by or [], group or [])
         drawn = orders_of(len(groups), orders, seed) if method == "shapley" else ()
@@ -137,9 +138,12 @@ def explain_file(
     """
     import pyarrow as pa
 
-    return pa.concat_tables(
-        [_explained(served, table, task, groups, top, unknown, orders) for table in whole_requests(served, rows)]
-    )
+    from features.joins.histories import listed
+    from registry.serving.by_block import BLOCK, whole_requests
+
+    file = row_file(rows)
+    tables = whole_requests(served, file.blocks(rows=BLOCK), file.read)
+    return pa.concat_tables([_explained(served, listed(table), task, groups, top, unknown, orders) for table in tables])
 
 
 def write(found: pa.Table, out: Path) -> None:
@@ -188,7 +192,9 @@ def _explained(
     if unknown is not None:
         unknown.update(said.unknown)
     found = top_reasons(effects, top)
-    columns = {name: table[name] for name in id_columns(served, table)} | {PROBABILITY: pa.array(said.base[task])}
+    columns = {name: table[name] for name in id_columns(served, table.column_names)} | {
+        PROBABILITY: pa.array(said.base[task])
+    }
     if effects.reference is not None:
         columns |= {LOGIT: pa.array(effects.logit), REFERENCE: pa.array(effects.reference)}
     return pa.table(columns | {name: found[name] for name in found.column_names})

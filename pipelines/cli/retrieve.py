@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.cli.row_files import check_out, opened, replacing, tables_of
+from pipelines.cli.row_files import check_out, check_rows, opened, replacing, table_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,8 +51,9 @@ def retrieve(
         raise MissingError(f"no file {absent[0]}: exclude {SEEN!r}, or name a Parquet or CSV file of pairs")
     check_out(out)
     new_users, new_items = Counter[str](), Counter[str]()
-    with opened(model, which, users, provider) as (served, version):
-        (rows,), (catalogue,) = tables_of(users, None), tables_of(items, None)
+    check_rows(users)
+    with opened(model, which, provider) as (served, version):
+        rows, catalogue = table_of(users), table_of(items)
         excluded = excluded_pairs(served, exclude or (), rows, catalogue)
         found = nearest_items(served, rows, catalogue, k, new_users, new_items, excluded)
     with replacing(out) as partial:
@@ -87,6 +88,6 @@ def excluded_pairs(served: ServedModel, exclude: Sequence[str], users: pa.Table,
             texts = {column: pa.string() for column in (schema.declaration.user, schema.declaration.item)}
             listed = csv.read_csv(name, convert_options=csv.ConvertOptions(column_types=texts))
         else:
-            (listed,) = tables_of(Path(name), None)
+            listed = table_of(Path(name))
         pairs.append(pairs_listed(schema, listed, users, items, name))
     return joined(pairs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,32 +10,28 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from features.joins.row_file import RowFile
     from registry.serving.served_model import ServedModel
-
-ROWS = 65_536
-"""Rows read, answered and written at a time; bounds memory."""
 
 
 @contextmanager
-def opened(model: str, which: str, rows: Path, provider: str) -> Iterator[tuple[ServedModel, int]]:
-    """Check what a command was given, then yield a registered version, opened, and its number.
+def opened(model: str, which: str, provider: str) -> Iterator[tuple[ServedModel, int]]:
+    """Yield a registered version, opened, and its number.
 
     Raises:
         BadInputError: there is no such provider, or the version's files were changed.
-        MissingError: there is no such file, model or version.
+        MissingError: there is no such model or version.
     """
     import tempfile
 
     from components.platform.settings import Settings, quiet_engines
-    from features.ground.errors import BadInputError, MissingError
+    from features.ground.errors import BadInputError
     from registry.serving.served_model import ServedModel
     from registry.versions.client import Registry
 
     quiet_engines()
     if provider not in ("auto", "cpu", "cuda"):
         raise BadInputError(f"--provider is {provider!r}: use auto, cpu or cuda")
-    if not rows.is_file():
-        raise MissingError(f"no file {rows}: name a Parquet file of rows")
     settings = Settings.from_environment()
     registry = Registry(settings.tracking_uri, settings.mlflow_artifacts)
     version = registry.version(model, int(which) if which.isdigit() else which)
@@ -46,61 +42,60 @@ def opened(model: str, which: str, rows: Path, provider: str) -> Iterator[tuple[
         yield served, version.version
 
 
-def tables_of(rows: Path, size: int | None = ROWS) -> Iterator[pa.Table]:
-    """Yield the rows of a Parquet file, so many at a time or all at once; of a file without rows one empty table.
-
-    It may be a split of a training set, whose histories lie beside it.
+def check_rows(rows: Path) -> None:
+    """Check that a file of rows is there, before any work.
 
     Raises:
-        BadInputError: the file is not Parquet.
+        MissingError: it is not.
+    """
+    from features.ground.errors import MissingError
+
+    if not rows.is_file():
+        raise MissingError(f"no file {rows}: name a Parquet file of rows")
+
+
+def row_file(rows: Path) -> RowFile:
+    """Return a Parquet file of rows; it may be a split of a training set, whose histories lie beside it.
+
+    Raises:
+        BadInputError: the file is not Parquet, or a column comes twice.
+        MissingError: histories that it refers to do not lie beside it.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from features.ground.errors import BadInputError
-    from features.joins.histories import listed, with_histories
+    from features.ground.errors import BadInputError, MissingError
+    from features.joins.histories import referred_files
+    from features.joins.row_file import RowFile
+    from registry.serving.incoming import check_names
 
     try:
-        source = pq.ParquetFile(rows)
+        schema = pq.read_schema(rows)
     except pa.ArrowInvalid as error:
         raise BadInputError(f"{rows} is not a Parquet file ({error}): write the rows as Parquet") from None
-    if size is None or not source.metadata.num_rows:
-        yield listed(with_histories(source.read(), rows))
-        return
-    for batch in source.iter_batches(batch_size=size):
-        yield listed(with_histories(pa.Table.from_batches([batch]), rows))
+    check_names(schema.empty_table())
+    if absent := [name for name in referred_files(schema.names) if not (rows.parent / name).is_file()]:
+        raise MissingError(f"{rows} refers to histories in {absent[0]}, which is not beside it: copy that file too")
+    return RowFile(rows)
 
 
-def whole_requests(served: ServedModel, rows: Path) -> Iterator[pa.Table]:
-    """Yield the rows of a Parquet file a part at a time, with the features that are made of all rows of a request.
+def table_of(rows: Path) -> pa.Table:
+    """Return all rows of a Parquet file, their histories as plain lists.
 
     Raises:
-        BadInputError: the file is not Parquet, or a feature is made of what is no number.
+        BadInputError: the file is not Parquet, or a column comes twice.
     """
-    import pyarrow.parquet as pq
+    from features.joins.histories import listed
 
-    from features.within import with_within
-
-    declaration, start = served.contract.schema_.declaration, 0
-    made: pa.Table | None = None
-    for part in tables_of(rows):
-        names = [name for name in declaration.within if name not in part.column_names]
-        sources = {str(declaration.request), *(declaration.within[name].of for name in names)}
-        table = part
-        if names and sources <= {*part.column_names}:
-            if made is None:
-                made = with_within(pq.read_table(rows, columns=sorted(sources)), declaration)
-            for name in names:
-                table = table.append_column(name, made[name].slice(start, part.num_rows))
-        start += part.num_rows
-        yield table
+    file = row_file(rows)
+    return listed(file.read(file.column_names))
 
 
-def id_columns(served: ServedModel, table: pa.Table) -> list[str]:
+def id_columns(served: ServedModel, present: Collection[str]) -> list[str]:
     """Return which of row, request, user and item id the rows hold, so that answers can be told apart."""
     declaration = served.contract.schema_.declaration
     names = ("row_id", declaration.request, declaration.user, declaration.item)
-    return [name for name in names if name and name in table.column_names]
+    return [name for name in names if name and name in present]
 
 
 def check_out(out: Path) -> None:
@@ -120,10 +115,27 @@ def check_out(out: Path) -> None:
 
 @contextmanager
 def replacing(out: Path) -> Iterator[Path]:
-    """Yield a file beside `out` to write; it takes its place when the block ends well, else it is gone."""
+    """Yield a file or folder beside `out` to write; it takes its place when the block ends well, else it is gone.
+
+    Raises:
+        RetryableError: the disk is full.
+    """
+    import errno
+    import shutil
+
+    from features.ground.errors import RetryableError
+
     partial = out.with_name(f".{out.name}.partial")
     try:
+        if partial.is_dir():  # of a run that was killed
+            shutil.rmtree(partial)
         yield partial
         partial.replace(out)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise RetryableError(f"the disk of {out} is full: make room, and run again") from error
     finally:
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
         partial.unlink(missing_ok=True)

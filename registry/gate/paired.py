@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 
+def judged_columns(roles: Declaration) -> set[str]:
+    """Return the columns that `paired` reads."""
+    named = {roles.user, *filter(None, (roles.domain, roles.request))}
+    return {*named, *roles.feedback, *(weight_name(name) for name in roles.feedback)}
+
+
 def paired(
     rows: pa.Table,
     roles: Declaration,

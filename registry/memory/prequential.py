@@ -7,11 +7,11 @@ label touches a prediction that is judged by it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -25,6 +25,8 @@ from registry.memory.spec import ReadOut
 
 Array = np.ndarray[Any, Any]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+AT_ONCE = 1 << 15
+"""Rows of a slot that are looked up, and written, at once."""
 
 
 class SlotMetrics(Frozen):
@@ -66,6 +68,17 @@ class SlotReport(Frozen):
     """By feedback."""
 
 
+class Keys(Protocol):
+    """Keys of rows that are read a part after the other."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows and width."""
+
+    def __getitem__(self, rows: slice) -> Array:
+        """Return the keys of some rows, float64 ``[rows, width]``."""
+
+
 @dataclass(frozen=True)
 class Stream:
     """Labelled rows with the champion's answers, in order of time."""
@@ -74,8 +87,8 @@ class Stream:
     """int64 microseconds since 1970 UTC ``[N]``, never falling."""
     users: Array
     """``[N]``, equal for rows of the same user; groups GAUC."""
-    keys: Array
-    """float64 ``[N, width]``."""
+    keys: Array | Keys
+    """float64 ``[N, width]``; on disk where memory should not hold them."""
     labels: Mapping[str, Array]
     """By feedback: 0 or 1, ``[N]``."""
     predicted: Mapping[str, Array]
@@ -162,8 +175,7 @@ def replay(
         labels = {task: np.asarray(stream.labels[task][rows], dtype=np.float64) for task in feedback}
         base = {task: np.asarray(stream.predicted[task][rows], dtype=np.float64) for task in feedback}
         weights = {task: candidates[int(np.argmin(loss[task]))] if reports else 0.0 for task in feedback}
-        neighbours = store.read(stream.keys[rows])
-        errors = errors_of(neighbours, base, read_out)
+        errors, empty = _errors(stream.keys, begin, base, store, read_out)
         answer = {task: apply(base[task], errors[task], weights[task]) for task in feedback}
         if funnel:
             answer = in_funnel_order(answer, base, feedback)
@@ -173,7 +185,7 @@ def replay(
                 window=span(stream.times[rows]),
                 rows=end - begin,
                 stored=store.rows,
-                empty=float((neighbours.count == 0).mean()),
+                empty=empty,
                 tasks={
                     task: TaskSlot(
                         positives=int(labels[task].sum()),
@@ -190,13 +202,40 @@ def replay(
             loss[task] += [_total_loss(labels[task], apply(base[task], errors[task], w)) for w in candidates]
         if decay < 1:
             store.forget(decay)
-        store.write(stream.keys[rows], labels, base)
+        for part in _parts(end - begin):
+            keys = stream.keys[begin + part.start : begin + part.stop]
+            store.write(keys, *({task: of[task][part] for task in feedback} for of in (labels, base)))
         progress(f"slot {len(reports)} of {len(bounds)}: {end - begin} rows scored, then written")
     outcome = {
         task: _outcome(task, reports, candidates[int(np.argmin(loss[task]))] if len(reports) > 1 else 0.0)
         for task in feedback
     }
     return Replay(slots=tuple(reports), tasks=outcome, compensated=compensated)
+
+
+def _parts(rows: int) -> Iterator[slice]:
+    """Yield so many rows of a slot after the other, the last few with those before them.
+
+    Searches go through their queries in runs of as many, so that what is found is that of one search, to the bit.
+    """
+    starts = range(0, max(1, rows - AT_ONCE + 1), AT_ONCE)
+    for start in starts:
+        yield slice(start, rows if start == starts[-1] else start + AT_ONCE)
+
+
+def _errors(
+    keys: Array | Keys, begin: int, base: Mapping[str, Array], store: Store, read_out: ReadOut
+) -> tuple[dict[str, Array], float]:
+    """Return the error estimates of a slot's rows by task, and the share of the neighbours that held nothing."""
+    found: dict[str, list[Array]] = {task: [] for task in base}
+    nothing, read = 0, 0
+    for part in _parts(len(next(iter(base.values())))):
+        neighbours = store.read(keys[begin + part.start : begin + part.stop])
+        errors = errors_of(neighbours, {task: values[part] for task, values in base.items()}, read_out)
+        nothing, read = nothing + int((neighbours.count == 0).sum()), read + neighbours.count.size
+        for task in base:
+            found[task].append(errors[task])
+    return {task: np.concatenate(parts) for task, parts in found.items()}, nothing / read
 
 
 def _check(stream: Stream, store: Store) -> None:

@@ -20,7 +20,8 @@ from features.ground.errors import BadInputError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from registry.serving.answer import Answers
+    from features.joins.row_file import RowFile
+    from registry.serving.by_block import Said
     from registry.serving.served_model import Probabilities, ServedModel
 
 BASELINE = "baseline.json"
@@ -120,33 +121,33 @@ class Baseline(Frozen):
     hidden: Directions
 
 
-def baseline_of(model: ServedModel, table: pa.Table, answers: Answers) -> Baseline:
+def baseline_of(model: ServedModel, rows: pa.Table | RowFile, said: Said) -> Baseline:
     """Return what a model saw and said.
 
     Args:
         model: the model.
-        table: raw rows, at least one, with the declaration's roles.
-        answers: its answers to them.
+        rows: raw rows, at least one, with the declaration's roles; columns of a file are read one after the other.
+        said: what it says about them, the representation in these `directions` included.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
     declaration = model.contract.schema_.declaration
-    micros = table[declaration.time].cast(pa.timestamp("us", "UTC"))
+    micros = rows.column(declaration.time).cast(pa.timestamp("us", "UTC"))
     bounds = pc.min_max(micros).as_py()
     days = pc.count_distinct(pc.floor_temporal(micros, unit="day")).as_py()
     tellable = [field.name for field in model.encoder.fitted if model.encoder.with_vocabulary(field)]
-    unknown = {name: answers.unknown[name] / table.num_rows for name in tellable}  # sums of counts leave zeros out
-    columns = [name for name in model.encoder.columns if name in table.column_names and name != declaration.time]
-    domains = None if declaration.domain is None else table[declaration.domain].cast(pa.string())
+    unknown = {name: said.unknown[name] / rows.num_rows for name in tellable}  # sums of counts leave zeros out
+    columns = [name for name in model.encoder.columns if name in rows.column_names and name != declaration.time]
+    domains = None if declaration.domain is None else rows.column(declaration.domain).cast(pa.string())
     found = Baseline(
-        rows=table.num_rows,
+        rows=rows.num_rows,
         window=Window(start=bounds["min"], end=bounds["max"] + timedelta(microseconds=1)),
-        users=pc.count_distinct(table[declaration.user]).as_py(),
+        users=pc.count_distinct(rows.column(declaration.user)).as_py(),
         days=int(days),
-        fields={name: _spread(table[name], unknown.get(name)) for name in columns},
-        scores=_all_scores(answers.base, domains, model.contract.schema_.domains),
-        hidden=_directions(answers.hidden),
+        fields={name: _spread(rows.column(name), unknown.get(name)) for name in columns},
+        scores=_all_scores(said.base, domains, model.contract.schema_.domains),
+        hidden=_directions(model.contract.hidden, said.seen),
     )
     top = TOP
     while len(found.model_dump_json()) > MOST_BYTES and top:  # very many fields
@@ -247,11 +248,12 @@ def _scores(task: str, domain: str, values: Probabilities) -> Scores:
     )
 
 
-def _directions(hidden: np.ndarray[Any, Any]) -> Directions:
-    seen = hidden.astype(np.float64) @ directions(hidden.shape[1])
+def _directions(width: int, seen: np.ndarray[Any, Any] | None) -> Directions:
+    if seen is None:
+        raise ValueError("a baseline is made of a representation that was looked at")
     means = [_mean(column) for column in seen.T]
     spread = [float(np.sqrt(_mean((column - mean) ** 2))) for column, mean in zip(seen.T, means, strict=True)]
-    return Directions(width=hidden.shape[1], mean=tuple(means), deviation=tuple(spread))
+    return Directions(width=width, mean=tuple(means), deviation=tuple(spread))
 
 
 def _mean(values: np.ndarray[Any, Any]) -> float:

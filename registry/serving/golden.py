@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from features.joins.row_file import RowFile
     from registry.serving.request_graph import RequestGraph
 
 GOLDEN = "golden.parquet"
@@ -54,20 +55,20 @@ def write_golden(model: ServedModel, rows: pa.Table, directory: Path) -> None:
     pq.write_table(table, directory / GOLDEN)
 
 
-def golden_rows(model: ServedModel, table: pa.Table) -> pa.Table:
+def golden_rows(model: ServedModel, table: RowFile) -> pa.Table:
     """Return rows that ask the most of a model: the longest histories, the most gaps, values that training never held.
 
     Four of each and others spread evenly, in the table's order; only the columns that the model reads.
 
     Args:
         model: whose columns they are.
-        table: raw rows of a split.
+        table: raw rows of a split, at least one.
     """
     from features.joins.histories import listed
 
     columns = [name for name in table.column_names if name in {*columns_of(model, table.column_names)}]
     looked = np.unique(np.linspace(0, table.num_rows - 1, min(table.num_rows, LOOKED_AT)).astype(np.int64))
-    rows = listed(table.select(columns).take(looked))
+    rows = listed(table.take(looked, columns))
     batch = model.encoder.encode(model.rows(rows))
     embedded = [batch[field.name].reshape(rows.num_rows, -1) for field in model.contract.fields if field.embedded]
     unknown = sum((np.count_nonzero(values == UNKNOWN, axis=1) for values in embedded), np.zeros(rows.num_rows, int))

@@ -19,6 +19,7 @@ from components.memory.refresh_error_memory.config import Config
 from components.platform.artifacts import OnnxModel, TrainingSet
 from components.platform.settings import Settings
 from components.platform.store.publish import open_store
+from components.platform.store.records import ArtifactRef
 from components.release.promote_model.rows import score_both
 from features.declaration import Within
 from features.ground.errors import BadInputError
@@ -38,6 +39,7 @@ from tests.trained import publish
 from tests.worlds import write_training_set
 
 VALUE = {"25_34": 100.0, "35_plus": 10.0, "under_25": 1.0}
+CALIBRATION = {"value": VALUE, "min_rows": 50, "min_positives": 5}
 Arrays = dict[str, np.ndarray[Any, Any]]
 
 
@@ -45,6 +47,11 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 class Shop:
     """A calibrated model with values and an enabled memory, and what each step makes of the test rows."""
 
+    settings: Settings
+    given: ArtifactRef
+    """The model before it was calibrated."""
+    rows_of: ArtifactRef
+    """The training set."""
     folder: Path
     dataset: Path
     model: ServedModel
@@ -67,8 +74,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory, graphs: KnownGraphs) -> Shop:
     (home / "model").mkdir()
     write_model(home / "model", dataset, "esmm", 20, graphs)
     given, rows_of = publish(settings, OnnxModel, home / "model"), publish(settings, TrainingSet, dataset)
-    config = {"value": VALUE, "min_rows": 50, "min_positives": 5}
-    made = run_stage(settings, "calibrate_ranker", config, model=given, dataset=rows_of).outputs["onnx_model"]
+    made = run_stage(settings, "calibrate_ranker", CALIBRATION, model=given, dataset=rows_of).outputs["onnx_model"]
     report = run_stage(settings, "evaluate_ranker", {"bootstrap": 0}, model=made, dataset=rows_of).outputs["report"]
     store = open_store(settings)
     folder = store.fetch(made.load())
@@ -84,6 +90,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory, graphs: KnownGraphs) -> Shop:
     tasks = memory.compensate(base, outputs[HIDDEN], rows)
     worth = np.array([VALUE[band] for band in rows["age_band"].to_pylist()])
     return Shop(
+        settings=settings,
+        given=given,
+        rows_of=rows_of,
         folder=folder,
         dataset=dataset,
         model=model,
@@ -104,7 +113,7 @@ def remembered(dataset: Path, champion: ServedModel) -> tuple[Memory, Replay]:
         model="shop", version=1, digest="d", model_uri="", ranker_digest="r", report_digest="",
         created_at=datetime(2024, 1, 1, tzinfo=UTC),
     )  # fmt: skip
-    context: Any = SimpleNamespace(local=lambda artifact: artifact, progress=lambda text: None)
+    context: Any = SimpleNamespace(local=lambda one: one, progress=lambda text: None, scratch=dataset.parent)
     inputs: Any = SimpleNamespace(dataset=dataset)
     memory, replay = replayed(
         inputs, Config(model="shop", arrays=16, bits=6, slots=4, lambdas=(0.5,)), context, version, champion
@@ -143,9 +152,9 @@ def test_the_command_writes_what_is_served(shop: Shop, tmp_path: Path, rows: int
     part = shop.rows.slice(0, rows)
     pq.write_table(part, tmp_path / "rows.parquet")
     assert shop.rows.num_rows == 300
-    count, _ = write_scores(shop.model, shop.memory, shop.model.value, tmp_path / "rows.parquet", tmp_path / "out")
+    written = write_scores(shop.model, shop.memory, shop.model.value, tmp_path / "rows.parquet", tmp_path / "out")
     scores = pq.read_table(tmp_path / "out")
-    assert count == scores.num_rows == rows
+    assert written.rows == scores.num_rows == rows
     for task, values in shop.tasks.items():
         assert_bits(scores[task], values[:rows])
     assert_bits(scores[EXPECTED_VALUE], shop.expected_value[:rows])
@@ -185,6 +194,39 @@ def test_a_memory_learns_the_errors_of_calibrated_answers(shop: Shop) -> None:
         assert not np.array_equal(shop.replay.compensated[task][end:], base[task][end:])
 
 
+def test_how_many_rows_are_read_at_once_changes_nothing(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calibration, report, what the gate compares, golden rows and memory are those of all rows at once, to the bit."""
+    scored = 32
+    assert answer.__kwdefaults__ is not None
+    monkeypatch.setitem(answer.__kwdefaults__, "chunk", scored)
+    found = []
+    for rows in (1 << 20, scored):
+        monkeypatch.setattr("registry.serving.by_block.BLOCK", rows)
+        monkeypatch.setattr("registry.serving.served_model.CHUNK", rows)
+        monkeypatch.setattr("registry.memory.prequential.AT_ONCE", rows)
+        given = {"dataset": shop.rows_of, "cache": False}
+        model = run_stage(shop.settings, "calibrate_ranker", CALIBRATION, model=shop.given, **given).outputs
+        report = run_stage(
+            shop.settings, "evaluate_ranker", {"bootstrap": 3}, model=model["onnx_model"], **given
+        ).outputs
+        pair, _ = score_both(shop.dataset, shop.folder, shop.folder, "shop v1", "cpu")
+        memory, replay = remembered(shop.dataset, shop.model)
+        memory.save(tmp_path)
+        answers = [*pair.challenger.values(), *replay.compensated.values()]
+        found.append(
+            (
+                model["onnx_model"].digest,
+                report["report"].digest,
+                [values.tobytes() for values in answers],
+                replay.slots,
+                [path.read_bytes() for path in sorted(tmp_path.iterdir())],
+            )
+        )
+    assert found[0] == found[1]
+
+
 def test_a_memory_whose_key_is_missing_is_one_sentence(shop: Shop) -> None:
     rows = shop.rows.drop_columns(["user_id"])
     hidden = np.zeros((rows.num_rows, shop.model.contract.hidden))
@@ -203,17 +245,15 @@ def requests(shop: Shop) -> tuple[ServedModel, pa.Table]:
     return replace(shop.model, contract=contract, label="model shop v3"), shop.rows.append_column("session", sessions)
 
 
-def test_scores_of_requests_have_ranks_and_equal_ones_go_by_item(
-    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_scores_of_requests_have_ranks_and_equal_ones_go_by_item(shop: Shop, tmp_path: Path) -> None:
     model, rows = requests(shop)
-    monkeypatch.setattr("pipelines.cli.row_files.tables_of.__defaults__", (64,))  # requests lie in several parts
     # Every row twice, the second as an item that nobody knows: equal answers but for the two of them.
     odd = pa.concat_tables([rows, rows])
     ids = pa.array([10**9 + row % 7 for row in range(odd.num_rows)], odd["item_id"].type)
     odd = odd.set_column(odd.column_names.index("item_id"), "item_id", ids)
     pq.write_table(odd, tmp_path / "rows.parquet")
-    write_scores(model, shop.memory, model.value, tmp_path / "rows.parquet", tmp_path / "out")
+    # Requests lie in several parts.
+    write_scores(model, shop.memory, model.value, tmp_path / "rows.parquet", tmp_path / "out", block=64)
     scores = pq.read_table(tmp_path / "out")
     assert scores.column_names[:4] == ["row_id", "session", "user_id", "item_id"]
     found = scores.to_pylist()
@@ -248,9 +288,7 @@ def test_every_missing_column_is_named_at_once(shop: Shop, tmp_path: Path) -> No
     assert not (tmp_path / "out").exists()
 
 
-def test_a_feature_of_a_request_is_made_of_all_its_rows_wherever_they_lie(
-    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_feature_of_a_request_is_made_of_all_its_rows_wherever_they_lie(shop: Shop, tmp_path: Path) -> None:
     model, rows = requests(shop)
     schema = model.contract.schema_
     within = {"popularity": Within(of="price", take="gap")}
@@ -260,8 +298,7 @@ def test_a_feature_of_a_request_is_made_of_all_its_rows_wherever_they_lie(
     rows = rows.drop_columns(["popularity"]).append_column("price", pa.array(np.arange(300.0) ** 1.5))
     pq.write_table(rows, tmp_path / "rows.parquet")
     write_scores(model, None, model.value, tmp_path / "rows.parquet", tmp_path / "whole")
-    monkeypatch.setattr("pipelines.cli.row_files.tables_of.__defaults__", (64,))
-    write_scores(model, None, model.value, tmp_path / "rows.parquet", tmp_path / "out")
+    write_scores(model, None, model.value, tmp_path / "rows.parquet", tmp_path / "out", block=64)
     found, wanted = (pq.read_table(tmp_path / name)["like"].to_numpy() for name in ("out", "whole"))
     np.testing.assert_allclose(found, wanted, atol=1e-6)
     assert np.abs(answer(model, rows.slice(0, 64)).tasks["like"] - wanted[:64]).max() > 1e-3, "they hang on each other"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from components.data.training_set import read_raw, read_schema
+from components.data.training_set import raw_file, read_schema
 from components.judge.calibrate_ranker.config import Config, Inputs, Outputs
 from components.platform.artifacts import OnnxModel
 from components.platform.contract import MLFLOW_RUN_ID, RunContext
@@ -52,11 +52,11 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     stages: tuple[Stage, ...] = ()
     answers: list[Answered] = []
     if config.method != "none":
-        table = read_raw(dataset, "validation", shared=True)
-        if table.num_rows == 0:
+        validation = raw_file(dataset, "validation")
+        if validation.num_rows == 0:
             raise BadInputError(f"stage {context.stage!r}: the validation split has no rows to calibrate on: widen it")
-        context.progress(f"scoring {table.num_rows} validation rows on {graph.provider}")
-        answers.append(answered(graph, "validation", table))
+        context.progress(f"scoring {validation.num_rows} validation rows on {graph.provider}")
+        answers.append(answered(graph, "validation", validation, context.progress))
         stages = _fitted(answers[0], schema.declaration, config, context, tasks)
     calibration = Calibration(
         ranker_digest=graph.contract.ranker_digest,
@@ -67,9 +67,9 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     )
     if stages:
         context.progress("measuring validation and test")
-        test = read_raw(dataset, "test", shared=True)
+        test = raw_file(dataset, "test")
         if test.num_rows:
-            answers.append(answered(graph, "test", test))
+            answers.append(answered(graph, "test", test, context.progress))
         calibration = calibration.model_copy(update={"cells": cells_of(graph, calibration, answers, tasks)})
 
     draft = context.draft("onnx_model")
@@ -104,11 +104,11 @@ def _fitted(
     from registry.serving.calibration import stages_of
     from registry.serving.incoming import ELSEWHERE, domain_codes
 
-    table, rows, scores = found.table, found.rows, found.scores
+    roles, rows, scores = found.roles, found.rows, found.scores
     domains = tuple(name for name in rows.domains(()) if name != NO_DOMAIN)
-    codes = np.full(table.num_rows, ELSEWHERE, dtype=np.int64)
+    codes = np.full(roles.num_rows, ELSEWHERE, dtype=np.int64)
     if declaration.domain is not None:
-        codes = domain_codes(table[declaration.domain], domains)
+        codes = domain_codes(roles[declaration.domain], domains)
     by_name = {task.name: task for task in tasks}
     fitted = []
     for name in stages_of(declaration):

@@ -9,11 +9,13 @@ from typing import Literal, get_args
 import numpy as np
 import pyarrow as pa
 
-from components.judge.evaluate_ranker.rows import Judged, judged
+from components.judge.evaluate_ranker.rows import Judged, judged, role_columns
 from components.rankers.tasks import Task
+from features.ground.pace import Report
+from features.joins.row_file import RowFile
 from registry.evaluation import ALL
 from registry.metrics import ece, log_loss, pcoc
-from registry.serving.answer import answer
+from registry.serving.by_block import said
 from registry.serving.calibration import Calibration, CalibrationCell, Floats, Identity, Stage
 from registry.serving.served_model import ServedModel
 
@@ -26,17 +28,19 @@ class Answered:
     """What the graph answers to a split, and what came true."""
 
     split: Measured
-    table: pa.Table
-    """Its raw rows."""
+    roles: pa.Table
+    """Roles of its rows, the domain among them."""
     rows: Judged
     """Labels and domains of the rows."""
     scores: dict[str, Floats]
     """float64 ``[rows]`` answers by task, before calibration."""
 
 
-def answered(graph: ServedModel, split: Measured, table: pa.Table) -> Answered:
-    """Score the raw rows of a split with the graph, a model without calibration."""
-    return Answered(split, table, judged(table, graph.contract.schema_.declaration), answer(graph, table).base)
+def answered(graph: ServedModel, split: Measured, file: RowFile, report: Report | None = None) -> Answered:
+    """Score the raw rows of a split with the graph, a model without calibration; `report` is told how far it is."""
+    declaration = graph.contract.schema_.declaration
+    roles = file.read(role_columns(file.column_names, declaration))
+    return Answered(split, roles, judged(roles, declaration), said(graph, file, report=report).base)
 
 
 def cells_of(
@@ -73,7 +77,7 @@ def own_curves(stage: Stage, method: str, domains: Sequence[str]) -> str:
 
 
 def _of_split(model: ServedModel, found: Answered, tasks: Sequence[Task]) -> Iterator[CalibrationCell]:
-    rows, before, after = found.rows, found.scores, model.calibrated(found.scores, found.table)
+    rows, before, after = found.rows, found.scores, model.calibrated(found.scores, found.roles)
     for task in tasks:
         for domain, mask in rows.parts(task, rows.domains(())):
             if mask.any():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from components.data.training_set import read_raw
+from components.data.training_set import raw_file
 from components.judge.evaluate_ranker.config import Config, Inputs, Outputs
 from components.platform.artifacts import EvaluationReport
 from components.platform.contract import MLFLOW_RUN_ID, RunContext
@@ -30,26 +30,31 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
 
     from components.judge.evaluate_ranker.cells import headline, remarks
     from components.judge.evaluate_ranker.publish import Scored, log_evaluation, weighted_note, write_report
-    from components.judge.evaluate_ranker.rows import judged
+    from components.judge.evaluate_ranker.rows import judged, role_columns
     from components.rankers.tasks import tasks_of
     from features.services.served import freshness_of
     from registry.evaluation import ALL
-    from registry.serving.answer import answer
-    from registry.serving.baseline import BASELINE, baseline_of
+    from registry.serving.baseline import BASELINE, baseline_of, directions
+    from registry.serving.by_block import said
     from registry.serving.served_model import ServedModel
     from registry.versions.database import initialise
     from registry.versions.tracking import run_of_training
 
     model = ServedModel.open(context.local(inputs.model), config.provider)
-    table = read_raw(context.local(inputs.dataset), config.split, shared=True)
-    if table.num_rows == 0:
+    file = raw_file(context.local(inputs.dataset), config.split)
+    if file.num_rows == 0:
         raise BadInputError(f"stage {context.stage!r}: the {config.split} split has no rows: widen its window or share")
     schema = model.contract.schema_
-    rows = judged(table, schema.declaration)
-    context.progress(f"scoring {table.num_rows} rows on {model.provider}")
-    answers = answer(model, table)
-    scores = answers.tasks
-    shown = answer(model, table, as_shown=True).tasks if schema.declaration.position else None
+    roles = file.read(role_columns(file.column_names, schema.declaration))
+    rows = judged(roles, schema.declaration)
+    context.progress(f"scoring {file.num_rows} rows on {model.provider}")
+    found = said(
+        model,
+        file,
+        shown=schema.declaration.position is not None,
+        directions=directions(model.contract.hidden),
+        report=context.progress,
+    )
 
     tasks = [task for task in tasks_of(schema.declaration) if task.name in model.contract.tasks]
     domains = rows.domains(schema.domains)
@@ -60,9 +65,9 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         dataset_digest=inputs.dataset.digest,
         provider=model.provider,
         rows=rows,
-        scores=scores,
+        scores=found.base,
         tasks=tasks,
-        shown=shown,
+        shown=found.shown,
         domains=domains,
         judge_by=schema.declaration.judge_by,
         group=schema.declaration.group,
@@ -70,8 +75,8 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     )
     draft = context.draft("report")
     report = write_report(draft, scored, config)
-    (draft / BASELINE).write_text(baseline_of(model, table, answers).model_dump_json(indent=1), encoding="utf-8")
-    pq.write_table(_predictions(table, schema.declaration, rows, scores), draft / "predictions.parquet")
+    (draft / BASELINE).write_text(baseline_of(model, file, found).model_dump_json(indent=1), encoding="utf-8")
+    pq.write_table(_predictions(roles, schema.declaration, rows, found.base), draft / "predictions.parquet")
 
     run_id = context.annotations_of(inputs.model).get(MLFLOW_RUN_ID)
     if run_id:

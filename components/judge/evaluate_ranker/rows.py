@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -64,6 +64,14 @@ class Judged:
 def describe_space(task: Task) -> str:
     """Return the words of a report for the rows that judge `task`."""
     return "every impression" if task.given is None else f"impressions with {task.given}"
+
+
+def role_columns(present: Collection[str], declaration: Declaration) -> list[str]:
+    """Return the columns that `judged` reads and that name a row, as far as they are present."""
+    roles = ["row_id", declaration.user, declaration.time, *declaration.feedback]
+    roles += filter(None, (declaration.domain, declaration.request, declaration.group))
+    roles += [weight_name(name) for name in declaration.feedback]
+    return [name for name in dict.fromkeys(roles) if name in present]
 
 
 def judged(table: pa.Table, declaration: Declaration) -> Judged:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-from components.data.training_set import EncodedSplit, read_encoded, read_raw, read_schema
+from components.data.training_set import EncodedSplit, raw_file, read_encoded, read_schema
 from components.judge.export_onnx.config import Config, Inputs, Outputs
 from components.platform.artifacts import OnnxModel
 from components.platform.contract import MLFLOW_RUN_ID, RunContext
@@ -104,7 +104,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     shutil.copyfile(trained / "schema.json", draft / "schema.json")
     copy_encoder(trained, draft)
     loaded = ServedModel.open(draft, config.provider)  # what is published can be opened and keeps its contract
-    write_golden(loaded, golden_rows(loaded, read_raw(dataset, "test", shared=True)), draft)
+    write_golden(loaded, golden_rows(loaded, raw_file(dataset, "test")), draft)
     if (dataset / FEATURES).is_file():  # a training set of another package may not say where its columns come from
         shutil.copyfile(dataset / FEATURES, draft / FEATURES)
     check_golden(loaded, RequestGraph.open(loaded, config.provider) if config.shape == "request" else None)

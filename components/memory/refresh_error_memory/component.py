@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from components.memory.refresh_error_memory.config import Config, Inputs, Outputs
 from components.platform.artifacts import ErrorMemory
@@ -46,6 +47,7 @@ def replayed(
     """Return the memory after the whole stream, and how each slot fared before it was written."""
     import numpy as np
 
+    from components.memory.refresh_error_memory.stored_keys import StoredKeys
     from components.memory.refresh_error_memory.stream import (
         check_readable,
         labels,
@@ -53,11 +55,14 @@ def replayed(
         read_stream,
         user_groups,
     )
+    from features.ground.pace import Pace
     from registry.memory.error_memory import Memory, MemoryHeader
     from registry.memory.keys import row_keys
     from registry.memory.prequential import Stream, replay, slot_bounds, span
     from registry.memory.stores import empty_store, fingerprint
     from registry.serving.answer import answer, columns_of
+    from registry.serving.by_block import blocks_for, joined
+    from registry.serving.served_model import CHUNK
 
     contract = champion.contract
     declaration = contract.schema_.declaration
@@ -66,15 +71,26 @@ def replayed(
     context.progress(f"{rows.num_rows} labelled rows since {contract.schema_.trained_until:%Y-%m-%dT%H:%M:%SZ}")
     key = config.key_spec(declaration, contract.fields, contract.hidden)
     check_readable(context.local(inputs.dataset), {*columns_of(champion, rows.column_names), *key.columns})
-    answers = answer(champion, rows)
     centre = np.asarray(contract.hidden_mean, dtype=np.float64) if config.centre else np.zeros(contract.hidden)
     read_out, chosen = config.read_out(), config.chosen_store()
+    base: list[dict[str, Any]] = []
+    pace = Pace("scoring", rows.num_rows, context.progress)
+
+    def keys() -> Iterator[Any]:
+        """Yield the keys of a block after the other, and keep what the champion answers to its rows."""
+        for block in blocks_for(champion, rows, CHUNK, key.columns):
+            answers = answer(champion, block)
+            base.append({name: answers.base[name] for name in feedback})
+            yield row_keys(key, answers.hidden, centre, block)
+            pace.done(block.num_rows)
+
+    stored = StoredKeys.written(context.scratch / "keys", keys(), key.width)
     stream = Stream(
-        times=microseconds(rows, declaration.time),
-        users=user_groups(rows, declaration.user),
-        keys=row_keys(key, answers.hidden, centre, rows),
-        labels=labels(rows, feedback),
-        predicted={name: answers.base[name] for name in feedback},
+        times=microseconds(rows.roles, declaration.time),
+        users=user_groups(rows.roles, declaration.user),
+        keys=stored,
+        labels=labels(rows.roles, feedback),
+        predicted=joined(base),
     )
     store = empty_store(chosen, key.width, config.seed, feedback)
     result = replay(

@@ -141,12 +141,14 @@ def _stream(
     from registry.memory.keys import row_keys
     from registry.memory.prequential import Stream
 
-    schema, raw = read_schema(dataset), read_raw(dataset, split)
+    schema = read_schema(dataset)
     declaration, rows = schema.declaration, open_split(dataset, split, schema)
     if not rows.rows:
         raise BadInputError(f"the {split} split has no rows: widen the window or change the split")
     said = answers(ranker, rows, np.arange(rows.rows), declaration.feedback)
     key = config.key_spec(declaration, schema.fields, len(centre))
+    columns = dict.fromkeys([declaration.time, declaration.user, *declaration.feedback, *key.columns])
+    raw = read_raw(dataset, split, list(columns))
     stream = Stream(
         times=microseconds(raw, declaration.time),
         users=user_groups(raw, declaration.user),

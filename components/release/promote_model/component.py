@@ -147,7 +147,7 @@ def _judge(
         old = registry.download(champion.model, champion.version, folder / "champion") if champion else None
         name = f"{champion.model} v{champion.version}" if champion else ""
         context.progress(f"scoring {wanted.model} v{wanted.version}{f' and {name}' if name else ''} on the test split")
-        pair, remarks = score_both(context.local(inputs.dataset), new, old, name, config.provider)
+        pair, remarks = score_both(context.local(inputs.dataset), new, old, name, config.provider, context.progress)
     except CannotScoreError as error:
         return verdict.model_copy(update={"answer": "refused", "reason": str(error)})
     for remark in remarks:

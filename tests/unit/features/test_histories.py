@@ -26,9 +26,9 @@ from features.definitions.recipe import Activity, History
 from features.encoding.encoder import Encoder
 from features.joins.histories import files_of, listed, view
 from features.joins.online import asked_at
+from features.joins.row_file import RowFile
 from features.joins.store import ENTITY_TIME, ROW_ID, historical, materialize, open_offline, open_shared
 from features.recipes.table import compute
-from pipelines.cli.row_files import tables_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 WINDOW = Window(start=START, end=START + timedelta(days=4))
@@ -237,8 +237,13 @@ def test_splits_share_one_log_and_are_read_as_lists(tmp_path: Path) -> None:
         assert found["items"].type == pa.list_(pa.int64())
         assert found.select(table.column_names).to_pylist() == part.to_pylist()
         assert read_raw(tmp_path, name, ["words", "row_id"]).column_names == ["words", "row_id"]
-        commands = pa.concat_tables(tables_of(tmp_path / "raw" / f"{name}.parquet", 2))
-        assert commands.select(table.column_names).to_pylist() == part.to_pylist()
+        file = RowFile(tmp_path / "raw" / f"{name}.parquet")
+        blocks = list(file.blocks(table.column_names, 2))
+        assert [block.num_rows for block in blocks] == [2] * (part.num_rows // 2) + [1] * (part.num_rows % 2)
+        assert [row for block in blocks for row in listed(block).to_pylist()] == part.to_pylist()
+        assert {*file.column_names} == {*table.column_names} and file.num_rows == part.num_rows
+        last = file.take(np.array([part.num_rows - 1]), ["words", "row_id"])
+        assert last.to_pylist() == part.select(["words", "row_id"]).to_pylist()[-1:]
         again = read_raw(tmp_path, name, ["items"], shared=True)["items"].chunk(0)
         assert len(again.values) == len(values)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from registry.serving.baseline import (
     read_baseline,
     shares_in,
 )
+from registry.serving.by_block import Said, looked_at
 from registry.serving.served_model import ServedModel
 
 
@@ -42,9 +44,14 @@ def rows(training_set_dir: Path) -> pa.Table:
     return pq.read_table(training_set_dir / "raw" / "test.parquet")
 
 
+def said_of(model: ServedModel, rows: pa.Table) -> Said:
+    found = answer(model, rows)
+    return Said(found.base, None, found.unknown, looked_at(found, directions(model.contract.hidden)))
+
+
 @pytest.fixture(scope="module")
 def found(model: ServedModel, rows: pa.Table) -> Baseline:
-    return baseline_of(model, rows, answer(model, rows))
+    return baseline_of(model, rows, said_of(model, rows))
 
 
 def test_it_tells_what_the_rows_hold(found: Baseline, model: ServedModel, rows: pa.Table) -> None:
@@ -79,21 +86,16 @@ def test_scores_are_those_that_are_served(found: Baseline, model: ServedModel, r
 
 def test_the_order_of_rows_is_nothing(found: Baseline, model: ServedModel, rows: pa.Table) -> None:
     order = np.random.default_rng(0).permutation(rows.num_rows)
-    said = answer(model, rows)
-    moved = said.__class__(
-        base={task: values[order] for task, values in said.base.items()},
-        tasks=said.tasks,
-        hidden=said.hidden[order],
-        unknown=said.unknown,
-        expected_value=None,
-    )
+    said = said_of(model, rows)
+    assert said.seen is not None
+    moved = replace(said, base={task: values[order] for task, values in said.base.items()}, seen=said.seen[order])
     assert baseline_of(model, rows.take(pa.array(order)), moved).model_dump_json() == found.model_dump_json()
 
 
 def test_a_value_that_training_never_held_shows(model: ServedModel, rows: pa.Table) -> None:
     at = rows.column_names.index("item_id")
     strange = rows.set_column(at, "item_id", pa.array([10**9] * rows.num_rows))
-    ids = baseline_of(model, strange, answer(model, strange)).fields["item_id"]
+    ids = baseline_of(model, strange, said_of(model, strange)).fields["item_id"]
     assert isinstance(ids, Categories) and ids.unknown == 1.0 and ids.values == ("1000000000",)
 
 
@@ -102,7 +104,7 @@ def test_many_values_are_cut_to_what_a_version_carries(
 ) -> None:
     most = 6_000
     monkeypatch.setattr(baseline, "MOST_BYTES", most)
-    small = baseline_of(model, rows, answer(model, rows))
+    small = baseline_of(model, rows, said_of(model, rows))
     ids = small.fields["item_id"]
     assert isinstance(ids, Categories) and len(ids.values) < TOP
     assert sum(ids.shares) + ids.rest == pytest.approx(1)

@@ -12,6 +12,7 @@ import pytest
 
 from components.data.training_set import read_raw
 from features.ground.errors import BadInputError
+from features.joins.row_file import RowFile
 from registry.serving.golden import ANSWER, GOLDEN, ROWS, check_golden, golden_rows, write_golden
 from registry.serving.served_model import ServedModel
 
@@ -22,12 +23,17 @@ def model(model_of: Callable[[str], Path], tmp_path: Path) -> ServedModel:
     return ServedModel.open(tmp_path / "model", "cpu")
 
 
+def filed(rows: pa.Table, folder: Path) -> RowFile:
+    pq.write_table(rows, folder / "rows.parquet")
+    return RowFile(folder / "rows.parquet")
+
+
 @pytest.fixture
 def rows(training_set_dir: Path) -> pa.Table:
     return read_raw(training_set_dir, "test")
 
 
-def test_the_rows_that_ask_the_most_are_among_them(model: ServedModel, rows: pa.Table) -> None:
+def test_the_rows_that_ask_the_most_are_among_them(model: ServedModel, rows: pa.Table, tmp_path: Path) -> None:
     strange = rows["item_id"].to_pylist()
     strange[100] = 12345
     gap = rows["popularity"].to_pylist()
@@ -35,7 +41,7 @@ def test_the_rows_that_ask_the_most_are_among_them(model: ServedModel, rows: pa.
     place = rows.column_names.index
     rows = rows.set_column(place("item_id"), "item_id", pa.array(strange, pa.int64()))
     rows = rows.set_column(place("popularity"), "popularity", pa.array(gap, pa.float64()))
-    chosen = golden_rows(model, rows)
+    chosen = golden_rows(model, filed(rows, tmp_path))
     assert chosen.num_rows == ROWS
     assert 12345 in chosen["item_id"].to_pylist() and None in chosen["popularity"].to_pylist()
     longest = max(len(events) for events in rows["recent_items"].to_pylist())
@@ -43,16 +49,16 @@ def test_the_rows_that_ask_the_most_are_among_them(model: ServedModel, rows: pa.
     assert "like" not in chosen.column_names
 
 
-def test_they_are_answered_alike_and_written_alike(model: ServedModel, rows: pa.Table) -> None:
-    write_golden(model, golden_rows(model, rows), model.directory)
+def test_they_are_answered_alike_and_written_alike(model: ServedModel, rows: pa.Table, tmp_path: Path) -> None:
+    write_golden(model, golden_rows(model, filed(rows, tmp_path)), model.directory)
     first = (model.directory / GOLDEN).read_bytes()
     assert check_golden(model) == 0
     write_golden(model, pq.read_table(model.directory / GOLDEN), model.directory)
     assert (model.directory / GOLDEN).read_bytes() == first
 
 
-def test_another_answer_is_a_sentence(model: ServedModel, rows: pa.Table) -> None:
-    write_golden(model, golden_rows(model, rows), model.directory)
+def test_another_answer_is_a_sentence(model: ServedModel, rows: pa.Table, tmp_path: Path) -> None:
+    write_golden(model, golden_rows(model, filed(rows, tmp_path)), model.directory)
     table = pq.read_table(model.directory / GOLDEN)
     place = table.column_names.index(f"{ANSWER}love")
     moved = table[f"{ANSWER}love"].to_numpy() + 2e-5
@@ -61,6 +67,6 @@ def test_another_answer_is_a_sentence(model: ServedModel, rows: pa.Table) -> Non
         check_golden(model)
 
 
-def test_a_few_rows_are_enough_and_none_ask_nothing(model: ServedModel, rows: pa.Table) -> None:
-    assert golden_rows(model, rows.slice(0, 3)).num_rows == 3
+def test_a_few_rows_are_enough_and_none_ask_nothing(model: ServedModel, rows: pa.Table, tmp_path: Path) -> None:
+    assert golden_rows(model, filed(rows.slice(0, 3), tmp_path)).num_rows == 3
     assert check_golden(model) == 0, "a model made before has none"
