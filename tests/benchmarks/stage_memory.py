@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.contract import Benchmark, Goal, Report, Series
+from tests.benchmarks.judge_stages import JUDGES, judged, prepared
 from tests.benchmarks.lab import Lab
 
 EACH = 40
@@ -18,6 +19,12 @@ SIZES = (1_000_000, 4_000_000, 16_000_000)
 LIMITS = {4_000_000: 1.5 * 1024, 16_000_000: 3.0 * 1024}
 """MiB of the whole process, by rows."""
 LIMIT_SECONDS = 3600
+JUDGED = (
+    "Stages that judge have a `dnn` that nobody trained, and intervals of 20 resamples: `calibrate` scores the "
+    "validation and the test split, a tenth of the rows each, `evaluate` the test split, `gate` the same with two "
+    "models, `memory` replays both splits. They score a block of rows after the other, and keep labels, users, "
+    "domains and answers."
+)
 PIPELINE = """
 name: stage_memory
 window: {{end: "{end:%Y-%m-%d}", days: {days}}}
@@ -131,7 +138,7 @@ def staged(folder: str, stage: str) -> Iterator[None]:
 
 
 def run(lab: Lab) -> Report:
-    """Take logs of several sizes through the data stages."""
+    """Take logs of several sizes through the data stages, and through those that judge a ranker."""
     sizes = (2_000,) if lab.quick else SIZES
     found: dict[int, dict[str, Any]] = {}
     for rows in sizes:
@@ -147,12 +154,21 @@ def run(lab: Lab) -> Report:
             cost = lab.child(staged, LIMIT_SECONDS, folder=str(folder), stage=stage)
             assert cost is not None
             found.setdefault(rows, {})[stage] = cost.value | {"seconds": cost.seconds}
+        if lab.quick:
+            continue
+        lab.child(prepared, LIMIT_SECONDS, folder=str(folder))
+        for stage in JUDGES:
+            lab.say(f"{rows:,} impressions: {stage}")
+            cost = lab.child(judged, LIMIT_SECONDS, folder=str(folder), stage=stage)
+            assert cost is not None
+            found[rows][stage] = cost.value | {"seconds": cost.seconds}
     return Report(
         series=(
             _series("Memory of a stage's process, at its highest", "MiB", found, "whole"),
             _series("Seconds of a stage", "s", found, "seconds"),
         ),
         goals=tuple(_goals(found)),
+        facts=() if lab.quick else (JUDGED,),
     )
 
 
@@ -161,16 +177,17 @@ def _goals(found: dict[int, dict[str, Any]]) -> Iterator[Goal]:
         if rows in found:
             most = max(found[rows], key=lambda stage: found[rows][stage]["whole"])
             worst = found[rows][most]["whole"]
-            text = f"{rows:,} impressions: every data stage within {limit:,.0f} MiB"
+            text = f"{rows:,} impressions: every stage within {limit:,.0f} MiB"
             yield Goal(text=text, measured=f"{worst:,.0f} MiB ({most})", met=worst <= limit)
 
 
 def _series(title: str, unit: str, found: dict[int, dict[str, Any]], key: str) -> Series:
+    stages = tuple(next(iter(found.values())))
     samples = {
-        f"{rows:,} impressions": tuple((float(found[rows][stage][key]),) for stage in STAGES)
+        f"{rows:,} impressions": tuple((float(found[rows][stage][key]),) for stage in stages)
         for rows in reversed(found)
     }
-    return Series(title=title, unit=unit, better="lower", axis="stage", cases=STAGES, samples=samples)
+    return Series(title=title, unit=unit, better="lower", axis="stage", cases=stages, samples=samples)
 
 
 BENCHMARK = Benchmark(

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.benchmarks import stage_memory
+from tests.benchmarks.judge_stages import JUDGES, judged, prepared
 from tests.benchmarks.lab import Lab
 from tests.benchmarks.stage_memory import DAYS, DEFINITIONS, PIPELINE, STAGES, START, staged, write_log
 
@@ -90,6 +91,11 @@ def test_many_rows(rows: int, tmp_path: Path) -> None:
     memory = {}
     for stage in STAGES:
         cost = lab.child(staged, 3600, folder=str(folder), stage=stage)
+        assert cost is not None
+        memory[stage] = cost.value["whole"]
+    lab.child(prepared, 3600, folder=str(folder))
+    for stage in JUDGES:
+        cost = lab.child(judged, 3600, folder=str(folder), stage=stage)
         assert cost is not None
         memory[stage] = cost.value["whole"]
     assert all(mib <= stage_memory.LIMITS[rows] for mib in memory.values()), memory
