@@ -9,13 +9,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
 
 from features.declaration import Frozen
 
-Event = Literal["failure", "refusal", "promotion", "drift", "deadline"]
+Event = Literal["failure", "approval", "refusal", "promotion", "drift", "deadline"]
 Channel = Literal["slack", "email", "webhook"]
 PROVIDERS: dict[Channel, str] = {
     "slack": "apache-airflow-providers-slack",
@@ -121,8 +121,10 @@ class Notify(Frozen):
 
     failure: Channels | None = None
     """A stage failed, and no try is left."""
+    approval: Channels | None = None
+    """A stage asks whether a version may become champion, and waits for the answer."""
     refusal: Channels | None = None
-    """A gate refused a ranker; the champion stays."""
+    """A gate, or a person after it, refused a ranker; the champion stays."""
     promotion: Channels | None = None
     """The champion moved."""
     drift: Channels | None = None
@@ -141,7 +143,7 @@ class Notify(Frozen):
         return tuple(event for event in _EVENTS if self.targets(event))
 
 
-_EVENTS: tuple[Event, ...] = ("failure", "refusal", "promotion", "drift", "deadline")
+_EVENTS: tuple[Event, ...] = get_args(Event)
 
 
 def unsendable(notify: Notify | None) -> Iterator[str]:

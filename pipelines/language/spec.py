@@ -235,7 +235,7 @@ class PipelineSpec(SpecModel):
     deadline: Duration | None = None
     """Time after which a run that was queued and has not ended is told to be late."""
     notify: Notify | None = None
-    """Who is told of failures, refusals, promotions, drift and missed deadlines."""
+    """Who is told of failures, questions, refusals, promotions, drift and missed deadlines."""
     defaults: Defaults = Defaults()
     """What every stage does unless it says otherwise."""
     stages: dict[Name, StageSpec] = Field(min_length=1)
@@ -263,6 +263,6 @@ class FolderSpec(SpecModel):
     deadline: Duration | None = None
     """Time after which a run that was queued and has not ended is told to be late."""
     notify: Notify | None = None
-    """Who is told of failures, refusals, promotions, drift and missed deadlines."""
+    """Who is told of failures, questions, refusals, promotions, drift and missed deadlines."""
     defaults: Defaults = Defaults()
     """What every stage does unless it says otherwise."""

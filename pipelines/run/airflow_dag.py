@@ -63,7 +63,7 @@ from pipelines.language.schedule import moment_of, schedule_parts
 from pipelines.language.spec import ParamSpec, PipelineSpec, Placement, Schedule
 from pipelines.run import asking
 from pipelines.run.doctor import rooms_problem
-from pipelines.run.notice import Notice, Where, late, link_of, news_of, not_done, timed_out
+from pipelines.run.notice import Notice, Where, asks, late, link_of, news_of, not_done, timed_out
 from pipelines.run.task import Attempt, InterruptedRunError, end_children, may_pass, process, run_stage, sentence
 from pipelines.run.webhook import address_of, post
 from pipelines.show.dag_doc import dag_doc, stage_doc
@@ -129,6 +129,7 @@ def build_dag(
         tasks[stage.name] = StageOperator(
             plan=plan,
             stage=stage,
+            asks=StageNotifier(told, "asks", linked=not alone) if told.approval else None,
             task_id=stage.name,
             dag=dag,
             task_group=groups[stage.group] if stage.group else None,
@@ -264,10 +265,12 @@ class StageOperator(BaseOperator):
 
     ui_color = "#e8f0fe"
 
-    def __init__(self, *, plan: Plan, stage: PlannedStage, **kwargs: Any) -> None:
+    def __init__(self, *, plan: Plan, stage: PlannedStage, asks: StageNotifier | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._plan = plan
         self._stage = stage
+        self._asks = asks
+        self._question: Question | None = None
         self._timed_out = False
         self._attempt: Attempt | None = None
         self._result: StageResult | None = None
@@ -316,6 +319,9 @@ class StageOperator(BaseOperator):
                 self._error = asked
                 raise AirflowFailException(sentence(asked)) from None
             _ask(asked.question, ti)
+            self._question = asked.question
+            if self._asks is not None:
+                self._asks.notify(context)
             raise TaskAwaitingInput(method_name="execute_complete", timeout=asked.question.within) from None
         except RankmillError as error:
             self._error = error
@@ -398,7 +404,7 @@ def _ask(question: Question, ti: Any) -> None:
 class StageNotifier(BaseNotifier):
     """Tells people what became of a stage. It fails no task: what does not get through is a line in the log."""
 
-    def __init__(self, told: Notify, ended: Literal["failed", "succeeded"], *, linked: bool) -> None:
+    def __init__(self, told: Notify, ended: Literal["failed", "asks", "succeeded"], *, linked: bool) -> None:
         super().__init__()
         self.told, self.ended, self.linked = told, ended, linked
 
@@ -424,6 +430,8 @@ class StageNotifier(BaseNotifier):
         base = conf.get("api", "base_url", fallback="") if self.linked else ""
         link = link_of(base, task.dag_id, run_id, task.task_id)
         where = Where(task.dag_id, run_id, task.task_id, _window(task._plan.spec, run), link)
+        if self.ended == "asks":
+            return asks(where, task._question) if task._question else None
         if self.ended == "succeeded":
             return news_of(where, task._stage.component.output_types, task._result) if task._result else None
         return not_done(where, self._said(task, context), task._error, Settings.from_environment())

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from components.judge.watch_drift.component import ALARM
 from components.judge.watch_drift.report import Alarm
+from components.platform.approval import Question
 from components.platform.artifacts import Artifact, DriftAlarm, Promotion
 from components.platform.errors import GateRefusedError, RankmillError
 from components.platform.execute import StageResult, run_folder
@@ -19,12 +20,14 @@ from features.declaration import Window
 from features.ground.durations import written
 from pipelines.language.hiding import hidden, without_passwords
 from pipelines.language.notify import Event
+from pipelines.run.asking import subject
 from registry.gate.verdict import Verdict
 
 MOST_SAID = 2000
 """Characters of a sentence that are sent; of a longer one the rest stands in the log."""
 _TITLES: dict[Event, str] = {
     "failure": "{where} failed",
+    "approval": "{where} asks you",
     "refusal": "{where} refused a ranker",
     "promotion": "{where} made a new champion",
     "drift": "{where} saw drift",
@@ -211,6 +214,21 @@ def _drifted(where: Where, outputs: Mapping[str, type[Artifact]], result: StageR
     return Notice(
         "drift", where, what, "read the page from the top; the guide to production says what each alarm mostly is",
         next(filter(None, pages), ""), {"model": alarm.model, "version": alarm.version, "alarms": [*alarm.sentences]},
+    )  # fmt: skip
+
+
+def asks(where: Where, question: Question) -> Notice:
+    """Return that a stage waits for a person."""
+    by = f", which is for {', '.join(question.by)}" if question.by else ""
+    means = "it is refused" if question.on_deadline == "refuse" else "it becomes champion"
+    what = f"{subject(question)} The gate: {question.verdict.reason}"
+    advice = (
+        f"answer under Required Actions in Airflow{by}, within {written(question.within)}; without an answer {means}"
+    )
+    verdict = question.verdict
+    return Notice(
+        "approval", where, what, advice, question.page,
+        {"model": verdict.model, "version": verdict.challenger, "before": verdict.champion},
     )  # fmt: skip
 
 

@@ -26,6 +26,10 @@ def what_is_told_can_happen(draft: PipelineDraft) -> Iterator[Finding]:
                 "nobody can be told that a deadline passed, since the pipeline has none: add deadline, or remove this"
             )
             yield Finding(where, message, "key")
+        asks = any((draft.with_block(name) or {}).get("approval") for name in draft.spec.stages)
+        if event == "approval" and not asks:
+            message = "nobody is asked, since no stage has approval: give promote_model one, or remove this"
+            yield Finding(where, message, "key")
         if event in _MADE_BY:
             kind, doing = _MADE_BY[event]
             # A stage whose component is not known may be the one.

@@ -8,17 +8,19 @@ import logging
 import shutil
 import socket
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from components.judge.watch_drift.report import Alarm
+from components.platform.approval import ApprovalNeededError, Question
 from components.platform.artifacts import Artifact, DriftAlarm, DriftReport, Promotion
 from components.platform.errors import BadInputError, GateRefusedError, RetryableError, StorageError
 from components.platform.execute import StageResult, run_folder
@@ -79,7 +81,7 @@ def done(airflow: Any, task: Any, outcome: StageResult | BaseException, monkeypa
 
     monkeypatch.setattr(airflow, "run_stage", run)
     before = StageResult(stage="x", component="x", key="k", cached=False, seconds=1, outputs={}, notes=[])
-    ti = SimpleNamespace(xcom_pull=lambda task_ids: before.model_dump(mode="json"), try_number=1)
+    ti = SimpleNamespace(id=uuid4(), xcom_pull=lambda task_ids: before.model_dump(mode="json"), try_number=1)
     dag_run = SimpleNamespace(
         run_id=RUN, conf={}, run_type="scheduled", logical_date=MOMENT, data_interval_end=MOMENT, run_after=MOMENT,
         partition_key=None, partition_date=None,
@@ -149,6 +151,40 @@ def test_a_refusal_is_none_of_the_failures(
     (body,) = hook.bodies
     assert body["what"] == str(refused) and "the champion goes on answering" in body["advice"]
     assert body["title"] == "movielens_daily.promote refused a ranker"
+
+
+def test_a_question_is_told_once_it_stands_in_airflow(
+    airflow: Any, folder: Path, hook: Receiver, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.sdk.exceptions import TaskAwaitingInput
+    from airflow.sdk.execution_time import task_runner
+
+    verdict = VERDICT.model_copy(update={"answer": "waiting"})
+    asked = Question(verdict=verdict, page="/v.html", by=("ada",), within=timedelta(hours=2), on_deadline="refuse")
+    sent: list[Any] = []
+    supervisor = SimpleNamespace(send=lambda msg: sent.append(msg) or msg)  # type: ignore[func-returns-value]
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
+    file = folder / "movielens_daily.yaml"
+    kept = file.read_text()
+    asking = kept.partition("notify:")[0]
+    asking = asking.replace("      gate:\n", "      approval: {by: [ada]}\n      gate:\n", 1)
+    assert asking.count("approval") == 1
+    file.write_text(f"{asking}notify: {{approval: {ALL}}}\n")
+    dag = airflow.build_dag(file)
+    file.write_text(kept)
+    with pytest.raises(TaskAwaitingInput) as parked:
+        done(airflow, dag.task_dict["promote"], ApprovalNeededError(asked), monkeypatch)
+    assert parked.value.timeout == timedelta(hours=2) and parked.value.method_name == "execute_complete"
+    assert [user.id for user in sent[0].assigned_users] == ["ada"] and sent[0].defaults == ["Refuse"]
+    (body,) = hook.bodies
+    assert body["event"] == "approval" and body["title"] == "movielens_daily.promote asks you"
+    assert body["what"].startswith("May movielens_ranker v12 become champion instead of v11? The gate: ")
+    assert "which is for ada, within 2h; without an answer it is refused" in body["advice"]
+
+    # What Airflow kept of an earlier try is not what would be answered.
+    supervisor.send = lambda msg: msg.model_copy(update={"body": "another verdict"})
+    with pytest.raises(airflow.AirflowFailException, match="still shows the question of an earlier try"):
+        airflow._ask(asked, SimpleNamespace(id=uuid4()))
 
 
 def test_a_refusal_that_finishes_its_stage_is_told_as_one_that_ends_it(
