@@ -56,7 +56,7 @@ class Tuning(Frozen):
     failed: int
     """How many of them ended without a value."""
     budget: float | None
-    """Seconds after which no trial was to start; None where that was left open."""
+    """Seconds after which no trial was to start, where that ended the search; else None."""
     winner: int
     """Number of the trial whose values these are."""
     values: dict[str, Value]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.pages.plots import BLUE, GREY, ORANGE, new_figure, save, style_title
 from components.train.tune_ranker.records import Judge, Record
+from components.train.tuned import shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,6 +52,9 @@ def _progress(path: Path, records: Sequence[Record], judge: Judge) -> Path:
             good = judge.better(one.value)
             best.append(good if not best else max(best[-1], good))
             at.append(one.number)
+    if at:
+        at.append(max(one.number for one in records))
+        best.append(best[-1])
     panel.step(at, [judge.better(value) for value in best], where="post", color=ORANGE, label="best so far")
     panel.set(title=f"{judge.metric} on validation", xlabel="trial")
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -75,14 +79,16 @@ def _knobs(path: Path, records: Sequence[Record], winner: int, judge: Judge, log
 def _one(panel: Any, name: str, records: Sequence[Record], winner: int, log: bool) -> None:
     seen = [(one, one.value) for one in records if one.value is not None]
     values = [one.values.get(name) for one, _ in seen]
-    words = sorted({str(value) for value in values})
+    words = sorted({shown(value) for value in values})
     numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
     plain = len(numbers) == len(values)
-    at = numbers if plain else [words.index(str(value)) for value in values]
+    at = numbers if plain else [words.index(shown(value)) for value in values]
     colours = [ORANGE if one.number == winner else GREY if one.state == "stopped" else BLUE for one, _ in seen]
     panel.scatter(at, [value for _, value in seen], s=18, c=colours)
     if plain and log:
         panel.set_xscale("log")
+        panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        panel.xaxis.set_minor_formatter(lambda value, _: "")
     if not plain:
         panel.set_xticks(range(len(words)), [word[:14] for word in words], rotation=20, ha="right", fontsize=7)
     panel.set_title(name)

@@ -142,7 +142,7 @@ def test_what_a_machine_cannot_hold_is_said_before_anything_starts(
     with pytest.raises(BadInputError, match="at_once: 400 need a processor each, and this machine has"):
         run_stage(settings, "tune_ranker", {**SEARCH, "seed": 8, "at_once": 400}, dataset=dataset)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=2**28))
-    with pytest.raises(BadInputError, match=r"1 trials need about 0\.4 GiB, and 0\.2 GiB are free"):
+    with pytest.raises(BadInputError, match=r"1 trials need about 0\.6 GiB, and 0\.2 GiB are free"):
         run_stage(settings, "tune_ranker", {**SEARCH, "seed": 9}, dataset=dataset)
 
 
