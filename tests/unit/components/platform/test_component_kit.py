@@ -179,6 +179,7 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
     ("test_every_config_field_is_described_and_unknown_keys_are_errors", {"config": Changeable}, "can be changed"),
     ("test_run_takes_inputs_config_context_and_returns_outputs", {"entrypoint": f"{HERE}:renamed"}, "must take inputs"),
     ("test_run_takes_inputs_config_context_and_returns_outputs", {"entrypoint": f"{HERE}:unannotated"}, "must return"),
+    ("test_its_key_changes_with_its_source_and_config", {"unkeyed": ("tmes",)}, r"unkeyed names \['tmes'\]"),
     ("test_its_readme_shows_a_stage_that_is_valid", {"name": "double_lines"}, "no YAML example with `uses: double_lin"),
     ("test_importing_its_code_imports_no_engine", {"entrypoint": "tests.exports:check_graph"}, "imports .*'torch'"),
     ("test_a_run_publishes_what_it_declares", {"entrypoint": f"{HERE}:pickled"}, "words.pkl"),

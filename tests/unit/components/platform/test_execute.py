@@ -280,6 +280,9 @@ def test_a_key_covers_component_config_inputs_and_where_it_counts_the_window() -
         key_parts(replace(COUNT, sources=("this",)), {"count": 1}, {}, WINDOW),
     ]
     assert len({cache_key(parts) for parts in (old, *variants)}) == 6
+    unkeyed = replace(COUNT, unkeyed=("marker",))
+    assert key_parts(unkeyed, {"count": 1, "marker": "here"}, {}, WINDOW) == old
+    assert key_parts(unkeyed, {"count": 2, "marker": "here"}, {}, WINDOW) != old
     assert "window" not in old
 
 

@@ -146,6 +146,18 @@ def test_what_a_machine_cannot_hold_is_said_before_anything_starts(
         run_stage(settings, "tune_ranker", {**SEARCH, "seed": 9}, dataset=dataset)
 
 
+def test_optuna_says_on_the_page_what_counts(settings: Settings, dataset: ArtifactRef) -> None:
+    pytest.importorskip("optuna")
+    space = {"learning_rate": {"log": [1e-4, 0.03]}, "batch_size": [64, 320]}
+    with tuning_here():
+        result = run_stage(
+            settings, "tune_ranker", {**SEARCH, "search": "optuna", "space": space, "trials": 6}, dataset=dataset
+        )
+    tuning, folder = found(settings, result)
+    assert (tuning.trials, tuning.failed) == (6, 0)
+    assert "<th>importance</th>" in (folder / "tuned.html").read_text()
+
+
 def test_a_metric_that_training_does_not_measure_is_refused(settings: Settings, dataset: ArtifactRef) -> None:
     with pytest.raises(BadInputError, match="training measures auc, log_loss on validation"):
         run_stage(settings, "tune_ranker", {**SEARCH, "metric": "validation/gauc/mean"}, dataset=dataset)
