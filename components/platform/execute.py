@@ -29,6 +29,7 @@ from components.platform.settings import Settings, quiet_engines
 from components.platform.sources import modules_of, source_files
 from components.platform.store.publish import Store, open_store
 from components.platform.store.records import ArtifactRef, StageRecord, sha256_json
+from components.platform.usage import PeakMemory, rows_of
 from features.declaration import Frozen, Window
 from features.ground.files import is_gone, write_durably
 
@@ -61,6 +62,12 @@ class StageResult(Frozen):
     notes: list[str]
     no_news: tuple[str, ...] = ()
     """Outputs that a pipeline which waits for them need not start for."""
+    made_seconds: float | None = None
+    """How long it took to make the outputs; of what comes from the store, then. None in records of earlier releases."""
+    peak_bytes: int | None = None
+    """The most memory that its processes took at once; None where it comes from the store."""
+    rows: int | None = None
+    """Rows of the Parquet files among its outputs; None without one."""
 
 
 def execute(request: StageRequest, settings: Settings | None = None, people: People | None = None) -> StageResult:
@@ -117,7 +124,8 @@ def execute(request: StageRequest, settings: Settings | None = None, people: Peo
                 read_annotations=lambda artifact: store.manifest(artifact).annotations,
                 people=people or People(),
             )
-            outputs = _run(spec, inputs, config, context)
+            with PeakMemory() as memory:
+                outputs = _run(spec, inputs, config, context)
             no_news = context.no_news
             record = store.publish(
                 scratch / "outputs",
@@ -134,6 +142,8 @@ def execute(request: StageRequest, settings: Settings | None = None, people: Peo
                 seconds=time.monotonic() - started,
                 notes=context.notes,
                 annotations=context.annotations,
+                peak_bytes=memory.bytes,
+                rows=rows_of((scratch / "outputs").rglob("*")),
             )
         if old is not None:
             store.supersede(spec.name, key, record)
@@ -151,6 +161,9 @@ def execute(request: StageRequest, settings: Settings | None = None, people: Peo
         outputs=record.outputs,
         notes=notes,
         no_news=tuple(sorted(no_news)),
+        made_seconds=round(record.seconds, 3),
+        peak_bytes=None if cached else record.peak_bytes,
+        rows=record.rows,
     )
     _record(settings, request, result)
     return result

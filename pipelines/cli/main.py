@@ -15,6 +15,7 @@ from components.platform.errors import BadInputError, MissingError, RankmillErro
 from components.platform.settings import quiet_engines
 from pipelines.cli import (
     compare,
+    cost,
     explain,
     models,
     new,
@@ -26,6 +27,7 @@ from pipelines.cli import (
     retrieve,
     runs,
     score,
+    trace,
 )
 from pipelines.cli import serve as serving
 from pipelines.cli.profile import Profile, use
@@ -222,8 +224,8 @@ def _describe(spec: ComponentSpec) -> None:
 
 for _command in (
     new.new, plan.show, plan.plan, plan.graph, plan.run, operate.ui, operate.doctor, operate.stubs, runs.runs, runs.gc,
-    profile.profiles, compare.compare, models.models, models.promote, models.rollback, models.history, people.approve,
-    people.refuse, people.hold, people.lift, score.score,
-    explain.explain, retrieve.retrieve, serving.serve, serving.ask, serving.serving, reference.reference,
+    cost.cost, profile.profiles, compare.compare, models.models, models.promote, models.rollback, models.history,
+    people.approve, people.refuse, people.hold, people.lift, score.score, explain.explain, retrieve.retrieve,
+    serving.serve, serving.ask, serving.serving, trace.trace, reference.reference,
 ):  # fmt: skip
     app.command()(_command)

@@ -60,7 +60,9 @@ def runs(
         run = records.find_run(settings, pipeline, report)
         typer.echo(write_report(run, plan_of(run), settings))
         return
-    found = [run for run in records.recorded_runs(settings, pipeline) if at is None or records.is_for(run, at)][:most]
+    limit = most if at is None else None
+    found = [run for run in records.recorded_runs(settings, pipeline, limit) if at is None or records.is_for(run, at)]
+    found = found[:most]
     if as_json:
         typer.echo(json.dumps([run_json(run) for run in found], indent=2, ensure_ascii=False))
     elif not found:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -20,7 +22,7 @@ from pydantic import AwareDatetime, BaseModel, Field, ValidationError
 
 from components.platform.errors import BadInputError, MissingError, did_you_mean
 from components.platform.execute import StageResult, run_folder
-from components.platform.settings import Settings
+from components.platform.settings import ROOT, Settings
 from features.declaration import Frozen
 from features.ground.files import write_durably
 from pipelines.language.hiding import hidden
@@ -98,6 +100,9 @@ class RunStart(Frozen):
     """The process; None of a scheduler's run, whose stages have a process each."""
     process_started: float | None = None
     """When the process began, as psutil tells it: numbers of processes come again."""
+    commit: str = ""
+    """Version of the code: of a Git bundle its commit, else that of the tree, ``-dirty`` where files differ from it;
+    empty where neither is known."""
 
     @property
     def is_alive(self) -> bool:
@@ -176,11 +181,23 @@ def start_of(
     )  # fmt: skip
 
 
+@cache
+def commit_of(tree: Path) -> str:
+    """Return the commit of a tree, with ``-dirty`` where files differ from it; empty where git cannot tell."""
+    command = ["git", "-C", str(tree), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if not done.returncode else ""
+
+
 def write_start(settings: Settings, start: RunStart) -> None:
-    """Write down what a run sets out to do, unless it has been."""
+    """Write down what a run sets out to do, and with which code, unless it has been."""
     path = run_folder(settings, start.pipeline, start.run_id) / START
     if not path.exists():
-        write_durably(path, start.model_dump_json(indent=2))
+        coded = start.model_copy(update={"commit": start.commit or commit_of(ROOT)})
+        write_durably(path, coded.model_dump_json(indent=2))
 
 
 def write_failure(settings: Settings, start: RunStart, stage: str, message: str) -> None:
@@ -203,8 +220,8 @@ def recorded_pipelines(settings: Settings) -> tuple[str, ...]:
     return tuple(sorted(path.name for path in settings.runs.iterdir() if path.is_dir()))
 
 
-def recorded_runs(settings: Settings, pipeline: str | None = None) -> tuple[RecordedRun, ...]:
-    """Return the runs of a pipeline, or of all, newest first.
+def recorded_runs(settings: Settings, pipeline: str | None = None, most: int | None = None) -> tuple[RecordedRun, ...]:
+    """Return the runs of a pipeline, or of all, newest first; of all that there are, or the newest `most`.
 
     Raises:
         MissingError: the pipeline has never run.
@@ -213,8 +230,22 @@ def recorded_runs(settings: Settings, pipeline: str | None = None) -> tuple[Reco
     if pipeline is not None and pipeline not in known:
         raise MissingError(f"no run of {pipeline!r} in {settings.runs}{did_you_mean(pipeline, known)}")
     names = known if pipeline is None else (pipeline,)
-    found = [run for name in names for folder in (settings.runs / name).iterdir() if (run := read_run(folder))]
-    return tuple(sorted(found, key=lambda run: run.start.started_at, reverse=True))
+    begun = [
+        (start.started_at, folder)
+        for name in names
+        for folder in (settings.runs / name).iterdir()
+        if (start := _read(RunStart, folder / START))
+    ]
+    newest = sorted(begun, key=lambda one: one[0], reverse=True)[:most]
+    return tuple(run for _, folder in newest if (run := read_run(folder)))
+
+
+def run_of(settings: Settings, pipeline: str, run_id: str) -> RecordedRun | None:
+    """Return the run with this id, or None when there is no record of it; any text may be asked for."""
+    if pipeline not in recorded_pipelines(settings):
+        return None
+    run = read_run(run_folder(settings, pipeline, run_id))
+    return run if run and (run.start.pipeline, run.start.run_id) == (pipeline, run_id) else None
 
 
 def read_run(folder: Path) -> RecordedRun | None:

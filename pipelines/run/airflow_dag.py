@@ -310,6 +310,7 @@ class StageOperator(BaseOperator):
             number=ti.try_number,
             of=self.retries + 1,
             answer=answer,
+            commit=getattr(getattr(ti, "bundle_instance", None), "version", None) or "",
         )
         self._attempt = attempt
         try:

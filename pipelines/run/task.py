@@ -44,6 +44,8 @@ class Attempt:
     """Tries allowed."""
     answer: Answer | None = None
     """What a person said to the question of an earlier part of this try."""
+    commit: str = ""
+    """Version of the bundle that the stage's file came from; empty where it has none."""
 
 
 class Observer(Protocol):
@@ -205,6 +207,7 @@ def _start(attempt: Attempt) -> RunStart:
         started_at=datetime.now(UTC),
         stages=tuple(stage.name for stage in attempt.plan.stages),
         params=dict(attempt.conf),
+        commit=attempt.commit,
     )
 
 

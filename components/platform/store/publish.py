@@ -79,6 +79,8 @@ class Store(StoreReader):
         config: Mapping[str, Any] | None = None,
         sources: Mapping[str, str] | None = None,
         made_by: str = "",
+        peak_bytes: int | None = None,
+        rows: int | None = None,
     ) -> StageRecord:
         """Publish the drafts below `staged` (one directory per output) as one stage.
 
@@ -125,6 +127,8 @@ class Store(StoreReader):
                 config=dict(config or {}),
                 sources=dict(sources or {}),
                 made_by=made_by,
+                peak_bytes=peak_bytes,
+                rows=rows,
                 created_at=now,
             )
             write_durably(staged / STAGE, record.model_dump_json(indent=2))

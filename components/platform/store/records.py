@@ -73,7 +73,8 @@ class StageRecord(Frozen):
 
     `explanation` holds the parts of the cache key; `config` and `sources` say in full what two of them
     only digest: the values of the config, and the digest of each source file by module and name; `made_by`
-    is ``pipeline.stage``. Records of earlier releases lack all three.
+    is ``pipeline.stage``; `peak_bytes` is the most memory that its processes took at once, `rows` counts those of its
+    Parquet files. Records of earlier releases lack all of these.
     """
 
     component: FolderName
@@ -88,6 +89,8 @@ class StageRecord(Frozen):
     sources: dict[str, str] = Field(default_factory=dict)
     made_by: str = ""
     freed: tuple[str, ...] = ()
+    peak_bytes: int | None = None
+    rows: int | None = None
     created_at: datetime
 
 

@@ -70,6 +70,16 @@ def published(settings: Settings) -> list[Path]:
     return sorted(root.glob("*/*")) if root.exists() else []
 
 
+def test_what_a_stage_took_is_recorded_beside_what_it_made(settings: Settings) -> None:
+    first = count(settings)
+    assert first.peak_bytes is not None and first.peak_bytes > 2**20
+    assert first.made_seconds is not None and first.made_seconds <= first.seconds
+    again = count(settings, run_id="r2")
+    assert (again.cached, again.peak_bytes, again.made_seconds) == (True, None, first.made_seconds)
+    record = open_store(settings).find("count_numbers", first.key)
+    assert record is not None and (record.peak_bytes, record.rows) == (first.peak_bytes, first.rows)
+
+
 def test_second_run_is_a_hit_with_the_same_artifact(settings: Settings, tmp_path: Path) -> None:
     marker = tmp_path / "runs"
     first, second = count(settings, marker), count(settings, marker, run_id="r2")
