@@ -51,6 +51,7 @@ VARIABLES = {
     "runs": "RANKMILL_RUNS",
     "airflow_home": "AIRFLOW_HOME",
     "ray_address": "RANKMILL_RAY_ADDRESS",
+    "page": "RANKMILL_PAGE",
 }
 """Which environment variable moves each of the `Settings`."""
 
@@ -74,6 +75,9 @@ class Settings:
     airflow_home: Path
     ray_address: str | None = None
     """Address of a Ray cluster, or None for a local one that ends with its task."""
+    page: str | None = None
+    """Where people see Rankmill's page in Airflow, such as ``https://airflow.example.com/plugin/rankmill/rankmill``;
+    None writes no links to it."""
 
     @classmethod
     def at(cls, home: Path) -> Settings:

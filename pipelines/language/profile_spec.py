@@ -48,12 +48,15 @@ class Ray(SpecModel):
 
 
 class Airflow(SpecModel):
-    """The embedded Airflow of `rankmill ui`."""
+    """The embedded Airflow of `rankmill ui`, and where people see any other."""
 
     home: Text | None = None
     """Its folder, `AIRFLOW_HOME`."""
     database: Text | None = None
     """SQLAlchemy URL of its database, `AIRFLOW__DATABASE__SQL_ALCHEMY_CONN`."""
+    page: Text | None = None
+    """Address of Rankmill's page in it, `RANKMILL_PAGE`, such as `https://airflow.example.com/plugin/rankmill/rankmill`:
+    versions in MLflow then link to the report of their run."""
 
 
 class Resources(SpecModel):
@@ -122,7 +125,7 @@ class ProfileSpec(SpecModel):
     ray: Ray = Ray()
     """Where training runs."""
     airflow: Airflow = Airflow()
-    """The embedded Airflow of `rankmill ui`."""
+    """The embedded Airflow of `rankmill ui`, and where people see any other."""
     device: Literal["auto", "cpu", "cuda"] | None = None
     """`device:` of stages that have the key and do not set it."""
     provider: Literal["auto", "cpu", "cuda"] | None = None
@@ -149,6 +152,7 @@ VARIABLES: dict[KeyPath, str] = {
     ("ray", "token"): "RAY_AUTH_TOKEN",
     ("airflow", "home"): settings.VARIABLES["airflow_home"],
     ("airflow", "database"): "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
+    ("airflow", "page"): settings.VARIABLES["page"],
     ("resources", "threads"): "OMP_NUM_THREADS",
     ("keep", "days"): "RANKMILL_KEEP_DAYS",
     ("keep", "versions"): "RANKMILL_KEEP_VERSIONS",

@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 
 from components.platform.errors import StorageError
-from components.platform.settings import QUIET, ROOT, Settings
+from components.platform.settings import QUIET, ROOT, VARIABLES, Settings
 from features.ground.files import locked
 from features.ground.remote_files import sqlite_uri
 from pipelines.language.hiding import without_passwords
@@ -35,6 +35,9 @@ USER = "admin"
 """Who logs in to the embedded Airflow."""
 _DATABASE = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 _BUNDLES = "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"
+_PLUGINS = "AIRFLOW__CORE__PLUGINS_FOLDER"
+PLUGINS = ROOT / "pipelines" / "run" / "plugins"
+"""What Airflow loads to show Rankmill's page."""
 _CHATTER = " ".join(
     f"{name}=WARNING"
     for name in (
@@ -98,6 +101,20 @@ def bundles(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     local = "airflow.dag_processing.bundles.local.LocalDagBundle"
     folders = [("dags-folder", {}), ("own-pipelines", {"path": str(own / "dags")})]
     return {_BUNDLES: json.dumps([{"name": name, "classpath": local, "kwargs": kwargs} for name, kwargs in folders])}
+
+
+def page(settings: Settings, api_port: int, environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the variables that make Airflow show Rankmill's page, and MLflow link to it.
+
+    What the user has set stays, and so does a folder of plugins in Airflow's home: a link in it to the file in ours
+    shows the page too.
+    """
+    base = os.environ if environ is None else environ
+    address = f"http://127.0.0.1:{api_port}/plugin/rankmill/rankmill"
+    found = {VARIABLES["page"]: settings.page or address}
+    if _PLUGINS not in base and not (settings.airflow_home / "plugins").exists():
+        found[_PLUGINS] = str(PLUGINS)
+    return found
 
 
 def in_process_environment(

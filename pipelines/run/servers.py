@@ -28,6 +28,7 @@ from pipelines.run.airflow_home import (
     environment,
     initialise,
     migrate_server,
+    page,
     password,
     password_file,
 )
@@ -107,7 +108,8 @@ def serve(
     stop = _Stop()
     initialise(settings)
     migrate_server(settings)
-    env = environment(settings, api_port=airflow_port) | bundles() | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    env = environment(settings, api_port=airflow_port) | bundles() | page(settings, airflow_port)
+    env["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     login = _login(settings, env)  # before Airflow starts, which would make and log a password of its own
     logs = settings.home / "logs"
     logs.mkdir(parents=True, exist_ok=True)

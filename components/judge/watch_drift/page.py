@@ -68,7 +68,7 @@ def drift_page(report: Report, strip: str, images: tuple[tuple[str, str], ...]) 
     rows = [_row(cell) for cell in day.cells]
     judged = [row for row in rows if row.cell.state != "not judged"]
     judged.sort(key=lambda row: -row.cell.strength(report.false_alarms))
-    state = _state(day)
+    state = day.state
     view = _View(
         report=report,
         day=day,
@@ -87,15 +87,6 @@ def drift_page(report: Report, strip: str, images: tuple[tuple[str, str], ...]) 
     return render(__file__, view)
 
 
-def _state(day: Day) -> str:
-    if day.alarms:
-        return "alarm"
-    if day.drifted:
-        return "drifted"
-    # That traffic is as usual says nothing of what it holds.
-    return "quiet" if any(cell.state == "quiet" and cell.check != "traffic" for cell in day.cells) else "not judged"
-
-
 def _row(cell: Cell) -> _Row:
     where = "everywhere" if cell.domain == ALL else cell.domain
     said = cell.reason if cell.state == "not judged" else sentence(cell)
@@ -103,7 +94,7 @@ def _row(cell: Cell) -> _Row:
 
 
 def _past(day: Day, false_alarms: float) -> _Past:
-    state = _state(day)
+    state = day.state
     nearest = worst(day, TITLES.keys(), false_alarms)
     return _Past(
         day=day,

@@ -107,6 +107,16 @@ class Day(Frozen):
         """Cells beyond their limit that no second day has confirmed, the worst first."""
         return tuple(sorted((one for one in self.cells if one.state == "drifted"), key=lambda one: -one.times))
 
+    @property
+    def state(self) -> State:
+        """What the day as a whole is."""
+        if self.alarms:
+            return "alarm"
+        if self.drifted:
+            return "drifted"
+        # That traffic is as usual says nothing of what it holds.
+        return "quiet" if any(one.state == "quiet" and one.check != "traffic" for one in self.cells) else "not judged"
+
 
 class Report(Frozen):
     """The whole report, `drift.json`."""

@@ -5,6 +5,7 @@ A stage without ``stage.json``, or an artifact without ``manifest.json``, does n
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import uuid
@@ -169,6 +170,25 @@ class StoreReader:
         if not self._fs.exists(f"{path}/{name}"):
             return self._fs.open(self._place_of(name, path, self.manifest(artifact)), "rb")
         return self._fs.open(f"{path}/{name}", "rb")
+
+    def read(self, artifact: ArtifactRef, name: str) -> bytes:
+        """Return one file of a published artifact, checked against its sha256.
+
+        Raises:
+            MissingError: there is no such artifact or file in this store.
+            StorageError: the file was changed.
+        """
+        manifest = self.manifest(artifact)
+        if name not in manifest.files:
+            raise MissingError(f"{artifact.kind} at {artifact.uri} has no file {name!r}")
+        with self.open_file(artifact, name) as stream:
+            content = bytes(stream.read())
+        if hashlib.sha256(content).hexdigest() != manifest.files[name]:
+            raise StorageError(
+                f"{name} of {artifact.kind} at {artifact.uri} is changed since it was published; "
+                f"delete {self._parent(artifact.uri)} and run again to rebuild it"
+            )
+        return content
 
     def _place_of(self, name: str, path: str, manifest: Manifest) -> str:
         """Return where a file of the artifact at `path` lies: there, or among the contents."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from components.pages.links import Links
 from components.platform.artifacts import EvaluationReport, ModelVersion
 from components.platform.contract import MLFLOW_RUN_ID, RunContext
 from components.platform.errors import BadInputError, MissingError, ParityError
@@ -61,6 +62,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     calibration = read_calibration(model, contract.ranker_digest, contract.schema_.declaration)
     card = model_card(contract, evaluation, parity, lineage, calibration)
     settings = context.settings
+    page = Links(settings.page.rstrip("/")).run(context.pipeline, context.run_id) if settings.page else ""
     registry = Registry(settings.tracking_uri, settings.mlflow_artifacts)
     before = _versions(registry, config.model)
     context.progress(f"registering {config.model} in MLflow at {shown(settings.tracking_uri)}")
@@ -70,8 +72,8 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         digest=inputs.model.digest,
         ranker_digest=contract.ranker_digest,
         report_digest=inputs.report.digest,
-        tags=_tags(contract, evaluation, lineage) | {WINDOW_END: context.window.end.isoformat()},
-        description=card,
+        tags=_tags(contract, evaluation, lineage, page) | {WINDOW_END: context.window.end.isoformat()},
+        description=f"[Report of its run]({page})\n\n{card}" if page else card,
         run_id=run_id or None,
     )
     registry.set_alias(config.model, CHALLENGER, version.version)
@@ -111,8 +113,8 @@ def _folder(model: Path, report: Path, card: str, to: Path) -> Path:
     return to
 
 
-def _tags(contract: ModelContract, evaluation: Evaluation, lineage: Lineage) -> dict[str, str]:
-    """Return what MLflow's page and `rankmill models` show about a version."""
+def _tags(contract: ModelContract, evaluation: Evaluation, lineage: Lineage, page: str) -> dict[str, str]:
+    """Return what MLflow's page and `rankmill models` show about a version; `page` is the report of its run."""
     tags = {
         "rankmill.ranker": contract.ranker,
         "rankmill.dataset_digest": evaluation.dataset_digest,
@@ -123,4 +125,6 @@ def _tags(contract: ModelContract, evaluation: Evaluation, lineage: Lineage) -> 
         interval = evaluation.cell(task).metrics.get("auc")
         if interval is not None and interval.value is not None:
             tags[f"rankmill.{evaluation.split}.{task}.auc"] = f"{interval.value:.4f}"
+    if page and len(page) <= _TAG_LIMIT:  # half an address leads nowhere
+        tags["rankmill.report"] = page
     return {name: value[:_TAG_LIMIT] for name, value in tags.items()}

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from components.pages.document import is_few, picture
 from components.pages.document import render as page_of
 from components.pages.embed import embedded
-from components.platform.artifacts import EvaluationReport, Promotion
+from components.platform.artifacts import EvaluationReport, Promotion, artifact_kinds
 from components.platform.cache import RUN, changes, nearest_run, told
 from components.platform.errors import RankmillError
 from components.platform.execute import StageResult, run_folder
@@ -106,6 +106,50 @@ def report_when_ended(plan: Plan, run_id: str, settings: Settings) -> None:
             write_report(run, plan, settings)
     except Exception as error:
         log.warning("the report of run %s was not written: %s", run_id, error)
+
+
+def standing_report(run: RecordedRun, settings: Settings) -> str:
+    """Return the page of a run: the one that was written when it ended, or how it stands by now."""
+    if run.report is not None and run.state != "running":
+        with suppress(OSError):
+            return run.report.read_text(encoding="utf-8")
+    return hidden(render(run, plan_of(run), open_store(settings)))
+
+
+def shown_outputs(run: RecordedRun) -> Iterator[tuple[str, str, str]]:
+    """Yield stage, output and what a reader finds there, of every output of a run that a page or picture belongs to."""
+    for result in run.results:
+        for name, ref in result.outputs.items():
+            kind = artifact_kinds().get(ref.kind)
+            if kind is not None and (shown := kind.page or kind.picture) is not None:
+                yield result.stage, name, shown.what
+
+
+@dataclass(frozen=True)
+class ShownFile:
+    """A page or a picture as its stage made it."""
+
+    content: bytes
+    media_type: str
+
+
+def shown_file(run: RecordedRun, stage: str, output: str, settings: Settings) -> ShownFile | None:
+    """Return the page or picture of one output of a run, checked against its sha256; None where there is none.
+
+    Only what an artifact's type declares as such can be asked for, never a file by its name.
+
+    Raises:
+        RankmillError: the artifact is gone from the store, or was changed.
+    """
+    outputs = next((result.outputs for result in run.results if result.stage == stage), {})
+    if output not in outputs:
+        return None
+    kind = type(outputs[output].load())
+    shown = kind.page or kind.picture
+    if shown is None:
+        return None
+    content = open_store(settings).read(outputs[output], shown.file)
+    return ShownFile(content, "text/html; charset=utf-8" if shown is kind.page else "image/png")
 
 
 def plan_of(run: RecordedRun) -> Plan | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from components.data.training_set import read_raw
+from components.pages.links import Links
 from components.platform.artifacts import TrainingSet
 from components.platform.errors import (
     BadInputError,
@@ -19,6 +21,8 @@ from components.platform.errors import (
 )
 from features.declaration import Window
 from features.encoding.files import FILES
+from pipelines.show.pages.model_page import model_page
+from pipelines.show.pages.standing import standings
 from registry.champion.ledger import Ledger
 from registry.champion.promotion import Promotions, Request
 from registry.evaluation import ALL, Evaluation
@@ -78,6 +82,31 @@ def test_a_week_of_nightly_runs(mill: Mill, registry: Registry, models: dict[str
     assert entry.evidence is not None
     assert entry.evidence.judged > 6
     assert registry.versions("tiny_ranker")[1].tags["rankmill.verdict"] == "refused"
+
+
+def test_pages_tell_how_versions_stand_and_mlflow_leads_to_them(
+    mill: Mill, registry: Registry, models: dict[str, Path]
+) -> None:
+    mill.promote(mill.register("good", models["good"]), "monday")
+    mill.settings = replace(mill.settings, page="https://airflow.example/plugin/rankmill/rankmill/")
+    bad = mill.register("bad", models["bad"])
+    with pytest.raises(GateRefusedError):
+        mill.promote(bad, "tuesday")
+    (found,) = standings(mill.settings, {"nightly"}.__contains__)
+    assert (found.champion, [line.verdict for line in found.versions]) == (1, ["refused", "promoted"])
+    assert [(line.what, line.version) for line in found.history] == [("refused", 2), ("promoted", 1)]
+    assert found.since is not None and "auc" in found.versions[0].why
+    page = model_page(found, Links("/rankmill"))
+    assert "/rankmill/dags/nightly/runs/tuesday" in page and "refused" in page
+    assert standings(mill.settings, lambda pipeline: False) == (), "its pipeline may not be read"
+
+    before, after = registry.versions("tiny_ranker")
+    address = "https://airflow.example/plugin/rankmill/rankmill/dags/nightly/runs/bad"
+    assert "rankmill.report" not in before.tags and after.tags["rankmill.report"] == address
+    from mlflow import MlflowClient
+
+    described = MlflowClient(registry.tracking_uri, registry.tracking_uri).get_model_version("tiny_ranker", "2")
+    assert described.description.startswith(f"[Report of its run]({address})")
 
 
 def test_a_former_champion_that_is_older_now_stays_one_that_was_promoted(
