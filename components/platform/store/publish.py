@@ -134,7 +134,7 @@ class Store(StoreReader):
             write_durably(staged / STAGE, record.model_dump_json(indent=2))
             return self._publish_local(staged, record) if self._local else self._publish_remote(staged, record)
         except OSError as error:
-            reason = "the disk is full" if error.errno == errno.ENOSPC else str(error)
+            reason = _reason(error)
             raise StorageError(
                 f"cannot publish {component} to {self.stage_uri(component, key)}: {reason}; "
                 "nothing was published, free space or fix the store and run again"
@@ -409,6 +409,13 @@ def _has_ended(owner: str) -> bool:
     machine, _, number = owner.partition("@")
     here = _owner().partition("@")[0]
     return machine == here and number.isdigit() and is_gone(int(number))
+
+
+def _reason(error: OSError) -> str:
+    """Return why something cannot be written; of a copy of many files the first reason."""
+    several = error.args[0] if isinstance(error, shutil.Error) and isinstance(error.args[0], list) else ()
+    said = str(several[0][2]) if several else str(error)
+    return "the disk is full" if error.errno == errno.ENOSPC or os.strerror(errno.ENOSPC) in said else said
 
 
 def _fsync(path: Path) -> None:

@@ -22,6 +22,8 @@ RUNS = 20
 """Newest runs of all pipelines that are listed."""
 DAYS = 28
 """Newest days of a strip."""
+WORST = 3
+"""Sentences that are said of a day; its report holds them all."""
 SIGNS = {"alarm": "●", "drifted": "○", "quiet": "✓", "not judged": "·"}
 STYLES = {"alarm": "fault", "drifted": "warned", "quiet": "done", "not judged": "not-judged"}
 
@@ -119,5 +121,7 @@ def drift_strips(runs: Sequence[RecordedRun], store: Store) -> Iterator[Strip]:
 
 def _watched(report: Report, run_id: str) -> Watched:
     day = report.today
-    said = "; ".join(sentence(cell) for cell in (*day.alarms, *day.drifted))
+    cells = (*day.alarms, *day.drifted)
+    more = f"; and {len(cells) - WORST} more" if len(cells) > WORST else ""
+    said = "; ".join(map(sentence, cells[:WORST])) + more
     return Watched(day.start.date(), day.state, said, run_id)

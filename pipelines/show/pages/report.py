@@ -173,7 +173,7 @@ def render(run: RecordedRun, plan: Plan | None, store: Store) -> str:
         evaluations=tuple(_evaluations(made)),
         lines=tuple(stage_lines(run, plan, store)),
         levels=levels(plan, marks(run, plan)) if plan else (),
-        shown=tuple(_shown(made)),
+        shown=(*_left(run), *_shown(made)),
     )
     return page_of(__file__, view)
 
@@ -229,6 +229,15 @@ def reason(result: StageResult, store: Store) -> str:
         return "it had never run"
     found = changes(near, record.explanation, record.config, record.sources)
     return told(found) if found else "it was asked to run again, or its earlier result no longer held"
+
+
+def _left(run: RecordedRun) -> Iterator[Shown]:
+    """Yield the pages that failed stages left for the reader of their error: a verdict, what a contract found."""
+    for failure in run.failures:
+        for path in sorted((run.folder / failure.failed).glob("*.html")):
+            with suppress(OSError, UnicodeDecodeError):
+                body = Markup(embedded(path.read_text(encoding="utf-8")))  # noqa: S704  # written anew, as below
+                yield Shown(failure.failed, "why it failed", path, body, "")
 
 
 def _shown(made: Sequence[Made]) -> Iterator[Shown]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import multiprocessing
+import os
+import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -182,6 +184,24 @@ def test_full_disk_while_publishing_is_one_sentence_and_loses_nothing(
     assert [path.name for path in published(settings)] == [kept.key]
     assert count(settings).cached is True
     assert count(settings, count=4).cached is False
+
+
+def test_a_store_on_another_disk_that_is_full_is_one_sentence_too(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There a stage is copied, and Python tells of every file that could not be."""
+
+    def full(source: Path, target: Path) -> None:
+        raise shutil.Error([(source / name, target, f"[Errno 28] No space left: '{name}'") for name in ("a", "b")])
+
+    moved = os.strerror(errno.EXDEV)
+    monkeypatch.setattr(Path, "rename", lambda self, target: (_ for _ in ()).throw(OSError(errno.EXDEV, moved)))
+    monkeypatch.setattr(shutil, "copytree", full)
+    with pytest.raises(StorageError, match=r"^cannot publish \S+ to \S+: \[Errno 28\] No space left: 'a'; nothing was"):
+        count(settings)
+    monkeypatch.setattr(os, "strerror", lambda number: "No space left")
+    with pytest.raises(StorageError, match=r"^cannot publish \S+ to \S+: the disk is full; nothing was"):
+        count(settings)
 
 
 def test_what_another_run_publishes_between_the_look_and_the_start_is_taken(

@@ -111,6 +111,11 @@ def test_a_failed_run_says_where_and_how_to_go_on(plan: Plan, tmp_path: Path) ->
     assert page.row("total")[1] == "not run"
     assert "rankmill run adding" in page.words and NASTY in page.words
 
+    kept = run.folder / "numbers" / "verdict.html"
+    kept.parent.mkdir()
+    kept.write_text(f"<title>x</title><p>the gate's own words {NASTY}")
+    assert "the gate's own words " in page_of(run, plan, settings).words
+
 
 def test_pages_and_pictures_of_stages_are_inside_it(tmp_path: Path) -> None:
     records = Records(tmp_path)
