@@ -119,6 +119,8 @@ def test_the_command_fits_on_a_screen(mill: Mill, monkeypatch: pytest.MonkeyPatc
     model = mill.make("export", OnnxModel, "graph")
     mill.answer("q1", model)
     shown = CliRunner().invoke(cli.app, ["trace", "q1"]).output
-    assert "v4" in shown and model.digest[:12] in shown and "without: features" in shown and len(shown.splitlines()) < 24
+    assert (
+        "v4" in shown and model.digest[:12] in shown and "without: features" in shown and len(shown.splitlines()) < 24
+    )
     told = json.loads(CliRunner().invoke(cli.app, ["trace", "q1", "--json", "--at", "2026-03-01"]).output)
     assert told["answers"][0]["degraded"] == ["features"] and told["chain"][0]["digest"] == model.digest
