@@ -125,6 +125,20 @@ class DerivedLabels(Artifact):
     page: ClassVar[Page] = Page("labels.html", "derived labels, group by group")
 
 
+class ItemPairs(Artifact):
+    """What goes with each item, what stands for it, and how much of later baskets that tells.
+
+    `pairs.parquet`: one row per item and other item that goes with it, by item and rank: `item`, `rank` from 1,
+    `other`, `score`, and `together`, the baskets that hold both. `alike.parquet`: the same of what stands for it.
+    `items.parquet`: `item`, ascending, and its `baskets`. `vectors.safetensors`, in that order: float32 ``[I, D]``
+    `asking` and `found`, ``[I]`` `log_chance`. `report.json`: `components.train.fit_item_pairs.report.Fit`.
+    `report.html`: self-contained page.
+    """
+
+    kind: ClassVar[str] = "item_pairs"
+    page: ClassVar[Page] = Page("report.html", "what goes together, and how much of later baskets it tells")
+
+
 class LabelledRows(Artifact):
     """Raw rows with labels, as a model reads them.
 
@@ -263,6 +277,19 @@ class PolicyReport(Artifact):
 
     kind: ClassVar[str] = "policy_report"
     page: ClassVar[Page] = Page("report.html", "what policies are worth")
+
+
+class CandidatesTable(Artifact):
+    """The items that may suit each user, and how many later choices are among them.
+
+    `candidates.parquet`: one row per user and candidate, by user and rank: both ids under their names in the training
+    set, `rank` from 1, `score`, the inner product of their vectors, and `kind`, the kind of items whose query found it,
+    null where that was the user's own vector. `report.json`:
+    `components.judge.retrieve_candidates.report.Retrieval`. `report.html`: self-contained page.
+    """
+
+    kind: ClassVar[str] = "candidates_table"
+    page: ClassVar[Page] = Page("report.html", "later choices among the candidates")
 
 
 class ModelVersion(Artifact):

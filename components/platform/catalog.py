@@ -28,7 +28,7 @@ FOLDERS: Mapping[str, tuple[str, ...]] = {
         "build_training_set",
         "attach_vectors",
     ),
-    "train": ("take_champion", "tune_ranker", "train_ranker", "continue_ranker", "adapt_ranker"),
+    "train": ("take_champion", "tune_ranker", "train_ranker", "continue_ranker", "adapt_ranker", "fit_item_pairs"),
     "judge": (
         "fit_lightgbm",
         "export_onnx",
@@ -36,6 +36,7 @@ FOLDERS: Mapping[str, tuple[str, ...]] = {
         "evaluate_ranker",
         "learn_policy",
         "simulate_policy",
+        "retrieve_candidates",
         "attribute_conversions",
         "audit_delivery",
         "compare_served",
