@@ -28,6 +28,7 @@ from registry.memory.error_memory import Memory
 from registry.memory.prequential import Replay, slot_bounds
 from registry.metrics import log_loss
 from registry.serving.answer import answer
+from registry.serving.by_block import BLOCK
 from registry.serving.contract import RegisteredVersion
 from registry.serving.incoming import domain_codes
 from registry.serving.served_model import HIDDEN, ServedModel
@@ -198,8 +199,9 @@ def test_how_many_rows_are_read_at_once_changes_nothing(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Calibration, report, what the gate compares, golden rows and memory are those of all rows at once, to the bit."""
-    scored = 32
     assert answer.__kwdefaults__ is not None
+    assert BLOCK % answer.__kwdefaults__["chunk"] == 0, "the graph's floats may differ between batches of other rows"
+    scored = 32
     monkeypatch.setitem(answer.__kwdefaults__, "chunk", scored)
     found = []
     for rows in (1 << 20, scored):
