@@ -1,4 +1,4 @@
-"""How does a plan become an Airflow DAG? The only module that imports Airflow."""
+"""How does a plan become an Airflow DAG? Only this module, and the plugin of our page, import Airflow."""
 
 from __future__ import annotations
 
@@ -585,7 +585,8 @@ def _result(ti: Any, stage: str) -> StageResult:
 
 def _param(spec: ParamSpec) -> Param:
     limits = {"minimum": spec.minimum, "maximum": spec.maximum}
-    schema: dict[str, Any] = {name: _number(spec, value) for name, value in limits.items() if value is not None}
+    whole = spec.type == "integer"
+    schema: dict[str, Any] = {name: int(v) if whole else v for name, v in limits.items() if v is not None}
     if spec.enum:
         schema["enum"] = list(spec.enum)
     if spec.format:
@@ -597,7 +598,3 @@ def _param(spec: ParamSpec) -> Param:
         schema["enum"] = [*schema["enum"], None]
     default = {} if spec.required else {"default": spec.default}
     return Param(**default, description=spec.description or None, type=kind, **schema)
-
-
-def _number(spec: ParamSpec, value: float) -> float | int:
-    return int(value) if spec.type == "integer" else value
