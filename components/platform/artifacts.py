@@ -353,6 +353,17 @@ class ErrorMemory(Artifact):
     page: ClassVar[Page] = Page("slots.html", "base against compensated, slot by slot")
 
 
+class Bandit(Artifact):
+    """What is still to be found out of items, by clusters of users; it belongs to one champion.
+
+    `bandit.safetensors`: ``centres``, and ``d`` and ``b`` of every cluster and item, float64. `items.parquet`: the ids.
+    `bandit.json`: `registry.memory.bandit.BanditHeader`. `bandit.html`, `bonus.png`: the same to look at.
+    """
+
+    kind: ClassVar[str] = "bandit"
+    page: ClassVar[Page] = Page("bandit.html", "what is still to be found out")
+
+
 class MemoryStudy(Artifact):
     """What the error memory and incremental training would have done, slot by slot.
 

@@ -43,7 +43,7 @@ FOLDERS: Mapping[str, tuple[str, ...]] = {
         "watch_drift",
     ),
     "release": ("register_model", "promote_model"),
-    "memory": ("refresh_error_memory", "study_error_memory"),
+    "memory": ("refresh_error_memory", "refresh_bandit", "study_error_memory"),
 }
 """Our own components by the folder of `components/` that holds them, along the flow."""
 BUILTIN = tuple(name for names in FOLDERS.values() for name in names)

@@ -1,8 +1,9 @@
-"""What is answered to raw rows? Encoder → graph → calibration → error memory → value, composed here and nowhere else.
+"""What is answered to raw rows? Encoder → graph → calibration → error memory → value → bonus, composed here alone.
 
 `rankmill score`, evaluation, the promotion gate, calibration, the error memory and a server all call `answer`, so a
 number in a report is a number that the served model gives. An error memory remembers errors of calibrated
-probabilities and corrects them after calibration; what a conversion is worth is multiplied in last.
+probabilities and corrects them after calibration; what a conversion is worth is multiplied in, and what is still to be
+found out of an item is added last, where a service explores: to the score to rank by, and to no probability.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from registry.serving.incoming import check_columns, count_unknown
+from registry.serving.separable import user_vectors
 from registry.serving.served_model import CHUNK, HIDDEN, Batch, Probabilities, ServedModel
 from registry.serving.value import ValueTable, expected_value
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from registry.memory.bandit import Bandit
     from registry.memory.error_memory import Memory
     from registry.serving.request_graph import RequestGraph
 
@@ -40,10 +43,16 @@ class Answers:
     """By field with a vocabulary, how many rows hold a value that training never held."""
     expected_value: Probabilities | None
     """float64 ``[B]``, the score to rank by; None unless a value was given."""
+    bonus: Probabilities | None = None
+    """float64 ``[B]``, what exploring added to it; None unless a bandit was given."""
 
 
 def columns_of(
-    model: ServedModel, present: Collection[str], memory: Memory | None = None, value: ValueTable | None = None
+    model: ServedModel,
+    present: Collection[str],
+    memory: Memory | None = None,
+    value: ValueTable | None = None,
+    bandit: Bandit | None = None,
 ) -> dict[str, str]:
     """Return the columns that raw rows need: what the model `needs`, and what calibration, value and memory do."""
     declaration, calibration = model.contract.schema_.declaration, model.calibration
@@ -55,6 +64,8 @@ def columns_of(
             uses.setdefault(declaration.domain, "value of a conversion")
     for name in memory.header.key.columns if memory and memory.header.enabled else ():
         uses.setdefault(name, "error memory: --no-memory scores without it")
+    if bandit is not None:
+        uses.setdefault(bandit.header.item, "bonus of exploring")
     return uses
 
 
@@ -64,6 +75,7 @@ def answer(
     *,
     memory: Memory | None = None,
     value: ValueTable | None = None,
+    bandit: Bandit | None = None,
     request: RequestGraph | None = None,
     shared: Collection[str] = (),
     chunk: int = CHUNK,
@@ -79,17 +91,19 @@ def answer(
     made of; others are ignored. Histories may be Arrow ``list_view``, whose rows share values. `request` is a graph of
     the same model for rows of one request, which reads once what they share, and what is made of columns that are known
     to be `shared` is encoded once too; `chunk` rows at a time bound memory.
-    Without `value` there is no `expected_value`. `lacking` takes something out of encoded rows before the graph reads
-    them, as `registry.serving.reasons.without` does.
+    Without `value` there is no `expected_value`; with it and a `bandit` of the model the bonus is in it. `lacking` takes
+    something out of encoded rows before the graph reads them, as `registry.serving.reasons.without` does.
 
     Raises:
         BadInputError: columns are missing, all of them named, one cannot be read, a product has no value, or an answer
             is not a number.
     """
-    check_columns(rows, columns_of(model, rows.column_names, memory, value), model.called)
+    check_columns(rows, columns_of(model, rows.column_names, memory, value, bandit), model.called)
     inputs = model.rows(rows, as_shown=as_shown)
     parts = [
-        _answered(model, inputs.slice(start, chunk), rows.slice(start, chunk), memory, value, request, shared, lacking)
+        _answered(
+            model, inputs.slice(start, chunk), rows.slice(start, chunk), memory, value, bandit, request, shared, lacking
+        )
         for start in range(0, rows.num_rows, chunk)
     ]
     return _joined(parts) if parts else _nothing(model, value)
@@ -101,6 +115,7 @@ def _answered(
     rows: pa.Table,
     memory: Memory | None,
     value: ValueTable | None,
+    bandit: Bandit | None,
     request: RequestGraph | None,
     shared: Collection[str],
     lacking: Callable[[Batch], Batch] | None,
@@ -116,24 +131,33 @@ def _answered(
     base = model.calibrated(graph, rows)
     tasks = memory.compensate(base, outputs[HIDDEN], rows) if memory else base
     declaration = model.contract.schema_.declaration
+    worth = value.of(rows, declaration.domain) if value else None
+    score = expected_value(tasks, declaration, worth) if worth is not None else None
+    bonus = None
+    if bandit is not None and score is not None and worth is not None:
+        bonus = bandit.bonus(user_vectors(model, outputs[HIDDEN]), rows[bandit.header.item]) * worth
+        score = score + bonus
     return Answers(
         base=base,
         tasks=tasks,
         hidden=outputs[HIDDEN],
         unknown=count_unknown(model.encoder, batch, rows.num_rows),
-        expected_value=expected_value(tasks, declaration, value.of(rows, declaration.domain)) if value else None,
+        expected_value=score,
+        bonus=bonus,
     )
 
 
 def _joined(parts: Sequence[Answers]) -> Answers:
     base = _concatenated([part.base for part in parts])
     worth = [part.expected_value for part in parts if part.expected_value is not None]
+    bonus = [part.bonus for part in parts if part.bonus is not None]
     return Answers(
         base=base,
         tasks=base if parts[0].tasks is parts[0].base else _concatenated([part.tasks for part in parts]),
         hidden=np.concatenate([part.hidden for part in parts]),
         unknown=sum((part.unknown for part in parts), Counter[str]()),
         expected_value=np.concatenate(worth) if worth else None,
+        bonus=np.concatenate(bonus) if bonus else None,
     )
 
 

@@ -18,17 +18,13 @@ from features.ground.errors import BadInputError
 from registry.serving.answer import answer
 from registry.serving.excluded import NONE, Pairs
 from registry.serving.incoming import check_identity
+from registry.serving.separable import SEPARABLE, Vectors, unified_halves
 
 if TYPE_CHECKING:
     from registry.serving.served_model import ServedModel
 
-SEPARABLE = ("gnolr",)
-"""Rankers whose ``hidden`` is the vector of the row's user, then that of its item, their inner product the score."""
-
 CELLS = 1 << 24
 """Scores held at a time: users are searched in chunks of about this many user-item pairs."""
-
-Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -109,21 +105,6 @@ def retrieve(users: Vectors, items: Vectors, k: int, excluded: Pairs = NONE) -> 
         found[start : start + step] = best
         scores[start : start + step] = np.take_along_axis(chunk, best, axis=1)
     return Retrieved(items=found, scores=scores)
-
-
-def unified_halves(hidden: Vectors) -> tuple[Vectors, Vectors]:
-    """Return the users' and the items' vectors that a GNOLR graph answers as ``hidden``.
-
-    Args:
-        hidden: float32 ``[B, 2·D]``.
-
-    Raises:
-        BadInputError: its width is odd.
-    """
-    if hidden.ndim != 2 or hidden.shape[1] % 2:
-        raise BadInputError(f"hidden has shape {list(hidden.shape)}, must be [rows, 2·width]: use the ranker 'gnolr'")
-    user, item = np.split(hidden, 2, axis=1)
-    return user, item
 
 
 def side_vectors(

@@ -76,8 +76,10 @@ def publish(settings: Settings, kind: type[Artifact], directory: Path, key: str)
     return record.outputs["made"]
 
 
-def crown(settings: Settings, dataset: ArtifactRef, scratch: Path, seed: int, graphs: KnownGraphs) -> RegisteredVersion:
-    """Train a small ESMM for a moment, export it through the component, register it, make it champion."""
+def crown(
+    settings: Settings, dataset: ArtifactRef, scratch: Path, seed: int, graphs: KnownGraphs, name: str = "esmm"
+) -> RegisteredVersion:
+    """Train a small ranker for a moment, export it through the component, register it, make it champion."""
     from components.data.training_set import read_schema
     from components.rankers.build import build_ranker
     from components.rankers.config import RankerConfig
@@ -85,7 +87,7 @@ def crown(settings: Settings, dataset: ArtifactRef, scratch: Path, seed: int, gr
     from components.train.train_ranker.feed import features_at, labels_at, open_split
 
     source = open_store(settings).fetch(dataset.load())
-    schema, config = read_schema(source), RankerConfig.of(name="esmm", embedding_width=8, hidden=(24,))
+    schema, config = read_schema(source), RankerConfig.of(name=name, embedding_width=8, hidden=(24,))
     torch.manual_seed(seed)
     ranker = build_ranker(config, schema)
     rows, cpu = open_split(source, "train", schema), torch.device("cpu")

@@ -23,9 +23,10 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         MissingError: the model has no champion, or no row is later than its training cut.
         BadInputError: the rows do not fit the champion.
     """
+    from components.memory.refresh_error_memory.champion import champion_of
     from components.memory.refresh_error_memory.page import write_report
 
-    version, champion = _champion(config, context)
+    version, champion = champion_of(config.model, config.provider, context)
     memory, result = replayed(inputs, config, context, version, champion)
     draft = context.draft("error_memory")
     header = memory.save(draft)
@@ -116,21 +117,3 @@ def replayed(
         slots=len(result.slots),
     )
     return Memory(header=header, store=store, centre=centre), result
-
-
-def _champion(config: Config, context: RunContext) -> tuple[RegisteredVersion, ServedModel]:
-    from components.platform.errors import MissingError
-    from registry.serving.served_model import ServedModel
-    from registry.versions.client import CHAMPION, Registry
-
-    registry = Registry(context.settings.tracking_uri, context.settings.mlflow_artifacts)
-    version = registry.alias(config.model, CHAMPION)
-    if version is None:
-        raise MissingError(
-            f"model {config.model!r} has no champion whose errors could be remembered: "
-            "run the pipeline that trains and promotes it first"
-        )
-    # By number: the alias may move while the files are on their way.
-    directory = registry.download(config.model, version.version, context.scratch / "champion")
-    label = f"model {config.model} v{version.version}"
-    return version, ServedModel.open(directory, config.provider, label=label)

@@ -72,7 +72,7 @@ class StoredVersions:
             MissingError: there is no such model, alias or version; or a challenger is what answers already, or was
                 taken back by a person.
         """
-        from registry.versions.memory_pointer import pointer_in
+        from registry.versions.memory_pointer import BANDIT, pointer_in
 
         state = self.registry.state(self.config.model)
         number, digest = state.behind(self.config.model, self.alias)
@@ -86,7 +86,13 @@ class StoredVersions:
         if self.trials is not None:
             self.trials.check(number, digest)
         memory = pointer_in(state.tags[number]) if self.config.memory.use else None
-        return Pointed(version=number, digest=digest, memory=memory.digest if memory is not None else "")
+        bandit = pointer_in(state.tags[number], BANDIT) if self._explores else None
+        return Pointed(
+            version=number,
+            digest=digest,
+            memory=memory.digest if memory is not None else "",
+            bandit=bandit.digest if bandit is not None else "",
+        )
 
     def open(self, pointed: Pointed) -> Live:
         """Return a version, opened, proved and warm; its files are brought once for all processes.
@@ -96,11 +102,24 @@ class StoredVersions:
         """
         directory = self._files(pointed)
         memory = self._memory(pointed)
-        return open_live(self.config.model, self.alias, pointed, directory, memory, self.config.provider)
+        live = open_live(self.config.model, self.alias, pointed, directory, memory, self.config.provider)
+        return self.with_bandit(live, pointed) if pointed.bandit else live
 
     def with_memory(self, live: Live, pointed: Pointed) -> Live:
         """Return a version with the error memory that the registry points at."""
         return live.with_memory(self._memory(pointed), pointed.memory)
+
+    @property
+    def _explores(self) -> bool:
+        """Whether its answers explore: those of a challenger are compared, and do not."""
+        return not self.beside and self.config.explore is not None and self.config.explore.use
+
+    def with_bandit(self, live: Live, pointed: Pointed) -> Live:
+        """Return a version with the bandit that the registry points at."""
+        from components.memory.refresh_bandit.pointer import find_bandit
+
+        found = find_bandit(self.settings, self.config.model, pointed.version) if pointed.bandit else None
+        return live.with_bandit(found, pointed.bandit)
 
     def last(self) -> Pointed | None:
         """Return what answered last on this machine, or None; a challenger has answered nobody."""

@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 if TYPE_CHECKING:
+    from registry.serving.answer import Answers
     from registry.serving.live.rows import Rows
     from registry.serving.live.version import Live
 
@@ -76,6 +77,7 @@ class Counters:
     canary_stops: Counter
     canary_stopped: Gauge
     memory: Gauge
+    explored: Counter
 
     @classmethod
     def make(cls, folder: str | None = None) -> Counters:
@@ -135,6 +137,10 @@ class Counters:
                 "rankmill_canary_stopped", "Processes that gave their canary up.", registry=own,
                 multiprocess_mode="livesum",
             ),
+            explored=Counter(
+                "rankmill_explored", "Answers with a bonus of exploring; whether it moved the first place.", ["first"],
+                registry=own,
+            ),
             memory=Gauge(
                 "rankmill_memory_enabled", "1 where the live error memory corrects a task.", ["task"], registry=own,
                 multiprocess_mode="livemin",
@@ -174,6 +180,12 @@ class Counters:
             self.missing.labels(view, reason).inc(count)
         for view, count in rows.given.items():
             self.given.labels(view).inc(count)
+
+    def explores(self, answers: Answers) -> None:
+        """Count an answer whose score held a bonus."""
+        if answers.bonus is not None and answers.expected_value is not None and answers.bonus.size:
+            moved = answers.expected_value.argmax() != (answers.expected_value - answers.bonus).argmax()
+            self.explored.labels("moved" if moved else "same").inc()
 
     def exchanged(self, before: Live | None, now: Live, seconds: float) -> None:
         """Count a version or memory that took another one's place."""

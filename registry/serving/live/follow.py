@@ -38,6 +38,10 @@ class Versions(Protocol):
         """Return a version with the error memory that the registry points at."""
         ...
 
+    def with_bandit(self, live: Live, pointed: Pointed) -> Live:
+        """Return a version with the bandit that the registry points at."""
+        ...
+
     def last(self) -> Pointed | None:
         """Return what answered last on this machine, or None."""
         ...
@@ -136,10 +140,14 @@ class Follower:
     def _take(self, pointed: Pointed, started: float) -> None:
         before = self.live
         if before is not None and (before.pointed.version, before.pointed.digest) == (pointed.version, pointed.digest):
-            if before.pointed.memory == pointed.memory:
+            if (before.pointed.memory, before.pointed.bandit) == (pointed.memory, pointed.bandit):
                 self._well()
                 return
-            now = self._versions.with_memory(before, pointed)
+            now = before
+            if before.pointed.memory != pointed.memory:
+                now = self._versions.with_memory(now, pointed)
+            if before.pointed.bandit != pointed.bandit:
+                now = self._versions.with_bandit(now, pointed)
         else:
             now = self._versions.open(pointed)
         self.live = now  # one assignment: a question that has read the old one keeps it

@@ -27,7 +27,7 @@ from registry.serving.wire.protocol import Question, RefusedError, Tensor, Value
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from registry.serving.retrieval import Vectors
+    from registry.serving.separable import Vectors
 
 AT_ONCE = 2000
 """Items whose features are read at a time when vectors are made."""

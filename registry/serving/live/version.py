@@ -30,11 +30,13 @@ from registry.serving.wire.protocol import Question, RefusedError, Reply
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from registry.memory.bandit import Bandit
     from registry.memory.error_memory import Memory
 
 EXPLAINED = 20
 """Most candidates of a question that wants reasons: each group of inputs costs a pass of the graph."""
 VALUE = "expected_value"
+BONUS = "exploration"
 RANK = "rank"
 WARM = (1, 100, 1000)
 """Candidates of the questions that a model answers before it is live, three times each."""
@@ -56,16 +58,24 @@ class Live:
     """Where its columns come from; None where every question brings all of them."""
     reads: Reads
     memory: Memory | None = None
+    bandit: Bandit | None = None
+    """What a bonus of exploring is added by; None where the service does not explore or nothing was counted yet."""
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of what it answers, in order; the rank only when it is asked for."""
-        return (*self.model.contract.tasks, VALUE, RANK)
+        explored = (BONUS,) if self.bandit is not None else ()
+        return (*self.model.contract.tasks, VALUE, *explored, RANK)
 
     def with_memory(self, memory: Memory | None, digest: str) -> Live:
         """Return the same version with another error memory."""
-        reads = _reads(self.model, self.features, memory)
+        reads = _reads(self.model, self.features, memory, self.bandit)
         return replace(self, memory=memory, reads=reads, pointed=self.pointed.model_copy(update={"memory": digest}))
+
+    def with_bandit(self, bandit: Bandit | None, digest: str) -> Live:
+        """Return the same version with another bandit."""
+        reads = _reads(self.model, self.features, self.memory, bandit)
+        return replace(self, bandit=bandit, reads=reads, pointed=self.pointed.model_copy(update={"bandit": digest}))
 
 
 def open_live(
@@ -87,9 +97,11 @@ def open_live(
     return live
 
 
-def _reads(model: ServedModel, features: ServedFeatures | None, memory: Memory | None) -> Reads:
+def _reads(
+    model: ServedModel, features: ServedFeatures | None, memory: Memory | None, bandit: Bandit | None = None
+) -> Reads:
     told = {column.name for column in features.columns} if features is not None else set()
-    needed = columns_of(model, told, memory, model.value)
+    needed = columns_of(model, told, memory, model.value, bandit)
     dtypes = {field.name: "unix_timestamp" if field.time else field.dtype for field in model.encoder.fitted}
     return Reads.of(model.contract.schema_.declaration, tuple(needed), dtypes, features)
 
@@ -164,6 +176,9 @@ def reply(
         "memory": live.pointed.short_memory if live.memory is not None else "",
         "missing": _by_view(rows),
     }
+    if answers.bonus is not None:
+        outputs[BONUS] = answers.bonus
+        parameters["exploration"] = live.pointed.bandit[:12]
     shown = {name: outputs[name] for name in live.outputs if name in wanted}
     if question.reasons:
         shown |= _reasons(live, rows.table, question.reasons)
@@ -172,13 +187,15 @@ def reply(
 
 
 def _answers(live: Live, rows: pa.Table, *, memory: bool = True, shared: Collection[str] = ()) -> Answers:
-    used = live.memory if memory else None
+    used, bandit = (live.memory, live.bandit) if memory else (None, None)
     if live.graph is not None:
         try:
-            return answer(live.model, rows, memory=used, value=live.model.value, request=live.graph, shared=shared)
+            return answer(
+                live.model, rows, memory=used, value=live.model.value, bandit=bandit, request=live.graph, shared=shared
+            )
         except SeveralRequestsError:  # a question may give what a request has once for each candidate
             pass
-    return answer(live.model, rows, memory=used, value=live.model.value)
+    return answer(live.model, rows, memory=used, value=live.model.value, bandit=bandit)
 
 
 def _reasons(live: Live, rows: pa.Table, top: int) -> dict[str, np.ndarray[Any, Any]]:

@@ -376,6 +376,7 @@ class _Work:
         body = reply_body(replace(found.reply, id=name, parameters=parameters, outputs=outputs))
         done("serialise")
         counters.looked_up(found.rows)
+        counters.explores(found.answers)
         if service.log is not None:
             service.log.take(
                 Entry(

@@ -182,6 +182,16 @@ class MemoryOptions(Frozen):
     """How often each process looks for answers whose time is over."""
 
 
+class Explore(Frozen):
+    """A bonus on the score to rank by, for what is still to be found out of an item (`refresh_bandit`).
+
+    It changes no probability, it is an output of its own (`exploration`), and what it moved is counted.
+    """
+
+    use: bool = True
+    """False answers as without it; a bandit that is gone, damaged or of another version is left out either way."""
+
+
 class LogOptions(Frozen):
     """What is kept of questions and answers, under `served/` of the artifact store; with it feedback is taken."""
 
@@ -266,6 +276,8 @@ class ServingConfig(Frozen):
     """Candidates that the service finds itself; left out, every question names its own."""
     memory: MemoryOptions = MemoryOptions()
     """Whether answers are corrected by the version's error memory."""
+    explore: Explore | None = None
+    """Whether items that little is known of are ranked higher; left out, none is."""
     log: LogOptions | None = None
     """What is kept of questions and answers; left out, nothing is, and no feedback is taken."""
     fallback: Fallback = Fallback()

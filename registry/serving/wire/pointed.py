@@ -1,6 +1,8 @@
-"""Which version, of which files, with which error memory? What a registry points at and a service remembers."""
+"""Which version, of which files, with which memory and bandit? What a registry points at and a service remembers."""
 
 from __future__ import annotations
+
+from pydantic import Field
 
 from features.declaration import Frozen
 
@@ -14,6 +16,9 @@ class Pointed(Frozen):
     """Digest of its files: what makes it the same version in an MLflow made anew."""
     memory: str = ""
     """Digest of its error memory; empty without one. `+37` behind it: 37 slots that were learned since."""
+
+    bandit: str = Field("", exclude_if=lambda digest: not digest)
+    """Digest of its bandit; empty without one, or where the service does not explore."""
 
     @property
     def short_memory(self) -> str:

@@ -32,6 +32,9 @@ from components.judge.simulate_policy.page import render as simulation_page
 from components.judge.simulate_policy.report import Gain, PolicyValue, Simulation
 from components.judge.watch_drift import report as drift
 from components.judge.watch_drift.page import drift_page
+from components.memory.refresh_bandit.page import Item
+from components.memory.refresh_bandit.page import Report as BanditReport
+from components.memory.refresh_bandit.page import render as bandit_page
 from components.pages.document import picture as picture_of
 from components.pages.embed import embedded
 from components.pages.plots import new_figure, save
@@ -62,6 +65,7 @@ from pipelines.show.reference.components_page import component_section
 from pipelines.show.reference.recipes_page import recipe_section
 from registry.evaluation import ALL, Cell, Evaluation, Interval
 from registry.gate.verdict import Consent, Judgement, Verdict
+from registry.memory.bandit import BanditHeader
 from registry.serving.contract import ModelContract, ParityReport
 from registry.versions.card import Lineage, model_card
 
@@ -206,6 +210,18 @@ def _delivery(text: str, image: Path) -> str:
     return delivery_page(poisoned(report, text), image)
 
 
+def _bandit(text: str, image: Path) -> str:
+    header = BanditHeader(
+        model="shop", version=1, ranker_digest=WORD, item="item_id", feedback="click", alpha=0.1, nearest=1, rows=9,
+        covers=Window(start=NOW, end=NOW.replace(day=2)),
+    )  # fmt: skip
+    report = BanditReport(
+        header=header, clusters=2, items=3, untouched=0.5, least=0.1, most=0.2, image=picture_of(image),
+        unsure=(Item(item=WORD, rows=1.0, rate=0.1, bonus=0.2),),
+    )  # fmt: skip
+    return bandit_page(poisoned(report, text))
+
+
 def _drift(text: str, image: Path) -> str:
     cells = tuple(
         drift.Cell(
@@ -281,6 +297,7 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Callable[[str], 
         "components/judge/evaluate_ranker/page.py": _evaluation,
         "components/data/validate_data/page.py": _contract,
         "components/judge/learn_policy/page.py": lambda text: _policy(text, picture),
+        "components/memory/refresh_bandit/page.py": lambda text: _bandit(text, picture),
         "components/judge/simulate_policy/page.py": lambda text: _simulation(text, picture),
         "components/judge/attribute_conversions/page.py": lambda text: _attribution(text, picture),
         "components/judge/audit_delivery/page.py": lambda text: _delivery(text, picture),

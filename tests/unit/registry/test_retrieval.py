@@ -15,7 +15,8 @@ from components.rankers.gnolr.ranker import Gnolr
 from features.declaration import Declaration, FieldSpec, RankerSchema
 from features.ground.errors import BadInputError
 from registry.serving import retrieval
-from registry.serving.retrieval import retrieve, unified_halves
+from registry.serving.retrieval import retrieve
+from registry.serving.separable import unified_halves
 
 USERS, ITEMS = 15, 40
 

@@ -119,6 +119,9 @@ class Registry:
     def with_memory(self, live: Live, pointed: Pointed) -> Live:
         return live.with_memory(None, pointed.memory)
 
+    def with_bandit(self, live: Live, pointed: Pointed) -> Live:
+        return live.with_bandit(None, pointed.bandit)
+
     def last(self) -> Pointed | None:
         return self.remembered
 

@@ -33,6 +33,7 @@ class Shelf:
     kept: Pointed | None = None
     opened: list[int] = field(default_factory=list)
     memories: list[str] = field(default_factory=list)
+    bandits: list[str] = field(default_factory=list)
 
     def pointed(self) -> Pointed:
         if isinstance(self.points, Exception):
@@ -49,6 +50,11 @@ class Shelf:
     def with_memory(self, live: Live, pointed: Pointed) -> Live:
         self.memories.append(pointed.memory)
         version: Any = Version(pointed, memory=pointed.memory)
+        return version  # type: ignore[no-any-return]
+
+    def with_bandit(self, live: Live, pointed: Pointed) -> Live:
+        self.bandits.append(pointed.bandit)
+        version: Any = Version(pointed, memory=live.memory)
         return version  # type: ignore[no-any-return]
 
     def last(self) -> Pointed | None:

@@ -1,0 +1,1 @@
+"""The `refresh_bandit` component."""
