@@ -91,8 +91,8 @@ def answer(
     made of; others are ignored. Histories may be Arrow ``list_view``, whose rows share values. `request` is a graph of
     the same model for rows of one request, which reads once what they share, and what is made of columns that are known
     to be `shared` is encoded once too; `chunk` rows at a time bound memory.
-    Without `value` there is no `expected_value`; with it and a `bandit` of the model the bonus is in it. `lacking` takes
-    something out of encoded rows before the graph reads them, as `registry.serving.reasons.without` does.
+    Without `value` there is no `expected_value`; with it and a `bandit` of the model the bonus is in it. `lacking`
+    takes something out of encoded rows before the graph reads them, as `registry.serving.reasons.without` does.
 
     Raises:
         BadInputError: columns are missing, all of them named, one cannot be read, a product has no value, or an answer

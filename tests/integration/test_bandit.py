@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from starlette.testclient import TestClient
 
-from components.data.training_set import read_labelled, read_raw
+from components.data.training_set import SPLITS, read_raw
 from components.memory.refresh_bandit.pointer import find_bandit
 from components.platform.artifacts import TrainingSet
 from components.platform.errors import BadInputError
@@ -62,7 +63,8 @@ def serving(place: Place, **more: Any) -> Iterator[TestClient]:
 def test_a_champion_gets_the_same_bandit_twice_and_answers_with_its_bonus(place: Place) -> None:
     rows = read_raw(open_store(place.settings).fetch(place.dataset.load()), "test")
     row = rows.slice(0, 1).to_pylist()[0]
-    every = read_labelled(open_store(place.settings).fetch(place.dataset.load()))
+    folder = open_store(place.settings).fetch(place.dataset.load())
+    every = pa.concat_tables([read_raw(folder, split) for split in SPLITS])
     with serving(place, explore={}) as client:  # nothing was counted yet
         before = ask(client, MODEL, question(row, "a"))
         assert "exploration" not in {*before.outputs, *before.parameters}
@@ -131,4 +133,4 @@ def test_a_ranker_without_vectors_of_users_is_refused(
     other = replace(model, contract=model.contract.model_copy(update={"ranker": "esmm"}))
     rows = read_raw(open_store(place.settings).fetch(place.dataset.load()), "test").slice(0, 20)
     with pytest.raises(BadInputError, match=r"ranker 'esmm' has no vectors of users.*use a model of 'gnolr'"):
-        counted(rows, other, place.version, Config(model=MODEL))
+        counted([rows], other, place.version, Config(model=MODEL))

@@ -10,6 +10,8 @@ from components.platform.contract import RunContext
 from components.platform.errors import BadInputError, no_columns
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import pyarrow as pa
 
     from registry.memory.bandit import Bandit as State
@@ -27,24 +29,29 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         MissingError: the model has no champion.
         BadInputError: the rows do not fit the champion, or its ranker has no vectors of users.
     """
-    from components.data.training_set import read_labelled
+    from components.data.training_set import labelled_files
     from components.memory.refresh_bandit.page import write_report
     from components.memory.refresh_error_memory.champion import champion_of
     from components.memory.refresh_error_memory.stream import check_readable
     from registry.serving.answer import columns_of
+    from registry.serving.by_block import blocks_for
+    from registry.serving.served_model import CHUNK
 
     version, champion = champion_of(config.model, config.provider, context)
     declaration = champion.contract.schema_.declaration
     folder = context.local(inputs.dataset)
-    rows = read_labelled(folder)  # what the champion was trained on is known of an item as well as what came later
-    wanted = (declaration.user, declaration.item, declaration.time, *declaration.feedback)
-    if absent := [name for name in wanted if name not in rows.column_names]:
-        raise BadInputError(
-            f"the rows have {no_columns(absent, rows.column_names)}: build the training set as the champion's was"
-        )
-    check_readable(folder, {*columns_of(champion, rows.column_names), declaration.item})
-    context.progress(f"{rows.num_rows} labelled rows")
-    state = counted(rows, champion, version, config)
+    # What the champion was trained on is known of an item as well as what came later.
+    files = labelled_files(folder)
+    roles = (declaration.user, declaration.item, declaration.time, *declaration.feedback)
+    for file in files:
+        if absent := [name for name in roles if name not in file.column_names]:
+            raise BadInputError(
+                f"the rows have {no_columns(absent, file.column_names)}: build the training set as the champion's was"
+            )
+        check_readable(folder, {*columns_of(champion, file.column_names), declaration.item})
+    context.progress(f"{sum(file.num_rows for file in files)} labelled rows")
+    blocks = (block for file in files if file.num_rows for block in blocks_for(champion, file, CHUNK, roles))
+    state = counted(blocks, champion, version, config)
     draft = context.draft("bandit")
     state.save(draft)
     report = write_report(draft, state)
@@ -56,7 +63,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     return Outputs(bandit=Bandit(uri=str(draft)))
 
 
-def counted(rows: pa.Table, champion: ServedModel, version: RegisteredVersion, config: Config) -> State:
+def counted(blocks: Iterable[pa.Table], champion: ServedModel, version: RegisteredVersion, config: Config) -> State:
     """Return the clusters of the rows' users and the sums of every cluster and item.
 
     Raises:
@@ -77,11 +84,15 @@ def counted(rows: pa.Table, champion: ServedModel, version: RegisteredVersion, c
     feedback = config.feedback or declaration.feedback[0]
     if feedback not in declaration.feedback:
         raise BadInputError(f"feedback {feedback!r} is not one of the champion's: {', '.join(declaration.feedback)}")
-    known = pc.and_(pc.is_valid(rows[feedback]), pc.is_valid(rows[declaration.item]))
-    rows = rows.filter(known)
-    if not rows.num_rows:
+    vectors, kept = [], []
+    for block in blocks:
+        told = block.filter(pc.and_(pc.is_valid(block[feedback]), pc.is_valid(block[declaration.item])))
+        if told.num_rows:
+            vectors.append(user_vectors(champion, answer(champion, told).hidden))
+            kept.append(told.select([declaration.item, declaration.time, feedback]))
+    if not kept:
         raise BadInputError(f"no row has both {feedback!r} and {declaration.item!r}: wait for newer labels")
-    users = user_vectors(champion, answer(champion, rows).hidden)
+    rows, users = pa.concat_tables(kept), np.concatenate(vectors)
     column = rows[declaration.item].combine_chunks()
     items = pc.unique(column)
     items = items.take(pc.sort_indices(items))
