@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from components.judge.retrieve_candidates.report import Figures, Way
     from components.judge.retrieve_candidates.rows import Asking
     from registry.serving.excluded import Pairs
-    from registry.serving.retrieval import Vectors
+    from registry.serving.separable import Vectors
     from registry.serving.served_model import ServedModel
 
 

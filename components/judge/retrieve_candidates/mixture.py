@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from registry.serving.excluded import NONE, Pairs
-from registry.serving.retrieval import Vectors, retrieve
+from registry.serving.retrieval import retrieve
+from registry.serving.separable import Vectors
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
