@@ -29,14 +29,19 @@ def wait_for(what: Callable[[], Any], seconds: float = 90) -> Any:
 
 def ask_airflow(port: int, passwords: Path, method: str, path: str, body: Any = None) -> Any:
     """Return the answer of Airflow's API to a request by who can read the file with its passwords."""
+    return json.loads(ask_airflow_page(port, passwords, f"/api/v2{path}", method, body))
+
+
+def ask_airflow_page(port: int, passwords: Path, path: str, method: str = "GET", body: Any = None) -> bytes:
+    """Return what Airflow answers at any address to who can read the file with its passwords."""
     [(user, password)] = json.loads(passwords.read_text()).items()
     login = json.dumps({"username": user, "password": password}).encode()
     asked = Request(f"http://{HOST}:{port}/auth/token", data=login, headers={"Content-Type": "application/json"})
     token = json.load(urlopen(asked, timeout=30))["access_token"]
     request = Request(
-        f"http://{HOST}:{port}/api/v2{path}",
+        f"http://{HOST}:{port}{path}",
         method=method,
         data=None if body is None else json.dumps(body).encode(),
         headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
     )
-    return json.load(urlopen(request, timeout=60))
+    return bytes(urlopen(request, timeout=60).read())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from components.platform.errors import MissingError, RankmillError
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from registry.champion.ledger import Entry
     from registry.versions.client import ListedVersion
 
+_BY = "pipeline:"
+"""In front of the name of a pipeline that acts."""
 NEWEST = 3
 """Versions without an alias that a summary shows."""
 
@@ -69,6 +71,10 @@ class ModelStanding:
     """Newest first; an announcement only while nothing settles it."""
     trouble: str = ""
     """What could not be read, in a sentence."""
+    hold: str = ""
+    """Who keeps pipelines from moving the champion, since when and why; empty where nobody does."""
+    waiting: tuple[HistoryLine, ...] = ()
+    """Questions to people that nobody has answered."""
 
     @property
     def short(self) -> tuple[VersionLine, ...]:
@@ -103,6 +109,7 @@ def standings(settings: Settings, may_read: Callable[[str], bool]) -> tuple[Mode
 
 
 def _standing(settings: Settings, name: str, listed: list[ListedVersion]) -> ModelStanding:
+    from registry.champion.consent import hold, hold_said, open_questions
     from registry.champion.ledger import Ledger, taken_back
     from registry.versions.client import CHAMPION
 
@@ -113,6 +120,7 @@ def _standing(settings: Settings, name: str, listed: list[ListedVersion]) -> Mod
     except RankmillError as error:
         trouble = str(error)
     back = {digest: entry.held for digest, entry in taken_back(entries).items()}
+    held = hold(entries, datetime.now(UTC))
     champion = next((one for one in listed if CHAMPION in one.aliases), None)
     return ModelStanding(
         name=name,
@@ -121,6 +129,8 @@ def _standing(settings: Settings, name: str, listed: list[ListedVersion]) -> Mod
         versions=tuple(_version(one, entries, back) for one in reversed(listed)),
         history=tuple(_lines(entries)),
         trouble=trouble,
+        hold=hold_said(held) if held else "",
+        waiting=tuple(_line(entry, entries) for entry in open_questions(entries)),
     )
 
 
@@ -158,17 +168,24 @@ def _lines(entries: tuple[Entry, ...]) -> list[HistoryLine]:
 
     left = pending(entries)
     return [
-        HistoryLine(
-            sequence=entry.sequence,
-            at=entry.effective_at or entry.at,
-            what=f"{entry.action} (not settled)" if entry is left else entry.action,
-            version=entry.version,
-            before=entry.previous,
-            actor=entry.actor,
-            reason=entry.reason,
-            pipeline=entry.actor.removeprefix("pipeline:") if entry.actor.startswith("pipeline:") else "",
-            run_id=entry.run_id,
-        )
+        _line(entry, entries, " (not settled)" if entry is left else "")
         for entry in reversed(entries)
         if entry.action not in INTENTS or entry is left
     ]
+
+
+def _line(entry: Entry, entries: tuple[Entry, ...], remark: str = "") -> HistoryLine:
+    # Who answers a question is a person; the run is that of the pipeline which asked.
+    asked = next((one for one in entries if one.sequence == entry.settles), entry)
+    pipelines = [one.actor.removeprefix(_BY) for one in (entry, asked) if one.actor.startswith(_BY)]
+    return HistoryLine(
+        sequence=entry.sequence,
+        at=entry.effective_at or entry.at,
+        what=f"{entry.action}{remark}",
+        version=entry.version,
+        before=entry.previous,
+        actor=entry.actor,
+        reason=entry.reason,
+        pipeline=pipelines[0] if pipelines else "",
+        run_id=entry.run_id,
+    )

@@ -20,7 +20,7 @@ import pytest
 
 from tests.integration.airflow.conftest import World
 from tests.integration.airflow.stack import Stack, serving
-from tests.local_servers import free_port, wait_for
+from tests.local_servers import ask_airflow_page, free_port, wait_for
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(420)]
 
@@ -143,6 +143,18 @@ def test_a_person_answers_in_airflow_as_who_they_are(stack: Stack) -> None:
     assert wait_for(lambda: stack.state("asks", run) == "failed", 120)
     log = json.dumps(stack.ask("GET", f"{tasks}/ada/logs/1"))
     assert "declined by nobody: -" in log and "Traceback" not in log, "the deadline passed"
+
+
+def test_rankmills_page_is_there_for_who_is_logged_in_and_shows_the_report_of_a_run(stack: Stack) -> None:
+    (plugin,) = [one for one in stack.ask("GET", "/plugins")["plugins"] if one["name"] == "rankmill"]
+    places = {view["destination"]: view["href"] for view in plugin["external_views"]}
+    run = stack.trigger("talk", {"text": "shown"})
+    assert wait_for(lambda: stack.state("talk", run) in ("success", "failed"))
+    report = places["dag_run"].replace("{DAG_ID}", "talk").replace("{RUN_ID}", quote(run, safe=""))
+    for path in (places["nav"], report):
+        assert refused(f"http://127.0.0.1:{stack.airflow}{path}", "localhost") == 401
+        page = ask_airflow_page(stack.airflow, stack.passwords, path).decode()
+        assert "talk" in page and "wrote SHOWN" in page
 
 
 def test_a_new_artifact_starts_the_dag_that_waits_for_it(stack: Stack) -> None:

@@ -99,6 +99,10 @@ def test_pages_tell_how_versions_stand_and_mlflow_leads_to_them(
     page = model_page(found, Links("/rankmill"))
     assert "/rankmill/dags/nightly/runs/tuesday" in page and "refused" in page
     assert standings(mill.settings, lambda pipeline: False) == (), "its pipeline may not be read"
+    assert (found.hold, found.waiting) == ("", ())
+    Promotions(registry, Ledger(mill.settings.ledger)).hold("tiny_ranker", Request(actor="ada", reason="sale week"))
+    (now,) = standings(mill.settings, {"nightly"}.__contains__)
+    assert "held by ada" in now.hold and "sale week" in model_page(now, Links("/rankmill"))
 
     before, after = registry.versions("tiny_ranker")
     address = "https://airflow.example/plugin/rankmill/rankmill/dags/nightly/runs/bad"
