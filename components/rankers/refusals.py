@@ -52,6 +52,11 @@ def no_vectors(part: str, otherwise: str, of: str = "the training set") -> str:
     )
 
 
+def no_sides(ranker: str, stage: str) -> str:
+    """Return why a stage that finds items by their vectors cannot ask this ranker for some."""
+    return f"ranker {ranker!r} scores pairs, and {stage!r} finds items by their vectors: choose ranker 'gnolr'"
+
+
 def no_history(name: str, known: Sequence[str]) -> str:
     """Return why a map of `sequence` cannot name this."""
     what = f"name some of {', '.join(known)}" if known else "it has none, so name one encoder for all"

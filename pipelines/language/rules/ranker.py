@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from pydantic import BaseModel
 
 from components.data.build_training_set.config import Config as Roles
-from components.platform.artifacts import TrainingSet
+from components.judge.retrieve_candidates.config import COMPONENT as RETRIEVAL
+from components.platform.artifacts import OnnxModel, Ranker, TrainingSet
 from components.rankers import refusals
 from components.rankers.config import ComposedConfig, RankerConfig
 from components.rankers.fintrec.config import FintrecConfig
@@ -225,6 +226,31 @@ def names_mean_one_thing(draft: PipelineDraft) -> Iterator[Finding]:
             yield replace(found, at="key") if where[0] == "within" else found
 
 
+def retrieval_has_vectors(draft: PipelineDraft) -> Iterator[Finding]:
+    """`retrieve_candidates` finds items by their vectors, which a ranker that scores pairs has not."""
+    by_stage = {training.stage: training for training in trainings(draft)}
+    for name, _, component in draft.stages():
+        if component.name != RETRIEVAL.name:
+            continue
+        stage: str | None = name
+        for _ in draft.spec.stages:  # each step goes one stage back
+            stage = stage if stage is None or stage in by_stage else _model_of(draft, stage)
+        if stage is None or isinstance(by_stage[stage].ranker, GnolrConfig):
+            continue
+        training = by_stage[stage]
+        yield training.at(stage, ("ranker", "name"), refusals.no_sides(training.ranker.name, name))
+
+
+def _model_of(draft: PipelineDraft, stage: str) -> str | None:
+    """Return the stage that makes the ranker, or its graph, which `stage` reads."""
+    reader = draft.component(stage)
+    for wire in draft.wires():
+        made = reader.input_types.get(wire.input) if reader is not None and wire.stage == stage else None
+        if made is not None and issubclass(made, (OnnxModel, Ranker)):
+            return wire.producer
+    return None
+
+
 def _declaring_stage(draft: PipelineDraft, stage: str) -> str | None:
     """Return the stage that makes the training set which `stage` reads, when that declares roles."""
     reader = draft.component(stage)
@@ -260,6 +286,7 @@ RANKER_RULES: tuple[Rule, ...] = (
     star_reads_the_domain,
     gamma_counts_the_feedback,
     gamma_scales,
+    retrieval_has_vectors,
     feedback_comes_once,
     names_mean_one_thing,
 )
