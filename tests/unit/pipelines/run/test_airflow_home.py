@@ -8,6 +8,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from pipelines.run.airflow_home import (
     environment,
     in_process_environment,
     initialise,
+    page,
     password,
     password_file,
     private_home,
@@ -154,3 +156,17 @@ def test_a_home_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match=r"cannot write .*file/home/airflow: Not a directory; free space or move"):
         initialise(Settings.at(tmp_path / "file" / "home"))
+
+
+def test_the_page_is_shown_unless_the_user_has_plugins_of_their_own(tmp_path: Path) -> None:
+    settings = Settings.at(tmp_path)
+    plugins, address = "AIRFLOW__CORE__PLUGINS_FOLDER", "RANKMILL_PAGE"
+    shown = page(settings, 9000, {})
+    assert [path.name for path in Path(shown[plugins]).glob("*.py")] and shown[address].startswith(
+        "http://127.0.0.1:9000"
+    )
+    assert plugins not in page(settings, 9000, {plugins: "/own"})
+    given = replace(settings, page="https://airflow.example/plugin/rankmill/rankmill")
+    assert page(given, 9000, {})[address] == given.page
+    (settings.airflow_home / "plugins").mkdir(parents=True)
+    assert plugins not in page(settings, 9000, {})
