@@ -24,7 +24,8 @@ class _View:
 
 def render(report: Retrieval, name: str) -> str:
     """Return the page; every value is escaped and nothing is loaded from elsewhere."""
-    groups = tuple((title, tuple(f for f in report.figures if f.group == group)) for group, title in GROUPS.items())
+    parts = ((title, tuple(f for f in report.figures if f.group == group)) for group, title in GROUPS.items())
+    groups = tuple((title, figures) for title, figures in parts if figures)
     within = "the whole test split" if report.horizon is None else f"{written(report.horizon)} after the first row"
     return page_of(__file__, _View(report, name, within, groups, WAYS))
 

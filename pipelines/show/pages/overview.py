@@ -94,7 +94,19 @@ def overview(settings: Settings, links: Links, may_read: Callable[[str], bool]) 
     runs = [run for name in recorded_pipelines(settings) if may_read(name) for run in _newest(settings, name)]
     runs.sort(key=lambda run: run.start.started_at, reverse=True)
     strips = tuple(drift_strips(runs, open_store(settings)))
-    return hidden(render(__file__, _View(links, models, trouble, strips, tuple(runs[:RUNS]), None, str(settings.runs))))
+    return overview_page(links, models, strips, tuple(runs[:RUNS]), str(settings.runs), trouble)
+
+
+def overview_page(
+    links: Links,
+    models: tuple[ModelStanding, ...],
+    strips: tuple[Strip, ...],
+    runs: tuple[RecordedRun, ...],
+    folder: str,
+    trouble: str = "",
+) -> str:
+    """Return what was found as HTML; `trouble` says why no model can be shown, `folder` where runs are recorded."""
+    return hidden(render(__file__, _View(links, models, trouble, strips, runs, None, folder)))
 
 
 def _newest(settings: Settings, name: str) -> tuple[RecordedRun, ...]:

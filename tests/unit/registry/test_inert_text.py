@@ -12,6 +12,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import polars as pl
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -28,6 +30,9 @@ from components.judge.audit_delivery.report import Ad, Delivery
 from components.judge.evaluate_ranker.page import render as evaluation_page
 from components.judge.learn_policy.page import render as policy_page
 from components.judge.learn_policy.report import Choice, Learning, Pass
+from components.judge.retrieve_candidates.page import render as retrieval_page
+from components.judge.retrieve_candidates.report import Figures as Retrieved
+from components.judge.retrieve_candidates.report import Retrieval
 from components.judge.simulate_policy.page import render as simulation_page
 from components.judge.simulate_policy.report import Gain, PolicyValue, Simulation
 from components.judge.watch_drift import report as drift
@@ -37,6 +42,7 @@ from components.memory.refresh_bandit.page import Report as BanditReport
 from components.memory.refresh_bandit.page import render as bandit_page
 from components.pages.document import picture as picture_of
 from components.pages.embed import embedded
+from components.pages.links import Links
 from components.pages.plots import new_figure, save
 from components.pages.verdict import render as verdict_page
 from components.platform.approval import Question
@@ -44,6 +50,11 @@ from components.platform.execute import StageResult
 from components.platform.settings import ROOT
 from components.platform.store.publish import Store
 from components.platform.store.records import ArtifactRef
+from components.train.fit_item_pairs.baskets import Baskets, Lines
+from components.train.fit_item_pairs.judge import Lists
+from components.train.fit_item_pairs.page import render as pairs_page
+from components.train.fit_item_pairs.report import Figures as PairFigures
+from components.train.fit_item_pairs.report import Fit
 from components.train.tune_ranker.page import tuned_page
 from components.train.tune_ranker.records import Record as Trial
 from components.train.tuned import Repeats, Tuning
@@ -58,9 +69,14 @@ from pipelines.record.runs import RecordedRun, RunStart, StageFailure
 from pipelines.run.asking import body
 from pipelines.run.notice import Notice, Where
 from pipelines.show.dag_doc import dag_doc, stage_doc
+from pipelines.show.pages.absent import absent_page
 from pipelines.show.pages.flow import Mark
 from pipelines.show.pages.graph_page import page as graph_page
+from pipelines.show.pages.model_page import model_page
+from pipelines.show.pages.overview import Strip, Watched, overview_page
+from pipelines.show.pages.pipeline_page import pipeline_page
 from pipelines.show.pages.report import render as run_page
+from pipelines.show.pages.standing import HistoryLine, ModelStanding, VersionLine
 from pipelines.show.reference.components_page import component_section
 from pipelines.show.reference.recipes_page import recipe_section
 from registry.evaluation import ALL, Cell, Evaluation, Interval
@@ -272,6 +288,67 @@ def _tuned(text: str, image: Path) -> str:
     return tuned_page(poisoned(found, text), [poisoned(record, text)], {text: 0.5}, src, src)
 
 
+def _retrieved(text: str) -> str:
+    found = Retrieved(
+        way="single", group="all", k=9, users=9, recall=SOME, distinct=9, catalogue=0.5, popularity=2.0, popular=0.5
+    )
+    report = Retrieval(
+        model_digest=WORD, dataset_digest=WORD, feedback="click", horizon=None, mixture=None, items=9, users=9,
+        judged=9, choices=9, unseen=0, resamples=10, figures=(found,),
+    )  # fmt: skip
+    return retrieval_page(poisoned(report, text), text)
+
+
+def _pairs(text: str) -> str:
+    lines, one = Lines(np.array([0]), np.array([0])), np.array([[0]])
+    baskets = Baskets(pl.Series(["1"]), np.array([9]), lines, lines, pl.Series([text]), 0)
+    report = Fit(
+        basket="basket", item="item", items=1, left_out=0, pairs=9, test_baskets=9, test_pairs=9, new_pairs=9,
+        popularity=0.0, publish="vectors", resamples=9,
+        figures=(PairFigures(way="vectors", k=9, recall=SOME, new=SOME, distinct=9),),
+    )  # fmt: skip
+    listed = Lists(one, one.astype(np.float64))
+    return pairs_page(report, baskets, listed, listed, text)
+
+
+LINKS = Links("file:///rankmill")
+RECORDED = RunStart(
+    pipeline=WORD, run_id=WORD, moment=NOW, started_at=NOW, stages=(WORD, "other"), params={}, options=(), host=WORD
+)
+
+
+def _ran(text: str, folder: Path) -> RecordedRun:
+    ref = ArtifactRef(kind=WORD, uri=WORD, digest=WORD)
+    result = StageResult(
+        stage=WORD, component="count_numbers", key="k", cached=False, seconds=1.0, outputs={WORD: ref}, notes=[]
+    )
+    run = RecordedRun(
+        start=RECORDED, folder=folder, results=(result,), state="failed", seconds=1.0, told=WORD, pinned=False,
+        failures=(), again=WORD,
+    )  # fmt: skip
+    return poisoned(run, text)
+
+
+def _standing(text: str) -> ModelStanding:
+    history = HistoryLine(
+        sequence=1, at=NOW, what="asked", version=2, before=1, actor=WORD, reason=WORD, pipeline=WORD, run_id=WORD
+    )
+    version = VersionLine(
+        version=2, digest=WORD, aliases=("champion",), created_at=NOW, figures=((WORD, WORD),), verdict="refused",
+        why=WORD, held=WORD, pipeline=WORD, run_id=WORD,
+    )  # fmt: skip
+    model = ModelStanding(
+        name=WORD, champion=2, since=NOW, versions=(version,), history=(history,), trouble=WORD, hold=WORD,
+        waiting=(history,),
+    )  # fmt: skip
+    return poisoned(model, text)
+
+
+def _overview(text: str, folder: Path) -> str:
+    day = Watched(day=NOW.date(), state="alarm", said=text, run_id=text)
+    return overview_page(LINKS, (_standing(text),), (Strip(text, text, (day,)),), (_ran(text, folder),), text)
+
+
 def _run(text: str, tmp_path: Path) -> str:
     ref = ArtifactRef(kind=WORD, uri=WORD, digest=WORD)
     result = StageResult(
@@ -302,9 +379,15 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Callable[[str], 
         "components/judge/attribute_conversions/page.py": lambda text: _attribution(text, picture),
         "components/judge/audit_delivery/page.py": lambda text: _delivery(text, picture),
         "components/judge/watch_drift/page.py": lambda text: _drift(text, picture),
+        "components/judge/retrieve_candidates/page.py": _retrieved,
+        "components/train/fit_item_pairs/page.py": _pairs,
         "components/train/tune_ranker/page.py": lambda text: _tuned(text, picture),
         "pipelines/run/notice.py": _letter,
+        "pipelines/show/pages/absent.py": lambda text: absent_page(text, text),
         "pipelines/show/pages/graph_page.py": _graph,
+        "pipelines/show/pages/model_page.py": lambda text: model_page(_standing(text), LINKS),
+        "pipelines/show/pages/overview.py": lambda text: _overview(text, folder),
+        "pipelines/show/pages/pipeline_page.py": lambda text: pipeline_page(text, (_ran(text, folder),), LINKS),
         "pipelines/show/pages/report.py": lambda text: _run(text, folder),
     }
 
@@ -321,8 +404,13 @@ PAGES_OF_NAMES = {
     "components/memory/study_error_memory/page.py",
 }
 """Pages whose texts are names of tasks, models and columns, which hold lower-case letters only."""
-DOCUMENT = "components/pages/document.py"
-"""What all pages stand in."""
+WITHIN_OTHERS = {
+    "components/pages/document.py",
+    "pipelines/show/pages/flow.py",
+    "pipelines/show/pages/runs.py",
+    "pipelines/show/pages/versions.py",
+}
+"""Templates of what stands in other pages: the document itself, pictures and tables."""
 
 
 def _hostile(test: Callable[..., None]) -> Callable[..., None]:
@@ -344,14 +432,14 @@ def test_no_page_gets_a_tag_or_an_address_from_a_text(
 
 def test_every_template_is_tried(html: dict[str, Callable[[str], str]]) -> None:
     beside = {path.with_name(path.name.replace(".html.j2", ".py")) for path in _templates()}
-    builders = {path.relative_to(ROOT).as_posix() for path in beside} - {DOCUMENT, "pipelines/show/pages/flow.py"}
+    builders = {path.relative_to(ROOT).as_posix() for path in beside} - WITHIN_OTHERS
     assert builders == {*html} | PAGES_OF_NAMES
 
 
 def test_templates_alone_make_pages_and_escape_by_themselves() -> None:
     """One environment, which escapes; markup that is no template's comes from `embedded` alone; one style sheet."""
     (made,) = [(path, call) for path, tree in _modules() for call in _calls(tree, "Environment")]
-    assert made[0] == DOCUMENT
+    assert made[0] == "components/pages/document.py"
     assert {keyword.arg: ast.unparse(keyword.value) for keyword in made[1].keywords}["autoescape"] == "True"
     assert {path for path, tree in _modules() if _calls(tree, "Markup")} == {"pipelines/show/pages/report.py"}
     assert {path for path, tree in _modules() if _imports(tree, "html")} == {"components/pages/embed.py"}
