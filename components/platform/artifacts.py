@@ -8,7 +8,7 @@ type is its file layout; a stage may rely on nothing else.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -388,12 +388,21 @@ def artifact_kinds() -> dict[str, type[Artifact]]:
 
 
 def artifact_fields(model: type[BaseModel]) -> dict[str, type[Artifact]]:
-    """Return the artifact type of each field of an `Inputs` or `Outputs` model, of ``Type | None`` the type."""
+    """Return the artifact type of each field of an `Inputs` or `Outputs` model.
+
+    Of ``Type | None`` and ``dict[str, Type]`` it is the type.
+    """
     fields: dict[str, type[Artifact]] = {}
     for name, info in model.model_fields.items():
         kinds: list[Any] = [kind for kind in get_args(info.annotation) if kind is not type(None)]
         annotation: Any = kinds[0] if len(kinds) == 1 and not info.is_required() else info.annotation
+        annotation = kinds[1] if get_origin(info.annotation) is dict and kinds[0] is str else annotation
         if not (isinstance(annotation, type) and issubclass(annotation, Artifact)):
             raise TypeError(f"{model.__module__}.{model.__qualname__}.{name} must be annotated with an artifact type")
         fields[name] = annotation
     return fields
+
+
+def many_fields(model: type[BaseModel]) -> frozenset[str]:
+    """Return the fields of an `Inputs` model that hold artifacts by stage."""
+    return frozenset(name for name, info in model.model_fields.items() if get_origin(info.annotation) is dict)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.platform.approval import Answer, ApprovalNeededError, People, Question
-from components.platform.artifacts import Artifact, artifact_fields
+from components.platform.artifacts import Artifact, artifact_fields, many_fields
 from components.platform.columns import UNKNOWN, Flow
 from features.declaration import Frozen, Window
 
@@ -33,7 +33,8 @@ class Ports(Frozen):
     """Base of `Inputs` and `Outputs`: every field is annotated with an artifact type.
 
     An input may be ``Type | None = None``: a stage need not wire it, and then it is None and no part of the cache key.
-    An output may not.
+    It may be ``dict[str, Type]``: a stage wires one or more, which come by the name of their stage, sorted by it; the
+    names are part of the cache key. An output may be neither.
     """
 
 
@@ -94,6 +95,11 @@ class ComponentSpec:
     def needed_inputs(self) -> tuple[str, ...]:
         """Inputs that a stage must wire; one that is annotated ``Type | None = None`` may be left out."""
         return tuple(name for name, info in self.inputs.model_fields.items() if info.is_required())
+
+    @property
+    def many_inputs(self) -> frozenset[str]:
+        """Inputs that take one or more artifacts, annotated ``dict[str, Type]``."""
+        return many_fields(self.inputs)
 
     @property
     def output_types(self) -> dict[str, type[Artifact]]:

@@ -42,6 +42,7 @@ class StageRequest(Frozen):
     component: str
     config: dict[str, Any] = Field(default_factory=dict)
     inputs: dict[str, ArtifactRef] = Field(default_factory=dict)
+    """By input; those of an input that takes several by `input.stage`."""
     window: Window
     pipeline: str = "component"
     stage: str = "component"
@@ -191,18 +192,42 @@ def validated_config(spec: ComponentSpec, given: Mapping[str, Any], stage: str) 
 
 
 def _typed_inputs(spec: ComponentSpec, request: StageRequest) -> dict[str, Artifact]:
-    inputs = {name: ref.load() for name, ref in request.inputs.items()}
+    """Return the artifacts of a request, as it names them, sorted.
+
+    Raises:
+        BadInputError: they are not what the component takes.
+    """
+    inputs = {name: ref.load() for name, ref in sorted(request.inputs.items())}
+    ports = {name: _port(spec, name) for name in inputs}
     wanted = spec.input_types
-    for name in sorted(({*spec.needed_inputs} - {*inputs}) | ({*inputs} - {*wanted})):
+    unknown = {name for name, port in ports.items() if port not in wanted}
+    for name in sorted(({*spec.needed_inputs} - {*ports.values()}) | unknown):
         state = "is missing" if name in wanted else "is not an input of the component"
         known = [port if port in spec.needed_inputs else f"{port}, if any" for port in sorted(wanted)]
         raise BadInputError(f"stage {request.stage!r}: input {name!r} {state}; inputs of {spec.name} are {known}")
     for name, artifact in inputs.items():
-        if not isinstance(artifact, wanted[name]):
+        kind = wanted[ports[name]]
+        if not isinstance(artifact, kind):
             raise BadInputError(
-                f"stage {request.stage!r}: input {name!r} is a {artifact.kind}, {spec.name} takes a {wanted[name].kind}"
+                f"stage {request.stage!r}: input {name!r} is a {artifact.kind}, {spec.name} takes a {kind.kind}"
             )
     return inputs
+
+
+def _port(spec: ComponentSpec, name: str) -> str:
+    """Return the input that an artifact of a request belongs to."""
+    port, dot, stage = name.partition(".")
+    return port if dot and stage and port in spec.many_inputs else name if name not in spec.many_inputs else ""
+
+
+def _inputs(spec: ComponentSpec, given: Mapping[str, Artifact]) -> Ports:
+    """Return the artifacts of a request as the component takes them."""
+    taken: dict[str, Any] = {name: artifact for name, artifact in given.items() if name in spec.input_types}
+    for port in spec.many_inputs:
+        start = f"{port}."
+        found = {name.removeprefix(start): one for name, one in given.items() if name.startswith(start)}
+        taken |= {port: found} if found else {}
+    return spec.inputs(**taken)
 
 
 def _reuse(
@@ -243,7 +268,7 @@ def _reuse(
 
 def _run(spec: ComponentSpec, inputs: dict[str, Artifact], config: Any, context: RunContext) -> dict[str, Artifact]:
     try:
-        outputs = load_function(spec.entrypoint)(spec.inputs(**inputs), config, context)
+        outputs = load_function(spec.entrypoint)(_inputs(spec, inputs), config, context)
     except OSError as error:
         full = error.errno == errno.ENOSPC
         reason = f"the disk of {context.scratch} is full" if full else str(error.strerror or error)

@@ -47,7 +47,7 @@ Width = Annotated[int, Field(ge=1, le=1024)]
 Deviation = Annotated[float, Field(ge=0, le=10)]
 Hidden = Annotated[tuple[int, ...], AfterValidator(_wide_enough)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
-PARAMETER = r"^\$\{params\.[a-z][a-z0-9_]*\}$"
+PARAMETER = r"^\$\{(params|matrix)\.[a-z][a-z0-9_]*\}$"
 """What a pipeline may write in place of any value."""
 Layers = Annotated[int, Field(ge=1, le=12)]
 AttentionHeads = Annotated[int, Field(ge=1, le=16)]

@@ -210,7 +210,10 @@ def _describe(spec: ComponentSpec) -> None:
     for title, kinds in (("input", spec.input_types), ("output", spec.output_types)):
         for name, kind in kinds.items():
             optional = title == "input" and name not in spec.needed_inputs
-            typer.echo(f"{title} {name}{', if any' if optional else ''}: {kind.kind}. {kind.describe()}")
+            many = title == "input" and name in spec.many_inputs
+            typer.echo(
+                f"{title} {name}{', if any' if optional else ', many' if many else ''}: {kind.kind}. {kind.describe()}"
+            )
     shown = folding("with:", "takes", "default", "meaning")
     for row in config_rows(spec):
         default = "[bold]required[/]" if row.default is None else escape(row.default)

@@ -70,9 +70,11 @@ def _plan(document: Document, spec: PipelineSpec, given: Mapping[str, Any]) -> P
 def _planned(
     document: Document, spec: PipelineSpec, name: str, stage: StageSpec, given: Mapping[str, Any]
 ) -> PlannedStage:
-    wires = tuple(Wire(port, *stage.in_[port].split(".")) for port in sorted(stage.in_))
     common = spec.defaults
     component = catalog()[stage.uses]
+    many = component.many_inputs
+    sources = sorted((port, *source.split(".", 1)) for port, source in stage.sources())
+    wires = tuple(Wire(port, producer, output, port in many) for port, producer, output in sources)
     usual = {key: value for key, value in given.items() if key in component.config.model_fields}
     return PlannedStage(
         name=name,
@@ -86,6 +88,7 @@ def _planned(
         timeout=common.timeout if stage.timeout is None else stage.timeout,
         cache=common.cache if stage.cache is None else stage.cache,
         placement=_placement(common, stage),
+        written=document.made.get(name, name),
         places=tuple(Place(*place) for place in document.places(("stages", name))),
     )
 

@@ -31,6 +31,9 @@ class Document(YamlText):
     homes: dict[KeyPath, tuple[Document, KeyPath]] = field(default_factory=dict)
     """Where a value that another file gave stands; it holds for everything below the value that has no entry."""
 
+    made: dict[str, str] = field(default_factory=dict)
+    """By stage that a matrix made the one that is written."""
+
     @property
     def broken(self) -> bool:
         """Whether something was wrong already while reading."""
@@ -63,6 +66,8 @@ class Document(YamlText):
         """Return file and line of every place that says something about a block, the nearest first."""
         homes = [self.home(where), *(home for at, home in self.homes.items() if at[: len(where)] == where)]
         own = {home for home, _ in homes}
+        if where[:1] == ("stages",) and where[1] in self.made:
+            where = ("stages", self.made[str(where[1])], *where[2:])
         return [(one.path, one.span(where, key=True).line) for one in [self, *self.parents] if one in own]
 
     def problem(self, span: Span, message: str) -> Problem:

@@ -176,7 +176,8 @@ class _Merge:
         """Return whether a block has other keys than the one below it, which it then replaces."""
         if len(where) == 2 and where[0] == "stages":
             return "uses" in given and given["uses"] != below.get("uses", given["uses"])
-        inside = len(where) > 3 and where[0] == "stages" and where[2] == "with"
+        least = {"with": 3, "matrix": 4}.get(str(where[2])) if len(where) > 2 and where[0] == "stages" else None
+        inside = least is not None and len(where) > least
         return inside and any(
             isinstance(below.get(key), str) and isinstance(given.get(key), str) and below[key] != given[key]
             for key in KIND_KEYS

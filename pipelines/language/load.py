@@ -14,6 +14,7 @@ from components.platform.settings import ROOT
 from features.ground.yaml_text import Mistake, Span
 from pipelines.language.document import Document, bytes_of, document_of
 from pipelines.language.extend import DEFAULTS, WORDS, take
+from pipelines.language.matrix import expand
 
 PIPELINES = ROOT / "pipelines"
 """Folder of the pipeline files of this tree."""
@@ -43,6 +44,7 @@ def parse(data: bytes, path: Path, *, alone: bool = False) -> Document:
         document.mistakes.append(Mistake(Span(1, 1), "the file is empty: a pipeline starts with its name"))
     if not alone:
         take(document)
+        expand(document)
     return document
 
 

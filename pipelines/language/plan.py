@@ -26,6 +26,13 @@ class Wire:
     input: str
     stage: str
     output: str
+    many: bool = False
+    """Whether the input takes several artifacts, each by the name of its stage."""
+
+    @property
+    def key(self) -> str:
+        """What the artifact is called among those that a run of the stage is given."""
+        return f"{self.input}.{self.stage}" if self.many else self.input
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ class PlannedStage:
     config: dict[str, Any]
     """The `with:` block as written, `${params.x}` references unresolved."""
     wires: tuple[Wire, ...]
-    """Inputs, sorted by input name."""
+    """Inputs, sorted by input name; of one that takes several, sorted by stage."""
     upstream: tuple[str, ...]
     """Stages that must succeed first (wires and `after`), sorted."""
     group: str | None
@@ -60,6 +67,8 @@ class PlannedStage:
     """Where a scheduler runs it."""
     places: tuple[Place, ...] = ()
     """Where the stage is written: in the pipeline's file and in those it extends, the nearest first."""
+    written: str = ""
+    """Name of the stage of the file that a matrix made this one of; its own where none did."""
     start: Start = "cache"
     """How the stage comes to its result; `select` decides it for a run of a part."""
 
@@ -118,6 +127,11 @@ class Plan:
             if stage.name == name:
                 return stage
         raise KeyError(name)
+
+    def meant(self, name: str) -> tuple[str, ...]:
+        """Return the stages that a name means: one, or all that a matrix made of the stage that the file calls so."""
+        exact = [stage.name for stage in self.stages if stage.name == name]
+        return tuple(exact or [stage.name for stage in self.stages if stage.written == name])
 
     def prediction(self, name: str) -> Prediction | None:
         """Return what one stage would do, or None where it was not looked up."""
@@ -192,17 +206,17 @@ def select(plan: Plan, selection: Selection) -> Plan:
         return plan
     names = [stage.name for stage in plan.stages]
     for name in filter(None, (selection.stage, selection.to, *selection.without)):
-        if name not in names:
+        if not plan.meant(name):
             raise MissingError(f"{plan.name} has no stage {name!r}{did_you_mean(name, names)}")
-    part = {*names} if selection.extent == "all" else {selection.stage}
+    part = {*names} if selection.extent == "all" else {*plan.meant(selection.stage)}
     if selection.extent == "from":
         part = plan.after(part)
     if selection.to:
-        part &= plan.before([selection.to])
-    left = plan.after(selection.without)
+        part &= plan.before(plan.meant(selection.to))
+    left = _after(plan, selection.without)
     for option, name in (("from", selection.stage), ("to", selection.to)):
-        if name in left:
-            cause = next(other for other in selection.without if name in plan.after([other]))
+        if name and left >= {*plan.meant(name)}:
+            cause = next(one for one in selection.without if _after(plan, [one]) & {*plan.meant(name)})
             why = "" if cause == name else f", since {name} needs {cause}"
             raise BadInputError(f"--{option} {name} and --except {cause} exclude each other{why}: give one of them")
     if not part - left:
@@ -216,15 +230,19 @@ def select(plan: Plan, selection: Selection) -> Plan:
     return replace(plan, stages=stages)
 
 
+def _after(plan: Plan, names: Iterable[str]) -> set[str]:
+    return plan.after(stage for name in names for stage in plan.meant(name))
+
+
 def left_out(plan: Plan, selection: Selection) -> str:
     """Return in a sentence which stages of a whole plan `--to` and `--except` leave out; empty where they do not."""
     said = []
     if selection.to:
-        kept = plan.before([selection.to])
-        gone = [stage.name for stage in plan.stages if stage.name not in kept | plan.after(selection.without)]
+        kept = plan.before(plan.meant(selection.to))
+        gone = [stage.name for stage in plan.stages if stage.name not in kept | _after(plan, selection.without)]
         said += [f"--to {selection.to} leaves out {', '.join(gone)}"] if gone else []
     for name in selection.without:
-        needing = [stage.name for stage in plan.stages if stage.name in plan.after([name]) - {name}]
+        needing = [stage.name for stage in plan.stages if stage.name in _after(plan, [name]) - {*plan.meant(name)}]
         more = f", and with it {', '.join(needing)}, which {'need' if len(needing) > 1 else 'needs'} it"
         said.append(f"--except leaves out {name}" + (more if needing else ""))
     return "; ".join(said)

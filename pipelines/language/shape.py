@@ -56,6 +56,7 @@ _BOUNDS = {
 }
 _PATTERNS = {
     r"^[a-z][a-z0-9_]{0,62}$": "a name (a-z, then a-z, 0-9 and _, at most 63)",
+    r"^[a-z0-9][a-z0-9_]{0,62}$": "a name of a-z, 0-9 and _, at most 63",
     r"^\$\{params\.[a-z][a-z0-9_]*\}$": "${params.NAME}",
     r"^[A-Za-z0-9_.:/-]{1,250}$": "a name of letters, digits and _.:/- without spaces, at most 250 of them",
     r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$": "stage.output",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, available_timezones
@@ -28,6 +29,8 @@ def _tag(value: str) -> str:
     return value
 
 
+ValueName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]{0,62}$")]
+"""Name of a value of a matrix; it ends the name of a stage."""
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=100), AfterValidator(_tag)]
 """A word on a DAG; Airflow's database holds no more of it."""
 
@@ -183,19 +186,35 @@ class Defaults(Placement):
     """Which earlier result a stage takes: `all` of the same code, config, inputs; `inputs` of any code; `off` none."""
 
 
+Axes = Annotated[
+    dict[
+        Name,
+        Annotated[dict[ValueName, Any], Field(min_length=1)]
+        | Annotated[tuple[str | int | float | bool, ...], Field(min_length=1)],
+    ],
+    Field(min_length=1),
+]
+"""Axis → its values: by name, or a list of texts, numbers and truth values."""
+
+
 class StageSpec(Placement):
     """One node of the pipeline."""
 
     uses: str
     """Registered name of a component."""
-    in_: dict[Name, OutputReference] = Field(default_factory=dict, alias="in")
-    """Input name → `stage.output`."""
+    in_: dict[Name, OutputReference | Annotated[tuple[OutputReference, ...], Field(min_length=1)]] = Field(
+        default_factory=dict, alias="in"
+    )
+    """Input name → `stage.output`, or a list of them where the input takes many."""
     from_: str | None = Field(None, alias="from")
     """YAML file beside the pipeline or below it with keys of `with` that several stages share; those of `with` win."""
     without: tuple[str, ...] = ()
     """Keys of `with`, such as `shape` or `ranker.towers`, that the stage does not take from `from` or a parent."""
     with_: dict[str, Any] = Field(default_factory=dict, alias="with")
     """Config of the component."""
+    matrix: Axes | None = None
+    """Values by axis; the stage, and each that reads it, is there once for each combination of them, under its name and
+    theirs, and `${matrix.AXIS}` in `with:` is replaced by the value."""
     after: tuple[Name, ...] = ()
     """Stages that must succeed first although nothing is read from them."""
     group: Name | None = None
@@ -208,6 +227,11 @@ class StageSpec(Placement):
     """Overrides the default."""
     cache: CacheMode | None = None
     """Overrides the default."""
+
+    def sources(self) -> Iterator[tuple[str, str]]:
+        """Yield each input with each `stage.output` that it is wired to."""
+        for port, source in self.in_.items():
+            yield from ((port, one) for one in ([source] if isinstance(source, str) else source))
 
 
 class PipelineSpec(SpecModel):

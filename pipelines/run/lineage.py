@@ -108,7 +108,7 @@ def lineage_of(
     store = open_store(settings)
     request = request_of(attempt)
     pipeline, stage = request.pipeline, request.stage
-    wires = {wire.input: f"{pipeline}.{wire.stage}.{wire.output}" for wire in attempt.stage.wires}
+    wires = {wire.key: f"{pipeline}.{wire.stage}.{wire.output}" for wire in attempt.stage.wires}
     inputs = [_data_set(wires[port], ref, store) for port, ref in sorted(request.inputs.items())]
     facts = {
         "component": f"{attempt.stage.component.name}@{attempt.stage.component.version}",

@@ -52,7 +52,7 @@ def _predict(
     spec = stage.component
     config = validated_config(spec, given, stage.name)
     canonical = config.model_dump(mode="json")
-    sources = {wire.input: f"{wire.stage}.{wire.output}" for wire in stage.wires}
+    sources = {wire.key: f"{wire.stage}.{wire.output}" for wire in stage.wires}
     inputs = {port: digests[source] for port, source in sources.items() if source in digests}
     unknown = [source for port, source in sources.items() if port not in inputs]
     parts = key_parts(spec, canonical, inputs, window)

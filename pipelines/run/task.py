@@ -127,7 +127,7 @@ def request_of(attempt: Attempt) -> StageRequest:
     return StageRequest(
         component=stage.component.name,
         config=resolve_config(stage, params),
-        inputs={wire.input: _output(attempt, wire.stage, wire.output) for wire in stage.wires},
+        inputs={wire.key: _output(attempt, wire.stage, wire.output) for wire in stage.wires},
         window=resolve_window(attempt.plan.spec, params, attempt.moment),
         pipeline=attempt.plan.name,
         stage=stage.name,

@@ -123,7 +123,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
             "name": stage.name,
             "uses": stage.component.name,
             "version": stage.component.version,
-            "in": {wire.input: f"{wire.stage}.{wire.output}" for wire in stage.wires},
+            "in": {wire.key: f"{wire.stage}.{wire.output}" for wire in stage.wires},
             "out": {name: kind.kind for name, kind in stage.component.output_types.items()},
             "with": stage.config,
             "upstream": list(stage.upstream),

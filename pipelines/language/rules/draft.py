@@ -98,11 +98,14 @@ class Wired:
     input: str
     producer: str
     output: str
+    index: int | None = None
+    """Place in the list of an input that is given one."""
 
     @property
     def where(self) -> KeyPath:
         """Path of the entry."""
-        return ("stages", self.stage, "in", self.input)
+        here: KeyPath = ("stages", self.stage, "in", self.input)
+        return here if self.index is None else (*here, self.index)
 
 
 @dataclass(frozen=True)
@@ -172,8 +175,9 @@ class PipelineDraft(Draft[PipelineSpec]):
         """Yield every wire, in the order of the file."""
         for name, stage in self.spec.stages.items():
             for port, source in stage.in_.items():
-                producer, _, output = source.partition(".")
-                yield Wired(name, port, producer, output)
+                for index, one in enumerate([source] if isinstance(source, str) else source):
+                    producer, _, output = one.partition(".")
+                    yield Wired(name, port, producer, output, None if isinstance(source, str) else index)
 
     def stages(self) -> Iterator[tuple[str, StageSpec, ComponentSpec]]:
         """Yield name, block and component of every stage whose component is known."""

@@ -49,7 +49,10 @@ def references_are_whole_and_known(draft: PipelineDraft) -> Iterator[Finding]:
             continue
         match = REFERENCE.fullmatch(text)
         placed = where == ("window", "end") or (where[0] == "stages" and where[2:3] == ("with",))
-        if match is None:
+        if text.startswith("${matrix."):
+            said = f"{quoted(text)} is not replaced: write ${{matrix.NAME}} as a whole value below with: of a stage "
+            yield Finding(where, f"{said}that has this axis or reads one that has")
+        elif match is None:
             yield Finding(where, f"{quoted(text)} is not replaced: write ${{params.NAME}} as the whole value")
         elif not placed:
             yield Finding(where, "${params.NAME} is replaced only inside with: and in window.end: write the value out")

@@ -79,6 +79,23 @@ def wires_fit(draft: PipelineDraft) -> Iterator[Finding]:
             )
 
 
+def inputs_take_what_they_are_given(draft: PipelineDraft) -> Iterator[Finding]:
+    """A list is wired to an input that takes several artifacts, and names no stage twice."""
+    for name, stage, component in draft.stages():
+        for port, source in stage.in_.items():
+            if isinstance(source, str) or port not in component.input_types:
+                continue
+            if port not in component.many_inputs:
+                said = f"input {quoted(port)} of {component.name} takes one artifact, not a list: name one"
+                yield Finding(("stages", name, "in", port), said)
+                continue
+            producers = [one.partition(".")[0] for one in source]
+            for index, producer in enumerate(producers):
+                if producer in producers[:index]:
+                    said = f"input {quoted(port)} of {component.name} names stage {quoted(producer)} twice: remove one"
+                    yield Finding(("stages", name, "in", port, index), said)
+
+
 def after_names_stages(draft: PipelineDraft) -> Iterator[Finding]:
     """`after:` lists stages of this file."""
     stages = draft.block("stages")
@@ -154,6 +171,7 @@ WIRING_RULES: tuple[Rule, ...] = (
     inputs_are_wired,
     wires_start_at_an_output,
     wires_fit,
+    inputs_take_what_they_are_given,
     after_names_stages,
     no_stage_waits_for_itself,
     groups_are_not_stages,

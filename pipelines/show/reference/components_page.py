@@ -35,7 +35,10 @@ def component_section(spec: ComponentSpec) -> list[str]:
     folder = spec.entrypoint.rpartition(".")[0].replace(".", "/")
     lines = ["", f"## {spec.name}", "", f"{prose(spec.summary)} [More](../{folder}/README.md)", ""]
     needed = spec.needed_inputs
-    ports = [("`in`" if name in needed else "`in`, if any", name, kind) for name, kind in spec.input_types.items()]
+    ports = [
+        ("`in`, many" if name in spec.many_inputs else "`in`" if name in needed else "`in`, if any", name, kind)
+        for name, kind in spec.input_types.items()
+    ]
     ports += [("output", name, kind) for name, kind in spec.output_types.items()]
     cells = [(side, code(name), kind.kind, prose(kind.describe())) for side, name, kind in ports]
     lines.append(table(["", "name", "type", "what it is"], cells))

@@ -116,9 +116,13 @@ def type_words(root: Node, node: Node) -> str:
 
 
 def reads_and_makes(spec: ComponentSpec) -> tuple[str, str]:
-    """Return the kinds of a component's inputs and of its outputs, and which of the inputs it can do without."""
+    """Return the kinds of a component's inputs and of its outputs, which inputs it can do without, which take many."""
     needed = spec.needed_inputs
-    reads = [kind.kind + ("" if name in needed else " (if any)") for name, kind in spec.input_types.items()]
+    many = spec.many_inputs
+    reads = [
+        kind.kind + (" (many)" if name in many else "" if name in needed else " (if any)")
+        for name, kind in spec.input_types.items()
+    ]
     return ", ".join(reads), ", ".join(kind.kind for kind in spec.output_types.values())
 
 
@@ -128,7 +132,8 @@ def sample_yaml(spec: ComponentSpec) -> str:
     if spec.input_types:
         lines.append("  in:")
         lines += [
-            f"    {'' if name in spec.needed_inputs else '# '}{name}: STAGE.{kind.kind}"
+            f"    {'' if name in spec.needed_inputs else '# '}{name}: "
+            + (f"[STAGE.{kind.kind}, OTHER.{kind.kind}]" if name in spec.many_inputs else f"STAGE.{kind.kind}")
             for name, kind in spec.input_types.items()
         ]
     schema = model_schema(spec.config)

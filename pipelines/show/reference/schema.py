@@ -2,7 +2,7 @@
 
 What a file must say is asked only of one that extends no other, for a parent may say it. `stages.*` is completed by its
 `uses:`: the keys of `with:` are those of the component's config, the keys of `in:` its inputs. A value inside `with:`
-may also be `${params.NAME}`.
+may also be `${params.NAME}` or `${matrix.AXIS}`.
 """
 
 from __future__ import annotations
@@ -170,11 +170,12 @@ def schema_texts() -> dict[Path, str]:
 
 def _stage_of(spec: ComponentSpec) -> Node:
     """Return what a stage of a component may say."""
+    one: Node = {"type": "string", "pattern": r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$"}
+    many: Node = {"anyOf": [one, {"type": "array", "items": one, "minItems": 1}]}
     ports = {
         name: {
-            "type": "string",
-            "pattern": r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$",
-            "description": f"{_may(spec, name)}`stage.output` that is {kind.kind}. {kind.describe()}",
+            **(many if name in spec.many_inputs else one),
+            "description": f"{_may(spec, name)}{_each(spec, name)} that is {kind.kind}. {kind.describe()}",
         }
         for name, kind in spec.input_types.items()
     }
@@ -189,6 +190,10 @@ def _stage_of(spec: ComponentSpec) -> Node:
 
 def _may(spec: ComponentSpec, port: str) -> str:
     return "" if port in spec.needed_inputs else "May be left out. "
+
+
+def _each(spec: ComponentSpec, port: str) -> str:
+    return "`stage.output`" + (", or a list of them, each" if port in spec.many_inputs else "")
 
 
 def _asked(spec: ComponentSpec, required: list[str]) -> Node:
