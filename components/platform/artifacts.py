@@ -224,6 +224,16 @@ class OnnxModel(Artifact):
     kind: ClassVar[str] = "onnx_model"
 
 
+class RankerChoice(Artifact):
+    """How several exported rankers did on the same validation rows, and which of them is best.
+
+    `choice.json`: `components.judge.choose_ranker.choice.Choice`. `choice.html`: self-contained page.
+    """
+
+    kind: ClassVar[str] = "ranker_choice"
+    page: ClassVar[Page] = Page("choice.html", "candidates on the same rows, and how sure the choice is")
+
+
 class EvaluationReport(Artifact):
     """How well the exported model ranks and calibrates on the test split.
 

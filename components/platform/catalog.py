@@ -33,6 +33,7 @@ FOLDERS: Mapping[str, tuple[str, ...]] = {
         "fit_lightgbm",
         "export_onnx",
         "calibrate_ranker",
+        "choose_ranker",
         "evaluate_ranker",
         "learn_policy",
         "simulate_policy",

@@ -53,7 +53,7 @@ PICKLES = frozenset({".pkl", ".pickle", ".pt", ".pth"})
 
 Example = Callable[[Mapping[str, Path]], Mapping[str, Any]]
 """Writes the files of each input into its folder and returns the `with:` block; an input that may be left out is left
-out where its folder stays empty."""
+out where its folder stays empty. Of one that takes several, each folder below is one, by the name of its stage."""
 
 
 @dataclass(frozen=True)
@@ -92,15 +92,22 @@ def try_component(
         folder.mkdir(parents=True)
     config = {**example(folders), **(changed or {})}
     wired = [name for name in folders if name in spec.needed_inputs or any(folders[name].iterdir())]
-    refs = {name: _given(store, name, spec.input_types[name], folders[name].parent) for name in wired}
+    refs = {
+        f"{name}.{folder.name}" if name in spec.many_inputs else name: _given(store, spec.input_types[name], folder)
+        for name in wired
+        for folder in (sorted(folders[name].iterdir()) if name in spec.many_inputs else [folders[name]])
+    }
     request = execute.StageRequest(component=spec.name, config=config, inputs=refs, window=window, stage=spec.name)
     with mock.patch.object(execute, "component", lambda name: spec):  # it need not be installed
         result = execute.execute(request, settings)
     return Tried(result, {name: store.fetch(ref.load()) for name, ref in result.outputs.items()})
 
 
-def _given(store: Store, name: str, kind: type[Artifact], staged: Path) -> ArtifactRef:
+def _given(store: Store, kind: type[Artifact], folder: Path) -> ArtifactRef:
     """Publish the files that stand in for an earlier stage; the same files have the same digest."""
+    name, staged = folder.name, folder.parent.with_name(uuid.uuid4().hex)
+    staged.mkdir()
+    folder.rename(staged / name)  # alone, since publishing moves all that lies beside it
     record = store.publish(
         staged,
         {name: kind(uri=str(staged / name))},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pipelines.language.document import shown
-from pipelines.language.plan import Plan, Prediction
+from pipelines.language.plan import Plan, PlannedStage, Prediction
 from pipelines.language.schedule import schedule_parts
 from pipelines.show.terminal import folding
 from pipelines.show.tuned import tuned_stages
@@ -113,6 +113,15 @@ def text_graph(plan: Plan) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _sources(stage: PlannedStage) -> dict[str, str | list[str]]:
+    """Return what each input is wired to; a list where it takes many."""
+    found: dict[str, str | list[str]] = {}
+    for wire in stage.wires:
+        source, known = f"{wire.stage}.{wire.output}", found.get(wire.input, [])
+        found[wire.input] = [*known, source] if wire.many else source
+    return found
+
+
 def as_json(plan: Plan) -> dict[str, Any]:
     """Return the plan, with its predictions where it holds them, as a JSON value."""
     spec = plan.spec.model_dump(mode="json", by_alias=True, exclude={"stages", "defaults"})
@@ -123,7 +132,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
             "name": stage.name,
             "uses": stage.component.name,
             "version": stage.component.version,
-            "in": {wire.key: f"{wire.stage}.{wire.output}" for wire in stage.wires},
+            "in": _sources(stage),
             "out": {name: kind.kind for name, kind in stage.component.output_types.items()},
             "with": stage.config,
             "upstream": list(stage.upstream),

@@ -15,6 +15,7 @@ from registry.evaluation import Metric, RowMetric
 from registry.metrics.requests import REQUEST_METRICS, Requests, statistics_of
 from registry.metrics.resampling import (
     bootstrap_all,
+    mean_paired_bootstrap,
     paired_bootstrap,
     stable_paired_bootstrap,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "ece",
     "gauc",
     "log_loss",
+    "mean_paired_bootstrap",
     "normalised_entropy",
     "paired_bootstrap",
     "pcoc",

@@ -131,19 +131,55 @@ def stable_paired_bootstrap(
     Raises:
         BadInputError: as for `bootstrap_all`.
     """
-    y, first = checked(labels, a)
-    _, second = checked(labels, b)
-    codes, size = group_codes(users, y.size)
-    w = None if weights is None else row_weights(weights, y.size)
-    pair = [statistics_of((metric,), y, scores, codes, size, requests, weights=w)[0] for scores in (first, second)]
+    return mean_paired_bootstrap(
+        [labels], [a], [b], users, metric, tolerance, least, most, seed, confidence,
+        relative=relative, requests=requests, weights=weights,
+    )  # fmt: skip
+
+
+def mean_paired_bootstrap(
+    labels: Sequence[ArrayLike],
+    a: Sequence[ArrayLike],
+    b: Sequence[ArrayLike],
+    users: ArrayLike,
+    metric: Metric,
+    tolerance: float,
+    least: int = 200,
+    most: int = 5_000,
+    seed: int = 0,
+    confidence: float = CONFIDENCE,
+    *,
+    relative: bool = False,
+    requests: Requests | None = None,
+    weights: ArrayLike | None = None,
+) -> tuple[Interval, int]:
+    """Return what `stable_paired_bootstrap` gives, of the mean of a metric over several labels of the same rows.
+
+    `labels`, `a` and `b` have one entry per label, each ``[rows]``; of one label it is `stable_paired_bootstrap`.
+    The mean is undefined where the metric of one label is.
+
+    Raises:
+        BadInputError: as for `bootstrap_all`.
+    """
+    sides = [[checked(y, scores) for y, scores in zip(labels, side, strict=True)] for side in (a, b)]
+    rows = sides[0][0][0].size
+    codes, size = group_codes(users, rows)
+    w = None if weights is None else row_weights(weights, rows)
+    pair = [
+        [statistics_of((metric,), y, scores, codes, size, requests, weights=w)[0] for y, scores in side]
+        for side in sides
+    ]
     rng = np.random.default_rng(seed)
 
+    def mean(side: Sequence[Statistic], counts: Floats) -> Floats:
+        return np.asarray(np.mean([of(counts) for of in side], axis=0))
+
     def draw(count: int) -> Floats:
-        blocks = [np.stack([of(counts) for of in pair]) for counts in _drawn(rng, y.size, size, count)]
+        blocks = [np.stack([mean(side, counts) for side in pair]) for counts in _drawn(rng, rows, size, count)]
         return np.concatenate(blocks, axis=1)
 
-    values = np.array([of(np.ones((size, 1)))[0] for of in pair])
-    bound = max(least, min(most, _MOST_WORK // max(1, y.size)))
+    values = np.array([mean(side, np.ones((size, 1)))[0] for side in pair])
+    bound = max(least, min(most, _MOST_WORK // max(1, rows * len(labels))))
     return _stable(values, draw, tolerance, least if size > 1 else 0, bound, confidence, relative)
 
 

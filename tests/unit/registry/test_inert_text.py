@@ -27,6 +27,9 @@ from components.judge.attribute_conversions.page import render as attribution_pa
 from components.judge.attribute_conversions.report import Attribution, Channel
 from components.judge.audit_delivery.page import render as delivery_page
 from components.judge.audit_delivery.report import Ad, Delivery
+from components.judge.choose_ranker.choice import Candidate
+from components.judge.choose_ranker.choice import Choice as Chosen
+from components.judge.choose_ranker.page import choice_page
 from components.judge.evaluate_ranker.page import render as evaluation_page
 from components.judge.learn_policy.page import render as policy_page
 from components.judge.learn_policy.report import Choice, Learning, Pass
@@ -288,6 +291,15 @@ def _tuned(text: str, image: Path) -> str:
     return tuned_page(poisoned(found, text), [poisoned(record, text)], {text: 0.5}, src, src)
 
 
+def _chosen(text: str) -> str:
+    one = Candidate(stage=WORD, ranker=WORD, digest=WORD, values={WORD: 0.5}, value=0.5)
+    other = one.model_copy(update={"behind": SOME})
+    found = Chosen(
+        metric="auc", top=9, feedback=(WORD,), rows=9, users=9, confidence=0.9, dataset=WORD, candidates=(one, other)
+    )  # fmt: skip
+    return choice_page(poisoned(found, text))
+
+
 def _retrieved(text: str) -> str:
     found = Retrieved(
         way="single", group="all", k=9, users=9, recall=SOME, distinct=9, catalogue=0.5, popularity=2.0, popular=0.5
@@ -379,6 +391,7 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Callable[[str], 
         "components/judge/attribute_conversions/page.py": lambda text: _attribution(text, picture),
         "components/judge/audit_delivery/page.py": lambda text: _delivery(text, picture),
         "components/judge/watch_drift/page.py": lambda text: _drift(text, picture),
+        "components/judge/choose_ranker/page.py": _chosen,
         "components/judge/retrieve_candidates/page.py": _retrieved,
         "components/train/fit_item_pairs/page.py": _pairs,
         "components/train/tune_ranker/page.py": lambda text: _tuned(text, picture),

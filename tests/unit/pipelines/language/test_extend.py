@@ -301,7 +301,10 @@ def test_the_resolved_file_means_the_same_alone(name: str, tmp_path: Path) -> No
         if not line.endswith(":"):
             file, _, number = place.rpartition(":")
             key = line.strip().partition(":")[0].strip('"')
-            assert key in (PIPELINES / file).read_text(encoding="utf-8").splitlines()[int(number) - 1]
+            written = (PIPELINES / file).read_text(encoding="utf-8").splitlines()[int(number) - 1]
+            # A matrix draws its stages in a group with the name of the stage that is written.
+            of_matrix = key == "group" and (written.strip() == "matrix:" or f"{line.split()[1]}:" == written.strip())
+            assert key in written or of_matrix
 
 
 EXTENDING = [name for name in pipeline_names() if "\nextends: " in pipeline_path(name).read_text(encoding="utf-8")]

@@ -52,6 +52,17 @@ def test_a_reader_is_wired_to_those_that_share_its_values(plan: Plan) -> None:
     assert plan.stage("watched").upstream == tuple(sorted(["ingest", *plan.meant("train")]))
 
 
+def test_an_input_of_many_gathers_those_that_share_the_values_of_its_stage(plan: Plan) -> None:
+    assert plan.meant("choose") == ("choose_late", "choose_any")
+    for split in ("late", "any"):
+        choose = plan.stage(f"choose_{split}")
+        models = [(wire.stage, wire.key) for wire in choose.wires if wire.input == "models"]
+        exports = sorted(f"export_{split}_{ranker}" for ranker in RANKERS)
+        assert models == [(name, f"models.{name}") for name in exports]
+        assert [wire.key for wire in choose.wires if wire.input == "dataset"] == ["dataset"]
+        assert {wire.stage for wire in plan.stage(f"evaluate_{split}").wires} == {choose.name, f"dataset_{split}"}
+
+
 def test_each_made_stage_is_told_at_the_line_of_the_one_that_is_written(plan: Plan) -> None:
     assert [place.line for place in plan.stage("train_late_dnn_0").places] == [line_of("  train:")]
 

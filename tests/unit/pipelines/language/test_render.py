@@ -74,7 +74,10 @@ def test_the_json_is_json_and_wires_the_same(plan: Plan) -> None:
     value = json.loads(json.dumps(as_json(plan)))
     assert value["name"] == plan.name
     found = {
-        (*source.split("."), stage["name"], port) for stage in value["stages"] for port, source in stage["in"].items()
+        (*source.split("."), stage["name"], port)
+        for stage in value["stages"]
+        for port, sources in stage["in"].items()
+        for source in (sources if isinstance(sources, list) else [sources])
     }
     assert found == wires(plan)
     assert [stage["name"] for stage in value["stages"]] == [stage.name for stage in plan.stages]

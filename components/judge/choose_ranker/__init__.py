@@ -1,0 +1,1 @@
+"""The `choose_ranker` component."""
