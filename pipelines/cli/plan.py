@@ -180,11 +180,13 @@ def _predicted(pipeline: str, param: list[str] | None, selection: Selection, at:
     from pipelines.language.check import load_plan
     from pipelines.language.load import pipeline_file
     from pipelines.language.params import parse_moment, parse_params
-    from pipelines.language.plan import left_out, select
+    from pipelines.language.plan import due, left_out, select, skips
     from pipelines.language.profile import active_profile
     from pipelines.run.predict import predict
 
     checked = load_plan(pipeline_file(pipeline), active_profile())
     params: dict[str, Any] = parse_params(checked.spec, param or [])
     moment = parse_moment(at) if at else datetime.now(UTC)
-    return predict(select(checked, selection), params, moment), left_out(checked, selection)
+    part = select(checked, selection)
+    left = "; ".join(filter(None, (left_out(checked, selection), skips(part, params))))
+    return predict(due(part, params), params, moment), left

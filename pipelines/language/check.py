@@ -88,6 +88,7 @@ def _planned(
         timeout=common.timeout if stage.timeout is None else stage.timeout,
         cache=common.cache if stage.cache is None else stage.cache,
         placement=_placement(common, stage),
+        when=stage.when.removeprefix("${params.").removesuffix("}") if stage.when else "",
         written=document.made.get(name, name),
         places=tuple(Place(*place) for place in document.places(("stages", name))),
     )

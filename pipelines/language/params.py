@@ -192,6 +192,20 @@ def misfit(param: ParamSpec, value: Any) -> str | None:
     return None if expected is None else f"must be {expected}, not {describe(value)}"
 
 
+def form_schema(param: ParamSpec) -> dict[str, Any]:
+    """Return the JSON Schema of a parameter's field in the trigger form."""
+    limits = {"minimum": param.minimum, "maximum": param.maximum}
+    whole = param.type == "integer"
+    schema: dict[str, Any] = {name: int(v) if whole else v for name, v in limits.items() if v is not None}
+    if param.enum:
+        schema["enum"] = [*param.enum, *([None] if param.nullable else [])]
+    if param.format:
+        schema["format"] = param.format
+    if param.items:
+        schema["items"] = {"type": param.items.type}
+    return schema | {"type": [param.type, "null"] if param.nullable else param.type}
+
+
 _KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
     "string": ("a text", (str,)),
     "integer": ("a whole number", (int,)),

@@ -67,6 +67,8 @@ class PlannedStage:
     """Where a scheduler runs it."""
     places: tuple[Place, ...] = ()
     """Where the stage is written: in the pipeline's file and in those it extends, the nearest first."""
+    when: str = ""
+    """Param that must be true in a run, or the stage is skipped; empty where it always runs."""
     written: str = ""
     """Name of the stage of the file that a matrix made this one of; its own where none did."""
     start: Start = "cache"
@@ -228,6 +230,42 @@ def select(plan: Plan, selection: Selection) -> Plan:
         replace(stage, start=start[stage.name in anew]) for stage in plan.stages if stage.name in anew | taken
     )
     return replace(plan, stages=stages)
+
+
+def skipped(plan: Plan, params: Mapping[str, Any]) -> dict[str, str]:
+    """Return the stages that a run with these params skips, in order, each with the param that is false.
+
+    A stage that needs a skipped one is skipped with it, by wire or by `after:`.
+    """
+    found: dict[str, str] = {}
+    for stage in plan.stages:
+        causes = [found[name] for name in stage.upstream if name in found]
+        if stage.when and params.get(stage.when) is False:
+            causes.insert(0, stage.when)
+        if causes:
+            found[stage.name] = causes[0]
+    return found
+
+
+def due(plan: Plan, params: Mapping[str, Any]) -> Plan:
+    """Return the plan of a run without the stages that its params skip.
+
+    Raises:
+        BadInputError: nothing is left to run.
+    """
+    gone = skipped(plan, params)
+    stages = tuple(stage for stage in plan.stages if stage.name not in gone)
+    if gone and all(stage.start == "taken" for stage in stages):
+        names = " and ".join(dict.fromkeys(gone.values()))
+        raise BadInputError(f"{plan.name}: {skips(plan, params)}, and nothing is left to run: set {names} to true")
+    return replace(plan, stages=stages) if gone else plan
+
+
+def skips(plan: Plan, params: Mapping[str, Any]) -> str:
+    """Return in a sentence which stages a run with these params skips; empty where it skips none."""
+    gone = skipped(plan, params)
+    by = {param: [name for name, cause in gone.items() if cause == param] for param in dict.fromkeys(gone.values())}
+    return "; ".join(f"{param} is false and skips {', '.join(names)}" for param, names in by.items())
 
 
 def _after(plan: Plan, names: Iterable[str]) -> set[str]:

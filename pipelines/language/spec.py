@@ -215,6 +215,8 @@ class StageSpec(Placement):
     matrix: Axes | None = None
     """Values by axis; the stage, and each that reads it, is there once for each combination of them, under its name and
     theirs, and `${matrix.AXIS}` in `with:` is replaced by the value."""
+    when: ParamReference | None = None
+    """`${params.NAME}`, true or false: a run for which it is false skips the stage, and all that need it."""
     after: tuple[Name, ...] = ()
     """Stages that must succeed first although nothing is read from them."""
     group: Name | None = None

@@ -87,7 +87,9 @@ class RunStart(Frozen):
     started_at: AwareDatetime
     """When it began."""
     stages: tuple[str, ...]
-    """Names of its stages, in order."""
+    """Names of its stages, in order, but those that it skips."""
+    skipped: dict[str, str] = Field(default_factory=dict)
+    """Stages that its params skip, each with the param that is false."""
     params: dict[str, Any] = Field(default_factory=dict)
     """Params given to it; the others had their defaults."""
     options: tuple[str, ...] = ()

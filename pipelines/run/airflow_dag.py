@@ -39,6 +39,7 @@ from airflow.sdk.exceptions import (
     AirflowFailException,
     AirflowNotFoundException,
     AirflowRuntimeError,
+    AirflowSkipException,
     AirflowTaskTimeout,
     TaskAwaitingInput,
 )
@@ -56,7 +57,7 @@ from pipelines.language.check import load_plan
 from pipelines.language.hiding import hidden, secrets, without_passwords
 from pipelines.language.load import pipeline_path
 from pipelines.language.notify import Notify, Target, missing_package
-from pipelines.language.params import check_params, resolve_window
+from pipelines.language.params import check_params, form_schema, resolve_window
 from pipelines.language.plan import ALL, Plan, PlannedStage, Selection, select
 from pipelines.language.profile import active_profile, use_profile
 from pipelines.language.schedule import moment_of, schedule_parts
@@ -300,6 +301,9 @@ class StageOperator(BaseOperator):
         if process.observer is None:  # a run of this command line has done so already
             _use_profile()
         ti, run = context["ti"], context["dag_run"]
+        if (when := self._stage.when) and (run.conf or {}).get(when, self._plan.spec.params[when].default) is False:
+            # Airflow then skips by itself whatever needs it.
+            raise AirflowSkipException(f"stage {self._stage.name!r} is skipped: {when} is false in this run")
         attempt = Attempt(
             plan=self._plan,
             stage=self._stage,
@@ -584,17 +588,5 @@ def _result(ti: Any, stage: str) -> StageResult:
 
 
 def _param(spec: ParamSpec) -> Param:
-    limits = {"minimum": spec.minimum, "maximum": spec.maximum}
-    whole = spec.type == "integer"
-    schema: dict[str, Any] = {name: int(v) if whole else v for name, v in limits.items() if v is not None}
-    if spec.enum:
-        schema["enum"] = list(spec.enum)
-    if spec.format:
-        schema["format"] = spec.format
-    if spec.items:
-        schema["items"] = {"type": spec.items.type}
-    kind = [spec.type, "null"] if spec.nullable else spec.type
-    if spec.enum and spec.nullable:
-        schema["enum"] = [*schema["enum"], None]
     default = {} if spec.required else {"default": spec.default}
-    return Param(**default, description=spec.description or None, type=kind, **schema)
+    return Param(**default, description=spec.description or None, **form_schema(spec))

@@ -23,7 +23,7 @@ from pipelines.language.check import load_plan
 from pipelines.language.load import pipeline_file
 from pipelines.language.notify import unsendable
 from pipelines.language.params import check_params, written
-from pipelines.language.plan import ALL, Plan, Selection, left_out, refuse_missing, select
+from pipelines.language.plan import ALL, Plan, Selection, due, left_out, refuse_missing, select, skipped, skips
 from pipelines.language.profile import ACTIVE, active_profile
 from pipelines.record import runs
 from pipelines.record.runs import Failure, RunOutcome
@@ -73,12 +73,14 @@ def run_pipeline(
     started = time.monotonic()
     now = datetime.now(UTC)
     moment = moment or now
-    plan = predict(select(whole, selection), given, moment, settings)
+    part = select(whole, selection)
+    plan = predict(due(part, given), given, moment, settings)
     refuse_missing(plan)
     run_id = f"manual__{now.isoformat()}"
     folder = run_folder(settings, plan.name, run_id)
     options = tuple(filter(None, (str(selection), f"--profile {profile}" if profile else "")))
     start = runs.start_of(plan.name, run_id, moment, tuple(stage.name for stage in plan.stages), params, *options)
+    start = start.model_copy(update={"skipped": skipped(part, given)})
     with writing_below(settings.runs):
         folder.mkdir(parents=True, exist_ok=True)
         runs.write_start(settings, start)
@@ -86,7 +88,7 @@ def run_pipeline(
     with private_home(settings) as home, quiet_terminal(folder / "run.log") as console:
         head = f"{plan.name} · {len(plan.stages)} stages · log {folder / 'run.log'}"
         console.print(head, markup=False, soft_wrap=True)
-        if left := left_out(whole, selection):
+        for left in filter(None, (left_out(whole, selection), skips(part, given))):
             console.print(left, markup=False, soft_wrap=True)
         console.print(render.summary(plan), markup=False, soft_wrap=True)
         os.environ.update(in_process_environment(settings, home))
@@ -116,7 +118,7 @@ def run_pipeline(
     seconds = time.monotonic() - started
     again = ""
     if failure is not None:
-        finished = {result.stage for result in results}
+        finished = {result.stage for result in results} | {*start.skipped}
         again = command_to_continue(
             name, whole, selection=selection, params=given, moment=moment, profile=profile, finished=finished,
             failed=failure.stage,

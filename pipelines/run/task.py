@@ -21,7 +21,7 @@ from components.platform.store.records import ArtifactRef
 from features.ground.library_errors import library_of, reason
 from pipelines.language import shape
 from pipelines.language.params import check_params, resolve_config, resolve_window
-from pipelines.language.plan import Plan, PlannedStage
+from pipelines.language.plan import Plan, PlannedStage, skipped
 from pipelines.record.runs import RunStart, write_failure, write_start
 
 
@@ -200,12 +200,15 @@ def _people(attempt: Attempt) -> People:
 
 
 def _start(attempt: Attempt) -> RunStart:
+    params = {name: param.default for name, param in attempt.plan.spec.params.items()} | dict(attempt.conf)
+    gone = skipped(attempt.plan, params)
     return RunStart(
         pipeline=attempt.plan.name,
         run_id=attempt.run_id,
         moment=attempt.moment if attempt.moment.tzinfo else attempt.moment.replace(tzinfo=UTC),
         started_at=datetime.now(UTC),
-        stages=tuple(stage.name for stage in attempt.plan.stages),
+        stages=tuple(stage.name for stage in attempt.plan.stages if stage.name not in gone),
+        skipped=gone,
         params=dict(attempt.conf),
         commit=attempt.commit,
     )

@@ -143,6 +143,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
             "cache": stage.cache,
             "placement": stage.placement.model_dump(exclude_none=True),
             "start": stage.start,
+            "when": stage.when or None,
             "written": [f"{shown(place.path)}:{place.line}" for place in stage.places],
         }
         if stage.name in tuned:

@@ -48,14 +48,16 @@ def references_are_whole_and_known(draft: PipelineDraft) -> Iterator[Finding]:
         if "${" not in text or where[0] == "description" or where[-1] == "description":
             continue
         match = REFERENCE.fullmatch(text)
-        placed = where == ("window", "end") or (where[0] == "stages" and where[2:3] == ("with",))
+        placed = where == ("window", "end") or (where[0] == "stages" and where[2:3] in (("with",), ("when",)))
         if text.startswith("${matrix."):
             said = f"{quoted(text)} is not replaced: write ${{matrix.NAME}} as a whole value below with: of a stage "
             yield Finding(where, f"{said}that has this axis or reads one that has")
         elif match is None:
             yield Finding(where, f"{quoted(text)} is not replaced: write ${{params.NAME}} as the whole value")
         elif not placed:
-            yield Finding(where, "${params.NAME} is replaced only inside with: and in window.end: write the value out")
+            yield Finding(
+                where, "${params.NAME} is replaced only inside with:, in when: and in window.end: write the value out"
+            )
         elif match[1] not in declared:
             hint = did_you_mean(match[1], declared) if declared else ": write the value out"
             yield Finding(where, f"no param {quoted(match[1])}{hint}")
@@ -96,6 +98,18 @@ def window_end_is_a_date(draft: PipelineDraft) -> Iterator[Finding]:
             message = f"param {quoted(name)} cannot end the window: declare it with type: string and format: date"
             message += ", not nullable" if param.nullable else ""
             yield Finding(("window", "end", *where), message)
+
+
+def conditions_are_switches(draft: PipelineDraft) -> Iterator[Finding]:
+    """A parameter that decides whether a stage runs is true or false."""
+    for name, stage in draft.spec.stages.items():
+        for param_name in references(stage.when).values():
+            param = draft.spec.params.get(param_name)
+            if param is not None and (param.type != "boolean" or param.nullable):
+                message = (
+                    f"param {quoted(param_name)} cannot decide whether a stage runs: declare it with type: boolean"
+                )
+                yield Finding(("stages", name, "when"), message + (", not nullable" if param.nullable else ""))
 
 
 def config_fits(draft: PipelineDraft) -> Iterator[Finding]:
@@ -159,6 +173,7 @@ PARAM_RULES: tuple[Rule, ...] = (
     no_schedule_leaves_a_param_open,
     params_are_used,
     window_end_is_a_date,
+    conditions_are_switches,
     enum_choices_fit,
 )
 """Every rule about the parameters that a pipeline declares, in the order in which a reader would check by hand."""

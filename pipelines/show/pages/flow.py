@@ -8,7 +8,7 @@ from typing import Literal
 
 from pipelines.language.plan import Plan
 
-StageState = Literal["planned", "hit", "miss", "runs", "missing", "done", "cached", "failed", "not run"]
+StageState = Literal["planned", "hit", "miss", "runs", "missing", "done", "cached", "failed", "not run", "skipped"]
 """What a stage would do, or what it did; `hit`, `miss`, `runs` and `missing` as in `Prediction` of a plan."""
 
 

@@ -195,6 +195,8 @@ def _mark(run: RecordedRun, stage: str) -> Mark:
     result = next((result for result in run.results if result.stage == stage), None)
     if result is not None:
         return Mark("cached") if result.cached else Mark("done", f"{result.seconds:.1f} s")
+    if stage in run.start.skipped:
+        return Mark("skipped")
     return Mark("failed") if any(failure.failed == stage for failure in run.failures) else Mark("not run")
 
 
@@ -211,6 +213,8 @@ def stage_lines(run: RecordedRun, plan: Plan | None, store: Store) -> Iterator[S
         else:
             said = (failures[name],) if name in failures else ()
             yield StageLine(name, uses.get(name, ""), mark, "", said, {})
+    for name, param in run.start.skipped.items():
+        yield StageLine(name, uses.get(name, ""), _mark(run, name), f"skipped: {param} is false", (), {})
 
 
 def reason(result: StageResult, store: Store) -> str:

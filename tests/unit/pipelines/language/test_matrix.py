@@ -11,7 +11,7 @@ from components.platform.errors import BadInputError
 from pipelines.language.check import load_plan
 from pipelines.language.load import read
 from pipelines.language.matrix import MOST_STAGES
-from pipelines.language.plan import Plan, Selection, left_out, select
+from pipelines.language.plan import Plan, Selection, due, left_out, select, skipped, skips
 from pipelines.language.problems import PipelineError
 from pipelines.show.render import as_json
 from pipelines.show.resolved import resolved
@@ -89,6 +89,17 @@ def test_the_name_in_the_file_means_all_that_were_made_of_it(plan: Plan) -> None
         select(plan, Selection(to="export", without=("train",)))
     only = select(plan, Selection("only", "export"))
     assert {stage.name for stage in only.stages if stage.start == "anew"} == {*plan.meant("export")}
+
+
+def test_a_false_condition_skips_what_a_matrix_made_and_all_that_need_it(plan: Plan) -> None:
+    gone = skipped(plan, {"full": False})
+    made = {*plan.meant("export"), *plan.meant("choose"), *plan.meant("evaluate")}
+    assert {*gone} == made and {*gone.values()} == {"full"}
+    assert {stage.name for stage in due(plan, {"full": False}).stages} == {stage.name for stage in plan.stages} - made
+    assert due(plan, {"full": True}) is plan and skips(plan, {"full": True}) == ""
+    assert skips(plan, {"full": False}).startswith("full is false and skips export_")
+    with pytest.raises(BadInputError, match=r"full is false and skips .*choose_late, and nothing is left to run"):
+        due(select(plan, Selection("only", "choose_late")), {"full": False})
 
 
 def test_a_value_of_a_parent_is_told_in_the_file_that_holds_it(tmp_path: Path) -> None:

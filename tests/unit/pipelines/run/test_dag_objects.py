@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from components.platform.errors import BadInputError
 from pipelines.language.params import misfit
 from pipelines.language.spec import ParamSpec
 
@@ -47,6 +49,38 @@ def test_a_change_of_a_parent_changes_the_dag(build: Any, tmp_path: Path) -> Non
     )
     assert {task.owner for task in before.tasks} == {"rankmill"} and {task.owner for task in after.tasks} == {"team"}
     assert "child.yaml" in after.doc_md and "shop.yaml" in after.doc_md
+
+
+def test_a_stage_whose_condition_is_false_is_skipped_and_airflow_skips_what_needs_it(
+    build: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.sdk.exceptions import AirflowException, AirflowSkipException
+
+    from pipelines.run import airflow_dag
+
+    given = "params: {full: {type: boolean, default: false}}\nstages:"
+    text = PIPELINE.replace("stages:", given).replace(
+        "uses: ingest_table", 'uses: ingest_table\n    when: "${params.full}"'
+    )
+    dag = build(written(tmp_path, text))
+    assert dag.task_dict["contract"].trigger_rule == "all_success"
+    ran: list[Any] = []
+
+    def run(attempt: Any) -> None:
+        ran.append(attempt)
+        raise BadInputError("it ran")
+
+    monkeypatch.setattr(airflow_dag, "run_stage", run)
+    monkeypatch.setattr(airflow_dag, "moment_of", lambda run: None)
+    monkeypatch.setattr("pipelines.show.pages.report.report_when_ended", lambda *about: None)
+    task, ti = dag.task_dict["ingest"], SimpleNamespace(try_number=1)
+    for conf in ({}, None, {"full": False}):
+        with pytest.raises(AirflowSkipException, match="stage 'ingest' is skipped: full is false in this run"):
+            task._execute({"ti": ti, "dag_run": SimpleNamespace(conf=conf, run_id="r")}, None)
+    assert not ran
+    with pytest.raises(AirflowException, match="it ran"):
+        task._execute({"ti": ti, "dag_run": SimpleNamespace(conf={"full": True}, run_id="r")}, None)
+    assert len(ran) == 1
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ from components.platform.settings import Settings
 from features.ground.files import write_durably
 from pipelines.cli import main as cli
 from pipelines.language.params import resolve_window
-from pipelines.language.plan import Plan
+from pipelines.language.plan import Plan, due
+from pipelines.language.spec import ParamSpec
 from pipelines.record import runs
 from pipelines.record.runs import RecordedRun, read_run
 from pipelines.run.task import Attempt, run_stage
@@ -94,6 +95,22 @@ def test_it_says_what_ran_and_why(plan: Plan, tmp_path: Path) -> None:
     assert third.row("numbers")[1:4:2] == ["done", "config count: 4 → 7"]
     assert "flow" in third.classes and "count" in third.words and "count" not in second.words
     assert str(resolve_window(plan.spec, {"count": 7}, MOMENT)) in third.words and "Adds up." in third.words
+
+
+def test_a_run_says_which_stages_its_params_skip(plan: Plan, tmp_path: Path) -> None:
+    settings = Settings.at(tmp_path / "home")
+    switch = ParamSpec.model_validate({"type": "boolean", "default": False})
+    spec = plan.spec.model_copy(update={"params": {**plan.spec.params, "full": switch}})
+    last = plan.stages[-1]
+    whole = replace(plan, spec=spec, stages=(*plan.stages[:-1], replace(last, when="full")))
+    done: dict[str, StageResult] = {}
+    for stage in due(whole, {"full": False}).stages:
+        done[stage.name] = run_stage(Attempt(whole, stage, "one", {}, MOMENT, done), settings)
+    run = read_run(run_folder(settings, plan.name, "one"))
+    assert run is not None and run.state == "success" and run.start.skipped == {last.name: "full"}
+    row = page_of(run, whole, settings).row(last.name)
+    assert (row[1], row[3]) == ("skipped", "skipped: full is false") and {*done} == {s.name for s in plan.stages[:-1]}
+    assert run_all(whole, settings, "two", full=True).start.skipped == {}
 
 
 def test_a_failed_run_says_where_and_how_to_go_on(plan: Plan, tmp_path: Path) -> None:
