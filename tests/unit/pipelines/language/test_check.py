@@ -55,7 +55,7 @@ def test_every_shipped_pipeline_has_a_plan(name: str) -> None:
         assert stage.places
         for at in stage.places:
             line = at.path.read_text(encoding="utf-8").splitlines()[at.line - 1]
-            assert line.strip().startswith(f"{stage.name}:")
+            assert line.strip().startswith(f"{stage.written}:")
         wired = {wire.input for wire in stage.wires}
         assert {*stage.component.needed_inputs} <= wired <= {*stage.component.input_types}
 
@@ -71,7 +71,8 @@ def test_a_pipeline_is_found_by_name_and_a_miss_says_the_nearest() -> None:
 def language_keys(document: Document) -> list[tuple[str | int, ...]]:
     """Keys that the language or a component gives meaning to; names that authors choose are none of these."""
     chosen = {("stages",): 2, ("params",): 2, ("stages", "promote", "with", "gate", "floors"): 6}
-    chosen |= {("stages", "dataset", "with", "encode"): 5}
+    chosen |= {("stages", "dataset", "with", "encode"): 5, ("stages", "labels", "with", "labels"): 5}
+    chosen |= {("stages", "train", "matrix"): 4, ("stages", "train", "matrix", "ranker"): 5}
     for stage in ("ingest", "ingest_bts"):
         table = ("stages", stage, "with")
         chosen |= {(*table, "feedback"): 5, (*table, "columns"): 5}
