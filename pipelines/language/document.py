@@ -34,6 +34,9 @@ class Document(YamlText):
     made: dict[str, str] = field(default_factory=dict)
     """By stage that a matrix made the one that is written."""
 
+    named: dict[KeyPath, tuple[Document, KeyPath]] = field(default_factory=dict)
+    """Where a key stands, when its value is taken from another place than the key."""
+
     @property
     def broken(self) -> bool:
         """Whether something was wrong already while reading."""
@@ -49,6 +52,8 @@ class Document(YamlText):
         found = {one.problem(mistake.span, mistake.message) for one in self._read() for mistake in one.mistakes}
         for finding in findings:
             home, where = self.home(finding.where)
+            if finding.at == "key":
+                home, where = self.named.get(finding.where, (home, where))
             if self._doubts(finding.where) or home._doubts(where):
                 continue
             taken = f" (taken by {self.path.name})" if home in self.parents else ""

@@ -232,6 +232,7 @@ class _Expansion:
         if isinstance(value, str) and (match := REFERENCE.fullmatch(value)) and match[1] in named:
             axis = named[match[1]]
             word = combination[axis]
+            self.document.named[where] = self.document.home(where)
             self.document.homes[where] = self.document.home(axis.places[word])
             return axis.values[word]
         if isinstance(value, dict):
