@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -32,8 +33,8 @@ def test_the_high_water_mark_begins_anew_with_each_stage() -> None:
 
 @linux
 def test_what_children_hold_counts_while_they_live() -> None:
-    with PeakMemory() as alone:
-        pass
+    with PeakMemory(look=0.02) as alone:  # with what other tests have left running
+        time.sleep(0.5)
     child = subprocess.Popen([sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     child.stdout.readline()

@@ -48,6 +48,7 @@ def test_validate_passes_all_shipped_pipelines() -> None:
     assert [line.split(":")[0] for line in lines if line not in told] == [*pipeline_names(), *profiles, *services]
     assert [line.split(":")[0] for line in told] == [
         "movielens_continued", "movielens_daily", "movielens_many", "movielens_memory", "movielens_tuned",
+        "movielens_weekly",
     ]  # fmt: skip
 
 
