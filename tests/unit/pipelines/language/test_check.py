@@ -72,7 +72,8 @@ def language_keys(document: Document) -> list[tuple[str | int, ...]]:
     """Keys that the language or a component gives meaning to; names that authors choose are none of these."""
     chosen = {("stages",): 2, ("params",): 2, ("stages", "promote", "with", "gate", "floors"): 6}
     chosen |= {("stages", "dataset", "with", "encode"): 5, ("stages", "labels", "with", "labels"): 5}
-    chosen |= {("stages", "train", "matrix"): 4, ("stages", "train", "matrix", "ranker"): 5}
+    for stage in ("train", "tune"):
+        chosen |= {("stages", stage, "matrix"): 4, ("stages", stage, "matrix", "ranker"): 5}
     for stage in ("ingest", "ingest_bts"):
         table = ("stages", stage, "with")
         chosen |= {(*table, "feedback"): 5, (*table, "columns"): 5}
