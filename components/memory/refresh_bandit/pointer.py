@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
+from components.memory.announcing import tell_version
 from components.platform.artifacts import Bandit
-from components.platform.errors import RankmillError
 from components.platform.settings import Settings
 from components.platform.store.publish import open_store
 
@@ -15,23 +14,18 @@ if TYPE_CHECKING:
     from registry.memory.bandit import Bandit as State
     from registry.versions.memory_pointer import MemoryPointer
 
-log = logging.getLogger("rankmill")
-
 
 def announce(outputs: Outputs, config: Config, settings: Settings) -> None:
     """Tag the version that a published bandit belongs to; one that reaches less far displaces none."""
     from registry.memory.bandit import read_header
-    from registry.versions.client import Registry
-    from registry.versions.memory_pointer import BANDIT, MemoryPointer, read_pointer
+    from registry.versions.memory_pointer import BANDIT
 
-    registry = Registry(settings.tracking_uri, settings.mlflow_artifacts)
-    header = read_header(open_store(settings).fetch(outputs.bandit))
-    held = read_pointer(registry, header.model, header.version, BANDIT)
-    if held is not None and held.covers_until > header.covers.end and _exists(settings, held):
-        log.info("%s v%d keeps its newer bandit at %s", header.model, header.version, held.uri)
-        return
-    pointer = MemoryPointer(uri=outputs.bandit.uri, digest=outputs.bandit.digest, covers_until=header.covers.end)
-    registry.tag(header.model, header.version, BANDIT, pointer.model_dump_json())
+    made = outputs.bandit
+    header = read_header(open_store(settings).fetch(made))
+    tell_version(
+        settings, made, BANDIT, "bandit",
+        model=header.model, version=header.version, covers_until=header.covers.end,
+    )  # fmt: skip
 
 
 def find_bandit(settings: Settings, model: str, version: int) -> State | None:
@@ -41,14 +35,6 @@ def find_bandit(settings: Settings, model: str, version: int) -> State | None:
 
     registry, store = Registry(settings.tracking_uri, settings.mlflow_artifacts), open_store(settings)
     return bandit_of(registry, model, version, lambda pointer: store.fetch(_artifact(pointer)))
-
-
-def _exists(settings: Settings, pointer: MemoryPointer) -> bool:
-    try:
-        open_store(settings).manifest(_artifact(pointer))
-    except RankmillError:
-        return False
-    return True
 
 
 def _artifact(pointer: MemoryPointer) -> Bandit:
