@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from registry.memory.bandit import Bandit
+    from registry.memory.draws import Draw
     from registry.memory.error_memory import Memory
     from registry.serving.request_graph import RequestGraph
 
@@ -45,6 +46,8 @@ class Answers:
     """float64 ``[B]``, the score to rank by; None unless a value was given."""
     bonus: Probabilities | None = None
     """float64 ``[B]``, what exploring added to it; None unless a bandit was given."""
+    first: Probabilities | None = None
+    """float64 ``[B]``, the chance of standing first that a row had before anything was drawn; None unless it was."""
 
 
 def columns_of(
@@ -76,6 +79,7 @@ def answer(
     memory: Memory | None = None,
     value: ValueTable | None = None,
     bandit: Bandit | None = None,
+    draw: Draw | None = None,
     request: RequestGraph | None = None,
     shared: Collection[str] = (),
     chunk: int = CHUNK,
@@ -91,8 +95,9 @@ def answer(
     made of; others are ignored. Histories may be Arrow ``list_view``, whose rows share values. `request` is a graph of
     the same model for rows of one request, which reads once what they share, and what is made of columns that are known
     to be `shared` is encoded once too; `chunk` rows at a time bound memory.
-    Without `value` there is no `expected_value`; with it and a `bandit` of the model the bonus is in it. `lacking`
-    takes something out of encoded rows before the graph reads them, as `registry.serving.reasons.without` does.
+    Without `value` there is no `expected_value`; with it and a `bandit` of the model the bonus is in it, or, with a
+    `draw`, what was drawn for the rows, which are then of one request. `lacking` takes something out of encoded rows
+    before the graph reads them, as `registry.serving.reasons.without` does.
 
     Raises:
         BadInputError: columns are missing, all of them named, one cannot be read, a product has no value, or an answer
@@ -106,7 +111,8 @@ def answer(
         )
         for start in range(0, rows.num_rows, chunk)
     ]
-    return _joined(parts) if parts else _nothing(model, value)
+    whole = _joined(parts) if parts else _nothing(model, value)
+    return _explored(whole, rows[bandit.header.item], draw) if bandit is not None else whole
 
 
 def _answered(
@@ -136,7 +142,6 @@ def _answered(
     bonus = None
     if bandit is not None and score is not None and worth is not None:
         bonus = bandit.bonus(user_vectors(model, outputs[HIDDEN]), rows[bandit.header.item]) * worth
-        score = score + bonus
     return Answers(
         base=base,
         tasks=tasks,
@@ -145,6 +150,20 @@ def _answered(
         expected_value=score,
         bonus=bonus,
     )
+
+
+def _explored(answers: Answers, items: pa.ChunkedArray, draw: Draw | None) -> Answers:
+    """Return answers with what exploring makes of their score: the bonus added, or its deviations drawn."""
+    from registry.memory.draws import drawn, first_propensity
+
+    score, bonus = answers.expected_value, answers.bonus
+    if score is None or bonus is None:
+        return answers
+    if draw is None:
+        return replace(answers, expected_value=score + bonus)
+    served = drawn(score, bonus, items, draw)
+    first = first_propensity(score, bonus, items)
+    return replace(answers, expected_value=served, bonus=served - score, first=first)
 
 
 def _joined(parts: Sequence[Answers]) -> Answers:

@@ -18,6 +18,7 @@ from components.platform.errors import BadInputError
 from components.platform.execute import StageRequest, StageResult, execute
 from components.platform.store.publish import open_store
 from pipelines.run.service.parts import service_of
+from registry.memory.draws import Draw, normals
 from registry.serving.answer import answer
 from registry.serving.served_model import ServedModel
 from registry.serving.server.app import make_app
@@ -88,6 +89,16 @@ def test_a_champion_gets_the_same_bandit_twice_and_answers_with_its_bonus(place:
     for task in ("like", "love"):
         assert explored.outputs[task][0] == before.outputs[task][0]  # no probability moves
 
+    with serving(place, explore={"by": "draw", "draws": 2, "seed": 5}) as client:
+        asked = [ask(client, MODEL, question(row, name)) for name in ("c", "c", "d", "")]
+    assert asked[0] == asked[1] and asked[0].parameters["explored_by"] == "draw"
+    moves = [one.outputs["exploration"][0] for one in asked]
+    assert len(set(moves)) == 3 and abs(moves[0]) != bonus
+    deviate = normals(pa.array([row["item_id"]]), Draw("c", 5, 2))[0, 0]
+    np.testing.assert_allclose(moves[0], bonus * deviate, rtol=1e-9)
+    assert asked[0].outputs["first_propensity"].tolist() == [1.0]  # the one candidate
+    assert asked[0].outputs["like"][0] == before.outputs["like"][0]
+
     for off in ({}, {"explore": {"use": False}}):
         with serving(place, **off) as client:
             same = ask(client, MODEL, question(row, "a"))
@@ -105,6 +116,11 @@ def test_answers_without_a_bandit_are_what_they_were_to_the_bit(place: Place, tm
     assert (plain.expected_value == plain.tasks["love"]).all()
     assert (explored.expected_value == plain.expected_value + explored.bonus).all()
     assert all((plain.tasks[name] == explored.tasks[name]).all() for name in plain.tasks)
+    drew = answer(model, rows, value=model.value, bandit=found, draw=Draw("r"))
+    assert drew.bonus is not None and drew.expected_value is not None and drew.first is not None
+    assert explored.first is None and drew.first.sum() == pytest.approx(1)
+    spread = explored.bonus * normals(rows["item_id"], Draw("r"))[0]
+    assert (drew.expected_value == plain.expected_value + spread).all()
     assert answer(model, rows, bandit=found).bonus is None  # no score, nothing to add to
 
 

@@ -119,7 +119,7 @@ class StoredVersions:
         from components.memory.refresh_bandit.pointer import find_bandit
 
         found = find_bandit(self.settings, self.config.model, pointed.version) if pointed.bandit else None
-        return live.with_bandit(found, pointed.bandit)
+        return live.with_bandit(found, pointed.bandit, self.config.explore.draw if self.config.explore else None)
 
     def last(self) -> Pointed | None:
         """Return what answered last on this machine, or None; a challenger has answered nobody."""

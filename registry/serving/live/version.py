@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,12 +32,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from registry.memory.bandit import Bandit
+    from registry.memory.draws import Draw
     from registry.memory.error_memory import Memory
 
 EXPLAINED = 20
 """Most candidates of a question that wants reasons: each group of inputs costs a pass of the graph."""
 VALUE = "expected_value"
 BONUS = "exploration"
+FIRST = "first_propensity"
 RANK = "rank"
 WARM = (1, 100, 1000)
 """Candidates of the questions that a model answers before it is live, three times each."""
@@ -59,12 +62,14 @@ class Live:
     reads: Reads
     memory: Memory | None = None
     bandit: Bandit | None = None
-    """What a bonus of exploring is added by; None where the service does not explore or nothing was counted yet."""
+    """What is explored by; None where the service does not explore or nothing was counted yet."""
+    draw: Draw | None = None
+    """How the bandit's deviations are drawn, without the id of a request; None where the bonus is added."""
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of what it answers, in order; the rank only when it is asked for."""
-        explored = (BONUS,) if self.bandit is not None else ()
+        explored = () if self.bandit is None else (BONUS,) if self.draw is None else (BONUS, FIRST)
         return (*self.model.contract.tasks, VALUE, *explored, RANK)
 
     def with_memory(self, memory: Memory | None, digest: str) -> Live:
@@ -72,10 +77,11 @@ class Live:
         reads = _reads(self.model, self.features, memory, self.bandit)
         return replace(self, memory=memory, reads=reads, pointed=self.pointed.model_copy(update={"memory": digest}))
 
-    def with_bandit(self, bandit: Bandit | None, digest: str) -> Live:
-        """Return the same version with another bandit."""
+    def with_bandit(self, bandit: Bandit | None, digest: str, draw: Draw | None = None) -> Live:
+        """Return the same version with another bandit, whose bonus is added, or drawn from."""
         reads = _reads(self.model, self.features, self.memory, bandit)
-        return replace(self, bandit=bandit, reads=reads, pointed=self.pointed.model_copy(update={"bandit": digest}))
+        pointed = self.pointed.model_copy(update={"bandit": digest})
+        return replace(self, bandit=bandit, draw=draw, reads=reads, pointed=pointed)
 
 
 def open_live(
@@ -162,7 +168,7 @@ def reply(
         raise RefusedError(400, f"nothing is known of the {live.reads.declaration.user} that asks: send its features")
     stage("features")
     try:
-        answers = _answers(live, rows.table, shared=rows.shared)
+        answers = _answers(live, rows.table, shared=rows.shared, request=question.id)
     except (BadInputError, MissingError) as error:
         raise RefusedError(400, str(error)) from None
     stage("answer")
@@ -179,6 +185,9 @@ def reply(
     if answers.bonus is not None:
         outputs[BONUS] = answers.bonus
         parameters["exploration"] = live.pointed.bandit[:12]
+    if answers.first is not None:
+        outputs[FIRST] = answers.first
+        parameters["explored_by"] = "draw"
     shown = {name: outputs[name] for name in live.outputs if name in wanted}
     if question.reasons:
         shown |= _reasons(live, rows.table, question.reasons)
@@ -186,16 +195,18 @@ def reply(
     return Answered(Reply(live.name, str(live.pointed.version), shown, parameters, question.id), rows, answers)
 
 
-def _answers(live: Live, rows: pa.Table, *, memory: bool = True, shared: Collection[str] = ()) -> Answers:
+def _answers(
+    live: Live, rows: pa.Table, *, memory: bool = True, shared: Collection[str] = (), request: str = ""
+) -> Answers:
     used, bandit = (live.memory, live.bandit) if memory else (None, None)
+    draw = replace(live.draw, request=request) if live.draw is not None else None
+    asked = partial(answer, live.model, rows, memory=used, value=live.model.value, bandit=bandit, draw=draw)
     if live.graph is not None:
         try:
-            return answer(
-                live.model, rows, memory=used, value=live.model.value, bandit=bandit, request=live.graph, shared=shared
-            )
+            return asked(request=live.graph, shared=shared)
         except SeveralRequestsError:  # a question may give what a request has once for each candidate
             pass
-    return answer(live.model, rows, memory=used, value=live.model.value, bandit=bandit)
+    return asked()
 
 
 def _reasons(live: Live, rows: pa.Table, top: int) -> dict[str, np.ndarray[Any, Any]]:

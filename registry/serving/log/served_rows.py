@@ -48,7 +48,9 @@ class Entry:
     def shape(self) -> tuple[object, ...]:
         """What entries that lie in one segment have in common."""
         tasks, hidden = tuple(self.answers.tasks), self.answers.hidden.shape[1]
-        return self.rows.schema.to_string(), tasks, hidden, self.answers.expected_value is None, self.told, self._once()
+        scores = self.answers.expected_value, self.answers.bonus, self.answers.first
+        has = tuple(score is not None for score in scores)
+        return self.rows.schema.to_string(), tasks, hidden, has, self.told, self._once()
 
     @property
     def size(self) -> int:
@@ -136,6 +138,12 @@ def segment_of(
     if answers[0].expected_value is not None:
         worth = [each.expected_value for each in answers if each.expected_value is not None]
         columns[f"{ANSWER}expected_value"] = pa.array(np.concatenate(worth))
+    for name, scores in (
+        ("exploration", [each.bonus for each in answers]),
+        ("first_propensity", [each.first for each in answers]),
+    ):
+        if known := [score for score in scores if score is not None]:
+            columns[f"{SERVED}{name}"] = pa.array(np.concatenate(known))
     if hidden:
         flat = np.concatenate([np.ascontiguousarray(each.hidden, dtype=np.float32) for each in answers])
         columns[HIDDEN] = pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), flat.shape[1])

@@ -344,6 +344,8 @@ class _Work:
         service, counters = self.service, self.service.counters
         done = counters.stage_clock()
         question = parse(self.body)
+        # Named before it is answered: what is drawn for it is a function of its name.
+        question = replace(question, id=question.id or uuid.uuid4().hex)
         if time.monotonic() > self.started + min(self.timeout, question.timeout or self.timeout):
             raise RefusedError(503, "the question's time was over before its turn came", retry_after=1)
         done("parse")
@@ -368,7 +370,7 @@ class _Work:
             "canary": routed.fell_back,
         }
         degraded = [reason for reason, is_so in self.lacks.items() if is_so]
-        name = found.reply.id or uuid.uuid4().hex
+        name = question.id
         outputs = found.reply.outputs
         if question.retrieve is not None:
             outputs = {item: item_ids(question, item), **outputs}

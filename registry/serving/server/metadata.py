@@ -42,6 +42,7 @@ def metadata(live: Live, service: Service) -> dict[str, Any]:
             "ranker": contract.ranker,
             "memory": live.pointed.memory if live.memory is not None else "",
             **({"exploration": live.pointed.bandit} if live.bandit is not None else {}),
+            **({"explored_by": "draw"} if live.bandit is not None and live.draw is not None else {}),
             "features": live.features.service if live.features is not None and service.lookup is not None else "none",
             "freshness": str(fresh) if fresh is not None else "",
             **_challengers(service),

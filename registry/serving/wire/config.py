@@ -5,12 +5,15 @@ from __future__ import annotations
 import ipaddress
 import re
 from datetime import timedelta
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
 from features.declaration import Frozen, Name
 from features.ground.durations import Duration, Latency
+
+if TYPE_CHECKING:
+    from registry.memory.draws import Draw
 
 MODEL = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$"
 """Names of models that can be served: they stand in an address and in the name of a folder."""
@@ -183,13 +186,34 @@ class MemoryOptions(Frozen):
 
 
 class Explore(Frozen):
-    """A bonus on the score to rank by, for what is still to be found out of an item (`refresh_bandit`).
+    """Items that little is known of are ranked higher, by what `refresh_bandit` counted.
 
     It changes no probability, it is an output of its own (`exploration`), and what it moved is counted.
     """
 
     use: bool = True
     """False answers as without it; a bandit that is gone, damaged or of another version is left out either way."""
+    by: Literal["bonus", "draw"] = "bonus"
+    """`bonus` adds what is not known to the score, the same for every question; `draw` takes it for a deviation and
+    draws (Thompson sampling), so that the first place has a chance that the answer and the log name."""
+    draws: int = Field(1, ge=1, le=100)
+    """Draws of a question, read place by place; with as many as places are shown, each of those has a draw of its own.
+    For `by: draw`."""
+    seed: int = Field(0, ge=0)
+    """Seed of the draws: a question with the same id gets the same ones. For `by: draw`."""
+
+    @property
+    def draw(self) -> Draw | None:
+        """How is drawn, None where the bonus is added."""
+        from registry.memory.draws import Draw
+
+        return Draw(seed=self.seed, count=self.draws) if self.by == "draw" else None
+
+    @model_validator(mode="after")
+    def _reads_all(self) -> Self:
+        if self.by == "bonus" and (unread := [name for name in ("draws", "seed") if name in self.model_fields_set]):
+            raise ValueError(f"{unread[0]} is read by explore with by: draw: set it, or leave {unread[0]} out")
+        return self
 
 
 class LogOptions(Frozen):

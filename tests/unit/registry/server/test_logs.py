@@ -72,6 +72,21 @@ def test_rows_are_kept_as_they_were_used(logged: Callable[..., ServedLog], tmp_p
     assert found["hidden."].to_pylist() == [[0, 1, 2], [3, 4, 5]]
     assert found["served.degraded"].to_pylist() == [["stale"]] * 2
     assert found["served.at"].to_pylist() == [NOW] * 2
+    assert "served.exploration" not in found.column_names
+
+
+def test_rows_that_explored_are_named_with_their_chance_of_the_first_place(tmp_path: Path) -> None:
+    plain = entry("a")
+    bonus = replace(plain, request="b", answers=replace(plain.answers, bonus=np.array([0.1, 0.2])))
+    drew = replace(bonus, request="c", answers=replace(bonus.answers, first=np.array([0.4, 0.6])))
+    log = ServedLog(Segments(tmp_path.as_uri()), seconds=60)
+    for each in (plain, bonus, drew):
+        log.take(each)
+    log.stop()
+    found = read(tmp_path).sort_by("served.row")
+    assert found["served.exploration"].to_pylist() == [None, None, 0.1, 0.2, 0.1, 0.2]
+    assert found["served.first_propensity"].to_pylist() == [None] * 4 + [0.4, 0.6]
+    assert found["served.propensity"].to_pylist() == [1.0] * 6  # of the version, not of the place
 
 
 def test_representations_are_read_as_they_were_written(tmp_path: Path) -> None:
