@@ -33,6 +33,8 @@ class Artifact(Frozen):
     """HTML file that shows it."""
     picture: ClassVar[Page | None] = None
     """PNG file that shows it, where there is no page."""
+    news: ClassVar[str] = ""
+    """What happened when it says something new, for a type that may say nothing new; empty where each one is new."""
 
     uri: str
     """fsspec URI of the directory. A component returns a draft: the local directory it wrote."""
@@ -319,6 +321,7 @@ class Promotion(Artifact):
 
     kind: ClassVar[str] = "promotion"
     page: ClassVar[Page] = Page("verdict.html", "the gate, cell by cell")
+    news: ClassVar[str] = "the champion moved"
 
 
 class ServedComparison(Artifact):
@@ -349,6 +352,7 @@ class DriftAlarm(Artifact):
     """
 
     kind: ClassVar[str] = "drift_alarm"
+    news: ClassVar[str] = "a day drifted"
 
 
 class ErrorMemory(Artifact):

@@ -81,7 +81,7 @@ def _planned(
         component=component,
         config=rooted(component.config, usual | stage.with_, document.path.parent),
         wires=wires,
-        upstream=tuple(sorted({*stage.after, *(wire.stage for wire in wires)})),
+        upstream=tuple(sorted({*stage.after, *(wire.stage for wire in wires), *(stage.verdict or ())[:1]})),
         group=stage.group,
         retries=common.retries if stage.retries is None else stage.retries,
         retry_delay=common.retry_delay if stage.retry_delay is None else stage.retry_delay,

@@ -152,6 +152,9 @@ class _Expansion:
         for index, earlier in enumerate(after if isinstance(after, list) else ()):
             if isinstance(earlier, str) and earlier in self.stages:
                 yield ("after", index), earlier, True
+        when = stage.get("when")
+        if isinstance(when, str) and "${" not in when and (producer := when.partition(".")[0]) in self.stages:
+            yield ("when",), producer, False
 
     def _order(self) -> list[str] | None:
         """Return the stages, each behind those that it waits for; None where they wait for each other."""
@@ -260,6 +263,10 @@ class _Expansion:
                 stage["in"][port] = self._listed(source, ("in", port), reads, home, here, combination)
         if isinstance(stage.get("after"), list):
             stage["after"] = self._listed(stage["after"], ("after",), reads, home, here, combination)
+        if ("when",) in reads:
+            decider = self._sharing(reads["when",][0], combination)[0]
+            stage["when"] = f"{decider}.{stage['when'].partition('.')[2]}"
+            self.document.homes[(*here, "when")] = home["when",]
         return stage
 
     def _listed(

@@ -16,7 +16,7 @@ from components.platform.contract import ComponentSpec
 from components.platform.errors import BadInputError, MissingError, did_you_mean
 from features.declaration import Window
 from pipelines.language.problems import listed
-from pipelines.language.spec import PipelineSpec, Placement
+from pipelines.language.spec import PipelineSpec, Placement, verdict_of
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,17 @@ class PlannedStage:
     places: tuple[Place, ...] = ()
     """Where the stage is written: in the pipeline's file and in those it extends, the nearest first."""
     when: str = ""
-    """Param that must be true in a run, or the stage is skipped; empty where it always runs."""
+    """Param that must be true in a run, or `stage.output` that must say something new in it, or the stage is skipped;
+    empty where it always runs."""
     written: str = ""
     """Name of the stage of the file that a matrix made this one of; its own where none did."""
     start: Start = "cache"
     """How the stage comes to its result; `select` decides it for a run of a part."""
+
+    @property
+    def verdict(self) -> tuple[str, str] | None:
+        """The stage and the output that decide whether it runs; None where no earlier stage does."""
+        return verdict_of(self.when)
 
 
 @dataclass(frozen=True)
@@ -240,11 +246,16 @@ def skipped(plan: Plan, params: Mapping[str, Any]) -> dict[str, str]:
     found: dict[str, str] = {}
     for stage in plan.stages:
         causes = [found[name] for name in stage.upstream if name in found]
-        if stage.when and params.get(stage.when) is False:
+        if params.get(stage.when) is False:
             causes.insert(0, stage.when)
         if causes:
             found[stage.name] = causes[0]
     return found
+
+
+def skip_reason(cause: str) -> str:
+    """Return why a stage is skipped, by what stands behind its `when`: a param, or an output of an earlier stage."""
+    return f"{cause} says nothing new" if "." in cause else f"{cause} is false"
 
 
 def due(plan: Plan, params: Mapping[str, Any]) -> Plan:

@@ -58,6 +58,7 @@ _PATTERNS = {
     r"^[a-z][a-z0-9_]{0,62}$": "a name (a-z, then a-z, 0-9 and _, at most 63)",
     r"^[a-z0-9][a-z0-9_]{0,62}$": "a name of a-z, 0-9 and _, at most 63",
     r"^\$\{params\.[a-z][a-z0-9_]*\}$": "${params.NAME}",
+    r"^(\$\{params\.[a-z][a-z0-9_]*\}|[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*)$": "${params.NAME} or stage.output",
     r"^[A-Za-z0-9_.:/-]{1,250}$": "a name of letters, digits and _.:/- without spaces, at most 250 of them",
     r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$": "stage.output",
     r"^[^\s@,;:<>\"]+@[^\s@,;:<>\"]+$": "an address such as team@example.com",

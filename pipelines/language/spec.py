@@ -19,6 +19,10 @@ ParamReference = Annotated[str, StringConstraints(pattern=r"^\$\{params\.[a-z][a
 """`${params.NAME}`: the whole value is replaced by the parameter, keeping its type."""
 OutputReference = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$")]
 """`stage.output`."""
+Condition = Annotated[
+    str, StringConstraints(pattern=r"^(\$\{params\.[a-z][a-z0-9_]*\}|[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*)$")
+]
+"""A parameter, or `stage.output`."""
 AssetReference = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$")]
 """`pipeline.stage.output`."""
 
@@ -197,6 +201,12 @@ Axes = Annotated[
 """Axis → its values: by name, or a list of texts, numbers and truth values."""
 
 
+def verdict_of(condition: str) -> tuple[str, str] | None:
+    """Return the stage and the output that decide whether another stage runs; None where a param does, or nothing."""
+    stage, dot, output = condition.partition(".")
+    return (stage, output) if dot and "{" not in condition else None
+
+
 class StageSpec(Placement):
     """One node of the pipeline."""
 
@@ -215,8 +225,9 @@ class StageSpec(Placement):
     matrix: Axes | None = None
     """Values by axis; the stage, and each that reads it, is there once for each combination of them, under its name and
     theirs, and `${matrix.AXIS}` in `with:` is replaced by the value."""
-    when: ParamReference | None = None
-    """`${params.NAME}`, true or false: a run for which it is false skips the stage, and all that need it."""
+    when: Condition | None = None
+    """`${params.NAME}`, true or false, or `stage.output`, an alarm or a promotion: a run for which it is false, or in
+    which it says nothing new, skips the stage, and all that need it."""
     after: tuple[Name, ...] = ()
     """Stages that must succeed first although nothing is read from them."""
     group: Name | None = None
@@ -229,6 +240,11 @@ class StageSpec(Placement):
     """Overrides the default."""
     cache: CacheMode | None = None
     """Overrides the default."""
+
+    @property
+    def verdict(self) -> tuple[str, str] | None:
+        """The stage and the output that `when` names; None where it names none."""
+        return verdict_of(self.when or "")
 
     def sources(self) -> Iterator[tuple[str, str]]:
         """Yield each input with each `stage.output` that it is wired to."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -31,6 +31,7 @@ from pipelines.language.plan import Plan
 
 START, END, PINNED, REPORT = "run.json", "end.json", "pinned", "report.html"
 FAILED = ".failed.json"
+SKIPPED = ".skipped.json"
 State = Literal["running", "success", "failed", "stopped", "killed", "unfinished"]
 """`killed`: its process is gone without a word; `unfinished`: a scheduled run, and nothing was heard for a day."""
 _SILENT = timedelta(days=1)
@@ -89,7 +90,7 @@ class RunStart(Frozen):
     stages: tuple[str, ...]
     """Names of its stages, in order, but those that it skips."""
     skipped: dict[str, str] = Field(default_factory=dict)
-    """Stages that its params skip, each with the param that is false."""
+    """Stages that it skips, each with the param that is false, or with the `stage.output` that said nothing new."""
     params: dict[str, Any] = Field(default_factory=dict)
     """Params given to it; the others had their defaults."""
     options: tuple[str, ...] = ()
@@ -128,6 +129,15 @@ class StageFailure(Frozen):
     """One sentence."""
     at: AwareDatetime
     """When."""
+
+
+class StageSkip(Frozen):
+    """A stage that an earlier one's verdict skipped."""
+
+    stage: str
+    """Its name."""
+    cause: str
+    """The `stage.output` that said nothing new."""
 
 
 class RunEnd(Frozen):
@@ -209,6 +219,14 @@ def write_failure(settings: Settings, start: RunStart, stage: str, message: str)
     write_durably(path, failure.model_dump_json(indent=2))
 
 
+def write_skips(settings: Settings, start: RunStart, stages: Iterable[str], cause: str) -> None:
+    """Write down that an output which said nothing new skips stages of a run."""
+    for stage in stages:
+        skip = StageSkip(stage=stage, cause=cause)
+        path = run_folder(settings, start.pipeline, start.run_id) / f"{stage}{SKIPPED}"
+        write_durably(path, skip.model_dump_json(indent=2))
+
+
 def write_end(settings: Settings, start: RunStart, end: RunEnd) -> None:
     """Write down how a run ended."""
     shown = end.model_copy(update={"message": hidden(end.message)})
@@ -255,6 +273,7 @@ def read_run(folder: Path) -> RecordedRun | None:
     start = _read(RunStart, folder / START)
     if start is None:
         return None
+    start = _with_skips(start, folder)
     results = tuple(result for name in start.stages if (result := _read(StageResult, folder / f"{name}.json")))
     done = {result.stage for result in results}
     failures = tuple(failure for failure in _failures(folder) if failure.failed not in done)
@@ -323,6 +342,16 @@ def _state(start: RunStart, folder: Path, done: set[str], *, failed: bool) -> St
         return "failed"
     heard = datetime.fromtimestamp(max(path.stat().st_mtime for path in folder.iterdir()), UTC)
     return "running" if datetime.now(UTC) - heard < _SILENT else "unfinished"
+
+
+def _with_skips(start: RunStart, folder: Path) -> RunStart:
+    """Return the start with what verdicts skipped since; a stage that ran after all is none of them."""
+    skips = (_read(StageSkip, path) for path in sorted(folder.glob(f"*{SKIPPED}")))
+    found = {one.stage: one.cause for one in skips if one and not (folder / f"{one.stage}.json").exists()}
+    if not found:
+        return start
+    stages = tuple(stage for stage in start.stages if stage not in found)
+    return start.model_copy(update={"stages": stages, "skipped": start.skipped | found})
 
 
 def _failures(folder: Path) -> Iterator[StageFailure]:

@@ -1,9 +1,8 @@
-"""How does a plan become an Airflow DAG? Only this module, and the plugin of our page, import Airflow."""
+"""How does a plan become an Airflow DAG? Only this module, its channels and the plugin of our page import Airflow."""
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import json
 import logging
 import signal
@@ -11,7 +10,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Thread
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -37,7 +35,6 @@ from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 from airflow.sdk.exceptions import (
     AirflowException,
     AirflowFailException,
-    AirflowNotFoundException,
     AirflowRuntimeError,
     AirflowSkipException,
     AirflowTaskTimeout,
@@ -45,28 +42,37 @@ from airflow.sdk.exceptions import (
 )
 from airflow.sdk.execution_time.comms import CreateHITLDetailPayload
 from airflow.sdk.execution_time.context import InletEventsAccessor
-from airflow.sdk.log import mask_secret, redact
+from airflow.sdk.log import mask_secret
 
 from components.platform.approval import Answer, ApprovalNeededError, Question
 from components.platform.artifacts import DriftAlarm, Promotion
-from components.platform.errors import MissingError, RankmillError, RetryableError
+from components.platform.errors import RankmillError
 from components.platform.execute import StageResult
 from components.platform.settings import Settings
 from features.declaration import Window
 from pipelines.language.check import load_plan
-from pipelines.language.hiding import hidden, secrets, without_passwords
+from pipelines.language.hiding import secrets
 from pipelines.language.load import pipeline_path
-from pipelines.language.notify import Notify, Target, missing_package
+from pipelines.language.notify import Notify
 from pipelines.language.params import check_params, form_schema, resolve_window
-from pipelines.language.plan import ALL, Plan, PlannedStage, Selection, select
+from pipelines.language.plan import ALL, Plan, PlannedStage, Selection, select, skip_reason
 from pipelines.language.profile import active_profile, use_profile
 from pipelines.language.schedule import moment_of, schedule_parts
 from pipelines.language.spec import ParamSpec, PipelineSpec, Placement, Schedule
 from pipelines.run import asking
+from pipelines.run.channels import PATIENCE, not_told, notifier_of, send_within
 from pipelines.run.doctor import rooms_problem
 from pipelines.run.notice import Notice, Where, asks, late, link_of, news_of, not_done, timed_out
-from pipelines.run.task import Attempt, InterruptedRunError, end_children, may_pass, process, run_stage, sentence
-from pipelines.run.webhook import address_of, post
+from pipelines.run.task import (
+    Attempt,
+    InterruptedRunError,
+    end_children,
+    leave_out,
+    may_pass,
+    process,
+    run_stage,
+    sentence,
+)
 from pipelines.show.dag_doc import dag_doc, stage_doc
 
 START = datetime(1, 1, 2, tzinfo=UTC)
@@ -77,8 +83,6 @@ With ``catchup=False`` nothing is made up for. A day's room is left for other ti
 log = logging.getLogger("rankmill")
 EVENTS = 1000
 """How many of the newest events of an asset are looked through for a content."""
-PATIENCE = 30.0
-"""Seconds that one message may take through one channel, whoever sends it."""
 
 
 def dag_of_stub(stub: str) -> DAG:
@@ -198,9 +202,9 @@ async def deadline_missed(pipeline: str, deadline: str, context: Mapping[str, An
     for target in spec.notify.targets("deadline"):
         try:
             async with asyncio.timeout(PATIENCE):
-                await _notifier(target, notice).async_notify({})
+                await notifier_of(target, notice).async_notify({})
         except Exception as error:
-            _not_told(notice, target, error)
+            not_told(notice, target, error)
 
 
 def _window_of_response(spec: PipelineSpec, run: Mapping[str, Any]) -> Window | None:
@@ -301,9 +305,10 @@ class StageOperator(BaseOperator):
         if process.observer is None:  # a run of this command line has done so already
             _use_profile()
         ti, run = context["ti"], context["dag_run"]
-        if (when := self._stage.when) and (run.conf or {}).get(when, self._plan.spec.params[when].default) is False:
+        when, params = self._stage.when, self._plan.spec.params
+        if when in params and (run.conf or {}).get(when, params[when].default) is False:
             # Airflow then skips by itself whatever needs it.
-            raise AirflowSkipException(f"stage {self._stage.name!r} is skipped: {when} is false in this run")
+            raise AirflowSkipException(f"stage {self._stage.name!r} is skipped: {skip_reason(when)} in this run")
         attempt = Attempt(
             plan=self._plan,
             stage=self._stage,
@@ -318,6 +323,9 @@ class StageOperator(BaseOperator):
         )
         self._attempt = attempt
         try:
+            if self._says_nothing(ti):
+                leave_out(attempt, self._stage.when)
+                raise AirflowSkipException(f"stage {self._stage.name!r} is skipped: {skip_reason(self._stage.when)}")
             self._result = result = run_stage(attempt)
         except ApprovalNeededError as asked:
             if process.observer is not None:
@@ -328,6 +336,8 @@ class StageOperator(BaseOperator):
             if self._asks is not None:
                 self._asks.notify(context)
             raise TaskAwaitingInput(method_name="execute_complete", timeout=asked.question.within) from None
+        except AirflowSkipException:
+            raise
         except RankmillError as error:
             self._error = error
             # One sentence for the reader of the log; the frames would only say where it was raised.
@@ -356,6 +366,13 @@ class StageOperator(BaseOperator):
             self.outlets.append(outlet)
             context["outlet_events"][outlet].extra = {"uri": ref.uri, "digest": ref.digest}
         return result.model_dump(mode="json")
+
+    def _says_nothing(self, ti: Any) -> bool:
+        """Return whether the output that decides about this stage said nothing new; one taken from the store did."""
+        if (verdict := self._stage.verdict) is None:
+            return False
+        stage, output = verdict
+        return output in _result(ti, stage).no_news
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
         """Return what the stage read, made and judged; Airflow's provider asks where a transport is configured."""
@@ -425,9 +442,9 @@ class StageNotifier(BaseNotifier):
             return
         for target in self.told.targets(notice.event):
             try:
-                _within(PATIENCE, _notifier(target, notice))
+                send_within(PATIENCE, notifier_of(target, notice))
             except Exception as error:
-                _not_told(notice, target, error)
+                not_told(notice, target, error)
 
     def _notice(self, task: StageOperator, context: Context) -> Notice | None:
         run: Any = context.get("dag_run")
@@ -450,89 +467,6 @@ class StageNotifier(BaseNotifier):
             return str(error)
         # Airflow calls this in a process of its own for a task whose process has gone.
         return sentence(error) if error else "its process was killed, or its machine is gone: see its log and memory"
-
-
-class WebhookNotifier(BaseNotifier):
-    """Posts a JSON object to the address of a connection."""
-
-    def __init__(self, connection: str, body: Mapping[str, Any]) -> None:
-        super().__init__()
-        self.connection, self.body = connection, body
-
-    def notify(self, context: Context) -> None:
-        """Post it.
-
-        Raises:
-            BadInputError: the connection is no address.
-            RetryableError: nobody took it.
-        """
-        connection = Connection.get(self.connection)
-        post(address_of(connection, connection.extra_dejson), self.body)
-
-    async def async_notify(self, context: Context) -> None:
-        """Post it while others go on; fails as `notify` does."""
-        connection = await Connection.async_get(self.connection)
-        await asyncio.to_thread(post, address_of(connection, await connection.aextra_dejson()), self.body)
-
-
-def _notifier(target: Target, notice: Notice) -> BaseNotifier:
-    """Return what sends a message through a channel; its texts are no templates, so only `notify` may be called.
-
-    Raises:
-        MissingError: the package of the channel is not installed.
-    """
-    if (package := missing_package(target.channel)) is not None:
-        raise MissingError(f"{package} is not installed: install the extra `notify`")
-    if target.channel == "slack":
-        from airflow.providers.slack.notifications.slack_webhook import SlackWebhookNotifier
-
-        return SlackWebhookNotifier(
-            slack_webhook_conn_id=target.connection, text=notice.slack(), timeout=10, unfurl_links=False
-        )
-    if target.channel == "email":
-        from airflow.providers.smtp.notifications.smtp import SmtpNotifier
-
-        return SmtpNotifier(
-            to=[*target.to], from_email=target.sender, subject=f"Rankmill: {notice.title}", html_content=notice.html(),
-            smtp_conn_id=target.connection,
-        )  # fmt: skip
-    return WebhookNotifier(target.connection, notice.body())
-
-
-def _within(seconds: float, notifier: BaseNotifier) -> None:
-    """Let a notifier send, and wait no longer than that: time-outs of sockets begin anew with every byte.
-
-    Raises:
-        RetryableError: it took longer.
-        Exception: what the notifier raised.
-    """
-    raised: list[Exception] = []
-
-    def send() -> None:
-        try:
-            notifier.notify({})
-        except Exception as error:
-            raised.append(error)
-
-    sender = Thread(target=contextvars.copy_context().run, args=(send,), daemon=True)
-    sender.start()
-    sender.join(seconds)
-    if sender.is_alive():
-        raise RetryableError(f"it took longer than {seconds:.0f} s: see its server")
-    if raised:
-        raise raised[0]
-
-
-def _not_told(notice: Notice, target: Target, error: Exception) -> None:
-    """Say in the log that a message did not get through, without the secrets that a library's error may hold."""
-    if isinstance(error, AirflowNotFoundException) or "connection is not found" in str(error):
-        said = f"Airflow has no such connection: add it, or set AIRFLOW_CONN_{target.connection.upper()}"
-    elif isinstance(error, TimeoutError):
-        said = f"it took longer than {PATIENCE:.0f} s: see its server"
-    else:
-        said = sentence(error)
-    clean = hidden(without_passwords(str(redact(said))))
-    log.warning("%s: its %s was not told through %s: %s", notice.where, notice.event, target, clean)
 
 
 def _news(plan: Plan, result: StageResult, partition: str | None) -> set[str]:

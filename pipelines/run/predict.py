@@ -35,6 +35,8 @@ def predict(plan: Plan, params: Mapping[str, Any], now: datetime, settings: Sett
         prediction, record = _predict(plan.name, stage, given, window, digests, store, settings)
         if record is not None:
             digests |= {f"{stage.name}.{name}": ref.digest for name, ref in record.outputs.items()}
+        if stage.verdict is not None and stage.start != "taken":
+            prediction = replace(prediction, why=f"{prediction.why}; skipped unless {stage.when} says something new")
         predictions.append(prediction)
     return replace(plan, window=window, predictions=tuple(predictions))
 

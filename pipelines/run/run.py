@@ -8,7 +8,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Collection, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -23,7 +23,18 @@ from pipelines.language.check import load_plan
 from pipelines.language.load import pipeline_file
 from pipelines.language.notify import unsendable
 from pipelines.language.params import check_params, written
-from pipelines.language.plan import ALL, Plan, Selection, due, left_out, refuse_missing, select, skipped, skips
+from pipelines.language.plan import (
+    ALL,
+    Plan,
+    Selection,
+    due,
+    left_out,
+    refuse_missing,
+    select,
+    skip_reason,
+    skipped,
+    skips,
+)
 from pipelines.language.profile import ACTIVE, active_profile
 from pipelines.record import runs
 from pipelines.record.runs import Failure, RunOutcome
@@ -113,12 +124,12 @@ def run_pipeline(
         elif state != "success" and failure is None:
             failure = Failure("", "Airflow ended the run before a stage failed, see the log", 1)
         elif failure is None:
-            failure = _unfinished(plan, progress.results)
+            failure = _unfinished(plan, {*progress.results, *progress.gone})
     results = tuple(progress.results[stage.name] for stage in plan.stages if stage.name in progress.results)
     seconds = time.monotonic() - started
     again = ""
     if failure is not None:
-        finished = {result.stage for result in results} | {*start.skipped}
+        finished = {result.stage for result in results} | {*start.skipped, *progress.gone}
         again = command_to_continue(
             name, whole, selection=selection, params=given, moment=moment, profile=profile, finished=finished,
             failed=failure.stage,
@@ -131,9 +142,9 @@ def run_pipeline(
     return RunOutcome(plan, run_id, folder, seconds, results, failure, again)
 
 
-def _unfinished(plan: Plan, results: Mapping[str, StageResult]) -> Failure | None:
-    """Return what is wrong with a run that Airflow calls a success although a stage gave no result."""
-    missing = [stage.name for stage in plan.stages if stage.name not in results]
+def _unfinished(plan: Plan, ended: Collection[str]) -> Failure | None:
+    """Return what is wrong with a run that Airflow calls a success although a stage neither ran nor was skipped."""
+    missing = [stage.name for stage in plan.stages if stage.name not in ended]
     if not missing:
         return None
     what = "no stage" if len(missing) == len(plan.stages) else f"all stages but {', '.join(missing)}"
@@ -202,6 +213,8 @@ class _Progress:
     said: asking.Said | None = None
     """What a stage that asks is answered."""
     results: dict[str, StageResult] = field(default_factory=dict)
+    gone: dict[str, str] = field(default_factory=dict)
+    """Stages that a verdict skipped, each with what decided it."""
     failure: Failure | None = None
     begun: dict[str, float] = field(default_factory=dict)
 
@@ -230,6 +243,11 @@ class _Progress:
         wait = _duration(attempt.stage.retry_delay)
         self.line(f"↻ {attempt.stage.name}", f"try {attempt.number} of {attempt.of} failed: {message}", style="yellow")
         self.line("", f"tries again in {wait}, at {due:%H:%M:%S}")
+
+    def left_out(self, stages: Mapping[str, str]) -> None:
+        self.gone |= stages
+        for stage, cause in stages.items():
+            self.line(f"– {stage}", f"skipped: {skip_reason(cause)}", style="yellow")
 
     def asked(self, question: Question) -> Answer | None:
         if self.said is not None:

@@ -22,7 +22,7 @@ from features.ground.library_errors import library_of, reason
 from pipelines.language import shape
 from pipelines.language.params import check_params, resolve_config, resolve_window
 from pipelines.language.plan import Plan, PlannedStage, skipped
-from pipelines.record.runs import RunStart, write_failure, write_start
+from pipelines.record.runs import RunStart, write_failure, write_skips, write_start
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,9 @@ class Observer(Protocol):
 
     def failed(self, attempt: Attempt, error: BaseException) -> None:
         """The try failed."""
+
+    def left_out(self, stages: Mapping[str, str]) -> None:
+        """Stages are skipped, each for the `stage.output` that said nothing new."""
 
     def asked(self, question: Question) -> Answer | None:
         """The stage asks whoever sits before this process; None where nobody answers."""
@@ -191,6 +194,18 @@ def run_stage(attempt: Attempt, settings: Settings | None = None) -> StageResult
     if observer:
         observer.finished(attempt, result)
     return result
+
+
+def leave_out(attempt: Attempt, cause: str, settings: Settings | None = None) -> None:
+    """Write down that a verdict skips a stage and all that need it, and tell the observer of this process."""
+    settings = settings or Settings.from_environment()
+    start, gone = _start(attempt), attempt.plan.after({attempt.stage.name})
+    # As with a start: the record helps whoever looks at the run later.
+    with suppress(OSError):
+        write_start(settings, start)
+        write_skips(settings, start, sorted(gone), cause)
+    if process.observer:
+        process.observer.left_out({stage.name: cause for stage in attempt.plan.stages if stage.name in gone})
 
 
 def _people(attempt: Attempt) -> People:

@@ -106,8 +106,30 @@ def after_names_stages(draft: PipelineDraft) -> Iterator[Finding]:
                 yield Finding(("stages", name, "after", index), message)
 
 
+def verdicts_can_say_no(draft: PipelineDraft) -> Iterator[Finding]:
+    """`when:` names an output of an earlier stage that does not say something new in every run."""
+    stages = draft.block("stages")
+    for name, stage in draft.spec.stages.items():
+        if stage.verdict is None:
+            continue
+        where: KeyPath = ("stages", name, "when")
+        producer, output = stage.verdict
+        if producer not in stages:
+            yield Finding(where, f"no stage {quoted(producer)}{did_you_mean(producer, stages)}")
+        elif (component := draft.component(producer)) is not None:
+            telling = [made for made, kind in component.output_types.items() if kind.news]
+            if output not in component.output_types:
+                hint = did_you_mean(output, telling or component.output_types)
+                yield Finding(
+                    where, f"stage {quoted(producer)} ({component.name}) has no output {quoted(output)}{hint}"
+                )
+            elif output not in telling:
+                said = " or ".join(f"{producer}.{one}" for one in telling) or "a param, or an alarm or a promotion"
+                yield Finding(where, f"{producer}.{output} is new in every run and decides nothing: name {said}")
+
+
 def no_stage_waits_for_itself(draft: PipelineDraft) -> Iterator[Finding]:
-    """Wires and `after:` lead from earlier to later stages; each circle is told once."""
+    """Wires, `after:` and `when:` lead from earlier to later stages; each circle is told once."""
     waits = _waits(draft)
     for circle in _circles(waits):
         where = waits[circle[0]][circle[1]]
@@ -147,6 +169,8 @@ def _waits(draft: PipelineDraft) -> dict[str, dict[str, KeyPath]]:
     for name, stage in draft.spec.stages.items():
         for index, earlier in enumerate(stage.after):
             waits[name].setdefault(earlier, ("stages", name, "after", index))
+        if stage.verdict is not None:
+            waits[name].setdefault(stage.verdict[0], ("stages", name, "when"))
     return waits
 
 
@@ -173,6 +197,7 @@ WIRING_RULES: tuple[Rule, ...] = (
     wires_fit,
     inputs_take_what_they_are_given,
     after_names_stages,
+    verdicts_can_say_no,
     no_stage_waits_for_itself,
     groups_are_not_stages,
     groups_hold_together,

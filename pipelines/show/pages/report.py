@@ -25,7 +25,7 @@ from pipelines.language.check import load_plan
 from pipelines.language.hiding import hidden
 from pipelines.language.load import pipeline_path
 from pipelines.language.params import resolve_window
-from pipelines.language.plan import Plan
+from pipelines.language.plan import Plan, skip_reason
 from pipelines.record.runs import REPORT, RecordedRun, read_run
 from pipelines.show.pages.flow import Box, Mark, levels
 from pipelines.show.summary import Made, fetch, figures, read_evaluation, read_verdict
@@ -213,8 +213,8 @@ def stage_lines(run: RecordedRun, plan: Plan | None, store: Store) -> Iterator[S
         else:
             said = (failures[name],) if name in failures else ()
             yield StageLine(name, uses.get(name, ""), mark, "", said, {})
-    for name, param in run.start.skipped.items():
-        yield StageLine(name, uses.get(name, ""), _mark(run, name), f"skipped: {param} is false", (), {})
+    for name, cause in run.start.skipped.items():
+        yield StageLine(name, uses.get(name, ""), _mark(run, name), f"skipped: {skip_reason(cause)}", (), {})
 
 
 def reason(result: StageResult, store: Store) -> str:

@@ -69,5 +69,6 @@ def make_world(folder: Path, engines: Path) -> World:
         "write_words = tests.integration.airflow.probe:WRITE\n"
         "shout_words = tests.integration.airflow.probe:SHOUT\n"
         "ask_words = tests.integration.airflow.probe:ASK\n"
+        "ring_words = tests.integration.airflow.probe:RING\n"
     )
     return World(folder)

@@ -23,6 +23,13 @@ class Words(Artifact):
     kind = "probe_words"
 
 
+class Bell(Artifact):
+    """Whether it rang: `bell.txt`."""
+
+    kind = "probe_bell"
+    news = "it rang"
+
+
 class Config(ComponentConfig):
     """What happens, and where it leaves a trace."""
 
@@ -48,6 +55,12 @@ class Inputs(Ports):
     """Words to write in capitals."""
 
     words: Words
+
+
+class Rung(Ports):
+    """The bell."""
+
+    bell: Bell
 
 
 def write(inputs: NoInputs, config: Config, context: RunContext) -> Outputs:
@@ -112,6 +125,25 @@ def ask(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     return Outputs(words=Words(uri=str(draft)))
 
 
+def ring(inputs: Inputs, config: Config, context: RunContext) -> Rung:
+    """Ring for a text that shouts."""
+    draft = context.draft("bell")
+    (draft / "bell.txt").write_text(config.text)
+    if not config.text.isupper():
+        context.says_no_news("bell")
+    return Rung(bell=Bell(uri=str(draft)))
+
+
+RING = ComponentSpec(
+    name="ring_words",
+    version="1",
+    summary="Ring for a text that shouts.",
+    config=Config,
+    inputs=Inputs,
+    outputs=Rung,
+    entrypoint="tests.integration.airflow.probe:ring",
+    cacheable=False,
+)
 ASK = ComponentSpec(
     name="ask_words",
     version="1",

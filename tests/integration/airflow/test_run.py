@@ -91,6 +91,27 @@ def test_a_run_that_is_to_notify_tells_what_a_stage_failed_with(world: World) ->
     assert "s3cret" not in done.stdout + done.stderr + unreached.stdout + unreached.stderr
 
 
+def test_a_verdict_decides_what_runs(world: World) -> None:
+    stages = """
+  first: {uses: write_words}
+  rings: {uses: ring_words, in: {words: first.words}, with: {text: "${params.text}"}}
+  loud: {uses: shout_words, in: {words: first.words}, when: rings.bell}
+  louder: {uses: shout_words, in: {words: loud.words}}
+"""
+    file = world.pipeline("heeding", stages, "params: {text: {type: string, default: hush}}")
+    quiet = world.rankmill("run", str(file))
+    assert quiet.returncode == 0, quiet.stdout + quiet.stderr
+    assert "WORD" not in quiet.stdout and "2 of 4 stages done" in quiet.stdout
+    for stage in ("loud", "louder"):
+        assert "skipped: rings.bell says nothing new" in quiet.stdout.split(f"– {stage} ")[1].splitlines()[0]
+    runs = world.rankmill("runs", "heeding")
+    assert "success" in runs.stdout, runs.stdout
+    ring = world.rankmill("run", str(file), "-p", "text=HELP")
+    assert ring.returncode == 0 and "wrote WORD" in ring.stdout and "4 of 4 stages done" in ring.stdout
+    asked = world.rankmill("run", str(file), "--from", "loud")
+    assert asked.returncode == 0 and "wrote WORD" in asked.stdout, asked.stdout + asked.stderr
+
+
 def test_a_run_asks_a_person_or_ends_with_what_to_do(world: World) -> None:
     stages = """
   first: {uses: write_words}

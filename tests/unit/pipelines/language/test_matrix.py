@@ -63,6 +63,12 @@ def test_an_input_of_many_gathers_those_that_share_the_values_of_its_stage(plan:
         assert {wire.stage for wire in plan.stage(f"evaluate_{split}").wires} == {choose.name, f"dataset_{split}"}
 
 
+def test_a_verdict_decides_about_the_stage_that_shares_its_values(plan: Plan) -> None:
+    for split in ("late", "any"):
+        alarmed = plan.stage(f"alarmed_{split}")
+        assert alarmed.verdict == (f"drift_{split}", "alarm") and f"drift_{split}" in alarmed.upstream
+
+
 def test_each_made_stage_is_told_at_the_line_of_the_one_that_is_written(plan: Plan) -> None:
     assert [place.line for place in plan.stage("train_late_dnn_0").places] == [line_of("  train:")]
 
@@ -84,7 +90,9 @@ def test_the_name_in_the_file_means_all_that_were_made_of_it(plan: Plan) -> None
     assert {stage.name for stage in part.stages if stage.written == "train"} == {f"train_any_{one}" for one in RANKERS}
     assert "export_any_dnn_0" in left_out(plan, Selection(to="train"))
     gone = select(plan, Selection(without=("train",)))
-    assert {stage.name for stage in gone.stages} == {"ingest", "contract", "features", "dataset_late", "dataset_any"}
+    assert {stage.name for stage in gone.stages} == {
+        "ingest", "contract", "features", "dataset_late", "dataset_any", "drift_late", "drift_any",
+    }  # fmt: skip
     with pytest.raises(BadInputError, match="--to export and --except train exclude each other, since"):
         select(plan, Selection(to="export", without=("train",)))
     only = select(plan, Selection("only", "export"))
@@ -93,7 +101,7 @@ def test_the_name_in_the_file_means_all_that_were_made_of_it(plan: Plan) -> None
 
 def test_a_false_condition_skips_what_a_matrix_made_and_all_that_need_it(plan: Plan) -> None:
     gone = skipped(plan, {"full": False})
-    made = {*plan.meant("export"), *plan.meant("choose"), *plan.meant("evaluate")}
+    made = {name for stage in ("export", "choose", "evaluate", "alarmed") for name in plan.meant(stage)}
     assert {*gone} == made and {*gone.values()} == {"full"}
     assert {stage.name for stage in due(plan, {"full": False}).stages} == {stage.name for stage in plan.stages} - made
     assert due(plan, {"full": True}) is plan and skips(plan, {"full": True}) == ""

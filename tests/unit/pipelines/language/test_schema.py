@@ -49,7 +49,8 @@ SEMANTIC = {
     "param_nullable_ends_window", "param_null_misfits_config",
     "watch_window_too_short", "watch_without_a_limit",
     "matrix_axes_of_one_name", "matrix_axis_unknown", "matrix_axis_unused", "matrix_elsewhere", "matrix_makes_too_many",
-    "when_of_a_number", "many_named_twice", "matrix_name_taken", "matrix_value_twice", "matrix_value_without_a_name",
+    "when_of_a_number", "when_of_a_report", "when_of_no_output", "when_of_no_stage",
+    "many_named_twice", "matrix_name_taken", "matrix_value_twice", "matrix_value_without_a_name",
 } | {path.stem for kind in ("column", "ranker", "suite") for path in GOLDEN.glob(f"{kind}_*.yaml")}  # fmt: skip
 SEMANTIC -= SEEN_RANKERS
 """Mistakes that no schema can see: they are about names, sums and graphs, and about the roles that a ranker needs."""

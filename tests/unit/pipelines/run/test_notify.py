@@ -356,8 +356,10 @@ def test_who_never_answers_is_not_waited_for(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("AIRFLOW_CONN_MY_HOOK", f"http://127.0.0.1:{silent.getsockname()[1]}/s3cret")
+        from pipelines.run.channels import WebhookNotifier
+
         with pytest.raises(RetryableError, match="it took longer than 0 s"):
-            airflow._within(0.2, airflow.WebhookNotifier("my_hook", {}))
+            airflow.send_within(0.2, WebhookNotifier("my_hook", {}))
 
 
 def test_no_secret_is_in_a_message(
@@ -473,7 +475,7 @@ def test_a_letter_is_sent_by_airflows_own_notifier(airflow: Any, monkeypatch: py
     extra = {"from_email": "mill@example.com", "disable_ssl": True, "disable_tls": True}
     value = {"conn_type": "smtp", "host": "127.0.0.1", "port": smtp.server.getsockname()[1], "extra": extra}
     monkeypatch.setenv("AIRFLOW_CONN_MAIL", json.dumps(value))
-    sender = airflow._notifier(Target("email", "mail", ("team@example.com",)), notice("{{ 7 * 7 }} <b>: mend it"))
+    sender = airflow.notifier_of(Target("email", "mail", ("team@example.com",)), notice("{{ 7 * 7 }} <b>: mend it"))
     if waits:
         asyncio.run(sender.async_notify({}))
     else:
@@ -495,7 +497,7 @@ def test_slack_is_told_by_airflows_own_notifier(
 
     value = {"conn_type": "slackwebhook", "host": hook.url, "password": "T0/B0/s3cret"}
     monkeypatch.setenv("AIRFLOW_CONN_OPS", json.dumps(value))
-    sender = airflow._notifier(Target("slack", "ops"), notice("{{ 7 * 7 }} <!here>: mend it"))
+    sender = airflow.notifier_of(Target("slack", "ops"), notice("{{ 7 * 7 }} <!here>: mend it"))
     if waits:
         asyncio.run(sender.async_notify({}))
     else:
@@ -517,5 +519,5 @@ def test_what_is_not_installed_is_said(
         "install the extra `notify`"
     )
     with pytest.raises(Exception, match="is not installed: install the extra `notify`"):
-        airflow._notifier(told.targets("failure")[0], notice("x"))
+        airflow.notifier_of(told.targets("failure")[0], notice("x"))
     assert [*notify.unsendable(None)] == []

@@ -20,7 +20,7 @@ from pipelines.language.plan import Plan, due
 from pipelines.language.spec import ParamSpec
 from pipelines.record import runs
 from pipelines.record.runs import RecordedRun, read_run
-from pipelines.run.task import Attempt, run_stage
+from pipelines.run.task import Attempt, leave_out, run_stage
 from pipelines.show.pages import report
 from tests.unit.pipelines.run import test_task
 from tests.unit.pipelines.run.test_summary import REPORT, VERDICT, Records
@@ -111,6 +111,22 @@ def test_a_run_says_which_stages_its_params_skip(plan: Plan, tmp_path: Path) -> 
     row = page_of(run, whole, settings).row(last.name)
     assert (row[1], row[3]) == ("skipped", "skipped: full is false") and {*done} == {s.name for s in plan.stages[:-1]}
     assert run_all(whole, settings, "two", full=True).start.skipped == {}
+
+
+def test_a_run_says_which_stages_a_verdict_skipped_until_they_run(plan: Plan, tmp_path: Path) -> None:
+    settings = Settings.at(tmp_path / "home")
+    first, last = plan.stages[0], plan.stages[-1]
+    heeding = replace(last, when=f"{first.name}.numbers", upstream=(first.name,))
+    whole = replace(plan, stages=(first, heeding))
+    done = {first.name: run_stage(Attempt(whole, first, "one", {}, MOMENT, {}), settings)}
+    leave_out(Attempt(whole, heeding, "one", {}, MOMENT, done), heeding.when, settings)
+    run = read_run(run_folder(settings, plan.name, "one"))
+    assert run is not None and (run.state, run.start.stages) == ("success", (first.name,))
+    row = page_of(run, whole, settings).row(last.name)
+    assert (row[1], row[3]) == ("skipped", f"skipped: {first.name}.numbers says nothing new")
+    run_stage(Attempt(whole, replace(heeding, when=""), "one", {}, MOMENT, done), settings)
+    again = read_run(run_folder(settings, plan.name, "one"))
+    assert again is not None and again.start.skipped == {} and again.start.stages == (first.name, last.name)
 
 
 def test_a_failed_run_says_where_and_how_to_go_on(plan: Plan, tmp_path: Path) -> None:
