@@ -140,6 +140,7 @@ def test_a_bundle_uses_its_own_tree_and_a_broken_file_breaks_its_dag_and_those_t
     names = (
         "movielens_1m",
         "movielens_daily",
+        "movielens_explored",
         "movielens_many",
         "movielens_tuned",
         "movielens_weekly",
