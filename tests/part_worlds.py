@@ -115,6 +115,25 @@ def match() -> PartWorld:
     return PartWorld(_schema(sizes, {"like": 0.5}), draw)
 
 
+def crosses(small: int = 12, large: int = 120) -> PartWorld:
+    """One pair of fields is a table without any order, one a product of few numbers of many values, all else noise.
+
+    A pair of the second has some two rows per combination in 24,000: too few to remember, and 200 per value.
+    """
+    sizes = {"table_a": small, "table_b": small, "product_a": large, "product_b": large, "noise": 30}
+    effect = 1.3 * _signs(small, small)
+    hidden = torch.randn(2, large, 2, generator=_generator(77))
+
+    def draw(rows: int, seed: int) -> Rows:
+        ids = _ids(rows, sizes, seed)
+        fits = (hidden[0, ids["product_a"]] * hidden[1, ids["product_b"]]).sum(dim=1)
+        p = torch.sigmoid(effect[ids["table_a"], ids["table_b"]] + fits)
+        return _rows(_shown(ids), {"like": p}, seed)
+
+    found = _schema(sizes, {"like": 0.5})
+    return PartWorld(found.model_copy(update={"fields": tuple(sorted(found.fields, key=lambda f: f.name))}), draw)
+
+
 def which_counts() -> PartWorld:
     """Two of six fields say together which of the other four counts."""
     sizes = {f"f{i}": 10 for i in range(6)}

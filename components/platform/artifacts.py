@@ -178,7 +178,8 @@ class Ranker(Artifact):
     `weights.safetensors`: the state dict of the best epoch. `ranker.json`:
     `components.rankers.config.RankerConfig`. `schema.json`, `encoder.json`, `vocabularies.arrow`: as in `TrainingSet`.
     `history.json`: list of `components.train.train_ranker.config.EpochReport`. `curves.png`: the curves.
-    Trained with what tuning found, also `origin.json`: `components.train.tuned.Origin`.
+    Trained with what tuning found, also `origin.json`: `components.train.tuned.Origin`; with what a search of the
+    architecture chose, `architecture.json`: `components.train.searched.ChosenBy`.
     Adapted by LoRA, also `adapter.safetensors`: what was trained, and `adapter.json`:
     `components.rankers.lora.config.AdapterHeader`. Continued from a champion, also `continued.json`:
     `Continuation` of `continue_ranker`, `last_seen.safetensors`: by table, int32 UTC day since 1970-01-01
@@ -199,6 +200,17 @@ class Tuned(Artifact):
 
     kind: ClassVar[str] = "tuned"
     page: ClassVar[Page] = Page("tuned.html", "what tuning tried, what it found, and how much of that is luck")
+
+
+class Architecture(Artifact):
+    """Which pairs of fields a ranker memorises, multiplies or leaves alone, and what says so.
+
+    `architecture.json`: `components.train.searched.Searched`. `architecture.html`: self-contained page.
+    `plots/*.png`. No seconds, so that the same search makes the same artifact.
+    """
+
+    kind: ClassVar[str] = "architecture"
+    page: ClassVar[Page] = Page("architecture.html", "what each pair of fields is worth, and what was chosen for it")
 
 
 class Predecessor(Artifact):

@@ -28,7 +28,15 @@ FOLDERS: Mapping[str, tuple[str, ...]] = {
         "build_training_set",
         "attach_vectors",
     ),
-    "train": ("take_champion", "tune_ranker", "train_ranker", "continue_ranker", "adapt_ranker", "fit_item_pairs"),
+    "train": (
+        "take_champion",
+        "tune_ranker",
+        "search_ranker",
+        "train_ranker",
+        "continue_ranker",
+        "adapt_ranker",
+        "fit_item_pairs",
+    ),
     "judge": (
         "fit_lightgbm",
         "export_onnx",

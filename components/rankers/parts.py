@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from dataclasses import field as default
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
@@ -114,6 +115,8 @@ class FieldVectors:
     """float32 ``[B, f, d]`` each, the embedded fields: some together, and histories as their encoder's vectors."""
     others: tuple[Tensor, ...] = ()
     """float32 ``[B, n]`` each: numbers, and encoder outputs whose width is no multiple of d."""
+    ids: dict[str, Tensor] = default(default_factory=dict)
+    """By categorical field, int64 ``[B]``: the indices themselves, for an interaction that `knows_fields`."""
 
     @cached_property
     def vectors(self) -> Tensor:
@@ -138,6 +141,8 @@ class Interaction(nn.Module, ABC):
     """
 
     out_features: int
+    knows_fields: ClassVar[bool] = False
+    """Whether it is built with ``specs`` too: the categorical fields, which come first among the F."""
 
     @abstractmethod
     def forward(self, fields: FieldVectors) -> Tensor:

@@ -1,12 +1,14 @@
-"""Which knobs of a training does a search choose, and what has it chosen where it has run?"""
+"""Which knobs and pairs of a training does a search choose, and what has it chosen where it has run?"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
-from components.platform.artifacts import Tuned
+from components.platform.artifacts import Architecture, Tuned
 from components.platform.settings import Settings
 from components.platform.store.publish import open_store
+from components.train.searched import read_searched
 from components.train.tuned import read_tuning, told
 from pipelines.language.plan import Plan, PlannedStage, Wire
 
@@ -21,17 +23,30 @@ def tuned_stages(plan: Plan) -> Iterator[tuple[PlannedStage, Wire, tuple[str, ..
 
 
 def tuned_lines(plan: Plan, settings: Settings | None = None) -> list[str]:
-    """Return a sentence per stage whose knobs a search replaces, with the values that the store already has."""
-    return [_line(plan, stage, wire, paths, settings) for stage, wire, paths in tuned_stages(plan)]
+    """Return a sentence per stage of which a search decides something, with what the store already has."""
+    lines = [_line(plan, stage, wire, paths, settings) for stage, wire, paths in tuned_stages(plan)]
+    for stage in plan.stages:
+        for wire in stage.wires:
+            if stage.component.input_types[wire.input] is Architecture:
+                folder = _found(plan, wire, settings)
+                found = "will choose for pairs of fields" if folder is None else f"chose: {read_searched(folder).told}"
+                lines.append(f"{stage.name} trains with what {wire.stage} {found}.")
+    return lines
 
 
-def _line(plan: Plan, stage: PlannedStage, wire: Wire, paths: tuple[str, ...], settings: Settings | None) -> str:
+def _found(plan: Plan, wire: Wire, settings: Settings | None) -> Path | None:
+    """Return the folder of what a search found, where the store has it."""
     what = plan.prediction(wire.stage)
     producer = plan.stage(wire.stage)
     if what is not None and what.state == "hit" and what.key is not None:
         store = open_store(settings or Settings.from_environment())
         record = store.find(producer.component.name, what.key)
         if record is not None:
-            found = read_tuning(store.fetch(record.outputs[wire.output].load()))
-            return f"{stage.name} trains with what {wire.stage} found: {told(found.values)}."
+            return store.fetch(record.outputs[wire.output].load())
+    return None
+
+
+def _line(plan: Plan, stage: PlannedStage, wire: Wire, paths: tuple[str, ...], settings: Settings | None) -> str:
+    if (folder := _found(plan, wire, settings)) is not None:
+        return f"{stage.name} trains with what {wire.stage} found: {told(read_tuning(folder).values)}."
     return f"{stage.name} trains with what {wire.stage} will find for {', '.join(paths)}, whatever it says itself."

@@ -142,6 +142,7 @@ def test_a_bundle_uses_its_own_tree_and_a_broken_file_breaks_its_dag_and_those_t
         "movielens_daily",
         "movielens_explored",
         "movielens_many",
+        "movielens_searched",
         "movielens_tuned",
         "movielens_weekly",
     )  # movielens_continued has a `train` of its own

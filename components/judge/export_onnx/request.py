@@ -180,7 +180,8 @@ class RequestRanker(nn.Module):
             fields = _repeated(each, history, rows) if name in self.differing else each
             values[name] = history.encoded(cast(SequenceEncoder, encoder), fields)
         if not self.divided:
-            x = self.meet(self._fields({name: vector.expand(rows, -1) for name, vector in values.items()}))
+            ids = {name: each.ids[name].expand(rows) for name in each.categorical}
+            x = self.meet(self._fields({name: vector.expand(rows, -1) for name, vector in values.items()}, ids))
             outputs: dict[str, Tensor] = self.head(x, self.domain.route(x, repeated(batch, self.once, rows)))
             return outputs
         halves = Halves(
@@ -190,12 +191,12 @@ class RequestRanker(nn.Module):
         outputs = self.head(self.meet(halves), self.domain.route(halves.own, batch))
         return outputs
 
-    def _fields(self, values: dict[str, Tensor]) -> FieldVectors:
+    def _fields(self, values: dict[str, Tensor], ids: dict[str, Tensor]) -> FieldVectors:
         """Return the fields of N rows as the interaction reads them; see `ComposedRanker.field_vectors`."""
         width = self.shared.width
         whole = [values[name] for name in self.order if self._embedded(name)]
         others = tuple(values[name] for name in self.order if not self._embedded(name))
-        return FieldVectors(tuple(vector.unflatten(1, (-1, width)) for vector in whole), others)
+        return FieldVectors(tuple(vector.unflatten(1, (-1, width)) for vector in whole), others, ids)
 
     def _embedded(self, name: str) -> bool:
         if name in self.histories:

@@ -15,7 +15,7 @@ from components.rankers.embedding.table import EmbeddedFields, FieldEmbedding
 from components.rankers.parts import Backbone, DomainPart, FieldVectors, Head, Interaction, SequenceEncoder
 from components.rankers.registration import load, registered
 from components.rankers.tasks import AUXILIARY
-from features.declaration import RankerSchema
+from features.declaration import FieldSpec, RankerSchema
 
 
 class ComposedRanker(RankerModule):
@@ -39,7 +39,8 @@ class ComposedRanker(RankerModule):
         self.backbone: Backbone | None = None
         if config.backbone == "none":
             narrow, extra = self._encode(schema, config)
-            self.interaction: Interaction = part["interaction"](narrow, self.embedding.width, extra, config)
+            told = {"specs": self.categorical} if part["interaction"].knows_fields else {}
+            self.interaction: Interaction = part["interaction"](narrow, self.embedding.width, extra, config, **told)
             features = self.interaction.out_features
         else:
             self.backbone = load(registered("backbone")[config.backbone])(self.embedding, schema, config)
@@ -54,10 +55,15 @@ class ComposedRanker(RankerModule):
             }
         )
 
+    @property
+    def categorical(self) -> tuple[FieldSpec, ...]:
+        """The fields with one index per row, in the order in which their vectors stand."""
+        return tuple(field for field in self.embedding.embedded if field.kind != "sequence")
+
     def _encode(self, schema: RankerSchema, config: ComposedConfig) -> tuple[int, int]:
         """Make the encoders of histories, and return how many field vectors and other numbers there are then."""
         width = self.embedding.width
-        narrow = sum(field.kind != "sequence" for field in self.embedding.embedded)
+        narrow = len(self.categorical)
         extra = sum(self.embedding.numeric.values())
         for history, made in histories_of(schema, self.embedding.embedded, config):
             self.read[history.name] = history
@@ -94,7 +100,7 @@ class ComposedRanker(RankerModule):
                 extra.append(encoded)
             else:
                 narrow.append(encoded.unflatten(1, (-1, self.embedding.width)))
-        return FieldVectors(tuple(narrow), tuple(extra))
+        return FieldVectors(tuple(narrow), tuple(extra), fields.ids)
 
     def _beside(self, fields: EmbeddedFields) -> dict[str, Tensor]:
         """Return the logits of auxiliary towers, which no graph has: by output, float32 ``[B, T]``."""

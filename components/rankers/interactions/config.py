@@ -7,6 +7,10 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from components.rankers.config import AttentionHeads, Dropout, InteractionConfig, Layers, Width
+from features.declaration import Name
+
+Pair = tuple[Name, Name]
+"""Two categorical fields."""
 
 
 class NoInteractionConfig(InteractionConfig, name="none", builds="components.rankers.interactions.none:NoInteraction"):
@@ -58,4 +62,27 @@ class MlccConfig(InteractionConfig, name="mlcc", builds="components.rankers.inte
                 f"mlcc cuts embeddings of width {self.embedding_width} into {self.channels} channels: "
                 "choose channels that divide embedding_width"
             )
+        return self
+
+
+class OptInterConfig(InteractionConfig, name="optinter", builds="components.rankers.interactions.optinter:OptInter"):
+    """Pairs of fields that have a table, or a product, of their own; every other pair has nothing."""
+
+    memorise: tuple[Pair, ...] = ()
+    """Pairs of categorical fields of which `optinter` keeps a row per combination of values."""
+    factorise: tuple[Pair, ...] = ()
+    """Pairs of which `optinter` multiplies the two embeddings."""
+    cross_rows: Annotated[int, Field(ge=16, le=100_000_000)] = 16_384
+    """Most rows of the table of a memorised pair of `optinter`; of more combinations some share a row."""
+
+    @model_validator(mode="after")
+    def _each_pair_once(self) -> OptInterConfig:
+        seen: set[frozenset[str]] = set()
+        for pair in (*self.memorise, *self.factorise):
+            one, other = pair
+            if one == other:
+                raise ValueError(f"optinter pairs {one!r} with itself: name two fields")
+            if frozenset(pair) in seen:
+                raise ValueError(f"optinter has the pair of {one!r} and {other!r} twice: leave one of them out")
+            seen.add(frozenset(pair))
         return self

@@ -37,6 +37,11 @@ class Config(Knobs):
     def _has_rows_by_value(self) -> Self:
         if isinstance(self.ranker, ComposedConfig) and self.ranker.embedding == "hashed":
             raise ValueError("a hashed embedding has no row per value to carry on: use embedding 'vocabulary'")
+        if getattr(self.ranker, "memorise", ()):
+            raise ValueError(
+                "a memorised pair has its rows by the numbers of two values, which change with the vocabulary: leave "
+                "memorise out, or use train_ranker"
+            )
         if self.ranker.code:
             raise ValueError(
                 f"ranker {self.ranker.name!r} has code of another package, and where it keeps a value's row is not "

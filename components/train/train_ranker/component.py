@@ -17,6 +17,8 @@ from components.platform.contract import MLFLOW_RUN_ID, ComponentConfig, RunCont
 from components.platform.errors import RankmillError, RetryableError
 from components.platform.process_tree import ProcessTree
 from components.train.ranker_files import CONFIG, WEIGHTS
+from components.train.searched import ARCHITECTURE, ChosenBy, read_searched, searched_config
+from components.train.searched import FILE as CHOSEN
 from components.train.train_ranker.checkpoints import rewind
 from components.train.train_ranker.config import EPOCH_SECONDS, PARAMETERS, Config, EpochReport, Inputs, Outputs
 from components.train.train_ranker.job import (
@@ -49,7 +51,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
 
     Raises:
         BadInputError: the ranker does not fit the data, there are too few CPUs or GPUs, training diverged, or what
-            tuning found is of another ranker.
+            a search found is of another ranker.
         RetryableError: a worker was lost, or MLflow cannot be written.
     """
     found = None if inputs.tuned is None else read_tuning(context.local(inputs.tuned))
@@ -57,6 +59,11 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         config = tuned_config(config, found)
         context.note(f"from tuning, trial {found.winner}: {told(found.values)}")
         context.annotate(TUNED, told(found.values))
+    pairs = None if inputs.architecture is None else read_searched(context.local(inputs.architecture))
+    if pairs is not None:
+        config = searched_config(config, pairs)
+        context.note(f"from the search of pairs: {pairs.told}")
+        context.annotate(ARCHITECTURE, pairs.told)
     with new_job(context, context.local(inputs.dataset), config) as job:
         history = run_job(job, context, config)
         draft = context.draft("ranker")
@@ -64,6 +71,13 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
         if inputs.tuned is not None and found is not None:
             origin = Origin(tuned=inputs.tuned.digest, trial=found.winner, values=found.values)
             (draft / ORIGIN).write_text(origin.model_dump_json(indent=2), encoding="utf-8")
+        if inputs.architecture is not None and pairs is not None:
+            chosen = ChosenBy(
+                architecture=inputs.architecture.digest,
+                memorise=pairs.of("memorise"),
+                factorise=pairs.of("factorise"),
+            )
+            (draft / CHOSEN).write_text(chosen.model_dump_json(indent=2), encoding="utf-8")
     best = best_of(history)
     context.note(f"{config.ranker.name}: epoch {best.epoch} of {len(history)} kept, validation {areas(best)}")
     return Outputs(ranker=Ranker(uri=str(draft)))
@@ -126,7 +140,7 @@ def run_job(job: TrainingJob, context: RunContext, params: ComponentConfig) -> l
             run_name=context.run_id,
             key=context.key,
             params=params.model_dump(mode="json"),
-            tags={"rankmill.stage": context.stage} | _tuned_tag(context),
+            tags={"rankmill.stage": context.stage} | _search_tags(context),
         ) as mlflow_run:
             context.annotate(MLFLOW_RUN_ID, mlflow_run.run_id)
 
@@ -167,9 +181,11 @@ def run_job(job: TrainingJob, context: RunContext, params: ComponentConfig) -> l
     return history
 
 
-def _tuned_tag(context: RunContext) -> dict[str, str]:
-    """Return the tag that tells which parameters of the run tuning chose; all others are the stage's own."""
-    return {f"rankmill.{TUNED}": context.annotations[TUNED]} if TUNED in context.annotations else {}
+def _search_tags(context: RunContext) -> dict[str, str]:
+    """Return the tags that tell which parameters of the run searches chose; all others are the stage's own."""
+    return {
+        f"rankmill.{kind}": context.annotations[kind] for kind in (TUNED, ARCHITECTURE) if kind in context.annotations
+    }
 
 
 def _started(job: TrainingJob, context: RunContext) -> ProcessTree | RemoteJob:

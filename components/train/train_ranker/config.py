@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from components.platform.artifacts import Ranker, TrainingSet, Tuned
+from components.platform.artifacts import Architecture, Ranker, TrainingSet, Tuned
 from components.platform.contract import ComponentConfig, ComponentSpec, Ports
 from components.rankers.config import RankerConfig
 from features.declaration import Frozen
@@ -135,10 +135,11 @@ class Config(Knobs):
 
 
 class Inputs(Ports):
-    """Encoded splits, and what tuning found where the stage is to train with that."""
+    """Encoded splits, and what searches of knobs and of pairs found where the stage is to train with that."""
 
     dataset: TrainingSet
     tuned: Tuned | None = None
+    architecture: Architecture | None = None
 
 
 class Outputs(Ports):

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 from pydantic import ValidationError
 
-from components.platform.artifacts import Tuned
+from components.platform.artifacts import Architecture, Tuned
+from components.train.search_ranker.config import Config as SearchConfig
+from components.train.searched import no_room_for_pairs
 from components.train.train_ranker.config import Config as TrainConfig
 from components.train.tune_ranker.config import Config
 from components.train.tune_ranker.space import Choice, dimensions
@@ -45,5 +47,24 @@ def tuned_values_fit(draft: PipelineDraft) -> Iterator[Finding]:
                 yield Finding(wire.where, message)
 
 
-TUNING_RULES: tuple[Rule, ...] = (tuned_values_fit,)
+def searched_pairs_fit(draft: PipelineDraft) -> Iterator[Finding]:
+    """What a stage with an input `architecture` trains has room for the pairs of the stage at the other end."""
+    for wire in draft.wires():
+        reader, search = draft.component(wire.stage), draft.configs.get(wire.producer)
+        training = draft.configs.get(wire.stage)
+        if reader is None or reader.input_types.get(wire.input) is not Architecture:
+            continue
+        if not isinstance(search, SearchConfig) or not isinstance(training, TrainConfig):
+            continue
+        if search.ranker.name != training.ranker.name:
+            message = (
+                f"stage {quoted(wire.producer)} searches pairs for ranker {quoted(search.ranker.name)}, and "
+                f"{quoted(wire.stage)} trains {quoted(training.ranker.name)}: give both the same"
+            )
+            yield Finding(wire.where, message)
+        elif fault := no_room_for_pairs(training.ranker):
+            yield Finding(wire.where, f"stage {quoted(wire.stage)} takes pairs of a search: {fault}")
+
+
+TUNING_RULES: tuple[Rule, ...] = (tuned_values_fit, searched_pairs_fit)
 """Every rule about stages that take what another one found."""

@@ -58,6 +58,8 @@ from components.train.fit_item_pairs.judge import Lists
 from components.train.fit_item_pairs.page import render as pairs_page
 from components.train.fit_item_pairs.report import Figures as PairFigures
 from components.train.fit_item_pairs.report import Fit
+from components.train.search_ranker.page import page_of as searched_page
+from components.train.searched import Gain, PairChoice, Searched
 from components.train.tune_ranker.page import tuned_page
 from components.train.tune_ranker.records import Record as Trial
 from components.train.tuned import Repeats, Tuning
@@ -291,6 +293,17 @@ def _tuned(text: str, image: Path) -> str:
     return tuned_page(poisoned(found, text), [poisoned(record, text)], {text: 0.5}, src, src)
 
 
+def _searched(text: str, image: Path) -> str:
+    gain = Gain(mean=0.1, error=0.01)
+    pair = PairChoice(pair=(WORD, WORD), chosen="memorise", memorise=gain, factorise=gain, combinations=1, rows=2)
+    found = Searched(
+        ranker=WORD, dataset=WORD, seed=0, cross_rows=16, sure=2.0, worth=0.001, epoch=1, epochs=2, rows=9,
+        pairs=(pair, pair.model_copy(update={"chosen": "naive"})), naive=0.5, all_memorised=0.5, all_factorised=0.5,
+        chosen=0.4,
+    )  # fmt: skip
+    return searched_page(poisoned(found, text), picture_of(image))
+
+
 def _chosen(text: str) -> str:
     one = Candidate(stage=WORD, ranker=WORD, digest=WORD, values={WORD: 0.5}, value=0.5)
     other = one.model_copy(update={"behind": SOME})
@@ -394,6 +407,7 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Callable[[str], 
         "components/judge/choose_ranker/page.py": _chosen,
         "components/judge/retrieve_candidates/page.py": _retrieved,
         "components/train/fit_item_pairs/page.py": _pairs,
+        "components/train/search_ranker/page.py": lambda text: _searched(text, picture),
         "components/train/tune_ranker/page.py": lambda text: _tuned(text, picture),
         "pipelines/run/notice.py": _letter,
         "pipelines/show/pages/absent.py": lambda text: absent_page(text, text),

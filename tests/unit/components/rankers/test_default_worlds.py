@@ -206,6 +206,7 @@ def test_every_part_and_every_ranker_has_a_world() -> None:
     assert {found.ranker.name for found in CASES} | {"lr"} == set(RANKERS)
     plain = parts(RankerConfig.of(name="dnn"))
     tried = {part for found in CASES for part in parts(found.ranker) - parts(found.control)} | plain
-    # The control of the first is itself, with too few rows; the second has a world of vectors in test_frozen.py.
-    elsewhere = {("embedding", "hashed"), ("embedding", "frozen")}
+    # The control of the first is itself, with too few rows; the second has a world of vectors in test_frozen.py, the
+    # third a search in one of pairs in train/search_ranker.
+    elsewhere = {("embedding", "hashed"), ("embedding", "frozen"), ("interaction", "optinter")}
     assert tried | elsewhere == {(kind, name) for kind, names in PARTS.items() for name in names}

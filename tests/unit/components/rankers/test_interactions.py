@@ -119,6 +119,7 @@ BY_HAND = {
     "dcnv2": dcnv2_by_hand,
     "autoint": autoint_by_hand,
     "mlcc": mlcc_by_hand,
+    "optinter": none_by_hand,  # without pairs; with them in test_optinter.py
 }
 
 

@@ -31,6 +31,13 @@ TOGETHER = [
     {"name": "esmm", "backbone": "infnet", "layers": 2},
     {"name": "din", "sequence": "searched", "keep": 3, "attend": "transformer"},
     {"name": "esmm", "sequence": "searched", "search": "soft", "keep": 3},
+    {
+        "name": "esmm",
+        "interaction": "optinter",
+        "memorise": (("user_id", "age_band"), ("user_id", "item_id")),  # the second has more pairs than rows
+        "factorise": (("age_band", "item_id"),),
+        "cross_rows": 1000,
+    },
 ]
 """Between them and the named rankers, every part; exports take seconds, so not every pair."""
 FEW_DIGITS = 0.02

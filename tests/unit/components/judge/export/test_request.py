@@ -44,6 +44,7 @@ BLOCKS: list[dict[str, Any]] = [{"name": name} for name in sorted(RANKERS)] + [
     {"name": "ple", "sequence": "din", "embedding": "hashed", "buckets": 50},
     {"name": "adaptdhm", "sequence": "din"},
     {"name": "dnn", "sequence": "sdim", "attributes": "joined", "interaction": "mlcc"},
+    {"name": "dnn", "interaction": "optinter", "memorise": [["user_id", "item_id"]], "cross_rows": 1000},
     {
         "name": "mmoe",
         "sequence": {
@@ -112,6 +113,18 @@ def test_columns_of_the_wrong_side_would_be_found() -> None:
         for layer in (module for module in divided.modules() if isinstance(module, SplitLinear)):
             layer.shared.copy_(layer.shared.roll(1, dims=1))
         assert (divided(feed)["love"] - ranker(repeated)["love"]).abs().max() > 1e-3
+
+
+def test_a_pair_of_the_request_and_a_candidate_is_multiplied_for_each() -> None:
+    schema = example_schema("like", "love")
+    once = request_fields(schema, ())
+    block = {"name": "dnn", "interaction": "optinter", "factorise": [["user_id", "item_id"]]}
+    ranker, batch = _ranker(block, schema), example_batch(20)
+    feed = {name: values[:1] if name in once else values for name, values in batch.items()}
+    repeated = {name: values[:1].expand_as(values) if name in once else values for name, values in batch.items()}
+    with torch.inference_mode():
+        found, expected = request_ranker(ranker, schema, once)(feed)["love"], ranker(repeated)["love"]
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
 
 
 def test_the_share_of_a_request_is_computed_for_one_row() -> None:
