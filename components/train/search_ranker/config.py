@@ -72,5 +72,5 @@ COMPONENT = ComponentSpec(
     inputs=Inputs,
     outputs=Outputs,
     entrypoint="components.train.search_ranker.component:run",
-    sources=("components.rankers",),
+    sources=("components.rankers", "components.train.train_ranker"),
 )

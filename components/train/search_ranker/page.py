@@ -61,7 +61,7 @@ def draw(path: Path, found: Searched) -> Path:
         column, row = (fields.index(name) for name in each.pair)
         panel.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=COLOURS[each.chosen], edgecolor="white"))
         quiet = each.chosen == "naive"
-        worth = f"{1000 * _worth(each).mean:.1f}"
+        worth = f"{round(1000 * _worth(each).mean, 1) + 0.0:.1f}"  # no −0.0
         panel.text(column, row, worth, ha="center", va="center", fontsize=7, color=GREY if quiet else INK)
     names = [name[:LETTERS] for name in fields]
     panel.set_xticks(range(len(fields)), names, rotation=45, ha="right", fontsize=8)
