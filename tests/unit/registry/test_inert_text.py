@@ -59,7 +59,8 @@ from components.train.fit_item_pairs.page import render as pairs_page
 from components.train.fit_item_pairs.report import Figures as PairFigures
 from components.train.fit_item_pairs.report import Fit
 from components.train.search_ranker.page import page_of as searched_page
-from components.train.searched import Gain, PairChoice, Searched
+from components.train.searched import Gain as PairGain
+from components.train.searched import PairChoice, Searched
 from components.train.tune_ranker.page import tuned_page
 from components.train.tune_ranker.records import Record as Trial
 from components.train.tuned import Repeats, Tuning
@@ -294,7 +295,7 @@ def _tuned(text: str, image: Path) -> str:
 
 
 def _searched(text: str, image: Path) -> str:
-    gain = Gain(mean=0.1, error=0.01)
+    gain = PairGain(mean=0.1, error=0.01)
     pair = PairChoice(pair=(WORD, WORD), chosen="memorise", memorise=gain, factorise=gain, combinations=1, rows=2)
     found = Searched(
         ranker=WORD, dataset=WORD, seed=0, cross_rows=16, sure=2.0, worth=0.001, epoch=1, epochs=2, rows=9,
