@@ -29,6 +29,8 @@ class PositionEffect(FieldEmbedding):
         one: whether a place adds the same number to all logits.
     """
 
+    divisible = False  # few rows, read beside those of the batch
+
     def __init__(self, field: FieldSpec, schema: RankerSchema, one: bool) -> None:
         feedback = schema.declaration.feedback
         super().__init__((field,), width=1 if one else len(feedback), std=0.0)

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from components.rankers.embedding.config import HashedConfig
-from components.rankers.embedding.sparse_gradient import gather, roomy_zeros
 from components.rankers.embedding.table import FieldEmbedding
 from features.declaration import FIRST, FieldSpec
 
@@ -46,7 +45,7 @@ class HashedEmbedding(FieldEmbedding):
         nn.Module.__init__(self)  # not the parent's, which would make the large table
         self.lay_out(fields, width, shared=True)
         self.buckets = buckets
-        self.weight = nn.Parameter(roomy_zeros(buckets, width).normal_().mul_(std / math.sqrt(len(FACTORS))))
+        self.hold(buckets, std / math.sqrt(len(FACTORS)))
 
     @classmethod
     def of(  # type: ignore[override]  # each gets the options of its own config
@@ -60,10 +59,14 @@ class HashedEmbedding(FieldEmbedding):
         each = [((a * rows + b) % PRIME * rows + c) % PRIME % self.buckets for a, b, c in FACTORS]
         return torch.stack(each, dim=-1)
 
+    def read_at(self, rows: Tensor) -> Tensor:
+        """Return both places of every row; see `FieldEmbedding.read_at`."""
+        return self.places(rows).reshape(-1)
+
     def silent_rows(self) -> Tensor:
         """Return no row: a row stands for values of many fields, so padding is masked instead."""
         return torch.zeros(0, dtype=torch.int64)
 
     def look_up(self, rows: Tensor) -> Tensor:
         """Return the sum of the two rows; see `FieldEmbedding.look_up`."""
-        return gather(self.weight, self.places(rows), self.touched).sum(dim=-2)
+        return self.gather(self.places(rows)).sum(dim=-2)

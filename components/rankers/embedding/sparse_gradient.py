@@ -187,14 +187,14 @@ def repeated_by_row(rows: Tensor, gradients: Tensor, of: Tensor | None = None) -
 def _grouped(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return int64 ``[n]`` places and rows, sorted by row, then by place, and bool ``[n]``: where a row is new."""
     place = torch.arange(len(rows), device=rows.device)
-    packed = _sorted((rows << _POSITION_BITS) | place)
+    packed = sorted_on_its_device((rows << _POSITION_BITS) | place)
     order, sorted_rows = packed & ((1 << _POSITION_BITS) - 1), packed >> _POSITION_BITS
     first = torch.ones_like(sorted_rows, dtype=torch.bool)
     torch.ne(sorted_rows[1:], sorted_rows[:-1], out=first[1:])
     return order, sorted_rows, first
 
 
-def _sorted(values: Tensor) -> Tensor:
+def sorted_on_its_device(values: Tensor) -> Tensor:
     """Return int64 ``[n]`` in ascending order; numpy's vectorised sort is several times faster on a CPU."""
     if values.device.type == "cpu":
         return torch.from_numpy(np.sort(values.numpy()))
@@ -205,17 +205,17 @@ class _Gather(torch.autograd.Function):
     """Read rows; the gradient goes to the collector instead of a dense tensor."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, rows: Tensor, touched: TouchedRows) -> Tensor:
-        """Return ``weight[rows]``."""
+    def forward(ctx: Any, weight: Tensor, rows: Tensor, touched: TouchedRows, places: Tensor | None) -> Tensor:
+        """Return the rows, ``weight[rows]`` or ``weight[places]``."""
         ctx.rows, ctx.touched = rows, touched
-        return functional.embedding(rows, weight)
+        return functional.embedding(rows if places is None else places, weight)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, None, None]:
         """Note the gradient of what was read."""
         ctx.touched.add(ctx.rows, gradients[0])
-        return None, None, None
+        return None, None, None, None
 
 
 class _Sums(torch.autograd.Function):
@@ -223,30 +223,48 @@ class _Sums(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, weight: Tensor, rows: Tensor, offsets: Tensor, of: Tensor, heard: Tensor | None, touched: TouchedRows
+        ctx: Any,
+        weight: Tensor,
+        rows: Tensor,
+        offsets: Tensor,
+        of: Tensor,
+        heard: Tensor | None,
+        touched: TouchedRows,
+        places: Tensor | None,
     ) -> Tensor:
-        """Return the sums of ``weight[rows]`` between offsets."""
+        """Return the sums of ``weight[rows]``, or ``weight[places]``, between offsets."""
         ctx.rows, ctx.of, ctx.heard, ctx.touched, ctx.shape = rows, of, heard, touched, weight.shape
         return functional.embedding_bag(
-            rows, weight, offsets, mode="sum", include_last_offset=True, per_sample_weights=heard
+            rows if places is None else places,
+            weight,
+            offsets,
+            mode="sum",
+            include_last_offset=True,
+            per_sample_weights=heard,
         )
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None, None, None, None, None]:
         """Note the gradient of each sum, or spread it over its rows where the table's gradient is dense."""
         if ctx.touched is not None:
             ctx.touched.add(ctx.rows, gradients[0], ctx.of)
-            return None, None, None, None, None, None
+            return None, None, None, None, None, None, None
         each = gradients[0].index_select(0, ctx.of)
         if ctx.heard is not None:
             each *= ctx.heard.unsqueeze(1)
         dense = each.new_zeros(ctx.shape).index_add_(0, ctx.rows, each)
-        return dense, None, None, None, None, None
+        return dense, None, None, None, None, None, None
 
 
 def gather_sums(
-    weight: Tensor, rows: Tensor, offsets: Tensor, of: Tensor, heard: Tensor | None, touched: TouchedRows | None
+    weight: Tensor,
+    rows: Tensor,
+    offsets: Tensor,
+    of: Tensor,
+    heard: Tensor | None,
+    touched: TouchedRows | None,
+    places: Tensor | None = None,
 ) -> Tensor:
     """Return float32 ``[B, d]``, what the rows of each history add up to.
 
@@ -258,20 +276,22 @@ def gather_sums(
         heard: float32 ``[N]``, 0 for a row that says nothing, else 1; None where rows that say nothing are zero and
             never learn.
         touched: as in `gather`.
+        places: as in `gather`.
     """
-    sums: Tensor = _Sums.apply(weight, rows, offsets, of, heard, touched)
+    sums: Tensor = _Sums.apply(weight, rows, offsets, of, heard, touched, places)
     return sums
 
 
-def gather(weight: Tensor, rows: Tensor, touched: TouchedRows | None) -> Tensor:
+def gather(weight: Tensor, rows: Tensor, touched: TouchedRows | None, places: Tensor | None = None) -> Tensor:
     """Return float32 ``[..., d]``, the rows of `weight` at int64 ``[...]``.
 
     Args:
         weight: float32 ``[V, d]``.
         rows: row numbers.
         touched: where the gradient goes; None for the dense gradient of `weight`.
+        places: int64 ``[...]``, where `weight` has the rows, if it is not the table that they are numbered in.
     """
     if touched is None or not torch.is_grad_enabled():
-        return functional.embedding(rows, weight)
-    vectors: Tensor = _Gather.apply(weight, rows, touched)
+        return functional.embedding(rows if places is None else places, weight)
+    vectors: Tensor = _Gather.apply(weight, rows, touched, places)
     return vectors

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as default
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 from components.platform.errors import BadInputError
 from components.rankers.config import PartConfig
 from components.rankers.embedding.events import Events, Stretches, stretches_of
-from components.rankers.embedding.sparse_gradient import TouchedRows, gather, gather_sums, roomy_zeros
+from components.rankers.embedding.shards import WHOLE, FetchedRows, Shard, asked_shard, fetched, initial_rows
+from components.rankers.embedding.sparse_gradient import TouchedRows, gather, gather_sums
 from components.rankers.sequences.mean import masked_mean
 from features.declaration import FIRST, PADDING, UNKNOWN, FieldSpec, offsets_name
 
@@ -65,14 +67,23 @@ class FieldEmbedding(nn.Module):
     """Where the gradient of the table goes; None for the dense gradient."""
     first_heard: int = UNKNOWN
     """Least index that has a vector; those below are zero whatever the table holds."""
+    divisible: ClassVar[bool] = True
+    """Whether workers may each hold a shard of the table."""
+    shard: Shard = WHOLE
+    """Which rows of the table this worker holds."""
+    fetched: FetchedRows | None = None
+    """What the batch reads, where no worker holds the whole table."""
+    rows: int
+    """V, rows of the whole table."""
 
     def __init__(self, fields: Sequence[FieldSpec], width: int, std: float = 0.01, shared: bool = True) -> None:
         super().__init__()
         rows = self.lay_out(fields, width, shared)
-        weight = roomy_zeros(rows, width).normal_().mul_(std)  # in place: a table may be most of the memory
-        for first in set(self.offsets.values()):
-            weight[first + PADDING] = weight[first + UNKNOWN : first + FIRST] = 0.0
-        self.weight = nn.Parameter(weight)
+        self.hold(rows, std)
+        silent = [first + i for first in set(self.offsets.values()) for i in (PADDING, *range(UNKNOWN, FIRST))]
+        mine = torch.tensor(silent, dtype=torch.int64)
+        with torch.no_grad():
+            self.weight[self.shard.places(mine[self.shard.holds(mine)])] = 0.0
 
     @classmethod
     def of(cls, fields: Sequence[FieldSpec], config: PartConfig) -> FieldEmbedding:
@@ -86,6 +97,31 @@ class FieldEmbedding(nn.Module):
         self.elapsed = tuple(f.name for f in fields if f.kind == "elapsed")
         self.embedded = tuple(f for f in fields if f.embedded)
         self.offsets, rows = _offsets(self.embedded, shared)
+        return rows
+
+    def hold(self, rows: int, std: float) -> None:
+        """Draw a table of so many rows, of which this worker keeps its shard, or all."""
+        self.rows = rows
+        if self.divisible:
+            self.shard = asked_shard()
+        self.weight = nn.Parameter(initial_rows(rows, self.width, std, self.shard))
+
+    def fetch(self, batch: Mapping[str, Tensor] | None) -> None:
+        """Bring together what `forward` reads of a batch, where the table is sharded; None has no row.
+
+        Every worker has to call it at the same time, before each batch.
+
+        Raises:
+            RetryableError: another worker is gone.
+        """
+        if self.shard.world == 1:
+            return
+        parts = [batch[f.name].reshape(-1) + self.offsets[f.name] for f in self.embedded] if batch else []
+        wanted = torch.cat([self.read_at(part) for part in parts]) if parts else torch.zeros(0, dtype=torch.int64)
+        self.fetched = fetched(self.weight, wanted.to(self.weight.device), self.shard)
+
+    def read_at(self, rows: Tensor) -> Tensor:
+        """Return int64 ``[n]``, where the table is read for the vectors of row numbers int64 ``[m]``."""
         return rows
 
     def learn_by_rows(self) -> TouchedRows | None:
@@ -105,7 +141,13 @@ class FieldEmbedding(nn.Module):
 
     def look_up(self, rows: Tensor) -> Tensor:
         """Return float32 ``[..., d]``, the vectors of int64 ``[...]`` row numbers."""
-        return gather(self.weight, rows, self.touched)
+        return self.gather(rows)
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """Return float32 ``[..., d]``, the rows of the table at int64 ``[...]``, wherever they lie."""
+        if self.fetched is None:
+            return gather(self.weight, rows, self.touched)
+        return gather(self.fetched.vectors, rows, self.touched, self.fetched.places(rows))
 
     def look_up_sums(self, rows: Tensor, at: Stretches, heard: Tensor | None) -> Tensor:
         """Return float32 ``[B, d]``, what the vectors of each history add up to.
@@ -118,7 +160,10 @@ class FieldEmbedding(nn.Module):
         if type(self).look_up is not FieldEmbedding.look_up:  # vectors are no rows, or not rows alone
             vectors = self.look_up(rows)
             return at.sums(vectors if heard is None else vectors * heard.unsqueeze(1))
-        return gather_sums(self.weight, rows, at.offsets, at.owner, heard, self.touched)
+        if self.fetched is None:
+            return gather_sums(self.weight, rows, at.offsets, at.owner, heard, self.touched)
+        places = self.fetched.places(rows)
+        return gather_sums(self.fetched.vectors, rows, at.offsets, at.owner, heard, self.touched, places)
 
     def forward(self, batch: dict[str, Tensor]) -> EmbeddedFields:
         """Return every field of `batch` as vectors.
@@ -159,6 +204,13 @@ class FieldEmbedding(nn.Module):
         categorical = {name: stacked[:, i] for i, name in enumerate(narrow)}
         given = {name: batch[name] for name in narrow + long}
         return EmbeddedFields(stacked, categorical, parts, masks, numeric, elapsed, events, stretches, given)
+
+
+def fetch(ranker: nn.Module, batch: Mapping[str, Tensor] | None) -> None:
+    """Bring together what a ranker's forward pass reads of a batch; see `FieldEmbedding.fetch`."""
+    embedding = getattr(ranker, "embedding", None)
+    if isinstance(embedding, FieldEmbedding):
+        embedding.fetch(batch)
 
 
 def _rows(batch: dict[str, Tensor]) -> int:

@@ -29,6 +29,8 @@ class Config(Knobs):
 
     @model_validator(mode="after")
     def _lora_is_read(self) -> Self:
+        if self.tables.sharded:
+            raise ValueError("every worker holds the whole ranker that is adapted: leave tables.sharded out")
         if self.method != "lora" and "lora" in self.model_fields_set:
             raise ValueError(f"method {self.method!r} trains no adapter: leave lora out, or choose method 'lora'")
         return self

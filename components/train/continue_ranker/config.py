@@ -35,6 +35,10 @@ class Config(Knobs):
 
     @model_validator(mode="after")
     def _has_rows_by_value(self) -> Self:
+        if self.tables.sharded:
+            raise ValueError(
+                "every worker holds the whole ranker that is continued: leave tables.sharded out, or use train_ranker"
+            )
         if isinstance(self.ranker, ComposedConfig) and self.ranker.embedding == "hashed":
             raise ValueError("a hashed embedding has no row per value to carry on: use embedding 'vocabulary'")
         if getattr(self.ranker, "memorise", ()):

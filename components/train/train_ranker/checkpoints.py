@@ -1,7 +1,8 @@
 """Where is training when something kills it? Whole checkpoints, checked before one is trusted.
 
 A checkpoint is a folder ``<epoch>-<step>`` with the ranker's and the optimiser's tensors (safetensors) and a JSON file
-that says where training was and what the tensors' sha256 is. It appears under its name at once or not at all.
+that says where training was and what the tensors' sha256 is. It appears under its name at once or not at all. Where
+tables are sharded, each worker's rows lie in a file beside them (`shard_files`), which is checked as they are.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ class Position(Frozen):
     """Lines of the progress file so far."""
     state: str = ""
     """sha256 of the tensors' file."""
+    shards: tuple[str, ...] = ()
+    """By worker, sha256 of the file with its rows; empty where every worker holds whole tables."""
 
 
 def save(directory: Path, position: Position, tensors: dict[str, Tensor], keep: int) -> str | None:
@@ -56,17 +59,55 @@ def save(directory: Path, position: Position, tensors: dict[str, Tensor], keep: 
     Returns:
         None, or one sentence that says why there is no checkpoint.
     """
-    from safetensors import SafetensorError
+    return complete(directory, partial_of(directory, uuid.uuid4().hex), position, tensors, keep)
+
+
+def partial_of(directory: Path, name: str) -> Path:
+    """Return the folder of a checkpoint that is not complete; nobody reads from it."""
+    return directory / FOLDER / f"{_PARTIAL}{name}"
+
+
+def shard_name(rank: int, world: int) -> str:
+    """Return the name of the file with the rows of one of so many workers."""
+    return f"rows-{rank + 1:05d}-of-{world:05d}.safetensors"
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
+    """Write tensors to the disk and return the file's sha256.
+
+    Raises:
+        OSError: there is no room, or no right to.
+        SafetensorError: the same, as that package says it.
+    """
     from safetensors.torch import save_file
 
+    save_file(_apart(tensors), str(path))
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+    return sha256_file(path)
+
+
+def complete(
+    directory: Path, partial: Path, position: Position, tensors: dict[str, Tensor], keep: int, failed: str = ""
+) -> str | None:
+    """Make a checkpoint of a partial one; see `save`.
+
+    Args:
+        directory: the training's.
+        partial: what `partial_of` returned; files that lie there belong to the checkpoint.
+        position: as in `save`.
+        tensors: as in `save`.
+        keep: as in `save`.
+        failed: why a file that belongs there could not be written; there is no checkpoint then.
+    """
+    from safetensors import SafetensorError
+
     parent = directory / FOLDER
-    partial = parent / f"{_PARTIAL}{uuid.uuid4().hex}"
     try:
-        partial.mkdir(parents=True)
-        save_file(_apart(tensors), str(partial / STATE))
-        with (partial / STATE).open("rb") as stream:
-            os.fsync(stream.fileno())
-        digest = sha256_file(partial / STATE)
+        if failed:
+            raise OSError(failed)
+        partial.mkdir(parents=True, exist_ok=True)
+        digest = write_tensors(partial / STATE, tensors)
         write_durably(partial / POSITION, position.model_copy(update={"state": digest}).model_dump_json())
         final = parent / f"{position.epoch:06d}-{position.step:09d}"
         shutil.rmtree(final, ignore_errors=True)
@@ -103,7 +144,9 @@ def newest(directory: Path) -> tuple[Position, Path] | None:
     for folder in _folders(directory):
         try:
             position = Position.model_validate_json((folder / POSITION).read_text(encoding="utf-8"))
-            if sha256_file(folder / STATE) == position.state:
+            world = len(position.shards)
+            files = {STATE: position.state} | {shard_name(i, world): sha for i, sha in enumerate(position.shards)}
+            if all(sha256_file(folder / name) == sha for name, sha in files.items()):
                 return position, folder / STATE
             reason = "its tensors are not those that were written"
         except (OSError, ValidationError) as error:

@@ -34,8 +34,14 @@ class Tables(ComponentConfig):
     """Penalty of a row that a step read, divided by how many training rows hold its value, so that rare values are
     drawn to zero and frequent ones hardly; for `rowwise_*`. 0 is none."""
 
+    sharded: bool = Field(False, exclude_if=lambda sharded: not sharded)
+    """Whether each worker holds a share of the rows, and of what the optimiser knows of them, instead of all; for
+    `rowwise_*`. Take it where a table is larger than a worker's memory: every step waits for rows to travel."""
+
     @model_validator(mode="after")
     def _rate_is_read(self) -> Self:
+        if self.optimiser == "adam" and self.sharded:
+            raise ValueError("tables with optimiser 'adam' are not sharded: choose a rowwise one, or leave sharded out")
         if self.optimiser == "adam" and self.mini_batch_aware:
             raise ValueError("tables with optimiser 'adam' know no mini_batch_aware: choose a rowwise one")
         if self.optimiser == "adam" and self.learning_rate is not None:

@@ -20,7 +20,8 @@ _AT_ONCE = 4096
 def rows_per_value(training: EncodedSplit, ranker: nn.Module) -> Tensor:
     """Return int64 ``[V]``, by row of the ranker's table how many rows of the split hold its value.
 
-    A row counts once, however often the value is in its histories, and whichever of its fields hold it.
+    A row counts once, however often the value is in its histories, and whichever of its fields hold it. Of a sharded
+    table these are the rows that this worker holds.
 
     Raises:
         BadInputError: the ranker has no row per value.
@@ -31,8 +32,8 @@ def rows_per_value(training: EncodedSplit, ranker: nn.Module) -> Tensor:
             "tables.mini_batch_aware divides by how many rows hold a value, and this ranker has no row per value: "
             "leave it out, or choose embedding 'vocabulary'"
         )
-    size = embedding.weight.shape[0]
-    counts = np.zeros(size, dtype=np.int64)
+    size, shard, kept = embedding.rows, embedding.shard, embedding.weight.shape[0]
+    counts = np.zeros(kept, dtype=np.int64)
     for first in range(0, training.rows, _AT_ONCE):
         at = slice(first, min(first + _AT_ONCE, training.rows))
         features = features_at(training, at, torch.device("cpu"), jagged=True)
@@ -43,6 +44,7 @@ def rows_per_value(training: EncodedSplit, ranker: nn.Module) -> Tensor:
             each = values[0].size if offsets is None else np.diff(offsets.numpy())
             owner = np.repeat(np.arange(at.stop - at.start), each)
             held.append(owner * size + values.reshape(-1) + embedding.offsets[field.name])
-        counts += np.bincount(np.unique(np.concatenate(held)) % size, minlength=size)
+        read = np.unique(np.concatenate(held)) % size
+        counts += np.bincount(read[read % shard.world == shard.rank] // shard.world, minlength=kept)
         training.let_go()
     return torch.from_numpy(counts)

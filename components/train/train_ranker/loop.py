@@ -1,8 +1,8 @@
 """How is a ranker trained? Read from top to bottom: set up, then per epoch train, evaluate, keep, report.
 
-The loop is the same for one worker and for many. Every worker holds the whole model and knows the
-whole row order; of each global batch it takes its share, and gradients are summed over workers
-before the step. So the number of workers changes the time, not the model (up to rounding).
+The loop is the same for one worker and for many. Every worker holds the whole model, where its table is sharded all
+but the rows of others, and knows the whole row order; of each global batch it takes its share, and gradients are
+summed over workers before the step. So the number of workers changes the time, not the model (up to rounding).
 
 Everything random is a function of seed, epoch, step and worker, so a run that goes on from a checkpoint takes the
 same steps as one that was never interrupted.
@@ -11,9 +11,10 @@ same steps as one that was never interrupted.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -22,8 +23,10 @@ from torch import Tensor
 
 from components.data.training_set import EncodedSplit, read_schema
 from components.platform.errors import BadInputError
-from components.rankers.base import RankerModule, size_of
+from components.rankers.base import RankerModule, Size, size_of
 from components.rankers.distributed import summed
+from components.rankers.embedding.shards import WHOLE, Shard
+from components.rankers.embedding.table import FieldEmbedding, fetch
 from components.rankers.lora.adapter import merged, write_adapter
 from components.rankers.tasks import Task, tasks_of
 from components.train.ranker_files import WEIGHTS, write_weights
@@ -41,6 +44,7 @@ from components.train.train_ranker.job import (
 )
 from components.train.train_ranker.losses import Loss, Losses, diverged, is_healthy
 from components.train.train_ranker.optimiser import RankerOptimiser
+from components.train.train_ranker.shard_files import load_rows, save_sharded, write_sharded_weights
 from components.train.train_ranker.start import Start, start_of, write_optimiser
 from features.declaration import Declaration, JudgeBy
 from registry.evaluation import goodness
@@ -52,6 +56,8 @@ LET_GO_EVERY = 128
 """Batches between two times that the memory of a mapped file is given back."""
 _RANKER = "ranker."
 _OPTIMISER = "optimiser."
+_TABLE = "embedding.weight"
+"""The table of which workers may hold shards, in a ranker's state."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +104,11 @@ def train(job: TrainingJob, replica: Replica, ends: Callable[[Progress], bool] |
     # 1. Set up: the same seed gives every worker the same initial weights.
     config, first = job.config, replica.rank == 0
     schema = read_schema(job.dataset)
-    start = start_of(job, schema)
+    shard = Shard(replica.rank, replica.world) if config.tables.sharded else WHOLE
+    start = start_of(job, schema, shard)
     tasks, feedback = tasks_of(schema.declaration), schema.declaration.feedback
     if first:
-        write_size(job.directory, size_of(start.ranker))
+        write_size(job.directory, _whole_size(start.ranker))
     found = newest(job.directory)
     at = found[0] if found else Position()
     ranker = start.ranker.to(replica.device)
@@ -112,7 +119,7 @@ def train(job: TrainingJob, replica: Replica, ends: Callable[[Progress], bool] |
     if start.base is not None and found is None:
         at = _judge_base(job, start, optimiser, schema.declaration, replica)
     if found:
-        _restore(ranker, optimiser, found[1])
+        _restore(job, ranker, optimiser, *found, replica)
         if first:
             put_back(job.directory, at)
     while at.epoch <= config.epochs and at.without_progress < config.patience:
@@ -122,17 +129,20 @@ def train(job: TrainingJob, replica: Replica, ends: Callable[[Progress], bool] |
         loss = _train_epoch(job, start, ranker, optimiser, tasks, at, replica)
         trained = time.monotonic()
         # 3. Evaluate.
-        ended = False
+        ended = better = False
+        score = None
         predictions = predict(ranker, start.validation, tasks, replica)
         at = at.model_copy(update={"epoch": epoch + 1, "step": 0, "loss": 0.0})
         if first:
             metrics = judge(predictions, start.validation, tasks, schema.declaration.judge_by)
             score = score_of(metrics, feedback, loss, schema.declaration.judge_by)
             better = at.best is None or score > at.best
-            # 4. Keep the best.
-            if better:
-                _keep(job, start, ranker, optimiser)
-            # 5. Report.
+        # 4. Keep the best.
+        if replica.decided_by_first(better):
+            _keep(job, start, ranker, optimiser, replica)
+        # 5. Report.
+        line = None
+        if first:
             metrics |= {f"routing/{name}": value for name, value in ranker.diagnostics().items()}
             report = EpochReport(epoch=epoch, train_loss=loss, metrics=metrics, best=better)
             seconds = time.monotonic() - started
@@ -144,7 +154,8 @@ def train(job: TrainingJob, replica: Replica, ends: Callable[[Progress], bool] |
                     "history": (*at.history, line),
                 }
             )
-            warning = _save(job, ranker, optimiser, at)
+        warning = _save(job, ranker, optimiser, at, replica)
+        if line is not None:
             append_progress(job.directory, line.model_copy(update={"warning": warning}))
             ended = at.without_progress >= config.patience or (ends is not None and ends(line))
         if replica.decided_by_first(ended):
@@ -168,7 +179,7 @@ def _judge_base(
         return Position()
     metrics = judge(predictions, start.validation, tasks, roles.judge_by)
     if start.keeps_base:
-        _keep(job, start, base, optimiser)
+        _keep(job, start, base, optimiser, replica)
     put_back(job.directory, Position())  # what began and ended before its first checkpoint may have left this line
     report = EpochReport(epoch=0, train_loss=loss, metrics=metrics, best=start.keeps_base)
     append_progress(job.directory, Progress(report=report, seconds=time.monotonic() - started, train_seconds=0.0))
@@ -176,8 +187,23 @@ def _judge_base(
     return Position(best=best, history=tuple(read_progress(job.directory)))
 
 
-def _keep(job: TrainingJob, start: Start, ranker: RankerModule, optimiser: RankerOptimiser) -> None:
+def _whole_size(ranker: RankerModule) -> Size:
+    """Return the size of a ranker, rows that other workers hold included."""
+    size, embedding = size_of(ranker), getattr(ranker, "embedding", None)
+    if not isinstance(embedding, FieldEmbedding) or embedding.shard.world == 1:
+        return size
+    elsewhere = (embedding.rows - embedding.weight.shape[0]) * embedding.width
+    return size.model_copy(update={"embedding": size.embedding + elsewhere})
+
+
+def _keep(job: TrainingJob, start: Start, ranker: RankerModule, optimiser: RankerOptimiser, replica: Replica) -> None:
     """Write the weights as those of a plain ranker, and an adapter or the optimiser's values beside them."""
+    if optimiser.shard.world > 1:
+        embedding = cast(FieldEmbedding, ranker.get_submodule("embedding"))
+        write_sharded_weights(job.directory / WEIGHTS, ranker, _TABLE, embedding.rows, embedding.shard)
+        return
+    if replica.rank > 0:
+        return
     write_weights(job.directory / WEIGHTS, merged(ranker))
     if job.keeps_optimiser:
         write_optimiser(job.directory / OPTIMISER, optimiser.state(), job.config)
@@ -219,8 +245,7 @@ def _train_epoch(
             losses.add(batch, take_step(ranker, optimiser, batch, config.precision, replica))
             if batch.step % config.checkpoints.steps == 0:
                 here = at.model_copy(update={"step": batch.step, "loss": losses.total()})
-                if replica.rank == 0:
-                    _save(job, ranker, optimiser, here)
+                _save(job, ranker, optimiser, here, replica)
     return losses.total() / start.training.rows
 
 
@@ -239,6 +264,7 @@ def take_step(ranker: RankerModule, optimiser: RankerOptimiser, batch: Batch, pr
         RetryableError: another worker is gone.
     """
     optimiser.clear()
+    fetch(ranker, batch.features or None)
     if batch.mine:  # the last batch may hold fewer rows than there are workers
         with torch.autocast(replica.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             outputs = ranker(batch.features)
@@ -259,14 +285,42 @@ def _entropy(*parts: int) -> int:
     return int(np.random.SeedSequence([part % 2**63 for part in parts]).generate_state(1, np.uint64)[0] >> 1)
 
 
-def _save(job: TrainingJob, ranker: RankerModule, optimiser: RankerOptimiser, at: Position) -> str | None:
+def _state(ranker: RankerModule, optimiser: RankerOptimiser) -> dict[str, Tensor]:
+    """Return everything that a later step depends on, by name: the tensors themselves."""
     tensors = {_RANKER + name: value for name, value in ranker.state_dict().items()}
-    tensors |= {_OPTIMISER + name: value for name, value in optimiser.state().items()}
-    return save(job.directory, at, tensors, job.config.checkpoints.keep)
+    return tensors | {_OPTIMISER + name: value for name, value in optimiser.state().items()}
 
 
-def _restore(ranker: RankerModule, optimiser: RankerOptimiser, file: Path) -> None:
+def _of_rows(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return what of a state is one entry per row of the table."""
+    return {
+        name: value.detach()
+        for name, value in tensors.items()
+        if name == _RANKER + _TABLE or (name.startswith(f"{_OPTIMISER}rows.") and value.ndim)
+    }
+
+
+def _save(
+    job: TrainingJob, ranker: RankerModule, optimiser: RankerOptimiser, at: Position, replica: Replica
+) -> str | None:
+    """Write a checkpoint; of sharded tables every worker its part, of others worker 0 all of it."""
+    keep = job.config.checkpoints.keep
+    if job.config.tables.sharded:
+        tensors = _state(ranker, optimiser)
+        rows = _of_rows(tensors)
+        alike = {name: value for name, value in tensors.items() if name not in rows}
+        return save_sharded(job.directory, at, alike, rows, keep, Shard(replica.rank, replica.world))
+    return save(job.directory, at, _state(ranker, optimiser), keep) if replica.rank == 0 else None
+
+
+def _restore(
+    job: TrainingJob, ranker: RankerModule, optimiser: RankerOptimiser, at: Position, file: Path, replica: Replica
+) -> None:
     tensors = load_file(str(file))
+    if job.config.tables.sharded:
+        rows = _of_rows(_state(ranker, optimiser))
+        load_rows(file.parent, len(at.shards), rows, Shard(replica.rank, replica.world))
+        tensors |= rows
 
     def part(prefix: str) -> dict[str, Tensor]:
         return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
@@ -280,10 +334,9 @@ def mean_loss(ranker: RankerModule, rows: EncodedSplit, replica: Replica) -> flo
     """Return the mean loss per row without learning from it, on every worker."""
     ranker.eval()
     total = torch.zeros(1, device=replica.device)
-    mine = share(rows.rows, replica.rank, replica.world)
-    for at in _slices(mine, rows):
-        outputs = ranker(features_at(rows, at, replica.device, ranker.jagged))
-        total += ranker.loss(outputs, labels_at(rows, at, replica.device)) * (at.stop - at.start)
+    for at in _slices(rows, replica):
+        if (outputs := _answers(ranker, rows, at, replica)) is not None:
+            total += ranker.loss(outputs, labels_at(rows, at, replica.device)) * (at.stop - at.start)
     return float(replica.sum(total)) / rows.rows
 
 
@@ -297,10 +350,9 @@ def predict(
     """
     ranker.eval()
     predictions = torch.zeros(len(tasks), rows.rows, device=replica.device)
-    mine = share(rows.rows, replica.rank, replica.world)
-    for at in _slices(mine, rows):
-        outputs = ranker(features_at(rows, at, replica.device, ranker.jagged))
-        predictions[:, at] = torch.stack([outputs[task.name] for task in tasks])
+    for at in _slices(rows, replica):
+        if (outputs := _answers(ranker, rows, at, replica)) is not None:
+            predictions[:, at] = torch.stack([outputs[task.name] for task in tasks])
     return dict(zip((task.name for task in tasks), replica.sum(predictions).cpu().numpy(), strict=True))
 
 
@@ -323,9 +375,21 @@ def judge(
     return metrics
 
 
-def _slices(mine: slice, rows: EncodedSplit) -> Iterator[slice]:
-    """Yield consecutive slices of `mine`; what was read is given back on the way."""
-    for number, start in enumerate(range(mine.start, mine.stop, EVALUATION_ROWS), start=1):
+def _answers(ranker: RankerModule, rows: EncodedSplit, at: slice, replica: Replica) -> dict[str, Tensor] | None:
+    """Return a ranker's outputs for some rows of a split; None where there is no row."""
+    features = features_at(rows, at, replica.device, ranker.jagged) if at.start < at.stop else None
+    fetch(ranker, features)
+    return None if features is None else ranker(features)
+
+
+def _slices(rows: EncodedSplit, replica: Replica) -> Iterator[slice]:
+    """Yield consecutive slices of this worker's share; what was read is given back on the way.
+
+    There are as many as of the largest share, so that workers can ask each other for rows; the last may be empty.
+    """
+    mine, largest = share(rows.rows, replica.rank, replica.world), -(-rows.rows // replica.world)
+    for number, first in enumerate(range(0, largest, EVALUATION_ROWS), start=1):
+        start = min(mine.start + first, mine.stop)
         yield slice(start, min(start + EVALUATION_ROWS, mine.stop))
         if number % LET_GO_EVERY == 0:
             rows.let_go()

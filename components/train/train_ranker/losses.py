@@ -16,6 +16,7 @@ from torch import Tensor
 
 from components.platform.errors import BadInputError
 from components.rankers.base import RankerModule
+from components.rankers.embedding.table import fetch
 from components.rankers.tasks import LOGIT, Task
 from components.train.train_ranker.feed import Batch
 
@@ -110,6 +111,7 @@ def diverged(
 ) -> BadInputError:
     """Return the error that ends training; `features` are empty when another worker met the loss."""
     parts = [f"training diverged: the loss is {loss:g} in epoch {epoch}, step {step}"]
+    fetch(ranker, features or None)  # all workers are here, because all know the same loss
     if features:
         ranker.eval()  # neither buffers nor dropout move
         outputs = ranker(features)

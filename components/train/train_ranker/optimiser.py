@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.optim.adam import adam
 
 from components.rankers.distributed import gathered, is_alone, summed
+from components.rankers.embedding.shards import WHOLE, sent_home
 from components.rankers.embedding.sparse_gradient import TouchedRows, summed_by_row
 from components.rankers.embedding.table import FieldEmbedding
 from components.train.train_ranker.config import Knobs
@@ -20,24 +21,27 @@ class RankerOptimiser:
     All dense gradients are views of one flat buffer, so that one all-reduce sums them over workers; its last element
     carries the loss, so that every worker sees the loss of the whole batch, and with it a NaN on any worker, at the
     same step. Where a row-wise optimiser takes the table, workers exchange the gradients of the rows that they touched,
-    not of the table. Either way the gradients of a step are collected row by row, and added up once.
+    not of the table; where it is sharded, each gradient goes to the worker that holds its row, and nobody else learns
+    it. Either way the gradients of a step are collected row by row, and added up once.
 
     Args:
         ranker: what learns, where it computes.
         knobs: how.
         late: whether nobody looks at a loss before `step`, which then sees to it by itself that a loss that is no
             number ends learning; and nothing there waits for the device, unless there are several workers.
-        held: int64 ``[V]``, how many training rows hold the value of each row of the table, for `mini_batch_aware`.
+        held: int64 ``[V]``, how many training rows hold the value of each row of the table, for `mini_batch_aware`; of
+            a sharded table, of the rows that this worker holds.
     """
 
     def __init__(self, ranker: nn.Module, knobs: Knobs, late: bool = False, held: Tensor | None = None) -> None:
         self.late = late
         self.rows: RowOptimiser | None = None
         self.touched: TouchedRows | None = None
+        self.shard = WHOLE
         parameters = [p for p in ranker.parameters() if p.requires_grad]
         embedding = getattr(ranker, "embedding", None)
         if isinstance(embedding, FieldEmbedding) and (touched := embedding.learn_by_rows()) is not None:
-            self.touched, self.table = touched, embedding.weight
+            self.touched, self.table, self.shard = touched, embedding.weight, embedding.shard
             if knobs.tables.optimiser != "adam":
                 rate = knobs.tables.learning_rate or knobs.learning_rate
                 penalties = None
@@ -88,16 +92,18 @@ class RankerOptimiser:
         if self.rows is None or self.touched is None:
             return
         rows, gradients = self._row_gradients(self.touched)
-        if len(rows):
+        if len(rows) or self.shard.world > 1:  # a worker whose rows nobody read counts the step as the others do
             self.rows.step(rows, gradients, self.go)
 
     def _row_gradients(self, touched: TouchedRows) -> tuple[Tensor, Tensor]:
-        """Return the rows that all workers touched and the gradient of each."""
+        """Return the rows that all workers touched, of a sharded table those held here, and the gradient of each."""
         width = self.table.shape[1]
         if self.late and is_alone():
             rows, gradients, _ = touched.repeated(width)
             return rows, gradients
         mine = touched.combined(width)
+        if self.shard.world > 1:
+            return sent_home(*mine, self.shard)
         rows, gradients = gathered(mine[0]), gathered(mine[1])
         if rows is not mine[0]:  # several workers may have touched the same row
             rows, gradients = summed_by_row(rows, gradients)

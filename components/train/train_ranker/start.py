@@ -24,6 +24,7 @@ from components.platform.errors import BadInputError, StorageError
 from components.rankers.base import RankerModule
 from components.rankers.build import build_ranker
 from components.rankers.embedding.frozen import FrozenEmbedding
+from components.rankers.embedding.shards import WHOLE, Shard, sharded
 from components.rankers.embedding.table import FieldEmbedding
 from components.rankers.lora.adapter import attach
 from components.rankers.lora.config import AdapterHeader
@@ -65,8 +66,13 @@ class Start:
     """Fields whose values have a row of their own, so that others are unknown; read where some are shown so."""
 
 
-def start_of(job: TrainingJob, schema: RankerSchema) -> Start:
+def start_of(job: TrainingJob, schema: RankerSchema, shard: Shard = WHOLE) -> Start:
     """Return where a job starts; fresh weights come from torch's seed, set to the job's.
+
+    Args:
+        job: what to train.
+        schema: of its training set.
+        shard: which rows of the ranker's table this worker is to hold.
 
     Raises:
         BadInputError: there is no row to train on, or the ranker cannot be built or adapted.
@@ -78,11 +84,24 @@ def start_of(job: TrainingJob, schema: RankerSchema) -> Start:
     if training.rows == 0:
         raise BadInputError("the training split has no rows: widen the window or change the split")
     torch.manual_seed(job.config.seed)
-    ranker = build_ranker(job.config.ranker, schema)
+    with sharded(shard):
+        ranker = build_ranker(job.config.ranker, schema)
+    _check_shards(ranker, job.config.ranker.name, shard)
     give_vectors(ranker, job.dataset)
     if job.continues is None:
         return Start(ranker, training, validation, ids=ids)
     return replace(_continued(job, job.continues, ranker, training, validation), ids=ids)
+
+
+def _check_shards(ranker: RankerModule, name: str, shard: Shard) -> None:
+    """Refuse a ranker whose rows the loop would not bring together."""
+    embedding = getattr(ranker, "embedding", None)
+    divided = [module for module in ranker.modules() if isinstance(module, FieldEmbedding) and module.shard == shard]
+    if shard.world > 1 and divided != [embedding]:
+        raise BadInputError(
+            f"ranker {name!r} has rows elsewhere than in its one table `embedding`, so workers cannot share them out: "
+            "leave tables.sharded out, or choose another ranker"
+        )
 
 
 def _ids(encoder: Encoder, schema: RankerSchema) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ UNTUNABLE: dict[str, str] = {
     "device": "it changes where a trial computes, not what it learns",
     "checkpoints": "it changes what is kept of a training, not what it learns",
     "shuffle_rows": "it is a question of memory",
+    "tables.sharded": "it changes who holds a row, not what is learned",
     "seed": "the best seed is luck; repeat_best trains the best trials with others",
     "ranker.name": "another ranker has other knobs; rankers are compared by `rankmill compare`",
     "ranker.code": "it is filled in",
@@ -164,15 +165,19 @@ def tunable(block: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the paths of every knob that a search may vary, of a `with:` block that is right."""
     ranker = type(training_config(block).ranker)
     paths = [*_paths(Learning, ""), *(f"ranker.{key}" for key in ranker.model_fields)]
-    return tuple(path for path in paths if path not in UNTUNABLE and path.split(".")[0] not in UNTUNABLE)
+    return tuple(path for path in paths if _may_vary(path))
 
 
 def named_knobs() -> dict[str, Any]:
     """Return the JSON schema of a space's keys: knobs by name, and what any ranker or part reads; and an example."""
-    knobs = [path for path in _paths(Learning, "") if path.split(".")[0] not in UNTUNABLE]
+    knobs = [path for path in _paths(Learning, "") if _may_vary(path)]
     usual = [f"ranker.{key}" for key in (*Sizes.model_fields, *PARTS)]
     names = [{"enum": [*knobs, *usual]}, {"pattern": r"^ranker\.[a-z][a-z0-9_]*$"}]
     return {"propertyNames": {"anyOf": names}, "examples": [{"learning_rate": {"log": [0.0001, 0.01]}}]}
+
+
+def _may_vary(path: str) -> bool:
+    return path not in UNTUNABLE and path.split(".")[0] not in UNTUNABLE
 
 
 def _paths(model: type[BaseModel], prefix: str) -> Iterator[str]:
