@@ -63,6 +63,14 @@ def no_history(name: str, known: Sequence[str]) -> str:
     return f"sequence names {name!r}, which is no history of the training set{did_you_mean(name, known)}: {what}"
 
 
+def no_pair(name: str, known: Iterable[str]) -> str:
+    """Return why interaction `optinter` cannot pair this with a field."""
+    return (
+        f"interaction 'optinter' pairs {name!r}, which is no categorical field of the training set"
+        f"{did_you_mean(name, known)}: name two of them"
+    )
+
+
 def no_domain(declaration: Declaration) -> str | None:
     """Return why domain part `star` has nothing to keep weights for, or None when it has."""
     if declaration.domain is not None:

@@ -23,10 +23,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from components.platform.errors import BadInputError, did_you_mean
+from components.platform.errors import BadInputError
 from components.rankers.embedding.hashed import FACTORS, PRIME
 from components.rankers.interactions.config import OptInterConfig, Pair
 from components.rankers.parts import FieldVectors, Interaction
+from components.rankers.refusals import no_pair
 from components.rankers.sequences.attention import of_size_one
 from features.declaration import FIRST, FieldSpec
 
@@ -100,10 +101,7 @@ class OptInter(Interaction):
         self.place = {name: at for at, name in enumerate(self.sizes)}
         for name in (name for pair in (*config.memorise, *config.factorise) for name in pair):
             if name not in self.sizes:
-                raise BadInputError(
-                    f"interaction 'optinter' pairs {name!r}, which is no categorical field of the training set"
-                    f"{did_you_mean(name, self.sizes)}: name two of them"
-                )
+                raise BadInputError(no_pair(name, self.sizes))
         self.memorised, self.factorised = config.memorise, config.factorise
         # Kept beside the weights, so that those of another formula do not load.
         self.register_buffer("least", torch.tensor(_FRESH * config.start))

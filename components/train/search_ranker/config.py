@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Self
 
 from pydantic import Field, model_validator
 
 from components.platform.artifacts import Architecture, TrainingSet
+from components.platform.columns import Columns, Fault, Flow
 from components.platform.contract import ComponentConfig, ComponentSpec, Ports
 from components.rankers.config import RankerConfig
 from components.train.searched import no_room_for_pairs
@@ -64,6 +66,14 @@ class Outputs(Ports):
     architecture: Architecture
 
 
+def _asks(config: Config, inputs: dict[str, Columns]) -> Iterator[Fault]:
+    """Yield that a field to try is no column of the training set."""
+    dataset = inputs.get("dataset")
+    for place, name in enumerate(config.among or ()):
+        if dataset is not None and (message := dataset.absent(name)):
+            yield Fault(("among", place), message)
+
+
 COMPONENT = ComponentSpec(
     name="search_ranker",
     version="1",
@@ -73,4 +83,5 @@ COMPONENT = ComponentSpec(
     outputs=Outputs,
     entrypoint="components.train.search_ranker.component:run",
     sources=("components.rankers", "components.train.train_ranker"),
+    flow=Flow(asks=_asks),  # type: ignore[arg-type]
 )

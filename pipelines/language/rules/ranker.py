@@ -155,6 +155,23 @@ def sequences_are_histories(draft: PipelineDraft) -> Iterator[Finding]:
                     yield training.at(training.stage, ("ranker", "sequence", name), refusals.no_history(name, lists))
 
 
+def pairs_are_of_fields(draft: PipelineDraft) -> Iterator[Finding]:
+    """What `optinter` pairs are columns of the training set with one value per row."""
+    for training in trainings(draft):
+        for way in ("memorise", "factorise"):
+            pairs = getattr(training.ranker, way, ())
+            for columns in draft.columns.get(training.stage, {}).values() if pairs else ():
+                if not (columns.tasks and columns.whole):
+                    continue
+                single = {name: c for name, c in columns.known.items() if not c.dtype.startswith("array")}
+                fields = [n for n, c in single.items() if c.role not in ("feedback", "timestamp") and not c.auxiliary]
+                for at, pair in enumerate(pairs):
+                    for place, name in enumerate(pair):
+                        if name not in single:
+                            where = ("ranker", way, at, place)
+                            yield training.at(training.stage, where, refusals.no_pair(name, fields))
+
+
 def star_has_a_domain(draft: PipelineDraft) -> Iterator[Finding]:
     """Domain part `star` keeps weights per declared domain; `adaptdhm` finds its own groups and needs none."""
     for training in trainings(draft):
@@ -282,6 +299,7 @@ RANKER_RULES: tuple[Rule, ...] = (
     events_have_times,
     frozen_has_vectors,
     sequences_are_histories,
+    pairs_are_of_fields,
     star_has_a_domain,
     star_reads_the_domain,
     gamma_counts_the_feedback,

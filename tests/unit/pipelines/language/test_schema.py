@@ -43,7 +43,7 @@ SEMANTIC = {
     "log_without_ids", "within_called_like_an_output", "without_time", "schedule_in_no_zone",
     "schedule_zone_without_cron", "schedule_all_and_any", "schedule_joined_unknown_stage", "extends_itself",
     "tune_grid_of_a_range", "tune_grid_too_large", "tune_metric_of_no_task", "tuned_beside_other_parts",
-    "tuned_of_another_ranker", "pairs_of_another_ranker",
+    "tuned_of_another_ranker", "pairs_of_another_ranker", "column_pairs_of_no_field",
     "extends_outside", "extends_nothing", "without_nothing_taken", "param_open_under_a_schedule",
     "param_null_unless_nullable", "param_items_of_no_list", "param_entry_of_another_type", "param_choices_of_a_list",
     "param_nullable_ends_window", "param_null_misfits_config",
