@@ -1,0 +1,1 @@
+"""The ranker `uditsr`: search and feed in one model."""
