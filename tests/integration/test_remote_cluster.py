@@ -30,6 +30,7 @@ from components.platform.settings import Settings
 from components.platform.store.publish import open_store
 from components.platform.store.records import ArtifactRef
 from components.train.train_ranker.ray_access import MODE, TOKEN, show_token
+from components.train.tuned import read_tuning
 from features.declaration import Window
 from tests.local_servers import free_port
 from tests.stages import start_stage
@@ -237,6 +238,29 @@ def test_a_clusters_workers_meet_where_only_their_user_may_enter(
     while any(not job.status.is_terminal() for job in client.list_jobs()):
         assert time.monotonic() < deadline, "the job of an interrupted stage goes on"
         time.sleep(0.5)
+
+
+def test_a_search_on_a_cluster_is_a_job_and_finds_what_it_finds_here(
+    home: Settings, cluster: Cluster, dataset: ArtifactRef
+) -> None:
+    asked = StageRequest(
+        component="tune_ranker", inputs={"dataset": dataset}, window=WINDOW, pipeline="remote", stage="tune",
+        run_id="first",
+        config={
+            "ranker": {"name": "esmm", "embedding_width": 4, "hidden": [8]},
+            "space": {"learning_rate": {"log": [1e-4, 3e-2]}}, "trials": 4, "epochs": 2, "batch_size": 64,
+        },
+    )  # fmt: skip
+    there = execute(asked, settings=replace(home, ray_address=cluster.address))
+    jobs = [job.submission_id for job in JobSubmissionClient(cluster.address).list_jobs()]
+    assert any(str(job).startswith("rankmill-tune-") for job in jobs)
+    store = open_store(home)
+    record = store.find("tune_ranker", there.key)
+    assert record is not None
+    store.discard(record)
+    here = execute(asked, settings=home)
+    found = [read_tuning(store.fetch(result.outputs["tuned"])) for result in (there, here)]
+    assert found[0] == found[1] and found[0].trials == 4
 
 
 def test_without_its_token_the_cluster_takes_no_job(
