@@ -189,6 +189,8 @@ class ComposedConfig(RankerConfig, Sizes, builds="components.rankers.composed.ra
     attributes: Literal["apart", "joined"] = Field("apart", exclude_if=lambda read: read == "apart")
     """How sequences of the same events are read: each as a history of its own, or side by side, as one vector per event
     that is matched with the same attributes of the candidate."""
+    newest: Annotated[int, Field(ge=1, le=100_000)] | None = Field(None, exclude_if=lambda most: most is None)
+    """Most events of a history that are read, the newest; all that the training set has when left out."""
     interaction: str = "none"
     """How fields meet before the towers."""
     domain: str = "none"

@@ -17,6 +17,7 @@ item = Entity(name="item", join_keys=["item_id"], value_type=ValueType.INT64, de
 
 user_profile_source = source("user_profile", "Attributes of users since signup.")
 user_activity_source = source("user_activity", "State of users after each of their timestamps.")
+user_long_activity_source = source("user_long_activity", "The same, with what they did long ago.")
 item_profile_source = source("item_profile", "Attributes of films.")
 film_codes_source = source("film_codes", "What a film is alike, by its text.")
 item_activity_source = source("item_activity", "State of films after each of their timestamps.")
@@ -32,6 +33,7 @@ ITEM_ACTIVITY = Activity(key="item_id", prefix="item", rates=RATES)
 RECIPES: dict[str, Recipe] = {
     "user_profile": Profile(key="user_id", columns=("age", "gender", "occupation")),
     "user_activity": USER_ACTIVITY,
+    "user_long_activity": USER_ACTIVITY,
     "item_profile": Profile(key="item_id", columns=("release_year", "genres")),
     "film_codes": Profile(key="item_id", columns=("sid_1", "sid_12")),
     "item_activity": ITEM_ACTIVITY,
@@ -60,6 +62,19 @@ user_activity = FeatureView(
         listed_field("recent_items", 50, "recent_times", shares="item_id", auxiliary=False),
         listed_field("recent_likes", 50, "recent_times"),
         times_field("recent_times", 50),
+    ],
+)
+user_long_activity = FeatureView(
+    name="user_long_activity",
+    entities=[user],
+    ttl=ACTIVITY_LIFE,
+    source=user_long_activity_source,
+    schema=[
+        Field(name="user_id", dtype=Int64),
+        *activity_fields(USER_ACTIVITY),
+        listed_field("recent_items", 1000, "recent_times", shares="item_id", auxiliary=False),
+        listed_field("recent_likes", 1000, "recent_times"),
+        times_field("recent_times", 1000),
     ],
 )
 item_profile = FeatureView(
@@ -110,10 +125,15 @@ movielens_ranker = FeatureService(
     features=[user_profile, user_activity, item_profile, item_activity],
     description="Attributes and everything that happened before the impression.",
 )
+movielens_long_histories = FeatureService(
+    name="movielens_long_histories",
+    features=[user_profile, user_long_activity, item_profile, item_activity],
+    description="The same with histories of a thousand events.",
+)
 
 DEFINITIONS = Definitions(
     entities=(user, item),
-    views=(user_profile, user_activity, item_profile, film_codes, item_activity),
-    services=(movielens_profile, movielens_codes, movielens_ranker),
+    views=(user_profile, user_activity, user_long_activity, item_profile, film_codes, item_activity),
+    services=(movielens_profile, movielens_codes, movielens_ranker, movielens_long_histories),
     recipes=RECIPES,
 )

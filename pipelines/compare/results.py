@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from components.pages.plots import BLUE, GREY, ORANGE
 from components.platform.settings import ROOT
@@ -12,8 +14,8 @@ from features.ground.files import write_durably
 from pipelines.compare.load import FOLDER, comparison_file, load_comparison
 from pipelines.compare.record import Record, merged, read_record, write_record
 from pipelines.compare.section import NAMES, section
-from pipelines.compare.spec import ComparisonSpec
-from pipelines.compare.spread import figures, spread
+from pipelines.compare.spec import ComparisonSpec, Curves
+from pipelines.compare.spread import figures, mean_of, spread
 from pipelines.language.load import PIPELINES
 
 DOCS = ROOT / "docs"
@@ -75,24 +77,66 @@ def pages(docs: Path, files: Mapping[str, Path] | None = None) -> tuple[str, dic
         spec = load_comparison(file).spec
         picture = docs / "images" / f"results-{record.name}.svg"
         pictures[picture] = draw(spec, record)
-        parts.append(section(spec, record, picture.relative_to(docs).as_posix()))
+        drawn = [picture]
+        if spec.curves is not None:
+            drawn.append(docs / "images" / f"results-{record.name}-curves.svg")
+            pictures[drawn[1]] = draw_curves(spec.curves, record)
+        parts.append(section(spec, record, *(one.relative_to(docs).as_posix() for one in drawn)))
     more = [path for path in sorted(folder.glob("*.md")) if path.name != NOTES]
     parts += [path.read_text(encoding="utf-8").strip() + "\n" for path in more]
     return "\n".join(parts), pictures
 
 
-def draw(spec: ComparisonSpec, record: Record) -> str:
-    """Return what rankers are judged by with error bars, a panel per feedback, as SVG; equal records, equal bytes."""
+@contextmanager
+def _canvas(width: float, height: float) -> Iterator[tuple[Any, io.StringIO]]:
+    """Yield a figure, and what holds it as SVG after the block; equal figures give equal bytes."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    names = [name for name in spec.entries if name in record.rows]
-    feedback, by = record.data.feedback, record.data.judge_by
+    stream = io.StringIO()
     # Element ids are hashed with a salt that is random unless it is set; text as paths needs no font of the reader's.
     with matplotlib.rc_context({"svg.hashsalt": "rankmill", "svg.fonttype": "path", "font.family": "DejaVu Sans"}):
-        figure = Figure(figsize=(1.4 + 3.4 * len(feedback), 1.1 + 0.28 * len(names)), layout="constrained")
+        figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasSVG(figure)
+        yield figure, stream
+        figure.savefig(stream, format="svg", metadata={"Date": None})
+
+
+def draw_curves(curves: Curves, record: Record) -> str:
+    """Return what rankers are judged by, a panel per feedback, and rows trained a second over a number, as SVG."""
+    feedback, by = record.data.feedback, record.data.judge_by
+    with _canvas(0.8 + 3.2 * (len(feedback) + 1), 3.2) as (figure, stream):
+        *panels, speed = figure.subplots(1, len(feedback) + 1)
+        for line, points in curves.lines.items():
+            known = {number: record.rows[name] for number, name in sorted(points.items()) if name in record.rows}
+            for panel, task in zip(panels, feedback, strict=True):
+                means = {number: spread(figures(row, task, by)) for number, row in known.items()}
+                drawn = {number: mean for number, mean in means.items() if mean is not None}
+                panel.errorbar(
+                    [*drawn], [one.mean for one in drawn.values()], yerr=[one.std or 0.0 for one in drawn.values()],
+                    marker="o", markersize=4, capsize=3, label=line,
+                )  # fmt: skip
+                panel.set(title=f"{task}: test {NAMES[by]}")
+            seconds = {number: mean_of(row.runs, "epoch_seconds") for number, row in known.items()}
+            rates = {number: record.data.rows["train"] / each for number, each in seconds.items() if each}
+            speed.plot([*rates], [*rates.values()], marker="o", markersize=4, label=line)
+        speed.set(title="training, rows/s", yscale="log")
+        numbers = sorted({number for points in curves.lines.values() for number in points})
+        for panel in (*panels, speed):
+            panel.set(xlabel=curves.over, xscale="log")
+            panel.set_xticks(numbers, [f"{number:,}" for number in numbers])
+            panel.minorticks_off()
+            panel.grid(color=GREY, alpha=0.3, linewidth=0.5)
+        speed.legend(frameon=False, fontsize="small")
+    return stream.getvalue()
+
+
+def draw(spec: ComparisonSpec, record: Record) -> str:
+    """Return what rankers are judged by with error bars, a panel per feedback, as SVG; equal records, equal bytes."""
+    names = [name for name in spec.entries if name in record.rows]
+    feedback, by = record.data.feedback, record.data.judge_by
+    with _canvas(1.4 + 3.4 * len(feedback), 1.1 + 0.28 * len(names)) as (figure, stream):
         panels = figure.subplots(1, len(feedback), sharey=True, squeeze=False)[0]
         for panel, task in zip(panels, feedback, strict=True):
             for at, name in enumerate(names):
@@ -109,6 +153,4 @@ def draw(spec: ComparisonSpec, record: Record) -> str:
             panel.set_yticks(range(len(names)), names)
             panel.set_ylim(len(names) - 0.5, -0.5)
             panel.grid(axis="x", color=GREY, alpha=0.3, linewidth=0.5)
-        stream = io.StringIO()
-        figure.savefig(stream, format="svg", metadata={"Date": None})
     return stream.getvalue()

@@ -230,6 +230,18 @@ def configs_make_sense(draft: ComparisonDraft) -> Iterator[Finding]:
         yield Finding(place, f"stage {quoted(stage)} of {quoted(draft.spec.pipeline)}: {finding.message}")
 
 
+def curves_name_entries(draft: ComparisonDraft) -> Iterator[Finding]:
+    """A line leads through entries of this file, at least two."""
+    for line, points in draft.spec.curves.lines.items() if draft.spec.curves else ():
+        here: KeyPath = ("curves", "lines", line)
+        if len(points) < 2:
+            yield Finding(here, f"line {quoted(line)} has {len(points)} entry: give it two or more", "key")
+        for number, name in points.items():
+            if name not in draft.spec.entries:
+                message = f"no entry {quoted(name)}{did_you_mean(name, draft.spec.entries)}"
+                yield Finding((*here, number), message)
+
+
 def references_name_tasks(draft: ComparisonDraft) -> Iterator[Finding]:
     """A published number is about a task of the training set."""
     tasks = draft.tasks
@@ -250,6 +262,7 @@ RULES: tuple[Callable[[ComparisonDraft], Iterator[Finding]], ...] = (
     judge_by_is_read,
     params_fit,
     configs_make_sense,
+    curves_name_entries,
     references_name_tasks,
 )
 """Every rule, in the order in which a reader would check by hand."""

@@ -28,8 +28,8 @@ NAMES = {metric: heading for metric, heading, _ in COLUMNS}
 """Heading of each metric."""
 
 
-def section(spec: ComparisonSpec, record: Record, picture: str) -> str:
-    """Return the section of one comparison."""
+def section(spec: ComparisonSpec, record: Record, picture: str, curves: str = "") -> str:
+    """Return the section of one comparison with its picture, and that of its curves where it has some."""
     rows = {name: record.rows[name] for name in spec.entries if name in record.rows}
     judged_by = NAMES[record.data.judge_by]
     absent = [name for name in spec.entries if name not in rows]
@@ -46,6 +46,8 @@ def section(spec: ComparisonSpec, record: Record, picture: str) -> str:
     if absent:
         lines += [f"Not measured yet: {', '.join(map(code, absent))}.", ""]
     lines += [f"![{judged_by} of each entry, mean and standard deviation over seeds]({picture})", ""]
+    if spec.curves is not None:
+        lines += [f"![{judged_by} and training speed over {text(spec.curves.over)}]({curves})", ""]
     if notes := [f"* {code(name)}: {prose(spec.entries[name].note)}" for name in rows if spec.entries[name].note]:
         lines += [*notes, ""]
     if spec.notes:

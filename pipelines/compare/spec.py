@@ -6,7 +6,7 @@ Common keys, the entry's own and a candidate's changes make a config, in this or
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -70,6 +70,15 @@ class EntrySpec(SpecModel):
         return self
 
 
+class Curves(SpecModel):
+    """Entries that differ by a number, drawn over it: what they are judged by, and rows trained a second."""
+
+    over: str = Field(min_length=1)
+    """What the number is, such as `events of a history`."""
+    lines: dict[Name, dict[Annotated[int, Field(gt=0)], Name]] = Field(min_length=1)
+    """By line, its entries by their number."""
+
+
 class ComparisonSpec(SpecModel):
     """A whole comparison file."""
 
@@ -99,6 +108,8 @@ class ComparisonSpec(SpecModel):
     """Whether test figures count rows by the weights that the training set gives them."""
     against: Name | None = None
     """Entry that the others are marked against."""
+    curves: Curves | None = None
+    """A second picture, of entries over a number."""
     references: tuple[Reference, ...] = ()
     """Published numbers."""
     notes: str = ""

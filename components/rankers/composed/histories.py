@@ -118,7 +118,7 @@ def histories_of(
             name=name,
             fields=tuple(field.name for field in attributes),
             targets=tuple(_target(field, schema) for field in attributes),
-            length=first.length,
+            length=min(first.length, config.newest or first.length),
             times=first.timed_by if first.timed_by in dated else None,
             content=next((field for field in attributes if field.content and _target(field, schema)), None),
         )

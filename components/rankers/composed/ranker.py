@@ -34,6 +34,7 @@ class ComposedRanker(RankerModule):
             for kind in ("embedding", "interaction", "domain", "head")
         }
         self.embedding: FieldEmbedding = part["embedding"].of(schema.fields, config)
+        self.embedding.newest = config.newest
         self.histories = nn.ModuleDict()
         self.read: dict[str, History] = {}
         self.backbone: Backbone | None = None

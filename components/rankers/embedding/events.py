@@ -139,6 +139,31 @@ def stretches_of(batch: Mapping[str, Tensor], names: Iterable[str]) -> dict[str,
     return found
 
 
+def newest_of(batch: Mapping[str, Tensor], names: Iterable[str], most: int) -> dict[str, Tensor]:
+    """Return a batch whose histories hold at most their newest events.
+
+    Args:
+        batch: by field as `FieldEmbedding.forward` reads it; histories are most recent first.
+        names: sequence and elapsed fields of histories.
+        most: how many events of each are kept.
+    """
+    cut = dict(batch)
+    made: dict[int, tuple[Tensor, Tensor]] = {}
+    for name in names:
+        key = offsets_name(name)
+        offsets = batch.get(key)
+        if offsets is None:
+            cut[name] = batch[name][:, :most]
+            continue
+        if id(offsets) not in made:
+            at = Stretches(offsets, batch[name].shape[0])
+            kept = torch.nonzero(at.place < most).squeeze(1)
+            made[id(offsets)] = kept, functional.pad(at.lengths.clamp(max=most).cumsum(0), (1, 0))
+        kept, cut[key] = made[id(offsets)]
+        cut[name] = batch[name].index_select(0, kept)
+    return cut
+
+
 class _Sums(torch.autograd.Function):
     """Sums of stretches; the gradient of a sum is that of each of its parts."""
 

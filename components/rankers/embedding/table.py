@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from components.platform.errors import BadInputError
 from components.rankers.config import PartConfig
-from components.rankers.embedding.events import Events, Stretches, stretches_of
+from components.rankers.embedding.events import Events, Stretches, newest_of, stretches_of
 from components.rankers.embedding.shards import WHOLE, FetchedRows, Shard, asked_shard, fetched, initial_rows
 from components.rankers.embedding.sparse_gradient import TouchedRows, gather, gather_sums
 from components.rankers.sequences.mean import masked_mean
@@ -67,6 +67,8 @@ class FieldEmbedding(nn.Module):
     """Where the gradient of the table goes; None for the dense gradient."""
     first_heard: int = UNKNOWN
     """Least index that has a vector; those below are zero whatever the table holds."""
+    newest: int | None = None
+    """Most events of a history that are read, the newest; None for all."""
     divisible: ClassVar[bool] = True
     """Whether workers may each hold a shard of the table."""
     shard: Shard = WHOLE
@@ -173,6 +175,9 @@ class FieldEmbedding(nn.Module):
                 differ between fields), float32 ``[B]`` or ``[B, n]`` per number, ``[B, n]`` per vector, ``[B, L]`` per
                 elapsed field; ``[N]`` of a sequence or elapsed field with `offsets_name`, int64 ``[B + 1]``.
         """
+        if self.newest is not None:
+            dated = [f.name for f in self.embedded if f.kind == "sequence" and not f.pooled]
+            batch = newest_of(batch, (*self.elapsed, *dated), self.newest)
         numeric = {name: batch[name].reshape(-1, width) for name, width in self.numeric.items()}
         elapsed = {name: batch[name] for name in self.elapsed}
         histories = [f.name for f in self.embedded if f.kind == "sequence"]

@@ -72,6 +72,23 @@ def test_a_stream_is_scored_alike_padded_jagged_and_empty(sequence: str) -> None
         torch.testing.assert_close(values, without[name])
 
 
+@pytest.mark.parametrize("sequence", sorted(SEQUENCES))
+@torch.no_grad()
+def test_the_newest_events_are_as_if_there_were_no_others(sequence: str) -> None:
+    made, batch = ranker(sequence, newest=2), example_batch(40)
+    dated = [name for name in STREAM if name in batch]
+    answers = made(batch)
+    assert all(history.length == 2 for name, history in made.read.items() if name != "genres")
+    others = {name: torch.where(torch.arange(batch[name].shape[1]) < 2, batch[name], 0) for name in dated}
+    assert any(bool((batch[name] != others[name]).any()) for name in dated), "some history is longer"
+    for given in (batch | others, batch | {name: batch[name][:, :2] for name in dated}, unpadded(batch)):
+        for name, values in made(given).items():
+            torch.testing.assert_close(values, answers[name])
+    whole = ranker(sequence)
+    assert any(not torch.allclose(values, answers[name]) for name, values in whole(batch).items())
+    assert "newest" not in RankerConfig.of("dnn").model_dump() and made(without_events(batch)).keys() == answers.keys()
+
+
 def test_a_map_names_the_encoder_of_a_history_or_of_a_stream() -> None:
     made = ranker({TIMES: {"name": "searched", "keep": 3}})
     assert names(made) == {"genres": ("genres",), TIMES: ("recent_items", "recent_likes")}

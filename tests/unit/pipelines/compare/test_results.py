@@ -146,6 +146,22 @@ def test_the_same_records_make_the_same_bytes(record: Record, files: dict[str, P
     assert publish(tmp_path, files)[1].read_text() != picture
 
 
+def test_entries_that_differ_by_a_number_are_drawn_over_it(
+    record: Record, files: dict[str, Path], tmp_path: Path
+) -> None:
+    keep(tmp_path, record)
+    text = files["shop_sides"].read_text()
+    lines = "{plain: {1: lr, 2: dnn}, tree: {1: lightgbm, 2: lr}}"
+    files["shop_sides"].write_text(f"{text}curves: {{over: trees & more, lines: {lines}}}\n")
+    page, _, curves = publish(tmp_path, files)
+    assert curves.name == "results-shop_sides-curves.svg" and publish(tmp_path, files)[2] == curves
+    assert f"![AUC and training speed over trees &amp; more](images/{curves.name})" in page.read_text()
+    drawn = curves.read_bytes()
+    assert publish(tmp_path, files)[2].read_bytes() == drawn
+    files["shop_sides"].write_text(f"{text}curves: {{over: trees, lines: {{plain: {{1: lr, 2: lightgbm}}}}}}\n")
+    assert publish(tmp_path, files)[2].read_bytes() != drawn
+
+
 def test_rows_that_were_not_measured_again_stay_while_the_data_is_the_same(record: Record) -> None:
     again = record.model_copy(update={"rows": {"lr": record.rows["lightgbm"]}})
     assert merged(record, again).rows == {"lightgbm": record.rows["lightgbm"], "lr": record.rows["lightgbm"]}

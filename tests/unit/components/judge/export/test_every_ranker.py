@@ -23,7 +23,7 @@ SHARED = ("esmm", "fintrec", "gnolr", "lr")
 NAMED = [{"name": name} for name in sorted(RANKERS)]
 TOGETHER = [
     {"name": "esmm", "sequence": "transformer", "interaction": "autoint", "heads": 3},
-    {"name": "mmoe", "sequence": "tin", "positions": "both", "interaction": "autoint", "layers": 1},
+    {"name": "mmoe", "sequence": "tin", "positions": "both", "interaction": "autoint", "layers": 1, "newest": 5},
     {"name": "ple", "sequence": "din", "interaction": "dcnv2", "hidden": (8, 8, 4)},
     {"name": "shared_bottom", "sequence": "transformer", "interaction": "mlp", "layers": 1},
     {"name": "dnn", "embedding": "hashed", "buckets": 50},

@@ -39,7 +39,7 @@ from tests.registered import RANKERS
 from tests.unit.components.judge.export.conftest import Exported
 
 BLOCKS: list[dict[str, Any]] = [{"name": name} for name in sorted(RANKERS)] + [
-    {"name": "esmm", "sequence": "tin"},
+    {"name": "esmm", "sequence": "tin", "newest": 4},
     {"name": "mmoe", "sequence": "transformer", "interaction": "mlp", "layers": 1},
     {"name": "ple", "sequence": "din", "embedding": "hashed", "buckets": 50},
     {"name": "adaptdhm", "sequence": "din"},
