@@ -131,6 +131,11 @@ def _learn(
                     raise diverged(ranker, batch.features, tasks, loss, epoch, batch.step)
                 total += loss * batch.rows
         found = _mean(_losses(ranker, every, held, judged_by))
+        if not np.isfinite(found):
+            raise BadInputError(
+                f"the search diverged: after epoch {epoch} no number is predicted for some validation row; lower "
+                "learning_rate, or look for huge values in the numeric features"
+            )
         mark = ""
         if found < best_loss:
             best, best_loss, mark = epoch, found, ", best so far"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,10 @@ from components.train.train_ranker.config import Config as TrainConfig
 from components.train.train_ranker.feed import Plan, batches
 from components.train.train_ranker.loop import Replica, take_step
 from components.train.train_ranker.optimiser import RankerOptimiser
+from pipelines.language.check import load_plan
+from pipelines.language.load import pipeline_path
+from pipelines.language.plan import Prediction
+from pipelines.show.tuned import tuned_lines
 from tests import part_worlds as worlds
 from tests.homes import ready
 from tests.known_truth import excess_loss
@@ -140,6 +145,11 @@ def test_a_training_takes_what_a_search_found_and_two_searches_are_the_same_byte
     assert len(told.of("naive")) < 3, "else the training below shows nothing"
     page = (folder / "architecture.html").read_text()
     assert "user_id" in page and "data:image/png" in page
+    plan = load_plan(pipeline_path("movielens_searched"))
+    assert tuned_lines(plan, settings) == ["train trains with what search will choose for pairs of fields."]
+    hit = Prediction("search", "hit", two.key, "", (), None)
+    (line,) = tuned_lines(replace(plan, predictions=(hit,)), settings)
+    assert line == f"train trains with what search chose: {told.told}."
     with training_here():
         result = run_stage(settings, "train_ranker", TRAIN, dataset=dataset, architecture=one.outputs["architecture"])
     ranker = open_store(settings).fetch(result.outputs["ranker"].load())
@@ -206,6 +216,7 @@ def test_a_ranker_without_room_for_the_pairs_is_refused(block: dict[str, Any], m
         ({"among": ["user_id", "item"]}, r"among names 'item', which is no categorical field of the training set.*did"),
         ({"most_pairs": 2}, "3 fields make 3 pairs, and most_pairs is 2: name fewer fields in among, or raise most_pa"),
         ({"learning_rate": 1e30}, "training diverged: .* lower learning_rate"),
+        ({"learning_rate": 1e30, "batch_size": 1000}, "the search diverged: after epoch 1 no number is .* lower learn"),
     ],
 )
 def test_a_search_that_cannot_be_made_is_refused_in_one_sentence(
