@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from components.data.assign_semantic_ids.align import Engaged, Turn, engaged, turn_of, turned
 from components.data.assign_semantic_ids.config import (
+    Align,
     Codebook,
     Config,
     Inputs,
@@ -37,7 +39,7 @@ BOOK, WEIGHTS, CODES = "codebook.json", "codebook.safetensors", "codes.parquet"
 TIME = "event_timestamp"
 NONE = 0
 """Value of an item without a vector; others start at 1."""
-_MIDDLE, _SCALE, _LEVEL = "middle", "scale", "level_"
+_MIDDLE, _SCALE, _LEVEL, _TURN, _TOLD = "middle", "scale", "level_", "turn", "told"
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,14 @@ class Learned:
     """float32 ``[K, d]`` by level."""
     encoder: dict[str, Floats] = field(default_factory=dict)
     """Weights of the network before them, of `rqvae`."""
+    turn: Turn | None = None
+    """How vectors are turned before everything else, of aligned codes."""
 
     def codes(self, vectors: Floats) -> tuple[Codes, list[float]]:
         """Return int64 ``[n, L]`` codes, and by level the share of the vectors' squares that is left after it."""
         ready = ((vectors - self.middle) / np.float32(self.scale)).astype(np.float32)
+        if self.turn is not None:
+            ready = turned(ready, self.turn.matrix)
         if self.encoder:
             from components.data.assign_semantic_ids.rqvae import encoded
 
@@ -67,7 +73,10 @@ class Learned:
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Return everything by name, as it is kept."""
         books = {f"{_LEVEL}{level}": book for level, book in enumerate(self.books, start=1)}
-        return {_MIDDLE: self.middle, _SCALE: np.array([self.scale], np.float64), **books, **self.encoder}
+        turn: dict[str, NDArray[Any]] = {}
+        if self.turn is not None:
+            turn = {_TURN: self.turn.matrix, _TOLD: np.array([self.turn.told], np.float64)}
+        return {_MIDDLE: self.middle, _SCALE: np.array([self.scale], np.float64), **books, **self.encoder, **turn}
 
     @classmethod
     def of(cls, tensors: dict[str, NDArray[Any]]) -> Learned:
@@ -75,7 +84,8 @@ class Learned:
         levels = sum(name.startswith(_LEVEL) for name in tensors)
         books = tuple(tensors[f"{_LEVEL}{level}"] for level in range(1, levels + 1))
         encoder = {name: value for name, value in tensors.items() if name.startswith("encoder.")}
-        return cls(tensors[_MIDDLE], float(tensors[_SCALE][0]), books, encoder)
+        turn = Turn(tensors[_TURN], float(tensors[_TOLD][0])) if _TURN in tensors else None
+        return cls(tensors[_MIDDLE], float(tensors[_SCALE][0]), books, encoder, turn)
 
     def digest(self) -> str:
         """Return sha256 of all of it."""
@@ -102,8 +112,16 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     if config.key not in table.column_names:
         raise BadInputError(f"the table has {no_columns([config.key], table.column_names)}: name another")
     if config.reuse is None:
-        seen, until = _early(pl.DataFrame(pl.from_arrow(table.select([config.key, TIME]))), vectors, config)
-        learned = learn(vectors.values.astype(np.float32)[seen], config)
+        align = config.align if config.align is not None and config.align.weight else None
+        if align is not None and (odd := [n for n in (align.feedback, align.user) if n not in table.column_names]):
+            raise BadInputError(f"align: the table has {no_columns(odd, table.column_names)}: name another")
+        read = [config.key, TIME, *([align.feedback, align.user] if align else [])]
+        early, limit = _early(pl.DataFrame(pl.from_arrow(table.select([*dict.fromkeys(read)]))), config)
+        seen = _seen(early, vectors, config.key, limit)
+        latest: Any = early[TIME].max()
+        until: datetime | None = latest
+        said = None if align is None else _said(early, vectors, config.key, align)[seen]
+        learned = learn(vectors.values.astype(np.float32)[seen], config, said)
     else:
         learned, until = reused(config, header, context)
     codes, errors = learned.codes(vectors.values.astype(np.float32))
@@ -127,12 +145,13 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     return Outputs(events=EventsTable(uri=str(draft)), codebook=SemanticIds(uri=str(kept)))
 
 
-def learn(vectors: Floats, config: Config) -> Learned:
+def learn(vectors: Floats, config: Config, said: Engaged | None = None) -> Learned:
     """Return what codes are made with, learned from some vectors.
 
     Args:
         vectors: float32 ``[n, D]``.
         config: method, levels, codes, seed.
+        said: what clicks say of the same items, where codes should hear it.
 
     Raises:
         BadInputError: there are fewer than four items for a code, or all vectors are equal.
@@ -147,12 +166,16 @@ def learn(vectors: Floats, config: Config) -> Learned:
         raise BadInputError("the vectors of all items are equal, so no code tells them apart: make others")
     middle = middle.astype(np.float32)
     ready = ((vectors - middle) / np.float32(scale)).astype(np.float32)
+    turn = None
+    if said is not None and config.align is not None:
+        turn = turn_of(ready, said, config.align)
+        ready = turned(ready, turn.matrix)
     if config.method == "kmeans":
-        return Learned(middle, scale, tuple(kmeans_books(ready, config.levels, config.codes, config.seed)))
+        return Learned(middle, scale, tuple(kmeans_books(ready, config.levels, config.codes, config.seed)), turn=turn)
     from components.data.assign_semantic_ids.rqvae import train_rqvae
 
     books, encoder = train_rqvae(ready, config.levels, config.codes, config.rqvae or RqVae(), config.seed)
-    return Learned(middle, scale, tuple(books), encoder)
+    return Learned(middle, scale, tuple(books), encoder, turn)
 
 
 def pieced(codes: Codes, size: int, pieces: Pieces) -> Codes:
@@ -193,26 +216,48 @@ def reused(config: Config, header: VectorsHeader, context: RunContext) -> tuple[
     return learned, book.known_until
 
 
-def _early(rows: pl.DataFrame, vectors: Vectors, config: Config) -> tuple[NDArray[np.bool_], datetime | None]:
-    """Return bool ``[n]``, which vectors are learned from, and the last moment of what was looked at.
-
-    Raises:
-        BadInputError: none is early enough.
-    """
+def _early(rows: pl.DataFrame, config: Config) -> tuple[pl.DataFrame, datetime | None]:
+    """Return the rows that are learned from, and the moment before which they are; None where all are."""
     import polars as pl
 
     limit: datetime | None = config.fit_before
     last = math.ceil(config.fit_share * len(rows))
     if limit is None and last < len(rows):
         limit = rows[TIME].sort()[last]
-    early = rows if limit is None else rows.filter(pl.col(TIME) < limit)
-    seen = _places(early[config.key].unique().to_arrow(), vectors)
+    return rows if limit is None else rows.filter(pl.col(TIME) < limit), limit
+
+
+def _seen(early: pl.DataFrame, vectors: Vectors, key: str, limit: datetime | None) -> NDArray[np.bool_]:
+    """Return bool ``[n]``, which vectors are learned from.
+
+    Raises:
+        BadInputError: none is early enough.
+    """
+    seen = _places(early[key].unique().to_arrow(), vectors)
     chosen = np.zeros(len(vectors.items), dtype=bool)
     chosen[seen[seen >= 0]] = True
     if not chosen.any():
         raise BadInputError(f"no item with a vector is earlier than {limit}: learn from more, or bring its vectors")
-    until: Any = early[TIME].max()
-    return chosen, until
+    return chosen
+
+
+def _said(early: pl.DataFrame, vectors: Vectors, key: str, align: Align) -> Engaged:
+    """Return what the clicks of some rows say of the items with a vector.
+
+    Raises:
+        BadInputError: a value of the feedback is not 0 or 1, or they tell no item from another.
+    """
+    import polars as pl
+
+    clicks = early[align.feedback].cast(pl.Float32, strict=False)
+    if wrong := len(clicks) - int(clicks.is_in([0.0, 1.0]).fill_null(value=False).sum()):
+        raise BadInputError(
+            f"align: {wrong:,} of {len(clicks):,} values of {align.feedback!r} are not 0 or 1: name another column"
+        )
+    items = _places(early[key].to_arrow(), vectors)
+    there = (items >= 0) & early[align.user].is_not_null().to_numpy()
+    users = early[align.user].filter(there).rank("dense").to_numpy().astype(np.int64) - 1
+    return engaged(users, items[there], clicks.to_numpy()[there], len(vectors.items), align)
 
 
 def _places(ids: pa.Array | pa.ChunkedArray, vectors: Vectors) -> NDArray[np.int64]:
@@ -254,6 +299,7 @@ def described(
         items=len(codes),
         alone=float((counts == 1).sum() / len(codes)),
         use=tuple(use),
+        told=None if learned.turn is None else learned.turn.told,
     )
 
 
@@ -278,6 +324,11 @@ def _told(book: Codebook, columns: dict[str, Codes], without: float) -> list[str
         f"{', '.join(columns)}: {book.items:,} items, {book.alone:.0%} alone in theirs, codebook {book.digest[:12]}; "
         f"{levels}"
     ]
+    if book.told is not None:
+        lines.append(
+            f"aligned: vectors tell {max(book.told, 0):.0%} of what clicks say of an item"
+            + ("" if book.told > 0 else ", so codes heard noise: leave align out, or bring vectors that tell more")
+        )
     if without:
         lines.append(f"{without:.1%} of the rows have an item without a vector, and {NONE} for its codes")
     return lines

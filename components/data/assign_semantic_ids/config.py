@@ -37,6 +37,20 @@ class RqVae(ComponentConfig):
     """Of Adam."""
 
 
+class Align(ComponentConfig):
+    """Codes that know clicks (after Ye et al., CIKM 2025)."""
+
+    feedback: Name
+    """Column of the table, 0 or 1 in every row to learn from: whether the user took the item."""
+    user: Name = "user_id"
+    """Column of the user's id."""
+    weight: float = Field(0.8, ge=0, le=1)
+    """Share of the distance between items that is of what their vectors tell of clicks; the rest is of the vectors. 0
+    is no alignment."""
+    width: Annotated[int, Field(ge=1, le=1024)] = 16
+    """Numbers of what clicks say of an item."""
+
+
 class Config(ComponentConfig):
     """How many codes, by which method, and as which columns."""
 
@@ -56,6 +70,8 @@ class Config(ComponentConfig):
     by itself; `bigram` each two together."""
     rqvae: RqVae | None = None
     """Sizes of `rqvae`; its defaults when left out."""
+    align: Align | None = None
+    """Let items that the same users take be alike, as far as their vectors tell it; left out, vectors alone count."""
     seed: int = 0
     """Of the groups' start, and of the network."""
     fit_before: AwareDatetime | None = None
@@ -81,7 +97,11 @@ class Config(ComponentConfig):
             raise ValueError("rqvae holds the sizes of method: rqvae: leave it out")
         if self.fit_before is not None and "fit_share" in self.model_fields_set:
             raise ValueError("fit_before and fit_share both say which items are learned from: leave one out")
-        learning = ("fit_before", "fit_share", "seed", "method", "levels", "codes", "rqvae")
+        if self.align is not None and self.fit_before is None and self.fit_share == 1:
+            raise ValueError(
+                "align learns from clicks, and fit_share: 1 holds those of the test: end where training ends"
+            )
+        learning = ("fit_before", "fit_share", "seed", "method", "levels", "codes", "rqvae", "align")
         if self.reuse is not None and (odd := sorted({*learning} & self.model_fields_set)):
             raise ValueError(f"reuse takes an earlier codebook as it is: leave {odd[0]} out")
         return self
@@ -146,6 +166,9 @@ class Codebook(Frozen):
     """Share of them that no other item shares all codes with."""
     use: tuple[LevelUse, ...]
     """By level."""
+    told: float | None = Field(None, exclude_if=lambda told: told is None)
+    """Of aligned codes, the share of what clicks say of an item that its vector tells, judged without the item. Chance
+    is in what clicks say, so it is small where items have few rows; not above 0, vectors tell nothing of clicks."""
 
 
 def _gives(config: Config, inputs: Mapping[str, Columns]) -> Mapping[str, Columns]:
@@ -163,6 +186,10 @@ def _asks(config: Config, inputs: Mapping[str, Columns]) -> Iterator[Fault]:
         return
     if absent := inputs["table"].absent(config.key):
         yield Fault(("key",), f"the table has {absent}")
+    if config.align is not None:
+        for where, name in (("feedback", config.align.feedback), ("user", config.align.user)):
+            if absent := inputs["table"].absent(name):
+                yield Fault(("align", where), f"the table has {absent}")
     if taken := [name for name in config.columns_of(config.levels) if name in inputs["table"].known]:
         yield Fault(("into",), f"the table has a column {taken[0]!r} already: choose another name")
 
