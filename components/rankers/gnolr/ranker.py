@@ -15,15 +15,19 @@ from torch import Tensor, nn
 
 from components.platform.errors import BadInputError
 from components.rankers.base import RankerModule
+from components.rankers.distributed import gathered
 from components.rankers.embedding.table import FieldEmbedding, side_by_side
 from components.rankers.funnel import weighed, weights_in
-from components.rankers.gnolr.config import GnolrConfig
+from components.rankers.gnolr.config import Contrast, GnolrConfig
+from components.rankers.gnolr.contrast import ItemInputs, contrast_losses, halves
 from components.rankers.gnolr.ordinal import categories, nested_logits, nested_losses, scales, thresholds
 from components.rankers.heads.towers import answers
-from components.rankers.tasks import HIDDEN, LOGIT, tasks_of
+from components.rankers.tasks import AUXILIARY, HIDDEN, LOGIT, tasks_of
 from components.rankers.tower import exact
 from features.declaration import UNKNOWN, RankerSchema
 
+VIEWS = AUXILIARY + "views"
+"""Output with two views of some items."""
 _LEAST_SQUARE = 1e-8
 _QUICK = 3.0
 """How many times faster than a weight the say of unseen items learns: it starts at nothing, and ends where it helps."""
@@ -62,8 +66,12 @@ class Gnolr(RankerModule):
     vector of length 1 would point somewhere, and where is a matter of the seed. What its other fields tell gets the
     length that training, which shows some items as unknown, finds to be worth.
 
+    With a `contrast`, training also compares two halves of the fields of the batch's items; no other answer and no
+    graph has any of it.
+
     Raises:
-        BadInputError: a side has no field, base rates have no order, or γ breaks it.
+        BadInputError: a side has no field, base rates have no order, γ breaks it, or an item of a contrast has one
+            field.
     """
 
     one_effect = True
@@ -87,6 +95,8 @@ class Gnolr(RankerModule):
         self.embedding = FieldEmbedding(schema.fields, width, config.embedding_std)
         self.item_id = schema.declaration.item if schema.declaration.item in self.embedding.offsets else None
         self.unseen = nn.Parameter(torch.zeros(len(self.feedback))) if self.item_id in self.item_fields else None
+        self.contrast: Contrast | None = config.contrast if config.contrast and config.contrast.weight else None
+        self.inputs = _item_inputs(schema, self.item_fields, self.item_id) if self.contrast else None
         numeric = self.embedding.numeric
         self.user, self.item = (
             SideNetworks(
@@ -106,9 +116,13 @@ class Gnolr(RankerModule):
 
         Returns:
             float32 ``[B]`` probabilities per feedback and conditional; ``<feedback>_logit``, z_c; ``hidden``
-            ``[B, 2·T·d]``: the user's unified embedding, then the item's.
+            ``[B, 2·T·d]``: the user's unified embedding, then the item's; in training with a `contrast` also two views
+            of some items, float32 ``[2, T, n, d]``, which only the loss reads.
         """
-        return self.met(*self._sub_embeddings(batch))
+        outputs = self.met(*self._sub_embeddings(batch))
+        if self.training and self.inputs is not None:
+            outputs[VIEWS] = self._views(self.inputs, self.inputs.distinct(batch))
+        return outputs
 
     def met(self, user: Tensor, item: Tensor) -> dict[str, Tensor]:
         """Return what `forward` answers.
@@ -142,8 +156,21 @@ class Gnolr(RankerModule):
     def loss(self, outputs: dict[str, Tensor], labels: dict[str, Tensor]) -> Tensor:
         """Return the nested negative log-likelihood, summed over sub-tasks, mean over rows.
 
-        The sub-tasks of a row are one likelihood, so it counts with the mean of its feedback's weights.
+        The sub-tasks of a row are one likelihood, so it counts with the mean of its feedback's weights. A contrast adds
+        the mean over items and feedback of what their views tell; it is of the whole batch, on every worker.
         """
+        nested = self._nested_loss(outputs, labels)
+        if self.contrast is None or VIEWS not in outputs or not outputs[VIEWS].shape[2]:
+            return nested
+        one, other = outputs[VIEWS]
+        return nested + self.contrast.weight * contrast_losses(one, other, self.contrast.temperature).mean()
+
+    def sit_out(self) -> None:
+        """Let the other workers gather their items."""
+        if self.inputs is not None:
+            gathered(self.inputs.none(self.thresholds.device))
+
+    def _nested_loss(self, outputs: dict[str, Tensor], labels: dict[str, Tensor]) -> Tensor:
         z = torch.stack([outputs[name + LOGIT] for name in self.feedback], dim=1)
         k = categories(torch.stack([labels[name] for name in self.feedback], dim=1))
         losses = nested_losses(z, k)
@@ -169,6 +196,16 @@ class Gnolr(RankerModule):
         )
         return user, self.seen(item, batch)
 
+    def _views(self, inputs: ItemInputs, items: Tensor) -> Tensor:
+        """Return float32 ``[2, T, n, d]``: what one half of the fields of items makes of them, and what the other."""
+        vectors = side_by_side(self.embedding(inputs.batch(items)), self.item_fields)
+        first = halves(items, len(self.item_fields))
+        width = self.embedding.width
+        widths = [self.embedding.numeric.get(name, width) for name in self.item_fields]
+        shown = first.repeat_interleave(torch.tensor(widths, device=first.device))
+        views: Tensor = self.item(torch.cat([vectors * shown, vectors * ~shown]))
+        return views.unflatten(0, (2, len(items))).transpose(1, 2)
+
     def seen(self, item: Tensor, batch: dict[str, Tensor]) -> Tensor:
         """Return e_i with the length that an item which training never saw is worth."""
         if self.unseen is None or self.item_id is None:
@@ -186,6 +223,12 @@ def _network(in_features: int, hidden: Sequence[int], dropout: float) -> nn.Sequ
     for narrow, wide in pairwise((in_features, *hidden)):
         layers += [nn.Linear(narrow, wide), nn.Dropout(dropout), nn.LeakyReLU()]
     return nn.Sequential(*layers[:-2])  # the last layer stays linear
+
+
+def _item_inputs(schema: RankerSchema, names: Sequence[str], item: str | None) -> ItemInputs:
+    by_name = {field.name: field for field in schema.fields}
+    others = tuple(field for field in schema.fields if field.name not in names)
+    return ItemInputs(tuple(by_name[name] for name in names), others, item if item in names else None)
 
 
 def _side_fields(schema: RankerSchema, side: str) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ BLOCKS: dict[str, RankerConfig] = {
     for name in sorted(RANKERS)
 }
 BLOCKS["dnn, hashed"] = RankerConfig.of(name="dnn", hidden=(16, 8), embedding="hashed", buckets=64)
+BLOCKS["gnolr, contrast"] = RankerConfig.of(name="gnolr", hidden=(16, 8), contrast={"weight": 0.5})
 ROWS = 402
 """321 train, in batches of 320: the last one leaves a worker without a row."""
 
