@@ -253,8 +253,8 @@ def take_step(ranker: RankerModule, optimiser: RankerOptimiser, batch: Batch, pr
     """Learn from one batch and return its mean loss over all workers; a loss that is no number changes nothing.
 
     With a late `optimiser` nothing here waits for the device, as long as the ranker decides no shape by what its
-    tensors hold: `adaptdhm` and `star` group rows by route, `transformer` and `fintrec` histories by length, and
-    several workers ask each other how many rows they touched.
+    tensors hold: `adaptdhm` and `star` group rows by route, `transformer` and `fintrec` histories by length, `gnolr`
+    with a contrast looks which items a batch has, and several workers ask each other how many rows they touched.
 
     No CUDA graph is captured. A graph replays kernels of the sizes that it was captured with, and here those change
     with every step: how many events the histories of a batch hold, how many ids, and how many rows the last batch has.
