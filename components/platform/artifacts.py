@@ -178,6 +178,8 @@ class Ranker(Artifact):
     `weights.safetensors`: the state dict of the best epoch. `ranker.json`:
     `components.rankers.config.RankerConfig`. `schema.json`, `encoder.json`, `vocabularies.arrow`: as in `TrainingSet`.
     `history.json`: list of `components.train.train_ranker.config.EpochReport`. `curves.png`: the curves.
+    Of a ranker whose fields attend to each other, also `attention.json`:
+    `components.train.train_ranker.attention.MeanAttention`, drawn below the curves.
     Trained with what tuning found, also `origin.json`: `components.train.tuned.Origin`; with what a search of the
     architecture chose, `architecture.json`: `components.train.searched.ChosenBy`.
     Adapted by LoRA, also `adapter.safetensors`: what was trained, and `adapter.json`:

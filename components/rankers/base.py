@@ -55,6 +55,22 @@ class RankerModule(nn.Module, ABC):
         """Return what a reader of the training curves should see of the ranker's state; empty by default."""
         return {}
 
+    def attended(self) -> tuple[str, ...]:
+        """Return the names of what attends to each other in `attention`, in its order; empty where nothing is shown."""
+        return ()
+
+    def attention(self, batch: dict[str, Tensor]) -> tuple[Tensor, ...]:
+        """Return what attends to what in a batch, to be shown to people; empty by default.
+
+        Args:
+            batch: as of `forward`.
+
+        Returns:
+            Per layer float32 ``[B, H, A, A]``, A as many as `attended` names: of each head, how much what a row is
+            about attends to what a column is about; each row adds to 1.
+        """
+        return ()
+
 
 EMBEDDING = "embedding"
 """Word in the name of every module that holds embedding tables."""

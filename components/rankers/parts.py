@@ -143,10 +143,19 @@ class Interaction(nn.Module, ABC):
     out_features: int
     knows_fields: ClassVar[bool] = False
     """Whether it is built with ``specs`` too: the categorical fields, which come first among the F."""
+    attends: ClassVar[bool] = False
+    """Whether fields attend to each other, as `attention` then tells."""
 
     @abstractmethod
     def forward(self, fields: FieldVectors) -> Tensor:
         """Return float32 ``[B, out_features]``."""
+
+    def attention(self, fields: FieldVectors) -> tuple[Tensor, ...]:
+        """Return how much each field attends to each, where they do: per layer float32 ``[B, H, F + N, F + N]``.
+
+        Embedded fields come first, then numbers, both in the order of `fields`; each row of the last axis adds to 1.
+        """
+        return ()
 
 
 class Backbone(nn.Module, ABC):

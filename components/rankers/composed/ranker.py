@@ -92,6 +92,27 @@ class ComposedRanker(RankerModule):
         """Return the fields of a batch as vectors, histories encoded."""
         return self._vectors(self.embedding(batch))
 
+    def attended(self) -> tuple[str, ...]:
+        """Return the fields that the interaction attends to, a number for each where a field is several."""
+        if self.backbone is not None or not self.interaction.attends:
+            return ()
+        width, narrow, extra = self.embedding.width, [], []
+        narrow += [(field.name, 1) for field in self.embedding.embedded if field.kind != "sequence"]
+        extra += [*self.embedding.numeric.items()]
+        for name, encoder in self.histories.items():
+            size = cast(SequenceEncoder, encoder).out_features
+            if size % width:
+                extra.append((name, size))
+            else:
+                narrow.append((name, size // width))
+        return tuple(
+            name if many == 1 else f"{name} {at}" for name, many in (*narrow, *extra) for at in range(1, many + 1)
+        )
+
+    def attention(self, batch: dict[str, Tensor]) -> tuple[Tensor, ...]:
+        """Return what attends to what in the interaction; see `RankerModule.attention`."""
+        return self.interaction.attention(self.field_vectors(batch)) if self.attended() else ()
+
     def _vectors(self, fields: EmbeddedFields) -> FieldVectors:
         narrow = [fields.stacked]
         extra = list(fields.numeric.values())

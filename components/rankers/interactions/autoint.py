@@ -11,6 +11,7 @@ the residual read the fields as they are, and a vector as small as a fresh one a
 from __future__ import annotations
 
 import math
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -40,10 +41,17 @@ class InteractingLayer(nn.Module):
             e: float32 ``[B, F, in_features]``, the fields.
             sized: float32 ``[B, F, in_features]``, the fields brought to one size: what attention is decided by.
         """
-        query, key = (self._split(linear(sized)) for linear in (self.query, self.key))
-        scores = query @ key.transpose(2, 3) / math.sqrt(query.shape[3])
-        attended = self.dropout(torch.softmax(scores, dim=3)) @ self._split(self.value(e))
+        attended = self.dropout(self.weights(sized)) @ self._split(self.value(e))
         return torch.relu(attended.transpose(1, 2).flatten(start_dim=2) + self.residual(e))
+
+    def weights(self, sized: Tensor) -> Tensor:
+        """Return float32 ``[B, heads, F, F]``, how much the field of a row attends to that of a column; rows add to 1.
+
+        Args:
+            sized: as of `forward`.
+        """
+        query, key = (self._split(linear(sized)) for linear in (self.query, self.key))
+        return torch.softmax(query @ key.transpose(2, 3) / math.sqrt(query.shape[3]), dim=3)
 
     def _split(self, x: Tensor) -> Tensor:
         """Return ``[B, heads, F, width]`` of ``[B, F, heads · width]``."""
@@ -59,6 +67,7 @@ class AutoInt(Interaction):
     calls AutoInt+, except that the two halves meet before the deep layers.
     """
 
+    attends: ClassVar[bool] = True
     least: Tensor
 
     def __init__(self, fields: int, width: int, extra: int, config: AutoIntConfig) -> None:
@@ -79,14 +88,28 @@ class AutoInt(Interaction):
 
     def forward(self, fields: FieldVectors) -> Tensor:
         """Return float32 ``[B, (F + N)·heads·w + F·d + N]``: after attention, then raw."""
+        e, by = self._tokens(fields)
+        for layer in self.layers:
+            e = layer(e, by)
+            by = of_size_one(e, self.least)
+        return torch.cat([e.flatten(start_dim=1), fields.side_by_side()], dim=1)
+
+    def attention(self, fields: FieldVectors) -> tuple[Tensor, ...]:
+        """Return float32 ``[B, heads, F + N, F + N]`` per layer; see `Interaction.attention`."""
+        e, by = self._tokens(fields)
+        maps = []
+        for layer in self.layers:
+            maps.append(cast(InteractingLayer, layer).weights(by))
+            e = layer(e, by)
+            by = of_size_one(e, self.least)
+        return tuple(maps)
+
+    def _tokens(self, fields: FieldVectors) -> tuple[Tensor, Tensor]:
+        """Return the fields and the numbers, float32 ``[B, F + N, d]``, and the same brought to one size."""
         tokens = [fields.vectors] if self.fields else []
         sized = [of_size_one(fields.vectors, self.least)] if self.fields else []
         if self.slopes is not None:
             numbers = fields.extra.unsqueeze(2)
             tokens.append(numbers * self.slopes)
             sized.append(numbers * of_size_one(self.slopes, self.least))
-        e, by = torch.cat(tokens, dim=1), torch.cat(sized, dim=1)
-        for layer in self.layers:
-            e = layer(e, by)
-            by = of_size_one(e, self.least)
-        return torch.cat([e.flatten(start_dim=1), fields.side_by_side()], dim=1)
+        return torch.cat(tokens, dim=1), torch.cat(sized, dim=1)

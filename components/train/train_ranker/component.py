@@ -19,6 +19,7 @@ from components.platform.process_tree import ProcessTree
 from components.train.ranker_files import CONFIG, WEIGHTS
 from components.train.searched import ARCHITECTURE, ChosenBy, read_searched, searched_config
 from components.train.searched import FILE as CHOSEN
+from components.train.train_ranker.attention import ATTENTION
 from components.train.train_ranker.checkpoints import rewind
 from components.train.train_ranker.config import EPOCH_SECONDS, PARAMETERS, Config, EpochReport, Inputs, Outputs
 from components.train.train_ranker.job import (
@@ -130,6 +131,7 @@ def run_job(job: TrainingJob, context: RunContext, params: ComponentConfig) -> l
         stack.enter_context(tree)
         # The child starts while MLflow is imported here.
         with importing():
+            from components.train.train_ranker.attention import read_attention
             from components.train.train_ranker.curves import draw_curves
             from registry.versions.tracking import tracked
 
@@ -172,7 +174,7 @@ def run_job(job: TrainingJob, context: RunContext, params: ComponentConfig) -> l
                     tree = _started(job, context)
                     stack.enter_context(tree)
             curves = job.directory / "curves.png"
-            draw_curves(history, curves)
+            draw_curves(history, curves, read_attention(job.directory))
             mlflow_run.log_files(curves)
     # Wall-clock time is an annotation, not a file, so that the same weights make the same artifact.
     context.annotate(EPOCH_SECONDS, f"{sum(seconds) / len(seconds):.4f}")
@@ -270,6 +272,8 @@ def fill(draft: Path, job: TrainingJob, history: list[EpochReport]) -> None:
     shutil.copy(job.directory / "curves.png", draft / "curves.png")
     shutil.copy(job.dataset / "schema.json", draft / "schema.json")
     copy_encoder(job.dataset, draft)
+    if (job.directory / ATTENTION).is_file():  # only of rankers that have maps
+        shutil.copy(job.directory / ATTENTION, draft / ATTENTION)
     (draft / CONFIG).write_text(job.config.ranker.model_dump_json(indent=2), encoding="utf-8")
     reports = [report.model_dump(mode="json") for report in history]
     (draft / "history.json").write_text(json.dumps(reports, indent=2), encoding="utf-8")

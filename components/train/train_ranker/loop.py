@@ -89,13 +89,16 @@ class Replica:
         return bool(self.sum(flag).item())
 
 
-def train(job: TrainingJob, replica: Replica, ends: Callable[[Progress], bool] | None = None) -> None:
+def train(job: TrainingJob, replica: Replica, ends: Callable[[Progress], bool] | None = None) -> RankerModule:
     """Train until the epochs or the patience are used up; the best epoch's weights stay in `job.directory`.
 
     Args:
         job: what to train.
         replica: which worker this is.
         ends: told of each epoch by worker 0; True ends training there.
+
+    Returns:
+        The ranker with the weights of its last epoch.
 
     Raises:
         BadInputError: there are no training rows, or the loss is not a number.
@@ -160,6 +163,7 @@ def train(job: TrainingJob, replica: Replica, ends: Callable[[Progress], bool] |
             ended = at.without_progress >= config.patience or (ends is not None and ends(line))
         if replica.decided_by_first(ended):
             break
+    return ranker
 
 
 def _judge_base(

@@ -280,6 +280,7 @@ def _learn(job: TrainingJob, replica: Replica, threads: int) -> None:
     with importing():
         import torch
 
+        from components.train.train_ranker.attention import leave_attention
         from components.train.train_ranker.loop import train
 
     gc.freeze()  # what was imported stays, and need not be looked at between steps
@@ -292,7 +293,9 @@ def _learn(job: TrainingJob, replica: Replica, threads: int) -> None:
                 f"a worker cannot see {job.dataset}: on a Ray cluster RANKMILL_HOME and RANKMILL_ARTIFACTS must be "
                 "on storage that every node mounts"
             )
-        train(job, replica)
+        ranker = train(job, replica)
+        if replica.rank == 0:
+            leave_attention(job, ranker)
     except RankmillError as error:
         Failure.write(job.directory, error)
         raise
