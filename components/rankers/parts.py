@@ -34,14 +34,14 @@ class SequenceEncoder(nn.Module, ABC):
 
     out_features: int
     reads_times: bool = False
-    """Whether `forward` and `of_events` take ``elapsed`` too: float32 ``[B, L]``, or ``[N]``, seconds from an event to
-    the request, below 0 where there is none."""
+    """Whether `forward`, `of_events` and `of_request` take ``elapsed`` too: float32 ``[B, L]``, or ``[N]``, seconds
+    from an event to the request, below 0 where there is none."""
     knows_fields: ClassVar[bool] = False
     """Whether it is built with ``fields`` too: the names of the attributes that stand side by side in a vector."""
     reads_content: ClassVar[bool] = False
     """Whether it is built with ``content`` too: the field of an attribute whose values have vectors, or None. With one
-    it holds a `ContentVectors` of that name, and `forward` and `of_events` take ``alike`` too: float32 ``[B, L]``, or
-    ``[N]``, the cosine of an event's vector with the candidate's, `APART` where one of them has none."""
+    it holds a `ContentVectors` of that name, and `forward`, `of_events` and `of_request` take ``alike`` too: float32
+    ``[B, L]``, or ``[N]``, the cosine of an event's vector with the candidate's, `APART` where one of them has none."""
     auxiliary_features: int = 0
     """Width of what `auxiliary` returns; 0 where the ranker's own loss teaches everything."""
     auxiliary_weight: float = 1.0
@@ -72,6 +72,26 @@ class SequenceEncoder(nn.Module, ABC):
             **times: `elapsed` ``[N]``, where it `reads_times`; `alike` ``[N]``, where it `reads_content`.
         """
         return by_length(self, events, target, **times)
+
+    def of_request(self, vectors: Tensor, mask: Tensor, target: Tensor, **times: Tensor) -> Tensor:
+        """Encode one history for the N candidates of a request; the same answers as `forward` to N copies of it.
+
+        What a history says whoever the candidate is should be computed for one row here, and only the rest for N. An
+        encoder that says nothing about it reads the history N times.
+
+        Args:
+            vectors: float32 ``[1, L, d]``, as of `forward`.
+            mask: float32 ``[1, L]``.
+            target: float32 ``[N, d]``, the candidates.
+            **times: `elapsed` ``[1, L]``, where it `reads_times`; `alike` ``[N, L]``, where it `reads_content`.
+
+        Returns:
+            float32 ``[N, out_features]``.
+        """
+        rows = target.shape[0]
+        each = {name: values.expand(rows, -1) for name, values in times.items()}
+        encoded: Tensor = self(vectors.expand(rows, -1, -1), mask.expand(rows, -1), target, **each)
+        return encoded
 
     def auxiliary(self, vectors: Tensor, mask: Tensor, target: Tensor | None) -> Tensor:
         """Return float32 ``[B, auxiliary_features]``, what else of a history should tell the feedback.

@@ -1,8 +1,9 @@
 """How are many candidates of one request scored without repeating what they share?
 
-A request has one user and N candidates. Its own fields come in one row: they are embedded once, a history that does
-not look at the candidate is encoded once, and of the first dense layers ``W [u; v] + b = (W_u u + b) + W_v v`` the
-first term is computed once. Everything behind that layer differs by candidate and is computed for each.
+A request has one user and N candidates. Its own fields come in one row: they are embedded once, a history that is
+matched with no candidate is encoded once, of one that is, what no candidate decides is computed once (`of_request` of
+its encoder), and of the first dense layers ``W [u; v] + b = (W_u u + b) + W_v v`` the first term is computed once.
+Everything behind that layer differs by candidate and is computed for each.
 
 How much is shared depends on the ranker: one that crosses fields before any dense layer, or sends rows by their domain,
 shares what lies before that; GNOLR's user network runs once; of any other ranker the rows are repeated inside the
@@ -139,6 +140,12 @@ class RequestRanker(nn.Module):
             for name, encoder in self.histories.items()
             if not _inputs(self.read[name], cast(SequenceEncoder, encoder)) <= self.once
         )
+        # Of these only the candidate differs: they are read once for all that it does not decide.
+        self.matched = frozenset(
+            name
+            for name in self.differing
+            if _inputs(replace(self.read[name], targets=()), cast(SequenceEncoder, self.histories[name])) <= self.once
+        )
         self.order = _order(ranker)
         self.domain = ranker.domain
         self.divided = isinstance(ranker.interaction, NoInteraction | Mlp) and isinstance(ranker.domain, NoAdaptation)
@@ -176,9 +183,12 @@ class RequestRanker(nn.Module):
             ids=shared.ids | own.ids,
         )
         for name, encoder in self.histories.items():
-            history = self.read[name]
-            fields = _repeated(each, history, rows) if name in self.differing else each
-            values[name] = history.encoded(cast(SequenceEncoder, encoder), fields)
+            history, reads = self.read[name], cast(SequenceEncoder, encoder)
+            if name in self.matched:
+                values[name] = history.of_request(reads, each, rows)
+            else:
+                fields = _repeated(each, history, rows) if name in self.differing else each
+                values[name] = history.encoded(reads, fields)
         if not self.divided:
             ids = {name: each.ids[name].expand(rows) for name in each.categorical}
             x = self.meet(self._fields({name: vector.expand(rows, -1) for name, vector in values.items()}, ids))

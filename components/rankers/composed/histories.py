@@ -80,6 +80,26 @@ class History:
         encoded: Tensor = encoder(*self.vectors(fields), target, **times)
         return encoded
 
+    def of_request(self, encoder: SequenceEncoder, fields: EmbeddedFields, rows: int) -> Tensor:
+        """Return float32 ``[N, out_features]``, what an encoder makes of one history for each candidate of a request.
+
+        Args:
+            encoder: of this history, which the candidates are matched with.
+            fields: of this history in one row; of a candidate in N rows, or in one where all have the same.
+            rows: N.
+        """
+        known = {name: fields.categorical[name].expand(rows, -1) for name in self.targets if name is not None}
+        target = self.target(known)
+        if target is None:
+            raise AssertionError("a history that no candidate is matched with is encoded once")
+        times = {"elapsed": fields.elapsed[self.times]} if encoder.reads_times and self.times else {}
+        if encoder.reads_content and self.content is not None:
+            candidates = fields.ids[str(self.targets[self.fields.index(self.content.name)])].expand(rows)
+            times["alike"] = cast(ContentVectors, encoder.content).for_each(
+                fields.ids[self.content.name][0], candidates
+            )
+        return encoder.of_request(*self.vectors(fields), target, **times)
+
     def _alike(self, name: str, content: ContentVectors, fields: EmbeddedFields) -> Tensor:
         """Return float32 ``[B, L]`` or ``[N]``, how alike the events of one attribute are to the candidate's."""
         candidates = fields.ids[str(self.targets[self.fields.index(name)])]

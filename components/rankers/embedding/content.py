@@ -79,6 +79,18 @@ class ContentVectors(ValueVectors):
         pairs = zip(values.reshape(-1).split(some), others.reshape(-1).split(some), strict=True)
         return torch.cat([self._cosines(*pair) for pair in pairs]).view(values.shape)
 
+    def for_each(self, values: Tensor, others: Tensor) -> Tensor:
+        """Return the cosines of L values with each of N others, float32 ``[N, L]``, the same as `forward` to the bit.
+
+        Args:
+            values: int64 ``[L]``, the table's own numbers.
+            others: int64 ``[N]``.
+        """
+        one, other = (functional.embedding(at, self.digits).float() for at in (values, others))
+        lengths = [functional.embedding(at, self.squares).squeeze(-1).float() for at in (values, others)]
+        squares = lengths[0] * lengths[1].unsqueeze(1)
+        return torch.where(squares > 0, other @ one.t() * torch.rsqrt(squares.clamp(min=1.0)), APART)
+
     def _cosines(self, values: Tensor, others: Tensor) -> Tensor:
         one, other = (functional.embedding(at, self.digits).float() for at in (values, others))
         # Counted from the first: of an empty history onnxruntime sums over another axis than the last one.

@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 _NEVER = -1e30
 """Score of what must not be attended to: finite, so that a row without any event has no NaN."""
@@ -36,6 +37,17 @@ def of_size_one(vectors: Tensor, least: float | Tensor = _LEAST) -> Tensor:
         least: size below which a vector stays small in proportion, so that rare values stay quiet.
     """
     return vectors * torch.rsqrt(vectors.square().mean(dim=-1, keepdim=True) + least**2)
+
+
+def summed_for_each(weights: Tensor, events: Tensor) -> Tensor:
+    """Return float32 ``[..., N, d]``, what the same L events add up to for each of N readers.
+
+    Args:
+        weights: float32 ``[..., N, L]``; L may be 0.
+        events: float32 ``[..., L, d]``.
+    """
+    # One more place: a product over an empty history is not defined in every runtime.
+    return functional.pad(weights, (0, 1)) @ functional.pad(events, (0, 0, 0, 1))
 
 
 class AttentionLayer(nn.Module):

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from components.rankers.embedding.events import Events, JoinedEvents
 from components.rankers.parts import SequenceEncoder
+from components.rankers.sequences.attention import summed_for_each
 from components.rankers.sequences.config import DinConfig
 
 _UNIT = 64
@@ -73,6 +74,15 @@ class DinSequence(SequenceEncoder):
         candidate, own = self._candidate(target, events.at.histories)
         weights = self._weights(events.vectors, events.at.spread(candidate), events.at.spread(own))
         return events.at.sums((weights * events.present).unsqueeze(1) * events.vectors)
+
+    def of_request(self, vectors: Tensor, mask: Tensor, target: Tensor, **times: Tensor) -> Tensor:
+        """Return float32 ``[N, d]``; of the unit's first layer a candidate makes one matrix, which events only meet."""
+        candidate, own = self._candidate(target, target.shape[0])
+        first, activation, last = cast("tuple[nn.Linear, nn.Module, nn.Linear]", tuple(self.unit))
+        _, of_event, of_difference, of_product = first.weight.split(self.out_features, dim=1)
+        met = of_event - of_difference + of_product * candidate.unsqueeze(1)  # [N, units, d]
+        weights = last(activation(vectors @ met.transpose(1, 2) + own.unsqueeze(1))).squeeze(-1)
+        return summed_for_each(weights * mask, vectors[0])
 
     def _candidate(self, target: Tensor | None, rows: int) -> tuple[Tensor, Tensor]:
         """Return what histories are read with, float32 ``[B, d]``, and its own share of the hidden units."""

@@ -71,6 +71,18 @@ class MuseSequence(SequenceEncoder):
         known = there * (alike > APART)
         return torch.cat([self.attended(taken, there, target, alike * known), self.told(alike, known)], dim=1)
 
+    def of_request(self, vectors: Tensor, mask: Tensor, target: Tensor, **times: Tensor) -> Tensor:
+        """Return float32 ``[N, 2d]``; keys and values of events are made once, and taken for each candidate."""
+        if self.content is None or "alike" not in times:
+            return super().of_request(vectors, mask, target, **times)
+        alike = times["alike"]
+        kept = best((alike * _DIGITS).round().long(), mask, self.keep)
+        there, alike = mask[0][kept], alike.gather(1, kept)
+        known = there * (alike > APART)
+        keys, values = (of_events[0][kept] for of_events in self._read(vectors))
+        attended = self._answered(keys, values, there, target, alike * known)
+        return torch.cat([attended, self.told(alike, known)], dim=1)
+
     def told(self, alike: Tensor, known: Tensor) -> Tensor:
         """Return h, float32 ``[B, d]``, of cosines ``[B, L]`` where they are known."""
         at = (alike * _TENTHS).ceil().clamp(-_TENTHS, _TENTHS).unsqueeze(2)
@@ -81,8 +93,15 @@ class MuseSequence(SequenceEncoder):
 
     def attended(self, events: Tensor, there: Tensor, target: Tensor, alike: Tensor) -> Tensor:
         """Return u, float32 ``[B, d]``, of events ``[B, L, d]`` where there are some, with their cosines ``[B, L]``."""
+        return self._answered(*self._read(events), there, target, alike)
+
+    def _read(self, events: Tensor) -> tuple[Tensor, Tensor]:
+        """Return keys and values, float32 ``[..., d]``, of events."""
+        return functional.silu(self.key(events)), functional.silu(self.value(events))
+
+    def _answered(self, keys: Tensor, values: Tensor, there: Tensor, target: Tensor, alike: Tensor) -> Tensor:
         asked = functional.silu(self.query(target)).unsqueeze(1)
-        by_id = (functional.silu(self.key(events)) * asked).sum(dim=2)
+        by_id = (keys * asked).sum(dim=2)
         by_content = alike * self.sharpness.exp()
         scores = self.mixed[0] * by_id + self.mixed[1] * by_content + self.mixed[2] * by_id * by_content
-        return (masked_softmax(scores, there).unsqueeze(2) * functional.silu(self.value(events))).sum(dim=1)
+        return (masked_softmax(scores, there).unsqueeze(2) * values).sum(dim=1)

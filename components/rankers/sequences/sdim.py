@@ -22,6 +22,9 @@ from components.rankers.sequences.config import SdimConfig
 from components.rankers.sequences.hashing import bits, directions
 from components.rankers.sequences.mean import masked_mean
 
+_MOST_BUCKETS = 16
+"""Buckets of a signature that are filled for a request: as much work as comparing as many candidates with events."""
+
 
 class SdimSequence(SequenceEncoder):
     """Mean over signatures of the direction of what collides with the candidate.
@@ -38,6 +41,7 @@ class SdimSequence(SequenceEncoder):
     def __init__(self, width: int, length: int, config: SdimConfig, targeted: bool = True) -> None:
         super().__init__()
         self.out_features = width
+        self.buckets = 2**config.signature
         self.register_buffer("along", directions(width, config.hashes))
         # A signature as one whole number: what its bits are worth.
         worth = 2.0 ** torch.arange(config.signature)
@@ -63,6 +67,26 @@ class SdimSequence(SequenceEncoder):
         meets = meets * (events.present * _known(vectors)).unsqueeze(1)
         sums = [at.sums(meets[:, g : g + 1] * vectors) for g in range(meets.shape[1])]
         return self._mean(torch.stack(sums, dim=1), target) * self.gain
+
+    def of_request(self, vectors: Tensor, mask: Tensor, target: Tensor, **times: Tensor) -> Tensor:
+        """Return float32 ``[N, d]``; events fall into buckets once, where signatures are short, and candidates look up.
+
+        A long signature has more buckets than it is worth to fill; its events are hashed once.
+        """
+        if self.gain is None:
+            return super().of_request(vectors, mask, target, **times)
+        vectors, mask = functional.pad(vectors, (0, 0, 0, 1)), functional.pad(mask, (0, 1))
+        signed, asked = self._signatures(vectors), self._signatures(target)
+        there = (mask * _known(vectors)).unsqueeze(2)
+        if self.buckets > _MOST_BUCKETS:
+            meets = (signed == asked.unsqueeze(1)) * there
+            return self._mean(torch.einsum("nlg,ld->ngd", meets, vectors[0]), target) * self.gain
+        values = torch.arange(self.buckets, device=vectors.device, dtype=signed.dtype)
+        held = (signed.unsqueeze(3) == values) * there.unsqueeze(3)  # [1, L, G, V]
+        sums = torch.einsum("lgv,ld->gvd", held[0], vectors[0])
+        first = torch.arange(sums.shape[0], device=vectors.device) * self.buckets
+        found = functional.embedding(asked.long() + first, functional.normalize(sums, dim=2).flatten(end_dim=1))
+        return found.mean(dim=1) * _known(target).unsqueeze(1) * self.gain
 
     def _signatures(self, vectors: Tensor) -> Tensor:
         """Return whole numbers, float32 ``[..., G]``: equal where all bits of a signature are."""

@@ -71,6 +71,12 @@ class SearchedSequence(SequenceEncoder):
         encoded: Tensor = self.attend(taken, mask.gather(1, kept), target)
         return encoded
 
+    def of_request(self, vectors: Tensor, mask: Tensor, target: Tensor, **times: Tensor) -> Tensor:
+        """Return float32 ``[N, out_features]``; events are hashed, or brought to one size, once."""
+        kept = self.kept(vectors.detach(), mask, target.detach())
+        encoded: Tensor = self.attend(vectors[0][kept], mask[0][kept], target)
+        return encoded
+
     def auxiliary(self, vectors: Tensor, mask: Tensor, target: Tensor | None) -> Tensor:
         """Return float32 ``[B, 3d]``: U_r, the candidate, and their product; see `SequenceEncoder.auxiliary`."""
         if self.relevance is None or target is None:
@@ -80,7 +86,10 @@ class SearchedSequence(SequenceEncoder):
         return torch.cat([pooled, candidate, pooled * candidate], dim=1)
 
     def kept(self, vectors: Tensor, mask: Tensor, target: Tensor | None) -> Tensor:
-        """Return int64 ``[B, min(keep, L)]``, ascending: which events are kept, what is missing after all others."""
+        """Return int64 ``[B, min(keep, L)]``, ascending: which events are kept, what is missing after all others.
+
+        Events and mask may have one row, which then stands for the history of every candidate.
+        """
         if self.relevance is not None and target is not None:
             asked = self.relevance.asked(of_size_one(target)).detach()
             return best(product(of_size_one(vectors), asked), mask, self.keep)

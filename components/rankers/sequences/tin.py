@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from components.rankers.embedding.events import Events, JoinedEvents
 from components.rankers.parts import SequenceEncoder
-from components.rankers.sequences.attention import masked_softmax, of_size_one
+from components.rankers.sequences.attention import masked_softmax, of_size_one, summed_for_each
 from components.rankers.sequences.config import TinConfig
 
 BUCKETS = 32
@@ -67,6 +67,15 @@ class TinSequence(SequenceEncoder):
         dated = self._dated(events.vectors, at.place, times.get("elapsed"))
         scores = torch.linalg.vecdot(dated, at.spread(v)) / math.sqrt(dated.shape[1])
         u = at.sums(at.softmax(scores, events.present).unsqueeze(1) * dated)
+        return torch.cat([u, u * v], dim=1) * self.gain
+
+    def of_request(self, vectors: Tensor, mask: Tensor, target: Tensor, **times: Tensor) -> Tensor:
+        """Return float32 ``[N, 2d]``; events are dated and brought to one size once."""
+        v = self._candidate(target, target.shape[0])
+        newer = torch.arange(vectors.shape[1], device=vectors.device)
+        events = self._dated(vectors, newer, times.get("elapsed"))[0]
+        scores = v @ events.t() / math.sqrt(events.shape[1])
+        u = summed_for_each(masked_softmax(scores, mask), events)
         return torch.cat([u, u * v], dim=1) * self.gain
 
     def _candidate(self, target: Tensor | None, rows: int) -> Tensor:

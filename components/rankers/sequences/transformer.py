@@ -9,12 +9,14 @@ A causal transformer whose last token is the candidate: self-attention over posi
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from components.rankers.parts import SequenceEncoder
-from components.rankers.sequences.attention import masked_softmax
+from components.rankers.sequences.attention import masked_softmax, summed_for_each
 from components.rankers.sequences.config import TransformerConfig
 
 
@@ -56,7 +58,26 @@ class Block(nn.Module):
             self._split(self.value(normed)),
         )
         scores = query @ key.transpose(2, 3) / math.sqrt(query.shape[3])
-        read = masked_softmax(scores, allowed.unsqueeze(1)) @ value
+        return self._finish(x, masked_softmax(scores, allowed.unsqueeze(1)) @ value)
+
+    def of_candidates(self, x: Tensor, events: Tensor, allowed: Tensor) -> Tensor:
+        """Return the tokens of N candidates, float32 ``[N, 1, d]``, after each has read itself and the same events.
+
+        Args:
+            x: float32 ``[N, 1, d]``.
+            events: float32 ``[1, L, d]``, their tokens before this block.
+            allowed: float32 ``[1, L + 1]``: 1 for the candidate, and for each event that exists.
+        """
+        mine, others = self.before_attention(x), self.before_attention(events)
+        query = self._split(self.query(mine))
+        own, keys = self._split(self.key(mine)), self._split(self.key(others))
+        scores = torch.cat([(query * own).sum(dim=3, keepdim=True), query @ keys.transpose(2, 3)], dim=3)
+        weights = masked_softmax(scores / math.sqrt(query.shape[3]), allowed)
+        read = weights[..., :1] * self._split(self.value(mine))
+        return self._finish(x, read + summed_for_each(weights[..., 1:], self._split(self.value(others))))
+
+    def _finish(self, x: Tensor, read: Tensor) -> Tensor:
+        """Return tokens ``[B, S, d]`` after this block, given what their heads have read, ``[B, heads, S, d_h]``."""
         x = x + self.dropout(self.mix(read.transpose(1, 2).flatten(start_dim=2)))
         return x + self.dropout(self.forward_layers(self.before_forward(x)))
 
@@ -99,3 +120,16 @@ class TransformerSequence(SequenceEncoder):
         # A candidate that read no event would only repeat itself.
         known = mask.sum(dim=1, keepdim=True).clamp(max=1.0)
         return self.norm(x[:, 0]) * known
+
+    def of_request(self, vectors: Tensor, mask: Tensor, target: Tensor, **times: Tensor) -> Tensor:
+        """Return float32 ``[N, d]``: events, which read no candidate, go through the blocks once."""
+        ago = torch.arange(vectors.shape[1] + 1, device=vectors.device)
+        places = self.positions[ago.clamp(max=self.length)]
+        x, events = (target + places[0]).unsqueeze(1), vectors + places[1:]
+        not_later = (ago[1:].unsqueeze(0) >= ago[1:].unsqueeze(1)).to(mask.dtype)
+        among, seen = mask.unsqueeze(1) * not_later, functional.pad(mask, (1, 0), value=1.0)
+        for i, block in enumerate(self.blocks, start=1):
+            x = cast(Block, block).of_candidates(x, events, seen)
+            if i < len(self.blocks):
+                events = block(events, among, last=False)
+        return self.norm(x[:, 0]) * mask.sum(dim=1, keepdim=True).clamp(max=1.0)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -26,6 +27,7 @@ from components.platform.errors import BadInputError, MissingError
 from components.rankers.base import RankerModule
 from components.rankers.build import build_ranker
 from components.rankers.config import RankerConfig
+from components.rankers.embedding.content import ContentVectors
 from components.rankers.parts import RoutedTower
 from components.rankers.tasks import tasks_of
 from components.rankers.tower import Tower
@@ -45,6 +47,7 @@ BLOCKS: list[dict[str, Any]] = [{"name": name} for name in sorted(RANKERS)] + [
     {"name": "adaptdhm", "sequence": "din"},
     {"name": "dnn", "sequence": "sdim", "attributes": "joined", "interaction": "mlcc"},
     {"name": "dnn", "interaction": "optinter", "memorise": [["user_id", "item_id"]], "cross_rows": 1000},
+    {"name": "dnn", "sequence": "muse"},
     {
         "name": "mmoe",
         "sequence": {
@@ -65,6 +68,8 @@ def _ranker(block: dict[str, Any], schema: RankerSchema) -> RankerModule:
     with torch.no_grad():
         for parameter in ranker.parameters():
             parameter.add_(torch.randn(parameter.shape) * 0.3)
+    for held in (module for module in ranker.modules() if isinstance(module, ContentVectors)):
+        held.take(torch.randn(held.size, held.wide), torch.ones(held.size))
     return ranker
 
 
@@ -144,6 +149,47 @@ def test_the_share_of_a_request_is_computed_for_one_row() -> None:
         module.register_forward_pre_hook(look)
     divided({name: values[:1] if name in once else values for name, values in example_batch(20).items()})
     assert seen == {"layer": (1, 20), "history": (1, 0)}
+
+
+def _computed(path: Path, folder: Path) -> Callable[[int, int], int]:
+    """Return how many numbers a graph computes for some candidates of a request with some events."""
+    model = onnx.load(str(path))
+    names = [name for node in model.graph.node for name in node.output if name]
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    (folder / "all.onnx").write_bytes(model.SerializeToString())
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(folder / "all.onnx", options, providers=["CPUExecutionProvider"])
+    once = request_fields(example_schema("like", "love"), ())
+
+    def numbers(candidates: int, events: int) -> int:
+        rows = {name: values.numpy() for name, values in example_batch(candidates, history=events).items()}
+        feed = {name: values[:1] if name in once else values for name, values in rows.items()}
+        return sum(values.size for values in session.run(None, feed))
+
+    return numbers
+
+
+@pytest.mark.parametrize(
+    ("block", "most"),
+    [
+        ({"name": "ple", "sequence": "din", "embedding": "hashed", "buckets": 50}, 200),
+        ({"name": "dnn", "sequence": "sdim", "attributes": "joined", "interaction": "mlcc"}, 0),
+        ({"name": "esmm", "sequence": "tin"}, 8),
+        ({"name": "mmoe", "sequence": "transformer", "interaction": "mlp", "layers": 1}, 20),
+        ({"name": "dnn", "sequence": "muse"}, 16),
+        (BLOCKS[-1], 110),
+    ],
+    ids=lambda value: str(value.get("sequence")) if isinstance(value, dict) else "",
+)
+def test_a_graph_computes_of_a_history_only_what_a_candidate_decides(
+    block: dict[str, Any], most: int, graph_of: Callable[[str], tuple[RankerModule, Path]], tmp_path: Path
+) -> None:
+    """Numbers per candidate and event. Read for each candidate they are 278, 470, 119, 258, 33 and 231."""
+    numbers = _computed(graph_of(json.dumps(block))[1], tmp_path)
+    mixed = numbers(20, 50) - numbers(10, 50) - numbers(20, 30) + numbers(10, 30)
+    assert mixed / (10 * 20) <= most
 
 
 def test_the_graph_holds_each_weight_once(graph_of: Callable[[str], tuple[RankerModule, Path]]) -> None:
