@@ -96,9 +96,8 @@ class ComposedRanker(RankerModule):
         """Return the fields that the interaction attends to, a number for each where a field is several."""
         if self.backbone is not None or not self.interaction.attends:
             return ()
-        width, narrow, extra = self.embedding.width, [], []
-        narrow += [(field.name, 1) for field in self.embedding.embedded if field.kind != "sequence"]
-        extra += [*self.embedding.numeric.items()]
+        width, extra = self.embedding.width, [*self.embedding.numeric.items()]
+        narrow = [(field.name, 1) for field in self.categorical]
         for name, encoder in self.histories.items():
             size = cast(SequenceEncoder, encoder).out_features
             if size % width:
