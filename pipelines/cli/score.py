@@ -157,7 +157,11 @@ def chosen_value(served: ServedModel, written: Sequence[str], default: float | N
     numbers = {product: number for product, _, number in (part.rpartition("=") for part in written)}
     try:
         changed = ValueTable.model_validate(
-            {"products": held.products | numbers, "default": held.default if default is None else default}
+            {
+                "products": held.products | numbers,
+                "default": held.default if default is None else default,
+                "multiply": held.multiply,
+            }
         )
     except ValidationError as error:
         raise BadInputError(

@@ -65,6 +65,8 @@ def columns_of(
             uses.setdefault(declaration.domain, "calibration")
         if value and value.products:
             uses.setdefault(declaration.domain, "value of a conversion")
+    for one in value.multiply if value else ():
+        uses.setdefault(one.column, "factor of the score")
     for name in memory.header.key.columns if memory and memory.header.enabled else ():
         uses.setdefault(name, "error memory: --no-memory scores without it")
     if bandit is not None:

@@ -1,4 +1,7 @@
-"""What is a conversion worth, and which offer is worth most? Present value by product, times its probability."""
+"""What is a conversion worth, and which offer is worth most? Present value by product, times its probability.
+
+The value of a row may be multiplied further, by a bid or a boost that the row tells; see `multiplier`.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from pydantic import Field
 from features.declaration import Declaration, Frozen
 from features.ground.errors import BadInputError, did_you_mean
 from registry.serving.incoming import ELSEWHERE, domain_codes, domain_column
+from registry.serving.multiplier import Multiplier
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,6 +36,8 @@ class ValueTable(Frozen):
     default: Value | None = None
     """Value of a product that `products` does not name. None refuses such a product, or, without any `products`, counts
     every conversion as 1."""
+    multiply: tuple[Multiplier, ...] = Field((), exclude_if=lambda factors: not factors)
+    """What the value of each row is multiplied by, in this order; nothing when empty."""
 
     def check(self, known: Sequence[str]) -> ValueTable:
         """Return the table itself once every product of the model has a value and no other name is in it.
@@ -54,11 +60,18 @@ class ValueTable(Frozen):
         return self
 
     def of(self, table: pa.Table, domain: str | None) -> Floats:
-        """Return the value of a conversion in each row, float64 ``[rows]``.
+        """Return the value of a conversion in each row times its factors, float64 ``[rows]``.
 
         Raises:
-            BadInputError: a row's product has no value and there is no default, or the column is missing.
+            BadInputError: a row's product has no value and there is no default, a column is missing, or one that
+                multiplies holds no factor.
         """
+        worth = self._by_product(table, domain)
+        for one in self.multiply:
+            worth = worth * one.of(table)
+        return worth
+
+    def _by_product(self, table: pa.Table, domain: str | None) -> Floats:
         if not self.products:
             return np.full(table.num_rows, 1.0 if self.default is None else self.default)
         names = sorted(self.products)

@@ -47,7 +47,9 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
             f"stage {context.stage!r}: the training set was encoded with other fields than the model reads: wire the "
             "training set of the model's own run"
         )
-    value = ValueTable(products=config.value, default=config.default_value).check(schema.domains)
+    value = ValueTable(products=config.value, default=config.default_value, multiply=config.multiply).check(
+        schema.domains
+    )
     tasks = [task for task in tasks_of(schema.declaration) if task.name in graph.contract.tasks]
     stages: tuple[Stage, ...] = ()
     answers: list[Answered] = []
@@ -90,6 +92,8 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
             context.note(line)
     if value.products or value.default is not None:
         context.note(f"value of a conversion: {_worth(calibration)}")
+    if value.multiply:
+        context.note(f"the score is multiplied by {', '.join(one.column for one in value.multiply)}")
     return Outputs(onnx_model=OnnxModel(uri=str(draft)))
 
 

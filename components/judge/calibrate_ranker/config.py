@@ -8,6 +8,7 @@ from pydantic import Field
 
 from components.platform.artifacts import OnnxModel, TrainingSet
 from components.platform.contract import ComponentConfig, ComponentSpec, Ports
+from registry.serving.multiplier import Multiplier
 
 Value = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -25,6 +26,8 @@ class Config(ComponentConfig):
     """Present value per conversion by domain value (product); empty when all conversions are worth the same."""
     default_value: Value | None = None
     """Value of a product that `value` leaves out; without it each must be named, or none (then each counts 1)."""
+    multiply: tuple[Multiplier, ...] = Field((), exclude_if=lambda factors: not factors)
+    """What else the score to rank by is multiplied by, of columns that rows bring: a bid, a boost by item or place."""
     provider: Literal["auto", "cpu", "cuda"] = "auto"
     """Execution provider that scores the rows."""
 

@@ -108,12 +108,14 @@ def _reads(
 ) -> Reads:
     told = {column.name for column in features.columns} if features is not None else set()
     needed = columns_of(model, told, memory, model.value, bandit)
-    dtypes = {field.name: "unix_timestamp" if field.time else field.dtype for field in model.encoder.fitted}
+    factors = {one.column: "float64" for one in model.value.multiply if not one.factors}
+    dtypes = factors | {field.name: "unix_timestamp" if field.time else field.dtype for field in model.encoder.fitted}
     return Reads.of(model.contract.schema_.declaration, tuple(needed), dtypes, features)
 
 
 def warm_up(live: Live) -> None:
     """Answer the first golden row as one, a hundred and a thousand candidates, so that no caller waits for buffers."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     path = live.model.directory / GOLDEN
@@ -121,6 +123,9 @@ def warm_up(live: Live) -> None:
         return
     table = pq.read_table(path)
     rows = table.select([name for name in table.column_names if not name.startswith(ANSWER)])
+    for one in live.model.value.multiply:  # golden rows hold what the model reads
+        if one.column not in rows.column_names:
+            rows = rows.append_column(one.column, pa.nulls(rows.num_rows))
     for count in WARM:
         repeated = rows.take(np.zeros(count, dtype=np.int64))
         for _ in range(3):

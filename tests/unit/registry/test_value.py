@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +15,7 @@ from pydantic import ValidationError
 
 from features.declaration import Declaration
 from features.ground.errors import BadInputError
+from registry.serving.multiplier import Multiplier
 from registry.serving.value import ValueTable, expected_value
 
 ROLES = Declaration(feedback=("click", "convert"), domain="product")
@@ -82,3 +85,64 @@ def test_a_value_is_finite_and_not_negative(value: float) -> None:
         ValueTable(products={"card": value})
     with pytest.raises(ValidationError):
         ValueTable(default=value)
+
+
+BIDS = pa.table(
+    {"product": ["card"] * 5, "bid": [2.0, None, 0.01, 9.0, 1.0], "place": ["top", "side", None, "x", "top"]}
+)
+
+
+def test_a_column_multiplies_within_its_bounds_and_one_without_a_value_by_the_default() -> None:
+    bid = Multiplier(column="bid", least=0.1, most=5.0)
+    assert bid.of(BIDS).tolist() == [2.0, 1.0, 0.1, 5.0, 1.0]
+    place = Multiplier(column="place", factors={"top": 1.5, "side": 0.5}, default=0.25)
+    assert place.of(BIDS).tolist() == [1.5, 0.5, 0.25, 0.25, 1.5]
+    both = ValueTable(products={"card": 80.0}, multiply=(bid, place))
+    np.testing.assert_allclose(both.of(BIDS, "product"), 80 * bid.of(BIDS) * place.of(BIDS), rtol=1e-15)
+    nothing = BIDS.set_column(1, "bid", pa.nulls(5))
+    assert bid.of(nothing).tolist() == [1.0] * 5
+    assert Multiplier(column="bid").of(BIDS.set_column(1, "bid", pa.array([1, 2, 3, 4, 5]))).tolist() == [1, 2, 3, 4, 5]
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=5), st.floats(0, 1e6))
+def test_factors_of_one_change_no_bit(worth: list[float], value: float) -> None:
+    rows = pa.table({"bid": pa.array([None] * len(worth), pa.float64()), "kind": ["a"] * len(worth)})
+    plain = ValueTable(default=value)
+    ones = plain.model_copy(
+        update={"multiply": (Multiplier(column="bid"), Multiplier(column="kind", factors={"a": 1.0}))}
+    )
+    score = np.array(worth) * plain.of(rows, None)
+    assert (np.array(worth) * ones.of(rows, None)).tobytes() == score.tobytes()
+    assert "multiply" not in plain.model_dump() and ValueTable.model_validate(ones.model_dump()) == ones
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (pa.array([1.0, -2.0]), r"'bid' holds -2, by which no score can be multiplied \(1 of 2 rows\)"),
+        (pa.array([float("nan"), float("inf")]), r"'bid' holds nan.*\(2 of 2 rows\)"),
+        (pa.array(["much", "2"]), "'bid' is string, and the score is multiplied by it: give numbers"),
+    ],
+)
+def test_what_is_no_factor_is_one_sentence(column: pa.Array, message: str) -> None:
+    with pytest.raises(BadInputError, match=message):
+        ValueTable(multiply=(Multiplier(column="bid"),)).of(pa.table({"bid": column}), None)
+    with pytest.raises(BadInputError, match="rows have no column 'bid', by which the score is multiplied"):
+        ValueTable(multiply=(Multiplier(column="bid"),)).of(pa.table({"x": column}), None)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"least": 2.0, "most": 1.0}, {"factors": {"a": 1.0}, "most": 2.0}, {"default": -1.0}]
+)
+def test_bounds_that_cannot_hold_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Multiplier.model_validate({"column": "bid", **wrong})
+
+
+def test_numbers_of_one_run_leave_the_factors_of_the_version() -> None:
+    from pipelines.cli.score import chosen_value
+
+    held = ValueTable(products={"card": 80.0}, multiply=(Multiplier(column="bid"),))
+    served: Any = SimpleNamespace(value=held, contract=SimpleNamespace(schema_=SimpleNamespace(domains=("card",))))
+    changed = chosen_value(served, ["card=2"], None)
+    assert changed == ValueTable(products={"card": 2.0}, multiply=held.multiply)

@@ -34,7 +34,11 @@ def test_the_mermaid_graph_has_the_stages_and_the_wires(plan: Plan) -> None:
     assert set(edges) == kinds
     groups = {stage.group for stage in plan.stages if stage.group}
     assert sorted(re.findall(r"^  subgraph group_(\w+)", "\n".join(lines), re.MULTILINE)) == sorted(groups)
-    assert len(nodes) + len(edges) + 2 * len(groups) == len(lines), "a group opens and ends"
+    wired = {(one, to) for one, _, to in kinds}
+    waits = {(up, stage.name) for stage in plan.stages for up in stage.upstream} - wired
+    bare = re.findall(r"^  stage_(\w+) -\.-> stage_(\w+)$", "\n".join(lines), re.MULTILINE)
+    assert set(bare) == waits
+    assert len(nodes) + len(edges) + len(bare) + 2 * len(groups) == len(lines), "a group opens and ends"
 
 
 def test_groups_and_bare_order_are_drawn_and_mermaids_own_words_are_safe() -> None:

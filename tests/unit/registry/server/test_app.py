@@ -17,13 +17,16 @@ import pytest
 from starlette.testclient import TestClient
 
 from registry.serving.answer import answer
+from registry.serving.calibration import CALIBRATION, Calibration
 from registry.serving.golden import ANSWER, GOLDEN, write_golden
 from registry.serving.live.rows import rows_of
 from registry.serving.log.feedback import FeedbackLog
 from registry.serving.log.segments import Segments
 from registry.serving.log.served_log import ServedLog
+from registry.serving.multiplier import Multiplier
 from registry.serving.served_model import ServedModel
 from registry.serving.server.app import make_app
+from registry.serving.value import ValueTable
 from registry.serving.wire.protocol import Question, Tensor, parse, question_body, read_reply
 from tests.unit.registry.server.shop import (
     URL,
@@ -65,6 +68,35 @@ def test_the_answer_is_that_of_the_model_to_the_same_rows(shop: TestClient, regi
     assert found.outputs["rank"][order].tolist() == [1, 2, 3]
     assert (found.id, found.model, found.version) == ("7f0c", "shop", "1")
     assert found.parameters["role"] == "champion" and found.parameters["degraded"] == []
+
+
+def test_a_question_brings_what_its_scores_are_multiplied_by(registry: Registry, shelves: Shelves) -> None:
+    folder = registry.folders[1]
+    with running(service(registry, stocked())) as client:
+        ready(client)
+        plain = read_reply(ask(client, question(outputs=("love", "expected_value"))).content).outputs
+    factors = (Multiplier(column="bid", least=0.5, most=4.0), Multiplier(column="item_id", factors={"2": 3.0}))
+    digest = ServedModel.open(folder, "cpu").contract.ranker_digest
+    of_the_version = Calibration(
+        ranker_digest=digest, dataset_digest="", method="none", value=ValueTable(multiply=factors)
+    )
+    (folder / CALIBRATION).write_text(of_the_version.model_dump_json(), encoding="utf-8")
+    asked = question(outputs=("love", "expected_value"))
+    bids = Tensor("bid", "FP64", (3,), (9.0, None, 2.0))
+    with running(service(registry, shelves)) as client:
+        ready(client)
+        told = ask(client, replace(asked, tensors={**asked.tensors, "bid": bids}))
+        left_out = ask(client, asked)
+        wrong = ask(client, replace(asked, tensors={**asked.tensors, "bid": replace(bids, data=(-1.0, 1.0, 1.0))}))
+        described = client.get("/v2/models/shop").json()["inputs"]
+    found = read_reply(told.content).outputs
+    np.testing.assert_array_equal(found["love"], plain["love"])
+    np.testing.assert_array_equal(found["expected_value"], plain["expected_value"] * [4.0, 1.0, 2.0] * [1.0, 1.0, 3.0])
+    np.testing.assert_array_equal(
+        read_reply(left_out.content).outputs["expected_value"], plain["expected_value"] * [1.0, 1.0, 3.0]
+    )
+    assert wrong.status_code == 400 and "'bid' holds -1, by which no score can be multiplied" in wrong.text
+    assert {"name": "bid", "datatype": "FP64", "shape": [-1], "parameters": {}} in described
 
 
 def test_all_outputs_but_the_rank_come_unasked(shop: TestClient) -> None:
