@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from features.definitions.recipe import Recipe
+from features.definitions.recipe import Activity, Recipe
 from features.ground.errors import BadInputError, MissingError, did_you_mean
 from features.ground.quick_feast import quicken_feast
 from features.readable import other_keys, require_readable
@@ -87,8 +87,22 @@ def require_whole(definitions: Definitions) -> None:
                 f"feature view {view.name!r}: its source {view.batch_source.name!r} has no recipe; "
                 "add one to the recipes of its DEFINITIONS"
             )
-        if fault := other_keys(view.name, view.join_keys, definitions.recipes[view.batch_source.name].keys):
+        recipe = definitions.recipes[view.batch_source.name]
+        if fault := other_keys(view.name, view.join_keys, recipe.keys) or _longer_than_listed(view, recipe):
             raise BadInputError(fault)
+
+
+def _longer_than_listed(view: Any, recipe: Recipe) -> str | None:
+    """Return what is wrong with a view that promises more events of a history than its recipe lists."""
+    for history in recipe.histories if isinstance(recipe, Activity) else ():
+        for field in view.features:
+            length = int((field.tags or {}).get("length", 0)) if field.name in history.columns else 0
+            if length > history.length:
+                return (
+                    f"feature view {view.name!r}: {field.name!r} has length {length:,} in its tags, and its recipe "
+                    f"lists {history.length:,} events: write History(..., length={length})"
+                )
+    return None
 
 
 def _distinct(objects: list[Any]) -> tuple[Any, ...]:

@@ -29,11 +29,19 @@ USER_ACTIVITY = Activity(
     rates=RATES,
     history=History({"recent_items": "item_id", "recent_likes": "like", "recent_times": "event_timestamp"}),
 )
+USER_LONG_ACTIVITY = Activity(
+    key="user_id",
+    prefix="user",
+    rates=RATES,
+    history=History(
+        {"recent_items": "item_id", "recent_likes": "like", "recent_times": "event_timestamp"}, length=1000
+    ),
+)
 ITEM_ACTIVITY = Activity(key="item_id", prefix="item", rates=RATES)
 RECIPES: dict[str, Recipe] = {
     "user_profile": Profile(key="user_id", columns=("age", "gender", "occupation")),
     "user_activity": USER_ACTIVITY,
-    "user_long_activity": USER_ACTIVITY,
+    "user_long_activity": USER_LONG_ACTIVITY,
     "item_profile": Profile(key="item_id", columns=("release_year", "genres")),
     "film_codes": Profile(key="item_id", columns=("sid_1", "sid_12")),
     "item_activity": ITEM_ACTIVITY,
@@ -71,7 +79,7 @@ user_long_activity = FeatureView(
     source=user_long_activity_source,
     schema=[
         Field(name="user_id", dtype=Int64),
-        *activity_fields(USER_ACTIVITY),
+        *activity_fields(USER_LONG_ACTIVITY),
         listed_field("recent_items", 1000, "recent_times", shares="item_id", auxiliary=False),
         listed_field("recent_likes", 1000, "recent_times"),
         times_field("recent_times", 1000),

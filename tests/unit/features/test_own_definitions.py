@@ -100,6 +100,12 @@ def test_windows_conditions_and_a_filtered_history_of_its_own_are_computed(file:
         'Profile(key="user_id", columns=("age",))', "ACTIVITY"
     )
     field = 'listed_field("clicked_ages", 50, "at")'
+    longer = text.replace('Field(name="age", dtype=Int64)', field.replace("50", "51"))
+    file.write_text(longer)
+    with pytest.raises(
+        BadInputError, match=r"'clicked_ages' has length 51 in its tags, and its recipe lists 50 events"
+    ):
+        definitions_of(file)
     file.write_text(text.replace('Field(name="age", dtype=Int64)', f"*activity_fields(ACTIVITY), {field}"))
     start = datetime(2026, 1, 1, tzinfo=UTC)
     times = pl.Series([start, start + timedelta(minutes=30)]).dt.cast_time_unit("us")
