@@ -54,9 +54,12 @@ def _draw(figure: Figure | SubFigure, history: Sequence[EpochReport]) -> None:
 
 def _draw_maps(figure: SubFigure, attention: MeanAttention, heads: int) -> None:
     """Draw a heat table per layer and head: who attends below each other, to whom beside each other."""
-    figure.suptitle(f"who (rows) attends to whom (columns), mean of {attention.rows:,} validation rows", fontsize=10)
-    panels = figure.subplots(len(attention.layers), heads, squeeze=False)
     most = max(cell for layer in attention.layers for head in layer for row in head for cell in row)
+    what = (
+        f"who (rows) attends to whom (columns), mean of {attention.rows:,} validation rows; the darkest is {most:.2f}"
+    )
+    figure.suptitle(what, fontsize=10)
+    panels = figure.subplots(len(attention.layers), heads, squeeze=False)
     places = range(len(attention.fields))
     size = 8 if len(places) * _CELL <= _MOST else 5
     for number, (layer, line) in enumerate(zip(attention.layers, panels, strict=True), start=1):
