@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
 from components.platform.errors import BadInputError, MissingError, RankmillError, RetryableError, StorageError
 from components.rankers.lora.config import LoraConfig
@@ -77,6 +79,9 @@ class RayJob(Frozen):
         return path
 
 
+JobT = TypeVar("JobT", bound=RayJob)
+
+
 class TrainingJob(RayJob):
     """Everything the training process needs."""
 
@@ -138,6 +143,18 @@ class Failure(Frozen):
             return None
         failure = cls.model_validate_json(path.read_text(encoding="utf-8"))
         return _CLASSES.get(failure.kind, RankmillError)(failure.message)
+
+
+def run_job(kind: type[JobT], path: Path, work: Callable[[JobT], None]) -> int:
+    """Do the work of one job and return the exit status; the reason of a failure is left in the job's directory."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    job = kind.model_validate_json(path.read_text(encoding="utf-8"))
+    try:
+        work(job)
+    except RankmillError as error:
+        Failure.write(job.directory, error)
+    failure = Failure.read(job.directory)
+    return failure.exit_code if failure else 0
 
 
 def append_progress(directory: Path, progress: Progress) -> None:

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from components.platform.errors import BadInputError, RankmillError, RetryableError
 from components.platform.settings import python_path
 from components.train.train_ranker.config import Elastic
-from components.train.train_ranker.job import Failure, RayJob, TrainingJob
+from components.train.train_ranker.job import Failure, RayJob, TrainingJob, run_job
 from components.train.train_ranker.ray_access import close_to_others, show_token
 from features.ground.imports import importing
 
@@ -305,17 +305,5 @@ def _learn(job: TrainingJob, replica: Replica, threads: int) -> None:
         raise
 
 
-def main(path: Path) -> int:
-    """Run one job and return the exit status; the reason of a failure is left in the job's directory."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    job = TrainingJob.model_validate_json(path.read_text(encoding="utf-8"))
-    try:
-        launch(job)
-    except RankmillError as error:
-        Failure.write(job.directory, error)
-    failure = Failure.read(job.directory)
-    return failure.exit_code if failure else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(run_job(TrainingJob, Path(sys.argv[1]), launch))

@@ -11,9 +11,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from components.platform.errors import RankmillError
 from components.platform.settings import python_path
-from components.train.train_ranker.job import Failure
+from components.train.train_ranker.job import run_job
 from components.train.train_ranker.ray_launch import connect, refuse_oversized, set_access, thread_environment
 from components.train.tune_ranker.records import Judge, TuningJob, read_records
 from components.train.tune_ranker.search import Search
@@ -86,17 +85,5 @@ def tune(job: TuningJob) -> None:
         shutil.rmtree(job.directory / "ray", ignore_errors=True)
 
 
-def main(path: Path) -> int:
-    """Run one search and return the exit status; the reason of a failure is left in the job's directory."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    job = TuningJob.model_validate_json(path.read_text(encoding="utf-8"))
-    try:
-        tune(job)
-    except RankmillError as error:
-        Failure.write(job.directory, error)
-    failure = Failure.read(job.directory)
-    return failure.exit_code if failure else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(run_job(TuningJob, Path(sys.argv[1]), tune))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,15 @@ from components.platform.errors import (
 from components.train.train_ranker.config import EpochReport
 from components.train.train_ranker.curves import draw_curves
 from components.train.train_ranker.feed import Indices, share, shuffled, windows
-from components.train.train_ranker.job import PROGRESS, Failure, Progress, append_progress, read_progress
+from components.train.train_ranker.job import (
+    PROGRESS,
+    Failure,
+    Progress,
+    RayJob,
+    append_progress,
+    read_progress,
+    run_job,
+)
 from components.train.train_ranker.ray_launch import knock, refuse_oversized
 
 
@@ -54,6 +63,21 @@ def test_an_unlisted_error_crosses_as_its_nearest_base_and_the_first_one_counts(
     found = Failure.read(tmp_path)
     assert type(found) is BadInputError
     assert str(found) == "first"
+
+
+def test_a_job_ends_with_the_status_of_its_failure_also_of_one_that_a_worker_left(tmp_path: Path) -> None:
+    def status(name: str, work: Callable[[RayJob], None]) -> int:
+        (tmp_path / name).mkdir()
+        job = RayJob(name=name, dataset=tmp_path, directory=tmp_path / name)
+        return run_job(RayJob, job.write(), work)
+
+    def fails(job: RayJob) -> None:
+        raise RetryableError("lost")
+
+    assert status("well", lambda job: None) == 0
+    assert status("raised", fails) == RetryableError.exit_code
+    assert str(Failure.read(tmp_path / "raised")) == "lost"
+    assert status("left", lambda job: Failure.write(job.directory, BadInputError("bad"))) == BadInputError.exit_code
 
 
 def test_more_workers_than_cpus_are_refused_with_numbers() -> None:
