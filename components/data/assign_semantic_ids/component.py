@@ -220,10 +220,7 @@ def _early(rows: pl.DataFrame, config: Config) -> tuple[pl.DataFrame, datetime |
     """Return the rows that are learned from, and the moment before which they are; None where all are."""
     import polars as pl
 
-    limit: datetime | None = config.fit_before
-    last = math.ceil(config.fit_share * len(rows))
-    if limit is None and last < len(rows):
-        limit = rows[TIME].sort()[last]
+    limit = config.learns_until(rows[TIME])
     return rows if limit is None else rows.filter(pl.col(TIME) < limit), limit
 
 

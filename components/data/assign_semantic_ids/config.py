@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AwareDatetime, Field, field_validator, model_validator
+from pydantic import AwareDatetime, Field, model_validator
 
+from components.data.early_rows import EarlyRows
 from components.platform.artifacts import EventsTable, ItemVectors, SemanticIds
 from components.platform.columns import Column, Columns, Fault, Flow
 from components.platform.contract import ComponentConfig, ComponentSpec, Ports
@@ -51,9 +51,10 @@ class Align(ComponentConfig):
     """Numbers of what clicks say of an item."""
 
 
-class Config(ComponentConfig):
+class Config(EarlyRows):
     """How many codes, by which method, and as which columns."""
 
+    learned: ClassVar[str] = "items are learned from"
     key: Name = "item_id"
     """Column of the item's id."""
     into: Annotated[Name, Field(max_length=40)] = "sid"
@@ -76,15 +77,8 @@ class Config(ComponentConfig):
     """Of the groups' start, and of the network."""
     fit_before: AwareDatetime | None = None
     """Items whose first row is of this moment or later are not learned from: the `validation_from` of the split."""
-    fit_share: float = Field(0.8, gt=0, le=1)
-    """Share of rows, the earliest, to learn from where `fit_before` is left out: the `train` of the split."""
     reuse: DataFiles | None = None
     """Folder or URI of an earlier stage's `codebook`, whose codes keep their meaning: nothing is learned then."""
-
-    @field_validator("fit_before")
-    @classmethod
-    def _utc(cls, moment: datetime | None) -> datetime | None:
-        return moment.astimezone(UTC) if moment is not None else None
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -95,8 +89,6 @@ class Config(ComponentConfig):
             raise ValueError(f"{self.codes} codes of {together} levels are more values than a column holds: lower one")
         if self.rqvae is not None and self.method != "rqvae":
             raise ValueError("rqvae holds the sizes of method: rqvae: leave it out")
-        if self.fit_before is not None and "fit_share" in self.model_fields_set:
-            raise ValueError("fit_before and fit_share both say which items are learned from: leave one out")
         if self.align is not None and self.fit_before is None and self.fit_share == 1:
             raise ValueError(
                 "align learns from clicks, and fit_share: 1 holds those of the test: end where training ends"

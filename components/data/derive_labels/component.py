@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from typing import TYPE_CHECKING
 
@@ -82,10 +81,7 @@ def early(times: pl.Series, config: Config) -> NDArray[np.bool_]:
     """
     import numpy as np
 
-    limit = config.fit_before
-    last = math.ceil(config.fit_share * len(times))
-    if limit is None and last < len(times):
-        limit = times.sort()[last]
+    limit = config.learns_until(times)
     chosen = np.ones(len(times), dtype=bool) if limit is None else (times < limit).to_numpy()
     if not chosen.any():
         raise BadInputError(f"no row is earlier than {limit}: learn from more with fit_before or fit_share")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, Field, field_validator, model_validator
+from pydantic import AwareDatetime, Field, model_validator
 
+from components.data.early_rows import EarlyRows
 from components.platform.artifacts import DerivedLabels, EventsTable
 from components.platform.columns import Column, Columns, Fault, Flow
 from components.platform.contract import ComponentConfig, ComponentSpec, Ports
@@ -36,25 +36,14 @@ class FairQuantile(ComponentConfig):
     """Labels of the table that the page shows beside this one, such as `long_view`."""
 
 
-class Config(ComponentConfig):
+class Config(EarlyRows):
     """Which labels, and on which rows their groups are cut."""
 
     labels: dict[Name, FairQuantile] = Field(min_length=1)
     """Name of the new column → how it is made."""
-    fit_before: AwareDatetime | None = None
-    """Rows from this moment on are not learned from: the `validation_from` of the training set's split."""
-    fit_share: float = Field(0.8, gt=0, le=1)
-    """Share of rows, the earliest, to learn from where `fit_before` is left out: the `train` of the split."""
-
-    @field_validator("fit_before")
-    @classmethod
-    def _utc(cls, moment: datetime | None) -> datetime | None:
-        return moment.astimezone(UTC) if moment is not None else None
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if self.fit_before is not None and "fit_share" in self.model_fields_set:
-            raise ValueError("fit_before and fit_share both say which rows are learned from: leave one out")
         for name, label in self.labels.items():
             if label.amount == label.within:
                 raise ValueError(f"label {name!r} compares {label.amount!r} with itself: name another column in within")

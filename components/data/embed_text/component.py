@@ -81,23 +81,13 @@ def read_items(file: Path, config: Config) -> pl.DataFrame:
         once = frame.select(wanted).drop_nulls(config.key).unique(config.key, keep="first", maintain_order=True)
         return once.sort(config.key).with_columns(pl.lit(value=True).alias(_SEEN)).collect()
     rows = frame.select(*wanted, TIME).drop_nulls(config.key).sort(TIME, maintain_order=True).collect()
-    limit = _moment(rows[TIME], config)
+    limit = config.learns_until(rows[TIME])
     first = rows.unique(config.key, keep="first", maintain_order=True).rename({TIME: _FIRST}).sort(config.key)
     early = pl.lit(value=True) if limit is None else pl.col(_FIRST) < limit
     first = first.with_columns(early.alias(_SEEN))
     if not first[_SEEN].any():
         raise BadInputError(f"no item is earlier than {limit}: learn from more with fit_before or fit_share")
     return first
-
-
-def _moment(times: pl.Series, config: Config) -> Any:
-    """Return the moment before which items are learned from; None where that is always."""
-    import math
-
-    if config.fit_before is not None:
-        return config.fit_before
-    last = math.ceil(config.fit_share * len(times))
-    return times[last] if last < len(times) else None
 
 
 def _learned(

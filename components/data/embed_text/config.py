@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, Field, field_validator, model_validator
+from pydantic import AwareDatetime, Field, model_validator
 
+from components.data.early_rows import EarlyRows
 from components.platform.artifacts import EventsTable, ItemVectors
 from components.platform.columns import Columns, Fault, Flow
-from components.platform.contract import ComponentConfig, ComponentSpec, Ports
+from components.platform.contract import ComponentSpec, Ports
 from components.platform.paths import DataFiles
 from features.declaration import Name
 
 
-class Config(ComponentConfig):
+class Config(EarlyRows):
     """Which texts, by which encoder, into how many numbers."""
 
     key: Name = "item_id"
@@ -40,17 +40,9 @@ class Config(ComponentConfig):
     """Of the search for the `width` directions."""
     fit_before: AwareDatetime | None = None
     """Items whose first row is of this moment or later are not learned from: the `validation_from` of the split."""
-    fit_share: float = Field(0.8, gt=0, le=1)
-    """Share of rows, the earliest, to learn from where `fit_before` is left out: the `train` of the split."""
-
     reuse: DataFiles | None = None
     """Folder or URI of an earlier stage's `vectors` by `tfidf`: nothing is learned, and its vectors and these can be
     compared. Words that came up since say nothing."""
-
-    @field_validator("fit_before")
-    @classmethod
-    def _utc(cls, moment: datetime | None) -> datetime | None:
-        return moment.astimezone(UTC) if moment is not None else None
 
     @model_validator(mode="after")
     def _read_by_the_encoder(self) -> Self:
@@ -62,8 +54,6 @@ class Config(ComponentConfig):
             raise ValueError(f"encoder {self.encoder!r} learns nothing here: leave {odd[0]} out")
         if self.reuse is not None and (odd := sorted({*of_words[:-1]} & self.model_fields_set)):
             raise ValueError(f"reuse takes what an earlier stage learned: leave {odd[0]} out")
-        if self.fit_before is not None and "fit_share" in self.model_fields_set:
-            raise ValueError("fit_before and fit_share both say which rows are learned from: leave one out")
         return self
 
 

@@ -60,10 +60,7 @@ def propensities(frame: pl.DataFrame, config: Config) -> tuple[NDArray[np.float6
     import polars as pl
 
     _check(frame, config)
-    limit = config.fit_before
-    if limit is None:
-        last = int(np.ceil(config.fit_share * len(frame)))
-        limit = frame[TIME].sort()[last] if last < len(frame) else None
+    limit = config.learns_until(frame[TIME])
     train = frame if limit is None else frame.filter(pl.col(TIME) < limit)
     if train.is_empty():
         raise BadInputError(f"no row is earlier than {limit}: estimate from more with fit_before or fit_share")

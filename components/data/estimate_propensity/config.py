@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
-from pydantic import AwareDatetime, Field, field_validator, model_validator
+from pydantic import AwareDatetime, Field, model_validator
 
+from components.data.early_rows import EarlyRows
 from components.platform.artifacts import EventsTable
 from components.platform.columns import Column, Columns, Fault, Flow
-from components.platform.contract import ComponentConfig, ComponentSpec, Ports
+from components.platform.contract import ComponentSpec, Ports
 from features.declaration import Name
 
 NEEDS = {"shown_share": ("request",), "position": ("position", "feedback"), "popularity": ("feedback",)}
 """By method, the columns that it is estimated from beside `item` and `segment`."""
 
 
-class Config(ComponentConfig):
+class Config(EarlyRows):
     """From what, on which rows, and into which column."""
 
+    learned: ClassVar[str] = "rows are estimated from"
     method: Literal["shown_share", "position", "popularity"]
     """`shown_share`: the share of a segment's requests that showed the item. `position`: the chance that a place is
     looked at, 1 for the best, by the position-based click model. `popularity`: (positives / most positives)^power of
@@ -46,19 +47,12 @@ class Config(ComponentConfig):
     fit_share: float = Field(0.8, gt=0, le=1)
     """Share of rows, the earliest, to estimate from where `fit_before` is left out: the `train` of the split."""
 
-    @field_validator("fit_before")
-    @classmethod
-    def _utc(cls, moment: datetime | None) -> datetime | None:
-        return moment.astimezone(UTC) if moment is not None else None
-
     @model_validator(mode="after")
     def _what_the_method_reads(self) -> Self:
         for key in ("request", "position", "feedback"):
             if (getattr(self, key) is not None) != (key in NEEDS[self.method]):
                 verb = "needs" if key in NEEDS[self.method] else "does not read"
                 raise ValueError(f"method {self.method!r} {verb} {key}")
-        if self.fit_before is not None and "fit_share" in self.model_fields_set:
-            raise ValueError("fit_before and fit_share both say which rows are estimated from: leave one out")
         return self
 
     @property
