@@ -1,10 +1,10 @@
-"""How do the newest feature values reach SQLite in one go? By a Feast provider that encodes columns, not cells.
+"""How do the newest feature values reach the online store in one go? By a provider that encodes columns, not cells.
 
 Feast's own way turns every cell into a message object, looks at it several times, and inserts it by a statement of its
-own. Here a column is encoded in one pass, and a batch is written by one prepared statement in the order of the
-database's index. What ends up in the database is the same, byte for byte, but for whole numbers above 2**53 in a column
-with gaps, which Feast rounds. Other online stores, and views with types that `can_encode` does not know, are written
-by Feast.
+own. Here a column is encoded in one pass (`online_columns`); into SQLite a batch is written by one prepared statement
+in the order of the database's index, into Redis by `online_redis`. What ends up there is the same, byte for byte, but
+for whole numbers above 2**53 in a column with gaps, which Feast rounds. Other online stores, and views with types that
+`can_encode` does not know, are written by Feast.
 
 Whatever the online store is, the provider answers no value that is older than its view's TTL, and none where a key is
 missing, as training sees none.
@@ -21,41 +21,20 @@ from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from feast import FeatureService, FeatureView, ValueType
-from feast.infra.key_encoding_utils import serialize_entity_key
+from feast import FeatureService, FeatureView
 from feast.infra.online_stores.helpers import compute_table_id
 from feast.infra.online_stores.sqlite import SqliteOnlineStore, SqliteOnlineStoreConfig
 from feast.infra.passthrough_provider import PassthroughProvider
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.online_response import OnlineResponse
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
-from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-from feast.protos.feast.types.Value_pb2 import Value
 from feast.repo_config import RepoConfig
-from feast.type_map import PYTHON_LIST_VALUE_TYPE_TO_PROTO_VALUE, python_values_to_proto_values
 
 from features.joins.asked_keys import AskedKeys
+from features.joins.online_columns import LISTS, PLAIN, can_spell_keys, entity_keys, messages, plain_values
 
-PLAIN: dict[ValueType, str] = {
-    ValueType.INT32: "int32_val",
-    ValueType.INT64: "int64_val",
-    ValueType.FLOAT: "float_val",
-    ValueType.DOUBLE: "double_val",
-    ValueType.STRING: "string_val",
-    ValueType.BOOL: "bool_val",
-}
-LISTS = {
-    ValueType.INT64_LIST: pa.int64(),
-    ValueType.FLOAT_LIST: pa.float32(),
-    ValueType.DOUBLE_LIST: pa.float64(),
-    ValueType.STRING_LIST: pa.string(),
-}
-"""Lists, and the type of what is in them."""
-FRACTIONS = {ValueType.FLOAT: pa.float32(), ValueType.DOUBLE: pa.float64()}
-"""Numbers that a message holds in as many bytes as a column does."""
 UPSERT = (
     'INSERT INTO "{}" (entity_key, feature_name, value, value_text, event_ts, created_ts) '
     "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT(entity_key, feature_name) DO UPDATE SET value = excluded.value, "
@@ -65,7 +44,6 @@ COUNT_GONE = 'SELECT COUNT(DISTINCT entity_key) FROM "{}" WHERE entity_key NOT I
 DELETE_GONE = 'DELETE FROM "{}" WHERE entity_key NOT IN (SELECT entity_key FROM kept)'
 CACHE_KIB = 65_536
 """Memory for the database's pages while it is written; SQLite's own 2 MiB spill them to the disk again and again."""
-Encoded = tuple[list[bytes], list[str | None]]
 
 
 class BulkSqliteOnlineStoreConfig(SqliteOnlineStoreConfig):
@@ -86,9 +64,7 @@ class BulkSqliteOnlineStore(SqliteOnlineStore):
         size = config.materialization_config.online_write_batch_size or max(table.num_rows, 1)
         starts = range(0, table.num_rows, size)
         version = config.entity_key_serialization_version
-        keys = pa.chunked_array(
-            [_entity_keys(view, table.slice(start, size), version) for start in starts], pa.binary()
-        )
+        keys = pa.chunked_array([entity_keys(view, table.slice(start, size), version) for start in starts], pa.binary())
         # In the order of the database's two indexes, whose pages are then filled one after the other.
         order = pc.sort_indices(keys)
         name = compute_table_id(config.project, view, config.registry.enable_online_feature_view_versioning)
@@ -104,7 +80,7 @@ class BulkSqliteOnlineStore(SqliteOnlineStore):
         """Delete the values of keys that a table does not hold, and return how many keys that were."""
         name = compute_table_id(config.project, view, config.registry.enable_online_feature_view_versioning)
         escaped = name.replace('"', '""')
-        kept = _entity_keys(view, table, config.entity_key_serialization_version).to_pylist()
+        kept = entity_keys(view, table, config.entity_key_serialization_version).to_pylist()
         connection = self._get_conn(config)
         with connection:
             connection.execute("CREATE TEMP TABLE kept (entity_key BLOB PRIMARY KEY) WITHOUT ROWID")
@@ -129,7 +105,7 @@ def asked_at(moment: datetime) -> Iterator[None]:
 
 
 class BulkProvider(PassthroughProvider):
-    """Feast's local provider that materialises into `BulkSqliteOnlineStore` by columns and applies TTLs when asked."""
+    """Feast's local provider that writes `BulkSqliteOnlineStore` and Redis by columns and applies TTLs when asked."""
 
     def get_online_features(
         self,
@@ -179,12 +155,8 @@ class BulkProvider(PassthroughProvider):
         disable_event_timestamp: bool = False,
     ) -> None:
         """Write the newest values in ``[start_date, end_date]``; see `Provider` of Feast."""
-        store = self.online_store
-        if (
-            not isinstance(store, BulkSqliteOnlineStore)
-            or disable_event_timestamp
-            or not can_encode(config, feature_view)
-        ):
+        write = _writer(self.online_store, config)
+        if write is None or disable_event_timestamp or not can_encode(config, feature_view):
             super().materialize_single_feature_view(
                 config, feature_view, start_date, end_date, registry, project, tqdm_builder, disable_event_timestamp
             )
@@ -202,7 +174,18 @@ class BulkProvider(PassthroughProvider):
         )
         table = job.to_arrow()
         if table.num_rows:
-            store.write_table(config, feature_view, table)
+            write(config, feature_view, table)
+
+
+def _writer(store: Any, config: RepoConfig) -> Callable[[RepoConfig, FeatureView, pa.Table], None] | None:
+    """Return what writes a table into an online store by columns, or None where only Feast can."""
+    if isinstance(store, BulkSqliteOnlineStore):
+        return store.write_table
+    if type(store).__module__ == "feast.infra.online_stores.redis":  # what it imports is heavy
+        from features.joins.online_redis import knows, writer
+
+        return writer(store) if knows(config) else None
+    return None
 
 
 @dataclass(frozen=True)
@@ -253,22 +236,20 @@ def _drop_expired(answer: OnlineResponse, lifetimes: dict[str, timedelta]) -> No
 def can_encode(config: RepoConfig, view: FeatureView) -> bool:
     """Return whether a view is a plain one whose types are encoded here and whose columns keep their names."""
     types = {feature.dtype.to_value_type() for feature in view.features}
+    online = config.online_store
     return (
         type(view) is FeatureView
         and view.online
         and not view.offline
         and not view.batch_source.field_mapping
-        and config.materialization_config.pull_latest_features
-        and not config.online_store.vector_enabled
-        and not getattr(config.online_store, "enable_openai_compatible_store", False)
+        # Redis keeps no other row than the newest, whether Feast would read all of them before or not.
+        and (config.materialization_config.pull_latest_features or online.type == "redis")
+        and not getattr(online, "vector_enabled", False)
+        and not getattr(online, "enable_openai_compatible_store", False)
+        and not any(feature.vector_index for feature in view.features)
         and types <= {*PLAIN, *LISTS}
         and can_spell_keys(view)
     )
-
-
-def can_spell_keys(view: FeatureView) -> bool:
-    """Return whether the key types of a view are known here."""
-    return {column.dtype.to_value_type() for column in view.entity_columns} <= set(PLAIN)
 
 
 def _rows(view: FeatureView, keys: list[bytes], table: pa.Table) -> Iterator[tuple[Any, ...]]:
@@ -279,72 +260,12 @@ def _rows(view: FeatureView, keys: list[bytes], table: pa.Table) -> Iterator[tup
     created = _epochs(table.column(made)) if made else [None] * len(keys)
     columns = []
     for feature in sorted(view.features, key=lambda feature: feature.name):
-        values, texts = _encoded(table.column(feature.name), feature.dtype.to_value_type())
+        column, kind = table.column(feature.name), feature.dtype.to_value_type()
+        plain = plain_values(column) if kind in PLAIN else [None] * len(keys)  # lists have no text
+        texts = [None if value is None else str(value) for value in plain]
+        values = messages(column, kind, plain)
         columns.append(zip(keys, repeat(feature.name), values, texts, events, created, strict=False))
     return chain.from_iterable(zip(*columns, strict=True))
-
-
-def _entity_keys(view: FeatureView, table: pa.Table, version: int) -> pa.Array:
-    """Return the keys as Feast spells them."""
-    names = [column.name for column in view.entity_columns]
-    kinds = [PLAIN[column.dtype.to_value_type()] for column in view.entity_columns]
-    columns = [table.column(name) for name in names]
-
-    def spelt(values: tuple[Any, ...]) -> bytes:
-        parts = [Value(**{kind: value}) for kind, value in zip(kinds, values, strict=True)]
-        return bytes(serialize_entity_key(EntityKey(join_keys=names, entity_values=parts), version))
-
-    if {*kinds} == {"int64_val"} and not any(column.null_count for column in columns):
-        # Feast spells whole numbers in the order of their names, each as eight bytes that are always the same and the
-        # number's own eight.
-        numbers = [column.to_numpy().astype("<i8") for column in columns]
-        written = np.tile(np.frombuffer(spelt((0,) * len(names)), dtype=np.uint8), (table.num_rows, 1))
-        for place, at in enumerate(sorted(range(len(names)), key=names.__getitem__, reverse=True)):
-            end = written.shape[1] - 16 * place
-            written[:, end - 8 : end] = numbers[at].view(np.uint8).reshape(-1, 8)
-        if spelt(tuple(int(column[-1]) for column in numbers)) == written[-1].tobytes():
-            return _binary(written)
-    return pa.array(
-        [spelt(values) for values in zip(*(column.to_pylist() for column in columns), strict=True)], pa.binary()
-    )
-
-
-def _after(head: bytes, numbers: np.ndarray[tuple[int], np.dtype[Any]]) -> pa.Array:
-    """Return for each number the bytes that are always the same, and the number's own."""
-    size = numbers.dtype.itemsize
-    written = np.empty((len(numbers), len(head) + size), dtype=np.uint8)
-    written[:, :-size] = np.frombuffer(head, dtype=np.uint8)
-    written[:, -size:] = numbers.view(np.uint8).reshape(-1, size)
-    return _binary(written)
-
-
-def _binary(written: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> pa.Array:
-    kind = pa.binary(written.shape[1])
-    return pa.FixedSizeBinaryArray.from_buffers(kind, len(written), [None, pa.py_buffer(written)]).cast(pa.binary())
-
-
-def _encoded(column: pa.ChunkedArray, kind: ValueType) -> Encoded:
-    """Return the messages and the texts that Feast stores for a column; nothing at all is an empty message."""
-    if kind in LISTS:
-        return _encoded_lists(column, kind), [None] * len(column)
-    field = PLAIN[kind]
-    plain = [None if value != value else value for value in column.to_pylist()]  # NaN is nothing, as for Feast
-    texts = [None if value is None else str(value) for value in plain]
-    if column.type == FRACTIONS.get(kind):
-        numbers = column.fill_null(float("nan")).to_numpy()
-        one: dict[str, Any] = {field: 1.0}
-        messages = _after(Value(**one).SerializeToString()[: -numbers.dtype.itemsize], numbers)
-        return pc.if_else(pa.array(np.isnan(numbers)), b"", messages).to_pylist(), texts
-    return [b"" if value is None else Value(**{field: value}).SerializeToString() for value in plain], texts
-
-
-def _encoded_lists(column: pa.ChunkedArray, kind: ValueType) -> list[bytes]:
-    rows = column.to_pylist()
-    message, field, _ = PYTHON_LIST_VALUE_TYPE_TO_PROTO_VALUE[kind]
-    if getattr(column.type, "value_type", None) != LISTS[kind] or pc.list_flatten(column).null_count:
-        # Feast has words for types that do not fit, and values for those that are missing.
-        return [value.SerializeToString() for value in python_values_to_proto_values(rows, kind)]
-    return [b"" if row is None else Value(**{field: message(val=row)}).SerializeToString() for row in rows]
 
 
 def _epochs(column: pa.ChunkedArray) -> list[int | None]:

@@ -77,7 +77,7 @@ class OnlineReader:
         """Read a key that nobody has: what libraries do at their first call takes longer than a question may."""
         from feast.protos.feast.types.Value_pb2 import Value
 
-        from features.joins.online import PLAIN
+        from features.joins.online_columns import PLAIN
 
         for view in self.store.list_feature_views(allow_cache=True)[:1]:
             kinds = [kind for _, kind in _columns(view)]
@@ -98,7 +98,7 @@ class OnlineReader:
         from feast.protos.feast.types.EntityKey_pb2 import EntityKey
         from feast.protos.feast.types.Value_pb2 import Value
 
-        from features.joins.online import PLAIN
+        from features.joins.online_columns import PLAIN
 
         if not keys:
             return []

@@ -144,7 +144,8 @@ def _forget_absent_keys(reader: FeatureStore, directory: Path, views: list[str])
     """
     import pyarrow.parquet as pq
 
-    from features.joins.online import BulkProvider, BulkSqliteOnlineStore, can_spell_keys
+    from features.joins.online import BulkProvider, BulkSqliteOnlineStore
+    from features.joins.online_columns import can_spell_keys
 
     provider = reader._get_provider()
     if not isinstance(provider, BulkProvider) or not isinstance(provider.online_store, BulkSqliteOnlineStore):

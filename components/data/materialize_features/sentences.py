@@ -16,7 +16,10 @@ CLIENTS = frozenset(
     {"redis", "psycopg", "psycopg2", "asyncpg", "sqlalchemy", "botocore", "google", "azure", "grpc", "pymysql"}
 )
 """Packages whose errors say that a server was asked; any other library's is about what it was given."""
-_REFUSALS = ("Auth", "Argument", "Param", "Data", "Integrity", "Programming", "Response", "NoSuchModule")
+_REFUSALS = (
+    *("Auth", "Argument", "Param", "Data", "Integrity", "Programming", "Response", "NoSuchModule"),
+    *("NoPermission", "ReadOnly"),
+)
 """Beginnings of the classes with which a client says that a server was there, or that it never asked one."""
 _NETWORK = frozenset(
     {errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.ENOTCONN}
@@ -30,7 +33,7 @@ def one_sentence(online: str) -> Iterator[None]:
     An error that neither a library nor the system raised is a fault of ours and stays what it is.
 
     Raises:
-        RetryableError: the file is locked or cannot be written, or a server does not answer.
+        RetryableError: the file is locked or cannot be written, or a server does not answer or has no room.
         BadInputError: the file is damaged, or a library refuses what it was given.
     """
     try:
@@ -50,6 +53,11 @@ def one_sentence(online: str) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, RankmillError):
             raise
+        if _is_full(error):
+            raise RetryableError(
+                f"a server of the online store {online} has no room: {reason(error)}; give it more memory or disk and "
+                "run again, which writes what is left"
+            ) from error
         if _of_a_server(error):
             raise RetryableError(
                 f"a server of the online store {online} does not answer: {reason(error)}; start it, or correct where "
@@ -65,6 +73,12 @@ def one_sentence(online: str) -> Iterator[None]:
             f"write the features into the online store {online}", "correct the definitions or the store's configuration"
         ):
             raise
+
+
+def _is_full(error: BaseException) -> bool:
+    """Return whether Redis says that its memory is used up, or that it cannot save to its disk."""
+    package = type(error).__module__.partition(".")[0]
+    return package == "redis" and (type(error).__name__ == "OutOfMemoryError" or str(error).startswith("MISCONF "))
 
 
 def _of_a_server(error: BaseException) -> bool:

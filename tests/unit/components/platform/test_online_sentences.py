@@ -52,6 +52,8 @@ def test_a_client_s_error_that_a_library_wraps_is_a_server_s() -> None:
         ArrowInvalid("Column 'taste' is absent"),
         redis.exceptions.AuthenticationError("invalid username-password pair"),
         redis.exceptions.ResponseError("WRONGTYPE Operation against a key"),
+        redis.exceptions.NoPermissionError("this user has no permissions to run the 'hset' command"),
+        redis.exceptions.ReadOnlyError("You can't write against a read only replica."),
         DecodeError("Error parsing message with type 'feast.core.Registry'"),
         sqlalchemy.exc.ArgumentError("Could not parse SQLAlchemy URL"),
     ],
@@ -61,6 +63,22 @@ def test_what_a_library_says_of_the_definitions_is_no_server(error: Exception) -
     said = rf"^{library} cannot write the features into the online store o\.db: "
     with pytest.raises(BadInputError, match=said), one_sentence("o.db"):
         raise error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        redis.exceptions.OutOfMemoryError("command not allowed when used memory > 'maxmemory'."),
+        redis.exceptions.ResponseError("MISCONF Redis is unable to persist to disk."),
+    ],
+)
+def test_a_server_that_is_full_is_filled_by_the_next_run(error: Exception) -> None:
+    with pytest.raises(RetryableError) as caught, one_sentence("feature_store.yaml"):
+        raise error
+    assert str(caught.value) == (
+        f"a server of the online store feature_store.yaml has no room: {str(error).rstrip('.')}; give it more memory "
+        "or disk and run again, which writes what is left"
+    )
 
 
 def wrong_value() -> None:
