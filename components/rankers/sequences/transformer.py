@@ -16,25 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from components.rankers.parts import SequenceEncoder
-from components.rankers.sequences.attention import masked_softmax, summed_for_each
+from components.rankers.sequences.attention import AttentionLayer, masked_softmax, summed_for_each
 from components.rankers.sequences.config import TransformerConfig
 
 
-class Block(nn.Module):
-    """``x + attention(norm(x))``, then ``x + feed-forward(norm(x))``; a head is ⌈d / heads⌉ wide."""
-
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.heads = heads
-        inner = heads * math.ceil(width / heads)
-        self.before_attention = nn.LayerNorm(width)
-        self.query = nn.Linear(width, inner, bias=False)
-        self.key = nn.Linear(width, inner, bias=False)
-        self.value = nn.Linear(width, inner, bias=False)
-        self.mix = nn.Linear(inner, width)
-        self.before_forward = nn.LayerNorm(width)
-        self.forward_layers = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-        self.dropout = nn.Dropout(dropout)
+class Block(AttentionLayer):
+    """One layer of the transformer; each token reads those that it is allowed to."""
 
     def forward(self, x: Tensor, allowed: Tensor, last: bool) -> Tensor:
         """Return the tokens after this block.
@@ -53,12 +40,12 @@ class Block(nn.Module):
         else:
             asking = normed
         query, key, value = (
-            self._split(self.query(asking)),
-            self._split(self.key(normed)),
-            self._split(self.value(normed)),
+            self.split(self.query(asking)),
+            self.split(self.key(normed)),
+            self.split(self.value(normed)),
         )
-        scores = query @ key.transpose(2, 3) / math.sqrt(query.shape[3])
-        return self._finish(x, masked_softmax(scores, allowed.unsqueeze(1)) @ value)
+        scores = query @ key.transpose(2, 3) / math.sqrt(self.narrow)
+        return self.finish(x, masked_softmax(scores, allowed.unsqueeze(1)) @ value)
 
     def of_candidates(self, x: Tensor, events: Tensor, allowed: Tensor) -> Tensor:
         """Return the tokens of N candidates, float32 ``[N, 1, d]``, after each has read itself and the same events.
@@ -69,21 +56,12 @@ class Block(nn.Module):
             allowed: float32 ``[1, L + 1]``: 1 for the candidate, and for each event that exists.
         """
         mine, others = self.before_attention(x), self.before_attention(events)
-        query = self._split(self.query(mine))
-        own, keys = self._split(self.key(mine)), self._split(self.key(others))
+        query = self.split(self.query(mine))
+        own, keys = self.split(self.key(mine)), self.split(self.key(others))
         scores = torch.cat([(query * own).sum(dim=3, keepdim=True), query @ keys.transpose(2, 3)], dim=3)
-        weights = masked_softmax(scores / math.sqrt(query.shape[3]), allowed)
-        read = weights[..., :1] * self._split(self.value(mine))
-        return self._finish(x, read + summed_for_each(weights[..., 1:], self._split(self.value(others))))
-
-    def _finish(self, x: Tensor, read: Tensor) -> Tensor:
-        """Return tokens ``[B, S, d]`` after this block, given what their heads have read, ``[B, heads, S, d_h]``."""
-        x = x + self.dropout(self.mix(read.transpose(1, 2).flatten(start_dim=2)))
-        return x + self.dropout(self.forward_layers(self.before_forward(x)))
-
-    def _split(self, x: Tensor) -> Tensor:
-        """Return ``[B, heads, S, d / heads]`` of ``[B, S, d]``."""
-        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        weights = masked_softmax(scores / math.sqrt(self.narrow), allowed)
+        read = weights[..., :1] * self.split(self.value(mine))
+        return self.finish(x, read + summed_for_each(weights[..., 1:], self.split(self.value(others))))
 
 
 class TransformerSequence(SequenceEncoder):
