@@ -14,8 +14,8 @@ from components.judge.export_onnx.parity import compare, require
 from components.rankers.base import RankerModule
 from components.rankers.tasks import tasks_of
 from components.train.ranker_files import load_ranker
-from registry.serving.contract import ModelContract, ParityReport, Precision
-from registry.serving.session import open_session
+from registry.serving.model.contract import ModelContract, ParityReport, Precision
+from registry.serving.model.session import open_session
 from tests.known_graphs import KnownGraphs
 from tests.trained import write_ranker
 

@@ -19,8 +19,8 @@ from components.judge.export_onnx import graph
 from components.judge.export_onnx.parity import compare
 from components.judge.export_onnx.tables import Tables
 from features.declaration import RankerSchema
-from registry.serving.contract import axes_of
-from registry.serving.session import open_session
+from registry.serving.model.contract import axes_of
+from registry.serving.model.session import open_session
 
 _export = graph.export_graph
 """The exporter itself, whatever a test puts in its place."""

@@ -30,7 +30,7 @@ import yaml
 
 from components.platform.settings import Settings
 from features.services.served import FEATURES, ServedColumn, ServedFeatures
-from registry.serving.contract import ParityReport
+from registry.serving.model.contract import ParityReport
 from tests.local_servers import HOST, free_port
 from tests.worlds import DTYPES, SIDES
 

@@ -148,7 +148,7 @@ class LearnedPolicy:
             MissingError: a file is missing, or the provider did not load.
         """
         from features.encoding.files import read_encoder
-        from registry.serving.session import open_session
+        from registry.serving.model.session import open_session
 
         contract = PolicyContract.model_validate_json((folder / CONTRACT).read_text(encoding="utf-8"))
         again = "learn the policy again"

@@ -228,13 +228,14 @@ class OnnxModel(Artifact):
     """Exported graph that answers as the trained ranker does.
 
     `model.onnx`: inputs named like the fields, axes `batch`, `history` and `bag_<field>`
-    (`registry.serving.contract`); outputs are the tasks' probabilities by name and `hidden`. `<weight>.safetensors`:
-    large tables, which the graphs name as external data (`components.judge.export_onnx.tables`). `contract.json`:
-    `registry.serving.contract.ModelContract`. `encoder.json`, `vocabularies.arrow`, `schema.json`: as in `TrainingSet`.
-    `parity.json`: `registry.serving.contract.ParityReport`, of the graph alone. `calibration.json`, after
-    `calibrate_ranker` only: `registry.serving.calibration.Calibration`. `request.onnx`, `request.json` and
-    `request_parity.json`, if exported with ``shape: request``: `registry.serving.request_graph`. `golden.parquet`:
-    rows and their answers (`registry.serving.golden`). `features.json`: as in `TrainingSet`.
+    (`registry.serving.model.contract`); outputs are the tasks' probabilities by name and `hidden`.
+    `<weight>.safetensors`: large tables, which the graphs name as external data
+    (`components.judge.export_onnx.tables`). `contract.json`: `registry.serving.model.contract.ModelContract`.
+    `encoder.json`, `vocabularies.arrow`, `schema.json`: as in `TrainingSet`. `parity.json`:
+    `registry.serving.model.contract.ParityReport`, of the graph alone. `calibration.json`, after `calibrate_ranker`
+    only: `registry.serving.scores.calibration.Calibration`. `request.onnx`, `request.json` and `request_parity.json`,
+    if exported with ``shape: request``: `registry.serving.model.request_graph`. `golden.parquet`: rows and their
+    answers (`registry.serving.evidence.golden`). `features.json`: as in `TrainingSet`.
     """
 
     kind: ClassVar[str] = "onnx_model"
@@ -255,7 +256,7 @@ class EvaluationReport(Artifact):
 
     `report.json`: `registry.evaluation.Evaluation`. `report.html`: self-contained page.
     `plots/*.png`. `predictions.parquet`: row_id, user, domain, labels and predicted tasks. `baseline.json`:
-    `registry.serving.baseline.Baseline`, what later days are compared with.
+    `registry.serving.evidence.baseline.Baseline`, what later days are compared with.
     """
 
     kind: ClassVar[str] = "evaluation_report"
@@ -321,7 +322,7 @@ class CandidatesTable(Artifact):
 class ModelVersion(Artifact):
     """A version in the MLflow registry.
 
-    `version.json`: `registry.serving.contract.RegisteredVersion`. `card.md`: the model card.
+    `version.json`: `registry.serving.model.contract.RegisteredVersion`. `card.md`: the model card.
     """
 
     kind: ClassVar[str] = "model_version"

@@ -307,7 +307,7 @@ class RankerKit(RankerContract):
         """ONNX and torch agree for every batch size and history length."""
         from components.judge.export_onnx.graph import export_graph
         from components.judge.export_onnx.parity import compare, require
-        from registry.serving.session import open_session
+        from registry.serving.model.session import open_session
 
         schema = example_schema("like", "love")
         ranker = self.build(schema, moved=True)

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from rich.table import Table
 
-    from registry.serving.reasons import Group
-    from registry.serving.served_model import ServedModel
-    from registry.serving.shapley import Orders
+    from registry.serving.answers.reasons import Group
+    from registry.serving.answers.shapley import Orders
+    from registry.serving.model.served_model import ServedModel
 
 PROBABILITY = "probability"
 """Column with the served probability: calibrated, without error memory."""
@@ -66,10 +66,10 @@ def explain(
     The last lines say how many passes of the graph each row cost.
     """
     from features.ground.errors import BadInputError
+    from registry.serving.answers.reasons import passes
+    from registry.serving.answers.shapley import orders_of
     from registry.serving.incoming import describe_unknown
-    from registry.serving.reasons import passes
-    from registry.serving.shapley import orders_of
-    from registry.serving.value import deepest
+    from registry.serving.scores.value import deepest
 
     if out is not None and out.suffix not in FORMATS:
         raise BadInputError(f"--out is {out}: give it the suffix {' or '.join(FORMATS)}")
@@ -100,7 +100,7 @@ def chosen_groups(served: ServedModel, by: Sequence[str], own: Sequence[str] = (
         BadInputError: a feature, attribute or value is not known, or a feature is in two groups.
     """
     from features.ground.errors import BadInputError
-    from registry.serving.reasons import features_of, grouped, groups_of, split_stream
+    from registry.serving.answers.reasons import features_of, grouped, groups_of, split_stream
 
     schema = served.contract.schema_
     named: dict[str, list[str]] = {}
@@ -139,7 +139,7 @@ def explain_file(
     import pyarrow as pa
 
     from features.joins.histories import listed
-    from registry.serving.by_block import BLOCK, whole_requests
+    from registry.serving.answers.by_block import BLOCK, whole_requests
 
     file = row_file(rows)
     tables = whole_requests(served, file.blocks(rows=BLOCK), file.read)
@@ -184,8 +184,8 @@ def _explained(
 ) -> pa.Table:
     import pyarrow as pa
 
-    from registry.serving.answer import answer
-    from registry.serving.reasons import effects_of, top_reasons
+    from registry.serving.answers.answer import answer
+    from registry.serving.answers.reasons import effects_of, top_reasons
 
     effects = effects_of(served, table, task, groups, orders=orders)  # first: it names a task that is not there
     said = answer(served, table)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from registry.champion.ledger import Entry
     from registry.champion.promotion import Promotions
-    from registry.serving.contract import RegisteredVersion
+    from registry.serving.model.contract import RegisteredVersion
     from registry.versions.client import ListedVersion
 
 _COLOURS = {

@@ -14,8 +14,8 @@ from pipelines.cli.row_files import check_out, check_rows, opened, replacing, ta
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from registry.serving.excluded import Pairs
-    from registry.serving.served_model import ServedModel
+    from registry.serving.answers.excluded import Pairs
+    from registry.serving.model.served_model import ServedModel
 
 SEEN = "seen"
 """Word that excludes what the users' rows tell."""
@@ -42,8 +42,8 @@ def retrieve(
     import pyarrow.parquet as pq
 
     from features.ground.errors import MissingError
+    from registry.serving.answers.retrieval import nearest_items
     from registry.serving.incoming import describe_unknown
-    from registry.serving.retrieval import nearest_items
 
     if not items.is_file():
         raise MissingError(f"no file {items}: name a Parquet file of items")
@@ -76,7 +76,7 @@ def excluded_pairs(served: ServedModel, exclude: Sequence[str], users: pa.Table,
     import pyarrow as pa
     from pyarrow import csv
 
-    from registry.serving.excluded import joined, pairs_listed, pairs_seen
+    from registry.serving.answers.excluded import joined, pairs_listed, pairs_seen
 
     schema = served.contract.schema_
     pairs = []

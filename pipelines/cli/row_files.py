@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from features.joins.row_file import RowFile
-    from registry.serving.served_model import ServedModel
+    from registry.serving.model.served_model import ServedModel
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def opened(model: str, which: str, provider: str) -> Iterator[tuple[ServedModel,
 
     from components.platform.settings import Settings, quiet_engines
     from features.ground.errors import BadInputError
-    from registry.serving.served_model import ServedModel
+    from registry.serving.model.served_model import ServedModel
     from registry.versions.client import Registry
 
     quiet_engines()

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from pipelines.cli.row_places import Destination, Sources
     from registry.memory.error_memory import Memory
-    from registry.serving.served_model import ServedModel
-    from registry.serving.value import ValueTable
+    from registry.serving.model.served_model import ServedModel
+    from registry.serving.scores.value import ValueTable
 
 
 def score(
@@ -149,7 +149,7 @@ def chosen_value(served: ServedModel, written: Sequence[str], default: float | N
     from pydantic import ValidationError
 
     from features.ground.errors import BadInputError
-    from registry.serving.value import ValueTable
+    from registry.serving.scores.value import ValueTable
 
     held = served.value
     if not written and default is None:
@@ -205,8 +205,8 @@ def write_scores(
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    from registry.serving.by_block import BLOCK
-    from registry.serving.value import ranked
+    from registry.serving.answers.by_block import BLOCK
+    from registry.serving.scores.value import ranked
 
     count, unknown = 0, Counter[str]()
     request, item = served.contract.schema_.declaration.request, served.contract.schema_.declaration.item
@@ -238,10 +238,10 @@ def _scored(
 ) -> Iterator[pa.Table]:
     import pyarrow as pa
 
-    from registry.serving.answer import answer, columns_of
-    from registry.serving.by_block import blocks_for
+    from registry.serving.answers.answer import answer, columns_of
+    from registry.serving.answers.by_block import blocks_for
     from registry.serving.incoming import check_columns
-    from registry.serving.value import EXPECTED_VALUE
+    from registry.serving.scores.value import EXPECTED_VALUE
 
     declaration, file = served.contract.schema_.declaration, row_file(rows)
     ranks = {declaration.request: "request", declaration.item: "order of equal rows"} if declaration.request else {}

@@ -25,7 +25,7 @@ from components.platform.store.records import ArtifactRef, Manifest
 from pipelines.language.hiding import hidden, without_passwords
 from pipelines.run.task import Attempt, request_of
 from registry.gate.verdict import Verdict
-from registry.serving.contract import ParityReport, RegisteredVersion
+from registry.serving.model.contract import ParityReport, RegisteredVersion
 
 RAW = "raw_file"
 """Kind of a data set that is a file from outside."""

@@ -16,7 +16,7 @@ from components.platform.settings import Settings
 from components.platform.store.publish import Store, open_store
 from registry.evaluation import ALL, Cell, Evaluation, Interval
 from registry.gate.verdict import Verdict
-from registry.serving.contract import RegisteredVersion
+from registry.serving.model.contract import RegisteredVersion
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -36,7 +36,7 @@ from registry.champion.ledger import (
     taken_back,
 )
 from registry.champion.protection import Protection
-from registry.serving.contract import RegisteredVersion
+from registry.serving.model.contract import RegisteredVersion
 from registry.versions.client import CHAMPION, Registry
 from registry.versions.database import shown
 from registry.versions.seal import check_parity

@@ -15,7 +15,7 @@ from pydantic import AwareDatetime, ValidationError
 from features.declaration import Frozen
 from features.ground.durations import written
 from registry.gate.policy import ServedPolicy
-from registry.serving.contract import RegisteredVersion
+from registry.serving.model.contract import RegisteredVersion
 
 Way = Literal["shadow", "canary"]
 WAYS: tuple[Way, ...] = get_args(Way)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from features.declaration import FieldSpec, Frozen, RankerSchema
 from features.ground.markdown import code, table, text
 from registry.evaluation import ALL, Evaluation, Interval, Metric, metric_name
-from registry.serving.calibration import Calibration
-from registry.serving.contract import ModelContract, ParityReport
+from registry.serving.model.contract import ModelContract, ParityReport
+from registry.serving.scores.calibration import Calibration
 
 _SHOWN: tuple[Metric, ...] = ("auc", "gauc", "log_loss", "ece", "pcoc", "mrr", "ndcg")
 """Metrics of the table; those of requests where the report has them."""

@@ -18,7 +18,7 @@ from pydantic import Field
 from features.declaration import Frozen
 from features.ground.errors import BadInputError, MissingError, RetryableError
 from features.ground.remote_files import local_path
-from registry.serving.contract import RegisteredVersion
+from registry.serving.model.contract import RegisteredVersion
 from registry.versions.database import asking, default_store, initialise, locked, reason_of, require
 from registry.versions.packing import pack
 from registry.versions.seal import Seal, check_seal

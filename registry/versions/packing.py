@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from features.ground.files import lay
-from registry.serving.contract import ModelContract, axes_of
+from registry.serving.model.contract import ModelContract, axes_of
 from registry.versions.seal import SEAL, Seal
 
 if TYPE_CHECKING:

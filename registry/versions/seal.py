@@ -16,7 +16,7 @@ from features.declaration import Frozen
 from features.ground.errors import BadInputError
 from features.ground.files import sha256_file
 from features.ground.plain_names import FileName
-from registry.serving.contract import ParityReport
+from registry.serving.model.contract import ParityReport
 
 SEAL = "seal.json"
 REQUIRED = ("model.onnx", "contract.json", "encoder.json", "schema.json", "parity.json")

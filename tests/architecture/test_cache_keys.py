@@ -34,7 +34,7 @@ NAMED = (
     "components/train/train_ranker/rowwise.py",
     "features/declaration.py",
     "features/definitions/common.py",
-    "registry/serving/calibration.py",
+    "registry/serving/scores/calibration.py",
     "registry/metrics/weighted.py",
 )
 PROBE = """

@@ -165,7 +165,7 @@ def test_the_served_answer_is_composed_in_one_place() -> None:
                 found |= (
                     {(path.relative_to(ROOT).as_posix(), _called(node.func))} if _called(node.func) in STEPS else set()
                 )
-    assert found == {("registry/serving/answer.py", step) for step in STEPS} | {
+    assert found == {("registry/serving/answers/answer.py", step) for step in STEPS} | {
         # What fits the curves measures them on the graph's answers, which it has already.
         ("components/judge/calibrate_ranker/measure.py", "calibrated"),
     }

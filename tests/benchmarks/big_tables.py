@@ -101,7 +101,7 @@ def open_both(folder: str) -> Iterator[None]:
     import onnx  # noqa: F401  # what reads a graph is there in a service as well
     import onnxruntime  # noqa: F401
 
-    from registry.serving.session import open_session
+    from registry.serving.model.session import open_session
 
     yield
     sessions = [open_session(Path(folder) / name, "cpu", threads=1) for name in ("model.onnx", "request.onnx")]
@@ -116,7 +116,7 @@ def ask(folder: str, vocabulary: int) -> Iterator[None]:
     import numpy as np
 
     from components.judge.export_onnx.request import request_fields
-    from registry.serving.session import open_session
+    from registry.serving.model.session import open_session
     from tests.benchmarks.onnx_scoring import _batch
 
     schema = _schema(vocabulary)

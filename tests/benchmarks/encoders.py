@@ -122,7 +122,7 @@ def _request(name: str, length: int, path: Path) -> Callable[[], object]:
     """Return one question to the exported graph of a request."""
     from components.judge.export_onnx.graph import export_graph
     from components.judge.export_onnx.request import request_fields, request_ranker
-    from registry.serving.session import open_session
+    from registry.serving.model.session import open_session
 
     ranker, schema = _ranker(name, length).eval(), _schema(length)
     once = request_fields(schema, ())

@@ -78,8 +78,8 @@ def _gate(dataset: Path, model: Path) -> None:
 def _memory(dataset: Path, model: Path, folder: Path) -> None:
     from components.memory.refresh_error_memory.component import replayed
     from components.memory.refresh_error_memory.config import Config
-    from registry.serving.contract import RegisteredVersion
-    from registry.serving.served_model import ServedModel
+    from registry.serving.model.contract import RegisteredVersion
+    from registry.serving.model.served_model import ServedModel
 
     version = RegisteredVersion(
         model="shop", version=1, digest="d", model_uri="", ranker_digest="r", report_digest="",

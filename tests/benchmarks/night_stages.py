@@ -39,7 +39,7 @@ class Champions:
         return self.version(model, len(self.digests)) if self.digests else None
 
     def version(self, model: str, number: int) -> Any:
-        from registry.serving.contract import RegisteredVersion
+        from registry.serving.model.contract import RegisteredVersion
 
         return RegisteredVersion(
             model=model, version=number, digest=f"model {number}", model_uri="", report_digest="",

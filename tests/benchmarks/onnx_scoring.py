@@ -26,7 +26,7 @@ def run(lab: Lab) -> Report:
     from components.rankers.build import build_ranker
     from components.rankers.config import RankerConfig
     from components.rankers.tasks import tasks_of
-    from registry.serving.session import open_session
+    from registry.serving.model.session import open_session
 
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)

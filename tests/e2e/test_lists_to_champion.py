@@ -17,8 +17,8 @@ from components.platform.store.records import ArtifactRef
 from features.declaration import Window
 from registry.evaluation import Evaluation
 from registry.metrics import Requests, value_of
-from registry.serving.answer import answer
-from registry.serving.served_model import ServedModel
+from registry.serving.answers.answer import answer
+from registry.serving.model.served_model import ServedModel
 from tests.homes import ready
 from tests.hotel_search import make_hotel_search
 from tests.stages import run_pipeline

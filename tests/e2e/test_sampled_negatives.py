@@ -12,8 +12,8 @@ import pytest
 from components.platform.settings import Settings
 from components.platform.store.publish import open_store
 from features.declaration import Window
-from registry.serving.answer import answer
-from registry.serving.served_model import ServedModel
+from registry.serving.answers.answer import answer
+from registry.serving.model.served_model import ServedModel
 from tests.homes import ready
 from tests.stages import run_pipeline
 from tests.training_here import training_here

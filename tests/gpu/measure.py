@@ -188,7 +188,7 @@ def scoring(device: torch.device, work: Path, quick: bool) -> dict[str, Any]:
     from components.rankers.build import build_ranker
     from components.rankers.config import RankerConfig
     from components.rankers.tasks import tasks_of
-    from registry.serving.session import open_session, outputs_of
+    from registry.serving.model.session import open_session, outputs_of
 
     torch.manual_seed(0)
     schema = _schema(50, 4, 2) if quick else _schema(10_000, 20, 10)

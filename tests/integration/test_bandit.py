@@ -19,8 +19,8 @@ from components.platform.execute import StageRequest, StageResult, execute
 from components.platform.store.publish import open_store
 from pipelines.run.service.parts import service_of
 from registry.memory.draws import Draw, normals
-from registry.serving.answer import answer
-from registry.serving.served_model import ServedModel
+from registry.serving.answers.answer import answer
+from registry.serving.model.served_model import ServedModel
 from registry.serving.server.app import make_app
 from registry.serving.wire.config import ServingConfig
 from registry.versions.memory_pointer import BANDIT, TAG

@@ -28,8 +28,8 @@ from features.encoding.files import FILES, read_encoder
 from features.services.served import FEATURES
 from registry.champion.ledger import Ledger
 from registry.champion.promotion import Promotions, Request
-from registry.serving.answer import answer
-from registry.serving.served_model import ServedModel
+from registry.serving.answers.answer import answer
+from registry.serving.model.served_model import ServedModel
 from registry.versions.client import Registry
 from tests.homes import ready
 from tests.ingesting import MOVIELENS

@@ -25,10 +25,10 @@ from components.platform.store.publish import open_store
 from components.platform.store.records import ArtifactRef
 from registry.evaluation import Evaluation
 from registry.metrics import pcoc
-from registry.serving.answer import answer
-from registry.serving.calibration import Calibration, Isotonic, Platt
-from registry.serving.golden import GOLDEN, ROWS, check_golden
-from registry.serving.served_model import Batch, ServedModel
+from registry.serving.answers.answer import answer
+from registry.serving.evidence.golden import GOLDEN, ROWS, check_golden
+from registry.serving.model.served_model import Batch, ServedModel
+from registry.serving.scores.calibration import Calibration, Isotonic, Platt
 from tests.homes import ready
 from tests.stages import run_stage
 from tests.trained import publish, write_ranker

@@ -26,9 +26,9 @@ from features.declaration import Window
 from features.encoding.files import copy_encoder
 from registry.memory.error_memory import MemoryHeader, read_header
 from registry.memory.prequential import slot_bounds
-from registry.serving.answer import answer
-from registry.serving.contract import ModelContract, RegisteredVersion
-from registry.serving.served_model import ServedModel
+from registry.serving.answers.answer import answer
+from registry.serving.model.contract import ModelContract, RegisteredVersion
+from registry.serving.model.served_model import ServedModel
 from registry.versions.client import CHAMPION, Registry
 from registry.versions.memory_pointer import TAG, read_pointer
 from tests.homes import ready

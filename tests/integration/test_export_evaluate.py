@@ -27,10 +27,10 @@ from components.train.ranker_files import load_ranker
 from features.encoding.files import FILES
 from registry.evaluation import Evaluation
 from registry.metrics import auc
-from registry.serving.answer import answer
-from registry.serving.contract import ModelContract, ParityReport
-from registry.serving.request_graph import RequestGraph
-from registry.serving.served_model import ServedModel
+from registry.serving.answers.answer import answer
+from registry.serving.model.contract import ModelContract, ParityReport
+from registry.serving.model.request_graph import RequestGraph
+from registry.serving.model.served_model import ServedModel
 from tests.homes import ready
 from tests.stages import run_stage
 from tests.trained import publish, write_ranker

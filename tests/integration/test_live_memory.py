@@ -24,10 +24,10 @@ from pipelines.run.service.parts import service_of
 from registry.memory.error_memory import Memory
 from registry.memory.prequential import Stream, replay, slot_bounds
 from registry.memory.sketch import Sketch
-from registry.serving.answer import answer
+from registry.serving.answers.answer import answer
 from registry.serving.learning.learner import Learner
 from registry.serving.log.segments import segments_of
-from registry.serving.served_model import ServedModel
+from registry.serving.model.served_model import ServedModel
 from registry.serving.server.app import Service, make_app
 from tests.asking import ask, question, until
 from tests.homes import ready

@@ -18,8 +18,8 @@ from features.ground.errors import BadInputError, MissingError, RetryableError
 from pipelines.cli.row_files import replacing
 from pipelines.cli.row_places import DONE, destination, sources
 from pipelines.cli.score import score_files, write_scores
-from registry.serving.served_model import ServedModel
-from registry.serving.value import ValueTable
+from registry.serving.model.served_model import ServedModel
+from registry.serving.scores.value import ValueTable
 from tests.unit.registry.tiny_models import write_model
 
 NOTHING = ValueTable()

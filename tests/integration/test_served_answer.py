@@ -27,12 +27,12 @@ from pipelines.cli.score import write_scores
 from registry.memory.error_memory import Memory
 from registry.memory.prequential import Replay, slot_bounds
 from registry.metrics import log_loss
-from registry.serving.answer import answer
-from registry.serving.by_block import BLOCK
-from registry.serving.contract import RegisteredVersion
+from registry.serving.answers.answer import answer
+from registry.serving.answers.by_block import BLOCK
 from registry.serving.incoming import domain_codes
-from registry.serving.served_model import HIDDEN, ServedModel
-from registry.serving.value import EXPECTED_VALUE
+from registry.serving.model.contract import RegisteredVersion
+from registry.serving.model.served_model import HIDDEN, ServedModel
+from registry.serving.scores.value import EXPECTED_VALUE
 from tests.exports import write_model
 from tests.known_graphs import KnownGraphs
 from tests.stages import run_stage
@@ -205,8 +205,8 @@ def test_how_many_rows_are_read_at_once_changes_nothing(
     monkeypatch.setitem(answer.__kwdefaults__, "chunk", scored)
     found = []
     for rows in (1 << 20, scored):
-        monkeypatch.setattr("registry.serving.by_block.BLOCK", rows)
-        monkeypatch.setattr("registry.serving.served_model.CHUNK", rows)
+        monkeypatch.setattr("registry.serving.answers.by_block.BLOCK", rows)
+        monkeypatch.setattr("registry.serving.model.served_model.CHUNK", rows)
         monkeypatch.setattr("registry.memory.prequential.AT_ONCE", rows)
         given = {"dataset": shop.rows_of, "cache": False}
         model = run_stage(shop.settings, "calibrate_ranker", CALIBRATION, model=shop.given, **given).outputs

@@ -19,9 +19,9 @@ from components.platform.execute import StageRequest, StageResult, execute
 from components.platform.store.publish import open_store
 from features.declaration import Window
 from pipelines.run.service.parts import service_of
-from registry.serving.answer import answer
+from registry.serving.answers.answer import answer
 from registry.serving.log.segments import segments_of
-from registry.serving.served_model import ServedModel
+from registry.serving.model.served_model import ServedModel
 from registry.serving.server.app import make_app
 from registry.serving.wire.config import ServingConfig
 from tests.asking import ask, question, until

@@ -22,7 +22,7 @@ from features.joins.online import asked_at
 from features.joins.store import open_shared
 from features.services.own_definitions import definitions_of
 from pipelines.language.check import load_plan
-from registry.serving.retrieval import side_vectors
+from registry.serving.answers.retrieval import side_vectors
 from tests.integration.test_shared_service import run
 
 pytestmark = pytest.mark.engine

@@ -31,7 +31,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     from components.judge.attribute_conversions.page import draw, render
     from components.judge.attribute_conversions.report import Attribution
     from registry.metrics import auc
-    from registry.serving.served_model import ServedModel
+    from registry.serving.model.served_model import ServedModel
 
     models = [ServedModel.open(context.local(one), config.provider) for one in (inputs.model, inputs.again) if one]
     declaration = models[0].contract.schema_.declaration

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.declaration import FieldSpec
-from registry.serving.answer import answer
-from registry.serving.calibration import logit
-from registry.serving.reasons import NO_EVENT, Group, groups_of, split_stream, without
-from registry.serving.served_model import CHUNK, ServedModel
+from registry.serving.answers.answer import answer
+from registry.serving.answers.reasons import NO_EVENT, Group, groups_of, split_stream, without
+from registry.serving.model.served_model import CHUNK, ServedModel
+from registry.serving.scores.calibration import logit
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -13,7 +13,7 @@ from components.judge.attribute_conversions.credit import Effects, Floats, Strea
 from components.judge.attribute_conversions.report import Channel
 from registry.evaluation import Interval
 from registry.metrics.resampling import bootstrap_ratios
-from registry.serving.reasons import stability
+from registry.serving.answers.reasons import stability
 
 FULL = 0.1
 """Share of rows with a full history from which a remark says that older events may be cut."""

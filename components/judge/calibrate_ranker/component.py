@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from components.judge.calibrate_ranker.measure import Answered
     from components.rankers.tasks import Task
     from features.declaration import Declaration
-    from registry.serving.calibration import Calibration, Stage
+    from registry.serving.scores.calibration import Calibration, Stage
 
 
 def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
@@ -34,10 +34,10 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     from components.platform.store.records import MANIFEST
     from components.rankers.tasks import tasks_of
     from features.ground.files import lay
-    from registry.serving.calibration import CALIBRATION, Calibration
-    from registry.serving.golden import GOLDEN, write_golden
-    from registry.serving.served_model import ServedModel
-    from registry.serving.value import ValueTable
+    from registry.serving.evidence.golden import GOLDEN, write_golden
+    from registry.serving.model.served_model import ServedModel
+    from registry.serving.scores.calibration import CALIBRATION, Calibration
+    from registry.serving.scores.value import ValueTable
 
     folder, dataset = context.local(inputs.model), context.local(inputs.dataset)
     graph = replace(ServedModel.open(folder, config.provider), calibration=None)
@@ -105,8 +105,8 @@ def _fitted(
 
     from components.judge.calibrate_ranker.fit import fit_stage
     from components.judge.evaluate_ranker.rows import NO_DOMAIN
-    from registry.serving.calibration import stages_of
     from registry.serving.incoming import ELSEWHERE, domain_codes
+    from registry.serving.scores.calibration import stages_of
 
     roles, rows, scores = found.roles, found.rows, found.scores
     domains = tuple(name for name in rows.domains(()) if name != NO_DOMAIN)

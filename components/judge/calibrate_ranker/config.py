@@ -8,7 +8,7 @@ from pydantic import Field
 
 from components.platform.artifacts import OnnxModel, TrainingSet
 from components.platform.contract import ComponentConfig, ComponentSpec, Ports
-from registry.serving.multiplier import Multiplier
+from registry.serving.scores.multiplier import Multiplier
 
 Value = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from components.judge.calibrate_ranker.config import Config
-from registry.serving.calibration import Curve, Floats, Identity, Isotonic, Platt, Stage, logit
 from registry.serving.incoming import Codes
+from registry.serving.scores.calibration import Curve, Floats, Identity, Isotonic, Platt, Stage, logit
 
 RIDGE = 1e-6
 """Weight of the pull towards the graph's own answer (slope 1, intercept 0): it decides only where rows do not."""

@@ -15,9 +15,9 @@ from features.ground.pace import Report
 from features.joins.row_file import RowFile
 from registry.evaluation import ALL
 from registry.metrics import ece, log_loss, pcoc
-from registry.serving.by_block import said
-from registry.serving.calibration import Calibration, CalibrationCell, Floats, Identity, Stage
-from registry.serving.served_model import ServedModel
+from registry.serving.answers.by_block import said
+from registry.serving.model.served_model import ServedModel
+from registry.serving.scores.calibration import Calibration, CalibrationCell, Floats, Identity, Stage
 
 Measured = Literal["validation", "test"]
 """Splits that are measured: the curves were fitted on the first, the second is only reported."""

@@ -26,8 +26,8 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     from components.judge.evaluate_ranker.rows import judged, role_columns
     from components.platform.store.records import MANIFEST
     from features.ground.files import lay
-    from registry.serving.by_block import said
-    from registry.serving.served_model import ServedModel
+    from registry.serving.answers.by_block import said
+    from registry.serving.model.served_model import ServedModel
 
     dataset = context.local(inputs.dataset)
     schema = read_schema(dataset)

@@ -14,7 +14,7 @@ from components.platform.errors import BadInputError
 if TYPE_CHECKING:
     from components.judge.compare_served.rows import Compared
     from registry.gate.verdict import Judgement
-    from registry.serving.contract import ModelContract
+    from registry.serving.model.contract import ModelContract
 
 
 def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
@@ -80,7 +80,7 @@ def _judged(compared: Compared, config: Config, contract: ModelContract) -> tupl
 
 def _contract(compared: Compared, config: Config, context: RunContext) -> ModelContract:
     """Return what the challenger declares, of the files that answered."""
-    from registry.serving.contract import ModelContract
+    from registry.serving.model.contract import ModelContract
     from registry.versions.client import Registry
 
     registry = Registry(context.settings.tracking_uri, context.settings.mlflow_artifacts)

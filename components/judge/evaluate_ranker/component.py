@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from components.judge.evaluate_ranker.rows import Judged
     from features.declaration import Declaration
-    from registry.serving.served_model import Probabilities
+    from registry.serving.model.served_model import Probabilities
 
 
 def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
@@ -34,9 +34,9 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     from components.rankers.tasks import tasks_of
     from features.services.served import freshness_of
     from registry.evaluation import ALL
-    from registry.serving.baseline import BASELINE, baseline_of, directions
-    from registry.serving.by_block import said
-    from registry.serving.served_model import ServedModel
+    from registry.serving.answers.by_block import said
+    from registry.serving.evidence.baseline import BASELINE, baseline_of, directions
+    from registry.serving.model.served_model import ServedModel
     from registry.versions.database import initialise
     from registry.versions.tracking import run_of_training
 

@@ -14,7 +14,7 @@ from components.platform.errors import BadInputError
 if TYPE_CHECKING:
     import onnxruntime
 
-    from registry.serving.contract import ParityReport
+    from registry.serving.model.contract import ParityReport
 
 SAMPLED = 10_000
 """Training rows behind `hidden_mean`."""
@@ -39,11 +39,17 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     from components.train.ranker_files import CONFIG, load_ranker
     from features.encoding.files import copy_encoder
     from features.services.served import FEATURES
-    from registry.serving.contract import ModelContract
-    from registry.serving.golden import check_golden, golden_rows, write_golden
-    from registry.serving.request_graph import REQUEST, REQUEST_CONTRACT, REQUEST_PARITY, RequestContract, RequestGraph
-    from registry.serving.served_model import CONTRACT, MODEL, ServedModel
-    from registry.serving.session import open_session, outside
+    from registry.serving.evidence.golden import check_golden, golden_rows, write_golden
+    from registry.serving.model.contract import ModelContract
+    from registry.serving.model.request_graph import (
+        REQUEST,
+        REQUEST_CONTRACT,
+        REQUEST_PARITY,
+        RequestContract,
+        RequestGraph,
+    )
+    from registry.serving.model.served_model import CONTRACT, MODEL, ServedModel
+    from registry.serving.model.session import open_session, outside
 
     trained, dataset = context.local(inputs.ranker), context.local(inputs.dataset)
     draft = context.draft("onnx_model")
@@ -128,7 +134,7 @@ def _hidden_mean(session: onnxruntime.InferenceSession, train: EncodedSplit) -> 
 
     from components.judge.export_onnx.parity import spread
     from components.rankers.tasks import HIDDEN
-    from registry.serving.session import outputs_of
+    from registry.serving.model.session import outputs_of
 
     chosen = spread(train.rows, SAMPLED)
     sums = []

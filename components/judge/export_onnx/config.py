@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from components.platform.artifacts import OnnxModel, Ranker, TrainingSet
 from components.platform.contract import ComponentConfig, ComponentSpec, Ports
 from features.declaration import Name
-from registry.serving.contract import Precision
+from registry.serving.model.contract import Precision
 
 TOLERANCE: dict[Precision, float] = {"float32": 1e-5, "float16": 1e-2}
 """Largest difference between torch and onnxruntime by what the graph computes in."""

@@ -17,7 +17,7 @@ from components.judge.export_onnx.tables import Tables
 from components.platform.errors import BadInputError
 from components.rankers.tasks import HIDDEN
 from features.declaration import FieldSpec, RankerSchema
-from registry.serving.contract import axes_of
+from registry.serving.model.contract import axes_of
 
 if TYPE_CHECKING:
     import onnx
@@ -57,8 +57,8 @@ def export_graph(
     """Write a ranker as one ONNX file, large tables beside it.
 
     The same weights give the same bytes on every machine: the exporter's stack traces, which hold file paths, are
-    removed. Inputs in `once` come in one row, see `registry.serving.contract.axes_of`. Graphs of one ranker that get
-    the same `tables` share their files.
+    removed. Inputs in `once` come in one row, see `registry.serving.model.contract.axes_of`. Graphs of one ranker that
+    get the same `tables` share their files.
 
     Raises:
         BadInputError: the weights that are no tables do not fit into a graph.

@@ -13,8 +13,8 @@ from torch import nn
 from components.platform.errors import ParityError
 from components.rankers.tasks import HIDDEN
 from features.declaration import PADDING, FieldSpec
-from registry.serving.contract import ParityCase, ParityReport, Precision
-from registry.serving.session import outputs_of, provider_name
+from registry.serving.model.contract import ParityCase, ParityReport, Precision
+from registry.serving.model.session import outputs_of, provider_name
 
 if TYPE_CHECKING:
     import onnxruntime

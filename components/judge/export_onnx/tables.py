@@ -21,7 +21,7 @@ import torch
 from onnx import TensorProto, external_data_helper
 from torch import Tensor, nn
 
-from registry.serving.session import outside
+from registry.serving.model.session import outside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

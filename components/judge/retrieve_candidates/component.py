@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from components.judge.retrieve_candidates.mixture import Asked, Candidates
     from components.judge.retrieve_candidates.report import Figures, Way
     from components.judge.retrieve_candidates.rows import Asking
-    from registry.serving.excluded import Pairs
-    from registry.serving.separable import Vectors
-    from registry.serving.served_model import ServedModel
+    from registry.serving.answers.excluded import Pairs
+    from registry.serving.model.separable import Vectors
+    from registry.serving.model.served_model import ServedModel
 
 
 def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
@@ -37,7 +37,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     from components.judge.retrieve_candidates.judge import Judge
     from components.judge.retrieve_candidates.page import headline, render
     from components.judge.retrieve_candidates.report import Retrieval
-    from registry.serving.served_model import ServedModel
+    from registry.serving.model.served_model import ServedModel
 
     model, folder = ServedModel.open(context.local(inputs.model), config.provider), context.local(inputs.dataset)
     schema = read_schema(folder)
@@ -113,7 +113,7 @@ class Search:
         Raises:
             BadInputError: the ranker has no vectors, or there are fewer items than candidates or kinds.
         """
-        from registry.serving.retrieval import side_vectors
+        from registry.serving.answers.retrieval import side_vectors
 
         users, items = side_vectors(model, asked.users, "user"), side_vectors(model, asked.items, "item")
         if config.at[-1] > len(items):
@@ -169,7 +169,7 @@ def mixture_of(asked: Asking, users: Vectors, items: Vectors, around: Vectors, c
 
     from components.data.assign_semantic_ids.quantise import kmeans, nearest
     from components.judge.retrieve_candidates.mixture import NOBODY, Asked, Chosen
-    from registry.serving.retrieval import retrieve
+    from registry.serving.answers.retrieval import retrieve
 
     if config.clusters > len(items):
         raise BadInputError(f"mixture.clusters is {config.clusters:,} of {len(items):,} items: lower it")

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from registry.serving.excluded import NONE, Pairs
-from registry.serving.retrieval import retrieve
-from registry.serving.separable import Vectors
+from registry.serving.answers.excluded import NONE, Pairs
+from registry.serving.answers.retrieval import retrieve
+from registry.serving.model.separable import Vectors
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

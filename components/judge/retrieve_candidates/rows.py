@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from components.data.training_set import SPLITS, read_raw
 from components.platform.errors import BadInputError
-from registry.serving.excluded import Pairs, pairs_listed
+from registry.serving.answers.excluded import Pairs, pairs_listed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

@@ -37,7 +37,7 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     from components.judge.simulate_policy.page import render
     from components.judge.simulate_policy.plots import draw
     from components.judge.simulate_policy.report import Simulation
-    from registry.serving.served_model import ServedModel
+    from registry.serving.model.served_model import ServedModel
 
     dataset = context.local(inputs.dataset)
     model = ServedModel.open(context.local(inputs.model), config.provider) if inputs.model else None

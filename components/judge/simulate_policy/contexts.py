@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 
 from components.judge.simulate_policy.estimators import Floats, Integers
 from components.platform.errors import BadInputError
-from registry.serving.answer import answer
-from registry.serving.served_model import ServedModel
+from registry.serving.answers.answer import answer
+from registry.serving.model.served_model import ServedModel
 
 LARGEST = 200_000_000
 """Rows × candidates held at a time: 1.6 GB."""

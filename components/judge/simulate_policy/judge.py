@@ -22,7 +22,7 @@ from components.platform.errors import BadInputError, did_you_mean
 from features.declaration import Declaration
 from registry.evaluation import Interval
 from registry.metrics.resampling import bootstrap_ratios
-from registry.serving.served_model import ServedModel
+from registry.serving.model.served_model import ServedModel
 
 
 @dataclass(frozen=True)

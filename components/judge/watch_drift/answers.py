@@ -26,7 +26,7 @@ from components.judge.watch_drift.report import Bins, Cell
 from components.judge.watch_drift.shares import Size, ks, moved
 from components.rankers.tasks import Task
 from registry.evaluation import ALL, Evaluation, Interval, Metric
-from registry.serving.baseline import Baseline, Scores
+from registry.serving.evidence.baseline import Baseline, Scores
 
 Array = NDArray[Any]
 ALIKE = 1e-3

@@ -84,8 +84,8 @@ def _watched(config: Config, context: RunContext) -> tuple[Watched, int]:
     from components.judge.watch_drift.days import Watched
     from components.rankers.tasks import tasks_of
     from registry.evaluation import Evaluation
-    from registry.serving.baseline import read_baseline
-    from registry.serving.served_model import ServedModel
+    from registry.serving.evidence.baseline import read_baseline
+    from registry.serving.model.served_model import ServedModel
     from registry.versions.client import Registry
 
     registry = Registry(context.settings.tracking_uri, context.settings.mlflow_artifacts)

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from components.rankers.tasks import Task
     from features.declaration import Declaration
     from registry.evaluation import Evaluation
-    from registry.serving.baseline import Baseline
-    from registry.serving.served_model import ServedModel
+    from registry.serving.evidence.baseline import Baseline
+    from registry.serving.model.served_model import ServedModel
 
 Array = NDArray[Any]
 WEEK = 7
@@ -169,7 +169,7 @@ def _cells(
         told, watched.tasks, watched.baseline, watched.evaluation, config.limits, enough, placed=placed
     )
     if answers is not None and can_ask and config.limits.skew is not None and not enough.lack(told.clusters):
-        from registry.serving.answer import answer
+        from registry.serving.answers.answer import answer
 
         at = asked_again(answers, own)
         again = answer(watched.model, table.take(pa.array(at))).base

@@ -14,7 +14,7 @@ from components.judge.watch_drift.config import Limits
 from components.judge.watch_drift.report import Bins, Cell
 from components.judge.watch_drift.shares import Size, moved
 from features.ground.errors import BadInputError
-from registry.serving.baseline import LONGEST, Categories, Lists, Spread
+from registry.serving.evidence.baseline import LONGEST, Categories, Lists, Spread
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from features.declaration import Declaration
-    from registry.serving.served_model import ServedModel
+    from registry.serving.model.served_model import ServedModel
 
 Array = NDArray[Any]
 ASKED_AGAIN = 2000
@@ -114,7 +114,7 @@ class Answered:
 
 def answered(model: ServedModel, digest: str, table: pa.Table, answers: pa.Table | None) -> Answered:
     """Return what a version answered: by the log, or by asking it now."""
-    from registry.serving.answer import answer
+    from registry.serving.answers.answer import answer
 
     if answers is None:
         return Answered(np.ones(table.num_rows, dtype=bool), dict(answer(model, table).base), None)
@@ -143,7 +143,7 @@ def asked_again(answers: pa.Table, own: Array) -> Array:
 def unknown_flags(model: ServedModel, table: pa.Table) -> dict[str, Array]:
     """Return by field with a vocabulary which rows hold a value that training never held."""
     from features.declaration import UNKNOWN
-    from registry.serving.served_model import CHUNK
+    from registry.serving.model.served_model import CHUNK
 
     encoder = model.encoder
     names = [field.name for field in encoder.fitted if encoder.with_vocabulary(field)]
@@ -159,6 +159,6 @@ def unknown_flags(model: ServedModel, table: pa.Table) -> dict[str, Array]:
 
 def readable(model: ServedModel, columns: frozenset[str], declaration: Declaration) -> bool:
     """Return whether rows with these columns can be asked again: they hold all that the model reads."""
-    from registry.serving.answer import columns_of
+    from registry.serving.answers.answer import columns_of
 
     return {*columns_of(model, columns)} <= columns and declaration.time in columns

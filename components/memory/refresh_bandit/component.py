@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from registry.memory.bandit import Bandit as State
-    from registry.serving.contract import RegisteredVersion
-    from registry.serving.served_model import ServedModel
+    from registry.serving.model.contract import RegisteredVersion
+    from registry.serving.model.served_model import ServedModel
 
 MOST_EDGES = 50_000_000
 """Clusters × items: 800 MB of sums."""
@@ -33,9 +33,9 @@ def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
     from components.memory.refresh_bandit.page import write_report
     from components.memory.refresh_error_memory.champion import champion_of
     from components.memory.refresh_error_memory.stream import check_readable
-    from registry.serving.answer import columns_of
-    from registry.serving.by_block import blocks_for
-    from registry.serving.served_model import CHUNK
+    from registry.serving.answers.answer import columns_of
+    from registry.serving.answers.by_block import blocks_for
+    from registry.serving.model.served_model import CHUNK
 
     version, champion = champion_of(config.model, config.provider, context)
     declaration = champion.contract.schema_.declaration
@@ -77,8 +77,8 @@ def counted(blocks: Iterable[pa.Table], champion: ServedModel, version: Register
     from registry.memory.bandit import Bandit as State
     from registry.memory.bandit import BanditHeader, clustered, mixture, sums
     from registry.memory.prequential import span
-    from registry.serving.answer import answer
-    from registry.serving.separable import user_vectors
+    from registry.serving.answers.answer import answer
+    from registry.serving.model.separable import user_vectors
 
     declaration = champion.contract.schema_.declaration
     feedback = config.feedback or declaration.feedback[0]

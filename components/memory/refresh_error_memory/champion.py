@@ -8,8 +8,8 @@ from components.platform.contract import RunContext
 from components.platform.errors import MissingError
 
 if TYPE_CHECKING:
-    from registry.serving.contract import RegisteredVersion
-    from registry.serving.served_model import ServedModel
+    from registry.serving.model.contract import RegisteredVersion
+    from registry.serving.model.served_model import ServedModel
 
 
 def champion_of(
@@ -20,7 +20,7 @@ def champion_of(
     Raises:
         MissingError: it has none.
     """
-    from registry.serving.served_model import ServedModel
+    from registry.serving.model.served_model import ServedModel
     from registry.versions.client import CHAMPION, Registry
 
     registry = Registry(context.settings.tracking_uri, context.settings.mlflow_artifacts)

@@ -12,8 +12,8 @@ from components.platform.contract import RunContext
 if TYPE_CHECKING:
     from registry.memory.error_memory import Memory
     from registry.memory.prequential import Replay
-    from registry.serving.contract import RegisteredVersion
-    from registry.serving.served_model import ServedModel
+    from registry.serving.model.contract import RegisteredVersion
+    from registry.serving.model.served_model import ServedModel
 
 
 def run(inputs: Inputs, config: Config, context: RunContext) -> Outputs:
@@ -61,9 +61,9 @@ def replayed(
     from registry.memory.keys import row_keys
     from registry.memory.prequential import Stream, replay, slot_bounds, span
     from registry.memory.stores import empty_store, fingerprint
-    from registry.serving.answer import answer, columns_of
-    from registry.serving.by_block import blocks_for, joined
-    from registry.serving.served_model import CHUNK
+    from registry.serving.answers.answer import answer, columns_of
+    from registry.serving.answers.by_block import blocks_for, joined
+    from registry.serving.model.served_model import CHUNK
 
     contract = champion.contract
     declaration = contract.schema_.declaration

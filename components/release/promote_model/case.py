@@ -17,7 +17,7 @@ from registry.champion.consent import hold_said, open_questions, unused_approval
 from registry.champion.ledger import Asked, Entry, Evidence
 from registry.champion.promotion import Promotions, Request
 from registry.gate.verdict import Consent, Verdict
-from registry.serving.contract import RegisteredVersion
+from registry.serving.model.contract import RegisteredVersion
 
 VERDICT = "rankmill.verdict"
 """Tag of a version with the last answer of a gate."""

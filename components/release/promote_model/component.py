@@ -16,7 +16,7 @@ from registry.gate.decide import decide
 from registry.gate.served_verdict import not_shown
 from registry.gate.verdict import Verdict
 from registry.gate.window import older, window_end
-from registry.serving.contract import RegisteredVersion
+from registry.serving.model.contract import RegisteredVersion
 from registry.versions.client import Registry
 
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from features.declaration import Declaration
     from features.ground.pace import Report
     from features.joins.row_file import RowFile
-    from registry.serving.served_model import ServedModel
-    from registry.serving.session import Provider
+    from registry.serving.model.served_model import ServedModel
+    from registry.serving.model.session import Provider
 
 SPLIT: SplitName = "test"
 
@@ -42,7 +42,7 @@ def score_both(
         BadInputError: the split is empty, lacks a label, or the challenger cannot answer it.
         CannotScoreError: the champion cannot answer it.
     """
-    from registry.serving.served_model import ServedModel
+    from registry.serving.model.served_model import ServedModel
 
     file = raw_file(dataset, SPLIT)
     roles = read_schema(dataset).declaration
@@ -75,7 +75,7 @@ def score_both(
 
 def _answers(model: ServedModel, file: RowFile, report: Report | None) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Return a model's answers as served and, where it knows positions, for those that the rows were shown in."""
-    from registry.serving.by_block import said
+    from registry.serving.answers.by_block import said
 
     found = said(model, file, shown=model.contract.schema_.declaration.position is not None, report=report)
     return found.base, found.shown

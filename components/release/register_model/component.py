@@ -14,9 +14,9 @@ from components.release.register_model.config import Config, Inputs, Outputs
 from features.ground.files import lay
 from registry.evaluation import Evaluation
 from registry.gate.window import WINDOW_END
-from registry.serving.baseline import BASELINE
-from registry.serving.calibration import read_calibration
-from registry.serving.contract import ModelContract
+from registry.serving.evidence.baseline import BASELINE
+from registry.serving.model.contract import ModelContract
+from registry.serving.scores.calibration import read_calibration
 from registry.versions.card import Lineage, model_card
 from registry.versions.client import CHALLENGER, Registry
 from registry.versions.database import shown

@@ -13,7 +13,7 @@ from scipy import sparse
 from components.train.fit_item_pairs.baskets import Baskets, Lines
 from components.train.fit_item_pairs.report import Figures, Way
 from registry.metrics.resampling import bootstrap_ratios
-from registry.serving.retrieval import retrieve
+from registry.serving.answers.retrieval import retrieve
 
 Integers = NDArray[np.int64]
 NOTHING = -1

@@ -22,7 +22,7 @@ from components.platform.store.publish import Store, open_store
 from components.platform.store.records import MANIFEST
 from components.train.take_champion.config import MODEL_VERSION, RANKER, TAKEN, Config, Inputs, Outputs, Taken
 from registry.champion.ledger import MOVES, Ledger
-from registry.serving.contract import RegisteredVersion
+from registry.serving.model.contract import RegisteredVersion
 from registry.versions.client import CHAMPION, Registry
 from registry.versions.database import initialise
 

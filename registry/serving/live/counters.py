@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 if TYPE_CHECKING:
-    from registry.serving.answer import Answers
+    from registry.serving.answers.answer import Answers
     from registry.serving.live.rows import Rows
     from registry.serving.live.version import Live
 

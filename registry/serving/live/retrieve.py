@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from features.ground.errors import BadInputError, RankmillError, RetryableError
-from registry.serving.excluded import histories_of
+from registry.serving.answers.excluded import histories_of
+from registry.serving.answers.retrieval import retrieve, side_vectors
 from registry.serving.live.lookup import Lookup
 from registry.serving.live.rows import rows_of
 from registry.serving.live.version import Live
-from registry.serving.retrieval import retrieve, side_vectors
 from registry.serving.wire.protocol import Question, RefusedError, Tensor, Value, datatype_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from registry.serving.separable import Vectors
+    from registry.serving.model.separable import Vectors
 
 AT_ONCE = 2000
 """Items whose features are read at a time when vectors are made."""

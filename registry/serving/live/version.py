@@ -17,13 +17,13 @@ import numpy as np
 
 from features.ground.errors import BadInputError, MissingError, did_you_mean
 from features.services.served import ServedFeatures, read_served
-from registry.serving.answer import Answers, answer, columns_of
-from registry.serving.golden import ANSWER, GOLDEN, check_golden
+from registry.serving.answers.answer import Answers, answer, columns_of
+from registry.serving.evidence.golden import ANSWER, GOLDEN, check_golden
 from registry.serving.live.lookup import Lookup
 from registry.serving.live.rows import Reads, Rows, rows_of
-from registry.serving.request_graph import REQUEST, RequestGraph, SeveralRequestsError
-from registry.serving.served_model import ServedModel
-from registry.serving.session import Provider
+from registry.serving.model.request_graph import REQUEST, RequestGraph, SeveralRequestsError
+from registry.serving.model.served_model import ServedModel
+from registry.serving.model.session import Provider
 from registry.serving.wire.config import ServingConfig
 from registry.serving.wire.pointed import Pointed
 from registry.serving.wire.protocol import Question, RefusedError, Reply
@@ -220,8 +220,8 @@ def _reasons(live: Live, rows: pa.Table, top: int) -> dict[str, np.ndarray[Any, 
     Raises:
         RefusedError: 400, there are more candidates than may be explained.
     """
-    from registry.serving.reasons import effects_of, groups_of, top_reasons
-    from registry.serving.value import deepest
+    from registry.serving.answers.reasons import effects_of, groups_of, top_reasons
+    from registry.serving.scores.value import deepest
 
     if rows.num_rows > EXPLAINED:
         raise RefusedError(400, f"reasons are given for at most {EXPLAINED} candidates: ask again about the best")

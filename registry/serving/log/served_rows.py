@@ -21,7 +21,7 @@ from registry.serving.wire.pointed import Pointed
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from registry.serving.answer import Answers
+    from registry.serving.answers.answer import Answers
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from components.platform.contract import ComponentSpec, RunContext
 from registry.champion.ledger import Ledger
 from registry.champion.promotion import Promotions, Request
-from registry.serving.contract import ParityCase, ParityReport, RegisteredVersion
+from registry.serving.model.contract import ParityCase, ParityReport, RegisteredVersion
 from tests.example_component import CountConfig, CountOutputs, Numbers, SumInputs
 
 MODEL = "toy"

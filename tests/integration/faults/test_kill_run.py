@@ -25,7 +25,7 @@ from components.platform.settings import ROOT, Settings
 from components.platform.store.publish import open_store
 from registry.champion.ledger import Ledger, pending
 from registry.champion.ledger import champion as recorded
-from registry.serving.served_model import ServedModel
+from registry.serving.model.served_model import ServedModel
 from registry.versions.client import CHAMPION, Registry
 
 pytestmark = [pytest.mark.engine, pytest.mark.long, pytest.mark.timeout(3000)]

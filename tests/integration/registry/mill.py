@@ -18,9 +18,9 @@ from features.declaration import Window
 from registry.champion.ledger import Ledger
 from registry.evaluation import ALL, Cell, Evaluation, Interval
 from registry.metrics import auc
-from registry.serving.answer import answer
-from registry.serving.contract import RegisteredVersion
-from registry.serving.served_model import ServedModel
+from registry.serving.answers.answer import answer
+from registry.serving.model.contract import RegisteredVersion
+from registry.serving.model.served_model import ServedModel
 from registry.versions.client import Registry
 
 WINDOW = Window(start=datetime(2024, 1, 1, tzinfo=UTC), end=datetime(2024, 2, 1, tzinfo=UTC))

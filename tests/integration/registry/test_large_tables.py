@@ -20,10 +20,10 @@ from components.platform.store.publish import open_store
 from components.train.ranker_files import load_ranker
 from features.ground import files
 from pipelines.run.service.versions import StoredVersions
-from registry.serving.answer import answer
+from registry.serving.answers.answer import answer
 from registry.serving.live.follow import Follower
-from registry.serving.served_model import ServedModel
-from registry.serving.session import outside
+from registry.serving.model.served_model import ServedModel
+from registry.serving.model.session import outside
 from registry.serving.wire.config import ServingConfig
 from registry.versions.client import Registry
 from registry.versions.seal import Seal

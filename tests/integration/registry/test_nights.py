@@ -27,7 +27,7 @@ from registry.champion.ledger import Ledger
 from registry.champion.promotion import Promotions, Request
 from registry.evaluation import ALL, Evaluation
 from registry.gate.verdict import Verdict
-from registry.serving.contract import RegisteredVersion
+from registry.serving.model.contract import RegisteredVersion
 from registry.versions.client import CHALLENGER, CHAMPION, Registry
 from tests.integration.registry.mill import WINDOW, Mill
 

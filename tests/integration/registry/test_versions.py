@@ -15,8 +15,8 @@ from components.platform.errors import BadInputError, MissingError
 from components.platform.settings import Settings
 from registry.champion.ledger import Ledger
 from registry.champion.promotion import Promotions, Request
-from registry.serving.answer import answer
-from registry.serving.served_model import ServedModel
+from registry.serving.answers.answer import answer
+from registry.serving.model.served_model import ServedModel
 from registry.versions.client import CHALLENGER, Registry
 from registry.versions.tracking import experiment
 from tests.integration.registry.mill import put

@@ -21,8 +21,8 @@ from components.platform.store.records import ArtifactRef
 from features.declaration import Window
 from pipelines.language.check import load_plan
 from pipelines.language.load import pipeline_path
-from registry.serving.answer import answer
-from registry.serving.served_model import ServedModel
+from registry.serving.answers.answer import answer
+from registry.serving.model.served_model import ServedModel
 from tests.homes import ready
 from tests.integration.registry.mill import WINDOW, Mill
 from tests.worlds import make_world

@@ -15,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.ground.errors import BadInputError
-from registry.serving import baseline
-from registry.serving.answer import answer
-from registry.serving.baseline import (
+from registry.serving.answers.answer import answer
+from registry.serving.answers.by_block import Said, looked_at
+from registry.serving.evidence import baseline
+from registry.serving.evidence.baseline import (
     BASELINE,
     BINS,
     TOP,
@@ -30,8 +31,7 @@ from registry.serving.baseline import (
     read_baseline,
     shares_in,
 )
-from registry.serving.by_block import Said, looked_at
-from registry.serving.served_model import ServedModel
+from registry.serving.model.served_model import ServedModel
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from features.declaration import Declaration
 from features.ground.errors import BadInputError
-from registry.serving.calibration import (
+from registry.serving.incoming import domain_codes
+from registry.serving.scores.calibration import (
     Calibration,
     Identity,
     Isotonic,
@@ -24,7 +25,6 @@ from registry.serving.calibration import (
     sigmoid,
     stages_of,
 )
-from registry.serving.incoming import domain_codes
 
 FUNNEL = Declaration(feedback=("click", "cart", "pay"), domain="product")
 FLAT = FUNNEL.model_copy(update={"funnel": False})

@@ -13,8 +13,8 @@ import pytest
 from components.data.training_set import read_raw
 from features.ground.errors import BadInputError
 from features.joins.row_file import RowFile
-from registry.serving.golden import ANSWER, GOLDEN, ROWS, check_golden, golden_rows, write_golden
-from registry.serving.served_model import ServedModel
+from registry.serving.evidence.golden import ANSWER, GOLDEN, ROWS, check_golden, golden_rows, write_golden
+from registry.serving.model.served_model import ServedModel
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ from pipelines.show.reference.recipes_page import recipe_section
 from registry.evaluation import ALL, Cell, Evaluation, Interval
 from registry.gate.verdict import Consent, Judgement, Verdict
 from registry.memory.bandit import BanditHeader
-from registry.serving.contract import ModelContract, ParityReport
+from registry.serving.model.contract import ModelContract, ParityReport
 from registry.versions.card import Lineage, model_card
 
 WORD = "hostile"

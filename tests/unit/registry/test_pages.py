@@ -11,8 +11,8 @@ from components.data.training_set import read_schema
 from components.pages.verdict import render
 from registry.evaluation import ALL, Cell, Evaluation, Interval
 from registry.gate.policy import Floor, GatePolicy
-from registry.serving.calibration import Calibration, Platt, Stage
-from registry.serving.contract import ModelContract, ParityReport
+from registry.serving.model.contract import ModelContract, ParityReport
+from registry.serving.scores.calibration import Calibration, Platt, Stage
 from registry.versions.card import Lineage, model_card
 from tests.unit.registry.test_decide import FAST, make_pair, verdict_of
 

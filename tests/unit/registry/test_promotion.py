@@ -19,7 +19,7 @@ from features.ground.errors import BadInputError, MissingError, RankmillError, R
 from registry.champion import promotion
 from registry.champion.ledger import MOVES, Ledger, Note, champion, pending
 from registry.champion.promotion import Promotions, Request
-from registry.serving.contract import ParityCase, ParityReport, RegisteredVersion
+from registry.serving.model.contract import ParityCase, ParityReport, RegisteredVersion
 from registry.versions.client import ListedVersion
 
 ASK = Request(actor="ada", reason="test")

@@ -16,8 +16,8 @@ from scipy.stats import spearmanr
 from components.data.training_set import read_raw
 from features.declaration import Declaration, FieldSpec, RankerSchema
 from features.ground.errors import BadInputError
-from registry.serving.answer import answer
-from registry.serving.reasons import (
+from registry.serving.answers.answer import answer
+from registry.serving.answers.reasons import (
     Effects,
     Group,
     effects_of,
@@ -31,8 +31,8 @@ from registry.serving.reasons import (
     top_reasons,
     without,
 )
-from registry.serving.served_model import ServedModel
-from registry.serving.shapley import Orders, orders_of, shared
+from registry.serving.answers.shapley import Orders, orders_of, shared
+from registry.serving.model.served_model import ServedModel
 from tests.exports import write_model
 from tests.known_graphs import KnownGraphs
 

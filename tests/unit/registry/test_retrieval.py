@@ -14,9 +14,9 @@ from components.rankers.config import RankerConfig
 from components.rankers.gnolr.ranker import Gnolr
 from features.declaration import Declaration, FieldSpec, RankerSchema
 from features.ground.errors import BadInputError
-from registry.serving import retrieval
-from registry.serving.retrieval import retrieve
-from registry.serving.separable import unified_halves
+from registry.serving.answers import retrieval
+from registry.serving.answers.retrieval import retrieve
+from registry.serving.model.separable import unified_halves
 
 USERS, ITEMS = 15, 40
 

@@ -9,7 +9,7 @@ import pytest
 
 from registry.gate.policy import ServedPolicy
 from registry.gate.served_verdict import ServedVerdict, not_shown, served_verdicts, tag_of
-from registry.serving.contract import RegisteredVersion
+from registry.serving.model.contract import RegisteredVersion
 
 NOW = datetime(2026, 1, 10, tzinfo=UTC)
 

@@ -15,8 +15,8 @@ from pydantic import ValidationError
 
 from features.declaration import Declaration
 from features.ground.errors import BadInputError
-from registry.serving.multiplier import Multiplier
-from registry.serving.value import ValueTable, expected_value
+from registry.serving.scores.multiplier import Multiplier
+from registry.serving.scores.value import ValueTable, expected_value
 
 ROLES = Declaration(feedback=("click", "convert"), domain="product")
 ROWS = pa.table({"product": ["card", "loan", "card", "home"]})

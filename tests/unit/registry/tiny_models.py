@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from components.data.training_set import EncodedSplit, read_encoded, read_schema
 from features.declaration import RankerSchema
 from features.encoding.files import copy_encoder
-from registry.serving.contract import ModelContract, ParityCase, ParityReport, axes_of
+from registry.serving.model.contract import ModelContract, ParityCase, ParityReport, axes_of
 
 OPSET = 20
 

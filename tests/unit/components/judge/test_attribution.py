@@ -170,7 +170,7 @@ class TestAttributeConversions(ComponentKit):
         none = [[one if one != "mail" else "display" for one in row] for row in rows["recent_channels"].to_pylist()]
         rows = rows.set_column(rows.schema.get_field_index("recent_channels"), "recent_channels", pa.array(none))
         from components.judge.attribute_conversions.credit import effects, stream_of, touches_of
-        from registry.serving.served_model import ServedModel
+        from registry.serving.model.served_model import ServedModel
 
         opened = ServedModel.open(model, "cpu")
         stream = stream_of(opened, "recent_channels", ())

@@ -20,7 +20,7 @@ from components.platform.store.publish import Store, open_store
 from features.declaration import Window
 from pipelines.cli import main as cli
 from pipelines.record import runs
-from registry.serving.contract import RegisteredVersion
+from registry.serving.model.contract import RegisteredVersion
 from registry.versions.client import ListedVersion
 from tests.example_component import ADD, COUNT
 

@@ -25,7 +25,7 @@ from components.rankers.embedding.frozen import FrozenEmbedding, FrozenVectors, 
 from components.rankers.embedding.table import FieldEmbedding
 from components.testing.ranker import RankerContract, example_batch, example_schema, labels_of
 from features.declaration import FIRST, UNKNOWN, FieldSpec
-from registry.serving.session import open_session
+from registry.serving.model.session import open_session
 from tests.content_worlds import ITEMS, KNOWN, WIDTH, content_world, learned
 
 FIELDS = (

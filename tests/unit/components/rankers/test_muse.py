@@ -29,7 +29,7 @@ from components.rankers.sequences.muse import MuseSequence
 from components.testing.ranker import FIELDS, STREAM, RankerContract, example_batch, example_schema
 from components.train.frozen_vectors import buffers_of, give_vectors
 from features.declaration import FIRST, FieldSpec
-from registry.serving.session import open_session
+from registry.serving.model.session import open_session
 from tests.golden_numbers import golden
 
 ITEMS = FieldSpec(name="item_id", kind="categorical", size=12, table="item_id", content=4)

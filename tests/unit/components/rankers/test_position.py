@@ -27,7 +27,7 @@ from components.train.train_ranker.start import carried_optimiser, carry_on, wri
 from features.declaration import Declaration, Position, RankerSchema
 from features.encoding.encoder import Encoder
 from features.encoding.files import write_encoder
-from registry.serving.session import open_session
+from registry.serving.model.session import open_session
 
 TASKS = ("like", "love", "love_given_like")
 PLACES = torch.arange(60) % 7

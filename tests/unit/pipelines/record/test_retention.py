@@ -12,7 +12,7 @@ from components.platform.errors import BadInputError
 from components.platform.settings import Settings
 from pipelines.language.profile import use_profile
 from pipelines.record.retention import Retention, judged
-from registry.serving.contract import RegisteredVersion
+from registry.serving.model.contract import RegisteredVersion
 from registry.versions.client import ListedVersion
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)

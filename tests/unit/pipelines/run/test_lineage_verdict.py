@@ -21,7 +21,7 @@ from pipelines.language.plan import Plan
 from pipelines.run.lineage import Answer, Check, DataSet, Lineage, answer_of, events
 from pipelines.run.task import Attempt
 from registry.gate.verdict import Judgement
-from registry.serving.contract import ParityCase, ParityReport
+from registry.serving.model.contract import ParityCase, ParityReport
 from tests.unit.pipelines.run import test_task
 from tests.unit.pipelines.run.test_summary import VERDICT, Records
 from tests.unit.pipelines.run.test_task import MOMENT

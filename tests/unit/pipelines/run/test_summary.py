@@ -22,7 +22,7 @@ from pipelines.show.summary import print_summary
 from registry.evaluation import Cell, Evaluation, Interval
 from registry.gate.verdict import Verdict
 from registry.memory.prequential import SlotMetrics, SlotReport, TaskSlot
-from registry.serving.contract import RegisteredVersion
+from registry.serving.model.contract import RegisteredVersion
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 

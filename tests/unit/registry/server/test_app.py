@@ -16,17 +16,17 @@ import pyarrow.compute as pc
 import pytest
 from starlette.testclient import TestClient
 
-from registry.serving.answer import answer
-from registry.serving.calibration import CALIBRATION, Calibration
-from registry.serving.golden import ANSWER, GOLDEN, write_golden
+from registry.serving.answers.answer import answer
+from registry.serving.evidence.golden import ANSWER, GOLDEN, write_golden
 from registry.serving.live.rows import rows_of
 from registry.serving.log.feedback import FeedbackLog
 from registry.serving.log.segments import Segments
 from registry.serving.log.served_log import ServedLog
-from registry.serving.multiplier import Multiplier
-from registry.serving.served_model import ServedModel
+from registry.serving.model.served_model import ServedModel
+from registry.serving.scores.calibration import CALIBRATION, Calibration
+from registry.serving.scores.multiplier import Multiplier
+from registry.serving.scores.value import ValueTable
 from registry.serving.server.app import make_app
-from registry.serving.value import ValueTable
 from registry.serving.wire.protocol import Question, Tensor, parse, question_body, read_reply
 from tests.unit.registry.server.shop import (
     URL,
@@ -336,7 +336,7 @@ def test_without_a_log_no_feedback_is_taken(shop: TestClient) -> None:
 
 
 def test_reasons_come_with_few_candidates_and_are_those_of_explain(shop: TestClient) -> None:
-    from registry.serving.reasons import effects_of, groups_of, top_reasons
+    from registry.serving.answers.reasons import effects_of, groups_of, top_reasons
 
     ready(shop)
     found = read_reply(ask(shop, question(reasons=2)).content).outputs

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.serving.answer import Answers
+from registry.serving.answers.answer import Answers
 from registry.serving.log.feedback import Event, FeedbackLog, parse_events
 from registry.serving.log.segments import Segments, hashed_in
 from registry.serving.log.served_log import ServedLog, kept

@@ -13,12 +13,12 @@ import pyarrow as pa
 import pytest
 from starlette.testclient import TestClient
 
-from registry.serving.answer import answer
+from registry.serving.answers.answer import answer
 from registry.serving.live.counters import Counters
 from registry.serving.live.version import reply
 from registry.serving.log.segments import Segments
 from registry.serving.log.served_log import ServedLog, kept
-from registry.serving.served_model import ServedModel
+from registry.serving.model.served_model import ServedModel
 from registry.serving.trial.shadow import WAITING, ShadowThread
 from registry.serving.wire.config import ServingConfig, Shadow
 from registry.serving.wire.protocol import read_reply

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from components.judge.calibrate_ranker.config import Config
 from components.judge.calibrate_ranker.fit import fit_isotonic, fit_platt, fit_stage
 from registry.metrics import ece, pcoc
-from registry.serving.calibration import Identity, Platt, logit, sigmoid
+from registry.serving.scores.calibration import Identity, Platt, logit, sigmoid
 
 
 def planted(rows: int = 20_000, slope: float = 1.6, intercept: float = -0.8, seed: int = 0) -> tuple[np.ndarray, ...]:

@@ -15,7 +15,7 @@ from components.data.training_set import EncodedSplit, read_encoded, read_schema
 from components.rankers.tasks import tasks_of
 from components.train.ranker_files import load_ranker
 from features.declaration import RankerSchema
-from registry.serving.contract import ModelContract
+from registry.serving.model.contract import ModelContract
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from components.data.training_set import read_raw
-from registry.serving.answer import answer
-from registry.serving.served_model import ServedModel
+from registry.serving.answers.answer import answer
+from registry.serving.model.served_model import ServedModel
 from tests.unit.components.judge.export.conftest import Exported
 from tests.worlds import DTYPES
 

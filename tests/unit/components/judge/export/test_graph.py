@@ -14,7 +14,7 @@ from components.judge.export_onnx import graph as module
 from components.judge.export_onnx.graph import OPSET, export_graph
 from components.platform.errors import BadInputError
 from features.declaration import FieldSpec, RankerSchema
-from registry.serving.contract import axes_of
+from registry.serving.model.contract import axes_of
 from tests.unit.components.judge.export.conftest import Exported
 
 

@@ -17,7 +17,7 @@ from components.judge.export_onnx.half import PRODUCTS, halved, write_halved
 from components.judge.export_onnx.parity import compare, require
 from components.judge.export_onnx.request import request_fields, request_ranker
 from components.platform.errors import BadInputError, ParityError
-from registry.serving.session import open_session
+from registry.serving.model.session import open_session
 from tests.unit.components.judge.export.conftest import Exported
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16

@@ -14,11 +14,11 @@ import pytest
 from components.data.training_set import read_raw
 from features.ground.errors import BadInputError, MissingError
 from pipelines.cli.row_files import check_out
-from registry.serving.answer import answer
+from registry.serving.answers.answer import answer
+from registry.serving.answers.reasons import effects_of, groups_of
+from registry.serving.answers.retrieval import nearest_items
 from registry.serving.incoming import describe_unknown
-from registry.serving.reasons import effects_of, groups_of
-from registry.serving.retrieval import nearest_items
-from registry.serving.served_model import ServedModel
+from registry.serving.model.served_model import ServedModel
 from tests.unit.components.judge.export.conftest import Exported
 
 

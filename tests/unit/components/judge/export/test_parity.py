@@ -14,8 +14,8 @@ from onnx import numpy_helper
 
 from components.judge.export_onnx.parity import compare, difference, require, spread
 from components.platform.errors import ParityError
-from registry.serving.contract import ParityReport
-from registry.serving.session import open_session
+from registry.serving.model.contract import ParityReport
+from registry.serving.model.session import open_session
 from tests.unit.components.judge.export.conftest import Exported
 
 

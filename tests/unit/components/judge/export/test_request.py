@@ -33,10 +33,10 @@ from components.rankers.tasks import tasks_of
 from components.rankers.tower import Tower
 from components.testing.ranker import example_batch, example_schema
 from features.declaration import RankerSchema
-from registry.serving.answer import answer
-from registry.serving.request_graph import REQUEST, REQUEST_CONTRACT, RequestContract, RequestGraph
-from registry.serving.served_model import ServedModel
-from registry.serving.session import open_session
+from registry.serving.answers.answer import answer
+from registry.serving.model.request_graph import REQUEST, REQUEST_CONTRACT, RequestContract, RequestGraph
+from registry.serving.model.served_model import ServedModel
+from registry.serving.model.session import open_session
 from tests.registered import RANKERS
 from tests.unit.components.judge.export.conftest import Exported
 

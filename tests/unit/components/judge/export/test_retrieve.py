@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 from features.declaration import Within
 from features.ground.errors import BadInputError, MissingError
 from pipelines.cli.main import app
-from registry.serving.answer import answer
-from registry.serving.excluded import pairs_seen
-from registry.serving.retrieval import nearest_items
-from registry.serving.served_model import ServedModel
+from registry.serving.answers.answer import answer
+from registry.serving.answers.excluded import pairs_seen
+from registry.serving.answers.retrieval import nearest_items
+from registry.serving.model.served_model import ServedModel
 from tests.unit.components.judge.export.conftest import Exported
 
 ITEM_SIDE = ["genres", "item_id", "popularity"]

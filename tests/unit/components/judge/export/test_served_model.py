@@ -18,9 +18,9 @@ from features.encoding.files import FILES, read_encoder, write_encoder
 from features.encoding.vocabularies import Vocabulary
 from features.ground.errors import BadInputError, MissingError
 from features.joins.histories import view
-from registry.serving.answer import answer
-from registry.serving.request_graph import RequestGraph
-from registry.serving.served_model import ServedModel
+from registry.serving.answers.answer import answer
+from registry.serving.model.request_graph import RequestGraph
+from registry.serving.model.served_model import ServedModel
 from tests.unit.components.judge.export.conftest import Exported
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from components.platform.settings import ROOT
 from features.ground.errors import BadInputError, MissingError
-from registry.serving.session import bound_outputs, open_session, outputs_of, provider_name
+from registry.serving.model.session import bound_outputs, open_session, outputs_of, provider_name
 from tests.unit.components.judge.export.conftest import Exported
 
 
@@ -28,7 +28,7 @@ def test_cpu_is_taken_when_asked_for(esmm: Exported) -> None:
 def test_auto_falls_back_in_silence_where_no_gpu_is_seen(esmm: Exported) -> None:
     """On any machine: a process that may see no GPU gets the CPU, and nothing is said on the terminal."""
     code = (
-        "import sys; from pathlib import Path; from registry.serving.session import open_session, provider_name;"
+        "import sys; from pathlib import Path; from registry.serving.model.session import open_session, provider_name;"
         "print(provider_name(open_session(Path(sys.argv[1]), 'auto')))"
     )
     hidden = os.environ | {"CUDA_VISIBLE_DEVICES": "-1"}

@@ -23,7 +23,7 @@ from components.judge.export_onnx.parity import compare, require
 from components.judge.export_onnx.request import request_fields, request_ranker
 from components.judge.export_onnx.tables import PAGE, Tables, remove_unread, write_table
 from features.ground.errors import BadInputError
-from registry.serving.session import open_session, outside
+from registry.serving.model.session import open_session, outside
 from tests.unit.components.judge.export.conftest import Exported
 
 TABLE = "embedding.weight.safetensors"

@@ -129,7 +129,7 @@ def test_the_graph_answers_as_the_layers_do(tmp_path: Path) -> None:
         bias=rng.normal(size=4), out=rng.normal(size=(4, 3)), out_bias=rng.normal(size=3),
     )  # fmt: skip
     write_graph(tmp_path / GRAPH, fields, weights, temperature=0.5, floor=0.1)
-    from registry.serving.session import open_session
+    from registry.serving.model.session import open_session
 
     feed = {"a": np.array([2, 4]), "b": np.float32([0.5, -1.0]), "c": rng.normal(size=(2, 3)).astype(np.float32)}
     allowed = np.array([[1.0, 1.0, 1.0], [1.0, 0.0, 1.0]])

@@ -19,8 +19,8 @@ from components.judge.retrieve_candidates.report import Retrieval
 from components.platform.columns import Column, Columns
 from components.platform.errors import BadInputError
 from components.testing.component import Tried, try_component
-from registry.serving.retrieval import nearest_items
-from registry.serving.served_model import ServedModel
+from registry.serving.answers.retrieval import nearest_items
+from registry.serving.model.served_model import ServedModel
 
 MIXTURE = {"clusters": 6, "neighbours": 5}
 GIVEN: dict[str, Any] = {"at": [5, 20], "bootstrap": 50, "provider": "cpu"}

@@ -20,7 +20,7 @@ from components.judge.retrieve_candidates.mixture import (
     single,
     smoothed,
 )
-from registry.serving.excluded import NONE, Pairs
+from registry.serving.answers.excluded import NONE, Pairs
 
 COUNTS = np.array([[6.0, 2, 0], [1, 0, 4], [3, 3, 0]])
 

@@ -28,7 +28,7 @@ from components.train.ranker_files import load_ranker
 from features.declaration import Declaration, RankerSchema, Window
 from features.encoding.encoder import Encoder
 from features.encoding.files import write_encoder
-from registry.serving.contract import ModelContract
+from registry.serving.model.contract import ModelContract
 from tests.trained import write_ranker
 
 START = datetime(2024, 1, 1, tzinfo=UTC)

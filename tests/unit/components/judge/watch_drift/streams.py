@@ -20,7 +20,7 @@ from components.rankers.tasks import Task
 from features.declaration import Window
 from registry.evaluation import ALL, Evaluation, Interval
 from registry.evaluation import Cell as Judgement
-from registry.serving.baseline import Baseline, Directions, _scores, _spread
+from registry.serving.evidence.baseline import Baseline, Directions, _scores, _spread
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 TASK = Task(name="click", label="click")

@@ -10,7 +10,7 @@ import pytest
 
 from components.judge.watch_drift.fields import coded
 from features.ground.errors import BadInputError
-from registry.serving.baseline import LONGEST, Categories, Lists, Numbers, _spread
+from registry.serving.evidence.baseline import LONGEST, Categories, Lists, Numbers, _spread
 
 
 def column(values: list[object], kind: pa.DataType | None = None) -> pa.ChunkedArray:

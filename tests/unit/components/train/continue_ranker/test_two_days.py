@@ -31,7 +31,7 @@ from components.train.train_ranker.config import EpochReport
 from components.train.train_ranker.job import TrainingJob, read_progress
 from components.train.train_ranker.loop import Replica, train
 from features.encoding.files import FILES, read_encoder
-from registry.serving.contract import RegisteredVersion
+from registry.serving.model.contract import RegisteredVersion
 from registry.versions.client import ListedVersion
 from tests.stages import run_stage
 from tests.trained import publish

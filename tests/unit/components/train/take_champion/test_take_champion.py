@@ -21,7 +21,7 @@ from components.platform.store.publish import Store, open_store
 from components.train.take_champion.component import Found, _trained_until, find, find_ranker
 from components.train.take_champion.config import Taken
 from registry.champion.ledger import Ledger, Note
-from registry.serving.contract import RegisteredVersion
+from registry.serving.model.contract import RegisteredVersion
 from registry.versions.client import ListedVersion
 from tests.trained import publish
 

@@ -24,11 +24,11 @@ import pyarrow as pa
 from features.declaration import FIRST, PADDING, FieldSpec, RankerSchema
 from features.encoding.encoder import Encoder
 from features.ground.errors import BadInputError, did_you_mean
-from registry.serving.calibration import logit
-from registry.serving.contract import sequence_axes
+from registry.serving.answers.shapley import Orders, shared, subsets
 from registry.serving.incoming import check_columns
-from registry.serving.served_model import CHUNK, Batch, ServedModel
-from registry.serving.shapley import Orders, shared, subsets
+from registry.serving.model.contract import sequence_axes
+from registry.serving.model.served_model import CHUNK, Batch, ServedModel
+from registry.serving.scores.calibration import logit
 
 NOTHING = 1e-5
 """Effects up to this size are rounding of float32 probabilities: no reason is given for them."""
@@ -193,8 +193,8 @@ def effects_of(
 ) -> Effects:
     """Return what each group did to one task's logit, `chunk` rows at a time.
 
-    Without `orders` each group is left out alone; with orders of the groups, see `registry.serving.shapley`, effects
-    are Shapley values. `passes` says how often the graph answers each row.
+    Without `orders` each group is left out alone; with orders of the groups, see `registry.serving.answers.shapley`,
+    effects are Shapley values. `passes` says how often the graph answers each row.
 
     Raises:
         BadInputError: the model has no such task, or the rows do not fit it.

@@ -1,7 +1,7 @@
 """How are the candidates of one request scored by a graph that reads what they share once?
 
 `request.onnx` lies beside `model.onnx`, answers the same, and takes the request's own fields in one row. It pays where
-a request has many candidates; everything that is scored row by row goes through `registry.serving.served_model`.
+a request has many candidates; everything that is scored row by row goes through `registry.serving.model.served_model`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pydantic import ValidationError
 
 from features.declaration import Frozen, Name
 from features.ground.errors import BadInputError, MissingError
-from registry.serving.contract import axes_of
-from registry.serving.served_model import HIDDEN, Batch, ServedModel, trimmed
-from registry.serving.session import Provider, open_session, outputs_of
+from registry.serving.model.contract import axes_of
+from registry.serving.model.served_model import HIDDEN, Batch, ServedModel, trimmed
+from registry.serving.model.session import Provider, open_session, outputs_of
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -14,14 +14,14 @@ import numpy as np
 
 from features.ground.pace import Pace
 from features.within import with_within
-from registry.serving.answer import answer, columns_of
-from registry.serving.served_model import CHUNK, Probabilities, ServedModel
+from registry.serving.answers.answer import answer, columns_of
+from registry.serving.model.served_model import CHUNK, Probabilities, ServedModel
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from features.ground.pace import Report
-    from registry.serving.answer import Answers
+    from registry.serving.answers.answer import Answers
 
 BLOCK = 8 * CHUNK
 """Rows that are read at a time."""
@@ -80,7 +80,7 @@ def said(
         block: rows read at a time, `BLOCK` when left out.
 
     Raises:
-        BadInputError: as `registry.serving.answer.answer`.
+        BadInputError: as `registry.serving.answers.answer.answer`.
     """
     pace = Pace("scoring", rows.num_rows, report)
     base, placed, seen = list[dict[str, Probabilities]](), list[dict[str, Probabilities]](), list[Floats]()

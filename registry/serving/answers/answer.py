@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from registry.serving.incoming import check_columns, count_unknown
-from registry.serving.separable import user_vectors
-from registry.serving.served_model import CHUNK, HIDDEN, Batch, Probabilities, ServedModel
-from registry.serving.value import ValueTable, expected_value
+from registry.serving.model.separable import user_vectors
+from registry.serving.model.served_model import CHUNK, HIDDEN, Batch, Probabilities, ServedModel
+from registry.serving.scores.value import ValueTable, expected_value
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from registry.memory.bandit import Bandit
     from registry.memory.draws import Draw
     from registry.memory.error_memory import Memory
-    from registry.serving.request_graph import RequestGraph
+    from registry.serving.model.request_graph import RequestGraph
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def answer(
     to be `shared` is encoded once too; `chunk` rows at a time bound memory.
     Without `value` there is no `expected_value`; with it and a `bandit` of the model the bonus is in it, or, with a
     `draw`, what was drawn for the rows, which are then of one request. `lacking` takes something out of encoded rows
-    before the graph reads them, as `registry.serving.reasons.without` does.
+    before the graph reads them, as `registry.serving.answers.reasons.without` does.
 
     Raises:
         BadInputError: columns are missing, all of them named, one cannot be read, a product has no value, or an answer

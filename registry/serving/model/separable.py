@@ -9,7 +9,7 @@ import numpy as np
 from features.ground.errors import BadInputError
 
 if TYPE_CHECKING:
-    from registry.serving.served_model import ServedModel
+    from registry.serving.model.served_model import ServedModel
 
 SEPARABLE = ("gnolr",)
 """Rankers whose ``hidden`` is the vector of the row's user, then that of its item, their inner product the score."""

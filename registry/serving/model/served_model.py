@@ -1,6 +1,6 @@
 """What is a model that can be asked? An open ONNX graph with its encoder, contract and calibration, which agree.
 
-Here are the single steps; `registry.serving.answer` composes them.
+Here are the single steps; `registry.serving.answers.answer` composes them.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from features.encoding.encoder import Encoder
 from features.encoding.files import ENCODER, read_encoder
 from features.ground.errors import BadInputError, MissingError
 from features.within import with_within
-from registry.serving.calibration import Calibration, read_calibration
-from registry.serving.contract import ModelContract, axes_of
 from registry.serving.incoming import ELSEWHERE, domain_codes, domain_column, placed, selected
-from registry.serving.session import Provider, open_session, outputs_of, provider_name
-from registry.serving.value import ValueTable
+from registry.serving.model.contract import ModelContract, axes_of
+from registry.serving.model.session import Provider, open_session, outputs_of, provider_name
+from registry.serving.scores.calibration import Calibration, read_calibration
+from registry.serving.scores.value import ValueTable
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -15,13 +15,13 @@ import numpy as np
 import pyarrow as pa
 
 from features.ground.errors import BadInputError
-from registry.serving.answer import answer
-from registry.serving.excluded import NONE, Pairs
+from registry.serving.answers.answer import answer
+from registry.serving.answers.excluded import NONE, Pairs
 from registry.serving.incoming import check_identity
-from registry.serving.separable import SEPARABLE, Vectors, unified_halves
+from registry.serving.model.separable import SEPARABLE, Vectors, unified_halves
 
 if TYPE_CHECKING:
-    from registry.serving.served_model import ServedModel
+    from registry.serving.model.served_model import ServedModel
 
 CELLS = 1 << 24
 """Scores held at a time: users are searched in chunks of about this many user-item pairs."""

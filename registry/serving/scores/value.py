@@ -14,7 +14,7 @@ from pydantic import Field
 from features.declaration import Declaration, Frozen
 from features.ground.errors import BadInputError, did_you_mean
 from registry.serving.incoming import ELSEWHERE, domain_codes, domain_column
-from registry.serving.multiplier import Multiplier
+from registry.serving.scores.multiplier import Multiplier
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -12,10 +12,10 @@ import numpy as np
 
 from features.declaration import UNKNOWN
 from features.ground.errors import BadInputError
-from registry.serving.answer import answer, columns_of
-from registry.serving.contract import ParityReport
+from registry.serving.answers.answer import answer, columns_of
 from registry.serving.incoming import check_columns
-from registry.serving.served_model import ServedModel
+from registry.serving.model.contract import ParityReport
+from registry.serving.model.served_model import ServedModel
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from features.joins.row_file import RowFile
-    from registry.serving.request_graph import RequestGraph
+    from registry.serving.model.request_graph import RequestGraph
 
 GOLDEN = "golden.parquet"
 """Raw rows, and `ANSWER` with each task's name: float64, through encoder, graph and calibration, no error memory."""

@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError, model_validator
 from features.declaration import Declaration, Frozen, Name, conditional_name
 from features.ground.errors import BadInputError
 from registry.serving.incoming import Codes
-from registry.serving.value import ValueTable
+from registry.serving.scores.value import ValueTable
 
 CALIBRATION = "calibration.json"
 CLIP = 1e-7

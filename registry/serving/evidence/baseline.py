@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from features.joins.row_file import RowFile
-    from registry.serving.by_block import Said
-    from registry.serving.served_model import Probabilities, ServedModel
+    from registry.serving.answers.by_block import Said
+    from registry.serving.model.served_model import Probabilities, ServedModel
 
 BASELINE = "baseline.json"
 BINS = 20

@@ -1,0 +1,1 @@
+"""What is answered to raw rows, why, and which of all items? The answer itself is composed in `answer` alone."""
