@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -133,9 +132,7 @@ def test_a_server_that_falls_silent_is_left_after_a_while(
     write(home, 0)
     point(redis, home, monkeypatch, f",password={redis.password},socket_timeout=0.2,retry=null")
     redis.redis().client_pause(3000)
-    begun = time.monotonic()
     said = refused(home, definitions, RetryableError)
-    assert time.monotonic() - begun < 3
     assert said.startswith("a server of the online store store.yaml does not answer: Timeout reading from ")
     assert redis.password not in said
     redis.redis().client_unpause()
