@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,9 @@ from urllib.request import urlopen
 import polars as pl
 import pytest
 
+from components.platform.settings import Settings
+from components.platform.store.publish import open_store
+from components.platform.store.records import ArtifactRef
 from tests.local_servers import ask_airflow, wait_for
 from tests.services.conftest import RANKMILL, World
 from tests.services.packages import program
@@ -145,13 +149,13 @@ def test_redis_serves_what_the_feature_tables_hold(
     from features.joins.store import open_shared
 
     servers = world.servers
-    tables = servers.objects("rankmill/artifacts/materialize_features/")
-    for key, body in tables.items():
-        if "/user_activity." in key:  # the table, and the events that its histories refer to
-            file = tmp_path / key.partition("/feature_tables/")[2]
-            file.parent.mkdir(exist_ok=True)
-            file.write_bytes(body)
-    frame = pl.DataFrame(listed(read_table(tmp_path / "user_activity.parquet"))).sort("event_timestamp")
+    for name, value in servers.s3_environment().items():
+        monkeypatch.setenv(name, value)
+    stages = servers.objects("rankmill/artifacts/materialize_features/")
+    (made,) = [json.loads(body) for key, body in stages.items() if key.endswith("/stage.json")]
+    store = open_store(replace(Settings.at(tmp_path / "home"), artifacts=f"s3://{BUCKET}/rankmill/artifacts"))
+    tables = store.fetch(ArtifactRef.model_validate(made["outputs"]["feature_tables"]).load())
+    frame = pl.DataFrame(listed(read_table(tables / "user_activity.parquet"))).sort("event_timestamp")
     names = [n for n in frame.columns if n not in ("user_id", "event_timestamp", "created_timestamp")]
     newest = frame.unique("user_id", keep="last", maintain_order=True).sort("user_id").head(50)
 
@@ -159,11 +163,11 @@ def test_redis_serves_what_the_feature_tables_hold(
     monkeypatch.setenv("RANKMILL_FEATURE_STORE", str(world.feature_store))
     monkeypatch.setenv("RANKMILL_FEAST_REDIS", environment["RANKMILL_PROD_REDIS"])
     monkeypatch.setenv("RANKMILL_FEAST_REGISTRY", environment["RANKMILL_PROD_FEAST_REGISTRY"])
-    store = open_shared(tmp_path / "feast")
+    online = open_shared(tmp_path / "feast")
     end = frame["event_timestamp"].max()
     assert isinstance(end, datetime)
     with asked_at(end):  # by now all are older than the view's TTL
-        answer = store.get_online_features(
+        answer = online.get_online_features(
             features=[f"user_activity:{name}" for name in names],
             entity_rows=[{"user_id": user} for user in newest["user_id"].to_list()],
         ).to_dict()
