@@ -3,8 +3,9 @@
 Feast turns every cell into a message object and every row into a mapping. Here a block of rows is encoded column by
 column and each of its rows is one command. What ends up in Redis is the same, byte for byte: a hash per key, in it a
 field per feature and one with the time of the view's row, written by the commands that Feast uses, so a user of Redis
-needs no other rights. As with Feast, a row is left out where Redis holds one of the same instant or a later one,
-unless the store's ``skip_dedup`` says otherwise.
+needs no other rights. As with Feast, a row is left out where Redis holds a later one, unless the store's ``skip_dedup``
+says otherwise. Unlike with Feast one of the same instant is written: after a change of a definition it holds other
+values, and the values of a key without newer events would stay those of before.
 
 A row is one command, so a key holds all of a row or nothing of it. A write that is broken off leaves keys of before
 among newer ones, each with its own time; the next run writes those that are left.
@@ -107,8 +108,8 @@ def _write_block(client: Any, config: RepoConfig, view: FeatureView, block: pa.T
     commands = _commands(name, place, view, keys, moments, block)
     if not online.skip_dedup:
         held = _asked(client, (("HMGET", key, place) for key in keys))
-        newer = [_is_newer(moment, before) for moment, [before] in zip(moments, held, strict=True)]
-        commands, keys = compress(commands, newer), [*compress(keys, newer)]
+        due = [_is_due(moment, before) for moment, [before] in zip(moments, held, strict=True)]
+        commands, keys = compress(commands, due), [*compress(keys, due)]
     if online.key_ttl_seconds:
         expiries = (("EXPIRE", key, online.key_ttl_seconds) for key in keys)
         commands = (command for pair in zip(commands, expiries, strict=True) for command in pair)
@@ -133,13 +134,13 @@ def _microseconds(column: pa.ChunkedArray) -> list[int]:
     return found
 
 
-def _is_newer(moment: int, held: bytes | None) -> bool:
-    """Return whether a row belongs into Redis, as Feast decides it: what is held of 1970 and before does not count."""
+def _is_due(moment: int, held: bytes | None) -> bool:
+    """Return whether a row belongs into Redis; as with Feast, what is held of 1970 and before does not count."""
     if not held:
         return True
     before = Timestamp.FromString(held)
     nanos = max(before.seconds * 1_000_000_000 + before.nanos, 0)
-    return not nanos or moment * 1000 > nanos
+    return moment * 1000 >= nanos or not nanos
 
 
 def _asked(client: Any, commands: Iterable[tuple[Any, ...]]) -> list[Any]:
