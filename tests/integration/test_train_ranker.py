@@ -380,7 +380,7 @@ def test_a_killed_trainer_of_one_worker_starts_again_and_ends_as_a_cluster_of_on
     assert "raylet" not in kills.names
     code = "import sys; from pathlib import Path; from components.train.train_ranker import ray_launch as l\n"
     code += "l.LOCAL_WORKERS = 0\n"
-    code += "sys.exit(l.main(Path(sys.argv[1])))"
+    code += "sys.exit(l.run_job(l.TrainingJob, Path(sys.argv[1]), l.launch))"
     sockets = Path(tempfile.mkdtemp(prefix="rankmill-ray-", dir="/tmp"))
     job = TrainingJob(
         name="one", dataset=training_set_dir, directory=tmp_path, config=Config.model_validate(config), ray_temp=sockets
