@@ -104,10 +104,12 @@ def _canvas(width: float, height: float) -> Iterator[tuple[Any, io.StringIO]]:
 
 
 def draw_curves(curves: Curves, record: Record) -> str:
-    """Return what rankers are judged by, a panel per feedback, and rows trained a second over a number, as SVG."""
+    """Return what rankers are judged by over a number, a panel per feedback, and rows trained a second, as SVG."""
     feedback, by = record.data.feedback, record.data.judge_by
-    with _canvas(0.8 + 3.2 * (len(feedback) + 1), 3.2) as (figure, stream):
-        *panels, speed = figure.subplots(1, len(feedback) + 1)
+    number_of = len(feedback) + curves.speed
+    with _canvas(0.8 + 3.2 * number_of, 3.2) as (figure, stream):
+        drawn_on = figure.subplots(1, number_of, squeeze=False)[0]
+        panels, speed = drawn_on[: len(feedback)], drawn_on[-1] if curves.speed else None
         for line, points in curves.lines.items():
             known = {number: record.rows[name] for number, name in sorted(points.items()) if name in record.rows}
             for panel, task in zip(panels, feedback, strict=True):
@@ -118,17 +120,18 @@ def draw_curves(curves: Curves, record: Record) -> str:
                     marker="o", markersize=4, capsize=3, label=line,
                 )  # fmt: skip
                 panel.set(title=f"{task}: test {NAMES[by]}")
-            seconds = {number: mean_of(row.runs, "epoch_seconds") for number, row in known.items()}
-            rates = {number: record.data.rows["train"] / each for number, each in seconds.items() if each}
-            speed.plot([*rates], [*rates.values()], marker="o", markersize=4, label=line)
-        speed.set(title="training, rows/s", yscale="log")
+            if speed is not None:
+                seconds = {number: mean_of(row.runs, "epoch_seconds") for number, row in known.items()}
+                rates = {number: record.data.rows["train"] / each for number, each in seconds.items() if each}
+                speed.plot([*rates], [*rates.values()], marker="o", markersize=4, label=line)
+                speed.set(title="training, rows/s", yscale="log")
         numbers = sorted({number for points in curves.lines.values() for number in points})
-        for panel in (*panels, speed):
+        for panel in drawn_on:
             panel.set(xlabel=curves.over, xscale="log")
             panel.set_xticks(numbers, [f"{number:,}" for number in numbers])
             panel.minorticks_off()
             panel.grid(color=GREY, alpha=0.3, linewidth=0.5)
-        speed.legend(frameon=False, fontsize="small")
+        drawn_on[-1].legend(frameon=False, fontsize="small")
     return stream.getvalue()
 
 

@@ -47,7 +47,7 @@ def section(spec: ComparisonSpec, record: Record, picture: str, curves: str = ""
         lines += [f"Not measured yet: {', '.join(map(code, absent))}.", ""]
     lines += [f"![{judged_by} of each entry, mean and standard deviation over seeds]({picture})", ""]
     if spec.curves is not None:
-        lines += [f"![{judged_by} and training speed over {text(spec.curves.over)}]({curves})", ""]
+        lines += [f"![{judged_by} over {text(spec.curves.over)}]({curves})", ""]
     if notes := [f"* {code(name)}: {prose(spec.entries[name].note)}" for name in rows if spec.entries[name].note]:
         lines += [*notes, ""]
     if spec.notes:

@@ -71,12 +71,14 @@ class EntrySpec(SpecModel):
 
 
 class Curves(SpecModel):
-    """Entries that differ by a number, drawn over it: what they are judged by, and rows trained a second."""
+    """Entries that differ by a number, drawn over it: what they are judged by."""
 
     over: str = Field(min_length=1)
     """What the number is, such as `events of a history`."""
     lines: dict[Name, dict[Annotated[int, Field(gt=0)], Name]] = Field(min_length=1)
     """By line, its entries by their number."""
+    speed: bool = False
+    """Whether rows trained a second are drawn as well; where other work ran beside, they say little."""
 
 
 class ComparisonSpec(SpecModel):

@@ -151,11 +151,11 @@ def test_entries_that_differ_by_a_number_are_drawn_over_it(
 ) -> None:
     keep(tmp_path, record)
     text = files["shop_sides"].read_text()
-    lines = "{plain: {1: lr, 2: dnn}, tree: {1: lightgbm, 2: lr}}"
+    lines = "{plain: {1: lr, 2: dnn}, tree: {1: lightgbm, 2: lr}}, speed: true"
     files["shop_sides"].write_text(f"{text}curves: {{over: trees & more, lines: {lines}}}\n")
     page, _, curves = publish(tmp_path, files)
     assert curves.name == "results-shop_sides-curves.svg" and publish(tmp_path, files)[2] == curves
-    assert f"![AUC and training speed over trees &amp; more](images/{curves.name})" in page.read_text()
+    assert f"![AUC over trees &amp; more](images/{curves.name})" in page.read_text()
     drawn = curves.read_bytes()
     assert publish(tmp_path, files)[2].read_bytes() == drawn
     files["shop_sides"].write_text(f"{text}curves: {{over: trees, lines: {{plain: {{1: lr, 2: lightgbm}}}}}}\n")
