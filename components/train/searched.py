@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
-
 from components.platform.errors import BadInputError
 from components.rankers.config import ComposedConfig
 from components.train.train_ranker.config import Config
-from components.train.tuned import block_of, training_config
+from components.train.tuned import block_of, joined_config
 from features.declaration import Frozen
 
 FILE = "architecture.json"
@@ -137,12 +135,8 @@ def searched_config(config: Config, found: Searched) -> Config:
     block = block_of(config, config.ranker) | config.model_dump(mode="json", exclude_unset=True, include={"workers"})
     ranker: dict[str, Any] = block["ranker"] | {"interaction": INTERACTION, "cross_rows": found.cross_rows}
     ranker |= {mode: [[*pair] for pair in found.of(mode)] for mode in MODES[1:]}
-    try:
-        return training_config(block | {"ranker": ranker})
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BadInputError(
-            f"architecture: the pairs do not go together with this stage, {where}: {first['msg']}; give this stage the "
-            "ranker of the stage that searched"
-        ) from None
+    return joined_config(
+        block | {"ranker": ranker},
+        "architecture: the pairs do not go together with this stage",
+        "give this stage the ranker of the stage that searched",
+    )

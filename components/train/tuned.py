@@ -140,6 +140,25 @@ def training_config(block: Mapping[str, Any]) -> Config:
     return Config.model_validate_json(json.dumps(block), strict=True)
 
 
+def joined_config(block: Mapping[str, Any], start: str, remedy: str) -> Config:
+    """Return the config of a `with:` block into which the finds of another stage were put.
+
+    Args:
+        block: as `training_config` reads it.
+        start: first words of the sentence where it is none.
+        remedy: last words.
+
+    Raises:
+        BadInputError: what was found does not go together with the stage's own.
+    """
+    try:
+        return training_config(block)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BadInputError(f"{start}, {where}: {first['msg']}; {remedy}") from None
+
+
 def value_at(config: BaseModel, path: str) -> Value:
     """Return the value of a knob."""
     value: Any = config
@@ -160,13 +179,8 @@ def tuned_config(config: Config, found: Tuning) -> Config:
             "give both stages the same ranker"
         )
     workers = config.model_dump(mode="json", exclude_unset=True, include={"workers"})
-    block = changed(block_of(config, config.ranker) | workers, found.values)
-    try:
-        return training_config(block)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BadInputError(
-            f"tuned: the values found do not go together with the stage's own, {where}: {first['msg']}; give this "
-            "stage the ranker and the knobs of the stage that tuned"
-        ) from None
+    return joined_config(
+        changed(block_of(config, config.ranker) | workers, found.values),
+        "tuned: the values found do not go together with the stage's own",
+        "give this stage the ranker and the knobs of the stage that tuned",
+    )

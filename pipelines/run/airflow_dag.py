@@ -336,8 +336,6 @@ class StageOperator(BaseOperator):
             if self._asks is not None:
                 self._asks.notify(context)
             raise TaskAwaitingInput(method_name="execute_complete", timeout=asked.question.within) from None
-        except AirflowSkipException:
-            raise
         except RankmillError as error:
             self._error = error
             # One sentence for the reader of the log; the frames would only say where it was raised.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -66,7 +66,7 @@ class Outputs(Ports):
     architecture: Architecture
 
 
-def _asks(config: Config, inputs: dict[str, Columns]) -> Iterator[Fault]:
+def _asks(config: Config, inputs: Mapping[str, Columns]) -> Iterator[Fault]:
     """Yield that a field to try is no column of the training set."""
     dataset = inputs.get("dataset")
     for place, name in enumerate(config.among or ()):
@@ -83,5 +83,5 @@ COMPONENT = ComponentSpec(
     outputs=Outputs,
     entrypoint="components.train.search_ranker.component:run",
     sources=("components.rankers", "components.train.train_ranker"),
-    flow=Flow(asks=_asks),  # type: ignore[arg-type]
+    flow=Flow(asks=_asks),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Literal, Self, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -130,7 +131,7 @@ class Outputs(Ports):
     tuned: Tuned
 
 
-def _asks(config: Config, inputs: dict[str, Columns]) -> list[Fault]:
+def _asks(config: Config, inputs: Mapping[str, Columns]) -> list[Fault]:
     """Return that the metric is of a task that the training set has not."""
     dataset = inputs.get("dataset")
     found = _METRIC.fullmatch(config.metric or "")
@@ -151,5 +152,5 @@ COMPONENT = ComponentSpec(
     sources=("components.rankers",),
     unkeyed=("at_once", "budget"),
     recheck="components.train.tune_ranker.again:goes_on",
-    flow=Flow(asks=_asks),  # type: ignore[arg-type]
+    flow=Flow(asks=_asks),
 )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeVar
 
 from pydantic import ValidationError
 
-from components.platform.artifacts import Architecture, Tuned
+from components.platform.artifacts import Architecture, Artifact, Tuned
 from components.train.search_ranker.config import Config as SearchConfig
 from components.train.searched import no_room_for_pairs
 from components.train.train_ranker.config import Config as TrainConfig
@@ -15,18 +16,14 @@ from components.train.tune_ranker.space import Choice, dimensions
 from components.train.tuned import block_of, changed, training_config
 from features.ground.yaml_text import quoted
 from pipelines.language.problems import Finding
-from pipelines.language.rules.draft import PipelineDraft, Rule
+from pipelines.language.rules.draft import PipelineDraft, Rule, Wired
+
+SearchT = TypeVar("SearchT", Config, SearchConfig)
 
 
 def tuned_values_fit(draft: PipelineDraft) -> Iterator[Finding]:
     """What a stage with an input `tuned` trains is what the stage at the other end of the wire searches."""
-    for wire in draft.wires():
-        reader, search = draft.component(wire.stage), draft.configs.get(wire.producer)
-        training = draft.configs.get(wire.stage)
-        if reader is None or reader.input_types.get(wire.input) is not Tuned:
-            continue
-        if not isinstance(search, Config) or not isinstance(training, TrainConfig):
-            continue
+    for wire, search, training in _taken(draft, Tuned, Config):
         if search.ranker.name != training.ranker.name:
             message = (
                 f"stage {quoted(wire.producer)} tunes ranker {quoted(search.ranker.name)}, and {quoted(wire.stage)} "
@@ -49,13 +46,7 @@ def tuned_values_fit(draft: PipelineDraft) -> Iterator[Finding]:
 
 def searched_pairs_fit(draft: PipelineDraft) -> Iterator[Finding]:
     """What a stage with an input `architecture` trains has room for the pairs of the stage at the other end."""
-    for wire in draft.wires():
-        reader, search = draft.component(wire.stage), draft.configs.get(wire.producer)
-        training = draft.configs.get(wire.stage)
-        if reader is None or reader.input_types.get(wire.input) is not Architecture:
-            continue
-        if not isinstance(search, SearchConfig) or not isinstance(training, TrainConfig):
-            continue
+    for wire, search, training in _taken(draft, Architecture, SearchConfig):
         if search.ranker.name != training.ranker.name:
             message = (
                 f"stage {quoted(wire.producer)} searches pairs for ranker {quoted(search.ranker.name)}, and "
@@ -64,6 +55,19 @@ def searched_pairs_fit(draft: PipelineDraft) -> Iterator[Finding]:
             yield Finding(wire.where, message)
         elif fault := no_room_for_pairs(training.ranker):
             yield Finding(wire.where, f"stage {quoted(wire.stage)} takes pairs of a search: {fault}")
+
+
+def _taken(
+    draft: PipelineDraft, kind: type[Artifact], searches: type[SearchT]
+) -> Iterator[tuple[Wired, SearchT, TrainConfig]]:
+    """Yield every wire by which a training takes what a search finds, with the configs of both."""
+    for wire in draft.wires():
+        reader, search = draft.component(wire.stage), draft.configs.get(wire.producer)
+        training = draft.configs.get(wire.stage)
+        if reader is None or reader.input_types.get(wire.input) is not kind:
+            continue
+        if isinstance(search, searches) and isinstance(training, TrainConfig):
+            yield wire, search, training
 
 
 TUNING_RULES: tuple[Rule, ...] = (tuned_values_fit, searched_pairs_fit)
